@@ -1,0 +1,9 @@
+"""The one error that is the user's to mend: shown as a sentence, without a traceback."""
+
+
+class UserError(ValueError):
+    """Something outside the code is wrong: a parameter, a table, a recording.
+
+    The message says which thing, what it was and what it should be. Stages and the command line print it
+    and exit with status 1; any other exception is a fault of ours and keeps its traceback.
+    """

@@ -1,0 +1,75 @@
+"""From params.yaml to frozen, checked objects."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from callboard.errors import UserError
+
+
+class Params(BaseModel):
+    """A section of params.yaml, or the sections that one stage reads: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+P = TypeVar("P", bound=Params)
+
+
+def load_params(cls: type[P], path: Path = Path("params.yaml")) -> P:
+    """The sections of params.yaml that `cls` names, checked; other sections are other stages' business.
+
+    Read as YAML 1.2, as DVC does: PyYAML would make `1e-4` a string and `off` a boolean.
+
+    Raises:
+        UserError: every unknown key, missing key, wrong type and contradiction, one per line.
+    """
+    tree = read_tree(path)
+    return validate(cls, {name: tree[name] for name in cls.model_fields if name in tree}, path)
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The whole of params.yaml as plain dicts and lists.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the root of the workspace") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
+    return tree
+
+
+def validate(cls: type[P], tree: dict[str, Any], path: Path) -> P:
+    """`tree` as a checked `cls`.
+
+    Raises:
+        UserError: all problems at once, each with its dotted key and the value found.
+    """
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
+        raise UserError(f"{path}:\n{problems}") from None
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown parameter"
+        case "missing":
+            return f"{key}: missing"
+        case "value_error":
+            return f"{key}: {message}" if key else message
+        case _:
+            return f"{key}: {message}, found {problem['input']!r}"

@@ -1,0 +1,45 @@
+"""Where recordings and annotations come from."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from callboard.params.base import Params
+
+
+class DemoParams(Params):
+    """The embedded soundscapes: layout and troubles of the competition, truth known."""
+
+    seed: int
+    """Draws everything: call models, backgrounds, prevalence, annotations."""
+    n_species: int = Field(ge=2)
+    n_tp_recordings: int = Field(ge=10)
+    """Training recordings with at least one confirmed annotation."""
+    n_fp_recordings: int = Field(ge=0)
+    """Further training recordings, with rejected annotations only."""
+    n_test_recordings: int = Field(ge=2)
+    recording_length_s: float = Field(ge=5)
+    calls: str | None
+    """CSV manifest of real calls, one species per label; null = synthetic calls."""
+    backgrounds: str | None
+    """CSV manifest of real backgrounds; null = coloured noise."""
+
+
+class DataParams(Params):
+    """The `data` section."""
+
+    source: Literal["demo", "rfcx", "own"]
+    """demo: made here. rfcx: the competition folder. own: any folder with the same two tables."""
+    root: str | None
+    """Folder with train/, test/, train_tp.csv, train_fp.csv (rfcx, own); relative to the main workspace."""
+    on_bad_recording: Literal["error", "skip"]
+    """skip: a missing, unreadable, silent or NaN recording is counted, listed and left out of everything."""
+    demo: DemoParams
+
+    @model_validator(mode="after")
+    def _root_where_needed(self) -> Self:
+        if self.source != "demo" and not self.root:
+            raise ValueError(f"source {self.source} needs root, the folder that holds train/ and train_tp.csv")
+        if self.source == "demo" and self.root:
+            raise ValueError(f"root {self.root!r} is set, but source demo makes its own recordings")
+        return self

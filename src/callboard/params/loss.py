@@ -1,0 +1,61 @@
+"""The terms of the loss and what becomes of unlabelled cells."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from callboard.params.base import Params
+
+
+class ClipTermParams(Params):
+    """A clipwise term: a pooled logit against the clip target."""
+
+    weight: float = Field(ge=0)
+    """Factor in the sum; 0 = off."""
+    kind: Literal["bce", "focal", "bce_focal"]
+    """bce_focal: the mean of both."""
+    focal_weighted: bool
+    """Class weights on the focal part; the BCE part follows `pos_weight`."""
+
+
+class PseudoTermParams(Params):
+    """Attention weights against the model's own thresholded framewise scores."""
+
+    weight: float = Field(ge=0)
+    threshold: float = Field(gt=0, lt=1)
+    weighted: bool
+    """Class weights on the term."""
+
+
+class SegmentTermParams(Params):
+    """Segmentwise logits against framewise targets."""
+
+    weight: float = Field(ge=0)
+    weighted: bool
+    """Class weights on the term."""
+
+
+class LossParams(Params):
+    """The `loss` section."""
+
+    neg_mask: Literal["none", "clip", "seq", "unlabeled"]
+    """Negatives without loss. none: unlabelled cells count as negatives. clip: no negatives in the BCE part of
+    the attention term. seq: no negatives in the segment term. unlabeled: in every term that has targets, only
+    cells with a TP or FP label count."""
+    pos_weight: bool
+    """Class weights (largest count / count of TP recordings) on the positive half of clipwise BCE."""
+    focal_gamma: float = Field(ge=0)
+    attention: ClipTermParams
+    max: ClipTermParams
+    pseudo: PseudoTermParams
+    segment: SegmentTermParams
+
+    @model_validator(mode="after")
+    def _mask_has_a_term(self) -> Self:
+        if self.neg_mask == "seq" and self.segment.weight == 0:
+            raise ValueError("neg_mask seq acts on the segment term, but segment.weight is 0")
+        if self.neg_mask == "clip" and (self.attention.weight == 0 or self.attention.kind == "focal"):
+            raise ValueError("neg_mask clip acts on the BCE part of the attention term, which is off")
+        if not any(term.weight for term in (self.attention, self.max, self.segment)):
+            raise ValueError("attention, max and segment all have weight 0: nothing would be learned")
+        return self

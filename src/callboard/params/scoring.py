@@ -1,0 +1,61 @@
+"""The sections behind training: predict, infer, evaluate, pseudo."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from callboard.params.base import Params
+
+
+class PredictParams(Params):
+    """The `predict` section: running the network over whole recordings."""
+
+    overlap_frames: int = Field(ge=0)
+    """Frames that neighbouring windows share."""
+    batch_size: int = Field(gt=0)
+    """Windows per forward pass."""
+
+
+class InferParams(Params):
+    """The `infer` section: from stored window scores to one score per recording and species."""
+
+    head: Literal["attention", "max", "attention_max", "segment_max"]
+    """attention_max: mean of both probabilities. segment_max: largest segmentwise probability."""
+    window_agg: Literal["max", "mean"]
+    fold_agg: Literal["mean", "max"]
+
+
+class EvaluateParams(Params):
+    """The `evaluate` section."""
+
+    n_bootstrap: int = Field(ge=0)
+    """Resamples of recordings for the interval of CV; 0 = no interval."""
+
+
+class RoundParams(Params):
+    """One pass of pseudo-labelling: who teaches, who learns."""
+
+    teacher: int = Field(ge=0)
+    student: int = Field(ge=1)
+
+
+class PseudoParams(Params):
+    """The `pseudo` section: pseudo-labels between rounds of training."""
+
+    rounds: list[RoundParams]
+    """In order, e.g. [{teacher: 0, student: 1}]; empty = no student."""
+    final: int = Field(ge=0)
+    """The round that predict, evaluate and infer use: the last student, or 0."""
+    threshold: float = Field(gt=0, lt=1)
+    """Lowest out-of-fold probability that makes a pseudo-label."""
+    n_frames: int = Field(gt=0)
+    """Length of a pseudo-annotation, centred on the highest segment of its window, frames."""
+
+    @model_validator(mode="after")
+    def _rounds_form_a_chain(self) -> Self:
+        expected = [RoundParams(teacher=k, student=k + 1) for k in range(len(self.rounds))]
+        if self.rounds != expected:
+            raise ValueError(f"rounds must go 0 → 1 → 2 …, found {[(r.teacher, r.student) for r in self.rounds]}")
+        if self.final != len(self.rounds):
+            raise ValueError(f"final is {self.final}, but the last student of rounds is {len(self.rounds)}")
+        return self

@@ -1,0 +1,85 @@
+"""The sections that `train` reads beside `model` and `loss`."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from callboard.params.base import Params
+
+
+class ClipParams(Params):
+    """The `clip` section: the fixed-length cut that the model sees."""
+
+    mode: Literal["event"]
+    """event: cut around a random annotation of the recording, slide over the recording when predicting."""
+    n_frames: int = Field(gt=0)
+    offsets: list[int] = Field(min_length=1)
+    """Frames from the clip's start to the event's centre; one is drawn per cut."""
+
+    @model_validator(mode="after")
+    def _event_inside(self) -> Self:
+        if bad := [offset for offset in self.offsets if not 0 < offset < self.n_frames]:
+            raise ValueError(f"offsets {bad} put the event's centre outside the clip of {self.n_frames} frames")
+        return self
+
+
+class AugmentParams(Params):
+    """The `augment` section: one coin per clip for gamma, time mask and frequency mask together."""
+
+    p: float = Field(ge=0, le=1)
+    stage: Literal["before_norm", "after_norm"]
+    """Where the chain acts: on [0, 1] images (masks are black) or on normalised ones (masks are mean grey)."""
+    time_mask: int = Field(ge=0)
+    """Exclusive bound of the width draw, frames, over the whole recording; 0 = off."""
+    freq_mask: int = Field(ge=0)
+    """Exclusive bound of the width draw, mel rows; 0 = off."""
+    gamma: float | None = Field(gt=0)
+    """Exponent applied to the image; null = off."""
+    brightness_contrast: float = Field(ge=0, le=1)
+    """Probability of a random brightness and contrast change of up to 0.2; a coin of its own."""
+
+
+class MixupParams(Params):
+    """The `mixup` section."""
+
+    mode: Literal["none", "input"]
+    alpha: float = Field(gt=0)
+    """lambda ~ Beta(alpha, alpha), one draw per batch."""
+    frame_targets: bool
+    """Mix framewise targets with the same lambda and permutation as the images."""
+
+
+class OptimParams(Params):
+    """The `optim` section."""
+
+    name: Literal["adam", "adamw"]
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class SchedParams(Params):
+    """The `sched` section."""
+
+    name: Literal["none", "cosine"]
+    t_max: float = Field(gt=0)
+    """Epochs of one half cosine; the rate climbs back over the next t_max, as a cosine does."""
+    eta_min: float = Field(ge=0)
+
+
+class TrainParams(Params):
+    """The `train` section."""
+
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=1)
+    fp_per_epoch: int = Field(ge=0)
+    """FP recordings drawn afresh every epoch from the training folds; their rejected species are sure negatives."""
+    select: Literal["last", "best"]
+    """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic."""
+    validate_every: int = Field(ge=0)
+    """Epochs between validations for the learning curve; 0 = none."""
+
+    @model_validator(mode="after")
+    def _best_needs_validation(self) -> Self:
+        if self.select == "best" and self.validate_every == 0:
+            raise ValueError("select best needs validate_every above 0")
+        return self

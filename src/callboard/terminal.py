@@ -1,0 +1,54 @@
+"""What a person sees while a stage runs: progress, one summary line, and errors as sentences."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from callboard.errors import UserError
+
+T = TypeVar("T")
+
+PLAIN_LINE_EVERY_S = 5.0
+"""Pause between plain progress lines when the output is a file or a pipe."""
+
+
+def progress(items: Iterable[T], *, total: int, label: str, unit: str) -> Iterator[T]:
+    """The items unchanged, with a bar on a terminal and a plain line every few seconds elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=label, unit=f" {unit}", leave=False)
+        return
+    last_line = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last_line >= PLAIN_LINE_EVERY_S and done < total:
+            last_line = time.monotonic()
+            print(f"{label}: {done} of {total} {unit}", file=sys.stderr, flush=True)
+
+
+class Stopwatch:
+    """Seconds since it was made, for summary lines."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since construction."""
+        return time.monotonic() - self._start
+
+
+def summarize(stage: str, *facts: str) -> None:
+    """Print the stage's one line: what, how many, how long, and the number that matters."""
+    print(f"{stage}: {', '.join(facts)}", flush=True)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a stage's main; a user's mistake becomes one message on stderr and exit status 1."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
