@@ -1,0 +1,216 @@
+"""One packed file of log-mel frames per set, read in place by training and prediction.
+
+`mel.npy` holds uint8 frames, (total_frames, n_mels), one recording after another; `index.csv` says where each
+begins. Time comes before frequency, so that a clip is one contiguous piece of the file.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from callboard.errors import UserError
+
+INDEX_DTYPES = {
+    "recording_id": "str",
+    "offset": "int64",
+    "n_frames": "int64",
+    "db_min": "float64",
+    "db_max": "float64",
+}
+"""Columns of `index.csv`."""
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a write that did not fit: device full, quota used up, file larger than allowed."""
+
+
+class EncodedRecording(NamedTuple):
+    """The log-mel of one recording: value v stands for db_min + v / 255 * (db_max - db_min)."""
+
+    recording_id: str
+    frames: NDArray[np.uint8]
+    """(n_frames, n_mels)."""
+    db_min: float
+    db_max: float
+
+
+@dataclass(frozen=True)
+class MelCache:
+    """A set of recordings as uint8 log-mel, opened for reading."""
+
+    folder: Path
+    recording_ids: list[str]
+    offsets: NDArray[np.int64]
+    """(recordings,) first frame of each recording in the packed file."""
+    n_frames: NDArray[np.int64]
+    """(recordings,)."""
+    db_min: NDArray[np.float64]
+    db_max: NDArray[np.float64]
+    n_mels: int
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """The cache in `folder`.
+
+        Raises:
+            UserError: a file is missing, or `mel.npy` is not what `index.csv` describes.
+        """
+        index = read_index(folder)
+        shape, _ = _read_header(folder)
+        if shape[0] != (counted := index["n_frames"].sum()):
+            raise UserError(
+                f"{folder}: mel.npy holds {shape[0]} frames, index.csv counts {counted}; run crop again"
+            )
+        return cls(
+            folder=folder,
+            recording_ids=index["recording_id"].tolist(),
+            offsets=index["offset"].to_numpy(),
+            n_frames=index["n_frames"].to_numpy(),
+            db_min=index["db_min"].to_numpy(),
+            db_max=index["db_max"].to_numpy(),
+            n_mels=shape[1],
+        )
+
+    def __len__(self) -> int:
+        return len(self.recording_ids)
+
+    @cached_property
+    def frames(self) -> NDArray[np.uint8]:
+        """(total_frames, n_mels), mapped from disk: pages that are touched count as resident memory."""
+        if len(self) == 0:
+            return np.empty((0, self.n_mels), np.uint8)
+        frames: NDArray[np.uint8] = np.load(self.folder / "mel.npy", mmap_mode="r")
+        return frames
+
+    def row(self, recording_id: str) -> int:
+        """Position of a recording in the index.
+
+        Raises:
+            UserError: the cache has no such recording.
+        """
+        try:
+            return self._rows[recording_id]
+        except KeyError:
+            raise UserError(f"{self.folder}: no recording {recording_id!r} among {len(self)}") from None
+
+    def read(self, recording_id: str) -> NDArray[np.uint8]:
+        """(n_frames, n_mels) of one recording, by a plain read: resident memory does not grow."""
+        row = self.row(recording_id)
+        start = self._data_start + int(self.offsets[row]) * self.n_mels
+        n_bytes = int(self.n_frames[row]) * self.n_mels
+        return np.fromfile(self.folder / "mel.npy", np.uint8, n_bytes, offset=start).reshape(-1, self.n_mels)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {recording_id: row for row, recording_id in enumerate(self.recording_ids)}
+
+    @cached_property
+    def _data_start(self) -> int:
+        return _read_header(self.folder)[1]
+
+
+def read_index(folder: Path) -> pd.DataFrame:
+    """Columns of INDEX_DTYPES, one row per recording, in the order of the packed file."""
+    try:
+        return pd.read_csv(
+            folder / "index.csv",
+            dtype=INDEX_DTYPES,
+            keep_default_na=False,
+        )
+    except FileNotFoundError:
+        raise UserError(f"{folder / 'index.csv'}: not found; run crop first") from None
+
+
+def write_cache(folder: Path, recordings: Iterable[EncodedRecording], n_mels: int) -> None:
+    """Write `mel.npy` and `index.csv` as recordings arrive.
+
+    Frames go out by ordinary writes: a writable memory map would keep every page it touched resident, and
+    would end in a bus error, not in an exception, when the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[str, int, int, float, float]] = []
+    total_frames = 0
+    with (folder / "mel.npy").open("wb") as file:
+        _write_header(file, 0, n_mels)
+        for recording in recordings:
+            file.write(np.ascontiguousarray(recording.frames).data)
+            n_frames = len(recording.frames)
+            rows.append((recording.recording_id, total_frames, n_frames, recording.db_min, recording.db_max))
+            total_frames += n_frames
+        file.seek(0)
+        _write_header(file, total_frames, n_mels)
+    pd.DataFrame(rows, columns=list(INDEX_DTYPES)).to_csv(folder / "index.csv", index=False)
+
+
+@contextmanager
+def replaced_folder(folder: Path, n_bytes: int) -> Iterator[Path]:
+    """A new folder to write in, which takes the place of `folder` at the end and vanishes on any failure.
+
+    Args:
+        folder: Final place; what lies there stays until the new content is complete.
+        n_bytes: What is about to be written, for the message when it does not fit.
+
+    Raises:
+        UserError: no space left.
+    """
+    partial = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _swap(partial, folder)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        free_mb = shutil.disk_usage(folder.parent).free / 1e6
+        raise UserError(
+            f"{folder}: no space left on device while writing the mel cache: "
+            f"{n_bytes / 1e6:.1f} MB needed, {free_mb:.1f} MB free ({error.strerror})"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old)
+
+
+def _write_header(file: BinaryIO, total_frames: int, n_mels: int) -> None:
+    """The .npy header; numpy pads it so that a longer first axis does not move the data."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (total_frames, n_mels)}
+    npy.write_array_header_1_0(file, header)
+
+
+def _read_header(folder: Path) -> tuple[tuple[int, int], int]:
+    """Shape (total_frames, n_mels) of `mel.npy`, and where its data starts, bytes."""
+    path = folder / "mel.npy"
+    try:
+        with path.open("rb") as file:
+            npy.read_magic(file)
+            shape, _, dtype = npy.read_array_header_1_0(file)
+            data_start = file.tell()
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run crop first") from None
+    n_bytes = os.path.getsize(path) - data_start
+    if dtype != np.uint8 or len(shape) != 2 or shape[0] * shape[1] != n_bytes:
+        raise UserError(
+            f"{path}: {dtype} of shape {shape} in {n_bytes} bytes is not a mel cache; run crop again"
+        )
+    return (shape[0], shape[1]), data_start

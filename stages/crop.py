@@ -1,0 +1,75 @@
+"""Recordings to one packed log-mel cache per set, annotations to frame spans."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from callboard.annotations import LABEL_TYPES, read_annotations, read_species
+from callboard.clips import build_clips, drop_recordings, write_clips
+from callboard.features import mel_groups
+from callboard.mel_cache import replaced_folder, write_cache
+from callboard.params.base import load_params
+from callboard.params.data import DataParams
+from callboard.params.features import FrontEndParams
+from callboard.recordings import SUBSETS, BadRecordings, encode_recordings, read_recordings
+from callboard.terminal import Stopwatch, progress, run, summarize
+from callboard.workers import n_workers
+
+
+class CropParams(FrontEndParams):
+    """The front end, and what becomes of recordings that cannot be used."""
+
+    data: DataParams
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the mel caches of train and test, and the table of clips: all or nothing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("mel", type=Path)
+    parser.add_argument("clips", type=Path)
+    args = parser.parse_args(argv)
+    params = load_params(CropParams)
+    watch = Stopwatch()
+
+    mel_groups(params.audio.sample_rate, params.features)  # refuses an impossible filterbank before any work
+    recordings = read_recordings(args.source)
+    n_frames = {
+        recording.recording_id: recording.n_frames(params)
+        for recording in recordings
+        if recording.subset == "train"
+    }
+    clips = build_clips(read_labels(args.source), n_frames, params.frames_per_s)
+
+    n_bytes = sum(recording.n_frames(params) for recording in recordings) * params.features.n_mels
+    bad = BadRecordings(params.data.on_bad_recording)
+    with replaced_folder(args.mel, n_bytes) as folder:
+        for subset in SUBSETS:
+            chosen = [recording for recording in recordings if recording.subset == subset]
+            encoded = encode_recordings(chosen, params, n_workers())
+            watched = progress(encoded, total=len(chosen), label=f"crop {subset}", unit="recordings")
+            write_cache(folder / subset, bad.sieve(watched, subset), params.features.n_mels)
+        bad.write(folder / "skipped.csv")
+        clips = drop_recordings(clips, bad.recording_ids)
+        write_clips(clips, args.clips)
+
+    summarize(
+        "crop",
+        f"{len(recordings) - len(bad)} recordings",
+        f"{sum(path.stat().st_size for path in args.mel.glob('*/mel.npy')) / 1e6:.0f} MB of log-mel",
+        f"{len(clips)} annotations",
+        f"{len(bad)} skipped",
+        f"{watch.elapsed_s:.1f} s ({len(recordings) / watch.elapsed_s:.0f} recordings/s)",
+    )
+
+
+def read_labels(source: Path) -> pd.DataFrame:
+    """The tp and fp annotations of `source`, tp first."""
+    species = read_species(source / "species.csv")
+    tables = [read_annotations(source / f"train_{kind}.csv", kind, species) for kind in LABEL_TYPES]
+    return pd.concat(tables, ignore_index=True)
+
+
+if __name__ == "__main__":
+    run(main)

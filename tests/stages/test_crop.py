@@ -1,0 +1,315 @@
+"""The crop stage on a folder of short recordings, and every way in which it refuses."""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from ruamel.yaml import YAML
+
+from callboard.audio import read_recording
+from callboard.clips import read_clips
+from callboard.errors import UserError
+from callboard.features import log_mel
+from callboard.mel_cache import MelCache
+from callboard.params.base import load_params, read_tree
+from stages import crop
+from stages.crop import CropParams
+
+ROOT = Path(__file__).parent.parent.parent
+RATE = 8000
+LENGTH_S = 2.0
+HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max"
+TRAIN, TEST = ["055088446", "838227e71", "NA"], ["1e5", "test2"]
+
+
+class Source:
+    """A prepared folder in a workspace of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / "data" / "source"
+        (self.folder / "train").mkdir(parents=True)
+        (self.folder / "test").mkdir()
+        self.params: dict[str, Any] = read_tree(ROOT / "params.yaml")
+        self.params["audio"] = {"sample_rate": RATE, "on_other_rate": "error"}
+        self.params["features"] = {
+            "n_fft": 256, "hop_length": 80, "n_mels": 12, "f_min": 50.0, "f_max": 3900.0, "top_db": 80.0
+        }  # fmt: skip
+        for seed, name in enumerate(TRAIN + TEST):
+            self.record(name, 0.1 * np.random.default_rng(seed).standard_normal(int(RATE * LENGTH_S)))
+        self.annotate("tp", "055088446,3,1,0.5,500,1.0,2000", "NA,03,1,0,500,2,2000")
+        self.annotate("fp", "838227e71,3,1,0.105,500,0.106,2000", "055088446,03,4,1.2,500,1.3,2000")
+        (self.folder / "species.csv").write_text("species_id\n3\n03\n")
+
+    def path(self, name: str) -> Path:
+        return self.folder / ("train" if name in TRAIN else "test") / f"{name}.flac"
+
+    def record(self, name: str, waveform: np.ndarray, rate: int = RATE) -> None:
+        sf.write(self.path(name), waveform, rate)
+
+    def annotate(self, label_type: str, *rows: str) -> None:
+        (self.folder / f"train_{label_type}.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+
+    def list_recordings(self, names: list[str]) -> None:
+        rows = ["recording_id,subset,path,n_samples,sample_rate,n_bytes"]
+        for name in names:
+            path = self.path(name)
+            info = sf.info(path)
+            relative = path.relative_to(self.folder)
+            rows.append(
+                f"{name},{path.parent.name},{relative},{info.frames},{info.samplerate},{path.stat().st_size}"
+            )
+        (self.folder / "recordings.csv").write_text("\n".join(rows) + "\n")
+
+    def write_params(self) -> None:
+        YAML().dump(self.params, self.root / "params.yaml")
+
+    def crop(self, names: list[str] | None = None) -> None:
+        """List the recordings as prepare would, then run the stage."""
+        self.list_recordings(TRAIN + TEST if names is None else names)
+        self.write_params()
+        crop.main(["data/source", "data/mel", "data/clips.csv"])
+
+    def written(self) -> list[str]:
+        return sorted(path.name for path in (self.root / "data").iterdir() if path.name != "source")
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    monkeypatch.chdir(tmp_path)
+    return Source(tmp_path)
+
+
+def test_the_stage_reads_the_sections_that_dvc_watches() -> None:
+    sections = {key.split(".")[0] for key in read_tree(ROOT / "dvc.yaml")["stages"]["crop"]["params"]}
+    assert set(CropParams.model_fields) == sections
+
+
+def test_every_recording_is_in_the_cache_of_its_set_as_its_own_log_mel(source: Source) -> None:
+    source.crop()
+    params = load_params(CropParams)
+    for subset, names in {"train": TRAIN, "test": TEST}.items():
+        cache = MelCache.open(source.root / "data/mel" / subset)
+        assert cache.recording_ids == names
+        for row, name in enumerate(names):
+            expected = log_mel(read_recording(source.path(name), RATE, "error"), params)
+            restored = cache.db_min[row] + cache.read(name) / 255 * (cache.db_max[row] - cache.db_min[row])
+            assert np.abs(restored - expected).max() <= params.features.top_db / 510 + 1e-4
+    assert pd.read_csv("data/mel/skipped.csv").columns.tolist() == ["recording_id", "subset", "reason"]
+    assert source.written() == ["clips.csv", "mel"]
+
+
+def test_every_annotation_is_a_clip_with_its_span(source: Source) -> None:
+    source.crop()
+    clips = read_clips(Path("data/clips.csv"))
+    assert clips["clip_id"].tolist() == [0, 1, 2, 3]
+    assert clips["recording_id"].tolist() == ["055088446", "NA", "838227e71", "055088446"]
+    assert clips["label_type"].tolist() == ["tp", "tp", "fp", "fp"]
+    assert clips["species_id"].tolist() == ["3", "03", "3", "03"]
+    assert clips[["start_frame", "stop_frame"]].to_numpy().tolist() == [
+        [50, 100],
+        [0, 200],
+        [10, 11],
+        [120, 130],
+    ]
+
+
+def test_the_summary_counts_what_was_done(source: Source, capsys: pytest.CaptureFixture[str]) -> None:
+    source.crop()
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("crop: 5 recordings, 0 MB of log-mel, 4 annotations, 0 skipped, ")
+    assert line.endswith("recordings/s)")
+
+
+@pytest.mark.parametrize("n_workers", ["1", "2", "5"])
+def test_results_do_not_depend_on_the_number_of_workers(
+    source: Source, monkeypatch: pytest.MonkeyPatch, n_workers: str
+) -> None:
+    source.crop()
+    files = ["mel/train/mel.npy", "mel/train/index.csv", "mel/test/mel.npy", "mel/skipped.csv", "clips.csv"]
+    before = [Path("data", file).read_bytes() for file in files]
+    monkeypatch.setenv("CALLBOARD_WORKERS", n_workers)
+    source.crop()
+    assert [Path("data", file).read_bytes() for file in files] == before
+
+
+def test_without_test_recordings_the_test_cache_is_empty(source: Source) -> None:
+    source.crop(TRAIN)
+    assert len(MelCache.open(Path("data/mel/test"))) == 0
+
+
+def test_recordings_at_another_rate_are_resampled_on_request(source: Source) -> None:
+    source.params["audio"]["on_other_rate"] = "resample"
+    source.record("NA", np.random.default_rng(9).standard_normal(22051) * 0.1, rate=11025)
+    source.crop()
+    cache = MelCache.open(Path("data/mel/train"))
+    assert cache.n_frames[cache.row("NA")] == -(-22051 * RATE // 11025) // 80 + 1
+
+
+def silence(source: Source, name: str) -> None:
+    source.record(name, np.zeros(int(RATE * LENGTH_S)))
+
+
+def truncation(source: Source, name: str) -> None:
+    whole = source.path(name).read_bytes()
+    source.path(name).write_bytes(whole[: len(whole) // 2])
+
+
+def stereo(source: Source, name: str) -> None:
+    source.record(name, np.random.default_rng(0).standard_normal((int(RATE * LENGTH_S), 2)) * 0.1)
+
+
+def other_rate(source: Source, name: str) -> None:
+    source.record(name, np.random.default_rng(0).standard_normal(44100) * 0.1, rate=22050)
+
+
+def low_rate(source: Source, name: str) -> None:
+    source.record(name, np.random.default_rng(0).standard_normal(12000) * 0.1, rate=6000)
+
+
+def moment(source: Source, name: str) -> None:
+    source.record(name, np.random.default_rng(0).standard_normal(200) * 0.1)
+
+
+TROUBLES = [
+    (silence, "silent: every sample is 0"),
+    (truncation, "truncated"),
+    (stereo, "2 channels, expected one"),
+    (other_rate, "sample rate 22050 Hz, expected audio.sample_rate 8000 Hz"),
+    (low_rate, "sample rate 6000 Hz carries up to 3000 Hz, but features.f_max is 3900 Hz"),
+    (moment, "200 samples are less than one window of 256"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "reason"), TROUBLES)
+def test_a_bad_recording_stops_the_stage_and_leaves_nothing(
+    source: Source, spoil: Callable[[Source, str], None], reason: str
+) -> None:
+    spoil(source, "test2")
+    with pytest.raises(UserError, match="recording test2: ") as refusal:
+        source.crop()
+    assert reason in str(refusal.value)
+    assert "data.on_bad_recording=skip" in str(refusal.value)
+    assert source.written() == []
+
+
+@pytest.mark.parametrize(("spoil", "reason"), TROUBLES)
+def test_a_bad_recording_is_left_out_counted_and_listed_on_request(
+    source: Source, capsys: pytest.CaptureFixture[str], spoil: Callable[[Source, str], None], reason: str
+) -> None:
+    source.params["data"]["on_bad_recording"] = "skip"
+    source.annotate("fp", "838227e71,3,1,0,500,0.01,2000", "055088446,03,4,1.2,500,1.3,2000")
+    spoil(source, "838227e71")
+    source.crop()
+    cache = MelCache.open(Path("data/mel/train"))
+    assert cache.recording_ids == ["055088446", "NA"]
+    assert cache.offsets.tolist() == [0, 201]
+    skipped = pd.read_csv("data/mel/skipped.csv", dtype=str)
+    assert skipped[["recording_id", "subset"]].to_numpy().tolist() == [["838227e71", "train"]]
+    assert reason in skipped.loc[0, "reason"]
+    clips = read_clips(Path("data/clips.csv"))
+    assert clips["recording_id"].tolist() == ["055088446", "NA", "055088446"]
+    assert clips["clip_id"].tolist() == [0, 1, 2]
+    assert "4 recordings" in (summary := capsys.readouterr().out)
+    assert "1 skipped" in summary
+
+
+def test_skipping_every_confirmed_recording_is_refused(source: Source) -> None:
+    source.params["data"]["on_bad_recording"] = "skip"
+    silence(source, "055088446")
+    silence(source, "NA")
+    with pytest.raises(UserError, match=r"no confirmed \(tp\) annotation"):
+        source.crop()
+    assert source.written() == []
+
+
+def test_a_recording_that_changed_since_prepare_is_refused(source: Source) -> None:
+    source.crop()
+    with source.path("NA").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match=r"recording NA changed since prepare: .* run dvc repro -f prepare"):
+        crop.main(["data/source", "data/mel", "data/clips.csv"])
+    source.path("NA").unlink()
+    with pytest.raises(UserError, match=r"recording NA changed since prepare: .* is missing"):
+        crop.main(["data/source", "data/mel", "data/clips.csv"])
+    assert MelCache.open(Path("data/mel/train")).recording_ids == TRAIN
+
+
+def test_an_annotation_beyond_the_end_is_refused_before_anything_is_decoded(source: Source) -> None:
+    source.annotate("fp", "NA,3,1,1.5,500,2.2,2000")
+    silence(source, "055088446")
+    with pytest.raises(UserError, match="end after their recording, first: fp of species 3 in recording NA"):
+        source.crop()
+
+
+def test_bad_tables_and_impossible_features_are_refused_before_anything_is_decoded(source: Source) -> None:
+    silence(source, "055088446")
+    source.annotate("fp", "NA,3,1,1.5,500,1.2,2000")
+    with pytest.raises(UserError, match=r"train_fp\.csv row 2: t_max 1\.2 <= t_min 1\.5"):
+        source.crop()
+    source.params["features"]["n_mels"] = 300
+    with pytest.raises(UserError, match="no FFT bin of n_fft 256"):
+        source.crop()
+
+
+def test_the_number_of_workers_must_be_one(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLBOARD_WORKERS", "many")
+    with pytest.raises(UserError, match="CALLBOARD_WORKERS is 'many'"):
+        source.crop()
+
+
+def run_stage(source: Source, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
+    """The stage as dvc.yaml starts it, where no file may grow past `largest_file` bytes."""
+
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    source.list_recordings(TRAIN + TEST)
+    source.write_params()
+    return subprocess.run(
+        [sys.executable, "-m", "stages.crop", "data/source", "data/mel", "data/clips.csv"],
+        env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
+    )
+
+
+def test_a_full_disk_ends_in_one_sentence_and_leaves_what_was_there(source: Source) -> None:
+    assert run_stage(source).returncode == 0
+    before = Path("data/mel/train/mel.npy").read_bytes()
+    full = run_stage(source, largest_file=4000)
+    assert full.returncode == 1
+    assert full.stderr.startswith(
+        "error: data/mel: no space left on device while writing the mel cache: 0.0 MB needed"
+    )
+    assert "Traceback" not in full.stderr
+    assert Path("data/mel/train/mel.npy").read_bytes() == before
+    assert source.written() == ["clips.csv", "mel"]
+
+
+def test_a_refusal_exits_with_one_and_no_traceback(source: Source) -> None:
+    silence(source, "NA")
+    refused = run_stage(source)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(
+        "error: recording NA: silent: every sample is 0 (data.on_bad_recording=skip"
+    )
+    assert "Traceback" not in refused.stderr
+
+
+def test_crop_does_not_import_torch_or_mlflow() -> None:
+    code = "import sys, stages.crop; print({'torch', 'mlflow', 'dvc', 'sklearn'} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"

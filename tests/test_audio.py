@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from callboard.audio import BadRecording, read_recording, resample, resampled_length
+
+RATE = 8000
+
+
+def noise(n_samples: int = 2 * RATE) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(n_samples)).astype(np.float32)
+
+
+def refusal(path: Path, on_other_rate: str = "error", f_max: float = 0.0) -> str:
+    with pytest.raises(BadRecording) as error:
+        read_recording(path, RATE, on_other_rate, f_max)
+    assert error.value.recording_id == path.stem
+    assert str(error.value) == f"recording {path.stem}: {error.value.reason}"
+    return error.value.reason
+
+
+def test_a_flac_comes_back_as_float32_of_its_integers(tmp_path: Path) -> None:
+    levels = np.array([0, 1, -1, 12345, 32767, -32768], np.int16)
+    sf.write(tmp_path / "a.flac", levels, RATE)
+    waveform = read_recording(tmp_path / "a.flac", RATE, "error")
+    assert waveform.dtype == np.float32
+    np.testing.assert_array_equal(waveform, levels / 32768)
+
+
+@pytest.mark.parametrize("n_kept", [0, 20, 100, 10000, -2])
+def test_a_flac_cut_short_anywhere_is_refused(tmp_path: Path, n_kept: int) -> None:
+    sf.write(tmp_path / "a.flac", noise(), RATE)
+    whole = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(whole[:n_kept])
+    assert "truncated" in refusal(tmp_path / "a.flac")
+
+
+def test_fewer_samples_than_the_header_says_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sf.write(tmp_path / "a.flac", noise(), RATE)
+    read = sf.SoundFile.read
+    monkeypatch.setattr(sf.SoundFile, "read", lambda file, dtype: read(file, 100, dtype=dtype))
+    assert refusal(tmp_path / "a.flac") == "truncated: 100 of the 16000 samples in its header"
+
+
+def test_a_damaged_flac_is_refused(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.flac", noise(), RATE)
+    damaged = bytearray((tmp_path / "a.flac").read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 300] = bytes(300)
+    (tmp_path / "a.flac").write_bytes(damaged)
+    assert "unreadable" in refusal(tmp_path / "a.flac")
+
+
+def test_a_flac_that_does_not_state_its_length_is_refused(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.flac", noise(), RATE)
+    streamed = bytearray((tmp_path / "a.flac").read_bytes())
+    streamed[21] &= 0xF0  # the 36-bit count of samples in STREAMINFO
+    streamed[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(streamed)
+    assert "does not state a length" in refusal(tmp_path / "a.flac")
+
+
+def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.flac").write_text("not audio")
+    (tmp_path / "folder.flac").mkdir()
+    assert "unreadable" in refusal(tmp_path / "text.flac")
+    assert "no such file" in refusal(tmp_path / "folder.flac")
+    assert "no such file" in refusal(tmp_path / "absent.flac")
+
+
+def test_stereo_is_refused_not_mixed_down(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.flac", np.stack([noise(), noise()], axis=1), RATE)
+    assert refusal(tmp_path / "a.flac") == "2 channels, expected one (mono)"
+
+
+@pytest.mark.parametrize("level", [0.0, 0.25])
+def test_a_constant_recording_is_silent(tmp_path: Path, level: float) -> None:
+    sf.write(tmp_path / "a.flac", np.full(RATE, level), RATE)
+    assert refusal(tmp_path / "a.flac") == f"silent: every sample is {level:g}"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_sample_that_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    waveform = noise()
+    waveform[1234] = value
+    sf.write(tmp_path / "a.wav", waveform, RATE, subtype="FLOAT")
+    assert refusal(tmp_path / "a.wav") == "holds NaN or infinite samples"
+
+
+def test_a_recording_without_samples_is_refused(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", noise(0), RATE)
+    assert refusal(tmp_path / "a.wav") == "empty: no samples"
+
+
+def test_another_rate_is_refused_with_both_rates_and_the_switch(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.flac", noise(), 11025)
+    reason = refusal(tmp_path / "a.flac")
+    assert "11025 Hz" in reason
+    assert "audio.sample_rate 8000 Hz" in reason
+    assert "audio.on_other_rate=resample" in reason
+
+
+@pytest.mark.parametrize("on_other_rate", ["error", "resample"])
+def test_a_rate_that_cannot_carry_f_max_is_refused_whichever(tmp_path: Path, on_other_rate: str) -> None:
+    sf.write(tmp_path / "a.flac", noise(), 6000)
+    reason = refusal(tmp_path / "a.flac", on_other_rate, f_max=3500.0)
+    assert reason == "sample rate 6000 Hz carries up to 3000 Hz, but features.f_max is 3500 Hz"
+
+
+@pytest.mark.parametrize("from_rate", [6000, 11025, 16000, 44100])
+@pytest.mark.parametrize("n_samples", [4001, 10000])
+def test_a_resampled_tone_keeps_its_pitch_level_and_expected_length(
+    tmp_path: Path, from_rate: int, n_samples: int
+) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 700 * np.arange(n_samples) / from_rate)
+    sf.write(tmp_path / "a.wav", tone, from_rate, subtype="FLOAT")
+    waveform = read_recording(tmp_path / "a.wav", RATE, "resample", f_max=3000.0)
+    assert waveform.dtype == np.float32
+    assert len(waveform) == resampled_length(n_samples, from_rate, RATE)
+    expected = 0.5 * np.sin(2 * np.pi * 700 * np.arange(len(waveform)) / RATE)
+    inside = slice(50, len(waveform) - 50)
+    np.testing.assert_allclose(waveform[inside], expected[inside], atol=5e-3)
+
+
+def test_resampled_length_is_that_of_the_resampled(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for n_samples, from_rate, to_rate in rng.integers(100, 5000, size=(40, 3)).tolist():
+        assert len(resample(noise(n_samples), from_rate, to_rate)) == resampled_length(
+            n_samples, from_rate, to_rate
+        )

@@ -1,0 +1,125 @@
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from callboard.errors import UserError
+from callboard.mel_cache import EncodedRecording, MelCache, replaced_folder, write_cache
+
+N_MELS = 5
+
+
+def recordings() -> list[EncodedRecording]:
+    rng = np.random.default_rng(0)
+    return [
+        EncodedRecording(
+            name, rng.integers(0, 256, (n_frames, N_MELS), dtype=np.uint8), -80.0 - n_frames, 0.125
+        )
+        for name, n_frames in [("055088446", 7), ("838227e71", 1), ("NA", 12)]
+    ]
+
+
+def test_what_was_written_comes_back(tmp_path: Path) -> None:
+    write_cache(tmp_path, recordings(), N_MELS)
+    cache = MelCache.open(tmp_path)
+    assert cache.recording_ids == ["055088446", "838227e71", "NA"]
+    assert cache.offsets.tolist() == [0, 7, 8]
+    assert cache.n_frames.tolist() == [7, 1, 12]
+    assert cache.db_min.tolist() == [-87.0, -81.0, -92.0]
+    assert cache.db_max.tolist() == [0.125] * 3
+    assert (len(cache), cache.n_mels, cache.frames.shape) == (3, N_MELS, (20, N_MELS))
+    for row, recording in enumerate(recordings()):
+        assert cache.row(recording.recording_id) == row
+        np.testing.assert_array_equal(cache.read(recording.recording_id), recording.frames)
+        span = slice(cache.offsets[row], cache.offsets[row] + cache.n_frames[row])
+        np.testing.assert_array_equal(cache.frames[span], recording.frames)
+
+
+def test_the_packed_file_is_an_ordinary_npy(tmp_path: Path) -> None:
+    write_cache(tmp_path, recordings(), N_MELS)
+    packed = np.load(tmp_path / "mel.npy")
+    np.testing.assert_array_equal(packed, np.concatenate([recording.frames for recording in recordings()]))
+
+
+def test_the_same_recordings_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        write_cache(tmp_path / name, iter(recordings()), N_MELS)
+    for file in ("mel.npy", "index.csv"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_set_without_recordings_works(tmp_path: Path) -> None:
+    write_cache(tmp_path, [], N_MELS)
+    cache = MelCache.open(tmp_path)
+    assert (len(cache), cache.n_mels, cache.frames.shape) == (0, N_MELS, (0, N_MELS))
+    assert np.load(tmp_path / "mel.npy").shape == (0, N_MELS)
+
+
+def test_an_unknown_recording_is_refused(tmp_path: Path) -> None:
+    write_cache(tmp_path, recordings(), N_MELS)
+    with pytest.raises(UserError, match="no recording '55088446' among 3"):
+        MelCache.open(tmp_path).read("55088446")
+
+
+def test_files_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    write_cache(tmp_path, recordings(), N_MELS)
+    index = (tmp_path / "index.csv").read_text().splitlines()
+    (tmp_path / "index.csv").write_text("\n".join(index[:-1]) + "\n")
+    with pytest.raises(UserError, match=r"mel\.npy holds 20 frames, index\.csv counts 8; run crop again"):
+        MelCache.open(tmp_path)
+
+
+def test_a_packed_file_cut_short_or_of_another_type_is_refused(tmp_path: Path) -> None:
+    write_cache(tmp_path, recordings(), N_MELS)
+    os.truncate(tmp_path / "mel.npy", 150)
+    with pytest.raises(UserError, match=r"uint8 of shape \(20, 5\) in 22 bytes is not a mel cache"):
+        MelCache.open(tmp_path)
+    np.save(tmp_path / "mel.npy", np.zeros((20, N_MELS), np.float32))
+    with pytest.raises(UserError, match="float32 of shape"):
+        MelCache.open(tmp_path)
+
+
+def test_a_missing_file_asks_for_crop(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"index\.csv: not found; run crop first"):
+        MelCache.open(tmp_path)
+    write_cache(tmp_path, recordings(), N_MELS)
+    (tmp_path / "mel.npy").unlink()
+    with pytest.raises(UserError, match=r"mel\.npy: not found; run crop first"):
+        MelCache.open(tmp_path)
+
+
+def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "mel"
+    for name in ("first", "second"):
+        with replaced_folder(folder, 0) as new:
+            (new / name).touch()
+    assert [path.name for path in folder.iterdir()] == ["second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mel"]
+
+
+def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "mel"
+    with replaced_folder(folder, 0) as new:
+        (new / "first").touch()
+    with pytest.raises(IsADirectoryError), replaced_folder(folder, 0) as new:
+        new.write_text("a folder is no file")
+    assert [path.name for path in folder.iterdir()] == ["first"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mel"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_told_with_what_is_needed(tmp_path: Path, code: int) -> None:
+    folder = tmp_path / "data" / "mel"
+    with (
+        pytest.raises(UserError, match=r"mel: no space left .* mel cache: 12\.5 MB needed, [\d.]+ MB free"),
+        replaced_folder(folder, 12_500_000),
+    ):
+        raise OSError(code, os.strerror(code))
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_another_failure_of_the_disk_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), replaced_folder(tmp_path / "mel", 0):
+        raise PermissionError(errno.EACCES, "not yours")
