@@ -1,0 +1,165 @@
+"""How well scores rank the species of a recording.
+
+Throughout: `is_present` and `scores` are (recordings, species); NaN and infinite scores are refused. In the
+ranking metrics only the order of scores within a recording matters, so logits and probabilities give the
+same, and ties share their worst rank.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
+
+Scores = NDArray[np.floating]
+Presence = NDArray[np.bool_]
+
+
+def lwlrap(is_present: Presence, scores: Scores) -> float:
+    """Mean, over every true (recording, species) pair, of the precision at that species' rank.
+
+    scikit-learn's LRAP averages over recordings; weighting each by its number of species
+    averages over pairs, and drops recordings without any. Ties share their worst rank.
+
+    Args:
+        is_present: (recordings, species) ground truth.
+        scores: (recordings, species); only the order within a row matters, so logits do.
+
+    Raises:
+        ValueError: no species is present in any recording, where LWLRAP is undefined.
+    """
+    _check(is_present, scores)
+    n_present = is_present.sum(axis=1)
+    return float(
+        label_ranking_average_precision_score(is_present, scores.astype(np.float64), sample_weight=n_present)
+    )
+
+
+def lwlrap_per_species(
+    is_present: Presence, scores: Scores
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """LWLRAP taken apart: the mean precision of each species' pairs, and its share of all pairs.
+
+    The sum of their products over the present species is LWLRAP.
+
+    Returns:
+        (species,) mean precisions, NaN for a species in no recording; (species,) weights, summing to 1.
+
+    Raises:
+        ValueError: no species is present in any recording.
+    """
+    _check(is_present, scores)
+    n_pairs = is_present.sum(axis=0)
+    precision = _precision_at_present(is_present, scores).sum(axis=0)
+    mean = np.divide(precision, n_pairs, out=np.full(len(n_pairs), np.nan), where=n_pairs > 0)
+    return mean, n_pairs / n_pairs.sum()
+
+
+def lrap(is_present: Presence, scores: Scores) -> float:
+    """Mean, over recordings with any species, of each recording's mean precision at its species' ranks.
+
+    Raises:
+        ValueError: no species is present in any recording.
+    """
+    _check(is_present, scores)
+    precision, n_present = _per_recording(is_present, scores)
+    return float((precision / n_present).mean())
+
+
+def lrap_over_folds(is_present: Presence, scores: Scores, fold: NDArray[np.integer]) -> float:
+    """The CV of the table in trtd56/RFCX `docs/my_solution.md`: LRAP of each fold, then their plain mean.
+
+    There the mean within a fold was taken per batch of 64 and then over batches, which overweights the
+    recordings of the smaller last batch; here it is the mean over the fold's recordings.
+
+    Args:
+        is_present: (recordings, species).
+        scores: (recordings, species).
+        fold: (recordings,).
+    """
+    return float(np.mean([lrap(is_present[fold == k], scores[fold == k]) for k in np.unique(fold)]))
+
+
+def lwlrap_known(is_present: Presence, is_labeled: Presence, scores: Scores) -> float:
+    """LWLRAP where each recording ranks only the species somebody has judged in it, present or not.
+
+    In plain LWLRAP an unlabeled species that calls counts as an error when it is ranked high; here it is left
+    out of the ranking. Recordings whose judged species are all present, or all absent, leave nothing to rank
+    and are dropped.
+
+    Args:
+        is_present: (recordings, species), a confirmed annotation somewhere in the recording.
+        is_labeled: (recordings, species), a confirmed or rejected one; a present species counts as labeled.
+        scores: (recordings, species).
+
+    Returns:
+        In (0, 1], NaN if no recording has both a present and an absent judged species.
+    """
+    is_absent = is_labeled & ~is_present
+    is_contrast = is_present.any(axis=1) & is_absent.any(axis=1)
+    if not is_contrast.any():
+        return float("nan")
+    _check(is_present, scores)
+    # Scored below everything, unlabeled species fall behind all others and change no labeled one's rank.
+    ranked = np.where(is_present | is_absent, scores.astype(np.float64), -np.inf)[is_contrast]
+    is_present = is_present[is_contrast]
+    return float(_precision_at_present(is_present, ranked).sum() / is_present.sum())
+
+
+def average_precisions(is_present: Presence, scores: Scores) -> NDArray[np.float64]:
+    """(species,) average precision over recordings of each species' scores; NaN for one that is in none.
+
+    Unlike the ranking metrics it compares recordings with each other, so the scores must be comparable.
+    """
+    _check(is_present, scores)
+    return np.array(
+        [
+            average_precision_score(column, species_scores) if column.any() else np.nan
+            for column, species_scores in zip(is_present.T, scores.T, strict=True)
+        ]
+    )
+
+
+def lwlrap_interval(
+    is_present: Presence, scores: Scores, n_resamples: int, seed: int, coverage: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of LWLRAP, recordings drawn with replacement.
+
+    A resample's LWLRAP is a ratio of sums over its recordings: how often each was drawn is all it needs.
+    Recordings without any species carry no pair and are not drawn.
+    """
+    _check(is_present, scores)
+    precision, n_present = _per_recording(is_present, scores)
+    n_recordings = len(precision)
+    times_drawn = np.random.default_rng(seed).multinomial(
+        n_recordings, np.full(n_recordings, 1 / n_recordings), size=n_resamples
+    )  # (resamples, recordings)
+    resampled = (times_drawn @ precision) / (times_drawn @ n_present)
+    low, high = np.quantile(resampled, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)
+
+
+def _per_recording(is_present: Presence, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum of precisions and number of species of each recording that has any."""
+    n_present = is_present.sum(axis=1)
+    has_any = n_present > 0
+    return _precision_at_present(is_present, scores).sum(axis=1)[has_any], n_present[has_any]
+
+
+def _precision_at_present(is_present: Presence, scores: Scores) -> NDArray[np.float64]:
+    """(recordings, species) share of present ones among species scored at least as high; 0 where absent."""
+    is_above = (
+        scores[:, None, :] >= scores[:, :, None]
+    )  # (recordings, species, species ranked at least as high)
+    n_hits = (is_above & is_present[:, None, :]).sum(axis=2)
+    return np.where(is_present, n_hits / is_above.sum(axis=2), 0.0)
+
+
+def _check(is_present: Presence, scores: Scores) -> None:
+    if is_present.ndim != 2 or is_present.shape != scores.shape:
+        raise ValueError(
+            "is_present and scores must both be (recordings, species), "
+            f"found {is_present.shape} and {scores.shape}"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(scores))} scores are NaN or infinite")
+    if not is_present.any():
+        raise ValueError("no species is present in any recording: undefined")

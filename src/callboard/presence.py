@@ -1,0 +1,36 @@
+"""Annotation tables to presence tables: (recordings, species) booleans."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+def species_presence(
+    annotations: pd.DataFrame, recording_ids: Sequence[str], species: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Which species each recording has at least one of the given annotations of.
+
+    Pass the rows of one label type: TP rows give presence, FP rows give rejection.
+
+    Args:
+        annotations: recording_id and species_id; rows of recordings that are not asked for are ignored.
+        recording_ids: the rows of the result, in order.
+        species: its columns, in order.
+
+    Returns:
+        (recordings, species).
+
+    Raises:
+        ValueError: an annotation's species is not among `species`.
+    """
+    row = pd.Index(recording_ids).get_indexer(pd.Index(annotations["recording_id"]))
+    column = pd.Index(species).get_indexer(pd.Index(annotations["species_id"]))
+    if (column < 0).any():
+        unknown = sorted(set(annotations["species_id"][column < 0]))
+        raise ValueError(f"species {unknown} are annotated but not among the {len(species)} species")
+    is_present = np.zeros((len(recording_ids), len(species)), dtype=bool)
+    is_asked = row >= 0
+    is_present[row[is_asked], column[is_asked]] = True
+    return is_present

@@ -1,0 +1,41 @@
+"""Score a submission where the source knows the truth."""
+
+import argparse
+from pathlib import Path
+
+from callboard.evaluation import score_submission, write_metrics
+from callboard.submission import read_score_table
+from callboard.terminal import Stopwatch, run, summarize
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the submission and the hidden labels, write the leaderboard score."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("submission", type=Path)
+    parser.add_argument("hidden", type=Path, help="folder that holds test_labels.csv if the truth is known")
+    parser.add_argument("metrics", type=Path)
+    args = parser.parse_args(argv)
+
+    stopwatch = Stopwatch()
+    truth_path = args.hidden / "test_labels.csv"
+    submission = read_score_table(args.submission)
+    if not truth_path.exists():
+        write_metrics({}, "lb", args.metrics)
+        summarize(
+            "score",
+            "nothing to score",
+            f"{truth_path} does not exist: the truth of the test set is not known",
+        )
+        return
+    lb = score_submission(submission, read_score_table(truth_path))
+    write_metrics(lb, "lb", args.metrics)
+    summarize(
+        "score",
+        *(f"LB LWLRAP {usage} {value:.4f}" for usage, value in lb.items()),
+        f"{len(submission)} recordings",
+        f"{stopwatch.elapsed_s:.1f} s",
+    )
+
+
+if __name__ == "__main__":
+    run(main)

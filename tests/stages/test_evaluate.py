@@ -1,0 +1,85 @@
+import json
+import shlex
+
+import pandas as pd
+import pytest
+
+from callboard.annotations import write_species
+from callboard.errors import UserError
+from callboard.folds import read_folds, write_folds
+from callboard.metrics import lwlrap
+from callboard.presence import species_presence
+from stages import evaluate, predict
+from tests.stages.test_predict import ARGV as PREDICT_ARGV
+from tests.toy_models import SPECIES, TRAIN, toy_clips, write_workspace
+
+ARGV = shlex.split(
+    "--scores scores/r0/oof.npz --clips data/clips.csv --folds data/folds.csv "
+    "--species data/source/species.csv --oof scores/oof.csv --metrics metrics/cv.json "
+    "--plot plots/species.csv"
+)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
+    write_workspace(tmp_path)
+    predict.main(PREDICT_ARGV)
+    return tmp_path
+
+
+def test_cv_is_lwlrap_of_the_written_oof_scores(workspace, capsys):
+    evaluate.main(ARGV)
+    oof = pd.read_csv("scores/oof.csv", dtype={"recording_id": str})
+    assert sorted(oof["recording_id"]) == sorted(TRAIN)
+    assert oof.columns.tolist() == ["recording_id", "fold", "s3", "s07", "sx1"]
+    clips = toy_clips()
+    is_present = species_presence(clips[clips["label_type"] == "tp"], oof["recording_id"].tolist(), SPECIES)
+    cv = json.loads((workspace / "metrics/cv.json").read_text())["cv"]
+    assert cv["lwlrap"] == pytest.approx(lwlrap(is_present, oof[["s3", "s07", "sx1"]].to_numpy()), abs=1e-5)
+    assert list(cv) == [
+        "lwlrap", "lwlrap_low", "lwlrap_high", "fold_mean", "fold_sd", "lrap", "lwlrap_known", "macro_ap",
+        "n_recordings",
+    ]  # fmt: skip
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"evaluate: CV LWLRAP {cv['lwlrap']:.4f} (")
+    assert f"folds {cv['fold_mean']:.2f} ± {cv['fold_sd']:.2f}, 12 recordings" in line
+
+
+def test_the_species_plot_has_a_row_per_species(workspace):
+    evaluate.main(ARGV)
+    plot = pd.read_csv("plots/species.csv", dtype={"species": str})
+    assert plot.columns.tolist() == ["species", "ap", "n_tp"]
+    assert plot["species"].tolist() == SPECIES
+    assert plot["n_tp"].sum() == len(TRAIN)
+
+
+def test_the_stage_gives_equal_bytes_twice(workspace):
+    outputs = [workspace / name for name in ("scores/oof.csv", "metrics/cv.json", "plots/species.csv")]
+    evaluate.main(ARGV)
+    first = [path.read_bytes() for path in outputs]
+    evaluate.main(ARGV)
+    assert [path.read_bytes() for path in outputs] == first
+
+
+def test_without_bootstrap_the_interval_is_null(workspace, capsys):
+    params = (workspace / "params.yaml").read_text().replace("n_bootstrap: 100", "n_bootstrap: 0")
+    (workspace / "params.yaml").write_text(params)
+    evaluate.main(ARGV)
+    cv = json.loads((workspace / "metrics/cv.json").read_text())["cv"]
+    assert cv["lwlrap_low"] is None
+    assert f"CV LWLRAP {cv['lwlrap']:.4f}, folds" in capsys.readouterr().out
+
+
+def test_scores_made_with_other_folds_stop_the_stage(workspace):
+    folds = read_folds(workspace / "data/folds.csv")
+    write_folds(folds.assign(fold=(folds["fold"] + 1) % 3), workspace / "data/folds.csv")
+    with pytest.raises(UserError, match="leak: 000 is in fold 1 but was scored by the model of fold 0"):
+        evaluate.main(ARGV)
+
+
+def test_scores_of_other_species_stop_the_stage(workspace):
+    write_species(SPECIES[::-1], workspace / "data/source/species.csv")
+    with pytest.raises(UserError, match=r"scores are of species \['3', '07', 'x1'\]"):
+        evaluate.main(ARGV)

@@ -1,0 +1,91 @@
+import shlex
+
+import pytest
+import torch
+
+from callboard.clips import read_clips
+from callboard.errors import UserError
+from callboard.folds import read_folds, write_folds
+from stages import pseudo_label
+from tests.toy_models import SPECIES, TRAIN, save_fold, tiny_network, toy_clips, write_workspace
+
+ARGV = shlex.split(
+    "--round 1 --models models/r0 --mel data/mel/train --clips data/clips.csv --folds data/folds.csv "
+    "--pseudo pseudo/r1.csv"
+)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
+    write_workspace(tmp_path)
+    for fold in range(3):
+        save_fold(tmp_path / "models/r0", fold, network_that_hears(None))
+    return tmp_path
+
+
+def network_that_hears(species):
+    """Sure of one species everywhere, and of nothing else."""
+    network = tiny_network(0)
+    with torch.no_grad():
+        network.head.classify.weight.zero_()
+        network.head.classify.bias.fill_(-9.0)
+        if species is not None:
+            network.head.classify.bias[SPECIES.index(species)] = 9.0
+    return network
+
+
+def test_a_poisoned_fold_model_labels_only_the_recordings_it_did_not_train_on(workspace, capsys):
+    save_fold(workspace / "models/r0", 1, network_that_hears("07"))
+    pseudo_label.main(ARGV)
+    table = read_clips(workspace / "pseudo/r1.csv")
+    folds = read_folds(workspace / "data/folds.csv").set_index("recording_id")["fold"]
+    assert set(table["species_id"]) == {"07"}
+    assert set(folds.loc[table["recording_id"]]) == {1}
+    assert set(table["recording_id"]) == set(folds.index[folds == 1])
+    assert set(table["teacher"]) == {"r0/fold1"}
+    assert capsys.readouterr().out.startswith(f"pseudo_label: round 1, {len(table)} pseudo-labels in 4 of 12")
+
+
+def test_no_pseudo_label_overlaps_an_annotation_of_its_species(workspace):
+    for fold in range(3):
+        save_fold(workspace / "models/r0", fold, network_that_hears("07"))
+    pseudo_label.main(ARGV)
+    pseudo, annotated = read_clips(workspace / "pseudo/r1.csv"), toy_clips()
+    assert set(pseudo["recording_id"]) <= set(TRAIN)
+    pairs = pseudo.merge(annotated, on=["recording_id", "species_id"])
+    assert {"tp", "fp"} == set(pairs["label_type_y"])
+    is_apart = (pairs["stop_frame_x"] <= pairs["start_frame_y"]) | (
+        pairs["stop_frame_y"] <= pairs["start_frame_x"]
+    )
+    assert is_apart.all()
+    assert (pseudo["stop_frame"] - pseudo["start_frame"] == 32).all()
+    assert pseudo["clip_id"].min() == annotated["clip_id"].max() + 1
+
+
+def test_silent_teachers_add_nothing(workspace, capsys):
+    pseudo_label.main(ARGV)
+    assert read_clips(workspace / "pseudo/r1.csv").empty
+    assert "0 pseudo-labels in 0 of 12 recordings, per species: none" in capsys.readouterr().out
+
+
+def test_weights_of_another_fold_are_refused(workspace):
+    save_fold(workspace / "models/r0", 0, network_that_hears("07"), name="fold2.pt")
+    with pytest.raises(UserError, match=r"fold2\.pt: holds the weights of fold 0, not of fold 2"):
+        pseudo_label.main(ARGV)
+
+
+def test_a_folds_table_with_fewer_folds_than_weights_is_refused(workspace):
+    folds = read_folds(workspace / "data/folds.csv")
+    write_folds(folds.assign(fold=folds["fold"] % 2), workspace / "data/folds.csv")
+    with pytest.raises(UserError, match=r"fold2\.pt left over"):
+        pseudo_label.main(ARGV)
+
+
+def test_the_stage_gives_equal_bytes_twice(workspace):
+    save_fold(workspace / "models/r0", 2, network_that_hears("x1"))
+    pseudo_label.main(ARGV)
+    first = (workspace / "pseudo/r1.csv").read_bytes()
+    pseudo_label.main(ARGV)
+    assert (workspace / "pseudo/r1.csv").read_bytes() == first

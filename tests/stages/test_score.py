@@ -1,0 +1,49 @@
+import json
+
+import numpy as np
+import pytest
+
+from callboard.errors import UserError
+from callboard.submission import score_table, write_score_table
+from stages import score
+
+ARGV = ["submission.csv", "hidden", "metrics/lb.json"]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hidden").mkdir()
+    scores = np.array([[0.9, 0.1, 0.2], [0.1, 0.5, 0.9], [0.3, 0.2, 0.1]])
+    write_score_table(score_table(["t0", "t1", "t2"], ["a", "b", "c"], scores), tmp_path / "submission.csv")
+    return tmp_path
+
+
+def write_truth(workspace, text):
+    (workspace / "hidden" / "test_labels.csv").write_text("recording_id,usage,sa,sb,sc\n" + text)
+
+
+def test_public_and_private_are_written_and_told(workspace, capsys):
+    write_truth(workspace, "t2,private,0,1,0\nt0,public,1,0,0\nt1,public,0,1,0\n")
+    score.main(ARGV)
+    assert json.loads((workspace / "metrics/lb.json").read_text()) == {"lb": {"public": 0.75, "private": 0.5}}
+    line = capsys.readouterr().out
+    assert line.startswith("score: LB LWLRAP public 0.7500, LB LWLRAP private 0.5000, 3 recordings")
+
+
+def test_without_the_truth_there_is_nothing_to_score(workspace, capsys):
+    score.main(ARGV)
+    assert json.loads((workspace / "metrics/lb.json").read_text()) == {"lb": {}}
+    assert capsys.readouterr().out.startswith("score: nothing to score")
+
+
+def test_a_truth_of_other_recordings_is_refused(workspace):
+    write_truth(workspace, "t0,public,1,0,0\nt1,public,0,1,0\n")
+    with pytest.raises(UserError, match="1 recordings are not in both it and the truth, first t2"):
+        score.main(ARGV)
+
+
+def test_a_submission_with_a_hole_is_refused(workspace):
+    (workspace / "submission.csv").write_text("recording_id,sa,sb,sc\nt0,0.1,,0.2\n")
+    with pytest.raises(UserError, match="row 2: sb must be a number, found ''"):
+        score.main(ARGV)

@@ -1,0 +1,64 @@
+import pandas as pd
+import pytest
+
+from callboard.clips import DTYPES
+from callboard.errors import UserError
+from callboard.folds import read_folds
+from stages import split
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_params("error")
+    rows = [(f"{i:09d}", str(i % 2), "tp") for i in range(20)] + [
+        (f"{i:09d}", "1", "fp") for i in range(15, 30)
+    ]
+    table = pd.DataFrame(rows, columns=["recording_id", "species_id", "label_type"])
+    table.assign(clip_id=range(len(table))).reindex(columns=list(DTYPES), fill_value=0).to_csv(
+        "clips.csv", index=False
+    )
+    return tmp_path
+
+
+def write_params(rare_species, folds="[0, 1, 2]"):
+    with open("params.yaml", "w") as file:
+        file.write(f"split: {{folds: {folds}, seed: 0, stratify: presence, rare_species: {rare_species}}}\n")
+
+
+def test_the_stage_writes_every_recording_once_and_says_so(workspace, capsys):
+    split.main(["clips.csv", "out/folds.csv"])
+    folds = read_folds(workspace / "out" / "folds.csv")
+    assert folds["recording_id"].tolist() == [f"{i:09d}" for i in range(30)]
+    assert folds["fold"].value_counts().tolist() == [10, 10, 10]
+    assert capsys.readouterr().out.startswith(
+        "split: 30 recordings in 3 folds of 10-10, no recording in two, "
+    )
+
+
+def test_the_stage_gives_equal_bytes_twice(workspace):
+    split.main(["clips.csv", "a.csv"])
+    split.main(["clips.csv", "b.csv"])
+    assert (workspace / "a.csv").read_bytes() == (workspace / "b.csv").read_bytes()
+
+
+def test_the_stage_fails_before_writing_when_the_assignment_leaks(workspace, monkeypatch):
+    def leaky(clips, params):
+        rows = clips[["recording_id"]].drop_duplicates()
+        return pd.concat([rows.assign(fold=0), rows.tail(1).assign(fold=1)])
+
+    monkeypatch.setattr(split, "assign_folds", leaky)
+    with pytest.raises(UserError, match=r"leak: .*000000029 \(fp rows\) in folds \[0, 1\]"):
+        split.main(["clips.csv", "folds.csv"])
+    assert not (workspace / "folds.csv").exists()
+
+
+def test_a_rare_species_stops_the_stage_unless_allowed(workspace):
+    clips = pd.read_csv("clips.csv", dtype=str)
+    clips.loc[0, "species_id"] = "rare"
+    clips.to_csv("clips.csv", index=False)
+    with pytest.raises(UserError, match=r"rare \(1\)"):
+        split.main(["clips.csv", "folds.csv"])
+    write_params("allow")
+    split.main(["clips.csv", "folds.csv"])
+    assert len(read_folds(workspace / "folds.csv")) == 30

@@ -1,0 +1,123 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from callboard.clips import read_clips
+from callboard.params.scoring import PseudoParams
+from callboard.pseudo_labels import PROVENANCE_COLUMNS, as_clips, find_pseudo_labels, write_pseudo_labels
+from callboard.scores import HEADS, WindowScores
+
+PARAMS = PseudoParams(rounds=[], final=0, threshold=0.9, n_frames=20)
+SPECIES = ["a", "b"]
+N_FRAMES = {"r0": 300, "r1": 15}
+
+
+def clips_of(*rows):
+    """Rows given as (recording, species, label type, start, stop)."""
+    table = pd.DataFrame(
+        rows, columns=["recording_id", "species_id", "label_type", "start_frame", "stop_frame"]
+    )
+    return table.astype({"start_frame": int, "stop_frame": int}).assign(clip_id=range(len(table)))
+
+
+def scores_of(*windows, fold=(0, 1)):
+    """Windows given as (recording, peak frame, attention logits, max logits), one peak for all species."""
+    recording, peak, attention, largest = zip(*windows, strict=True)
+    heads = {"attention": attention, "max": largest, "segment_max": largest}
+    return WindowScores(
+        recording_ids=list(N_FRAMES),
+        species=SPECIES,
+        recording=np.array(recording, dtype=np.int32),
+        start_frame=np.zeros(len(windows), dtype=np.int32),
+        heads={name: np.array(heads[name], dtype=np.float16)[:, None] for name in HEADS},
+        peak_frame=np.repeat(np.array(peak, dtype=np.int32)[:, None, None], 2, axis=2),
+        fold=np.array(fold),
+    )
+
+
+SURE, LOW = 5.0, -5.0
+QUIET_R1 = (1, 7, (LOW, LOW), (LOW, LOW))
+
+
+def spans(found):
+    return list(
+        found[["recording_id", "species_id", "start_frame", "stop_frame"]].itertuples(index=False, name=None)
+    )
+
+
+def test_a_sure_window_becomes_a_span_around_its_peak():
+    found = find_pseudo_labels(
+        scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1), clips_of(), N_FRAMES, PARAMS
+    )
+    assert spans(found) == [("r0", "a", 90, 110)]
+    assert found["score"].iloc[0] == pytest.approx(1 / (1 + np.exp(-5)), rel=1e-3)
+    assert found["fold"].tolist() == [0]
+
+
+def test_both_heads_must_be_sure_on_average():
+    scores = scores_of((0, 100, (SURE, 1.0), (SURE, SURE)), QUIET_R1)  # b: (0.73 + 0.99) / 2 < 0.9
+    assert find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS)["species_id"].tolist() == ["a"]
+
+
+def test_spans_stay_inside_the_recording():
+    scores = scores_of(
+        (0, 3, (SURE, LOW), (SURE, LOW)), (0, 299, (SURE, LOW), (SURE, LOW)), (1, 7, (LOW, SURE), (LOW, SURE))
+    )
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS)
+    assert spans(found) == [("r0", "a", 0, 20), ("r0", "a", 280, 300), ("r1", "b", 0, 15)]
+
+
+@pytest.mark.parametrize("label_type", ["tp", "fp"])
+def test_an_expert_wins_over_a_pseudo_label_of_the_species_in_the_span(label_type):
+    scores = scores_of((0, 100, (SURE, SURE), (SURE, SURE)), (0, 200, (SURE, LOW), (SURE, LOW)), QUIET_R1)
+    clips = clips_of(("r0", "a", label_type, 109, 150), ("r1", "a", label_type, 0, 15))
+    found = find_pseudo_labels(scores, clips, N_FRAMES, PARAMS)
+    assert spans(found) == [("r0", "b", 90, 110), ("r0", "a", 190, 210)]
+
+
+def test_an_annotation_that_only_touches_the_span_does_not_count():
+    scores = scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1)
+    clips = clips_of(("r0", "a", "tp", 110, 150), ("r0", "a", "fp", 80, 90))
+    assert len(find_pseudo_labels(scores, clips, N_FRAMES, PARAMS)) == 1
+
+
+def test_of_overlapping_windows_the_surest_stays():
+    scores = scores_of(
+        (0, 100, (3.0, LOW), (3.0, LOW)),
+        (0, 110, (SURE, LOW), (SURE, LOW)),
+        (0, 125, (4.0, LOW), (4.0, LOW)),
+        (0, 140, (3.0, LOW), (3.0, LOW)),
+        QUIET_R1,
+    )
+    assert spans(find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS)) == [
+        ("r0", "a", 100, 120),
+        ("r0", "a", 130, 150),
+    ]
+
+
+def test_scores_of_all_models_are_refused():
+    scores = scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1)
+    with pytest.raises(ValueError, match="need out-of-fold scores"):
+        find_pseudo_labels(WindowScores(**{**vars(scores), "fold": None}), clips_of(), N_FRAMES, PARAMS)
+
+
+def test_rows_can_be_read_as_clips_and_tell_where_they_come_from(tmp_path):
+    scores = scores_of((0, 100, (LOW, SURE), (LOW, SURE)), (1, 5, (SURE, LOW), (SURE, LOW)))
+    clips = clips_of(("r0", "a", "tp", 0, 9), ("r0", "a", "fp", 9, 19))
+    table = as_clips(find_pseudo_labels(scores, clips, N_FRAMES, PARAMS), clips, "r2", 3)
+    write_pseudo_labels(table, tmp_path / "r3.csv")
+    read = read_clips(tmp_path / "r3.csv")
+    assert read["clip_id"].tolist() == [2, 3]
+    assert read["label_type"].tolist() == ["pseudo", "pseudo"]
+    assert read["teacher"].tolist() == ["r2/fold0", "r2/fold1"]
+    assert read["round"].tolist() == [3, 3]
+    assert read["votes"].tolist() == [1, 1]
+    assert read["t_min"].isna().all()
+    assert read.columns[-4:].tolist() == PROVENANCE_COLUMNS
+
+
+def test_no_sure_window_gives_a_table_without_rows(tmp_path):
+    scores = scores_of((0, 100, (LOW, LOW), (LOW, LOW)), QUIET_R1)
+    table = as_clips(find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS), clips_of(), "r0", 1)
+    write_pseudo_labels(table, tmp_path / "r1.csv")
+    assert read_clips(tmp_path / "r1.csv").empty

@@ -1,0 +1,135 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from callboard.errors import UserError
+from callboard.params.scoring import InferParams
+from callboard.scores import HEADS, WindowScores, join_out_of_fold, load_scores, recording_scores
+
+
+def window_scores(windows_per_recording=(3, 1, 2), n_models=2, n_species=4, *, prefix="r", seed=0, fold=None):
+    n_recordings = len(windows_per_recording)
+    recording = np.repeat(np.arange(n_recordings), windows_per_recording).astype(np.int32)
+    shape = (len(recording), n_models, n_species)
+    rng = np.random.default_rng(seed)
+    return WindowScores(
+        recording_ids=[f"{prefix}{i}" for i in range(n_recordings)],
+        species=[f"sp{i}" for i in range(n_species)],
+        recording=recording,
+        start_frame=np.arange(len(recording), dtype=np.int32),
+        heads={name: rng.normal(0, 4, shape).astype(np.float16) for name in HEADS},
+        peak_frame=rng.integers(0, 99, shape).astype(np.int32),
+        fold=fold,
+    )
+
+
+def naive_recording_scores(scores, head, window_agg, fold_agg):
+    """One recording, model and species at a time."""
+    names = ["attention", "max"] if head == "attention_max" else [head]
+    aggregate = {"max": max, "mean": lambda values: sum(values) / len(values)}
+    table = np.empty((len(scores.recording_ids), len(scores.species)))
+    for row in range(table.shape[0]):
+        for species in range(table.shape[1]):
+            per_model = []
+            for model in range(scores.n_models):
+                windows = [
+                    sum(1 / (1 + np.exp(-float(scores.heads[name][i, model, species]))) for name in names)
+                    / len(names)
+                    for i in np.flatnonzero(scores.recording == row)
+                ]
+                per_model.append(aggregate[window_agg](windows))
+            table[row, species] = aggregate[fold_agg](per_model)
+    return table
+
+
+@pytest.mark.parametrize("head", ["attention", "max", "attention_max", "segment_max"])
+@pytest.mark.parametrize("window_agg", ["max", "mean"])
+@pytest.mark.parametrize("fold_agg", ["mean", "max"])
+def test_pooling_equals_the_naive_twin(head, window_agg, fold_agg):
+    scores = window_scores()
+    pooled = recording_scores(scores, InferParams(head=head, window_agg=window_agg, fold_agg=fold_agg))
+    assert pooled.dtype == np.float32
+    np.testing.assert_allclose(pooled, naive_recording_scores(scores, head, window_agg, fold_agg), rtol=1e-5)
+
+
+def test_very_low_scores_keep_their_order():
+    low = window_scores((1,), 1, 3)
+    low.heads["max"][:] = np.array([-20.0, -30.0, -25.0])
+    pooled = recording_scores(low, InferParams(head="max", window_agg="max", fold_agg="mean"))
+    assert pooled.argsort().tolist() == [[1, 2, 0]]
+
+
+def test_no_recordings_pool_to_no_rows():
+    pooled = recording_scores(window_scores(()), InferParams(head="max", window_agg="mean", fold_agg="max"))
+    assert pooled.shape == (0, 4)
+
+
+@pytest.mark.parametrize("fold", [None, np.array([1, 0, 1])])
+def test_saved_scores_come_back_and_equal_scores_are_equal_bytes(tmp_path, fold):
+    scores = window_scores(n_models=1 if fold is not None else 2, fold=fold)
+    scores.save(tmp_path / "deep" / "a.npz")
+    scores.save(tmp_path / "b.npz")
+    assert (tmp_path / "deep" / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    loaded = load_scores(tmp_path / "b.npz")
+    assert (loaded.recording_ids, loaded.species) == (scores.recording_ids, scores.species)
+    for name in ("recording", "start_frame", "peak_frame", "fold"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(scores, name))
+    for name in HEADS:
+        np.testing.assert_array_equal(loaded.heads[name], scores.heads[name])
+
+
+def test_empty_scores_can_be_saved(tmp_path):
+    window_scores(()).save(tmp_path / "empty.npz")
+    assert load_scores(tmp_path / "empty.npz").recording_ids == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {"heads": {"max": s.heads["max"]}}, "heads must be"),
+        (lambda s: {"peak_frame": s.peak_frame[:-1]}, r"must be \(windows, models, species\) \(6, 2, 4\)"),
+        (lambda s: {"start_frame": s.start_frame[:-1]}, r"start_frame must be \(6,\)"),
+        (lambda s: {"recording_ids": ["r0", "r0", "r2"]}, "must not repeat"),
+        (lambda s: {"recording_ids": ["r0", "r1", "r2", "r3"]}, "every recording has windows"),
+        (lambda s: {"recording": s.recording[::-1]}, "ascending"),
+        (lambda s: {"fold": np.array([0, 1, 0])}, "goes with one model"),
+        (
+            lambda s: {"heads": {name: np.full_like(s.heads[name], np.nan) for name in HEADS}},
+            "must not be NaN",
+        ),
+    ],
+)
+def test_scores_that_do_not_fit_together_are_refused(change, message):
+    scores = window_scores()
+    with pytest.raises(ValueError, match=message):
+        replace(scores, **change(scores))
+
+
+def test_joining_folds_keeps_every_window_with_its_recording():
+    parts = [
+        (window_scores((2, 1), 1, prefix="a"), 0),
+        (window_scores((), 1), 1),
+        (window_scores((1, 3), 1, prefix="b", seed=1), 2),
+    ]
+    joined = join_out_of_fold(parts)
+    assert joined.recording_ids == ["a0", "a1", "b0", "b1"]
+    assert joined.fold.tolist() == [0, 0, 2, 2]
+    infer = InferParams(head="attention", window_agg="mean", fold_agg="mean")
+    separate = np.concatenate([recording_scores(part, infer) for part, _ in parts])
+    np.testing.assert_array_equal(recording_scores(joined, infer), separate)
+
+
+def test_joining_a_recording_of_two_folds_is_refused():
+    with pytest.raises(ValueError, match="must not repeat"):
+        join_out_of_fold([(window_scores(n_models=1), 0), (window_scores(n_models=1), 1)])
+
+
+def test_a_file_that_is_no_scores_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    (tmp_path / "text.npz").write_text("hello")
+    for name in ("other.npz", "text.npz"):
+        with pytest.raises(UserError, match=f"{name}: not a file of window scores"):
+            load_scores(tmp_path / name)
+    with pytest.raises(UserError, match="not found; the predict stage writes it"):
+        load_scores(tmp_path / "none.npz")
