@@ -1,0 +1,78 @@
+"""How hard the soundscapes are: every knob; the domain shift is what TRAIN and TEST differ in."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a set of recordings sounds like."""
+
+    snr_mean_db: float
+    """Mean call level over the background of its own band."""
+    snr_sd_db: float
+    """Spread of that level between the callers of a set; one caller's calls differ by `CALL_LEVEL_SD_DB`."""
+    pitch_offset: float
+    """Pitch of the whole population against the species' model, as a fraction: a dialect."""
+    rms_mean_dbfs: float
+    rms_sd_db: float
+    tilt_db_per_octave: float
+    """Added to the background's colour: the site and its microphone."""
+    chorus_share: float
+    """Recordings with a frog chorus of no listed species at 1–4 kHz."""
+    rain_share: float
+    wind_share: float
+    insects_share: float
+    n_species_shares: tuple[float, ...]
+    """Shares of recordings with 1, 2, … calling species."""
+    n_distractors_mean: float
+    """Calls of no listed species per 20 s."""
+
+
+TRAIN = Conditions(
+    snr_mean_db=10.0,
+    snr_sd_db=4.0,
+    pitch_offset=0.0,
+    rms_mean_dbfs=-39.0,
+    rms_sd_db=4.5,
+    tilt_db_per_octave=0.0,
+    chorus_share=0.25,
+    rain_share=0.10,
+    wind_share=0.25,
+    insects_share=0.25,
+    n_species_shares=(0.65, 0.25, 0.07, 0.02, 0.01),
+    n_distractors_mean=3.0,
+)
+TEST = Conditions(
+    snr_mean_db=2.0,
+    snr_sd_db=4.0,
+    pitch_offset=0.07,
+    rms_mean_dbfs=-34.0,
+    rms_sd_db=4.5,
+    tilt_db_per_octave=-3.0,
+    chorus_share=0.7,
+    rain_share=0.50,
+    wind_share=0.30,
+    insects_share=0.40,
+    n_species_shares=(0.55, 0.28, 0.12, 0.04, 0.01),
+    n_distractors_mean=8.0,
+)
+
+SNR_RANGE_DB = (0.0, 20.0)
+"""Calls are faint, but none is inaudible."""
+CALL_LEVEL_SD_DB = 2.5
+PITCH_SD = 0.05
+"""Between the callers of a species, as a fraction; a tenth of it between the calls of one caller."""
+TEMPO_SD = 0.10
+"""Between calls, as a fraction."""
+PAIR_CONTRAST = 1.0
+"""Of the two species of a similar pair: 1 as drawn in `calls.PAIRS`, towards 0 they become the same."""
+CALLS_PER_CALLER_MEAN = 4.0
+MAX_CALLS_PER_CALLER = 12
+N_DISTRACTOR_VOICES = 16
+DOMINANT_TEST_SHARE = 0.27
+"""Of the true (recording, species) pairs of the test set, those of its commonest species."""
+MIN_TEST_RECORDINGS_PER_SPECIES = 3
+MATCHER_NOISE_DB = 2.0
+"""Error of the template matcher that proposes boxes: high = it also proposes faint calls."""
+BOX_JITTER = 0.2
+"""Largest shift of a box against its call, as a fraction of the box's duration."""

@@ -1,0 +1,33 @@
+"""Make the soundscapes, or check the folder of recordings and tables."""
+
+import argparse
+from pathlib import Path
+
+from callboard.params.base import Params, load_params
+from callboard.params.data import DataParams
+from callboard.params.features import AudioParams
+from callboard.sources import prepare_source
+from callboard.terminal import Stopwatch, run, summarize
+
+
+class PrepareParams(Params):
+    """The sections that `prepare` reads."""
+
+    data: DataParams
+    audio: AudioParams
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the folder of recordings, species and annotations that every later stage starts from."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path, help="folder to write")
+    args = parser.parse_args(argv)
+    params = load_params(PrepareParams)
+    stopwatch = Stopwatch()
+
+    tables = prepare_source(params.data, params.audio, args.source)
+    summarize("prepare", params.data.source, *tables.facts(), f"{stopwatch.elapsed_s:.1f} s")
+
+
+if __name__ == "__main__":
+    run(main)

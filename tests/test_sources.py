@@ -1,0 +1,372 @@
+import errno
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from callboard.annotations import COLUMNS, read_annotations, read_species
+from callboard.errors import UserError
+from callboard.params.data import DataParams, DemoParams
+from callboard.params.features import AudioParams
+from callboard.sources import prepare_source
+
+RATE = 8000
+DEMO = DemoParams(
+    seed=1,
+    n_species=3,
+    n_tp_recordings=10,
+    n_fp_recordings=2,
+    n_test_recordings=4,
+    recording_length_s=5.0,
+    calls=None,
+    backgrounds=None,
+)
+AUDIO = AudioParams(sample_rate=RATE, on_other_rate="error")
+TP = [
+    ("055088446", "0", "1", 0.1, 500.0, 0.9, 900.0),
+    ("838227e71", "2", "1", 0.5, 500.0, 1.5, 900.0),
+    ("0a4e7e350", "1", "1", 1.0, 500.0, 2.0, 900.0),
+]
+FP = [("055088446", "1", "1", 1.0, 500.0, 1.5, 900.0), ("aaaaaaaaa", "2", "1", 0.0, 500.0, 1.0, 900.0)]
+TRAIN_IDS = ["055088446", "0a4e7e350", "838227e71", "aaaaaaaaa"]
+TEST_IDS = ["000000002", "000000001"]
+Write = Callable[..., None]
+
+
+def params(root: Path, source: str = "rfcx", on_bad_recording: str = "error") -> DataParams:
+    return DataParams(source=source, root=str(root), on_bad_recording=on_bad_recording, demo=DEMO)  # type: ignore[arg-type]
+
+
+def write_tone(path: Path, rate: int = RATE, channels: int = 1, length_s: float = 2.0) -> None:
+    sound = 0.1 * np.sin(np.arange(int(length_s * rate)) / 3)
+    soundfile.write(path, np.stack([sound] * channels, axis=1), rate)
+
+
+def write_rows(path: Path, rows: list[tuple[object, ...]]) -> None:
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A competition folder with four training and two test recordings, three species."""
+    folder = tmp_path / "rfcx"
+    for subset, ids in (("train", TRAIN_IDS), ("test", TEST_IDS)):
+        (folder / subset).mkdir(parents=True)
+        for recording_id in ids:
+            write_tone(folder / subset / f"{recording_id}.flac")
+    write_rows(folder / "train_tp.csv", TP)
+    write_rows(folder / "train_fp.csv", FP)
+    sample = pd.DataFrame({"recording_id": TEST_IDS}).assign(s2=0.5, s0=0.5, s1=0.5)
+    sample.to_csv(folder / "sample_submission.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "data/source"
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def refusal(data: DataParams, out: Path, audio: AudioParams = AUDIO) -> str:
+    """The message; and nothing is left behind."""
+    with pytest.raises(UserError) as caught:
+        prepare_source(data, audio, out)
+    assert not out.exists()
+    assert not out.parent.exists() or not list(out.parent.iterdir())
+    return str(caught.value)
+
+
+def test_a_competition_folder_becomes_the_tables_every_stage_reads(root: Path, out: Path) -> None:
+    prepare_source(params(root), AUDIO, out)
+    assert read_species(out / "species.csv") == ["2", "0", "1"]
+    recordings = read(out / "recordings.csv")
+    assert recordings["recording_id"].tolist() == [*TRAIN_IDS, *TEST_IDS]
+    assert recordings["path"].map(lambda path: Path(path).is_file()).all()
+    assert (recordings["n_samples"] == "16000").all()
+    assert (recordings["sample_rate"] == "8000").all()
+    assert recordings["n_bytes"].tolist() == [str(Path(path).stat().st_size) for path in recordings["path"]]
+    assert read_annotations(out / "train_tp.csv", "tp")["recording_id"].tolist() == [row[0] for row in TP]
+    assert len(read_annotations(out / "train_fp.csv", "fp")) == 2
+    sample = read(out / "sample_submission.csv")
+    assert sample["recording_id"].tolist() == TEST_IDS
+    assert list(sample.columns) == ["recording_id", "s2", "s0", "s1"]
+    assert read(out / "skipped.csv").empty
+    assert [path.name for path in (out / "hidden").iterdir()] == [".keep"]
+
+
+def test_the_demo_has_the_same_tables_and_its_truth(out: Path) -> None:
+    data = DataParams(source="demo", root=None, on_bad_recording="error", demo=DEMO)
+    prepare_source(data, AUDIO, out)
+    assert {path.name for path in out.iterdir()} == {
+        *(
+            "species.csv",
+            "recordings.csv",
+            "train_tp.csv",
+            "train_fp.csv",
+            "sample_submission.csv",
+            "skipped.csv",
+        ),
+        *("hidden", "train", "test"),
+    }
+    assert {path.name for path in (out / "hidden").iterdir()} == {"test_labels.csv", "train_labels.csv"}
+    for path in read(out / "recordings.csv")["path"]:
+        assert soundfile.info(out / path).samplerate == RATE
+    species = read_species(out / "species.csv")
+    assert len(read_annotations(out / "train_tp.csv", "tp", species)) >= 10
+    assert len(read_annotations(out / "train_fp.csv", "fp", species)) >= 2
+
+
+def test_missing_recordings_are_counted_and_the_first_is_named(root: Path, out: Path) -> None:
+    for name in ("train/0a4e7e350", "train/aaaaaaaaa", "test/000000001"):
+        (root / f"{name}.flac").unlink()
+    assert refusal(params(root), out) == (
+        "recording 0a4e7e350 (train): no file train/0a4e7e350.flac; 2 of 4 train recordings and "
+        "1 of 2 test recordings cannot be used; data.on_bad_recording=skip leaves them out"
+    )
+
+
+def test_skipped_recordings_are_listed_and_gone_from_every_table(root: Path, out: Path) -> None:
+    (root / "train/055088446.flac").unlink()
+    (root / "test/000000002.flac").write_bytes(b"no sound")
+    prepare_source(params(root, on_bad_recording="skip"), AUDIO, out)
+    skipped = read(out / "skipped.csv")
+    assert skipped[["recording_id", "subset"]].to_numpy().tolist() == [
+        ["055088446", "train"],
+        ["000000002", "test"],
+    ]
+    assert skipped["reason"][0] == "no file train/055088446.flac"
+    assert skipped["reason"][1].startswith("test/000000002.flac is unreadable")
+    for name in ("recordings", "train_tp", "train_fp", "sample_submission"):
+        assert not set(read(out / f"{name}.csv")["recording_id"]) & {"055088446", "000000002"}
+    assert len(read_species(out / "species.csv")) == 3
+
+
+def test_a_folder_without_test_recordings_gives_an_empty_submission_when_skipping(
+    root: Path, out: Path
+) -> None:
+    for path in (root / "test").iterdir():
+        path.unlink()
+    (root / "test").rmdir()
+    tables = prepare_source(params(root, on_bad_recording="skip"), AUDIO, out)
+    assert tables.test_ids == []
+    assert read(out / "sample_submission.csv").empty
+    assert tables.facts()[-1] == "2 recordings skipped"
+
+
+def spoil_table(name: str, spoil: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
+    return lambda root: spoil(read(root / name)).to_csv(root / name, index=False)
+
+
+def set_cell(column: str, value: str, row: int = 1) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[row, column] = value
+        return table
+
+    return change
+
+
+def twice(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table, table.iloc[[0]]])
+
+
+WRONG: list[tuple[str, Callable[[Path], None], str]] = [
+    ("no table", lambda root: (root / "train_tp.csv").unlink(), r"train_tp.csv: not found"),
+    (
+        "no sample",
+        lambda root: (root / "sample_submission.csv").unlink(),
+        r"sample_submission.csv: not found",
+    ),
+    (
+        "missing column",
+        spoil_table("train_fp.csv", lambda table: table.drop(columns="f_max")),
+        r"train_fp.csv: missing column\(s\) f_max",
+    ),
+    (
+        "empty tp table",
+        spoil_table("train_tp.csv", lambda table: table.iloc[:0]),
+        r"train_tp.csv: no rows; at least one confirmed",
+    ),
+    (
+        "box out of order",
+        spoil_table("train_tp.csv", set_cell("t_max", "0.2")),
+        r"row 3: t_max 0.2 <= t_min 0.5",
+    ),
+    (
+        "unknown species",
+        spoil_table("train_fp.csv", set_cell("species_id", "24")),
+        r"train_fp.csv row 3: unknown species '24'; known are 2, 0, 1",
+    ),
+    ("repeated row", spoil_table("train_tp.csv", twice), r"train_tp.csv row 5: repeats row 2"),
+    (
+        "repeated test id",
+        spoil_table("sample_submission.csv", twice),
+        r"sample_submission.csv row 4: recording_id 000000002 was there before \(1 such rows\)",
+    ),
+    (
+        "columns of the sample",
+        spoil_table("sample_submission.csv", lambda table: table.rename(columns={"s1": "one"})),
+        r"columns must be recording_id, then s<species_id> for each species; found recording_id, s2, s0, one",
+    ),
+    (
+        "box beyond the end",
+        spoil_table("train_fp.csv", set_cell("t_max", "2.5", row=0)),
+        r"train_fp.csv row 2: t_max 2.5 s is beyond the end of recording 055088446 at 2 s \(1 such rows\)",
+    ),
+    (
+        "lost leading zero",
+        spoil_table("train_tp.csv", set_cell("recording_id", "55088446", row=0)),
+        r"no file train/55088446.flac, but there is 055088446: the id lost its leading zeros",
+    ),
+    (
+        "id made a number",
+        spoil_table("train_tp.csv", set_cell("recording_id", "8.38227E+76")),
+        r"8.38227E\+76 \(train\).*the id looks like a number that a spreadsheet made of it",
+    ),
+    (
+        "train id in test",
+        spoil_table("sample_submission.csv", set_cell("recording_id", "0a4e7e350")),
+        r"recording 0a4e7e350: annotated for training and in the test set",
+    ),
+    (
+        "stereo",
+        lambda root: write_tone(root / "train/0a4e7e350.flac", channels=2),
+        r"0a4e7e350 \(train\): train/0a4e7e350.flac has 2 channels, expected one",
+    ),
+    (
+        "other rate",
+        lambda root: write_tone(root / "test/000000001.flac", rate=16_000),
+        r"sample rate 16000 Hz, expected audio.sample_rate 8000 Hz; audio.on_other_rate=resample converts",
+    ),
+    (
+        "no sound file",
+        lambda root: (root / "train/0a4e7e350.flac").write_bytes(b"") and None,
+        r"0a4e7e350 \(train\): train/0a4e7e350.flac is unreadable",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "words"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_a_wrong_folder_is_refused_by_name(
+    root: Path, out: Path, spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(root)
+    assert re.search(words, refusal(params(root), out))
+
+
+def test_a_missing_root_is_named(tmp_path: Path, out: Path) -> None:
+    assert "no such folder" in refusal(params(tmp_path / "nowhere"), out)
+
+
+def test_recordings_of_another_rate_pass_where_they_get_resampled(root: Path, out: Path) -> None:
+    write_tone(root / "test/000000001.flac", rate=16_000)
+    prepare_source(params(root), AudioParams(sample_rate=RATE, on_other_rate="resample"), out)
+    recordings = read(out / "recordings.csv").set_index("recording_id")
+    assert recordings.loc["000000001", "sample_rate"] == "16000"
+
+
+def test_nothing_to_train_on_is_refused_even_when_skipping(root: Path, out: Path) -> None:
+    for row in TP:
+        (root / f"train/{row[0]}.flac").unlink()
+    message = refusal(params(root, on_bad_recording="skip"), out)
+    assert (
+        "none of its recordings is left, 3 recordings were skipped; the first: 055088446, no file" in message
+    )
+
+
+def test_root_is_relative_to_the_main_workspace(
+    root: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(root.parent))
+    prepare_source(params(Path("rfcx")), AUDIO, out)
+    assert (out / "recordings.csv").is_file()
+
+
+def own(root: Path) -> None:
+    """Turn the competition's folder into anybody's: named species, wav files, nothing optional."""
+    (root / "sample_submission.csv").unlink()
+    names = {"0": "coqui", "1": "bananaquit", "2": "anole"}
+    for table in ("train_tp.csv", "train_fp.csv"):
+        rows = read(root / table)
+        rows.assign(species_id=rows["species_id"].map(names)).to_csv(root / table, index=False)
+    (root / "train/aaaaaaaaa.flac").unlink()
+    write_tone(root / "train/aaaaaaaaa.wav")
+
+
+def test_own_recordings_need_just_two_tables(root: Path, out: Path) -> None:
+    own(root)
+    tables = prepare_source(params(root, "own"), AUDIO, out)
+    assert tables.species == ["anole", "bananaquit", "coqui"]
+    assert tables.test_ids == sorted(TEST_IDS)
+    assert tables.recordings["path"].map(lambda path: path.suffix).tolist().count(".wav") == 1
+
+
+def test_own_recordings_without_a_test_set_are_fine(root: Path, out: Path) -> None:
+    own(root)
+    for path in (root / "test").iterdir():
+        path.unlink()
+    assert prepare_source(params(root, "own"), AUDIO, out).test_ids == []
+
+
+def test_own_species_come_in_the_order_of_their_table(root: Path, out: Path) -> None:
+    own(root)
+    (root / "species.csv").write_text("species_id\ncoqui\nanole\nbananaquit\ntody\n")
+    assert prepare_source(params(root, "own"), AUDIO, out).species == ["coqui", "anole", "bananaquit", "tody"]
+
+
+def test_own_rejected_species_must_be_known(root: Path, out: Path) -> None:
+    own(root)
+    spoil_table("train_fp.csv", set_cell("species_id", "tody"))(root)
+    assert "train_fp.csv row 3: unknown species 'tody'" in refusal(params(root, "own"), out)
+
+
+def test_own_submission_must_have_the_species(root: Path, out: Path) -> None:
+    own(root)
+    (root / "sample_submission.csv").write_text("recording_id,sanole,scoqui,stody\n000000001,0,0,0\n")
+    message = refusal(params(root, "own"), out)
+    assert "columns do not fit the species; missing: sbananaquit; unknown: stody" in message
+
+
+def test_two_files_of_one_id_are_refused(root: Path, out: Path) -> None:
+    own(root)
+    write_tone(root / "train/0a4e7e350.wav")
+    assert "0a4e7e350.flac and 0a4e7e350.wav are one recording_id" in refusal(params(root, "own"), out)
+
+
+def test_an_empty_recording_is_refused(root: Path, out: Path) -> None:
+    own(root)
+    write_tone(root / "train/aaaaaaaaa.wav", length_s=0.0)
+    assert "train/aaaaaaaaa.wav is empty" in refusal(params(root, "own"), out)
+
+
+def test_a_full_disk_leaves_nothing_half_written(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    write_bytes = Path.write_bytes
+
+    def write_until_full(path: Path, data: bytes) -> int:
+        if len(written) >= 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_until_full)
+    data = DataParams(source="demo", root=None, on_bad_recording="error", demo=DEMO)
+    message = refusal(data, out)
+    assert message == f"{out}: cannot be written: No space left on device; nothing was left behind"
+
+
+def test_an_interrupted_run_does_not_hinder_the_next(root: Path, out: Path) -> None:
+    draft = out.parent / ".source.part"
+    draft.mkdir(parents=True)
+    (draft / "species.csv").write_text("half")
+    out.mkdir()
+    (out / "old.csv").write_text("old")
+    prepare_source(params(root), AUDIO, out)
+    assert not draft.exists()
+    assert not (out / "old.csv").exists()
