@@ -151,7 +151,7 @@ def make_models(case: Case) -> list[LoadedModel]:
     species = [str(number) for number in range(N_SPECIES)]
     torch.manual_seed(0)
     networks = [build_model(params, N_SPECIES).to(pick_device()).eval() for _ in range(case.n_models)]
-    return [LoadedModel(network, species, fold, clip) for fold, network in enumerate(networks)]
+    return [LoadedModel(network, species, fold, clip, frozenset()) for fold, network in enumerate(networks)]
 
 
 def spread_over_three_channels(model: SedModel) -> SedModel:

@@ -61,7 +61,7 @@ def test_a_short_recording_is_padded_with_quiet():
 def test_scores_equal_a_plain_loop_over_recordings_and_windows(cache, batch_size, monkeypatch):
     monkeypatch.setattr("callboard.device.has_bfloat16", lambda device: False)
     networks = [tiny_network(0), tiny_network(1)]
-    models = [LoadedModel(network, SPECIES, fold, CLIP) for fold, network in enumerate(networks)]
+    models = [LoadedModel(network, SPECIES, fold, CLIP, frozenset()) for fold, network in enumerate(networks)]
     params = PredictParams(overlap_frames=10, batch_size=batch_size)
     scores = score_recordings(models, cache, ["e", "c", "a"], params, CPU)
 
@@ -101,6 +101,14 @@ def test_every_recording_is_scored_by_the_model_of_its_own_fold(cache):
     }
     by_model = scores.heads["max"][:, 0, 0] // 90
     np.testing.assert_array_equal(by_model, scores.fold[scores.recording] + 1)
+
+
+def test_a_model_that_has_seen_a_recording_of_its_fold_is_refused(cache):
+    folds = pd.DataFrame({"recording_id": ["a", "b"], "fold": [0, 1]})
+    honest = loudness_model(0)
+    leaking = loudness_model(1)._replace(held_out=frozenset("acde"))
+    with pytest.raises(UserError, match=r"fold 1 has trained on 1 recordings .* first b; train again"):
+        score_out_of_fold([honest, leaking], cache, folds, PARAMS, CPU)
 
 
 def test_models_keep_their_order_on_the_model_axis(cache):

@@ -129,10 +129,18 @@ def score_out_of_fold(
         folds: recording_id, fold; each recording once.
         params: the `predict` section.
         device: where the models are.
+
+    Raises:
+        UserError: a model has trained on a recording that the table puts in its fold.
     """
     parts = []
     for loaded in models:
         held_out = folds.loc[folds["fold"] == loaded.fold, "recording_id"].tolist()
+        if seen := sorted(set(held_out) - loaded.held_out):
+            raise UserError(
+                f"the model of fold {loaded.fold} has trained on {len(seen)} recordings that the folds table "
+                f"now holds out, first {seen[0]}; train again"
+            )
         parts.append((score_recordings([loaded], cache, held_out, params, device), loaded.fold))
     return join_out_of_fold(parts)
 

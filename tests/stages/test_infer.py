@@ -13,7 +13,8 @@ from tests.test_scores import window_scores
 from tests.toy_models import PARAMS_YAML
 
 ARGV = shlex.split(
-    "--scores test.npz --sample sample_submission.csv --skipped skipped.csv --submission submission/submission.csv"
+    "--scores test.npz --sample sample_submission.csv --skipped skipped.csv "
+    "--submission submission/submission.csv"
 )
 COLUMNS = ["recording_id", "ssp0", "ssp1", "ssp2", "ssp3"]
 

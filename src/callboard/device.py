@@ -1,0 +1,59 @@
+"""The machine: which device computes, and in which precision.
+
+These facts come from the environment and not from params.yaml: they must change neither the experiment nor
+its hashes.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from callboard.errors import UserError
+
+DEVICES: dict[str, Callable[[], bool]] = {
+    "cuda": torch.cuda.is_available,
+    "mps": torch.backends.mps.is_available,
+    "cpu": lambda: True,
+}
+"""Device types by preference, each with the question whether this machine has it."""
+
+
+def pick_device() -> torch.device:
+    """The first of cuda, mps and cpu that this machine has, unless CALLBOARD_DEVICE names one.
+
+    Raises:
+        UserError: CALLBOARD_DEVICE names no device type, or one that this machine lacks.
+    """
+    wanted = os.environ.get("CALLBOARD_DEVICE", "auto")
+    if wanted == "auto":
+        return torch.device(next(name for name, is_here in DEVICES.items() if is_here()))
+    if wanted not in DEVICES:
+        raise UserError(f"CALLBOARD_DEVICE is {wanted!r}; it must be one of auto, {', '.join(DEVICES)}")
+    if not DEVICES[wanted]():
+        raise UserError(
+            f"CALLBOARD_DEVICE is {wanted!r}, which this machine does not have; unset it to choose by itself"
+        )
+    return torch.device(wanted)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware; emulation would be slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """The precision of forward passes: bfloat16 where the hardware has it, else float32."""
+    if has_bfloat16(device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, e.g. `cpu` or `cuda (bf16)`."""
+    return f"{device.type} (bf16)" if has_bfloat16(device) else device.type

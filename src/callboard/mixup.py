@@ -1,0 +1,59 @@
+"""Mixup: clips of a batch blended with other clips of the same batch (Zhang et al. 2018)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from callboard.losses import Targets
+from callboard.model import SedModel, SedOutput
+from callboard.params.training import MixupParams
+
+
+class Mixing(NamedTuple):
+    """One draw for a whole batch: x becomes share · x + (1 - share) · x[partner]."""
+
+    share: float
+    partner: Tensor
+    """(batch,) the clip that each clip is blended with."""
+    frame_targets: bool
+    """Whether framewise targets are blended too."""
+
+    def blend(self, values: Tensor) -> Tensor:
+        """The blend of `values`, whose first axis is the batch."""
+        return self.share * values + (1 - self.share) * values[self.partner.to(values.device)]
+
+    def blend_targets(self, targets: Targets) -> Targets:
+        """Targets and label weights with the images' share and partners."""
+        frames = (targets.frame, targets.frame_labeled)
+        frame, frame_labeled = map(self.blend, frames) if self.frame_targets else frames
+        return Targets(self.blend(targets.clip), frame, self.blend(targets.clip_labeled), frame_labeled)
+
+
+def draw_mixing(params: MixupParams, n_clips: int, rng: np.random.Generator) -> Mixing:
+    """A share ~ Beta(alpha, alpha) and a permutation of the batch."""
+    share = float(rng.beta(params.alpha, params.alpha))
+    return Mixing(share, torch.from_numpy(rng.permutation(n_clips)), params.frame_targets)
+
+
+Pass = tuple[SedOutput, Targets]
+"""What one forward pass says, and what it is to be compared with."""
+
+
+Mixup = Callable[[SedModel, Tensor, Targets, Mixing], list[Pass]]
+"""The forward passes of a training step; the loss is their mean."""
+
+
+def no_mixup(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing) -> list[Pass]:
+    """The clips as they are."""
+    return [(model(image), targets)]
+
+
+def input_mixup(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing) -> list[Pass]:
+    """Blended images and targets."""
+    return [(model(mixing.blend(image)), mixing.blend_targets(targets))]
+
+
+MIXUP: dict[str, Mixup] = {"none": no_mixup, "input": input_mixup}

@@ -1,0 +1,94 @@
+"""Fit one fold."""
+
+import argparse
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from callboard.annotations import read_species
+from callboard.batches import select_fold
+from callboard.checkpoint import WeightsParams, checkpoint_for, save_model
+from callboard.clips import read_clips
+from callboard.device import describe, pick_device
+from callboard.folds import read_folds
+from callboard.mel_cache import MelCache
+from callboard.params.base import load_params
+from callboard.terminal import Stopwatch, progress, run, summarize
+from callboard.training import EpochReport, Execution, FitParams, Fitted, fit, write_curve
+from callboard.workers import n_workers
+
+
+class TrainStageParams(FitParams):
+    """The sections of params.yaml that this stage reads."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train the network of a fold, or go on where a killed run stopped; write weights and learning curve."""
+    args = _parse(argv)
+    stopwatch = Stopwatch()
+    params = load_params(TrainStageParams)
+    device = pick_device()
+    species = read_species(args.species)
+    tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
+    clips = pd.concat([read_clips(path) for path in tables])
+    folds = read_folds(args.folds)
+    data = select_fold(MelCache.open(args.mel), clips, folds, args.fold, species)
+    checkpoint = checkpoint_for(
+        params, [*tables, args.folds, args.species, args.mel / "index.csv"], args.fold
+    )
+    reports: list[EpochReport] = []
+
+    def follow(epochs: range) -> Iterable[int]:
+        return progress(epochs, total=len(epochs), label=f"train fold {args.fold}", unit="epochs")
+
+    execution = Execution(device, n_workers(), checkpoint, follow, reports.append)
+    fitted = fit(params, args.fold, data, execution)
+
+    weights_params = WeightsParams(model=params.model, clip=params.clip)
+    held_out = folds.loc[folds["fold"] == args.fold, "recording_id"]
+    save_model(args.weights, fitted.model, weights_params, species, args.fold, held_out)
+    write_curve(fitted.history, args.curve)
+    checkpoint.remove()
+    n_clips = data.count_items(params.train.fp_per_epoch)
+    summarize(
+        "train",
+        f"fold {args.fold}",
+        f"{len(fitted.history)} epochs of {n_clips} clips on {describe(device)}",
+        *_progress_facts(fitted, reports),
+        f"{stopwatch.elapsed_s:.1f} s{_speed(reports)}",
+    )
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fold", type=int, required=True)
+    for name in ("--mel", "--clips", "--folds", "--species", "--weights", "--curve"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--pseudo", type=Path, help="further positives of training recordings")
+    return parser.parse_args(argv)
+
+
+def _progress_facts(fitted: Fitted, reports: list[EpochReport]) -> Iterator[str]:
+    n_before = len(fitted.history) - len(reports)
+    if n_before:
+        yield f"resumed after epoch {n_before}"
+    last = fitted.history[-1]
+    yield f"loss {last['loss']:.3f}"
+    if last["val_lwlrap"] is not None and not math.isnan(last["val_lwlrap"]):
+        yield f"LWLRAP {last['val_lwlrap']:.3f}"
+
+
+def _speed(reports: list[EpochReport]) -> str:
+    """Clips per second and the share of time spent waiting for data, over the epochs of this run."""
+    duration_s = sum(report.duration_s for report in reports)
+    if not duration_s:
+        return ""
+    clips_per_s = sum(report.n_clips for report in reports) / duration_s
+    waiting = sum(report.wait_s for report in reports) / duration_s
+    return f" ({clips_per_s:.0f} clips/s, data wait {waiting:.0%})"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,140 @@
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from callboard.checkpoint import load_model
+from callboard.clips import write_clips
+from callboard.errors import UserError
+from callboard.params.training import TrainParams
+from stages.train import TrainStageParams, main
+from tests.toy_training import CPU, PARAMS, SPECIES, annotation, changed, clips_table, write_fold_inputs
+
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = ["--mel", "mel", "--clips", "clips.csv", "--folds", "folds.csv", "--species", "species.csv"]
+
+
+def arguments(name="fold0", fold=0, *more):
+    return [
+        "--fold",
+        str(fold),
+        *ARGUMENTS,
+        "--weights",
+        f"models/{name}.pt",
+        "--curve",
+        f"{name}.csv",
+        *more,
+    ]
+
+
+def write_params(root, **changes):
+    tree = changed(PARAMS, {name.replace("__", "."): value for name, value in changes.items()})
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    write_fold_inputs(tmp_path)
+    write_params(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("DVC_ROOT", "CALLBOARD_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
+    return tmp_path
+
+
+def digest(root, name="fold0"):
+    return hashlib.sha256((root / "models" / f"{name}.pt").read_bytes()).hexdigest()
+
+
+def test_a_fold_is_trained_to_weights_and_a_curve(root, capsys):
+    main(arguments())
+    loaded = load_model(root / "models" / "fold0.pt", CPU)
+    assert (loaded.species, loaded.fold) == (SPECIES, 0)
+    curve = pd.read_csv(root / "fold0.csv")
+    assert curve["epoch"].tolist() == [1, 2, 3]
+    assert curve["val_lwlrap"].notna().tolist() == [False, True, True]
+    assert (curve["loss"] > 0).all()
+    line = capsys.readouterr().out
+    assert line.startswith("train: fold 0, 3 epochs of 8 clips on cpu, loss ")
+    assert "clips/s, data wait" in line
+    assert not (root / ".cache" / "checkpoints").exists() or not list((root / ".cache/checkpoints").iterdir())
+
+
+def test_training_twice_gives_the_same_bytes(root):
+    main(arguments("a"))
+    os.environ["CALLBOARD_WORKERS"] = "3"
+    main(arguments("b"))
+    del os.environ["CALLBOARD_WORKERS"]
+    assert digest(root, "a") == digest(root, "b")
+    assert (root / "a.csv").read_bytes() == (root / "b.csv").read_bytes()
+
+
+def test_pseudo_labels_are_further_positives(root):
+    pseudo = clips_table(annotation("r02", "pseudo", "a", 0, 150), annotation("r04", "pseudo", "a", 0, 150))
+    write_clips(pseudo.assign(round=1, teacher="r0/fold2", score=0.95, votes=1), root / "pseudo.csv")
+    main(arguments("teacher"))
+    main(arguments("student", 0, "--pseudo", "pseudo.csv"))
+    assert digest(root, "teacher") != digest(root, "student")
+
+
+def test_pseudo_labels_of_validation_recordings_are_not_seen(root):
+    pseudo = clips_table(annotation("r00", "pseudo", "07", 0, 150))
+    write_clips(pseudo, root / "pseudo.csv")
+    main(arguments("teacher"))
+    main(arguments("student", 0, "--pseudo", "pseudo.csv"))
+    assert digest(root, "teacher") == digest(root, "student")
+
+
+def test_a_wrong_section_is_refused_before_any_work(root):
+    write_params(root, optim__lr=-1.0)
+    with pytest.raises(UserError, match=r"optim\.lr"):
+        main(arguments())
+
+
+def test_the_stage_reads_the_sections_that_dvc_watches():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert set(stages["train"]["params"]) == set(TrainStageParams.model_fields)
+    assert TrainStageParams.model_fields["train"].annotation is TrainParams
+
+
+def start_process(root):
+    command = [sys.executable, "-m", "stages.train", *arguments()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process, timeout_s=120.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def test_a_killed_training_resumes_with_the_same_bytes(root, capsys):
+    write_params(root, train__epochs=40, train__validate_every=20)
+    main(arguments())
+    expected = digest(root), (root / "fold0.csv").read_bytes()
+    (root / "models" / "fold0.pt").unlink()
+
+    killed = start_process(root)
+    wait_for(lambda: list((root / ".cache").glob("checkpoints/*/fold0.pt")), killed)
+    time.sleep(0.1)  # into some later epoch
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (root / "models" / "fold0.pt").exists()
+
+    resumed = start_process(root)
+    printed, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0
+    assert "resumed after epoch " in printed
+    assert (digest(root), (root / "fold0.csv").read_bytes()) == expected
+    assert not list((root / ".cache" / "checkpoints").iterdir())

@@ -1,0 +1,133 @@
+import pytest
+import torch
+
+from callboard.checkpoint import Checkpoint, WeightsParams, checkpoint_for, load_model, save_model
+from callboard.errors import UserError
+from callboard.model import build_model
+from tests.toy_training import CPU, SPECIES, fit_params
+
+
+def weights_params(**changes):
+    params = fit_params(**changes)
+    return WeightsParams(model=params.model, clip=params.clip)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return build_model(fit_params().model, len(SPECIES))
+
+
+def test_a_saved_model_comes_back_with_what_it_needs(tmp_path):
+    model = network().eval()
+    save_model(tmp_path / "models" / "fold2.pt", model, weights_params(), SPECIES, 2, ["b", "a"])
+    loaded = load_model(tmp_path / "models" / "fold2.pt", CPU)
+    image = torch.randn(2, 64, 32)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(model(image), loaded.model(image), strict=True))
+    assert (loaded.species, loaded.fold, loaded.clip) == (SPECIES, 2, fit_params().clip)
+    assert loaded.held_out == {"a", "b"}
+    assert not loaded.model.training
+
+
+def test_equal_weights_are_equal_bytes(tmp_path):
+    for name in ("a.pt", "longer_name.pt"):
+        save_model(tmp_path / name, network(), weights_params(), SPECIES, 0, ["b", "a"])
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "longer_name.pt").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "longer_name.pt"]
+
+
+def test_weights_are_plain_values_and_tensors(tmp_path):
+    save_model(tmp_path / "a.pt", network(), weights_params(), SPECIES, 0, ["b", "a"])
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert set(content) == {"params", "species", "fold", "held_out", "state_dict"}
+    assert set(content["params"]) == {"model", "clip"}
+
+
+def test_a_pretrained_model_is_loaded_without_a_hub(tmp_path):
+    save_model(tmp_path / "a.pt", network(), weights_params(model__pretrained=True), SPECIES, 0, ["b", "a"])
+    assert load_model(tmp_path / "a.pt", CPU).fold == 0
+
+
+def test_missing_weights_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"fold0.pt: not found; run train first"):
+        load_model(tmp_path / "fold0.pt", CPU)
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    save_model(tmp_path / "a.pt", network(), weights_params(), SPECIES, 0, ["b", "a"])
+    (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"a.pt: not readable as weights"):
+        load_model(tmp_path / "a.pt", CPU)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    torch.save({"weights": 1}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a.pt: not weights of this project"):
+        load_model(tmp_path / "a.pt", CPU)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    save_model(tmp_path / "a.pt", network(), weights_params(model__head_bias=True), SPECIES, 0, ["b", "a"])
+    with pytest.raises(UserError, match=r"a.pt: weights do not fit the network they describe"):
+        load_model(tmp_path / "a.pt", CPU)
+
+
+def test_a_path_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "models").write_text("a file, not a folder")
+    with pytest.raises(UserError, match=r"fold0.pt: cannot be written"):
+        save_model(tmp_path / "models" / "fold0.pt", network(), weights_params(), SPECIES, 0, ["b", "a"])
+
+
+def test_a_checkpoint_holds_the_state_last_written(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "key" / "fold0.pt")
+    assert checkpoint.read() is None
+    for epoch in range(2):
+        checkpoint.write({"history": [{"epoch": epoch}], "weights": torch.full((2,), float(epoch))})
+    state = checkpoint.read()
+    assert state["history"] == [{"epoch": 1}]
+    assert state["weights"].tolist() == [1.0, 1.0]
+
+
+def test_a_removed_checkpoint_leaves_no_folder_once_it_was_the_last(tmp_path):
+    first, second = (Checkpoint(tmp_path / "key" / f"fold{k}.pt") for k in range(2))
+    first.write({})
+    second.write({})
+    first.remove()
+    assert second.read() == {}
+    second.remove()
+    second.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_reported_and_ignored(tmp_path, capsys, content):
+    checkpoint = Checkpoint(tmp_path / "fold0.pt")
+    checkpoint.write({"weights": torch.zeros(1000)})
+    whole = checkpoint.path.read_bytes()
+    checkpoint.path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert checkpoint.read() is None
+    assert "fold0.pt: damaged checkpoint ignored" in capsys.readouterr().err
+
+
+def test_trainings_that_differ_never_share_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    table = tmp_path / "clips.csv"
+    table.write_text("a")
+    plain = checkpoint_for(fit_params(), [table], 0).path
+    assert plain == checkpoint_for(fit_params(), [table], 0).path
+    assert plain.is_relative_to(tmp_path / ".cache" / "checkpoints")
+    other_params = checkpoint_for(fit_params(loss__neg_mask="seq"), [table], 0).path
+    other_fold = checkpoint_for(fit_params(), [table], 1).path
+    table.write_text("b")
+    other_input = checkpoint_for(fit_params(), [table], 0).path
+    assert len({plain, other_params, other_fold, other_input}) == 4
+
+
+def test_an_edit_of_the_code_is_another_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    source = tmp_path / "losses.py"
+    source.write_text("a = 1")
+    monkeypatch.setattr("callboard.losses.__file__", str(source))
+    before = checkpoint_for(fit_params(), [], 0).path
+    source.write_text("a = 2")
+    assert checkpoint_for(fit_params(), [], 0).path != before

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+
+from callboard import model as model_room
+from callboard.errors import UserError
+from callboard.model import ATTENTION_ACTIVATIONS, SEGMENT_SOURCES, AttentionHead, build_model
+from callboard.params.model import ModelParams
+from tests.toy_training import PARAMS
+
+
+def params(**changes):
+    return ModelParams.model_validate(PARAMS["model"] | changes)
+
+
+@pytest.fixture
+def head_output():
+    """A head of 2 features and 1 species with known weights, on 3 segments and 2 mel cells."""
+    head = AttentionHead(2, 1, params())
+    with torch.no_grad():
+        head.classify.weight.copy_(torch.tensor([[1.0, -1.0]]))
+        head.attend.weight.copy_(torch.tensor([[0.5, 0.0]]))
+    features = torch.zeros(1, 2, 3, 2)  # (batch, channels, segments, mel cells)
+    features[0, 0] = torch.tensor([[2.0, 4.0], [-5.0, 2.0], [0.0, 0.0]])
+    features[0, 1] = torch.tensor([[1.0, 1.0], [0.0, 0.0], [-9.0, 4.0]])
+    return head(features)
+
+
+def test_the_head_by_hand(head_output):
+    # ReLU, then the mean over mel cells: channel 0 is (3, 1, 0), channel 1 is (1, 0, 2) over time
+    logits = np.array([2.0, 1.0, -2.0])
+    weights = np.exp([1.5, 0.5, 0.0]) / np.exp([1.5, 0.5, 0.0]).sum()
+    assert head_output.framewise[0, :, 0].tolist() == logits.tolist()
+    np.testing.assert_allclose(head_output.attention_weights[0, :, 0].detach(), weights, rtol=1e-6)
+    np.testing.assert_allclose(head_output.attention.item(), (weights * logits).sum(), rtol=1e-6)
+    assert head_output.max.item() == 2.0
+    assert head_output.segment[0, :, 0].tolist() == logits.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("softmax", lambda u: np.exp(u) / np.exp(u).sum(axis=1, keepdims=True)),
+        ("tanh", np.tanh),
+        ("sigmoid", lambda u: 1 / (1 + np.exp(-u))),
+        ("softmax_tanh", lambda u: np.exp(np.tanh(u)) / np.exp(np.tanh(u)).sum(axis=1, keepdims=True)),
+    ],
+)
+def test_attention_activations_follow_their_formula(name, formula):
+    u = np.random.default_rng(0).normal(size=(2, 5, 3))
+    np.testing.assert_allclose(ATTENTION_ACTIVATIONS[name](torch.from_numpy(u)), formula(u), rtol=1e-12)
+
+
+def test_every_activation_of_the_params_is_in_the_table():
+    assert set(ATTENTION_ACTIVATIONS) == set(ModelParams.model_fields["attention"].annotation.__args__)
+    assert set(SEGMENT_SOURCES) == set(ModelParams.model_fields["segment_source"].annotation.__args__)
+
+
+def test_the_segment_output_can_be_weighted_by_attention():
+    output = build_model(params(segment_source="class_x_attention"), 3)(torch.randn(2, 64, 32))
+    torch.testing.assert_close(output.segment, output.framewise * output.attention_weights)
+    assert not torch.equal(output.segment, output.framewise)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
+def test_outputs_have_one_row_per_clip_and_one_column_per_species(backbone):
+    arguments = PARAMS["model"]["backbone_args"] if backbone == "resnet18" else {}
+    output = build_model(params(backbone=backbone, backbone_args=arguments), 5)(torch.randn(2, 128, 64))
+    assert output.attention.shape == output.max.shape == (2, 5)
+    assert output.framewise.shape == output.attention_weights.shape == output.segment.shape == (2, 4, 5)
+
+
+def test_time_runs_along_segments():
+    network = build_model(params(), 2).eval()
+    image = torch.zeros(1, 256, 32)
+    late = image.clone()
+    late[0, 200:] = 5.0
+    with torch.no_grad():
+        change = (network(late).framewise - network(image).framewise).abs().sum(dim=2)[0]
+    assert change[-1] > 10 * change[0]
+
+
+def is_channels_last(network):
+    weight = network.backbone.layer2[0].conv1.weight
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+def test_convolutions_are_channels_last_unless_a_strided_1x1_one_is_too_narrow():
+    narrow = PARAMS["model"]["backbone_args"]
+    wide = narrow | {"channels": [16, 16, 32, 32]}
+    assert is_channels_last(build_model(params(backbone_args=wide), 2))
+    assert not is_channels_last(build_model(params(backbone_args=narrow), 2))
+
+
+def test_the_head_has_a_bias_only_where_asked():
+    assert build_model(params(), 2).head.classify.bias is None
+    assert build_model(params(head_bias=True), 2).head.attend.bias.shape == (2,)
+
+
+def test_outputs_are_float32_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = build_model(params(), 2)(torch.randn(2, 64, 32))
+    assert {column.dtype for column in output} == {torch.float32}
+
+
+def test_an_unknown_backbone_is_refused_with_the_nearest_names():
+    with pytest.raises(UserError, match=r"timm has no model 'resnet81'; the nearest are .*resnet18"):
+        build_model(params(backbone="resnet81"), 2)
+
+
+@pytest.mark.parametrize("arguments", [{"chanels": [8]}, {"in_chans": 3}, {"layers": "many"}])
+def test_backbone_args_that_do_not_fit_are_refused(arguments):
+    with pytest.raises(UserError, match=r"model\.backbone_args: resnet18 cannot be built with"):
+        build_model(params(backbone_args=arguments), 2)
+
+
+def test_a_backbone_that_gives_tokens_is_refused():
+    with pytest.raises(UserError, match=r"test_vit gives \(1, 17, 64\) where a feature map \(batch, 64,"):
+        build_model(params(backbone="test_vit", backbone_args={}), 2)
+
+
+def test_a_backbone_of_one_image_size_is_refused(monkeypatch):
+    class Fixed(torch.nn.Module):
+        def forward(self, image):
+            raise AssertionError("Input height (64) doesn't match model (224).")
+
+    monkeypatch.setattr(model_room.timm, "create_model", lambda *args, **kwargs: Fixed())
+    with pytest.raises(UserError, match=r"resnet18 does not take images of any size: Input height \(64\)"):
+        build_model(params(), 2)
+
+
+def test_pretrained_weights_that_cannot_be_had_are_refused_with_a_way_out(monkeypatch):
+    create = model_room.timm.create_model
+
+    def without_hub(name, pretrained, **arguments):
+        if pretrained:
+            raise ConnectionError("no route to host")
+        return create(name, pretrained=False, **arguments)
+
+    monkeypatch.setattr(model_room.timm, "create_model", without_hub)
+    with pytest.raises(UserError, match=r"no weights for resnet18 .*no route.*set model.pretrained=false"):
+        build_model(params(pretrained=True), 2)
