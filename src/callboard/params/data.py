@@ -39,7 +39,7 @@ class DataParams(Params):
     @model_validator(mode="after")
     def _root_where_needed(self) -> Self:
         if self.source != "demo" and not self.root:
-            raise ValueError(f"source {self.source} needs root, the folder that holds train/ and train_tp.csv")
+            raise ValueError(f"source {self.source} needs root, the folder of train/ and train_tp.csv")
         if self.source == "demo" and self.root:
             raise ValueError(f"root {self.root!r} is set, but source demo makes its own recordings")
         return self

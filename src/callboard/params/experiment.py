@@ -45,11 +45,13 @@ class Experiment(FrontEndParams):
     def _sections_agree(self) -> Self:
         if self.predict.overlap_frames >= self.clip.n_frames:
             raise ValueError(
-                f"predict.overlap_frames {self.predict.overlap_frames} must be below clip.n_frames {self.clip.n_frames}"
+                f"predict.overlap_frames {self.predict.overlap_frames} must be below "
+                f"clip.n_frames {self.clip.n_frames}"
             )
         if self.augment.freq_mask > self.features.n_mels:
             raise ValueError(
-                f"augment.freq_mask {self.augment.freq_mask} is more than features.n_mels {self.features.n_mels}"
+                f"augment.freq_mask {self.augment.freq_mask} is more than "
+                f"features.n_mels {self.features.n_mels}"
             )
         return self
 

@@ -36,7 +36,9 @@ class FeatureParams(Params):
         if self.f_min >= self.f_max:
             raise ValueError(f"f_min {self.f_min} must be below f_max {self.f_max}")
         if self.hop_length > self.n_fft:
-            raise ValueError(f"hop_length {self.hop_length} must not exceed n_fft {self.n_fft}: samples would be unseen")
+            raise ValueError(
+                f"hop_length {self.hop_length} must not exceed n_fft {self.n_fft}: samples unseen"
+            )
         return self
 
 
@@ -50,7 +52,8 @@ class FrontEndParams(Params):
     def _band_below_nyquist(self) -> Self:
         if self.features.f_max > self.audio.sample_rate / 2:
             raise ValueError(
-                f"features.f_max {self.features.f_max} Hz is above half of audio.sample_rate {self.audio.sample_rate} Hz"
+                f"features.f_max {self.features.f_max} Hz is above half of "
+                f"audio.sample_rate {self.audio.sample_rate} Hz"
             )
         return self
 

@@ -39,9 +39,9 @@ class LossParams(Params):
     """The `loss` section."""
 
     neg_mask: Literal["none", "clip", "seq", "unlabeled"]
-    """Negatives without loss. none: unlabelled cells count as negatives. clip: no negatives in the BCE part of
-    the attention term. seq: no negatives in the segment term. unlabeled: in every term that has targets, only
-    cells with a TP or FP label count."""
+    """Negatives without loss. none: unlabelled cells count as negatives. clip: no negatives in the BCE part
+    of the attention term. seq: no negatives in the segment term. unlabeled: in every term that has targets,
+    only cells with a TP or FP label count."""
     pos_weight: bool
     """Class weights (largest count / count of TP recordings) on the positive half of clipwise BCE."""
     focal_gamma: float = Field(ge=0)

@@ -55,7 +55,9 @@ class PseudoParams(Params):
     def _rounds_form_a_chain(self) -> Self:
         expected = [RoundParams(teacher=k, student=k + 1) for k in range(len(self.rounds))]
         if self.rounds != expected:
-            raise ValueError(f"rounds must go 0 → 1 → 2 …, found {[(r.teacher, r.student) for r in self.rounds]}")
+            raise ValueError(
+                f"rounds must go 0 → 1 → …, found {[(r.teacher, r.student) for r in self.rounds]}"
+            )
         if self.final != len(self.rounds):
             raise ValueError(f"final is {self.final}, but the last student of rounds is {len(self.rounds)}")
         return self

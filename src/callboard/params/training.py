@@ -19,7 +19,7 @@ class ClipParams(Params):
     @model_validator(mode="after")
     def _event_inside(self) -> Self:
         if bad := [offset for offset in self.offsets if not 0 < offset < self.n_frames]:
-            raise ValueError(f"offsets {bad} put the event's centre outside the clip of {self.n_frames} frames")
+            raise ValueError(f"offsets {bad} put the event outside the clip of {self.n_frames} frames")
         return self
 
 
@@ -28,7 +28,7 @@ class AugmentParams(Params):
 
     p: float = Field(ge=0, le=1)
     stage: Literal["before_norm", "after_norm"]
-    """Where the chain acts: on [0, 1] images (masks are black) or on normalised ones (masks are mean grey)."""
+    """Where the chain acts: on [0, 1] images (masks are black) or on normalised ones (mean grey)."""
     time_mask: int = Field(ge=0)
     """Exclusive bound of the width draw, frames, over the whole recording; 0 = off."""
     freq_mask: int = Field(ge=0)
@@ -72,7 +72,7 @@ class TrainParams(Params):
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=1)
     fp_per_epoch: int = Field(ge=0)
-    """FP recordings drawn afresh every epoch from the training folds; their rejected species are sure negatives."""
+    """FP recordings drawn afresh every epoch from the training folds; their species are sure negatives."""
     select: Literal["last", "best"]
     """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic."""
     validate_every: int = Field(ge=0)

@@ -1,0 +1,47 @@
+# make repro   from a fresh clone to the board: environment, pipeline, table
+# make test    what CI checks: lint, format, types, all tests
+# make quick   the same without the slow tests
+# make clean   drop the environment and the caches of the tools; results and mlflow.db stay
+
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+# compiling 5 GB of packages would take a minute; Python does it for what is imported
+INSTALL := .venv/bin/python -m pip install --quiet --no-compile --no-deps
+
+.PHONY: repro test quick lint clean
+
+repro: .venv/runtime
+	dvc repro
+	callboard board
+
+test: lint
+	pytest
+
+quick: lint
+	pytest -m "not slow"
+
+lint: .venv/dev
+	ruff check
+	ruff format --check
+	mypy
+
+.venv/runtime: requirements.lock pyproject.toml
+	@git rev-parse --git-dir > /dev/null || { echo "error: git is missing or this is not a clone; DVC needs both" >&2; exit 1; }
+	@.venv/bin/python -m pip --version > /dev/null 2>&1 || { \
+	  for python in $(PYTHONS); do "$$python" -c '$(IS_NEW_ENOUGH)' 2> /dev/null && exec "$$python" -m venv --clear .venv; done; \
+	  echo "error: no Python 3.11 or newer among: $(PYTHONS); name one with make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "installing $$(grep -c == requirements.lock) packages into .venv; a minute or two"
+	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: .venv/runtime requirements-dev.lock
+	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,28 @@
+"""Refuse unknown, mistyped or contradictory parameters before anything runs."""
+
+import argparse
+from pathlib import Path
+
+from callboard.params.experiment import load_experiment
+from callboard.terminal import run, summarize
+
+VERDICT = "no parameter is unknown, mistyped or contradictory\n"
+"""The same after every edit that passes, so that what depends on it does not rerun."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Check the whole of params.yaml, also keys that no other stage reads."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("params", type=Path)
+    parser.add_argument("verdict", type=Path)
+    args = parser.parse_args(argv)
+
+    experiment = load_experiment(args.params)
+
+    args.verdict.parent.mkdir(parents=True, exist_ok=True)
+    args.verdict.write_text(VERDICT, encoding="utf-8")
+    summarize("check", f"{len(type(experiment).model_fields)} sections of {args.params} are sound")
+
+
+if __name__ == "__main__":
+    run(main)

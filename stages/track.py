@@ -1,0 +1,32 @@
+"""Record the result in MLflow."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from callboard.results import read_result
+from callboard.terminal import run, summarize
+from callboard.tracking import Origin, TrackingError, record
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Upsert the run of the workspace's result; a server that is down costs a warning, not the experiment."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("track", type=Path)
+    args = parser.parse_args(argv)
+
+    result = read_result(Path.cwd())
+    try:
+        outcome = record(result, Origin.of_this_process())
+    except TrackingError as error:
+        outcome = "not in MLflow yet"
+        print(f"warning: {error}; once it answers: dvc repro --force --single-item track", file=sys.stderr)
+    args.track.write_text(json.dumps({"key": result.key}) + "\n", encoding="utf-8")
+
+    numbers = [f"{key} {value:.4f}" for key, value in (result.cv | result.lb).items()]
+    summarize("track", *[n for n in numbers if n.startswith(("cv.lwlrap ", "lb."))], outcome)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,142 @@
+"""A toy world: the whole project on recordings of a few seconds, in a repository of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+
+TOY_PARAMS: dict[str, Any] = {
+    "data": {
+        "demo": {
+            "n_species": 3,
+            "n_tp_recordings": 24,
+            "n_fp_recordings": 8,
+            "n_test_recordings": 8,
+            "recording_length_s": 6.0,
+        }
+    },
+    "features": {"n_mels": 32},
+    "split": {"folds": [0, 1]},
+    "clip": {"n_frames": 128, "offsets": [16, 32, 64]},
+    "augment": {"time_mask": 20, "freq_mask": 8},
+    "model": {"backbone_args": {"channels": [8, 8, 8, 8], "stem_width": 4}},
+    "train": {"epochs": 2, "batch_size": 8, "fp_per_epoch": 2, "validate_every": 1},
+    "sched": {"t_max": 2},
+    "predict": {"overlap_frames": 16},
+    "evaluate": {"n_bootstrap": 20},
+    "pseudo": {"n_frames": 32, "threshold": 0.3},
+}
+
+COPIED = ("src", "stages", "dvc.yaml", "params.yaml", "requirements.lock", "leaderboard.csv", "README.md")
+COPIED += (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A copy of the project in a git and DVC repository."""
+
+    root: Path
+
+    def environment(self) -> dict[str, str]:
+        """This Python first on the path, and nothing else of the caller's set-up."""
+        foreign = ("DVC_", "MLFLOW_", "GIT_", "CALLBOARD_", "PYTHONPATH", "VIRTUAL_ENV")
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+        return clean | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "DVC_SITE_CACHE_DIR": str(self.root / ".dvc/tmp/site"),
+            "DVC_NO_ANALYTICS": "1",
+            "CALLBOARD_DEVICE": "cpu",
+        }
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command there; output and errors together."""
+        return subprocess.run(
+            arguments, cwd=self.root, env=self.environment(), text=True, stdout=-1, stderr=-2, check=False
+        )
+
+    def dvc(self, *arguments: str) -> str:
+        """What a dvc command that must succeed prints."""
+        done = self.command(sys.executable, "-m", "dvc", *arguments)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def git(self, *arguments: str) -> str:
+        """What a git command that must succeed prints."""
+        identity = ("-c", "user.name=toy", "-c", "user.email=toy@example.org")
+        done = self.command("git", *identity, *arguments)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def commit(self) -> None:
+        """Everything that is not ignored."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "toy")
+
+    def read(self, name: str) -> str:
+        """The text of a file."""
+        return (self.root / name).read_text(encoding="utf-8")
+
+    def write(self, name: str, text: str) -> None:
+        """A file anew; what was there may be a read-only link into DVC's cache."""
+        path = self.root / name
+        path.unlink(missing_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def ran(printed: str) -> set[str]:
+    """The stages whose command dvc has run, by what it printed; without what stands behind @."""
+    return {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", printed)}
+
+
+def merge(tree: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Set the leaves of `changes` in `tree`."""
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            merge(tree.setdefault(key, {}), value)
+        else:
+            tree[key] = value
+
+
+def new_workspace(root: Path) -> Workspace:
+    """The project with toy parameters, committed and not yet run."""
+    for name in COPIED:
+        source, target = ROOT / name, root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(source, target)
+    yaml = YAML()
+    params = yaml.load(root / "params.yaml")
+    merge(params, TOY_PARAMS)
+    yaml.dump(params, root / "params.yaml")
+    workspace = Workspace(root)
+    workspace.git("init", "--quiet")
+    workspace.commit()
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace after `dvc repro`; not to be changed, see `workspace`."""
+    workspace = new_workspace(tmp_path_factory.mktemp("toy") / "workspace")
+    workspace.dvc("repro")
+    workspace.commit()
+    return workspace
+
+
+@pytest.fixture
+def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
+    """A finished workspace of the test's own."""
+    shutil.copytree(finished.root, tmp_path / "workspace", symlinks=True)
+    return Workspace(tmp_path / "workspace")

@@ -1,0 +1,224 @@
+"""The pipeline as people use it: what runs again, what does not, and what MLflow holds afterwards."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import Workspace, ran
+
+pytestmark = pytest.mark.slow
+
+SCORING = {"evaluate", "infer", "score", "track"}
+ONE_ROUND = "pseudo={rounds:[{teacher:0,student:1}],final:1}"
+
+
+def recorded(workspace: Workspace, kind: str = "cv") -> list[str]:
+    """Names of MLflow's finished runs."""
+    query = """
+        SELECT runs.name FROM runs JOIN tags USING (run_uuid)
+        WHERE tags.key = 'callboard.kind' AND tags.value = ? AND status = 'FINISHED' ORDER BY start_time"""
+    with closing(sqlite3.connect(workspace.root / "mlflow.db")) as connection:
+        return [name for (name,) in connection.execute(query, (kind,))]
+
+
+def out_md5s(workspace: Workspace, stage: str) -> dict[str, str]:
+    stages = yaml.safe_load(workspace.read("dvc.lock"))["stages"]
+    return {out["path"]: out["md5"] for out in stages[stage]["outs"]}
+
+
+# what a first run leaves
+
+
+def test_a_first_run_ends_with_a_submission_scores_and_one_run(finished: Workspace) -> None:
+    cv = json.loads(finished.read("metrics/cv.json"))["cv"]
+    lb = json.loads(finished.read("metrics/lb.json"))["lb"]
+    assert 0 < cv["lwlrap"] <= 1
+    assert set(lb) == {"public", "private"}
+    submission = list(csv.reader(io.StringIO(finished.read("submission/submission.csv"))))
+    sample = list(csv.reader(io.StringIO(finished.read("data/source/sample_submission.csv"))))
+    assert [row[0] for row in submission] == [row[0] for row in sample]
+    (name,) = recorded(finished)
+    assert name.startswith("workspace-")
+    assert sorted(recorded(finished, "fold")) == ["r0-fold0", "r0-fold1"]
+
+
+def test_git_sees_metrics_and_plots_and_nothing_else_that_was_made(finished: Workspace) -> None:
+    known = set(finished.git("ls-files").split())
+    made = {path for path in known if path.startswith(("metrics/", "plots/", "data/", "models/", "scores/"))}
+    curves = {f"plots/train/r0-fold{fold}.csv" for fold in (0, 1)}
+    assert made == curves | {"metrics/cv.json", "metrics/lb.json", "plots/species.csv"}
+    assert "track.json" not in known
+    assert not [
+        path
+        for path in known
+        if path.endswith(".gitignore") and path not in (".gitignore", ".dvc/.gitignore")
+    ]
+
+
+def test_the_tables_of_dvc_have_cv_and_lb(finished: Workspace) -> None:
+    columns = next(csv.reader(io.StringIO(finished.dvc("exp", "show", "--csv"))))
+    for name in ("cv.lwlrap", "lb.public", "lb.private", "loss.neg_mask"):
+        assert any(column.endswith(name) for column in columns), name
+    assert "cv.lwlrap" in finished.dvc("metrics", "show", "--md")
+
+
+def test_plots_are_curves_and_bars(finished: Workspace) -> None:
+    printed = finished.dvc("plots", "show", "--json")
+    plots = json.JSONDecoder().raw_decode(printed[printed.index("{") :])[0]["data"]
+    curve = plots["training loss"][0]["content"]
+    assert {row["filename"] for row in curve["data"]["values"]} == {"r0-fold0.csv", "r0-fold1.csv"}
+    assert plots["plots/species.csv"][0]["content"]["mark"]["type"] == "bar"
+
+
+# what runs again
+
+
+def test_a_second_repro_runs_nothing(workspace: Workspace) -> None:
+    workspace.dvc("repro")  # settles what DVC keeps about copied files
+    start = time.monotonic()
+    printed = workspace.dvc("repro")
+    assert ran(printed) == set()
+    assert "Data and pipelines are up to date" in printed
+    assert time.monotonic() - start < 10  # seconds; about one on an idle machine
+
+
+def test_editing_the_readme_reruns_nothing(workspace: Workspace) -> None:
+    workspace.write("README.md", "other words\n")
+    assert ran(workspace.dvc("repro")) == set()
+
+
+def test_another_loss_reruns_train_and_what_follows(workspace: Workspace) -> None:
+    printed = workspace.dvc("exp", "run", "--name", "exp0058", "--set-param", "loss.neg_mask=seq")
+    assert ran(printed) == {"check", "train", "predict"} | SCORING
+    assert recorded(workspace)[1:] == ["exp0058"]
+    changed = workspace.git("diff", "--unified=0", "params.yaml").splitlines()[5:]
+    assert changed == ["-  neg_mask: none", "+  neg_mask: seq"]
+
+
+def test_another_pooling_retrains_nothing_and_a_cache_hit_is_no_second_run(workspace: Workspace) -> None:
+    override = ("--set-param", "infer.window_agg=mean")
+    printed = workspace.dvc("exp", "run", "--name", "first", *override)
+    assert {"check", "evaluate", "infer", "track"} <= ran(printed) <= {"check"} | SCORING
+    workspace.git("checkout", "--quiet", ".")
+    workspace.dvc("checkout")
+    for name, place in (("again", ()), ("elsewhere", ("--temp",))):
+        printed = workspace.dvc("exp", "run", "--name", name, *place, *override)
+        assert ran(printed) == {"track"}, name
+        workspace.git("checkout", "--quiet", ".")
+        workspace.dvc("checkout")
+    assert recorded(workspace)[1:] == ["first"]
+
+
+def test_editing_the_loss_reruns_train_and_an_equal_result_is_no_second_run(workspace: Workspace) -> None:
+    losses = workspace.read("src/callboard/losses.py")
+    workspace.write("src/callboard/losses.py", f"{losses}\n# a remark\n")
+    assert ran(workspace.dvc("repro")) == {"train"}
+    assert len(recorded(workspace)) == 1
+
+
+def test_a_clone_without_data_makes_it_all_again_and_records_it(finished: Workspace, tmp_path: Path) -> None:
+    finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    assert "track" in ran(clone.dvc("repro"))
+    assert recorded(clone) == recorded(finished)
+    for stage in ("prepare", "crop", "split", "train@0", "train@1", "predict", "evaluate", "infer"):
+        assert out_md5s(clone, stage) == out_md5s(finished, stage), stage
+
+
+def test_a_typo_in_a_value_stops_before_anything_runs(workspace: Workspace) -> None:
+    done = workspace.command(sys.executable, "-m", "dvc", "exp", "run", "-S", "loss.neg_mask=sec")
+    assert done.returncode != 0
+    assert "loss.neg_mask: Input should be 'none', 'clip', 'seq' or 'unlabeled', found 'sec'" in done.stdout
+    assert ran(done.stdout) == {"check"}
+
+
+def test_a_key_that_no_stage_reads_is_refused(workspace: Workspace) -> None:
+    done = workspace.command(sys.executable, "-m", "dvc", "exp", "run", "-S", "+foo.bar=1")
+    assert done.returncode != 0
+    assert "foo: unknown parameter" in done.stdout
+
+
+# experiments elsewhere
+
+
+def test_queued_experiments_run_their_own_code(workspace: Workspace) -> None:
+    own = workspace.read("src/callboard/scores.py")
+    workspace.write("src/callboard/scores.py", f'{own}\nprint("code of the experiment")\n')
+    for name, n_bootstrap in (("one", 21), ("two", 22)):
+        workspace.dvc("exp", "run", "--queue", "--name", name, "-S", f"evaluate.n_bootstrap={n_bootstrap}")
+    workspace.write("src/callboard/scores.py", f'{own}\nprint("code of the main workspace")\n')
+    workspace.dvc("exp", "run", "--run-all", "--jobs", "2")
+    for name in ("one", "two"):
+        log = workspace.dvc("queue", "logs", name)
+        assert "code of the experiment" in log
+        assert "code of the main workspace" not in log
+    assert set(recorded(workspace)[1:]) == {"one", "two"}
+
+
+def test_a_pseudo_label_round_runs_through_to_a_score(workspace: Workspace) -> None:
+    printed = workspace.dvc("exp", "run", "--temp", "--name", "student", "--set-param", ONE_ROUND)
+    assert ran(printed) == {"check", "pseudo_label", "retrain", "predict"} | SCORING
+    assert recorded(workspace)[1:] == ["student"]
+    folds = recorded(workspace, "fold")
+    assert sorted(folds) == ["r0-fold0", "r0-fold0", "r0-fold1", "r0-fold1", "r1-fold0", "r1-fold1"]
+    assert "pseudo.final: 0 → 1" in note_of(workspace, "student")
+
+
+def note_of(workspace: Workspace, name: str) -> str:
+    query = """SELECT tags.value FROM tags JOIN runs USING (run_uuid)
+               WHERE tags.key = 'mlflow.note.content' AND runs.name = ?"""
+    with closing(sqlite3.connect(workspace.root / "mlflow.db")) as connection:
+        (note,) = connection.execute(query, (name,)).fetchone()
+    return str(note)
+
+
+# killed
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def train_longer(workspace: Workspace) -> None:
+    workspace.write("params.yaml", workspace.read("params.yaml").replace("  epochs: 2\n", "  epochs: 12\n"))
+
+
+def test_a_killed_training_goes_on_where_it_stopped(
+    workspace: Workspace, finished: Workspace, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.root, tmp_path / "twin", symlinks=True)
+    twin = Workspace(tmp_path / "twin")
+    for either in (workspace, twin):
+        train_longer(either)
+    twin.dvc("repro", "train")
+
+    command = [sys.executable, "-m", "dvc", "repro", "train"]
+    process = subprocess.Popen(
+        command, cwd=workspace.root, env=workspace.environment(), start_new_session=True
+    )
+    wait_for(lambda: list((workspace.root / ".cache").glob("checkpoints/*/fold1.pt")), seconds=120)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    printed = workspace.dvc("repro", "train")
+    assert "Running stage 'train@0'" not in printed
+    assert "Running stage 'train@1'" in printed
+    for stage in ("train@0", "train@1"):
+        assert out_md5s(workspace, stage) == out_md5s(twin, stage)
+    assert not list((workspace.root / ".cache").glob("checkpoints/*/*.pt"))

@@ -1,0 +1,115 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callboard import cli
+from callboard.closure import with_code_deps
+from callboard.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the files that the commands look at, as the current folder."""
+    for name in ("src", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    (tmp_path / "dvc.yaml").write_text(with_code_deps(tmp_path, text), encoding="utf-8")
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.dispatch(["--help"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out
+    for word in ("board", "ui", "deps", "dvc exp run"):
+        assert word in printed
+
+
+@pytest.mark.parametrize("argv", [[], ["bord"], ["board", "--csv"]])
+def test_a_command_that_does_not_exist_is_refused(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.dispatch(argv)
+    assert exit_.value.code == 2
+
+
+def test_outside_a_workspace_one_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no dvc\.yaml in .* or above; run callboard inside a workspace"):
+        cli.dispatch(["board"])
+
+
+def test_a_board_before_the_first_result_says_how_to_make_one(project: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro` makes the first"
+    ):
+        cli.dispatch(["board"])
+    assert not (project / "mlflow.db").exists()
+
+
+def test_commands_work_from_a_folder_inside_the_workspace(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project / "src/callboard")
+    cli.dispatch(["deps"])
+    assert "dvc.yaml names the imports of every stage" in capsys.readouterr().out
+
+
+def test_a_new_import_must_be_named_in_dvc_yaml(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (project / "stages/split.py").open("a") as script:
+        script.write("\nimport callboard.metrics\n")
+    with pytest.raises(UserError, match="`callboard deps --write` renews them"):
+        cli.dispatch(["deps"])
+    cli.dispatch(["deps", "--write"])
+    cli.dispatch(["deps"])
+    assert "deps renewed" in capsys.readouterr().out
+
+
+def test_ui_is_mlflow_on_the_workspace_s_database_and_lean(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(
+        os, "execve", lambda *arguments: seen.update(zip(("path", "argv", "env"), arguments, strict=True))
+    )
+    monkeypatch.setenv("MLFLOW_RUN_ID", "f00")
+    cli.dispatch(["ui", "--port", "5050"])
+    assert seen["path"] == sys.executable
+    assert seen["argv"][1:4] == ["-m", "mlflow", "ui"]
+    options = dict(zip(seen["argv"][4::2], seen["argv"][5::2], strict=True))
+    assert options == {
+        "--backend-store-uri": f"sqlite:///{project.resolve()}/mlflow.db",
+        "--port": "5050",
+        "--workers": "1",
+    }
+    assert seen["env"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert "MLFLOW_RUN_ID" not in seen["env"]
+
+
+def test_a_mistake_ends_with_status_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["callboard", "board"])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.startswith("error: no dvc.yaml")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, callboard.cli; print({'mlflow', 'pandas', 'torch'} & set(sys.modules))"
+    command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    assert (
+        subprocess.run(command, env=environment, capture_output=True, check=True).stdout.strip() == b"set()"
+    )

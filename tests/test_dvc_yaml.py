@@ -1,0 +1,163 @@
+"""The map and the territory: dvc.yaml against the code, params.yaml, .gitignore and README."""
+
+import importlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+
+from callboard.closure import stage_entries, stage_module, with_code_deps
+from callboard.params.base import Params, read_tree
+from callboard.params.experiment import Experiment, load_experiment
+
+ROOT = Path(__file__).parent.parent
+PIPELINE = read_tree(ROOT / "dvc.yaml")
+STAGES = dict(stage_entries(PIPELINE))
+WHOLE_FILE = {"check", "track"}
+"""Stages that read all of params.yaml, and depend on the file."""
+
+
+def sections(stage: str) -> set[str]:
+    return {name.split(".")[0] for name in STAGES[stage].get("params", [])}
+
+
+def outs(entry: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Path and whether DVC caches it."""
+    for kind in ("outs", "metrics", "plots"):
+        for out in entry.get(kind, []):
+            path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            yield re.sub(r"\$\{.*?\}", "0", path), options.get("cache", True)
+
+
+def params_class(module: str) -> type[Params] | None:
+    """The class of a stage script that names the sections it reads."""
+    found = [
+        value
+        for value in vars(importlib.import_module(module)).values()
+        if isinstance(value, type) and issubclass(value, Params) and value.__module__ == module
+    ]
+    assert len(found) <= 1, f"{module} has {len(found)} classes of parameters"
+    return found[0] if found else None
+
+
+def test_deps_are_the_imports_of_every_stage() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert with_code_deps(ROOT, text) == text, "run `callboard deps --write`"
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - WHOLE_FILE))
+def test_a_stage_reads_the_sections_that_it_depends_on(stage: str) -> None:
+    cls = params_class(stage_module(STAGES[stage]))
+    assert set(cls.model_fields if cls else ()) == sections(stage)
+
+
+@pytest.mark.parametrize("stage", sorted(WHOLE_FILE))
+def test_a_stage_that_reads_all_parameters_depends_on_the_file(stage: str) -> None:
+    assert "params.yaml" in STAGES[stage]["deps"]
+    assert params_class(stage_module(STAGES[stage])) is None
+
+
+def test_every_parameter_is_read_by_some_stage() -> None:
+    templated = set(re.findall(r"\$\{(\w+)\.", (ROOT / "dvc.yaml").read_text(encoding="utf-8")))
+    assert set(Experiment.model_fields) == templated - {"item"} | {
+        section for stage in STAGES for section in sections(stage)
+    }
+
+
+def test_every_file_that_a_stage_depends_on_exists_or_is_made() -> None:
+    made = {path for entry in STAGES.values() for path, _ in outs(entry)}
+    for name, entry in STAGES.items():
+        for dep in entry["deps"]:
+            path = re.sub(r"\$\{.*?\}", "0", dep)
+            is_made = any(
+                path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/") for out in made
+            )
+            assert is_made or (ROOT / path).is_file(), f"{name} depends on {dep}"
+
+
+def test_only_track_has_an_uncached_out() -> None:
+    """DVC's run-cache skips a stage with one: training would run again where it could be restored."""
+    with_uncached = {
+        name
+        for name, entry in STAGES.items()
+        for out in entry.get("outs", [])
+        if isinstance(out, dict) and not next(iter(out.values())).get("cache", True)
+    }
+    assert with_uncached == {"track"}
+
+
+def test_cached_outs_are_ignored_by_the_gitignore_at_the_root() -> None:
+    """Else DVC writes a .gitignore beside them, which is then hashed as part of a directory dependency.
+
+    track.json is ignored too: a clone that brought it along would take its result for recorded.
+    """
+    cached = [path for entry in STAGES.values() for path, is_cached in outs(entry) if is_cached]
+    cached.append("track.json")
+    command = ["git", "-c", "core.excludesFile=", "check-ignore", "--no-index", "--verbose", *cached]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    ignored = {line.split("\t")[1] for line in printed.splitlines() if line.startswith(".gitignore:")}
+    assert ignored == set(cached)
+
+
+def test_metrics_and_plots_are_kept_in_git() -> None:
+    kept = [path for entry in STAGES.values() for path, is_cached in outs(entry) if not is_cached]
+    assert {path.split("/")[0] for path in kept if path != "track.json"} == {"metrics", "plots"}
+
+
+def test_the_plots_of_all_folds_name_the_folds_of_params_yaml() -> None:
+    folds = load_experiment(ROOT / "params.yaml").split.folds
+    for plot in PIPELINE["plots"]:
+        (definition,) = plot.values()
+        assert list(definition["y"]) == [f"plots/train/r0-fold{fold}.csv" for fold in folds]
+
+
+def test_params_yaml_is_sound() -> None:
+    load_experiment(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_is_sound(preset: Path) -> None:
+    load_experiment(preset)
+
+
+def test_an_override_changes_one_line_of_params_yaml(tmp_path: Path) -> None:
+    copy = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", copy)
+    apply_overrides(copy, ["seed=416"])
+    assert copy.read_text(encoding="utf-8") == (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def test_the_training_rooms_need_no_dvc_mlflow_or_soundfile() -> None:
+    deps = [ROOT / dep for dep in STAGES["train"]["deps"] if dep.startswith("src/")]
+    for path in deps:
+        imports = re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not {"dvc", "mlflow", "soundfile"} & set(imports), path
+
+
+def test_stages_that_need_no_network_do_not_import_torch() -> None:
+    for stage in ("check", "prepare", "crop", "split", "evaluate", "infer", "score", "track"):
+        for dep in STAGES[stage]["deps"]:
+            if dep.startswith(("src/", "stages/")):
+                text = (ROOT / dep).read_text(encoding="utf-8")
+                assert not re.search(r"^(?:import|from) (torch|timm)\b", text, re.MULTILINE), (
+                    f"{stage}: {dep}"
+                )
+
+
+def test_readme_draws_the_stages_of_the_pipeline() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    diagram = re.search(r"```mermaid\n(.*?)```", readme, re.DOTALL)
+    assert diagram
+    drawn = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", diagram[1])) - {"flowchart"}
+    assert set(STAGES) <= drawn
+
+
+def test_readme_has_a_phrase_for_every_room_and_stage() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rooms = [*(ROOT / "src/callboard").iterdir(), *(ROOT / "stages").glob("*.py")]
+    assert not [room.name for room in rooms if not room.name.startswith("__") and room.name not in readme]

@@ -1,0 +1,121 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from callboard.errors import UserError
+from callboard.params.base import load_params, read_tree
+from callboard.params.experiment import load_experiment
+from callboard.params.features import FrontEndParams
+from tests.conftest import merge
+
+ROOT = Path(__file__).parent.parent
+
+Edit = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Edit:
+    """Writes params.yaml with some leaves changed."""
+
+    def write(changes: dict[str, Any]) -> Path:
+        tree = read_tree(ROOT / "params.yaml")
+        merge(tree, changes)
+        path = tmp_path / "params.yaml"
+        YAML().dump(tree, path)
+        return path
+
+    return write
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"loss": {"negmask": "seq"}}, "loss.negmask: unknown parameter"),
+    ({"extra": {"key": 1}}, "extra: unknown parameter"),
+    ({"train": {"epochs": "abc"}}, "train.epochs: Input should be a valid integer, found 'abc'"),
+    ({"train": {"epochs": 2.5}}, "train.epochs: .* found 2.5"),
+    ({"train": {"epochs": True}}, "train.epochs: .* found True"),
+    ({"train": {"batch_size": 1}}, "train.batch_size: .* greater than 1, found 1"),
+    ({"loss": {"neg_mask": "None"}}, "loss.neg_mask: .*'none', 'clip', 'seq' or 'unlabeled', found 'None'"),
+    ({"loss": {"neg_mask": "seq", "segment": {"weight": 0.0}}}, "neg_mask seq acts on the segment term"),
+    ({"loss": {"neg_mask": "clip", "attention": {"weight": 0.0}}}, "neg_mask clip acts on the BCE part"),
+    (
+        {"loss": {"attention": {"weight": 0.0}, "max": {"weight": 0.0}, "segment": {"weight": 0.0}}},
+        "nothing would be learned",
+    ),
+    ({"features": {"f_max": 13000.0}}, "features.f_max 13000.0 Hz is above half of audio.sample_rate 24000"),
+    ({"features": {"f_min": 12000.0}}, "f_min 12000.0 must be below f_max"),
+    ({"features": {"hop_length": 2048}}, "hop_length 2048 must not exceed n_fft 1024"),
+    (
+        {"clip": {"offsets": [16, 300]}},
+        r"offsets \[300\] put the event outside the clip of 256 frames",
+    ),
+    ({"predict": {"overlap_frames": 256}}, "predict.overlap_frames 256 must be below clip.n_frames 256"),
+    ({"augment": {"freq_mask": 65}}, "augment.freq_mask 65 is more than features.n_mels 64"),
+    ({"train": {"select": "best", "validate_every": 0}}, "select best needs validate_every above 0"),
+    ({"split": {"folds": [0, 2]}}, r"folds must be \[0, 1\], found \[0, 2\]"),
+    ({"split": {"folds": [0]}}, "split.folds: .* at least 2 items"),
+    ({"data": {"source": "rfcx"}}, "source rfcx needs root"),
+    ({"data": {"root": "somewhere"}}, "root 'somewhere' is set, but source demo makes its own recordings"),
+    ({"pseudo": {"rounds": [{"teacher": 1, "student": 2}], "final": 1}}, "rounds must go 0 → 1 → …"),
+    (
+        {"pseudo": {"rounds": [{"teacher": 0, "student": 1}]}},
+        "final is 0, but the last student of rounds is 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), REFUSED, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_wrong_parameters_are_refused_in_words(edited: Edit, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_experiment(edited(changes))
+
+
+def test_all_problems_are_reported_together(edited: Edit) -> None:
+    with pytest.raises(UserError) as refusal:
+        load_experiment(edited({"seed": "x", "mixup": {"alpha": -1.0}, "train": {"epoch": 3}}))
+    assert len(str(refusal.value).splitlines()) == 4
+    for key in ("seed", "mixup.alpha", "train.epoch"):
+        assert f"  {key}: " in str(refusal.value)
+
+
+def test_a_missing_section_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("audio:\n  sample_rate: 24000\n  on_other_rate: error\n")
+    with pytest.raises(UserError, match="features: missing"):
+        load_params(FrontEndParams, path)
+
+
+def test_a_stage_does_not_mind_what_is_wrong_in_sections_of_others(edited: Edit) -> None:
+    load_params(FrontEndParams, edited({"loss": {"negmask": "seq"}}))
+
+
+def test_numbers_are_read_as_dvc_reads_them(edited: Edit, tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text("a: 1e-4\nb: off\nc: 010\n")
+    assert read_tree(path) == {"a": 1e-4, "b": "off", "c": 10}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- 1\n- 2\n", "expected a mapping of sections, found list"), ("a: [1\n", "not valid YAML")],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_tree(path)
+
+
+def test_outside_a_workspace_one_is_told_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not found; run from the root of the workspace"):
+        read_tree(tmp_path / "params.yaml")
+
+
+def test_parameters_cannot_be_changed_after_loading() -> None:
+    experiment = load_experiment(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.train.epochs = 3  # type: ignore[misc]

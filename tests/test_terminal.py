@@ -1,0 +1,56 @@
+import sys
+
+import pytest
+
+from callboard import terminal
+from callboard.errors import UserError
+
+
+def test_progress_yields_every_item_and_is_silent_when_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(terminal.progress("abc", total=3, label="crop", unit="recordings")) == ["a", "b", "c"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_plain_lines_when_not_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "PLAIN_LINE_EVERY_S", 0.0)
+    list(terminal.progress("abc", total=3, label="crop", unit="recordings"))
+    assert capsys.readouterr().err == "crop: 1 of 3 recordings\ncrop: 2 of 3 recordings\n"
+
+
+def test_progress_is_a_bar_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(terminal.progress("abc", total=3, label="crop", unit="recordings")) == ["a", "b", "c"]
+    assert "crop:   0%" in capsys.readouterr().err
+
+
+def test_a_stage_has_one_summary_line(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.summarize("split", "240 recordings", "5 folds")
+    assert capsys.readouterr().out == "split: 240 recordings, 5 folds\n"
+
+
+def test_a_mistake_of_the_user_is_a_sentence_and_status_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise UserError("train_tp.csv row 41: t_max 3.2 <= t_min 3.9")
+
+    with pytest.raises(SystemExit) as exit_:
+        terminal.run(main)
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == "error: train_tp.csv row 41: t_max 3.2 <= t_min 3.9\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise KeyError("oops")
+
+    with pytest.raises(KeyError):
+        terminal.run(main)
+
+
+def test_a_stopwatch_counts_seconds_upwards() -> None:
+    stopwatch = terminal.Stopwatch()
+    first = stopwatch.elapsed_s
+    assert 0 <= first <= stopwatch.elapsed_s

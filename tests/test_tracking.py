@@ -1,0 +1,390 @@
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from callboard.errors import UserError
+from callboard.results import changes, content_key, flatten, read_ledger, read_result
+from callboard.tracking import Origin, TrackingError, record, without_credentials
+
+ROOT = Path(__file__).parent.parent
+REPRO = Origin(experiment=None, commit="c0ffee0")
+CODE = {"path": "src/callboard/losses.py", "hash": "md5", "md5": "code1", "size": 1}
+
+
+def entry(deps: dict[str, str], outs: dict[str, str], params: dict[str, Any] | None = None) -> dict[str, Any]:
+    stage: dict[str, Any] = {"cmd": "python -m stages.x"}
+    stage["deps"] = [{"path": path, "hash": "md5", "md5": md5} for path, md5 in deps.items()]
+    if params:
+        stage["params"] = {"params.yaml": params}
+    stage["outs"] = [{"path": path, "hash": "md5", "md5": md5} for path, md5 in outs.items()]
+    return stage
+
+
+def lock_stages(neg_mask: str = "none") -> dict[str, Any]:
+    train = {
+        f"train@{fold}": entry(
+            {"data/folds.csv": "f1", "src/callboard/losses.py": "code1"},
+            {f"models/r0/fold{fold}.pt": f"w{fold}-{neg_mask}", f"plots/train/r0-fold{fold}.csv": f"c{fold}"},
+            {"seed": 1, "loss": {"neg_mask": neg_mask}},
+        )
+        for fold in (0, 1)
+    }
+    return {
+        "prepare": entry({}, {"data/source": "d1.dir"}, {"data": {"source": "demo"}}),
+        "split": entry({"data/source": "d1.dir"}, {"data/folds.csv": "f1"}, {"split": {"folds": [0, 1]}}),
+        **train,
+        "predict": entry({"models/r0": "m1.dir"}, {"scores/r0": f"s1-{neg_mask}.dir"}),
+        "evaluate": entry({"scores/r0/oof.npz": "o1"}, {"metrics/cv.json": "cv1"}),
+        "infer": entry(
+            {"scores/r0/test.npz": "t1"}, {"submission/submission.csv": f"sub-{neg_mask}"}, {"infer": {}}
+        ),
+        "score": entry({"submission/submission.csv": f"sub-{neg_mask}"}, {"metrics/lb.json": "lb1"}),
+    }
+
+
+def write_workspace(folder: Path, neg_mask: str = "none") -> Path:
+    tree = {
+        "seed": 1,
+        "data": {"source": "demo", "root": None},
+        "split": {"folds": [0, 1]},
+        "loss": {"neg_mask": neg_mask},
+        "pseudo": {"rounds": [], "final": 0},
+    }
+    for name in ("metrics", "plots/train"):
+        (folder / name).mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.dump(tree))
+    (folder / "dvc.lock").write_text(yaml.dump({"schema": "2.0", "stages": lock_stages(neg_mask)}))
+    (folder / "metrics/cv.json").write_text('{"cv": {"lwlrap": 0.7123456, "macro_ap": null}}')
+    (folder / "metrics/lb.json").write_text('{"lb": {"public": 0.65, "private": 0.64}}')
+    (folder / "leaderboard.csv").write_text("submission_md5,public,private,date,note\n")
+    for fold in (0, 1):
+        curve = f"epoch,lr,loss,val_lwlrap\n0,0.001,2.{fold},\n1,0.0005,1.{fold},0.5\n"
+        (folder / f"plots/train/r0-fold{fold}.csv").write_text(curve)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Making MLflow's tables takes seconds; done once and copied."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
+    subprocess.run([sys.executable, "-c", code, f"sqlite:///{path}"], check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return write_workspace(tmp_path / "copy")
+
+
+def runs(folder: Path, kind: str = "cv") -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("callboard")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], f"tags.`callboard.kind` = '{kind}'"))
+
+
+# the key
+
+
+def test_the_key_is_the_same_for_other_code_that_changes_no_output() -> None:
+    other = lock_stages()
+    other["train@0"]["deps"][1]["md5"] = "code2"
+    assert content_key(other) == content_key(lock_stages())
+
+
+@pytest.mark.parametrize("stage", ["prepare", "split", "train@1", "predict", "evaluate", "score"])
+def test_another_output_anywhere_is_another_key(stage: str) -> None:
+    other = lock_stages()
+    other[stage]["outs"][0]["md5"] += "x"
+    if stage == "split":  # what read it has been made anew
+        for name in ("train@0", "train@1"):
+            other[name]["deps"][0]["md5"] += "x"
+    assert content_key(other) != content_key(lock_stages())
+
+
+def test_another_parameter_is_another_key_even_where_no_output_differs() -> None:
+    other = lock_stages()
+    other["train@0"]["params"]["params.yaml"]["seed"] = 2
+    assert content_key(other) != content_key(lock_stages())
+
+
+def test_folds_that_the_matrix_no_longer_has_do_not_change_the_key() -> None:
+    with_orphan = lock_stages()
+    with_orphan["train@2"] = entry({"data/folds.csv": "of three folds"}, {"models/r0/fold2.pt": "old"})
+    with_orphan["predict"]["deps"][0]["md5"] = "folder with the old file.dir"
+    assert content_key(with_orphan) == content_key(lock_stages())
+
+
+def test_stages_that_lead_nowhere_do_not_change_the_key() -> None:
+    with_round = lock_stages()
+    with_round["retrain@round0-0"] = entry({"data/folds.csv": "f1"}, {"models/r1/fold0.pt": "student"})
+    assert content_key(with_round) == content_key(lock_stages())
+
+
+# what is read
+
+
+def test_flatten_by_hand() -> None:
+    tree = {"a": 1, "b": {"c": 1e-4, "d": {"e": True, "f": None}}, "g": [1, 2], "h": {}, "i": "text"}
+    flat = {
+        "a": "1",
+        "b.c": "0.0001",
+        "b.d.e": "true",
+        "b.d.f": "null",
+        "g": "[1, 2]",
+        "h": "{}",
+        "i": "text",
+    }
+    assert flatten(tree) == flat
+
+
+def test_changes_name_what_differs_appears_and_goes() -> None:
+    assert changes({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "4", "d": "5"}) == [
+        "b: 2 → 4",
+        "d: absent → 5",
+        "c: 3 → absent",
+    ]
+
+
+def test_a_result_without_known_truth_has_no_leaderboard_score(workspace: Path) -> None:
+    (workspace / "metrics/lb.json").write_text('{"lb": {}}')
+    assert read_result(workspace).lb == {}
+
+
+def test_the_last_word_in_the_ledger_counts_for_each_column(tmp_path: Path) -> None:
+    ledger = tmp_path / "leaderboard.csv"
+    ledger.write_text(
+        "submission_md5,public,private,date,note\naa,0.8,0.7,,\naa,0.81,,,corrected\nbb,0.5,,,\n"
+    )
+    assert read_ledger(ledger) == {"aa": {"lb.public": 0.81, "lb.private": 0.7}, "bb": {"lb.public": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("aa,high,,,", "leaderboard.csv row 2: public 'high' is not a number"),
+        (",0.8,,,", "row 2: submission_md5 is empty"),
+    ],
+)
+def test_a_bad_row_in_the_ledger_is_named(tmp_path: Path, row: str, message: str) -> None:
+    ledger = tmp_path / "leaderboard.csv"
+    ledger.write_text(f"submission_md5,public,private,date,note\n{row}\n")
+    with pytest.raises(UserError, match=message):
+        read_ledger(ledger)
+
+
+def test_without_a_lock_one_is_told_to_run_the_pipeline(workspace: Path) -> None:
+    (workspace / "dvc.lock").unlink()
+    with pytest.raises(UserError, match=r"dvc\.lock: not found; `dvc repro` writes it"):
+        read_result(workspace)
+
+
+# what is written
+
+
+def test_the_parent_holds_params_scores_and_tags(workspace: Path) -> None:
+    result = read_result(workspace)
+    record(result, Origin("surly-vine", "c0ffee0"))
+    (run,) = runs(workspace.parent)
+    assert run.info.run_name == "surly-vine"
+    assert run.info.status == "FINISHED"
+    assert run.data.params == result.params
+    assert run.data.metrics == {"cv.lwlrap": 0.71235, "lb.public": 0.65, "lb.private": 0.64}
+    assert run.data.tags["callboard.submission_md5"] == "sub-none"
+    assert run.data.tags["dvc.exp_name"] == "surly-vine"
+    assert run.data.tags["git.commit"] == "c0ffee0"
+    assert run.inputs.dataset_inputs[0].dataset.name == "demo"
+
+
+def test_each_fold_is_a_child_with_its_curve(workspace: Path) -> None:
+    from mlflow import MlflowClient
+
+    record(read_result(workspace), REPRO)
+    (parent,) = runs(workspace.parent)
+    children = {run.info.run_name: run for run in runs(workspace.parent, "fold")}
+    assert sorted(children) == ["r0-fold0", "r0-fold1"]
+    fold = children["r0-fold1"]
+    assert fold.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    client = MlflowClient(f"sqlite:///{workspace.parent / 'mlflow.db'}")
+    assert [(m.step, m.value) for m in client.get_metric_history(fold.info.run_id, "loss")] == [
+        (0, 2.1),
+        (1, 1.1),
+    ]
+    assert [m.step for m in client.get_metric_history(fold.info.run_id, "val_lwlrap")] == [1]
+
+
+def test_a_result_reached_again_stays_one_run_and_collects_its_names(workspace: Path) -> None:
+    result = read_result(workspace)
+    record(result, REPRO)
+    assert record(result, REPRO) == "already in MLflow"
+    record(result, Origin("first", "c0ffee0"))
+    record(result, Origin("second", "c0ffee0"))
+    (run,) = runs(workspace.parent)
+    assert run.info.run_name == "first"
+    assert run.data.tags["dvc.exp_name"] == "first,second"
+    assert len(runs(workspace.parent, "fold")) == 2
+
+
+def test_another_result_is_another_run(workspace: Path) -> None:
+    record(read_result(workspace), REPRO)
+    record(read_result(write_workspace(workspace.parent / "other", "seq")), REPRO)
+    assert sorted(run.data.params["loss.neg_mask"] for run in runs(workspace.parent)) == ["none", "seq"]
+
+
+def test_a_leaderboard_score_reaches_a_finished_run_and_a_lower_correction_wins(workspace: Path) -> None:
+    (workspace / "metrics/lb.json").write_text('{"lb": {}}')
+    record(read_result(workspace), REPRO)
+    for score in (0.831, 0.792):
+        with (workspace / "leaderboard.csv").open("a") as ledger:
+            ledger.write(f"sub-none,{score},,2020-11-20,\n")
+        assert f"lb.public {score}" in record(read_result(workspace), REPRO)
+    (run,) = runs(workspace.parent)
+    assert run.data.metrics["lb.public"] == 0.792
+
+
+def test_a_note_that_a_person_wrote_is_kept(workspace: Path) -> None:
+    from mlflow import MlflowClient
+
+    result = read_result(workspace)
+    record(result, REPRO)
+    (run,) = runs(workspace.parent)
+    client = MlflowClient(f"sqlite:///{workspace.parent / 'mlflow.db'}")
+    client.set_tag(run.info.run_id, "mlflow.note.content", "my words")
+    client.update_run(run.info.run_id, status="RUNNING")  # as if track had been killed before its end
+    record(result, REPRO)
+    (run,) = runs(workspace.parent)
+    assert run.data.tags["mlflow.note.content"] == "my words"
+
+
+@pytest.mark.parametrize("killed_at", ["log_inputs", "log_batch", "set_terminated"])
+def test_a_killed_track_is_completed_the_next_time(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    from mlflow import MlflowClient
+
+    class KilledError(Exception):
+        pass
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KilledError
+
+    result = read_result(workspace)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, killed_at, die)
+        with pytest.raises(KilledError):
+            record(result, REPRO)
+    assert [run.info.status for run in runs(workspace.parent)] == ["RUNNING"]
+    record(result, REPRO)
+    (run,) = runs(workspace.parent)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == result.params
+    assert len(runs(workspace.parent, "fold")) == 2
+
+
+def test_a_run_id_in_the_environment_does_not_swallow_the_folds(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
+    record(read_result(workspace), REPRO)
+    assert len(runs(workspace.parent)) == 1
+    assert len(runs(workspace.parent, "fold")) == 2
+
+
+def test_artifacts_belong_to_the_main_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    record(read_result(workspace), REPRO)
+    with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
+        query = "SELECT artifact_location FROM experiments WHERE name = 'callboard'"
+        (location,) = connection.execute(query).fetchone()
+    assert location == (workspace.parent / "mlartifacts").as_uri()
+    assert not list(workspace.glob("ml*"))
+
+
+def test_a_server_that_is_down_costs_a_warning_and_not_the_experiment(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stages import track
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.chdir(workspace)
+    track.main(["track.json"])
+    assert json.loads((workspace / "track.json").read_text()) == {"key": read_result(workspace).key}
+    printed = capsys.readouterr()
+    assert "warning: " in printed.err
+    assert "127.0.0.1:9" in printed.err
+    assert "secret" not in printed.err
+    assert "not in MLflow yet" in printed.out
+
+
+def test_a_database_that_mlflow_cannot_use_is_a_tracking_error(workspace: Path) -> None:
+    (workspace.parent / "mlflow.db").write_text("not a database " * 100)
+    with pytest.raises(TrackingError, match=r"mlflow\.db"):
+        record(read_result(workspace), REPRO)
+
+
+def test_passwords_are_not_shown() -> None:
+    uri = "https://ann:secret@host:5000/x"
+    assert without_credentials(f"GET {uri}/runs failed", uri) == "GET https://host:5000/x/runs failed"
+    assert without_credentials("no table", "sqlite:////w/mlflow.db") == "no table"
+
+
+def in_its_own_process(folder: Path, code: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=-1,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def test_a_known_result_is_recognised_without_importing_mlflow(workspace: Path) -> None:
+    record(read_result(workspace), REPRO)
+    code = (
+        "import sys; from stages.track import main; main(['track.json']); assert 'mlflow' not in sys.modules"
+    )
+    process = in_its_own_process(workspace, code)
+    assert "already in MLflow" in process.communicate()[0]
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_four_processes_at_once_on_a_missing_database_leave_it_whole(workspace: Path) -> None:
+    (workspace.parent / "mlflow.db").unlink()
+    folders = [
+        workspace,
+        *(write_workspace(workspace.parent / name, name) for name in ("clip", "seq", "none")),
+    ]
+    code = "from stages.track import main; main(['track.json'])"
+    processes = [in_its_own_process(folder, code) for folder in folders]
+    for process in processes:
+        printed = process.communicate()[0]
+        assert process.returncode == 0, printed
+        assert "warning" not in printed, printed
+    # two of the four reached the same result
+    assert sorted(run.data.params["loss.neg_mask"] for run in runs(workspace.parent)) == [
+        "clip",
+        "none",
+        "seq",
+    ]
+    assert len(runs(workspace.parent, "fold")) == 6
+    record(replace(read_result(workspace), key="later"), REPRO)
+    assert len(runs(workspace.parent)) == 4
