@@ -4,6 +4,8 @@
 # make clean   drop the environment and the caches of the tools; results and mlflow.db stay
 
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+# without compiled files every start of dvc would compile 750 modules: 2.9 s instead of 1.6 s for nothing to do
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

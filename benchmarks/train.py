@@ -4,19 +4,24 @@
 
 Ours: BatchSource and train_step, as `fit` runs them. Theirs: a DataLoader with two processes over float32
 .npy files, one per recording, each item loaded whole, cropped, augmented and stacked to three channels; the
-same backbone, head, loss and batch size in float32 NCHW. Bare: train_step on one fixed batch. Start-up is not
-timed.
+same backbone, head, loss and batch size in float32 NCHW. Bare: train_step on one fixed batch. Every turn is a
+process of its own, ours as the train stage sets it up; start-up is not timed.
 """
 
 import argparse
 import itertools
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import timm
 import torch
 from numpy.typing import NDArray
@@ -24,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from callboard.batches import Annotations, BatchSource, FoldData
-from callboard.device import describe, pick_device
+from callboard.device import describe, keep_freed_memory, pick_device
 from callboard.image import MEAN, STD
 from callboard.losses import Loss, Targets, count_to_weights
 from callboard.mel_cache import EncodedRecording, MelCache, write_cache
@@ -37,6 +42,7 @@ from callboard.workers import n_workers
 ROOT = Path(__file__).resolve().parent.parent
 N_SPECIES = 24
 CALL_FRAMES = 60
+N_WARM_UP = 3
 
 
 class Setting(NamedTuple):
@@ -73,17 +79,24 @@ SETTINGS = {
 
 def main() -> None:
     args = parse_arguments()
+    if args.child:
+        take_turn(args)
+        return
     device = pick_device()
     print(f"{describe(device)}, {torch.get_num_threads()} threads, {n_workers()} loading threads")
-    tree = read_tree(ROOT / "params.yaml")
-    committed = FitParams.model_validate({name: tree[name] for name in FitParams.model_fields})
-    for setting in (SETTINGS[name] for name in args.settings):
-        params = setting.change(committed)
+    for name in args.settings:
+        setting, params = SETTINGS[name], params_of(name)
         print(f"{setting.name}, batches of {params.train.batch_size}")
         with tempfile.TemporaryDirectory() as temporary:
-            cache = MelCache.open(args.cache) if args.cache else make_cache(Path(temporary), setting)
-            turns = make_turns(params, cache, Path(temporary), device)
-            report(take_turns(turns, setting.n_steps, args.rounds), params.train.batch_size)
+            folder = args.cache or make_cache(Path(temporary), setting)
+            write_npy(MelCache.open(folder), Path(temporary))
+            report(measure(name, folder, Path(temporary), args.rounds), params.train.batch_size)
+
+
+def params_of(setting: str) -> FitParams:
+    tree = read_tree(ROOT / "params.yaml")
+    committed = FitParams.model_validate({name: tree[name] for name in FitParams.model_fields})
+    return SETTINGS[setting].change(committed)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -93,10 +106,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="folder with mel.npy and index.csv; noise if not given")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each loop")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--child", choices=TURNS, help=argparse.SUPPRESS)
+    parser.add_argument("--npy", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def make_cache(folder: Path, setting: Setting) -> MelCache:
+def make_cache(folder: Path, setting: Setting) -> Path:
     rng = np.random.default_rng(0)
     shape = setting.n_frames, setting.n_mels
     recordings = (
@@ -104,7 +119,12 @@ def make_cache(folder: Path, setting: Setting) -> MelCache:
         for i in range(setting.n_recordings)
     )
     write_cache(folder, recordings, setting.n_mels)
-    return MelCache.open(folder)
+    return folder
+
+
+def write_npy(cache: MelCache, folder: Path) -> None:
+    for recording_id in cache.recording_ids:
+        np.save(folder / f"{recording_id}.npy", cache.read(recording_id).astype(np.float32) / 255)
 
 
 def fold_data(cache: MelCache) -> FoldData:
@@ -125,51 +145,66 @@ def fold_data(cache: MelCache) -> FoldData:
     )
 
 
-Turn = Callable[[int], float]
-"""Runs a number of steps; seconds per step."""
+Measurement = dict[str, float]
+"""step_s and cpu_s: seconds and seconds of processor time per step."""
 
 
-def make_turns(params: FitParams, cache: MelCache, folder: Path, device: torch.device) -> dict[str, Turn]:
-    data = fold_data(cache)
-    return {
-        "ours": our_turn(params, data, device),
-        "theirs": their_turn(params, data, cache, folder, device),
-        "bare": bare_turn(params, data, device),
-    }
-
-
-def take_turns(turns: dict[str, Turn], n_steps: int, n_rounds: int) -> dict[str, list[float]]:
-    step_s: dict[str, list[float]] = {name: [] for name in turns}
+def measure(setting: str, cache: Path, npy: Path, n_rounds: int) -> dict[str, list[Measurement]]:
+    """Turns in processes of their own, one after another."""
+    found: dict[str, list[Measurement]] = {name: [] for name in TURNS}
     for _ in range(n_rounds):
-        for name, turn in turns.items():
-            step_s[name].append(turn(n_steps))
-    return step_s
+        for name in TURNS:
+            options = ["--child", name, "--settings", setting, "--cache", str(cache), "--npy", str(npy)]
+            environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"} | ENVIRONMENTS[name]
+            done = subprocess.run(
+                [sys.executable, __file__, *options], env=environment, stdout=subprocess.PIPE, check=True
+            )
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+    return found
 
 
-def report(step_s: dict[str, list[float]], batch_size: int) -> None:
-    for name, times in step_s.items():
-        print(f"{name:>8}: {batch_size / np.median(times):7.1f} clips/s")
-    print(f"  ours / theirs {ratio(step_s['theirs'], step_s['ours'])}")
-    print(f"    ours / bare {ratio(step_s['bare'], step_s['ours'])}")
+def take_turn(args: argparse.Namespace) -> None:
+    name = args.settings[0]
+    device, params, cache = pick_device(), params_of(name), MelCache.open(args.cache)
+    steps = iter(
+        TURNS[args.child](
+            params, fold_data(cache), [args.npy / f"{i}.npy" for i in cache.recording_ids], device
+        )
+    )
+    for _ in range(N_WARM_UP):
+        next(steps)
+    synchronise(device)
+    start, start_cpu = time.perf_counter(), cpu_time_s()
+    for _ in range(SETTINGS[name].n_steps):
+        next(steps)
+    synchronise(device)
+    step_s = (time.perf_counter() - start) / SETTINGS[name].n_steps
+    print(json.dumps({"step_s": step_s, "cpu_s": (cpu_time_s() - start_cpu) / SETTINGS[name].n_steps}))
+    os._exit(0)  # loading processes are not waited for
 
 
-def ratio(slow: list[float], quick: list[float]) -> str:
+def cpu_time_s() -> float:
+    """Processor time of this process and of its loading processes."""
+    this = psutil.Process()
+    used = (process.cpu_times() for process in [this, *this.children()])
+    return sum(times.user + times.system for times in used)
+
+
+def report(found: dict[str, list[Measurement]], batch_size: int) -> None:
+    for name, turns in found.items():
+        step_s, cpu_s = (np.median([turn[key] for turn in turns]) for key in ("step_s", "cpu_s"))
+        print(
+            f"{name:>8}: {batch_size / step_s:7.1f} clips/s, {1000 * cpu_s / batch_size:.1f} ms of processor time per clip"
+        )
+    for slow, label in (("theirs", "ours / theirs"), ("bare", "ours / bare")):
+        speed, cpu = (ratio(found[slow], found["ours"], key) for key in ("step_s", "cpu_s"))
+        print(f"  {label}: {speed} in clips/s, {cpu} in processor time (steadier when busy)")
+
+
+def ratio(slow: list[Measurement], quick: list[Measurement], key: str) -> str:
     """Of neighbours in time: the median, and all of them."""
-    ratios = np.array(slow) / np.array(quick)
+    ratios = [a[key] / b[key] for a, b in zip(slow, quick, strict=True)]
     return f"{np.median(ratios):.2f} ({', '.join(f'{r:.2f}' for r in ratios)})"
-
-
-def timed(steps: Iterable[Any], n_steps: int, device: torch.device) -> float:
-    """Seconds per step, after two that are not timed."""
-    iterator = iter(steps)
-    for _ in range(2):
-        next(iterator)
-    synchronise(device)
-    start = time.perf_counter()
-    for _ in range(n_steps):
-        next(iterator)
-    synchronise(device)
-    return (time.perf_counter() - start) / n_steps
 
 
 def synchronise(device: torch.device) -> None:
@@ -182,28 +217,22 @@ def learner_and_loss(params: FitParams, data: FoldData, device: torch.device) ->
     return build_learner(params, 0, N_SPECIES, device), loss
 
 
-def our_turn(params: FitParams, data: FoldData, device: torch.device) -> Turn:
+def our_steps(params: FitParams, data: FoldData, paths: list[Path], device: torch.device) -> Iterator[Any]:
+    keep_freed_memory()
     learner, loss = learner_and_loss(params, data, device)
     source = BatchSource(data, params, 0, device, n_workers())
     learner.model.train()
-
-    def steps() -> Iterator[Any]:
-        for batch in itertools.chain.from_iterable(source.epoch(epoch) for epoch in itertools.count()):
-            yield train_step(learner, loss, batch, MIXUP[params.mixup.mode])
-
-    return lambda n_steps: timed(steps(), n_steps, device)
+    for batch in itertools.chain.from_iterable(source.epoch(epoch) for epoch in itertools.count()):
+        yield train_step(learner, loss, batch, MIXUP[params.mixup.mode])
 
 
-def bare_turn(params: FitParams, data: FoldData, device: torch.device) -> Turn:
+def bare_steps(params: FitParams, data: FoldData, paths: list[Path], device: torch.device) -> Iterator[Any]:
+    keep_freed_memory()
     learner, loss = learner_and_loss(params, data, device)
     batch = next(BatchSource(data, params, 0, device, 1).epoch(0))
     learner.model.train()
-
-    def steps() -> Iterator[Any]:
-        while True:
-            yield train_step(learner, loss, batch, MIXUP[params.mixup.mode])
-
-    return lambda n_steps: timed(steps(), n_steps, device)
+    while True:
+        yield train_step(learner, loss, batch, MIXUP[params.mixup.mode])
 
 
 class PlainModel(nn.Module):
@@ -214,7 +243,7 @@ class PlainModel(nn.Module):
         self.backbone = timm.create_model(
             params.model.backbone, num_classes=0, global_pool="", **params.model.backbone_args
         )
-        self.head = AttentionHead(self.backbone.num_features, N_SPECIES, params.model)
+        self.head = AttentionHead(int(self.backbone.num_features), N_SPECIES, params.model)
 
     def forward(self, image: Tensor) -> SedOutput:
         output: SedOutput = self.head(self.backbone(image))
@@ -262,33 +291,31 @@ class PlainDataset(Dataset[tuple[Tensor, ...]]):
         return clip
 
 
-def their_turn(
-    params: FitParams, data: FoldData, cache: MelCache, folder: Path, device: torch.device
-) -> Turn:
-    paths = [folder / f"{recording_id}.npy" for recording_id in cache.recording_ids]
-    for recording_id, path in zip(cache.recording_ids, paths, strict=True):
-        np.save(path, cache.read(recording_id).astype(np.float32) / 255)
+def their_steps(params: FitParams, data: FoldData, paths: list[Path], device: torch.device) -> Iterator[Any]:
     model = PlainModel(params).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=params.optim.lr)
     loss = Loss(params.loss, count_to_weights(data.n_tp_annotations).to(device))
-    dataset = PlainDataset(params, data, paths)
-
     rng = np.random.default_rng(0)
+    loader = DataLoader(PlainDataset(params, data, paths), params.train.batch_size, num_workers=2)
+    for columns in loader:
+        image, clip, frame = (column.to(device) for column in columns)
+        mixing = draw_mixing(params.mixup, len(image), rng)
+        targets = mixing.blend_targets(Targets(clip, frame, clip, frame))
+        total, _ = loss(model(mixing.blend(image)), targets)
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        yield total.item()
 
-    def steps() -> Iterator[Any]:
-        loader = DataLoader(dataset, params.train.batch_size, shuffle=False, num_workers=2)
-        for columns in loader:
-            image, clip, frame = (column.to(device) for column in columns)
-            mixing = draw_mixing(params.mixup, len(image), rng)
-            targets = mixing.blend_targets(Targets(clip, frame, clip, frame))
-            total, _ = loss(model(mixing.blend(image)), targets)
-            optimizer.zero_grad()
-            total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            yield total.item()
 
-    return lambda n_steps: timed(steps(), n_steps, device)
+TURNS: dict[str, Callable[[FitParams, FoldData, list[Path], torch.device], Iterator[Any]]] = {
+    "ours": our_steps,
+    "theirs": their_steps,
+    "bare": bare_steps,
+}
 
+OURS = {"OMP_WAIT_POLICY": "PASSIVE"}
+ENVIRONMENTS: dict[str, dict[str, str]] = {"ours": OURS, "theirs": {}, "bare": OURS}
 
 if __name__ == "__main__":
     main()

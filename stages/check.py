@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from callboard.outputs import written_whole
 from callboard.params.experiment import load_experiment
 from callboard.terminal import run, summarize
 
@@ -19,8 +20,8 @@ def main(argv: list[str] | None = None) -> None:
 
     experiment = load_experiment(args.params)
 
-    args.verdict.parent.mkdir(parents=True, exist_ok=True)
-    args.verdict.write_text(VERDICT, encoding="utf-8")
+    with written_whole(args.verdict) as unfinished:
+        unfinished.write_text(VERDICT, encoding="utf-8")
     summarize("check", f"{len(type(experiment).model_fields)} sections of {args.params} are sound")
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 from callboard.annotations import LABEL_TYPES, read_annotations, read_species
 from callboard.clips import build_clips, drop_recordings, write_clips
 from callboard.features import mel_groups
-from callboard.mel_cache import replaced_folder, write_cache
+from callboard.mel_cache import write_cache
+from callboard.outputs import replaced_folder
 from callboard.params.base import load_params
 from callboard.params.data import DataParams
 from callboard.params.features import FrontEndParams
@@ -24,7 +25,7 @@ class CropParams(FrontEndParams):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the mel caches of train and test, and the table of clips: all or nothing."""
+    """Write the mel caches of train and test, then the table of clips: each whole or not at all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("mel", type=Path)
@@ -42,9 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     }
     clips = build_clips(read_labels(args.source), n_frames, params.frames_per_s)
 
-    n_bytes = sum(recording.n_frames(params) for recording in recordings) * params.features.n_mels
     bad = BadRecordings(params.data.on_bad_recording)
-    with replaced_folder(args.mel, n_bytes) as folder:
+    with replaced_folder(args.mel) as folder:
         for subset in SUBSETS:
             chosen = [recording for recording in recordings if recording.subset == subset]
             encoded = encode_recordings(chosen, params, n_workers())
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
             write_cache(folder / subset, bad.sieve(watched, subset), params.features.n_mels)
         bad.write(folder / "skipped.csv")
         clips = drop_recordings(clips, bad.recording_ids)
-        write_clips(clips, args.clips)
+    write_clips(clips, args.clips)
 
     summarize(
         "crop",

@@ -10,7 +10,7 @@ from callboard.errors import UserError
 from callboard.evaluation import cross_validate, pool_out_of_fold, write_metrics
 from callboard.folds import audit_folds, read_folds
 from callboard.outputs import written_whole
-from callboard.params.base import Params, load_params
+from callboard.params.base import Params, Seed, load_params
 from callboard.params.scoring import EvaluateParams, InferParams
 from callboard.scores import load_scores
 from callboard.submission import score_table, write_score_table
@@ -20,7 +20,7 @@ from callboard.terminal import Stopwatch, run, summarize
 class StageParams(Params):
     """What `evaluate` reads of params.yaml."""
 
-    seed: int
+    seed: Seed
     infer: InferParams
     evaluate: EvaluateParams
 

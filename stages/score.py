@@ -27,12 +27,14 @@ def main(argv: list[str] | None = None) -> None:
             f"{truth_path} does not exist: the truth of the test set is not known",
         )
         return
-    lb = score_submission(submission, read_score_table(truth_path))
+    truth = read_score_table(truth_path)
+    lb = score_submission(submission, truth)
+    n_left_out = len(truth) - len(submission)
     write_metrics(lb, "lb", args.metrics)
     summarize(
         "score",
         *(f"LB LWLRAP {usage} {value:.4f}" for usage, value in lb.items()),
-        f"{len(submission)} recordings",
+        f"{len(submission)} recordings" + (f" ({n_left_out} without scores left out)" if n_left_out else ""),
         f"{stopwatch.elapsed_s:.1f} s",
     )
 

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from callboard.outputs import written_whole
 from callboard.results import read_result
 from callboard.terminal import run, summarize
 from callboard.tracking import Origin, TrackingError, record
@@ -22,7 +23,8 @@ def main(argv: list[str] | None = None) -> None:
     except TrackingError as error:
         outcome = "not in MLflow yet"
         print(f"warning: {error}; once it answers: dvc repro --force --single-item track", file=sys.stderr)
-    args.track.write_text(json.dumps({"key": result.key}) + "\n", encoding="utf-8")
+    with written_whole(args.track) as unfinished:
+        unfinished.write_text(json.dumps({"key": result.key}) + "\n", encoding="utf-8")
 
     numbers = [f"{key} {value:.4f}" for key, value in (result.cv | result.lb).items()]
     summarize("track", *[n for n in numbers if n.startswith(("cv.lwlrap ", "lb."))], outcome)

@@ -11,7 +11,8 @@ from callboard.annotations import read_species
 from callboard.batches import select_fold
 from callboard.checkpoint import WeightsParams, checkpoint_for, save_model
 from callboard.clips import read_clips
-from callboard.device import describe, pick_device
+from callboard.closure import import_closure
+from callboard.device import describe, keep_freed_memory, pick_device
 from callboard.folds import read_folds
 from callboard.mel_cache import MelCache
 from callboard.params.base import load_params
@@ -30,14 +31,14 @@ def main(argv: list[str] | None = None) -> None:
     stopwatch = Stopwatch()
     params = load_params(TrainStageParams)
     device = pick_device()
+    keep_freed_memory()
     species = read_species(args.species)
     tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
     clips = pd.concat([read_clips(path) for path in tables])
     folds = read_folds(args.folds)
     data = select_fold(MelCache.open(args.mel), clips, folds, args.fold, species)
-    checkpoint = checkpoint_for(
-        params, [*tables, args.folds, args.species, args.mel / "index.csv"], args.fold
-    )
+    inputs = [*tables, args.folds, args.species, args.mel / "index.csv", *code_files()]
+    checkpoint = checkpoint_for(params, inputs, args.fold)
     reports: list[EpochReport] = []
 
     def follow(epochs: range) -> Iterable[int]:
@@ -59,6 +60,14 @@ def main(argv: list[str] | None = None) -> None:
         *_progress_facts(fitted, reports),
         f"{stopwatch.elapsed_s:.1f} s{_speed(reports)}",
     )
+
+
+def code_files() -> list[Path]:
+    """What this training runs: the stage, all it imports from this project, and the versions of the rest."""
+    root = Path(__file__).resolve().parent.parent
+    lock = root / "requirements.lock"
+    code = [root / file for file in import_closure(root, "stages.train")]
+    return [*code, lock] if lock.is_file() else code
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

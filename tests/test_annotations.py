@@ -21,7 +21,7 @@ def test_a_table_comes_back_as_text_ids_and_float_boxes(tmp_path: Path) -> None:
     assert table["recording_id"].tolist() == ["055088446", "838227e71"]
     assert table["species_id"].tolist() == ["3", "03"]
     assert table["songtype_id"].tolist() == ["1", "4"]
-    assert table.loc[0, ["t_min", "f_min", "t_max", "f_max"]].tolist() == [1.5, 500.0, 3.25, 4000.0]
+    assert table.iloc[0][["t_min", "f_min", "t_max", "f_max"]].tolist() == [1.5, 500.0, 3.25, 4000.0]
     assert table["label_type"].tolist() == ["tp", "tp"]
     assert [str(table[name].dtype) for name in ("t_min", "f_min", "t_max", "f_max")] == ["float64"] * 4
 
@@ -95,6 +95,11 @@ def test_many_species_are_counted_not_listed(tmp_path: Path) -> None:
         read_annotations(path, "tp", [f"s{i}" for i in range(50)])
 
 
+def test_line_numbers_stay_with_their_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "train_tp.csv", GOOD, "", "a,3,1,3.9,500.0,4.2,4000.0")
+    assert read_annotations(path, "tp").index.tolist() == [2, 4]
+
+
 def test_a_row_given_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "train_tp.csv", GOOD, "b,3,1,1,2,3,4", GOOD)
     with pytest.raises(UserError, match=r"train_tp\.csv row 4: repeats row 2"):
@@ -133,6 +138,8 @@ def test_a_tp_table_must_have_rows_and_an_fp_table_need_not(tmp_path: Path) -> N
 def test_a_table_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not found"):
         read_annotations(tmp_path / "train_tp.csv", "tp")
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_annotations(tmp_path, "tp")
     (tmp_path / "train_tp.csv").write_bytes(b"\xff\xfe\x00r")
     with pytest.raises(UserError, match="not UTF-8"):
         read_annotations(tmp_path / "train_tp.csv", "tp")

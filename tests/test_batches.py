@@ -1,10 +1,12 @@
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from callboard import batches
 from callboard.batches import (
     Annotations,
     BatchSource,
@@ -15,9 +17,11 @@ from callboard.batches import (
     ahead,
     batch_bounds,
     build_targets,
+    copy_frames,
     draw_items,
     event_starts,
     gather_clips,
+    on_device,
     select_fold,
 )
 from callboard.clips import read_clips
@@ -232,6 +236,27 @@ def test_frames_on_a_device_are_gathered_as_from_disk():
     arguments = data.first_frame, data.n_frames, 120, CPU
     from_tensor = gather_clips(torch.from_numpy(data.frames), *arguments)
     assert torch.equal(from_tensor, gather_clips(data.frames, *arguments))
+
+
+def test_frames_are_copied_to_a_device_piece_by_piece(monkeypatch):
+    data = random_data(2)
+    monkeypatch.setattr(batches, "COPIED_FRAMES", 50)
+    assert np.array_equal(copy_frames(data.frames, CPU), data.frames)
+
+
+def test_frames_stay_on_disk_for_a_cpu_and_where_a_gpu_lacks_the_room(monkeypatch):
+    data = random_data(2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (data.frames.nbytes, 10**12))
+    assert on_device(data, CPU) is data
+    assert on_device(data, torch.device("cuda")) is data
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux for resident pages")
+def test_a_mapped_cache_keeps_no_resident_pages(root):
+    cache = MelCache.open(root / "mel")
+    gather_clips(cache.frames, cache.offsets, cache.n_frames, 150, CPU)
+    _, _, mapping = Path("/proc/self/smaps").read_text().partition(str(root / "mel" / "mel.npy"))
+    assert "Rss:                   0 kB" in mapping.splitlines()[4]
 
 
 def naive_targets(data, recording, start, n_frames):

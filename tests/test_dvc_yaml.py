@@ -14,6 +14,7 @@ from dvc.utils.hydra import apply_overrides
 from callboard.closure import stage_entries, stage_module, with_code_deps
 from callboard.params.base import Params, read_tree
 from callboard.params.experiment import Experiment, load_experiment
+from callboard.params.scoring import PseudoParams
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = read_tree(ROOT / "dvc.yaml")
@@ -54,6 +55,11 @@ def test_deps_are_the_imports_of_every_stage() -> None:
 def test_a_stage_reads_the_sections_that_it_depends_on(stage: str) -> None:
     cls = params_class(stage_module(STAGES[stage]))
     assert set(cls.model_fields if cls else ()) == sections(stage)
+
+
+def test_a_further_round_does_not_redo_the_pseudo_labels_of_the_first() -> None:
+    read = {f"pseudo.{name}" for name in PseudoParams.model_fields if name not in ("rounds", "final")}
+    assert set(STAGES["pseudo_label"]["params"]) == {"predict", *read}
 
 
 @pytest.mark.parametrize("stage", sorted(WHOLE_FILE))

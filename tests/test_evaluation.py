@@ -17,7 +17,7 @@ SPECIES = ["a", "b", "c"]
 
 def out_of_fold_scores(logits, fold):
     """One window per recording r0, r1, …; the same logits in every head."""
-    values = np.array(logits, dtype=np.float16)[:, None]
+    values = np.array(logits, dtype=np.float32)[:, None]
     return WindowScores(
         recording_ids=[f"r{i}" for i in range(len(values))],
         species=SPECIES,
@@ -147,10 +147,30 @@ def test_a_part_without_any_species_has_no_score(submission):
     assert np.isnan(lb["private"])
 
 
+def test_recordings_without_scores_are_left_out(submission):
+    truth = truth_of(
+        ["r1", "r2", "055088446"], ["public", "public", "private"], [[0, 0, 1], [1, 0, 0], [0, 0, 1]]
+    )
+    lb = score_submission(submission.iloc[[2, 0]], truth)
+    assert lb == {"public": 1.0, "private": 1.0}
+
+
+def test_a_submission_without_recordings_is_refused(submission):
+    with pytest.raises(UserError, match="submission: no recordings, the truth has 1"):
+        score_submission(submission.iloc[:0], truth_of(["r1"], ["public"], [[1, 0, 0]]))
+
+
+def test_scores_beyond_single_precision_still_rank(folds, clips):
+    sure = out_of_fold_scores([[20, 18, 22], [18, 22, 20], [24, 22, 20], [0, 0, 0]], [0, 1, 0, 1])
+    cross_validation = cross_validate(pool_out_of_fold(sure, folds, INFER), clips)
+    # r0 has its species a on the second rank, r1 and r2 theirs on top
+    assert cross_validation.summary(0, seed=0)["lwlrap"] == pytest.approx((1 / 2 + 3) / 4)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda truth: truth.iloc[:2], "1 recordings are not in both it and the truth, first 055088446"),
+        (lambda truth: truth.iloc[:2], "1 recordings are not in the truth, first 055088446"),
         (lambda truth: truth.drop(columns="sc"), "are not those of the truth"),
         (lambda truth: truth.assign(usage="hidden"), r"usage must be one of .*found \['hidden'\]"),
     ],

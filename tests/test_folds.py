@@ -124,7 +124,8 @@ def test_a_recording_nobody_annotated_is_caught(clips):
         ("recording_id,fold\nr1,0\nr1,1\n", "leak: recording r1 is listed more than once"),
         ("recording_id,fold\nr1,0\nr2,x\n", "row 3: fold must be a number, found 'x'"),
         ("recording_id,fold\nr1,-1\n", "row 2: fold must be a number, found '-1'"),
-        ("recording,fold\nr1,1\n", "columns must be"),
+        ("recording,fold\nr1,1\n", r"missing column\(s\) recording_id; found recording, fold"),
+        ("recording_id,fold\nr1,0\n\nr2,x\n", "row 4: fold must be a number"),
     ],
 )
 def test_a_bad_folds_table_is_refused(tmp_path, text, message):

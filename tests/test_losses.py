@@ -10,11 +10,13 @@ from callboard.losses import (
     Targets,
     count_to_weights,
     focal,
+    known_target,
     labeled_cells,
     pos_weighted_bce,
     positives_bce,
     repeat_to_frames,
 )
+from callboard.mixup import Mixing
 from callboard.model import SedOutput
 from callboard.params.loss import ClipTermParams, LossParams
 from tests.toy_training import loss_params
@@ -190,6 +192,56 @@ def test_unlabeled_with_every_cell_labelled_is_none(output, targets):
     plain, _ = Loss(loss_params(), WEIGHTS)(output, targets)
     masked, _ = Loss(loss_params(neg_mask="unlabeled"), WEIGHTS)(output, targets)
     torch.testing.assert_close(masked, plain)
+
+
+SHARE = 0.5
+BLENDED = Mixing(SHARE, torch.tensor([1, 0]), frame_targets=True)
+
+
+def one_confirmed_and_one_unlabelled_clip():
+    """Two clips of one species: there in the first, nobody looked in the second."""
+    clip, frame = torch.tensor([[1.0], [0.0]]), torch.tensor([1.0, 0.0])[:, None, None].expand(2, N_FRAMES, 1)
+    return Targets(clip, frame, clip, frame)
+
+
+@pytest.mark.parametrize("name", ["attention", "max", "segment"])
+def test_mixup_with_a_clip_nobody_looked_at_teaches_no_absence(output, name):
+    params = loss_params(neg_mask="unlabeled", attention__kind="bce")
+    output = SedOutput(*(column[:2, ..., :1].detach().clone().requires_grad_() for column in output))
+    term = Loss(params, torch.ones(1)).terms[name]
+    mixed = BLENDED.blend_targets(one_confirmed_and_one_unlabelled_clip())
+    loss = term(output, mixed)
+    loss.backward()
+    logits = getattr(output, name)
+    assert (logits.grad <= 0).all()
+    np.testing.assert_allclose(loss.item(), bce(numpy_of(logits)[0], 1).mean(), rtol=1e-5)
+
+
+def test_a_lone_mixed_clip_has_its_share_of_the_loss_of_a_positive(output):
+    mixed = BLENDED.blend_targets(one_confirmed_and_one_unlabelled_clip())
+    mixed = Targets(*(column[:1] for column in mixed))
+    first = SedOutput(*(column[:1, ..., :1] for column in output))
+    params = loss_params(neg_mask="unlabeled", attention__kind="bce")
+    loss = Loss(params, torch.ones(1)).terms["attention"](first, mixed)
+    assert loss.item() == pytest.approx(SHARE * bce(first.attention.item(), 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("neg_mask", NEG_MASKS)
+def test_a_mixup_share_of_one_changes_no_loss(output, targets, neg_mask):
+    mixed = Mixing(1.0, torch.tensor([1, 2, 0]), frame_targets=True).blend_targets(targets)
+    loss = Loss(loss_params(neg_mask=neg_mask), WEIGHTS)
+    assert torch.equal(loss(output, mixed)[0], loss(output, targets)[0])
+
+
+def test_the_known_target_of_a_labelled_cell_without_mixup_is_the_target():
+    targets, is_labeled = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])
+    assert torch.equal(known_target(targets, is_labeled), targets)
+
+
+def test_a_present_and_an_absent_clip_blend_as_they_are():
+    targets = torch.tensor([0.3, 0.3])
+    read = known_target(targets, torch.tensor([1.0, 0.3]))
+    torch.testing.assert_close(read, torch.tensor([0.3, 1.0]))
 
 
 def test_the_pseudo_term_moves_attention_and_nothing_else(output, targets):

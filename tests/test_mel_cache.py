@@ -1,4 +1,3 @@
-import errno
 import os
 from pathlib import Path
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 
 from callboard.errors import UserError
-from callboard.mel_cache import EncodedRecording, MelCache, replaced_folder, write_cache
+from callboard.mel_cache import EncodedRecording, MelCache, write_cache
 
 N_MELS = 5
 
@@ -90,36 +89,12 @@ def test_a_missing_file_asks_for_crop(tmp_path: Path) -> None:
         MelCache.open(tmp_path)
 
 
-def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "mel"
-    for name in ("first", "second"):
-        with replaced_folder(folder, 0) as new:
-            (new / name).touch()
-    assert [path.name for path in folder.iterdir()] == ["second"]
-    assert [path.name for path in tmp_path.iterdir()] == ["mel"]
-
-
-def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
-    folder = tmp_path / "mel"
-    with replaced_folder(folder, 0) as new:
-        (new / "first").touch()
-    with pytest.raises(IsADirectoryError), replaced_folder(folder, 0) as new:
-        new.write_text("a folder is no file")
-    assert [path.name for path in folder.iterdir()] == ["first"]
-    assert [path.name for path in tmp_path.iterdir()] == ["mel"]
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_full_disk_is_told_with_what_is_needed(tmp_path: Path, code: int) -> None:
-    folder = tmp_path / "data" / "mel"
-    with (
-        pytest.raises(UserError, match=r"mel: no space left .* mel cache: 12\.5 MB needed, [\d.]+ MB free"),
-        replaced_folder(folder, 12_500_000),
-    ):
-        raise OSError(code, os.strerror(code))
-    assert list((tmp_path / "data").iterdir()) == []
-
-
-def test_another_failure_of_the_disk_keeps_its_traceback(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), replaced_folder(tmp_path / "mel", 0):
-        raise PermissionError(errno.EACCES, "not yours")
+def test_an_index_cut_short_or_without_numbers_is_refused(tmp_path: Path) -> None:
+    write_cache(tmp_path, recordings(), N_MELS)
+    whole = (tmp_path / "index.csv").read_text()
+    (tmp_path / "index.csv").write_text(whole[:-15])
+    with pytest.raises(UserError, match=r"^index\.csv row 4: [34] cells under a header of 5$"):
+        MelCache.open(tmp_path)
+    (tmp_path / "index.csv").write_text(whole.replace("055088446,0,", "055088446,x,"))
+    with pytest.raises(UserError, match=r"index\.csv: cannot be read \(.*'x'.*\); run its stage again"):
+        MelCache.open(tmp_path)

@@ -114,6 +114,31 @@ def test_backbone_args_that_do_not_fit_are_refused(arguments):
         build_model(params(backbone_args=arguments), 2)
 
 
+def test_of_a_long_error_the_first_line_is_told(monkeypatch):
+    def create(*args, **kwargs):
+        raise RuntimeError("Error in loading\nmissing keys\n" * 9)
+
+    monkeypatch.setattr(model_room.timm, "create_model", create)
+    with pytest.raises(UserError, match=r"cannot be built with .*: Error in loading$"):
+        build_model(params(), 2)
+
+
+@pytest.mark.parametrize("named", [{}, {"num_features": 5}, {"head_hidden_size": 5}])
+def test_a_backbone_need_not_name_its_channels(monkeypatch, named):
+    plain = torch.nn.Conv2d(1, 5, 3)
+    for name, value in named.items():
+        setattr(plain, name, value)
+    monkeypatch.setattr(model_room.timm, "create_model", lambda *args, **kwargs: plain)
+    assert build_model(params(), 2).head.classify.in_features == 5
+
+
+def test_tokens_of_a_backbone_that_names_no_channels_are_refused(monkeypatch):
+    flat = torch.nn.Flatten(2)
+    monkeypatch.setattr(model_room.timm, "create_model", lambda *args, **kwargs: flat)
+    with pytest.raises(UserError, match=r"gives \(1, 1, 4096\) where a feature map \(batch, channels,"):
+        build_model(params(), 2)
+
+
 def test_a_backbone_that_gives_tokens_is_refused():
     with pytest.raises(UserError, match=r"test_vit gives \(1, 17, 64\) where a feature map \(batch, 64,"):
         build_model(params(backbone="test_vit", backbone_args={}), 2)

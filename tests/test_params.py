@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from callboard.batches import BatchParams
 from callboard.errors import UserError
-from callboard.params.base import load_params, read_tree
+from callboard.params.base import Params, load_params, read_tree
 from callboard.params.experiment import load_experiment
 from callboard.params.features import FrontEndParams
+from stages import evaluate
 from tests.conftest import merge
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"train": {"epochs": "abc"}}, "train.epochs: Input should be a valid integer, found 'abc'"),
     ({"train": {"epochs": 2.5}}, "train.epochs: .* found 2.5"),
     ({"train": {"epochs": True}}, "train.epochs: .* found True"),
+    ({"seed": -1}, "seed: .* greater than or equal to 0, found -1"),
+    ({"split": {"seed": -1}}, "split.seed: .* greater than or equal to 0, found -1"),
+    ({"data": {"demo": {"seed": -1}}}, "data.demo.seed: .* greater than or equal to 0, found -1"),
     ({"train": {"batch_size": 1}}, "train.batch_size: .* greater than 1, found 1"),
     ({"loss": {"neg_mask": "None"}}, "loss.neg_mask: .*'none', 'clip', 'seq' or 'unlabeled', found 'None'"),
     ({"loss": {"neg_mask": "seq", "segment": {"weight": 0.0}}}, "neg_mask seq acts on the segment term"),
@@ -72,6 +77,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_wrong_parameters_are_refused_in_words(edited: Edit, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_experiment(edited(changes))
+
+
+@pytest.mark.parametrize("sections", [evaluate.StageParams, BatchParams])
+def test_a_stage_alone_refuses_a_negative_seed_too(edited: Edit, sections: type[Params]) -> None:
+    with pytest.raises(UserError, match=r"seed: .* greater than or equal to 0, found -1"):
+        load_params(sections, edited({"seed": -1}))
 
 
 def test_all_problems_are_reported_together(edited: Edit) -> None:

@@ -77,7 +77,7 @@ def test_scores_equal_a_plain_loop_over_recordings_and_windows(cache, batch_size
                 output = network(normalise(to_unit(torch.from_numpy(frames[None]))))
             expected = [output.attention[0], output.max[0], output.segment[0].amax(dim=0)]
             for name, logits in zip(HEADS, expected, strict=True):
-                np.testing.assert_allclose(scores.heads[name][window, column], logits, rtol=2e-3, atol=2e-3)
+                np.testing.assert_allclose(scores.heads[name][window, column], logits, rtol=1e-4, atol=1e-5)
 
 
 def test_each_recording_is_read_once_for_all_models(cache, monkeypatch):

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.clips import read_clips
+from callboard.clips import PROVENANCE_DTYPES, read_clips
 from callboard.params.scoring import PseudoParams
-from callboard.pseudo_labels import PROVENANCE_COLUMNS, as_clips, find_pseudo_labels, write_pseudo_labels
+from callboard.pseudo_labels import as_clips, find_pseudo_labels, write_pseudo_labels
 from callboard.scores import HEADS, WindowScores
 
 PARAMS = PseudoParams(rounds=[], final=0, threshold=0.9, n_frames=20)
@@ -29,7 +29,7 @@ def scores_of(*windows, fold=(0, 1)):
         species=SPECIES,
         recording=np.array(recording, dtype=np.int32),
         start_frame=np.zeros(len(windows), dtype=np.int32),
-        heads={name: np.array(heads[name], dtype=np.float16)[:, None] for name in HEADS},
+        heads={name: np.array(heads[name], dtype=np.float32)[:, None] for name in HEADS},
         peak_frame=np.repeat(np.array(peak, dtype=np.int32)[:, None, None], 2, axis=2),
         fold=np.array(fold),
     )
@@ -113,7 +113,7 @@ def test_rows_can_be_read_as_clips_and_tell_where_they_come_from(tmp_path):
     assert read["round"].tolist() == [3, 3]
     assert read["votes"].tolist() == [1, 1]
     assert read["t_min"].isna().all()
-    assert read.columns[-4:].tolist() == PROVENANCE_COLUMNS
+    assert read.columns[-4:].tolist() == list(PROVENANCE_DTYPES)
 
 
 def test_no_sure_window_gives_a_table_without_rows(tmp_path):

@@ -18,7 +18,7 @@ def window_scores(windows_per_recording=(3, 1, 2), n_models=2, n_species=4, *, p
         species=[f"sp{i}" for i in range(n_species)],
         recording=recording,
         start_frame=np.arange(len(recording), dtype=np.int32),
-        heads={name: rng.normal(0, 4, shape).astype(np.float16) for name in HEADS},
+        heads={name: rng.normal(0, 4, shape).astype(np.float32) for name in HEADS},
         peak_frame=rng.integers(0, 99, shape).astype(np.int32),
         fold=fold,
     )
@@ -49,8 +49,8 @@ def naive_recording_scores(scores, head, window_agg, fold_agg):
 def test_pooling_equals_the_naive_twin(head, window_agg, fold_agg):
     scores = window_scores()
     pooled = recording_scores(scores, InferParams(head=head, window_agg=window_agg, fold_agg=fold_agg))
-    assert pooled.dtype == np.float32
-    np.testing.assert_allclose(pooled, naive_recording_scores(scores, head, window_agg, fold_agg), rtol=1e-5)
+    assert pooled.dtype == np.float64
+    np.testing.assert_allclose(pooled, naive_recording_scores(scores, head, window_agg, fold_agg), rtol=1e-12)
 
 
 def test_very_low_scores_keep_their_order():
@@ -58,6 +58,15 @@ def test_very_low_scores_keep_their_order():
     low.heads["max"][:] = np.array([-20.0, -30.0, -25.0])
     pooled = recording_scores(low, InferParams(head="max", window_agg="max", fold_agg="mean"))
     assert pooled.argsort().tolist() == [[1, 2, 0]]
+
+
+@pytest.mark.parametrize("head", ["max", "attention_max"])
+def test_very_high_scores_keep_their_order(head):
+    high = window_scores((1,), 1, 3)
+    for name in ("attention", "max"):
+        high.heads[name][:] = np.array([22.0, 31.0, 22.01])  # in single precision all of them are 1.0
+    pooled = recording_scores(high, InferParams(head=head, window_agg="mean", fold_agg="mean"))
+    assert pooled.argsort().tolist() == [[0, 2, 1]]
 
 
 def test_no_recordings_pool_to_no_rows():

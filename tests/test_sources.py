@@ -230,6 +230,21 @@ WRONG: list[tuple[str, Callable[[Path], None], str]] = [
         r"8.38227E\+76 \(train\).*the id looks like a number that a spreadsheet made of it",
     ),
     (
+        "hexadecimal id",
+        spoil_table("train_tp.csv", set_cell("recording_id", "838227e76")),
+        r"recording 838227e76 \(train\): no file train/838227e76.flac; 1 of",
+    ),
+    (
+        "blank line above a box beyond the end",
+        lambda root: (
+            (root / "train_fp.csv").write_text(
+                (root / "train_fp.csv").read_text().replace("\n", "\n\n", 1).replace("1.5", "2.5")
+            )
+            and None
+        ),
+        r"train_fp.csv row 3: t_max 2.5 s is beyond the end",
+    ),
+    (
         "train id in test",
         spoil_table("sample_submission.csv", set_cell("recording_id", "0a4e7e350")),
         r"recording 0a4e7e350: annotated for training and in the test set",
@@ -358,7 +373,7 @@ def test_a_full_disk_leaves_nothing_half_written(out: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "write_bytes", write_until_full)
     data = DataParams(source="demo", root=None, on_bad_recording="error", demo=DEMO)
     message = refusal(data, out)
-    assert message == f"{out}: cannot be written: No space left on device; nothing was left behind"
+    assert re.fullmatch(rf"{out}: cannot be written: No space left on device; \d+ MB free", message)
 
 
 def test_an_interrupted_run_does_not_hinder_the_next(root: Path, out: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from callboard.errors import UserError
 from callboard.results import changes, content_key, flatten, read_ledger, read_result
-from callboard.tracking import Origin, TrackingError, record, without_credentials
+from callboard.tracking import Origin, TrackingError, record, tracking_uri, without_credentials
 
 ROOT = Path(__file__).parent.parent
 REPRO = Origin(experiment=None, commit="c0ffee0")
@@ -188,6 +188,20 @@ def test_a_bad_row_in_the_ledger_is_named(tmp_path: Path, row: str, message: str
         read_ledger(ledger)
 
 
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("leaderboard.csv", "git checkout leaderboard.csv"),
+        ("metrics/cv.json", "dvc repro"),
+        ("plots/train/r0-fold1.csv", "dvc repro"),
+    ],
+)
+def test_a_missing_file_is_named_with_a_way_to_get_it(workspace: Path, name: str, way_out: str) -> None:
+    (workspace / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: not found; .*{way_out}"):
+        read_result(workspace)
+
+
 def test_without_a_lock_one_is_told_to_run_the_pipeline(workspace: Path) -> None:
     (workspace / "dvc.lock").unlink()
     with pytest.raises(UserError, match=r"dvc\.lock: not found; `dvc repro` writes it"):
@@ -313,6 +327,23 @@ def test_artifacts_belong_to_the_main_workspace(workspace: Path, monkeypatch: py
         (location,) = connection.execute(query).fetchone()
     assert location == (workspace.parent / "mlartifacts").as_uri()
     assert not list(workspace.glob("ml*"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:///runs.db", "sqlite:///{main}/runs.db"),
+        ("sqlite:////elsewhere/runs.db", "sqlite:////elsewhere/runs.db"),
+        ("https://host:5000", "https://host:5000"),
+        ("", "sqlite:///{main}/mlflow.db"),
+    ],
+)
+def test_a_relative_database_lies_in_the_main_workspace(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, uri: str, expected: str
+) -> None:
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert tracking_uri() == expected.format(main=workspace.parent.resolve())
 
 
 def test_a_server_that_is_down_costs_a_warning_and_not_the_experiment(

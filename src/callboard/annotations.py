@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from callboard.errors import UserError
+from callboard.errors import UserError, one_line
 
 COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 """Columns of an annotation table as delivered: ids are text, times are seconds, frequencies are Hz."""
@@ -22,7 +22,7 @@ N_SHOWN = 10
 
 
 def read_annotations(path: Path, label_type: str, species: list[str] | None = None) -> pd.DataFrame:
-    """COLUMNS and `label_type`, one row per annotation, in file order; other columns are dropped.
+    """COLUMNS and `label_type`, one row per annotation, indexed by line number; other columns are dropped.
 
     Ids stay text: `055088446` and `838227e71` are neither a number nor each other's neighbours.
 
@@ -45,8 +45,7 @@ def read_annotations(path: Path, label_type: str, species: list[str] | None = No
     if species is not None:
         _refuse(path, _unknown_species(table, species))
     _refuse(path, _repetitions(table))
-    table = table.assign(**{name: numbers[name] for name in NUMBERS}, label_type=label_type)
-    return table.reset_index(drop=True)
+    return table.assign(**{name: numbers[name] for name in NUMBERS}, label_type=label_type)
 
 
 def read_species(path: Path) -> list[str]:
@@ -68,17 +67,24 @@ def write_species(species: list[str], path: Path) -> None:
     pd.DataFrame({"species_id": species}).to_csv(path, index=False)
 
 
-def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_table(path: Path, columns: list[str], *, others: bool = False, hint: str = "") -> pd.DataFrame:
     """`columns` of a CSV, every cell text exactly as written; the index is the line number in the file.
+
+    Args:
+        path: CSV with a header.
+        columns: Those that must be there.
+        others: Whether to give further columns too, and all in the order of the file.
+        hint: What to do where there is no such file.
 
     Raises:
         UserError: no such file, no header, columns missing, a row with more or fewer cells than the header.
     """
-    header, lines = _read_lines(path)
+    header, lines = _read_lines(path, hint)
+    kept = header if others else columns
     if missing := [name for name in columns if name not in header]:
         found = ", ".join(header) or "none"
         raise UserError(f"{path.name}: missing column(s) {', '.join(missing)}; found {found}")
-    if repeated := sorted({name for name in columns if header.count(name) > 1}):
+    if repeated := sorted({name for name in kept if header.count(name) > 1}):
         raise UserError(f"{path.name}: column(s) {', '.join(repeated)} given twice")
     _refuse(
         path,
@@ -88,10 +94,23 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
             if len(cells) != len(header)
         ),
     )
-    return pd.DataFrame(list(lines.values()), columns=header, index=list(lines), dtype="str")[columns]
+    return pd.DataFrame(list(lines.values()), columns=header, index=list(lines), dtype="str")[kept]
 
 
-def _read_lines(path: Path) -> tuple[list[str], dict[int, list[str]]]:
+def typed(table: pd.DataFrame, dtypes: dict[str, str], path: Path) -> pd.DataFrame:
+    """A table that a stage wrote, the columns of `dtypes` converted, a blank float to NaN, rows from 0.
+
+    Raises:
+        UserError: a cell is no such number.
+    """
+    blanks = {name: {"": "nan"} for name, dtype in dtypes.items() if dtype == "float64"}
+    try:
+        return table.replace(blanks).astype(dtypes).reset_index(drop=True)
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); run its stage again") from None
+
+
+def _read_lines(path: Path, hint: str) -> tuple[list[str], dict[int, list[str]]]:
     """The header, and the cells of every other line that is not blank, by line number."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -99,7 +118,9 @@ def _read_lines(path: Path) -> tuple[list[str], dict[int, list[str]]]:
             header = next(reader, [])
             lines = [(reader.line_num, cells) for cells in reader if cells]
     except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
+        raise UserError(f"{path}: not found{hint and '; '}{hint}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; save the table as a plain CSV") from None
     return header, dict(lines)

@@ -8,12 +8,15 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from callboard.errors import UserError
+from callboard.errors import UserError, one_line
 
 OnOtherRate = Literal["error", "resample"]
 
 LONGEST_SAMPLES = 2**40
 """A FLAC that was streamed may not state its length; libsndfile then reports a number far above this."""
+
+SKIPPED_COLUMNS = ["recording_id", "subset", "reason"]
+"""Columns of a list of recordings that were left out."""
 
 
 class BadRecording(UserError):  # noqa: N818 - it is thrown, kept and listed
@@ -82,7 +85,7 @@ def _decode(
                 )
             return waveform, file.samplerate
     except sf.SoundFileError as error:
-        raise BadRecording(path.stem, f"unreadable or truncated: {_one_line(error)}") from None
+        raise BadRecording(path.stem, f"unreadable or truncated: {one_line(error)}") from None
 
 
 def _refuse_rate(
@@ -109,7 +112,3 @@ def _refuse_unusable(waveform: NDArray[np.float32], recording_id: str) -> None:
         raise BadRecording(recording_id, "holds NaN or infinite samples")
     if lowest == highest:
         raise BadRecording(recording_id, f"silent: every sample is {lowest:g}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -4,19 +4,18 @@ Nothing here keeps state: everything drawn for a batch is a function of (seed, f
 the number of threads, nor the order of folds, nor an interruption changes a number.
 """
 
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from mmap import MADV_DONTNEED
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from callboard.augment import Augment, Place
@@ -25,7 +24,7 @@ from callboard.image import to_unit
 from callboard.losses import Targets
 from callboard.mel_cache import MelCache
 from callboard.mixup import Mixing, draw_mixing
-from callboard.params.base import Params
+from callboard.params.base import Params, Seed
 from callboard.params.training import AugmentParams, ClipParams, MixupParams, TrainParams
 from callboard.presence import species_presence
 
@@ -37,6 +36,9 @@ Frames = NDArray[np.uint8] | Tensor
 MAX_SEED = 2**63
 """Above every seed that torch takes."""
 
+COPIED_FRAMES = 2**18
+"""Frames copied to a GPU at a time: 32 MB at 128 mels."""
+
 KINDS = ("tp", "fp", "pseudo")
 """Label types in the order in which a recording's annotations are kept."""
 
@@ -44,7 +46,7 @@ KINDS = ("tp", "fp", "pseudo")
 class BatchParams(Params):
     """What batches are made by."""
 
-    seed: int = Field(ge=0)
+    seed: Seed
     clip: ClipParams
     augment: AugmentParams
     mixup: MixupParams
@@ -199,6 +201,28 @@ def _pad_annotations(clips: pd.DataFrame, cache: MelCache, species: list[str]) -
     return Annotations(padded[0], padded[1], padded[2], padded[3].astype(bool), n_tp, n_fp)
 
 
+def on_device(data: FoldData, device: torch.device) -> FoldData:
+    """The same with the frames in a GPU's memory, if there is one with room for them twice over."""
+    if device.type != "cuda" or isinstance(data.frames, Tensor):
+        return data
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return (
+        replace(data, frames=copy_frames(data.frames, device))
+        if 2 * data.frames.nbytes < free_bytes
+        else data
+    )
+
+
+def copy_frames(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """All frames on `device`, a piece at a time so that the whole is never in this process's memory."""
+    copied = torch.empty(frames.shape, dtype=torch.uint8, device=device)
+    for first in range(0, len(frames), COPIED_FRAMES):
+        piece = slice(first, first + COPIED_FRAMES)
+        copied[piece] = torch.from_numpy(np.array(frames[piece])).to(device)
+    _release_pages(frames)
+    return copied
+
+
 class Items(NamedTuple):
     """Recordings to cut a clip from, and around which kind of annotation."""
 
@@ -282,8 +306,8 @@ def gather_clips(
 
 def _release_pages(frames: NDArray[np.uint8]) -> None:
     """Pages of a mapped file count as this process's memory once touched; the system still caches them."""
-    if isinstance(frames, np.memmap):
-        frames._mmap.madvise(MADV_DONTNEED)  # type: ignore[attr-defined]
+    if isinstance(frames, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+        frames._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def build_targets(

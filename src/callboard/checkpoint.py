@@ -3,28 +3,32 @@
 import hashlib
 import io
 import json
-import os
 import pickle
+import secrets
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from callboard.errors import UserError
+from callboard.errors import UserError, one_line
 from callboard.model import SedModel, build_model
 from callboard.outputs import written_whole
 from callboard.params.base import Params, validate
 from callboard.params.model import ModelParams
 from callboard.params.training import ClipParams
+from callboard.workspace import main_workspace
 
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 """What torch raises for a file that is cut short, damaged, or of another kind."""
 
-
 CONTENT = {"params", "species", "fold", "held_out", "state_dict"}
 """What a file of weights holds."""
+
+ABANDONED_AFTER_S = 30 * 24 * 3600
+"""Age at which the checkpoint of a run that nobody went on with is removed."""
 
 
 class WeightsParams(Params):
@@ -85,7 +89,7 @@ def load_model(path: Path, device: torch.device) -> LoadedModel:
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run train first") from None
     except UNREADABLE as error:
-        raise UserError(f"{path}: not readable as weights ({_first_line(error)}); train again") from error
+        raise UserError(f"{path}: not readable as weights ({one_line(error)}); train again") from error
     if not isinstance(content, dict) or content.keys() != CONTENT:
         raise UserError(f"{path}: not weights of this project; train again")
     params = validate(WeightsParams, content["params"], path)
@@ -99,7 +103,11 @@ def load_model(path: Path, device: torch.device) -> LoadedModel:
 
 
 class Checkpoint:
-    """The state of one unfinished training, replaced after every epoch and removed at its end."""
+    """The state of one unfinished training, replaced after every epoch and removed at its end.
+
+    Experiments that run side by side and train the same share one: each writes whole states, any of which
+    the other may go on from, and either may remove it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -110,7 +118,9 @@ class Checkpoint:
         Raises:
             UserError: the file cannot be written.
         """
-        _write(self.path, state)
+        if not self.path.exists():
+            _remove_abandoned(self.path.parent)
+        _write(self.path, state, writer=secrets.token_hex(4))
 
     def read(self) -> dict[str, Any] | None:
         """The state last written; None if there is none. A damaged file is reported and ignored."""
@@ -119,51 +129,46 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except UNREADABLE as error:
-            reason = _first_line(error)
+            reason = one_line(error)
             print(f"warning: {self.path}: damaged checkpoint ignored ({reason})", file=sys.stderr, flush=True)
             return None
         return state
 
     def remove(self) -> None:
-        """Delete the checkpoint, and its folder once no other fold has one there."""
+        """Delete the checkpoint, if nobody else has."""
         self.path.unlink(missing_ok=True)
-        folder = self.path.parent
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int) -> Checkpoint:
-    """The checkpoint of training `fold` by `params` on the content of `inputs` with the code now loaded.
+    """The checkpoint of training `fold` by `params` on the content of `inputs`, in the main workspace.
 
-    Two trainings that differ in any of these never share one. It lies in the workspace, below `.cache`.
+    Two trainings that differ in any of these never share one.
+
+    Args:
+        params: All that training depends on.
+        inputs: Tables and code, in a fixed order.
+        fold: Number of the fold.
     """
-    workspace = Path(os.environ.get("DVC_ROOT", "."))
-    key = _training_key(params, inputs)
-    return Checkpoint(workspace / ".cache" / "checkpoints" / key / f"fold{fold}.pt")
-
-
-def _training_key(params: Params, inputs: Iterable[Path]) -> str:
     digest = hashlib.sha256(json.dumps(params.model_dump(), sort_keys=True).encode())
-    for path in [*inputs, *_loaded_sources()]:
+    for path in inputs:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:32]
+    name = f"{digest.hexdigest()[:32]}-fold{fold}.pt"
+    return Checkpoint(main_workspace() / ".cache" / "checkpoints" / name)
 
 
-def _loaded_sources() -> list[Path]:
-    """Source files of this project's modules that have been imported."""
-    ours = (module for name, module in sys.modules.items() if name.split(".")[0] in ("callboard", "stages"))
-    return sorted({Path(module.__file__) for module in ours if module.__file__})
+def _remove_abandoned(folder: Path) -> None:
+    """Checkpoints that were last written long ago, and unfinished ones of killed runs."""
+    oldest = time.time() - ABANDONED_AFTER_S
+    for path in folder.glob("*-fold*.pt*"):
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except FileNotFoundError:  # another run was faster
+            continue
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: dict[str, Any], writer: str = "") -> None:
     buffer = io.BytesIO()  # torch would write the name of a file into it, and the temporary name changes
     torch.save(content, buffer)
-    try:
-        with written_whole(path) as unfinished:
-            unfinished.write_bytes(buffer.getbuffer())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    with written_whole(path, writer) as unfinished:
+        unfinished.write_bytes(buffer.getbuffer())

@@ -68,7 +68,6 @@ def show_board(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from callboard.board import as_markdown, print_table, read_rows
-    from callboard.history import params_at
     from callboard.tracking import tracking_uri
 
     uri = tracking_uri()
@@ -76,12 +75,12 @@ def show_board(args: argparse.Namespace) -> None:
         raise UserError(
             f"no results yet: {uri.removeprefix('sqlite:///')} is not there; `dvc repro` makes the first"
         )
-    rows, base = read_rows(uri), params_at("HEAD")
+    rows = read_rows(uri)
     console = Console()
     if args.markdown or not console.is_terminal:
-        print(as_markdown(rows, base), end="")
+        print(as_markdown(rows), end="")
     else:
-        print_table(rows, base, console)
+        print_table(rows, console)
 
 
 def serve_ui(args: argparse.Namespace) -> None:

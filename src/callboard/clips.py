@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from callboard.annotations import read_table, typed
 from callboard.errors import UserError
+from callboard.outputs import written_whole
 
 DTYPES = {
     "clip_id": "int64",
@@ -22,14 +24,19 @@ DTYPES = {
 }
 """Columns of a table of clips: times in seconds, frequencies in Hz, spans in frames of the recording."""
 
-BLANK_NUMBERS = {name: [""] for name, dtype in DTYPES.items() if dtype == "float64"}
+PROVENANCE_DTYPES = {"round": "int64", "teacher": "str", "score": "float64", "votes": "int64"}
+"""Further columns of pseudo-labels: the student's round, the model that scored the recording, its
+probability, how many models agreed."""
 
 END_TOLERANCE_FRAMES = 1e-6
 """Keeps a time on the frame boundary where it lies: 0.29 s at 100 frames/s is 28.999… in floating point."""
 
 
 def frame_span(t_min: float, t_max: float, frames_per_s: float, n_frames: int) -> tuple[int, int]:
-    """The half-open span of frames that a time span touches: at least one frame, inside the recording."""
+    """The half-open span of frames that a time span touches: at least one frame, inside the recording.
+
+    What lies beyond the end is cut off: `prepare` has refused all but what rounding explains.
+    """
     start = min(math.floor(t_min * frames_per_s + END_TOLERANCE_FRAMES), n_frames - 1)
     stop = min(math.ceil(t_max * frames_per_s - END_TOLERANCE_FRAMES), n_frames)
     return start, max(start + 1, stop)
@@ -44,12 +51,11 @@ def build_clips(annotations: pd.DataFrame, n_frames: dict[str, int], frames_per_
         frames_per_s: Frames per second of recording.
 
     Raises:
-        UserError: an annotation ends after its recording, or no tp annotation has a recording.
+        UserError: no tp annotation has a recording.
     """
     kept = annotations[annotations["recording_id"].isin(list(n_frames))].reset_index(drop=True)
     _refuse_without_tp(kept)
     lengths = kept["recording_id"].map(n_frames)
-    _refuse_beyond_end(kept, lengths / frames_per_s)
     spans = [
         frame_span(t_min, t_max, frames_per_s, length)
         for t_min, t_max, length in zip(kept["t_min"], kept["t_max"], lengths, strict=True)
@@ -75,42 +81,19 @@ def drop_recordings(clips: pd.DataFrame, recording_ids: set[str]) -> pd.DataFram
 
 def write_clips(clips: pd.DataFrame, path: Path) -> None:
     """All of the table or none of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        clips.to_csv(partial, index=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as unfinished:
+        clips.to_csv(unfinished, index=False)
 
 
 def read_clips(path: Path) -> pd.DataFrame:
     """A table of clips, ids as text; `start_frame` and `stop_frame` are a half-open span in the recording.
 
     Raises:
-        UserError: no such table, or columns missing.
+        UserError: no such table, columns missing, or a row that cannot be read.
     """
-    try:
-        clips = pd.read_csv(path, dtype=DTYPES, keep_default_na=False, na_values=BLANK_NUMBERS)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run crop first") from None
-    if missing := [name for name in DTYPES if name not in clips]:
-        raise UserError(
-            f"{path.name}: missing column(s) {', '.join(missing)}; found {', '.join(clips.columns)}"
-        )
-    return clips
-
-
-def _refuse_beyond_end(annotations: pd.DataFrame, ends_s: pd.Series) -> None:
-    beyond = annotations[annotations["t_max"] > ends_s]
-    if beyond.empty:
-        return
-    first = beyond.iloc[0]
-    raise UserError(
-        f"{len(beyond)} annotation(s) end after their recording, first: {first['label_type']} of species "
-        f"{first['species_id']} in recording {first['recording_id']}: t_max {first['t_max']} s, "
-        f"the recording ends at {ends_s[beyond.index[0]]:.3f} s"
-    )
+    table = read_table(path, list(DTYPES), others=True, hint="run crop first")
+    dtypes = DTYPES | {name: dtype for name, dtype in PROVENANCE_DTYPES.items() if name in table}
+    return typed(table, dtypes, path)
 
 
 def _refuse_without_tp(annotations: pd.DataFrame) -> None:

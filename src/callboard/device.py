@@ -4,13 +4,18 @@ These facts come from the environment and not from params.yaml: they must change
 its hashes.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from callboard.errors import UserError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Numbers of glibc's `mallopt`."""
 
 DEVICES: dict[str, Callable[[], bool]] = {
     "cuda": torch.cuda.is_available,
@@ -57,3 +62,14 @@ def autocast(device: torch.device) -> AbstractContextManager[None]:
 def describe(device: torch.device) -> str:
     """The device in words, e.g. `cpu` or `cuda (bf16)`."""
     return f"{device.type} (bf16)" if has_bfloat16(device) else device.type
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next step instead of handing it back to the system after each.
+
+    A training step frees and asks for the same blocks again, and fresh pages are cleared first: 6 % of a step
+    of the committed network (54 ms to 51 ms, two cores). Does nothing where there is no glibc.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)

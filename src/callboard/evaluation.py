@@ -28,7 +28,7 @@ class OutOfFold:
     fold: NDArray[np.int64]
     """(recordings,)."""
     species: list[str]
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float64]
     """(recordings, species) probabilities."""
 
 
@@ -73,7 +73,7 @@ class CrossValidation:
     """(recordings, species), any TP row in the recording."""
     is_labeled: NDArray[np.bool_]
     """(recordings, species), any TP or FP row in the recording."""
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float64]
     """(recordings, species)."""
 
     def summary(self, n_bootstrap: int, seed: int) -> dict[str, float]:
@@ -134,24 +134,27 @@ def cross_validate(out_of_fold: OutOfFold, clips: pd.DataFrame) -> CrossValidati
 
 
 def score_submission(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
-    """LWLRAP of each usage; NaN where none of its recordings has a species.
+    """LWLRAP of each usage, over the recordings of the submission; NaN where none of them has a species.
+
+    Recordings that could not be read have no row in the submission; a leaderboard would not take it.
 
     Args:
         submission: recording_id and a score column per species.
         truth: recording_id, usage, and the same columns with 0 or 1; rows in any order.
 
     Raises:
-        UserError: the recordings or species differ, or a usage is unknown.
+        UserError: the species differ, a recording is not in the truth, there is none, or a usage is unknown.
     """
     columns = [name for name in submission.columns if name != "recording_id"]
     if set(truth.columns) != {"recording_id", "usage", *columns}:
         raise UserError(f"submission: columns {columns} are not those of the truth, {list(truth.columns)}")
-    if differing := sorted(set(submission["recording_id"]) ^ set(truth["recording_id"])):
-        raise UserError(
-            f"submission: {len(differing)} recordings are not in both it and the truth, first {differing[0]}"
-        )
+    if extra := sorted(set(submission["recording_id"]) - set(truth["recording_id"])):
+        raise UserError(f"submission: {len(extra)} recordings are not in the truth, first {extra[0]}")
+    if submission.empty:
+        raise UserError(f"submission: no recordings, the truth has {len(truth)}")
     if unknown := sorted(set(truth["usage"]) - set(USAGES)):
         raise UserError(f"truth: usage must be one of {USAGES}, found {unknown}")
+    truth = truth[truth["recording_id"].isin(submission["recording_id"])]
     scores = submission.set_index("recording_id").loc[truth["recording_id"], columns].to_numpy()
     is_present = truth[columns].to_numpy() > 0
     return {

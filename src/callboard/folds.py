@@ -7,6 +7,7 @@ import pandas as pd
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from numpy.typing import NDArray
 
+from callboard.annotations import read_table
 from callboard.errors import UserError
 from callboard.outputs import written_whole
 from callboard.params.split import SplitParams
@@ -124,21 +125,13 @@ def read_folds(path: Path) -> pd.DataFrame:
     """The folds table: recording_id (text) and fold (int), each recording once.
 
     Raises:
-        UserError: no such file, other columns, a fold that is no number, or a recording in two folds.
+        UserError: no such file, columns missing, a fold that is no number, or a recording in two folds.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; the split stage writes it") from None
-    if list(table.columns) != COLUMNS:
-        raise UserError(f"{path}: columns must be {COLUMNS}, found {list(table.columns)}")
+    table = read_table(path, COLUMNS, hint="the split stage writes it")
     if len(bad := table[~table["fold"].str.fullmatch(r"\d+")]):
-        raise UserError(
-            f"{path} row {bad.index[0] + 2}: fold must be a number, found {bad['fold'].iloc[0]!r}"
-        )
-    table["fold"] = table["fold"].astype(np.int64)
+        raise UserError(f"{path} row {bad.index[0]}: fold must be a number, found {bad['fold'].iloc[0]!r}")
     if len(repeated := table[table["recording_id"].duplicated()]):
         raise UserError(
             f"{path}: leak: recording {repeated['recording_id'].iloc[0]} is listed more than once"
         )
-    return table
+    return table.assign(fold=table["fold"].astype(np.int64)).reset_index(drop=True)

@@ -24,7 +24,11 @@ class Targets(NamedTuple):
     frame: Tensor
     """(batch, frames, species): the frame is annotated."""
     clip_labeled: Tensor
-    """(batch, species): weight of a TP, FP or pseudo label in the clip; 0 = nobody looked."""
+    """(batch, species): weight of a TP, FP or pseudo label in the clip; 0 = nobody looked.
+
+    Assumes that a box rejected for a species says: the species is absent from that clip. The expert said so
+    of the box alone.
+    """
     frame_labeled: Tensor
     """(batch, frames, species): the same for each frame."""
 
@@ -76,6 +80,24 @@ def labeled_cells(targets: Tensor, is_labeled: Tensor) -> Tensor:
     return is_labeled * (is_labeled.numel() / is_labeled.sum().clamp(min=1))
 
 
+TargetReading = Callable[[Tensor, Tensor], Tensor]
+"""(targets, is_labeled) to what cells are compared with."""
+
+
+def blended_target(targets: Tensor, is_labeled: Tensor) -> Tensor:
+    """The target as it is: what mixup blends in from an unlabelled cell counts as absent."""
+    return targets
+
+
+def known_target(targets: Tensor, is_labeled: Tensor) -> Tensor:
+    """The target of the labelled share of a cell alone.
+
+    Mixup of a present and an unlabelled cell at share 0.3 gives target 0.3 of label weight 0.3: present, as
+    far as anybody knows. Read as 0.3 it would teach that the other 0.7 are absent.
+    """
+    return targets / torch.where(is_labeled > 0, is_labeled, 1)
+
+
 class WeightedBce(Protocol):
     """A BCE of cells with class weights."""
 
@@ -84,18 +106,19 @@ class WeightedBce(Protocol):
 
 
 class NegMask(NamedTuple):
-    """Which negatives have a loss, part by part."""
+    """Which negatives have a loss, part by part, and how a target that mixup blended is read."""
 
     attention_bce: WeightedBce = pos_weighted_bce
     clip_cells: CellWeights = every_cell
     segment_cells: CellWeights = every_cell
+    target: TargetReading = blended_target
 
 
 NEG_MASKS: dict[str, NegMask] = {
     "none": NegMask(),
     "clip": NegMask(attention_bce=positives_bce),
     "seq": NegMask(segment_cells=positive_cells),
-    "unlabeled": NegMask(clip_cells=labeled_cells, segment_cells=labeled_cells),
+    "unlabeled": NegMask(clip_cells=labeled_cells, segment_cells=labeled_cells, target=known_target),
 }
 
 CLIP_KINDS: dict[str, tuple[str, ...]] = {"bce": ("bce",), "focal": ("focal",), "bce_focal": ("bce", "focal")}
@@ -125,13 +148,14 @@ class ClipTerm:
             ),
         }
         self.head = head
-        self.cells = mask.clip_cells
+        self.cells, self.target = mask.clip_cells, mask.target
         self.parts = [parts[name] for name in CLIP_KINDS[term.kind]]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
         """The term's unweighted value."""
         logits = getattr(output, self.head)
-        loss = torch.stack([part(logits, targets.clip) for part in self.parts]).mean(dim=0)
+        target = self.target(targets.clip, targets.clip_labeled)
+        loss = torch.stack([part(logits, target) for part in self.parts]).mean(dim=0)
         return (self.cells(targets.clip, targets.clip_labeled) * loss).mean()
 
 
@@ -156,13 +180,15 @@ class SegmentTerm:
     """Segmentwise logits, repeated to frames, against annotated frames."""
 
     def __init__(self, params: LossParams, class_weights: Tensor) -> None:
-        self.cells = NEG_MASKS[params.neg_mask].segment_cells
+        mask = NEG_MASKS[params.neg_mask]
+        self.cells, self.target = mask.segment_cells, mask.target
         self.weights = class_weights if params.segment.weighted else torch.ones_like(class_weights)
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
         """The mean over batch and species of w_c times the mean over time."""
         logits = repeat_to_frames(output.segment, targets.frame.shape[1])
-        loss = F.binary_cross_entropy_with_logits(logits, targets.frame, reduction="none")
+        target = self.target(targets.frame, targets.frame_labeled)
+        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         return (self.cells(targets.frame, targets.frame_labeled) * self.weights * loss).mean()
 
 

@@ -4,11 +4,8 @@
 begins. Time comes before frequency, so that a clip is one contiguous piece of the file.
 """
 
-import errno
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +16,7 @@ import pandas as pd
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from callboard.annotations import read_table, typed
 from callboard.errors import UserError
 
 INDEX_DTYPES = {
@@ -29,9 +27,6 @@ INDEX_DTYPES = {
     "db_max": "float64",
 }
 """Columns of `index.csv`."""
-
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a write that did not fit: device full, quota used up, file larger than allowed."""
 
 
 class EncodedRecording(NamedTuple):
@@ -120,15 +115,13 @@ class MelCache:
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """Columns of INDEX_DTYPES, one row per recording, in the order of the packed file."""
-    try:
-        return pd.read_csv(
-            folder / "index.csv",
-            dtype=INDEX_DTYPES,
-            keep_default_na=False,
-        )
-    except FileNotFoundError:
-        raise UserError(f"{folder / 'index.csv'}: not found; run crop first") from None
+    """Columns of INDEX_DTYPES, one row per recording, in the order of the packed file.
+
+    Raises:
+        UserError: no such file, or a row that cannot be read.
+    """
+    path = folder / "index.csv"
+    return typed(read_table(path, list(INDEX_DTYPES), hint="run crop first"), INDEX_DTYPES, path)
 
 
 def write_cache(folder: Path, recordings: Iterable[EncodedRecording], n_mels: int) -> None:
@@ -150,46 +143,6 @@ def write_cache(folder: Path, recordings: Iterable[EncodedRecording], n_mels: in
         file.seek(0)
         _write_header(file, total_frames, n_mels)
     pd.DataFrame(rows, columns=list(INDEX_DTYPES)).to_csv(folder / "index.csv", index=False)
-
-
-@contextmanager
-def replaced_folder(folder: Path, n_bytes: int) -> Iterator[Path]:
-    """A new folder to write in, which takes the place of `folder` at the end and vanishes on any failure.
-
-    Args:
-        folder: Final place; what lies there stays until the new content is complete.
-        n_bytes: What is about to be written, for the message when it does not fit.
-
-    Raises:
-        UserError: no space left.
-    """
-    partial = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        _swap(partial, folder)
-    except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        free_mb = shutil.disk_usage(folder.parent).free / 1e6
-        raise UserError(
-            f"{folder}: no space left on device while writing the mel cache: "
-            f"{n_bytes / 1e6:.1f} MB needed, {free_mb:.1f} MB free ({error.strerror})"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _swap(new: Path, folder: Path) -> None:
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old)
 
 
 def _write_header(file: BinaryIO, total_frames: int, n_mels: int) -> None:

@@ -85,6 +85,8 @@ def lwlrap_known(is_present: Presence, is_labeled: Presence, scores: Scores) -> 
     out of the ranking. Recordings whose judged species are all present, or all absent, leave nothing to rank
     and are dropped.
 
+    Assumes that a box rejected for a species says: the species is absent from that recording.
+
     Args:
         is_present: (recordings, species), a confirmed annotation somewhere in the recording.
         is_labeled: (recordings, species), a confirmed or rejected one; a present species counts as labeled.

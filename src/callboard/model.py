@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from callboard.errors import UserError
+from callboard.errors import UserError, one_line
 from callboard.params.model import ModelParams
 
 PROBE_SIZE = 64
@@ -149,7 +149,8 @@ def _build_backbone(params: ModelParams) -> nn.Module:
         backbone = _create(params, pretrained=False)
     except Exception as error:
         raise UserError(
-            f"model.backbone_args: {params.backbone} cannot be built with {params.backbone_args}: {error}"
+            f"model.backbone_args: {params.backbone} cannot be built with {params.backbone_args}: "
+            f"{one_line(error)}"
         ) from error
     return _create_pretrained(params) if params.pretrained else backbone
 
@@ -172,13 +173,9 @@ def _create_pretrained(params: ModelParams) -> nn.Module:
     except Exception as error:
         raise UserError(
             f"model.pretrained: no weights for {params.backbone} ({type(error).__name__}: "
-            f"{_first_line(error)}); set model.pretrained=false, or run once where a model hub can be "
+            f"{one_line(error)}); set model.pretrained=false, or run once where a model hub can be "
             "reached and keep its cache (HF_HOME)"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
 
 
 def _count_features(backbone: Any, name: str) -> int:
@@ -193,12 +190,15 @@ def _count_features(backbone: Any, name: str) -> int:
             shape = tuple(backbone(torch.zeros(1, 1, PROBE_SIZE, PROBE_SIZE)).shape)
     except Exception as error:
         raise UserError(
-            f"model.backbone: {name} does not take images of any size: {_first_line(error)}"
+            f"model.backbone: {name} does not take images of any size: {one_line(error)}"
         ) from error
     backbone.train()
-    if len(shape) != 4 or shape[1] not in (backbone.num_features, backbone.head_hidden_size):
+    named = ("num_features", "head_hidden_size")  # not every timm model has both
+    widths = [getattr(backbone, attribute) for attribute in named if hasattr(backbone, attribute)]
+    if len(shape) != 4 or (widths and shape[1] not in widths):
+        channels = widths[0] if widths else "channels"
         raise UserError(
-            f"model.backbone: {name} gives {shape} where a feature map (batch, {backbone.num_features}, "
+            f"model.backbone: {name} gives {shape} where a feature map (batch, {channels}, "
             "segments, mel cells) is needed; take a convolutional backbone"
         )
     return int(shape[1])

@@ -93,7 +93,7 @@ def score_recordings(
     first = models[0]
     plan = _plan_windows(cache, recording_ids, first.clip.n_frames, params.overlap_frames)
     shape = (len(plan.recording), len(models), len(first.species))
-    heads = {name: np.empty(shape, dtype=np.float16) for name in HEADS}
+    heads = {name: np.empty(shape, dtype=np.float32) for name in HEADS}
     peak_frame = np.empty(shape, dtype=np.int32)
     batches = _window_batches(cache, plan, first.clip.n_frames, params.batch_size)
     n_batches = -(-len(plan.recording) // params.batch_size)
@@ -199,7 +199,7 @@ def cut_windows(
 @torch.inference_mode()
 def _run(
     models: Sequence[LoadedModel], frames: NDArray[np.uint8], device: torch.device
-) -> tuple[NDArray[np.float16], NDArray[np.int32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Logits (heads, batch, models, species); frame in the window of the peak (batch, models, species)."""
     image = normalise(to_unit(torch.from_numpy(frames).to(device)))
     logits: list[Tensor] = []
@@ -209,6 +209,6 @@ def _run(
             output = loaded.model(image)
         highest, segment = output.segment.max(dim=1)  # (batch, species)
         segment_frames = frames.shape[1] / output.segment.shape[1]
-        logits.append(torch.stack([output.attention, output.max, highest]).half())
+        logits.append(torch.stack([output.attention, output.max, highest]).float())
         peaks.append(((segment + 0.5) * segment_frames).int())
     return torch.stack(logits, dim=2).cpu().numpy(), torch.stack(peaks, dim=1).cpu().numpy()

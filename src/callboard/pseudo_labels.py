@@ -8,13 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callboard.clips import DTYPES as CLIP_COLUMNS
+from callboard.clips import DTYPES, PROVENANCE_DTYPES
 from callboard.outputs import written_whole
 from callboard.params.scoring import PseudoParams
 from callboard.scores import WindowScores, window_probabilities
-
-PROVENANCE_COLUMNS = ["round", "teacher", "score", "votes"]
-"""The student's round, the model that scored the recording, its probability, how many models agreed."""
 
 HEAD = "attention_max"
 
@@ -105,7 +102,7 @@ def as_clips(
         score=found["score"].astype(np.float64).round(5),
         votes=1,
     )
-    return table[[*CLIP_COLUMNS, *PROVENANCE_COLUMNS]]
+    return table[[*DTYPES, *PROVENANCE_DTYPES]]
 
 
 def write_pseudo_labels(table: pd.DataFrame, path: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from callboard.errors import UserError
+from callboard.audio import LONGEST_SAMPLES, SKIPPED_COLUMNS
+from callboard.errors import UserError, one_line
 from callboard.params.features import AudioParams
-from callboard.source_tables import RECORDING_COLUMNS, SKIPPED_COLUMNS
+from callboard.source_tables import RECORDING_COLUMNS
 from callboard.workers import map_threaded
 
-LONGEST_SAMPLES = 2**40
-"""A FLAC that was streamed may not state its length; libsndfile then reports a number far above this."""
-NUMBER_OF_A_SPREADSHEET = re.compile(r"\d+(\.\d+)?[eE]\+?\d+|\d+\.\d+")
+NUMBER_OF_A_SPREADSHEET = re.compile(r"\d(\.\d+)?[eE]\+\d+|\d+\.0")
+"""What becomes of ids as 838227e71 and 055088446 once a program took them for numbers; neither matches."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,13 @@ class FolderOfRecordings:
     def why_missing(self, recording_id: str) -> str:
         """The reason that no file was found, with a guess at what became of the id."""
         names = " or ".join(f"{self.subset}/{recording_id}{suffix}" for suffix in self.suffixes)
-        unpadded = [
-            name
-            for name in self.files
-            if name != recording_id and name.lstrip("0") == recording_id.lstrip("0")
-        ]
-        if unpadded:
+        padded = [name for name in self.files if name.lstrip("0") == recording_id and recording_id.isdigit()]
+        if padded:
             return (
-                f"no file {names}, but there is {unpadded[0]}: the id lost its leading zeros, "
+                f"no file {names}, but there is {padded[0]}: the id lost its leading zeros, "
                 "as when a spreadsheet saved the table; restore the original table"
             )
-        if NUMBER_OF_A_SPREADSHEET.fullmatch(recording_id) and recording_id not in self.files:
+        if NUMBER_OF_A_SPREADSHEET.fullmatch(recording_id):
             return (
                 f"no file {names}; the id looks like a number that a spreadsheet made of it; "
                 "restore the original table"
@@ -126,9 +122,7 @@ def read_header(recording_id: str, subset: str, path: Path, audio: AudioParams) 
     try:
         info = soundfile.info(path)
     except soundfile.SoundFileError as error:
-        return Header(
-            recording_id, subset, path, reason=f"{name} is unreadable: {' '.join(str(error).split())}"
-        )
+        return Header(recording_id, subset, path, reason=f"{name} is unreadable: {one_line(error)}")
     reason = ""
     if info.channels != 1:
         reason = f"{name} has {info.channels} channels, expected one (mono)"

@@ -1,8 +1,6 @@
 """The recordings that prepare found, and each of them as uint8 log-mel."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,11 +9,12 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from callboard.annotations import read_table
-from callboard.audio import BadRecording, read_recording, resampled_length
+from callboard.audio import SKIPPED_COLUMNS, BadRecording, read_recording, resampled_length
 from callboard.errors import UserError
 from callboard.features import log_mel, quantise
 from callboard.mel_cache import EncodedRecording
 from callboard.params.features import FrontEndParams
+from callboard.workers import ahead
 
 SUBSETS = ("train", "test")
 
@@ -81,15 +80,9 @@ def encode_recordings(
     Decoding, FFT and matrix product release the interpreter's lock; BLAS gets one thread per worker, so that
     workers do not fight and the numbers do not depend on how many there are.
     """
-    running: deque[Future[EncodedRecording | BadRecording]] = deque()
     encode = partial(encode_recording, front_end=front_end)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers) as pool:
-        for recording in recordings:
-            if len(running) == 2 * n_workers:
-                yield running.popleft().result()
-            running.append(pool.submit(encode, recording))
-        while running:
-            yield running.popleft().result()
+    with threadpool_limits(1, user_api="blas"):
+        yield from ahead(encode, recordings, n_workers, n_ahead=2 * n_workers)
 
 
 class BadRecordings:
@@ -126,7 +119,7 @@ class BadRecordings:
 
     def write(self, path: Path) -> None:
         """recording_id, subset and reason of each; only a header if there is none."""
-        pd.DataFrame(self._rows, columns=["recording_id", "subset", "reason"]).to_csv(path, index=False)
+        pd.DataFrame(self._rows, columns=SKIPPED_COLUMNS).to_csv(path, index=False)
 
 
 def _refuse_changed(recording: Recording) -> None:

@@ -46,7 +46,8 @@ def read_result(workspace: Path) -> Result:
     """The result that `workspace` holds after its last stage before track.
 
     Raises:
-        UserError: dvc.lock is missing or lacks a stage, or leaderboard.csv has a bad row.
+        UserError: dvc.lock, metrics, a curve or leaderboard.csv is missing, dvc.lock lacks a stage, or
+            leaderboard.csv has a bad row.
     """
     lock = _read_lock(workspace / "dvc.lock")
     tree = read_tree(workspace / "params.yaml")
@@ -140,6 +141,8 @@ def changes(base: dict[str, str], params: dict[str, str]) -> list[str]:
 
 
 def _read_metrics(path: Path) -> dict[str, float]:
+    if not path.is_file():
+        raise UserError(f"{path}: not found; `dvc repro` writes it, `dvc checkout` restores it")
     flat = flatten(json.loads(path.read_text(encoding="utf-8")))
     return {key: round(float(text), N_DIGITS) for key, text in flat.items() if text not in ("null", "{}")}
 
@@ -150,6 +153,8 @@ def _fold_names(tree: dict[str, Any]) -> list[str]:
 
 
 def _read_curve(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        raise UserError(f"{path}: not found; `dvc repro` writes it, `dvc checkout` restores it")
     with path.open(encoding="utf-8", newline="") as file:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
@@ -158,8 +163,10 @@ def read_ledger(path: Path) -> dict[str, dict[str, float]]:
     """Scores that people or a leaderboard reported, by the submission's md5; the last word on each counts.
 
     Raises:
-        UserError: a row without md5, or a score that is no number.
+        UserError: no such file, a row without md5, or a score that is no number.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; restore it with `git checkout {path.name}`")
     scores: dict[str, dict[str, float]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):

@@ -20,7 +20,8 @@ HEADS = ("attention", "max", "segment_max")
 """The clipwise outputs kept of every window; segment_max is the largest segmentwise logit."""
 
 
-Probabilities = NDArray[np.float32]
+Probabilities = NDArray[np.float64]
+"""Double precision: in single precision every logit above 17 would be 1.0, and ties take their worst rank."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class WindowScores:
     """(N,) index into `recording_ids`, ascending."""
     start_frame: NDArray[np.int32]
     """(N,) first frame of the window in its recording."""
-    heads: dict[str, NDArray[np.float16]]
+    heads: dict[str, NDArray[np.float32]]
     """One (N, M, S) array of logits for each of HEADS."""
     peak_frame: NDArray[np.int32]
     """(N, M, S) frame in the recording of the centre of the highest segment."""
@@ -148,15 +149,15 @@ def load_scores(path: Path) -> WindowScores:
 def window_probabilities(window_scores: WindowScores, head: str) -> Probabilities:
     """(N, M, S) probabilities; "attention_max" is the mean of those of both heads."""
     names = ("attention", "max") if head == "attention_max" else (head,)
-    probabilities = [expit(window_scores.heads[name].astype(np.float32)) for name in names]
-    mean: Probabilities = np.mean(probabilities, axis=0, dtype=np.float32)
+    probabilities = [expit(window_scores.heads[name].astype(np.float64)) for name in names]
+    mean: Probabilities = np.mean(probabilities, axis=0)
     return mean
 
 
 def recording_scores(window_scores: WindowScores, params: InferParams) -> Probabilities:
     """(R, S) probabilities: pooled over the windows of each model, then over models."""
     if not window_scores.recording_ids:  # reduceat needs at least one window
-        return np.empty((0, len(window_scores.species)), dtype=np.float32)
+        return np.empty((0, len(window_scores.species)))
     probabilities = window_probabilities(window_scores, params.head)
     pool = WINDOW_AGGREGATES[params.window_agg]
     per_model = pool(probabilities, window_scores.first_windows)  # (R, M, S)
@@ -172,7 +173,8 @@ def _max_over_windows(probabilities: Probabilities, first_windows: NDArray[np.in
 def _mean_over_windows(probabilities: Probabilities, first_windows: NDArray[np.int64]) -> Probabilities:
     n_windows = np.diff(first_windows, append=len(probabilities))
     total = np.add.reduceat(probabilities, first_windows, axis=0)
-    return np.divide(total, n_windows[:, None, None], dtype=np.float32)
+    mean: Probabilities = total / n_windows[:, None, None]
+    return mean
 
 
 WINDOW_AGGREGATES = {"max": _max_over_windows, "mean": _mean_over_windows}

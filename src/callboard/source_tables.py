@@ -1,20 +1,16 @@
 """The folder that `prepare` leaves behind: the same tables, whatever the recordings came from."""
 
-import errno
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from callboard.annotations import COLUMNS, write_species
-from callboard.errors import UserError
+from callboard.audio import SKIPPED_COLUMNS
+from callboard.submission import score_table
 
 RECORDING_COLUMNS = ["recording_id", "subset", "path", "n_samples", "sample_rate", "n_bytes"]
-SKIPPED_COLUMNS = ["recording_id", "subset", "reason"]
 SAMPLE_SCORE = 0.5
 HIDDEN_NOTE = (
     "The truth about this source is not known here; a leaderboard score goes into leaderboard.csv.\n"
@@ -49,46 +45,16 @@ class SourceTables:
         return [*facts, f"{len(self.skipped)} recordings skipped"] if len(self.skipped) else facts
 
 
-def workspace_path(text: str) -> Path:
-    """A path as written in params.yaml: relative to the main workspace, wherever the experiment runs."""
-    return Path(os.environ.get("DVC_ROOT", "."), text).resolve()
-
-
 def write_tables(tables: SourceTables, folder: Path) -> None:
     """Write the tables, a sample submission and hidden/, which stays empty where the truth is not known."""
     write_species(tables.species, folder / "species.csv")
     tables.recordings[RECORDING_COLUMNS].to_csv(folder / "recordings.csv", index=False)
     tables.train_tp[COLUMNS].to_csv(folder / "train_tp.csv", index=False)
     tables.train_fp[COLUMNS].to_csv(folder / "train_fp.csv", index=False)
-    sample = pd.DataFrame({"recording_id": tables.test_ids}).assign(
-        **{f"s{species}": SAMPLE_SCORE for species in tables.species}
-    )
+    scores = np.full((len(tables.test_ids), len(tables.species)), SAMPLE_SCORE)
+    sample = score_table(tables.test_ids, tables.species, scores)
     sample.to_csv(folder / "sample_submission.csv", index=False)
     tables.skipped[SKIPPED_COLUMNS].to_csv(folder / "skipped.csv", index=False)
     (folder / "hidden").mkdir(exist_ok=True)
     if not (folder / "hidden" / "test_labels.csv").exists():
         (folder / "hidden" / ".keep").write_text(HIDDEN_NOTE, encoding="utf-8")
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder` that takes its place if all goes well, and disappears otherwise.
-
-    Raises:
-        UserError: the disk is full or may not be written.
-    """
-    draft = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        yield draft
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
-            raise UserError(
-                f"{folder}: cannot be written: {error.strerror}; nothing was left behind"
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -9,11 +9,14 @@ import pandas as pd
 
 from callboard.annotations import read_annotations, read_species, read_table
 from callboard.errors import UserError
+from callboard.outputs import replaced_folder
 from callboard.params.data import DataParams
 from callboard.params.features import AudioParams
 from callboard.recording_files import FolderOfRecordings, check_recordings
 from callboard.soundscapes import make_soundscapes
-from callboard.source_tables import SourceTables, new_folder, workspace_path, write_tables
+from callboard.source_tables import SourceTables, write_tables
+from callboard.submission import score_columns
+from callboard.workspace import workspace_path
 
 LENGTH_TOLERANCE_S = 0.02
 """A box may end this much after its recording: boxes are rounded to frames of a spectrogram."""
@@ -25,7 +28,7 @@ def prepare_source(data: DataParams, audio: AudioParams, folder: Path) -> Source
     Raises:
         UserError: the source is not what its tables and the parameters say; the disk is full.
     """
-    with new_folder(folder) as draft:
+    with replaced_folder(folder) as draft:
         tables = SOURCES[data.source](data, audio, draft)
         write_tables(tables, draft)
     return tables
@@ -145,10 +148,10 @@ def _submission_ids(sample: Path) -> list[str]:
 
 
 def _refuse_other_columns(sample: Path, species: list[str]) -> None:
-    found = [name.removeprefix("s") for name in _score_columns(sample)]
-    if set(found) != set(species):
-        missing = ", ".join(f"s{name}" for name in species if name not in found) or "none"
-        unknown = ", ".join(f"s{name}" for name in found if name not in species) or "none"
+    found, expected = _score_columns(sample), score_columns(species)
+    if set(found) != set(expected):
+        missing = ", ".join(name for name in expected if name not in found) or "none"
+        unknown = ", ".join(name for name in found if name not in expected) or "none"
         raise UserError(
             f"{sample.name}: columns do not fit the species; missing: {missing}; unknown: {unknown}"
         )
@@ -160,7 +163,7 @@ def _refuse_beyond_end(name: str, table: pd.DataFrame, length_s: pd.Series) -> N
     if not beyond.empty:
         row = beyond.iloc[0]
         raise UserError(
-            f"{name} row {beyond.index[0] + 2}: t_max {row['t_max']:g} s is beyond the end of recording "
+            f"{name} row {beyond.index[0]}: t_max {row['t_max']:g} s is beyond the end of recording "
             f"{row['recording_id']} at {end_s[beyond.index[0]]:g} s ({len(beyond)} such rows)"
         )
 

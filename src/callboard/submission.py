@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from callboard.annotations import read_table
 from callboard.errors import UserError
 from callboard.outputs import written_whole
 
@@ -53,27 +54,20 @@ def read_score_table(path: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, no recording_id, a recording twice, or a cell that is not a finite number.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
-    if "recording_id" not in table.columns:
-        raise UserError(f"{path}: needs a column recording_id, found {list(table.columns)}")
+    table = read_table(path, ["recording_id"], others=True)
     if len(repeated := table[table["recording_id"].duplicated()]):
-        raise UserError(
-            f"{path} row {repeated.index[0] + 2}: recording {repeated['recording_id'].iloc[0]} again"
-        )
+        raise UserError(f"{path} row {repeated.index[0]}: recording {repeated['recording_id'].iloc[0]} again")
     for name in table.columns.difference(["recording_id", "usage"]):
         numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
         if len(bad := table[~np.isfinite(numbers)]):
             raise UserError(
-                f"{path} row {bad.index[0] + 2}: {name} must be a number, found {bad[name].iloc[0]!r}"
+                f"{path} row {bad.index[0]}: {name} must be a number, found {bad[name].iloc[0]!r}"
             )
         table[name] = numbers
-    return table
+    return table.reset_index(drop=True)
 
 
 def write_score_table(table: pd.DataFrame, path: Path) -> None:
-    """Write with six significant digits: rounding to decimals would tie small scores, and ranks need them."""
+    """Write every score so that the very same number is read back: rounding ties scores near 0 and near 1."""
     with written_whole(path) as unfinished:
-        table.to_csv(unfinished, index=False, float_format="%.6g")
+        table.to_csv(unfinished, index=False, float_format="%.17g")

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from callboard.errors import one_line
 from callboard.history import git, params_at
 from callboard.results import Result, changes
+from callboard.workspace import main_workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 EXPERIMENT = "callboard"
+SQLITE = "sqlite:///"
 METRICS_PER_CALL = 1000
 """The most that MLflow takes in one `log_batch`."""
 
@@ -47,14 +50,13 @@ class Origin:
         return cls(os.environ.get("DVC_EXP_NAME"), commit)
 
 
-def main_workspace() -> Path:
-    """The folder that holds mlflow.db, also for an experiment that runs in a temporary copy."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
-
-
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the main workspace's own database."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_workspace() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or the main workspace's own database.
+
+    A relative SQLite path counts from the main workspace: in a temporary one the results would go with it.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    return f"{SQLITE}{main_workspace() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
 def without_credentials(text: str, uri: str) -> str:
@@ -73,18 +75,24 @@ def record(result: Result, origin: Origin) -> str:
         TrackingError: the server is down, or the database cannot be written.
     """
     uri = tracking_uri()
-    if uri.startswith("sqlite:///") and _is_recorded(Path(uri.removeprefix("sqlite:///")), result, origin):
+    if uri.startswith(SQLITE) and _is_recorded(Path(uri.removeprefix(SQLITE)), result, origin):
         return "already in MLflow"
     prepare_environment()
+    with mlflow_errors(uri), _lock():
+        return _upsert(_client(uri), result, origin)
+
+
+@contextmanager
+def mlflow_errors(uri: str) -> Iterator[None]:
+    """What mlflow and the libraries below it raise, as a TrackingError of one line without credentials."""
     import alembic.util
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 
     try:
-        with _lock():
-            return _upsert(_client(uri), result, origin)
+        yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError, OSError) as error:
-        reason = f"{type(error).__name__} at {uri}: {str(error).splitlines()[0]}"
+        reason = f"{type(error).__name__} at {uri}: {one_line(error)}"
         raise TrackingError(without_credentials(reason, uri)) from error
 
 

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from callboard.batches import Batch, BatchParams, BatchSource, FoldData, Moment, Purpose, gather_clips
+from callboard.batches import (
+    Batch,
+    BatchParams,
+    BatchSource,
+    FoldData,
+    Moment,
+    Purpose,
+    gather_clips,
+    on_device,
+)
 from callboard.checkpoint import Checkpoint
 from callboard.device import autocast
 from callboard.errors import UserError
@@ -90,7 +99,7 @@ class EpochReport(NamedTuple):
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a training runs; none of it changes a number."""
+    """Where and how a training runs; apart from the rounding of the device, none of it changes a number."""
 
     device: torch.device
     n_threads: int = 1
@@ -157,6 +166,7 @@ def fit(params: FitParams, fold: int, data: FoldData, execution: Execution) -> F
         raise UserError(
             f"train.select best: fold {fold} has no TP recording to validate on; use train.select=last"
         )
+    data = on_device(data, execution.device)
     source = BatchSource(data, params, fold, execution.device, execution.n_threads)
     loss = Loss(params.loss, count_to_weights(data.n_tp_annotations).to(execution.device))
     learner = build_learner(params, fold, data.n_species, execution.device)

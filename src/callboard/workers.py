@@ -1,8 +1,9 @@
 """Many small jobs on a few threads; results do not depend on how many."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from callboard.errors import UserError
@@ -13,6 +14,9 @@ Result = TypeVar("Result")
 
 VARIABLE = "CALLBOARD_WORKERS"
 """Environment variable: a fact of the machine, never of the experiment."""
+
+JOBS_AHEAD = 8
+"""Per thread: enough that no thread waits while an early job takes long."""
 
 
 def n_workers() -> int:
@@ -29,13 +33,30 @@ def n_workers() -> int:
     return int(text)
 
 
+def ahead(
+    job: Callable[[Item], Result], items: Iterable[Item], n_threads: int, n_ahead: int
+) -> Iterator[Result]:
+    """Results in the order of `items`; at most `n_ahead` are begun and not yet taken.
+
+    The first failure, or a reader that stops, cancels what has not begun.
+    """
+    begun: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        for item in items:
+            if len(begun) == n_ahead:
+                yield begun.popleft().result()
+            begun.append(pool.submit(job, item))
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def map_threaded(
     job: Callable[[Item], Result], items: Sequence[Item], *, label: str, unit: str
 ) -> Iterator[Result]:
-    """Results in the order of `items`, with a progress bar; the first failure cancels what has not begun."""
-    with ThreadPoolExecutor(max_workers=n_workers()) as pool:
-        try:
-            yield from progress(pool.map(job, items), total=len(items), label=label, unit=unit)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    """Results in the order of `items`, with a progress bar; results wait in memory, so they must be small."""
+    n_threads = n_workers()
+    results = ahead(job, items, n_threads, n_ahead=JOBS_AHEAD * n_threads)
+    yield from progress(results, total=len(items), label=label, unit=unit)

@@ -2,9 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from callboard.errors import UserError
-from callboard.submission import score_table, write_score_table
+from callboard.evaluation import score_submission
+from callboard.submission import read_score_table, score_table, write_score_table
 from stages import score
 
 ARGV = ["submission.csv", "hidden", "metrics/lb.json"]
@@ -39,11 +41,30 @@ def test_without_the_truth_there_is_nothing_to_score(workspace, capsys):
 
 def test_a_truth_of_other_recordings_is_refused(workspace):
     write_truth(workspace, "t0,public,1,0,0\nt1,public,0,1,0\n")
-    with pytest.raises(UserError, match="1 recordings are not in both it and the truth, first t2"):
+    with pytest.raises(UserError, match="1 recordings are not in the truth, first t2"):
         score.main(ARGV)
+
+
+def test_recordings_without_scores_are_counted(workspace, capsys):
+    write_truth(workspace, "t2,private,0,1,0\nt0,public,1,0,0\nt1,public,0,1,0\nbroken,public,1,0,0\n")
+    score.main(ARGV)
+    assert json.loads((workspace / "metrics/lb.json").read_text()) == {"lb": {"public": 0.75, "private": 0.5}}
+    assert "3 recordings (1 without scores left out)" in capsys.readouterr().out
 
 
 def test_a_submission_with_a_hole_is_refused(workspace):
     (workspace / "submission.csv").write_text("recording_id,sa,sb,sc\nt0,0.1,,0.2\n")
     with pytest.raises(UserError, match="row 2: sb must be a number, found ''"):
         score.main(ARGV)
+
+
+def test_a_submission_of_very_sure_scores_is_scored_as_in_memory(workspace):
+    rng = np.random.default_rng(0)
+    table = score_table([f"t{i}" for i in range(40)], ["a", "b", "c"], expit(rng.uniform(12, 34, (40, 3))))
+    write_score_table(table, workspace / "submission.csv")
+    rows = [f"t{i},{('public', 'private')[i % 2]},{i % 3 == 0:d},1,0\n" for i in range(40)]
+    write_truth(workspace, "".join(rows))
+    score.main(ARGV)
+    in_memory = score_submission(table, read_score_table(workspace / "hidden" / "test_labels.csv"))
+    written = json.loads((workspace / "metrics/lb.json").read_text())["lb"]
+    assert written == {usage: round(value, 5) for usage, value in in_memory.items()}

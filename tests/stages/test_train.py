@@ -15,7 +15,7 @@ from callboard.checkpoint import load_model
 from callboard.clips import write_clips
 from callboard.errors import UserError
 from callboard.params.training import TrainParams
-from stages.train import TrainStageParams, main
+from stages.train import TrainStageParams, code_files, main
 from tests.toy_training import CPU, PARAMS, SPECIES, annotation, changed, clips_table, write_fold_inputs
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +106,13 @@ def test_the_stage_reads_the_sections_that_dvc_watches():
     assert TrainStageParams.model_fields["train"].annotation is TrainParams
 
 
+def test_the_code_of_a_training_is_the_stage_and_all_it_imports():
+    files = [path.relative_to(ROOT).as_posix() for path in code_files()]
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]
+    code = [dep for dep in stage["deps"] if dep.startswith(("stages/", "src/"))]
+    assert files == [*code, "requirements.lock"]
+
+
 def start_process(root):
     command = [sys.executable, "-m", "stages.train", *arguments()]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -125,7 +132,7 @@ def test_a_killed_training_resumes_with_the_same_bytes(root, capsys):
     (root / "models" / "fold0.pt").unlink()
 
     killed = start_process(root)
-    wait_for(lambda: list((root / ".cache").glob("checkpoints/*/fold0.pt")), killed)
+    wait_for(lambda: list((root / ".cache").glob("checkpoints/*-fold0.pt")), killed)
     time.sleep(0.1)  # into some later epoch
     killed.send_signal(signal.SIGKILL)
     killed.communicate()

@@ -1,9 +1,9 @@
 """From params.yaml to frozen, checked objects."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -17,6 +17,9 @@ class Params(BaseModel):
 
 
 P = TypeVar("P", bound=Params)
+
+Seed = Annotated[int, Field(ge=0)]
+"""What starts a stream of random numbers; numpy takes no negative one."""
 
 
 def load_params(cls: type[P], path: Path = Path("params.yaml")) -> P:

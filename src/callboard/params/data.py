@@ -4,13 +4,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from callboard.params.base import Params
+from callboard.params.base import Params, Seed
 
 
 class DemoParams(Params):
     """The embedded soundscapes: layout and troubles of the competition, truth known."""
 
-    seed: int
+    seed: Seed
     """Draws everything: call models, backgrounds, prevalence, annotations."""
     n_species: int = Field(ge=2)
     n_tp_recordings: int = Field(ge=10)

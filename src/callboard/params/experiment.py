@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from callboard.params.base import read_tree, validate
+from callboard.params.base import Seed, read_tree, validate
 from callboard.params.data import DataParams
 from callboard.params.features import FrontEndParams
 from callboard.params.loss import LossParams
@@ -25,7 +25,7 @@ from callboard.params.training import (
 class Experiment(FrontEndParams):
     """Every section; unknown ones are refused."""
 
-    seed: int
+    seed: Seed
     data: DataParams
     split: SplitParams
     clip: ClipParams

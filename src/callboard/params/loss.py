@@ -41,9 +41,10 @@ class LossParams(Params):
     neg_mask: Literal["none", "clip", "seq", "unlabeled"]
     """Negatives without loss. none: unlabelled cells count as negatives. clip: no negatives in the BCE part
     of the attention term. seq: no negatives in the segment term. unlabeled: in every term that has targets,
-    only cells with a TP or FP label count."""
+    only cells with a TP, FP or pseudo label count, and only by the labelled share of a mixup."""
     pos_weight: bool
-    """Class weights (largest count / count of TP recordings) on the positive half of clipwise BCE."""
+    """Class weights (largest count / count of TP annotations in the training folds) on the positive half of
+    clipwise BCE."""
     focal_gamma: float = Field(ge=0)
     attention: ClipTermParams
     max: ClipTermParams

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from callboard.params.base import Params
+from callboard.params.base import Params, Seed
 
 
 class SplitParams(Params):
@@ -12,7 +12,7 @@ class SplitParams(Params):
 
     folds: list[int] = Field(min_length=2)
     """Fold numbers 0 … n-1, spelled out because dvc.yaml runs one train stage per entry."""
-    seed: int
+    seed: Seed
     stratify: Literal["presence"]
     """presence: folds balanced on the species that a recording has a TP row of."""
     rare_species: Literal["error", "allow"]

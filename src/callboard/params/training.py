@@ -72,7 +72,9 @@ class TrainParams(Params):
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=1)
     fp_per_epoch: int = Field(ge=0)
-    """FP recordings drawn afresh every epoch from the training folds; their species are sure negatives."""
+    """FP recordings drawn afresh every epoch from the training folds; a rejected species is labelled absent.
+
+    Assumes that a box rejected for a species says: the species is absent from that clip."""
     select: Literal["last", "best"]
     """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic."""
     validate_every: int = Field(ge=0)

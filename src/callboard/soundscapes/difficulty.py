@@ -43,9 +43,9 @@ TRAIN = Conditions(
     n_distractors_mean=3.0,
 )
 TEST = Conditions(
-    snr_mean_db=1.0,
+    snr_mean_db=0.0,
     snr_sd_db=4.0,
-    pitch_offset=0.09,
+    pitch_offset=0.13,
     rms_mean_dbfs=-34.0,
     rms_sd_db=4.5,
     tilt_db_per_octave=-3.0,

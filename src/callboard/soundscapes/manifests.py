@@ -11,7 +11,8 @@ import soundfile
 from scipy import signal
 
 from callboard.annotations import read_table
-from callboard.errors import UserError
+from callboard.audio import resample
+from callboard.errors import UserError, one_line
 from callboard.soundscapes import difficulty
 from callboard.soundscapes.backgrounds import to_level
 from callboard.soundscapes.calls import Call, Subset, Template, Waveform
@@ -136,7 +137,7 @@ def read_backdrop(
             raise UserError(f"{manifest.name} row {row}: source_sr {text!r} is not a sample rate in Hz")
     sounds = [_read_mono(manifest, file) for file in table["file"]]
     lowest_rate = min(*map(int, table["source_sr"]), *(rate for _, rate in sounds), sample_rate)
-    resampled = [_resampled(sound, rate, sample_rate) for sound, rate in sounds]
+    resampled = [resample(sound, rate, sample_rate) for sound, rate in sounds]
     backgrounds = [_band_limited(sound, lowest_rate, sample_rate) for sound in resampled]
     return RealBackdrop(_deal(backgrounds, rng), conditions, sample_rate)
 
@@ -164,7 +165,7 @@ def _read_call(
             f"{manifest.name}: {file}: no sound between call_on_s {values['call_on_s']:g} and "
             f"call_off_s {off_s:g} below {f_max:g} Hz"
         )
-    return RealCall(_faded(_unit(_resampled(cut, rate, sample_rate)), sample_rate), values["f_min_hz"], f_max)
+    return RealCall(_faded(_unit(resample(cut, rate, sample_rate)), sample_rate), values["f_min_hz"], f_max)
 
 
 def _voice(calls: list[RealCall], sample_rate: int, rng: np.random.Generator) -> RealVoice:
@@ -194,15 +195,10 @@ def _read_mono(manifest: Path, file: str) -> tuple[Waveform, int]:
     try:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
-        raise UserError(f"{manifest.name}: {file} cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{manifest.name}: {file} cannot be read: {one_line(error)}") from None
     if not len(sound) or not np.isfinite(sound).all():
         raise UserError(f"{manifest.name}: {file} is empty or holds NaN")
     return sound.mean(axis=1), int(rate)
-
-
-def _resampled(sound: Waveform, from_rate: int, to_rate: int) -> Waveform:
-    divisor = gcd(from_rate, to_rate)
-    return np.asarray(signal.resample_poly(sound, to_rate // divisor, from_rate // divisor), dtype=np.float32)
 
 
 def _band_limited(sound: Waveform, lowest_rate: int, sample_rate: int) -> Waveform:

@@ -11,7 +11,7 @@ from callboard.soundscapes.calls import Subset, Voice, distractor_voices, synthe
 from callboard.soundscapes.difficulty import Conditions
 from callboard.soundscapes.manifests import read_backdrop, read_voices
 from callboard.soundscapes.scenes import World
-from callboard.source_tables import workspace_path
+from callboard.workspace import workspace_path
 
 LONGEST_CALL_SHARE = 0.5
 """Of a recording: real calls are cut to that."""

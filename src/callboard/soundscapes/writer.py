@@ -17,11 +17,12 @@ from callboard.soundscapes.calls import Subset, Waveform
 from callboard.soundscapes.prevalence import common_to_rare, test_presence, train_cast
 from callboard.soundscapes.scenes import DISTRACTOR, PlacedCall, World, render_scene
 from callboard.source_tables import RECORDING_COLUMNS, SourceTables
+from callboard.submission import score_columns
 from callboard.workers import map_threaded
 
 STREAMS = {"train": 1, "test": 2, "ids": 3, "presence": 4, "usage": 5}
 """Second word of the seed of each random stream; the third is the recording's number."""
-PUBLIC_SHARE = 1 / 3
+PUBLIC_SHARE = 1 / 2
 SONGTYPE = "1"
 FLAC_EFFORT = 0.0
 """Of 0 … 1: noise hardly compresses better at 1, and takes three times as long."""
@@ -187,14 +188,14 @@ def _write_truth(world: World, seed: int, made: list[Made], folder: Path) -> Non
     for row, one in enumerate(tested):
         is_present[row, list(one.job.present or ())] = 1
     usage = _usage(is_present, np.random.default_rng([seed, STREAMS["usage"]]))
-    labels = pd.DataFrame(is_present, columns=[f"s{species}" for species in world.species])
+    labels = pd.DataFrame(is_present, columns=score_columns(world.species))
     labels.insert(0, "recording_id", [one.job.recording_id for one in tested])
     labels.insert(1, "usage", usage)
     labels.to_csv(folder / "test_labels.csv", index=False)
 
 
 def _usage(is_present: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
-    """Public for about a third of the recordings, private for the rest; neither is empty."""
+    """Public for half of the recordings, private for the rest; neither is empty."""
     n_public = max(1, round(PUBLIC_SHARE * len(is_present)))
     public = set(rng.permutation(len(is_present))[:n_public].tolist())
     return ["public" if row in public else "private" for row in range(len(is_present))]

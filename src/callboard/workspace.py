@@ -1,0 +1,14 @@
+"""The main workspace: what experiments share that run in temporary copies of it."""
+
+import os
+from pathlib import Path
+
+
+def main_workspace() -> Path:
+    """Where DVC was started, also for an experiment in a temporary copy; without DVC the current folder."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def workspace_path(text: str) -> Path:
+    """A path as written in params.yaml: relative to the main workspace, wherever the experiment runs."""
+    return (main_workspace() / text).resolve()
