@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 import timm
 import torch
 from numpy.typing import NDArray
@@ -187,15 +187,14 @@ def cpu_time_s() -> float:
     """Processor time of this process and of its loading processes."""
     this = psutil.Process()
     used = (process.cpu_times() for process in [this, *this.children()])
-    return sum(times.user + times.system for times in used)
+    return float(sum(times.user + times.system for times in used))
 
 
 def report(found: dict[str, list[Measurement]], batch_size: int) -> None:
     for name, turns in found.items():
         step_s, cpu_s = (np.median([turn[key] for turn in turns]) for key in ("step_s", "cpu_s"))
-        print(
-            f"{name:>8}: {batch_size / step_s:7.1f} clips/s, {1000 * cpu_s / batch_size:.1f} ms of processor time per clip"
-        )
+        cpu_ms = 1000 * cpu_s / batch_size
+        print(f"{name:>8}: {batch_size / step_s:7.1f} clips/s, {cpu_ms:.1f} ms of processor time per clip")
     for slow, label in (("theirs", "ours / theirs"), ("bare", "ours / bare")):
         speed, cpu = (ratio(found[slow], found["ours"], key) for key in ("step_s", "cpu_s"))
         print(f"  {label}: {speed} in clips/s, {cpu} in processor time (steadier when busy)")
@@ -240,10 +239,11 @@ class PlainModel(nn.Module):
 
     def __init__(self, params: FitParams) -> None:
         super().__init__()
-        self.backbone = timm.create_model(
+        backbone = timm.create_model(
             params.model.backbone, num_classes=0, global_pool="", **params.model.backbone_args
         )
-        self.head = AttentionHead(int(self.backbone.num_features), N_SPECIES, params.model)
+        self.backbone = backbone
+        self.head = AttentionHead(backbone.num_features, N_SPECIES, params.model)
 
     def forward(self, image: Tensor) -> SedOutput:
         output: SedOutput = self.head(self.backbone(image))

@@ -67,6 +67,7 @@ def test_rows_are_counted_as_lines_of_the_file(tmp_path: Path) -> None:
         ("a,3,1,0.5,500,,4000", "row 2: t_max is empty"),
         (",3,1,0.5,500,1.5,4000", "row 2: recording_id is empty"),
         ("a, ,1,0.5,500,1.5,4000", "row 2: species_id is empty"),
+        ("a,3 ,1,0.5,500,1.5,4000", "row 2: species_id '3 ' has blanks around it"),
         ("a,9,1,0.5,500,1.5,4000", "row 2: unknown species '9'; known are 3, 5"),
         ("a,3,1,0.5,500,1.5", "row 2: 6 cells under a header of 7"),
         ("a,3,1,0.5,500,1.5,4000,9", "row 2: 8 cells under a header of 7"),

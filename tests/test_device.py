@@ -44,16 +44,16 @@ def test_a_device_is_told_with_its_precision(monkeypatch):
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_the_allocator_is_tuned_where_it_can_be(monkeypatch, platform):
-    class Library:
-        asked = []
+    asked = []
 
+    class Library:
         def mallopt(self, parameter, value):
-            self.asked.append((parameter, value))
+            asked.append((parameter, value))
 
     monkeypatch.setattr(device.sys, "platform", platform)
     monkeypatch.setattr(device.ctypes, "CDLL", lambda name: Library())
     device.keep_freed_memory()
-    assert Library.asked == ([(-1, 2**31 - 1), (-3, 2**30)] if platform == "linux" else [])
+    assert asked == ([(-1, 2**31 - 1), (-3, 2**30)] if platform == "linux" else [])
 
 
 def test_mps_computes_in_float32():

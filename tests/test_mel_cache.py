@@ -89,11 +89,18 @@ def test_a_missing_file_asks_for_crop(tmp_path: Path) -> None:
         MelCache.open(tmp_path)
 
 
+def test_the_index_changes_with_the_frames_alone(tmp_path: Path) -> None:
+    first, *others = recordings()
+    for name, frames in (("a", first.frames), ("b", np.roll(first.frames, 1, axis=0))):
+        write_cache(tmp_path / name, [first._replace(frames=frames), *others], N_MELS)
+    assert (tmp_path / "a/index.csv").read_bytes() != (tmp_path / "b/index.csv").read_bytes()
+
+
 def test_an_index_cut_short_or_without_numbers_is_refused(tmp_path: Path) -> None:
     write_cache(tmp_path, recordings(), N_MELS)
     whole = (tmp_path / "index.csv").read_text()
     (tmp_path / "index.csv").write_text(whole[:-15])
-    with pytest.raises(UserError, match=r"^index\.csv row 4: [34] cells under a header of 5$"):
+    with pytest.raises(UserError, match=r"^index\.csv row 4: \d cells under a header of 6$"):
         MelCache.open(tmp_path)
     (tmp_path / "index.csv").write_text(whole.replace("055088446,0,", "055088446,x,"))
     with pytest.raises(UserError, match=r"index\.csv: cannot be read \(.*'x'.*\); run its stage again"):

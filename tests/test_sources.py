@@ -160,6 +160,15 @@ def test_a_folder_without_test_recordings_gives_an_empty_submission_when_skippin
     assert tables.facts()[-1] == "2 recordings skipped"
 
 
+def test_a_table_of_rejected_detections_may_be_empty(root: Path, out: Path) -> None:
+    read(root / "train_fp.csv").iloc[:0].to_csv(root / "train_fp.csv", index=False)
+    prepare_source(params(root, on_bad_recording="skip"), AUDIO, out)
+    assert read(out / "train_fp.csv").empty
+    assert set(read(out / "recordings.csv")["recording_id"]) >= set(
+        read(out / "train_tp.csv")["recording_id"]
+    )
+
+
 def spoil_table(name: str, spoil: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
     return lambda root: spoil(read(root / name)).to_csv(root / name, index=False)
 

@@ -118,6 +118,17 @@ def test_an_interrupted_training_resumes_as_if_nothing_had_been(data, tmp_path, 
     assert whole.history == resumed.history
 
 
+def test_a_best_epoch_before_an_interruption_is_not_forgotten(data, tmp_path, monkeypatch):
+    scores = iter([0.9, 0.5, 0.4])
+    monkeypatch.setattr(training, "validate", lambda *args: next(scores))
+    first = fit(fit_params(train__epochs=1, train__validate_every=0), 0, data, Execution(CPU))
+    params = fit_params(train__select="best", train__validate_every=1)
+    checkpoint = Checkpoint(tmp_path / "fold0.pt")
+    with pytest.raises(InterruptedTrainingError):
+        fit(params, 0, data, Execution(CPU, checkpoint=checkpoint, log=interrupt_after(2)))
+    assert have_equal_weights(fit(params, 0, data, Execution(CPU, checkpoint=checkpoint)), first)
+
+
 def test_a_damaged_checkpoint_is_a_fresh_start(data, fitted, tmp_path, capsys):
     (tmp_path / "fold0.pt").write_bytes(b"PK\x03\x04 cut short")
     resumed = fit(fit_params(), 0, data, Execution(CPU, checkpoint=Checkpoint(tmp_path / "fold0.pt")))

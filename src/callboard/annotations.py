@@ -38,14 +38,15 @@ def read_annotations(path: Path, label_type: str, species: list[str] | None = No
     table = read_table(path, COLUMNS)
     if label_type == "tp" and table.empty:
         raise UserError(f"{path.name}: no rows; at least one confirmed annotation is needed")
-    _refuse(path, _empty_cells(table))
+    _refuse(path, _blank_cells(table))
     numbers = table[NUMBERS].apply(pd.to_numeric, errors="coerce").astype(float)
     _refuse(path, _not_finite(table, numbers))
     _refuse(path, _bad_boxes(numbers))
     if species is not None:
         _refuse(path, _unknown_species(table, species))
+    table = table.assign(**{name: numbers[name] for name in NUMBERS})
     _refuse(path, _repetitions(table))
-    return table.assign(**{name: numbers[name] for name in NUMBERS}, label_type=label_type)
+    return table.assign(label_type=label_type)
 
 
 def read_species(path: Path) -> list[str]:
@@ -57,7 +58,7 @@ def read_species(path: Path) -> list[str]:
     table = read_table(path, ["species_id"])
     if table.empty:
         raise UserError(f"{path.name}: no species")
-    _refuse(path, _empty_cells(table))
+    _refuse(path, _blank_cells(table))
     _refuse(path, _repetitions(table))
     return [str(name) for name in table["species_id"]]
 
@@ -121,6 +122,8 @@ def _read_lines(path: Path, hint: str) -> tuple[list[str], dict[int, list[str]]]
         raise UserError(f"{path}: not found{hint and '; '}{hint}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: not a CSV table: {error}") from error
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; save the table as a plain CSV") from None
     return header, dict(lines)
@@ -136,10 +139,13 @@ def _refuse(path: Path, problems: Iterable[tuple[int, str]]) -> None:
     raise UserError(shown + more)
 
 
-def _empty_cells(table: pd.DataFrame) -> Iterable[tuple[int, str]]:
+def _blank_cells(table: pd.DataFrame) -> Iterable[tuple[int, str]]:
     for name in table.columns:
-        for row in table.index[table[name].str.strip() == ""]:
+        stripped = table[name].str.strip()
+        for row in table.index[stripped == ""]:
             yield row, f"{name} is empty"
+        for row in table.index[(stripped != table[name]) & (stripped != "")]:
+            yield row, f"{name} {table.at[row, name]!r} has blanks around it"
 
 
 def _not_finite(table: pd.DataFrame, numbers: pd.DataFrame) -> Iterable[tuple[int, str]]:
@@ -167,7 +173,7 @@ def _unknown_species(table: pd.DataFrame, species: list[str]) -> Iterable[tuple[
 
 
 def _repetitions(table: pd.DataFrame) -> Iterable[tuple[int, str]]:
-    first: dict[tuple[str, ...], int] = {}
+    first: dict[tuple[str | float, ...], int] = {}
     for row, *cells in table.itertuples():
         earlier = first.setdefault(tuple(cells), row)
         if earlier != row:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,9 @@ INDEX_DTYPES = {
     "n_frames": "int64",
     "db_min": "float64",
     "db_max": "float64",
+    "crc32": "int64",
 }
-"""Columns of `index.csv`."""
+"""Columns of `index.csv`; with the checksum of its frames, the index changes whenever the frames do."""
 
 
 class EncodedRecording(NamedTuple):
@@ -131,14 +133,16 @@ def write_cache(folder: Path, recordings: Iterable[EncodedRecording], n_mels: in
     would end in a bus error, not in an exception, when the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[tuple[str, int, int, float, float]] = []
+    rows: list[tuple[str, int, int, float, float, int]] = []
     total_frames = 0
     with (folder / "mel.npy").open("wb") as file:
         _write_header(file, 0, n_mels)
         for recording in recordings:
-            file.write(np.ascontiguousarray(recording.frames).data)
+            frames = np.ascontiguousarray(recording.frames).data
+            file.write(frames)
             n_frames = len(recording.frames)
-            rows.append((recording.recording_id, total_frames, n_frames, recording.db_min, recording.db_max))
+            scale = recording.db_min, recording.db_max
+            rows.append((recording.recording_id, total_frames, n_frames, *scale, crc32(frames)))
             total_frames += n_frames
         file.seek(0)
         _write_header(file, total_frames, n_mels)

@@ -30,7 +30,7 @@ class FolderOfRecordings:
 
     @classmethod
     def list(cls, root: Path, subset: str, suffixes: tuple[str, ...]) -> "FolderOfRecordings":
-        """What lies in `root`/`subset`; a missing folder is an empty one.
+        """What lies in `root`/`subset`, hidden files aside; a missing folder is an empty one.
 
         Raises:
             UserError: two files of one id.
@@ -38,7 +38,7 @@ class FolderOfRecordings:
         files: dict[str, Path] = {}
         folder = root / subset
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.suffix.lower() in suffixes:
+            if path.suffix.lower() in suffixes and not path.name.startswith("."):
                 if path.stem in files:
                     raise UserError(
                         f"{folder}: {files[path.stem].name} and {path.name} are one recording_id; keep one"

@@ -158,7 +158,7 @@ def _refuse_other_columns(sample: Path, species: list[str]) -> None:
 
 
 def _refuse_beyond_end(name: str, table: pd.DataFrame, length_s: pd.Series) -> None:
-    end_s = table["recording_id"].map(length_s)
+    end_s = table["recording_id"].map(length_s).astype(float)  # an empty column stays text
     beyond = table[table["t_max"] > end_s + LENGTH_TOLERANCE_S]
     if not beyond.empty:
         row = beyond.iloc[0]

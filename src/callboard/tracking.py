@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "callboard"
 SQLITE = "sqlite:///"
+UNUSABLE = (OSError, ImportError, ValueError)
+"""What an address leads to that nobody answers, that has no driver here, or that is none."""
+
 METRICS_PER_CALL = 1000
 """The most that MLflow takes in one `log_batch`."""
 
@@ -91,7 +94,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError, OSError) as error:
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError, *UNUSABLE) as error:
         reason = f"{type(error).__name__} at {uri}: {one_line(error)}"
         raise TrackingError(without_credentials(reason, uri)) from error
 

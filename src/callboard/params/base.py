@@ -13,12 +13,14 @@ from callboard.errors import UserError
 class Params(BaseModel):
     """A section of params.yaml, or the sections that one stage reads: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 P = TypeVar("P", bound=Params)
 
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What starts a stream of random numbers; numpy takes no negative one."""
 
 

@@ -48,6 +48,12 @@ class Experiment(FrontEndParams):
                 f"predict.overlap_frames {self.predict.overlap_frames} must be below "
                 f"clip.n_frames {self.clip.n_frames}"
             )
+        demo_frames = int(self.data.demo.recording_length_s * self.frames_per_s)
+        if self.data.source == "demo" and self.clip.n_frames > demo_frames:
+            raise ValueError(
+                f"clip.n_frames {self.clip.n_frames} is more than the {demo_frames} frames of "
+                f"data.demo.recording_length_s {self.data.demo.recording_length_s}"
+            )
         if self.augment.freq_mask > self.features.n_mels:
             raise ValueError(
                 f"augment.freq_mask {self.augment.freq_mask} is more than "

@@ -29,7 +29,15 @@ class EvaluateParams(Params):
     """The `evaluate` section."""
 
     n_bootstrap: int = Field(ge=0)
-    """Resamples of recordings for the interval of CV; 0 = no interval."""
+    """Resamples of recordings for the 95 % interval of CV, at least 100; 0 = no interval."""
+
+    @model_validator(mode="after")
+    def _enough_for_an_interval(self) -> Self:
+        if 0 < self.n_bootstrap < 100:
+            raise ValueError(
+                f"n_bootstrap {self.n_bootstrap} is too few for an interval; use 0, or 100 and more"
+            )
+        return self
 
 
 class RoundParams(Params):
