@@ -32,7 +32,7 @@ TOY_PARAMS: dict[str, Any] = {
     "train": {"epochs": 2, "batch_size": 8, "fp_per_epoch": 2, "validate_every": 1},
     "sched": {"t_max": 2},
     "predict": {"overlap_frames": 16},
-    "evaluate": {"n_bootstrap": 20},
+    "evaluate": {"n_bootstrap": 100},
     "pseudo": {"n_frames": 32, "threshold": 0.3},
 }
 

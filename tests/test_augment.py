@@ -91,7 +91,7 @@ def test_inside_is_half_open():
 
 
 def test_a_time_mask_hides_one_span_of_frames_in_all_rows(image):
-    hidden = TimeMask(30)(image, place(64, recording_frames=40), generator()) == 0
+    hidden = TimeMask(30)(image.clone(), place(64, recording_frames=40), generator()) == 0
     assert (hidden.all(dim=2) == hidden.any(dim=2)).all()
     edges = hidden[:, :, 0].int().diff(dim=1, prepend=torch.zeros(64, 1), append=torch.zeros(64, 1))
     assert ((edges == 1).sum(dim=1) <= 1).all()
@@ -99,7 +99,7 @@ def test_a_time_mask_hides_one_span_of_frames_in_all_rows(image):
 
 
 def test_a_frequency_mask_hides_one_span_of_rows_in_all_frames(image):
-    hidden = FrequencyMask(10)(image, place(64), generator()) == 0
+    hidden = FrequencyMask(10)(image.clone(), place(64), generator()) == 0
     assert (hidden.all(dim=1) == hidden.any(dim=1)).all()
     assert 0 < hidden[:, 0].sum(dim=1).max() < 9
 
@@ -115,7 +115,7 @@ def test_a_time_mask_is_drawn_over_the_recording_and_shifted_into_the_clip():
 
 def test_one_coin_decides_for_the_whole_chain(image):
     changed = Chain(params(p=0.5, time_mask=40, freq_mask=20, gamma=2.0))(
-        image, place(64, recording_frames=40), generator()
+        image.clone(), place(64, recording_frames=40), generator()
     )
     squared = (changed == 0) | torch.isclose(changed, image**2)
     untouched = (changed == image).all(dim=(1, 2))
@@ -125,7 +125,7 @@ def test_one_coin_decides_for_the_whole_chain(image):
 
 @pytest.mark.parametrize(("p", "n_changed"), [(0.0, 0), (1.0, 64)])
 def test_a_certain_coin_never_or_always_changes(image, p, n_changed):
-    changed = Chain(params(p=p, gamma=2.0))(image, place(64), generator())
+    changed = Chain(params(p=p, gamma=2.0))(image.clone(), place(64), generator())
     assert (changed != image).any(dim=2).any(dim=1).sum() == n_changed
 
 

@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 Step = Callable[[Tensor, Place, Generator], Tensor]
-"""(image (batch, frames, mels), place, generator) to the changed image."""
+"""(image (batch, frames, mels), place, generator) to the image, changed in place."""
 
 
 class Gamma:
@@ -34,7 +34,7 @@ class Gamma:
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
         """The changed image."""
-        return image.abs().pow(self.exponent).clamp(0, 1)
+        return image.abs_().pow_(self.exponent).clamp_(0, 1)
 
 
 class TimeMask:
@@ -47,7 +47,7 @@ class TimeMask:
         """The changed image."""
         start, stop = draw_spans(place.recording_frames, self.bound, generator)
         hidden = inside_spans(start - place.start, stop - place.start, image.shape[1])
-        return image.masked_fill(hidden.to(image.device).unsqueeze(2), 0.0)
+        return image.masked_fill_(hidden.to(image.device).unsqueeze(2), 0.0)
 
 
 class FrequencyMask:
@@ -61,7 +61,7 @@ class FrequencyMask:
         n_clips, _, n_mels = image.shape
         start, stop = draw_spans(torch.full((n_clips,), n_mels), self.bound, generator)
         hidden = inside_spans(start, stop, n_mels)
-        return image.masked_fill(hidden.to(image.device).unsqueeze(1), 0.0)
+        return image.masked_fill_(hidden.to(image.device).unsqueeze(1), 0.0)
 
 
 def draw_spans(size: Tensor, bound: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -95,14 +95,12 @@ class Chain:
         self.steps = [make(value) for name, make in CHAIN.items() if (value := getattr(params, name))]
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
-        """The changed image."""
+        """The image, changed in place."""
         chosen = (torch.rand(len(image), generator=generator) < self.p).nonzero().squeeze(1)
-        part, part_place = image[chosen], Place(*(column[chosen] for column in place))
+        part, part_place = image[chosen.to(image.device)], Place(*(column[chosen] for column in place))
         for step in self.steps:
             part = step(part, part_place, generator)
-        image = image.clone()
-        image[chosen] = part
-        return image
+        return image.index_copy_(0, chosen.to(image.device), part)
 
 
 class BrightnessContrast:
@@ -120,8 +118,7 @@ class BrightnessContrast:
         changes = (coin < self.p).float() * BRIGHTNESS_CONTRAST_LIMIT
         contrast = 1 + changes * (2 * contrast - 1)
         brightness = changes * (2 * brightness - 1)
-        changed: Tensor = image * contrast.to(image.device) + brightness.to(image.device)
-        return changed.clamp(0, 1)
+        return image.mul(contrast.to(image.device)).add_(brightness.to(image.device)).clamp_(0, 1)
 
 
 STAGES: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]] = {

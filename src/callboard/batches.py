@@ -6,7 +6,7 @@ the number of threads, nor the order of folds, nor an interruption changes a num
 
 import mmap
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -328,23 +328,23 @@ def build_targets(
     first = np.clip(annotations.start[recording] - start[:, None], 0, n_frames)
     stop = np.clip(annotations.stop[recording] - start[:, None], 0, n_frames)
     clip, slot = np.nonzero(stop > first)
-    kind = annotations.is_fp[recording][clip, slot].astype(np.int64)
-    cells = kind, clip, annotations.species[recording][clip, slot], first[clip, slot], stop[clip, slot]
-    kinds, clips, species, firsts, stops = (torch.from_numpy(column).to(device) for column in cells)
-    edges = torch.zeros((2, len(recording), n_frames + 1, data.n_species), dtype=torch.int16, device=device)
-    one = torch.ones((), dtype=torch.int16, device=device)
-    edges.index_put_((kinds, clips, firsts, species), one, accumulate=True)
-    edges.index_put_((kinds, clips, stops, species), -one, accumulate=True)
-    is_positive, is_fp = (
-        edges.cumsum(dim=2, dtype=torch.int16)[:, :, :n_frames] > 0
-    )  # (clips, frames, species)
-    is_labeled = is_positive | is_fp
-    return Targets(
-        clip=is_positive.any(dim=1).float(),
-        frame=is_positive.float(),
-        clip_labeled=is_labeled.any(dim=1).float(),
-        frame_labeled=is_labeled.float(),
-    )
+    first, length = first[clip, slot], (stop - first)[clip, slot]
+    cells = (
+        np.repeat(clip, length),
+        np.arange(length.sum()) + np.repeat(first - np.cumsum(length) + length, length),
+        np.repeat(annotations.species[recording[clip], slot], length),
+    )  # of every annotation, one frame after another
+    is_positive = ~np.repeat(annotations.is_fp[recording[clip], slot], length)
+    shape = len(recording), n_frames, data.n_species
+    frame = _ones_at([column[is_positive] for column in cells], shape, device)
+    frame_labeled = _ones_at(cells, shape, device)
+    return Targets(frame.amax(dim=1), frame, frame_labeled.amax(dim=1), frame_labeled)
+
+
+def _ones_at(cells: Sequence[Integers], shape: tuple[int, ...], device: torch.device) -> Tensor:
+    zeros = torch.zeros(shape, device=device)
+    zeros[tuple(torch.from_numpy(column).to(device) for column in cells)] = 1.0
+    return zeros
 
 
 class Batch(NamedTuple):

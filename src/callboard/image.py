@@ -17,4 +17,4 @@ def to_unit(frames: Tensor) -> Tensor:
 
 def normalise(image: Tensor) -> Tensor:
     """An image in [0, 1] with ImageNet's mean and deviation removed."""
-    return (image - MEAN) / STD
+    return (image - MEAN).div_(STD)

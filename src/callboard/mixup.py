@@ -23,7 +23,7 @@ class Mixing(NamedTuple):
 
     def blend(self, values: Tensor) -> Tensor:
         """The blend of `values`, whose first axis is the batch."""
-        return self.share * values + (1 - self.share) * values[self.partner.to(values.device)]
+        return torch.lerp(values[self.partner.to(values.device)], values, self.share)
 
     def blend_targets(self, targets: Targets) -> Targets:
         """Targets and label weights with the images' share and partners."""

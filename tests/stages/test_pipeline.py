@@ -158,7 +158,7 @@ def test_a_key_that_no_stage_reads_is_refused(workspace: Workspace) -> None:
 def test_queued_experiments_run_their_own_code(workspace: Workspace) -> None:
     own = workspace.read("src/callboard/scores.py")
     workspace.write("src/callboard/scores.py", f'{own}\nprint("code of the experiment")\n')
-    for name, n_bootstrap in (("one", 21), ("two", 22)):
+    for name, n_bootstrap in (("one", 121), ("two", 122)):
         workspace.dvc("exp", "run", "--queue", "--name", name, "-S", f"evaluate.n_bootstrap={n_bootstrap}")
     workspace.write("src/callboard/scores.py", f'{own}\nprint("code of the main workspace")\n')
     workspace.dvc("exp", "run", "--run-all", "--jobs", "2")
