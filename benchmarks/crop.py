@@ -1,6 +1,6 @@
 """The crop stage beside what people write, in turns in one run; its peak memory for 20 and 200 recordings.
 
-    python benchmarks/crop.py [FOLDER_OF_FLACS] [--recordings 24] [--repeats 3]
+    PYTHONPATH=src python benchmarks/crop.py [FOLDER_OF_FLACS] [--recordings 24] [--repeats 3]
 
 Theirs: librosa.load(sr=32000), melspectrogram(n_mels=128, n_fft=2048, hop_length=512), power_to_db and
 np.save per recording, in a pool of two processes. Ours: the whole stage on two threads, at 48 kHz with a

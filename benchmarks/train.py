@@ -1,6 +1,6 @@
 """The training loop beside the loop people write and beside the bare model step, in turns in one run.
 
-    python benchmarks/train.py [--cache data/mel/train] [--rounds 5]
+    PYTHONPATH=src python benchmarks/train.py [--cache data/mel/train] [--rounds 5]
 
 Ours: BatchSource and train_step, as `fit` runs them. Theirs: a DataLoader with two processes over float32
 .npy files, one per recording, each item loaded whole, cropped, augmented and stacked to three channels; the

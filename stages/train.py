@@ -41,8 +41,11 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = checkpoint_for(params, inputs, args.fold)
     reports: list[EpochReport] = []
 
+    def loss() -> str:
+        return f"loss {reports[-1].row['loss']:.3f}" if reports else ""
+
     def follow(epochs: range) -> Iterable[int]:
-        return progress(epochs, total=len(epochs), label=f"train fold {args.fold}", unit="epochs")
+        return progress(epochs, total=len(epochs), label=f"train fold {args.fold}", unit="epochs", note=loss)
 
     execution = Execution(device, n_workers(), checkpoint, follow, reports.append)
     fitted = fit(params, args.fold, data, execution)

@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as stages/__init__.py does, before torch is loaded
+
 TOY_PARAMS: dict[str, Any] = {
     "data": {
         "demo": {

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from callboard.batches import (
     Items,
     Moment,
     Purpose,
-    ahead,
     batch_bounds,
     build_targets,
     copy_frames,
@@ -348,22 +346,3 @@ def test_a_batch_has_the_shapes_it_promises(data):
     assert batch.image.shape == (4, 64, 32)
     assert batch.image.dtype == torch.float32
     assert [target.shape for target in batch.targets] == [(4, 3), (4, 64, 3)] * 2
-
-
-@pytest.mark.parametrize("n_threads", [1, 4])
-def test_results_come_in_order_whoever_is_first(n_threads):
-    def make(position):
-        time.sleep(0.01 if position % 3 == 0 else 0.0)
-        return position
-
-    assert list(ahead(make, 10, n_threads)) == list(range(10))
-
-
-def test_a_failure_while_preparing_is_raised():
-    def make(position):
-        if position == 2:
-            raise UserError("broken")
-        return position
-
-    with pytest.raises(UserError, match="broken"):
-        list(ahead(make, 5, 2))

@@ -19,6 +19,18 @@ def test_progress_is_plain_lines_when_not_on_a_terminal(
     assert capsys.readouterr().err == "crop: 1 of 3 recordings\ncrop: 2 of 3 recordings\n"
 
 
+def test_progress_shows_what_else_there_is_to_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "PLAIN_LINE_EVERY_S", 0.0)
+    notes = iter(["", "loss 0.5"])
+    list(terminal.progress("abc", total=3, label="train", unit="epochs", note=lambda: next(notes)))
+    assert capsys.readouterr().err == "train: 1 of 3 epochs\ntrain: 2 of 3 epochs, loss 0.5\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    list(terminal.progress("ab", total=2, label="train", unit="epochs", note=lambda: "loss 0.25"))
+    assert "loss 0.25" in capsys.readouterr().err
+
+
 def test_progress_is_a_bar_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,12 +5,10 @@ the number of threads, nor the order of folds, nor an interruption changes a num
 """
 
 import mmap
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,8 +25,8 @@ from callboard.mixup import Mixing, draw_mixing
 from callboard.params.base import Params, Seed
 from callboard.params.training import AugmentParams, ClipParams, MixupParams, TrainParams
 from callboard.presence import species_presence
+from callboard.workers import ahead
 
-T = TypeVar("T")
 Integers = NDArray[np.int64]
 Frames = NDArray[np.uint8] | Tensor
 """The packed frames (total_frames, mels) of a cache, mapped from disk or on a device."""
@@ -329,21 +327,22 @@ def build_targets(
     stop = np.clip(annotations.stop[recording] - start[:, None], 0, n_frames)
     clip, slot = np.nonzero(stop > first)
     first, length = first[clip, slot], (stop - first)[clip, slot]
-    cells = (
-        np.repeat(clip, length),
-        np.arange(length.sum()) + np.repeat(first - np.cumsum(length) + length, length),
-        np.repeat(annotations.species[recording[clip], slot], length),
-    )  # of every annotation, one frame after another
-    is_positive = ~np.repeat(annotations.is_fp[recording[clip], slot], length)
-    shape = len(recording), n_frames, data.n_species
-    frame = _ones_at([column[is_positive] for column in cells], shape, device)
-    frame_labeled = _ones_at(cells, shape, device)
-    return Targets(frame.amax(dim=1), frame, frame_labeled.amax(dim=1), frame_labeled)
+    rows = np.repeat(np.arange(len(clip)), length)  # an annotation's row once for each of its frames
+    frame = np.arange(len(rows)) + (first - np.cumsum(length) + length)[rows]
+    cells = np.stack([clip[rows], frame, annotations.species[recording[clip], slot][rows]])
+    positive_cells = cells[:, ~annotations.is_fp[recording[clip], slot][rows]]
+    by_frame, by_clip = (len(recording), n_frames, data.n_species), (len(recording), data.n_species)
+    return Targets(
+        clip=_ones_at(positive_cells[::2], by_clip, device),
+        frame=_ones_at(positive_cells, by_frame, device),
+        clip_labeled=_ones_at(cells[::2], by_clip, device),
+        frame_labeled=_ones_at(cells, by_frame, device),
+    )
 
 
-def _ones_at(cells: Sequence[Integers], shape: tuple[int, ...], device: torch.device) -> Tensor:
+def _ones_at(cells: Integers, shape: tuple[int, ...], device: torch.device) -> Tensor:
     zeros = torch.zeros(shape, device=device)
-    zeros[tuple(torch.from_numpy(column).to(device) for column in cells)] = 1.0
+    zeros[torch.from_numpy(cells.copy()).to(device).unbind()] = 1.0
     return zeros
 
 
@@ -380,7 +379,7 @@ class BatchSource:
             part = self.bounds[batch]
             return self.make(Items(items.recording[part], items.is_fp[part]), moment._replace(batch=batch))
 
-        return ahead(make, len(self.bounds), self.n_threads)
+        return ahead(make, range(len(self.bounds)), self.n_threads, self.n_threads + 1)
 
     def make(self, items: Items, moment: Moment) -> Batch:
         """The batch of `items`, drawn as of `moment`."""
@@ -396,18 +395,3 @@ class BatchSource:
             targets=build_targets(data, items.recording, start, clip.n_frames, self.device),
             mixing=draw_mixing(self.params.mixup, len(start), moment.rng(Purpose.MIXUP)),
         )
-
-
-def ahead(make: Callable[[int], T], n: int, n_threads: int) -> Iterator[T]:
-    """make(0) … make(n-1) in order, each prepared on a thread while earlier ones are in use."""
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(n_threads) as pool:
-        try:
-            for position in range(n):
-                waiting.append(pool.submit(make, position))
-                if len(waiting) > n_threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -15,17 +15,31 @@ PLAIN_LINE_EVERY_S = 5.0
 """Pause between plain progress lines when the output is a file or a pipe."""
 
 
-def progress(items: Iterable[T], *, total: int, label: str, unit: str) -> Iterator[T]:
-    """The items unchanged, with a bar on a terminal and a plain line every few seconds elsewhere."""
+def progress(
+    items: Iterable[T], *, total: int, label: str, unit: str, note: Callable[[], str] = str
+) -> Iterator[T]:
+    """The items unchanged, with a bar on a terminal and a plain line every few seconds elsewhere.
+
+    Args:
+        items: What is worked on, between one and the next.
+        total: How many there are.
+        label: What is done.
+        unit: What the items are, in the plural.
+        note: Asked after each item for what else is worth showing, such as the loss.
+    """
     if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=label, unit=f" {unit}", leave=False)
+        with tqdm(items, total=total, desc=label, unit=f" {unit}", leave=False) as bar:
+            for item in bar:
+                yield item
+                bar.set_postfix_str(note())
         return
     last_line = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         if time.monotonic() - last_line >= PLAIN_LINE_EVERY_S and done < total:
             last_line = time.monotonic()
-            print(f"{label}: {done} of {total} {unit}", file=sys.stderr, flush=True)
+            more = f", {text}" if (text := note()) else ""
+            print(f"{label}: {done} of {total} {unit}{more}", file=sys.stderr, flush=True)
 
 
 class Stopwatch:
