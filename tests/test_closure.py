@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard.closure import import_closure, with_code_deps
+from callboard.closure import fingerprint, import_closure
 from callboard.errors import UserError
 
 FILES = {
@@ -50,54 +50,11 @@ def test_an_unknown_stage_is_refused(root: Path) -> None:
         import_closure(root, "stages.trian")
 
 
-PIPELINE = """\
-# a comment at the top
-stages:
-  check:
-    cmd: python -m stages.check params.yaml .check/params.ok
-    deps:
-    - params.yaml
-    - stages/__init__.py
-    - stages/check.py
-  train:
-    matrix:
-      fold: ${split.folds}
-    cmd: >-
-      python -m stages.train
-      --fold ${item.fold}
-    deps:
-    - data/clips.csv
-    - src/callboard/gone.py
-    params: &train_params
-    - seed   # why
-  label:
-    foreach: ${rounds}
-    do:
-      cmd: python -m stages.check
-      deps:
-      - data/clips.csv
-    params: *train_params
-"""
-
-
-def test_only_the_code_entries_change(root: Path) -> None:
-    renewed = with_code_deps(root, PIPELINE).splitlines()
-    old = PIPELINE.splitlines()
-    assert [line for line in old if line not in renewed] == ["    - src/callboard/gone.py"]
-    added = [line.strip(" -") for line in renewed if line not in old]
-    assert added == [
-        "stages/train.py",
-        *import_closure(root, "stages.train")[2:],
-        "stages/__init__.py",
-        "stages/check.py",
-    ]
-
-
-def test_renewing_twice_changes_nothing(root: Path) -> None:
-    renewed = with_code_deps(root, PIPELINE)
-    assert with_code_deps(root, renewed) == renewed
-
-
-def test_a_command_that_is_not_a_module_is_refused(root: Path) -> None:
-    with pytest.raises(UserError, match=r"expected a cmd like 'python -m stages\.x …', found 'make all'"):
-        with_code_deps(root, "stages:\n  x:\n    cmd: make all\n    deps: []\n")
+def test_a_fingerprint_changes_with_a_file_of_the_closure_and_with_no_other(root: Path) -> None:
+    before = fingerprint(root, "stages.train")
+    (root / "src/callboard/unused.py").write_text("import callboard.model\n")
+    assert fingerprint(root, "stages.train") == before
+    (root / "src/callboard/rare/corner.py").write_text("from ..shared import y\nx = y + 1\n")
+    after = fingerprint(root, "stages.train")
+    changed = set(after.splitlines()) - set(before.splitlines())
+    assert [line.split()[1] for line in changed] == ["src/callboard/rare/corner.py"]

@@ -1,22 +1,15 @@
-"""Which source files a stage runs: its import closure, and the code entries of `deps` in dvc.yaml.
+"""Which source files a stage runs: its import closure, and a fingerprint of them.
 
-DVC calls a stage up to date unless a file named in its `deps` changed, so an import that `deps` does not name
-would leave old weights in place after an edit.
+DVC calls a stage up to date unless something named in its `deps` changed. Naming every imported file there is
+a long list that goes stale, once more for each fold; a stage depends on one file of fingerprints instead.
 """
 
 import ast
-import io
-import re
-from collections.abc import Iterator
+import hashlib
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
 
 from callboard.errors import UserError
-
-CODE_FOLDERS = ("stages/", "src/")
-"""Entries of `deps` below these are code; all others are data and left alone."""
 
 
 def import_closure(root: Path, module: str) -> list[str]:
@@ -56,7 +49,8 @@ def _parents(module: str) -> set[str]:
     return {".".join(parts[:n]) for n in range(1, len(parts))}
 
 
-def _imported_names(path: Path, module: str) -> set[str]:
+@cache
+def _imported_names(path: Path, module: str) -> frozenset[str]:
     """Dotted names that a file imports; of `from a import b` both a and a.b, since b may be a module."""
     names: set[str] = set()
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -67,7 +61,7 @@ def _imported_names(path: Path, module: str) -> set[str]:
             base = _absolute(node, package)
             names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     ours = {name for name in names if name.split(".")[0] in ("callboard", "stages")}
-    return ours | {parent for name in ours for parent in _parents(name)}
+    return frozenset(ours | {parent for name in ours for parent in _parents(name)})
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
@@ -77,34 +71,11 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*base, node.module] if node.module else base)
 
 
-def stage_entries(pipeline: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each stage's name and its entry, that below `do` for a `foreach` stage."""
-    for name, stage in pipeline["stages"].items():
-        yield name, stage.get("do", stage)
-
-
-def stage_module(entry: dict[str, Any]) -> str:
-    """The module that a stage's command runs.
+def fingerprint(root: Path, module: str) -> str:
+    """A line for each file of the import closure: SHA-256 and path.
 
     Raises:
-        UserError: the command is not `python -m <module> …`.
+        UserError: the workspace has no such module.
     """
-    match = re.match(r"python -m ([\w.]+)", entry["cmd"])
-    if not match:
-        raise UserError(f"dvc.yaml: expected a cmd like 'python -m stages.x …', found {entry['cmd']!r}")
-    return match[1]
-
-
-def with_code_deps(root: Path, text: str) -> str:
-    """dvc.yaml's text with the code entries of every stage's `deps` set to its import closure."""
-    yaml = YAML()
-    yaml.width = 110
-    pipeline = yaml.load(text)
-    for _, entry in stage_entries(pipeline):
-        closure = import_closure(root, stage_module(entry))
-        deps = entry["deps"]
-        if [dep for dep in deps if dep.startswith(CODE_FOLDERS)] != closure:
-            deps[:] = [dep for dep in deps if not dep.startswith(CODE_FOLDERS)] + closure
-    renewed = io.StringIO()
-    yaml.dump(pipeline, renewed)
-    return renewed.getvalue()
+    files = import_closure(root, module)
+    return "".join(f"{hashlib.sha256((root / file).read_bytes()).hexdigest()}  {file}\n" for file in files)

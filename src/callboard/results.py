@@ -16,6 +16,13 @@ from callboard.params.base import read_tree
 RESULT_STAGES = ("evaluate", "infer", "score")
 """What these stages and their ancestors say in dvc.lock identifies a result."""
 
+CHECKS = ".check/"
+"""What lies below decides whether a stage runs, not what it gives."""
+
+SUBMISSION = "submission/submission.csv"
+OUT_OF_FOLD = "scores/oof.csv"
+CLIPS = "data/clips.csv"
+
 N_DIGITS = 5
 """Metrics are rounded for people; LWLRAP moves in the fourth digit when one annotation changes rank."""
 
@@ -29,9 +36,9 @@ class Result:
 
     key: str
     """16 hex digits; equal for equal parameters and equal outputs of every stage that led here."""
-    submission_md5: str
+    outs: dict[str, str]
+    """Path to md5, of every output that dvc.lock tells."""
     data_source: str
-    data_md5: str
     params: dict[str, str]
     """Dotted key to text, all of params.yaml."""
     cv: dict[str, float]
@@ -41,6 +48,16 @@ class Result:
     curves: dict[str, list[dict[str, float]]]
     """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a value there."""
 
+    @property
+    def submission_md5(self) -> str:
+        """What leaderboard.csv calls it by."""
+        return self.outs[SUBMISSION]
+
+    @property
+    def data_md5(self) -> str:
+        """Of the recordings and annotations that it was made from."""
+        return self.outs["data/source"]
+
 
 def read_result(workspace: Path) -> Result:
     """The result that `workspace` holds after its last stage before track.
@@ -49,38 +66,48 @@ def read_result(workspace: Path) -> Result:
         UserError: dvc.lock, metrics, a curve or leaderboard.csv is missing, dvc.lock lacks a stage, or
             leaderboard.csv has a bad row.
     """
-    lock = _read_lock(workspace / "dvc.lock")
+    lock_path = workspace / "dvc.lock"
+    if not lock_path.is_file():
+        raise UserError(f"{lock_path}: not found; `dvc repro` writes it")
+    lock = parse_lock(lock_path.read_text(encoding="utf-8"), str(lock_path))
     tree = read_tree(workspace / "params.yaml")
-    submission_md5 = _outs(lock["infer"])["submission/submission.csv"]
+    outs = all_outs(lock)
     return Result(
         key=content_key(lock),
-        submission_md5=submission_md5,
+        outs=outs,
         data_source=tree["data"]["source"],
-        data_md5=_outs(lock["prepare"])["data/source"],
         params=flatten(tree),
         cv=_read_metrics(workspace / "metrics/cv.json"),
         lb=_read_metrics(workspace / "metrics/lb.json")
-        | read_ledger(workspace / "leaderboard.csv").get(submission_md5, {}),
+        | read_ledger(workspace / "leaderboard.csv").get(outs[SUBMISSION], {}),
         curves={name: _read_curve(workspace / f"plots/train/{name}.csv") for name in _fold_names(tree)},
     )
 
 
-def _read_lock(path: Path) -> Lock:
-    if not path.is_file():
-        raise UserError(f"{path}: not found; `dvc repro` writes it")
+def parse_lock(text: str, where: str) -> Lock:
+    """The stages of a dvc.lock, told in errors as `where`.
+
+    Raises:
+        UserError: a stage that every result has is not in it.
+    """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ruamel takes 20 times as long here
-    lock: Lock = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)["stages"]
+    lock: Lock = (yaml.load(text, Loader=loader) or {}).get("stages", {})
     if missing := [stage for stage in ("prepare", *RESULT_STAGES) if stage not in lock]:
-        raise UserError(f"{path}: no stage {missing[0]}; run `dvc repro`")
+        raise UserError(f"{where}: no stage {missing[0]}; run `dvc repro`")
     return lock
+
+
+def all_outs(lock: Lock) -> dict[str, str]:
+    """Path to md5 of what the stages wrote."""
+    return {path: md5 for stage in lock.values() for path, md5 in _outs(stage).items()}
 
 
 def content_key(lock: Lock) -> str:
     """16 hex digits over the parameters and outputs of evaluate, infer, score and their ancestors.
 
-    Code, commands and library versions are left out: where they matter an output differs, and where none
-    differs the result is the same one. Stages that a matrix no longer has stay in dvc.lock; they are no
-    ancestors.
+    Code (with the fingerprints of it below .check), commands and library versions are left out: where they
+    matter an output differs, and where none differs the result is the same one. Stages that a matrix no
+    longer has stay in dvc.lock; they are no ancestors.
     """
     told = {
         name: {"params": lock[name].get("params"), "outs": _outs(lock[name])} for name in _ancestors(lock)
@@ -95,7 +122,8 @@ def _ancestors(lock: Lock) -> set[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += [source for dep in lock[name].get("deps", []) for source in _makers(lock, dep["path"])]
+            inputs = [dep["path"] for dep in lock[name].get("deps", []) if not dep["path"].startswith(CHECKS)]
+            waiting += [source for path in inputs for source in _makers(lock, path)]
     return found
 
 
@@ -110,7 +138,7 @@ def _makers(lock: Lock, path: str) -> Iterator[str]:
 
 def _is_current(lock: Lock, stage: dict[str, Any]) -> bool:
     """Whether what the stage read is what the stages before it last wrote."""
-    made = {path: md5 for other in lock.values() for path, md5 in _outs(other).items()}
+    made = all_outs(lock)
     return all(made.get(dep["path"], dep["md5"]) == dep["md5"] for dep in stage.get("deps", []))
 
 
