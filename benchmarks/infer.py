@@ -30,11 +30,12 @@ from callboard.mel_cache import EncodedRecording, MelCache, write_cache
 from callboard.model import SedModel, build_model
 from callboard.params.model import ModelParams
 from callboard.params.scoring import InferParams, PredictParams
-from callboard.params.training import ClipParams
-from callboard.predict import score_recordings, window_starts
+from callboard.params.training import AugmentParams, ClipParams
+from callboard.predict import ScoreParams, score_recordings
 from callboard.scores import recording_scores
+from callboard.windows import plan_windows
 
-INFER = InferParams(head="attention_max", window_agg="max", fold_agg="mean")
+INFER = InferParams(head="attention_max", window_agg="max", fold_agg="mean", blend=[])
 N_SPECIES = 24
 
 
@@ -48,19 +49,34 @@ class Case:
     recording_frames: int
     n_models: int
     n_recordings: int
-    predict: PredictParams
+    score: ScoreParams
+
+
+def score_params(overlap_frames: int) -> ScoreParams:
+    augment = AugmentParams(
+        p=0.0,
+        stage="before_norm",
+        time_mask=0,
+        freq_mask=0,
+        gamma=None,
+        brightness_contrast=0.0,
+        freq_crop=None,
+        freq_crop_p=0.0,
+    )
+    predict = PredictParams(overlap_frames=overlap_frames, batch_size=128, tta=0)
+    return ScoreParams(seed=0, augment=augment, predict=predict)
 
 
 SMALL = {"layers": [1] * 4, "channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 CASES = {
     "committed params.yaml, 64 mels, clips of 256, 20 s": Case(
-        SMALL, 256, 64, 1251, 5, 16, PredictParams(overlap_frames=26, batch_size=128)
+        SMALL, 256, 64, 1251, 5, 16, score_params(overlap_frames=26)
     ),
     "ResNet-18, 128 mels, clips of 512, 60 s": Case(
-        {}, 512, 128, 3751, 2, 4, PredictParams(overlap_frames=51, batch_size=128)
+        {}, 512, 128, 3751, 2, 4, score_params(overlap_frames=51)
     ),
 }
-MEMORY_CASE = Case(SMALL, 512, 128, 3751, 1, 200, PredictParams(overlap_frames=51, batch_size=128))
+MEMORY_CASE = Case(SMALL, 512, 128, 3751, 1, 200, score_params(overlap_frames=51))
 
 
 def main() -> None:
@@ -110,7 +126,7 @@ def compare(case: Case, folder: Path, repeats: int) -> None:
 
 def ours(case: Case, models: list[LoadedModel], cache: MelCache) -> NDArray[np.float32]:
     return recording_scores(
-        score_recordings(models, cache, cache.recording_ids, case.predict, pick_device()), INFER
+        score_recordings(models, cache, cache.recording_ids, case.score, pick_device()), INFER
     )
 
 
@@ -120,7 +136,8 @@ def theirs(case: Case, models: list[SedModel], folder: Path) -> NDArray[np.float
         of_recordings = []
         for path in sorted(folder.glob("r*.npy")):
             log_mel = np.load(path)
-            starts = window_starts(len(log_mel), case.clip_frames, case.predict.overlap_frames)
+            overlap_frames = case.score.predict.overlap_frames
+            starts = plan_windows(np.array([len(log_mel)]), case.clip_frames, overlap_frames).start_frame
             windows = np.stack([log_mel[start : start + case.clip_frames] for start in starts])
             of_recordings.append(plain_scores(model, windows))
         of_models.append(np.stack(of_recordings))
@@ -146,8 +163,10 @@ def make_models(case: Case) -> list[LoadedModel]:
         head_bias=False,
         attention="softmax",
         segment_source="class",
+        cbam=False,
+        frequency_head=False,
     )
-    clip = ClipParams(mode="event", n_frames=case.clip_frames, offsets=[1])
+    clip = ClipParams(mode="event", n_frames=case.clip_frames, offsets=[1], mel_rows=None)
     species = [str(number) for number in range(N_SPECIES)]
     torch.manual_seed(0)
     networks = [build_model(params, N_SPECIES).to(pick_device()).eval() for _ in range(case.n_models)]
@@ -194,7 +213,7 @@ def report_peak(folder: Path, n_recordings: int) -> None:
         make_models(MEMORY_CASE),
         cache,
         cache.recording_ids[:n_recordings],
-        MEMORY_CASE.predict,
+        MEMORY_CASE.score,
         pick_device(),
     )
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3))

@@ -28,14 +28,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from callboard.batches import Annotations, BatchSource, FoldData
+from callboard.batches import BatchSource
 from callboard.device import describe, keep_freed_memory, pick_device
+from callboard.fold_data import Annotations, FoldData
+from callboard.heads import AttentionHead, SedOutput
 from callboard.image import MEAN, STD
-from callboard.losses import Loss, Targets, count_to_weights
+from callboard.losses import Loss, count_to_weights
 from callboard.mel_cache import EncodedRecording, MelCache, write_cache
 from callboard.mixup import MIXUP, draw_mixing
-from callboard.model import AttentionHead, SedOutput
 from callboard.params.base import read_tree
+from callboard.targets import Targets
 from callboard.training import FitParams, Learner, build_learner, train_step
 from callboard.workers import n_workers
 
@@ -133,13 +135,15 @@ def fold_data(cache: MelCache) -> FoldData:
     n = len(cache)
     start = rng.integers(0, cache.n_frames - CALL_FRAMES)[:, None]
     species = rng.integers(0, N_SPECIES, (n, 1))
+    low, high = np.zeros((n, 1), dtype=np.int64), np.full((n, 1), cache.n_mels)
     is_fp, none = np.zeros((n, 1), dtype=bool), np.zeros(n, dtype=np.int64)
     return FoldData(
         frames=cache.frames,
         first_frame=cache.offsets,
         n_frames=cache.n_frames,
-        annotations=Annotations(start, start + CALL_FRAMES, species, is_fp, none + 1, none),
+        annotations=Annotations(start, start + CALL_FRAMES, low, high, species, is_fp, none + 1, none, none),
         n_tp_annotations=np.bincount(species[:, 0], minlength=N_SPECIES),
+        class_species=np.arange(N_SPECIES),
         validation=none[:0],
         is_present=np.zeros((0, N_SPECIES), dtype=bool),
     )
@@ -300,7 +304,8 @@ def their_steps(params: FitParams, data: FoldData, paths: list[Path], device: to
     for columns in loader:
         image, clip, frame = (column.to(device) for column in columns)
         mixing = draw_mixing(params.mixup, len(image), rng)
-        targets = mixing.blend_targets(Targets(clip, frame, clip, frame))
+        band = clip.new_zeros((len(clip), 0, N_SPECIES))  # no term of the committed loss looks at it
+        targets = mixing.blend_targets(Targets(clip, frame, clip, frame, band, band))
         total, _ = loss(model(mixing.blend(image)), targets)
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]

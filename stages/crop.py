@@ -7,7 +7,7 @@ import pandas as pd
 
 from callboard.annotations import LABEL_TYPES, read_annotations, read_species
 from callboard.clips import build_clips, drop_recordings, write_clips
-from callboard.features import mel_groups
+from callboard.features import mel_centres, mel_groups
 from callboard.mel_cache import write_cache
 from callboard.outputs import replaced_folder
 from callboard.params.base import load_params
@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         for recording in recordings
         if recording.subset == "train"
     }
-    clips = build_clips(read_labels(args.source), n_frames, params.frames_per_s)
+    labels, centres = read_labels(args.source), mel_centres(params.features)
+    clips = build_clips(labels, n_frames, params.frames_per_s, centres)
 
     bad = BadRecordings(params.data.on_bad_recording)
     with replaced_folder(args.mel) as folder:

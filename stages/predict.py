@@ -6,16 +6,13 @@ from pathlib import Path
 from callboard.device import pick_device
 from callboard.folds import read_folds
 from callboard.mel_cache import MelCache
-from callboard.params.base import Params, load_params
-from callboard.params.scoring import PredictParams
-from callboard.predict import load_fold_models, score_out_of_fold, score_recordings
+from callboard.params.base import load_params
+from callboard.predict import ScoreParams, load_fold_models, score_out_of_fold, score_recordings
 from callboard.terminal import Stopwatch, run, summarize
 
 
-class StageParams(Params):
+class StageParams(ScoreParams):
     """What `predict` reads of params.yaml."""
-
-    predict: PredictParams
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--folds", type=Path, required=True)
     parser.add_argument("--scores", type=Path, required=True, help="folder for oof.npz and test.npz")
     args = parser.parse_args(argv)
-    params = load_params(StageParams).predict
+    params = load_params(StageParams)
 
     stopwatch = Stopwatch()
     device = pick_device()

@@ -8,16 +8,18 @@ from pathlib import Path
 import pandas as pd
 
 from callboard.annotations import read_species
-from callboard.batches import select_fold
 from callboard.checkpoint import WeightsParams, checkpoint_for, save_model
+from callboard.classes import CLASSES
 from callboard.clips import read_clips
 from callboard.closure import import_closure
+from callboard.curve import write_curve
 from callboard.device import describe, keep_freed_memory, pick_device
+from callboard.fold_data import select_fold
 from callboard.folds import read_folds
-from callboard.mel_cache import MelCache
+from callboard.mel_cache import MelCache, TrainingCache
 from callboard.params.base import load_params
 from callboard.terminal import Stopwatch, progress, run, summarize
-from callboard.training import EpochReport, Execution, FitParams, Fitted, fit, write_curve
+from callboard.training import EpochReport, Execution, FitParams, Fitted, fit
 from callboard.workers import n_workers
 
 
@@ -36,8 +38,11 @@ def main(argv: list[str] | None = None) -> None:
     tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
     clips = pd.concat([read_clips(path) for path in tables])
     folds = read_folds(args.folds)
-    data = select_fold(MelCache.open(args.mel), clips, folds, args.fold, species)
-    inputs = [*tables, args.folds, args.species, args.mel / "index.csv", *code_files()]
+    axis = CLASSES[params.train.classes](clips, species)
+    cache = open_cache(args.mel, args.mel_test, clips)
+    data = select_fold(cache, clips, folds, args.fold, axis, params.train.labels)
+    indices = [part.folder / "index.csv" for part in cache.caches]
+    inputs = [*tables, args.folds, args.species, *indices, *code_files()]
     checkpoint = checkpoint_for(params, inputs, args.fold)
     reports: list[EpochReport] = []
 
@@ -52,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
     weights_params = WeightsParams(model=params.model, clip=params.clip)
     held_out = folds.loc[folds["fold"] == args.fold, "recording_id"]
-    save_model(args.weights, fitted.model, weights_params, species, args.fold, held_out)
+    save_model(args.weights, fitted.model, weights_params, axis, args.fold, held_out)
     write_curve(fitted.history, args.curve)
     checkpoint.remove()
     n_clips = data.count_items(params.train.fp_per_epoch)
@@ -63,6 +68,14 @@ def main(argv: list[str] | None = None) -> None:
         *_progress_facts(fitted, reports),
         f"{stopwatch.elapsed_s:.1f} s{_speed(reports)}",
     )
+
+
+def open_cache(mel: Path, mel_test: Path | None, clips: pd.DataFrame) -> TrainingCache:
+    """The cache of the training set; with that of the test set if an annotation lies there."""
+    train = MelCache.open(mel)
+    if mel_test is None or clips["recording_id"].isin(train.recording_ids).all():
+        return TrainingCache(train)
+    return TrainingCache(train, MelCache.open(mel_test))
 
 
 def code_files() -> list[Path]:
@@ -78,7 +91,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fold", type=int, required=True)
     for name in ("--mel", "--clips", "--folds", "--species", "--weights", "--curve"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--pseudo", type=Path, help="further positives of training recordings")
+    parser.add_argument("--pseudo", type=Path, help="further positives")
+    parser.add_argument("--mel-test", type=Path, help="test recordings, for further positives in them")
     return parser.parse_args(argv)
 
 

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
+
+if TYPE_CHECKING:
+    from callboard.fold_data import FoldData
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,6 +42,7 @@ TOY_PARAMS: dict[str, Any] = {
 }
 
 COPIED = ("src", "stages", "dvc.yaml", "params.yaml", "requirements.lock", "leaderboard.csv", "README.md")
+COPIED += ("experiments.yaml", "presets")
 COPIED += (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
 
 
@@ -126,6 +130,24 @@ def new_workspace(root: Path) -> Workspace:
     workspace.git("init", "--quiet")
     workspace.commit()
     return workspace
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `write_fold_inputs` writes; not to be changed."""
+    from tests.toy_training import write_fold_inputs  # brings torch, which most tests do without
+
+    root = tmp_path_factory.mktemp("fold")
+    write_fold_inputs(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def data(root: Path) -> "FoldData":
+    """Fold 0 of it; not to be changed."""
+    from tests.toy_training import load_fold
+
+    return load_fold(root)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from callboard.augment import (
     Augment,
     BrightnessContrast,
     Chain,
+    FrequencyCrop,
     FrequencyMask,
     Gamma,
     Place,
@@ -23,6 +24,8 @@ OFF = {
     "freq_mask": 0,
     "gamma": None,
     "brightness_contrast": 0.0,
+    "freq_crop": None,
+    "freq_crop_p": 0.5,
 }
 
 
@@ -156,8 +159,46 @@ def test_brightness_and_contrast_stay_in_the_unit_range():
     assert changed.max() <= 1
 
 
+def row_numbers(n_clips, n_rows=12):
+    """Images that say in every cell which row it is."""
+    return torch.arange(n_rows, dtype=torch.float32).expand(n_clips, 5, n_rows)
+
+
+def test_a_frequency_crop_keeps_neighbouring_rows_that_each_clip_draws_on_its_own():
+    cropped = FrequencyCrop(8, 1.0)(row_numbers(300), place(300), generator())
+    first = cropped[:, :1, :1]
+    assert torch.equal(cropped, (first + torch.arange(8)).expand(300, 5, 8))
+    assert set(first.flatten().tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_one_coin_decides_on_the_frequency_crop_of_a_whole_batch():
+    draws = generator()
+    heights = [FrequencyCrop(8, 0.25)(row_numbers(3), place(3), draws).shape[2] for _ in range(2000)]
+    assert set(heights) == {8, 12}
+    assert heights.count(8) / 2000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_the_frequency_crop_comes_before_all_else(image):
+    settings = {"p": 1.0, "freq_mask": 9, "gamma": 2.0, "brightness_contrast": 1.0}
+    whole = Augment(params(freq_crop=12, freq_crop_p=1.0, **settings))(image, place(64), generator(3))
+    draws = generator(3)
+    cropped = FrequencyCrop(12, 1.0)(image, place(64), draws)
+    assert torch.equal(whole, Augment(params(**settings))(cropped, place(64), draws))
+
+
+def test_a_frequency_crop_that_is_off_draws_nothing(image):
+    settings = {"p": 0.5, "time_mask": 20, "freq_mask": 9, "gamma": 2.0, "brightness_contrast": 0.5}
+    draws = generator(5)
+    off = Augment(params(freq_crop=None, freq_crop_p=1.0, **settings))(image, place(64), draws)
+    twin, twin_draws = params(**settings), generator(5)
+    bright = BrightnessContrast(0.5)(image, place(64), twin_draws)
+    assert torch.equal(off, normalise(Chain(twin)(bright, place(64), twin_draws)))
+    assert torch.equal(draws.get_state(), twin_draws.get_state())
+
+
 def test_every_draw_comes_from_the_generator(image):
-    augment = Augment(params(p=0.5, time_mask=20, freq_mask=9, gamma=2.0, brightness_contrast=0.5))
+    settings = {"time_mask": 20, "freq_mask": 9, "gamma": 2.0, "brightness_contrast": 0.5}
+    augment = Augment(params(p=0.5, freq_crop=12, freq_crop_p=1.0, **settings))
     state = torch.random.get_rng_state()
     first, same, other = (augment(image, place(64), generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, same)

@@ -1,15 +1,12 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from callboard import batches
 from callboard.batches import (
-    Annotations,
     BatchSource,
-    FoldData,
     Items,
     Moment,
     Purpose,
@@ -20,131 +17,41 @@ from callboard.batches import (
     event_starts,
     gather_clips,
     on_device,
-    select_fold,
 )
-from callboard.clips import read_clips
-from callboard.errors import UserError
-from callboard.folds import read_folds
-from callboard.mel_cache import MelCache
+from callboard.fold_data import Annotations, FoldData
+from callboard.image import normalise, to_unit
+from callboard.mel_cache import JoinedFrames, MelCache
 from callboard.params.training import ClipParams
-from tests.toy_training import CPU, SPECIES, annotation, clips_table, fit_params, load_fold, write_fold_inputs
+from tests.toy_training import CPU, SPECIES, annotation, choose_fold, clips_table, fit_params
 
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("fold")
-    write_fold_inputs(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def data(root):
-    return load_fold(root)
+N_MELS = 12
+ALL = slice(None)
 
 
 def random_data(seed, n_recordings=6, n_species=4):
-    """Recordings of 20 to 200 frames with random annotations of both kinds."""
+    """Recordings of 20 to 200 frames with random annotations: 3 TP, 4 FP, a pseudo one without rows."""
     rng = np.random.default_rng(seed)
     n_frames = rng.integers(20, 200, n_recordings)
     start = rng.integers(0, n_frames[:, None], (n_recordings, 8))
     stop = np.minimum(start + rng.integers(1, 60, start.shape), n_frames[:, None])
     is_fp = np.zeros(start.shape, dtype=bool)
-    is_fp[:, 4:] = True
+    is_fp[:, 3:7] = True
+    low = rng.integers(0, N_MELS, start.shape)
+    high = np.minimum(low + rng.integers(1, 5, start.shape), N_MELS)
+    low[:, 7] = high[:, 7] = 0
     species = rng.integers(0, n_species, start.shape)
     return FoldData(
-        frames=rng.integers(0, 256, (n_frames.sum(), 3), dtype=np.uint8),
+        frames=rng.integers(0, 256, (n_frames.sum(), N_MELS), dtype=np.uint8),
         first_frame=np.cumsum(n_frames) - n_frames,
         n_frames=n_frames,
         annotations=Annotations(
-            start, stop, species, is_fp, np.full(n_recordings, 4), np.full(n_recordings, 4)
+            start, stop, low, high, species, is_fp, *(np.full(n_recordings, n) for n in (3, 4, 1))
         ),
         n_tp_annotations=np.ones(n_species, dtype=np.int64),
+        class_species=np.arange(n_species),
         validation=np.arange(0),
         is_present=np.zeros((0, n_species), dtype=bool),
     )
-
-
-def select(root, clips, folds=None, fold=0, species=SPECIES):
-    folds = read_folds(root / "folds.csv") if folds is None else folds
-    return select_fold(MelCache.open(root / "mel"), clips, folds, fold, species)
-
-
-def test_no_recording_of_the_validation_part_is_trained_on(root):
-    fold_of = dict(read_folds(root / "folds.csv").to_numpy())
-    cache = MelCache.open(root / "mel")
-    for fold in range(3):
-        data = load_fold(root, fold)
-        annotated = np.flatnonzero((data.annotations.stop > 0).any(axis=1))
-        for epoch in range(5):
-            items = draw_items(data.annotations, 99, np.random.default_rng(epoch))
-            assert set(items.recording) == set(annotated)
-        assert all(fold_of[cache.recording_ids[row]] != fold for row in annotated)
-        assert all(fold_of[cache.recording_ids[row]] == fold for row in data.validation)
-
-
-def test_every_tp_recording_is_in_some_validation_part_with_its_species(root):
-    rows = np.concatenate([load_fold(root, fold).validation for fold in range(3)])
-    is_present = np.concatenate([load_fold(root, fold).is_present for fold in range(3)])
-    assert sorted(rows) == list(range(12))
-    assert [SPECIES[i] for i in is_present.argmax(axis=1)] == [SPECIES[row % 3] for row in rows]
-    assert (is_present.sum(axis=1) == 1).all()
-
-
-def test_class_counts_are_of_the_tp_rows_of_the_training_part(root):
-    clips, folds = read_clips(root / "clips.csv"), read_folds(root / "folds.csv")
-    training = folds.loc[folds["fold"] != 1, "recording_id"]
-    tp = clips[(clips["label_type"] == "tp") & clips["recording_id"].isin(training)]
-    expected = [int((tp["species_id"] == name).sum()) for name in SPECIES]
-    assert load_fold(root, 1).n_tp_annotations.tolist() == expected
-
-
-def test_annotations_are_kept_tp_first_then_fp_then_pseudo(root):
-    clips = clips_table(
-        annotation("r01", "pseudo", "07", 30, 40),
-        annotation("r01", "fp", "a", 20, 30),
-        annotation("r02", "tp", "a", 0, 5),
-        annotation("r01", "tp", "2e1", 10, 20),
-    )
-    kept = select(root, clips).annotations
-    assert kept.start[1].tolist() == [10, 20, 30]
-    assert kept.stop[1].tolist() == [20, 30, 40]
-    assert kept.species[1].tolist() == [2, 0, 1]
-    assert kept.is_fp[1].tolist() == [False, True, False]
-    assert (kept.n_tp[1], kept.n_fp[1]) == (1, 1)
-    assert kept.stop[2].tolist() == [5, 0, 0]
-
-
-def test_a_fold_that_does_not_exist_is_refused(root):
-    with pytest.raises(UserError, match=r"fold 7 is not in the folds table, which has \[0, 1, 2\]"):
-        load_fold(root, 7)
-
-
-def test_a_training_part_without_tp_is_refused(root):
-    clips = clips_table(annotation("r00", "tp", "a", 0, 5), annotation("r01", "fp", "a", 0, 5))
-    with pytest.raises(UserError, match="fold 0: its training part has no TP annotation"):
-        select(root, clips)
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (annotation("r99", "tp", "a", 0, 5), "1 annotation.* recording_id that the folds table lacks.*r99"),
-        (
-            annotation("r01", "tp", "7", 0, 5),
-            "species_id that the species table lacks, first: tp of species 7",
-        ),
-        (annotation("r01", "maybe", "a", 0, 5), "label_type must be one of tp, fp, pseudo, found maybe"),
-    ],
-)
-def test_annotations_of_something_unknown_are_refused(root, row, message):
-    with pytest.raises(UserError, match=message):
-        select(root, clips_table(annotation("r02", "tp", "a", 0, 5), row))
-
-
-def test_a_recording_that_the_cache_lacks_is_refused(root):
-    folds = pd.DataFrame({"recording_id": ["r00", "r01", "ghost"], "fold": [0, 1, 1]})
-    with pytest.raises(UserError, match="no recording 'ghost'"):
-        select(root, clips_table(annotation("ghost", "tp", "a", 0, 5)), folds)
 
 
 def test_an_epoch_shows_every_tp_recording_once_and_some_fp_ones(data):
@@ -179,11 +86,10 @@ def possible_starts(data, recording, is_fp, clip):
     """The crop rule of the experiment table, one annotation and one offset at a time."""
     annotations, length = data.annotations, int(data.n_frames[recording])
     starts = set()
-    for start, stop, fp in zip(
-        annotations.start[recording], annotations.stop[recording], annotations.is_fp[recording], strict=True
+    chosen = range(3, 7) if is_fp else range(3)
+    for start, stop in zip(
+        annotations.start[recording, chosen], annotations.stop[recording, chosen], strict=True
     ):
-        if stop == 0 or fp != is_fp:
-            continue
         centre = (start + stop) // 2
         for offset in [o for o in clip.offsets if centre - o > 0] or [centre]:
             starts.add(min(int(centre - offset), max(length - clip.n_frames, 0)))
@@ -193,7 +99,7 @@ def possible_starts(data, recording, is_fp, clip):
 @pytest.mark.parametrize("seed", range(4))
 def test_clips_start_where_the_naive_rule_may_start_them(seed):
     data = random_data(seed)
-    clip = ClipParams(mode="event", n_frames=50, offsets=[40, 8, 16])
+    clip = ClipParams(mode="event", n_frames=50, offsets=[40, 8, 16], mel_rows=None)
     items = Items(np.repeat(np.arange(6), 2), np.tile([False, True], 6))
     drawn = [set() for _ in items.recording]
     for draw in range(300):
@@ -206,9 +112,60 @@ def test_clips_start_where_the_naive_rule_may_start_them(seed):
 def test_the_event_lies_in_its_clip(data):
     items = draw_items(data.annotations, 2, np.random.default_rng(0))
     start = event_starts(data, items, fit_params().clip, np.random.default_rng(1))
-    targets = build_targets(data, items.recording, start, 64, CPU)
+    targets = build_targets(data, items.recording, start, 64, ALL, CPU)
     assert (targets.clip.sum(dim=1) >= 1)[torch.from_numpy(~items.is_fp)].all()
     assert (targets.clip_labeled.sum(dim=1) >= 1).all()
+
+
+def test_a_recording_with_pseudo_labels_alone_is_shown_once_an_epoch_around_one_of_them(root):
+    clips = clips_table(
+        annotation("r01", "pseudo", "07", 40, 60),
+        annotation("r01", "pseudo", "a", 100, 120),
+        annotation("r02", "tp", "a", 0, 5),
+        annotation("r02", "pseudo", "a", 90, 99),
+        annotation("r13", "fp", "a", 0, 5),
+        annotation("r13", "pseudo", "a", 70, 75),
+    )
+    data, clip = choose_fold(root, clips), ClipParams(mode="event", n_frames=32, offsets=[16], mel_rows=None)
+    drawn = {1: set(), 2: set(), 13: set()}
+    for epoch in range(50):
+        items = draw_items(data.annotations, 5, np.random.default_rng(epoch))
+        assert sorted(items.recording) == [1, 2, 13]
+        assert set(items.recording[items.is_fp]) == {13}
+        for row, start in zip(
+            items.recording, event_starts(data, items, clip, np.random.default_rng(epoch)), strict=True
+        ):
+            drawn[row].add(int(start))
+    assert drawn == {1: {34, 94}, 2: {0}, 13: {0}}
+    assert data.count_items(5) == 3
+
+
+def test_mode_full_shows_whole_recordings(data):
+    batch = batches_of(
+        data,
+        clip__mode="full",
+        augment__p=0.0,
+        augment__brightness_contrast=0.0,
+        train__batch_size=100,
+    )[0]
+    items = draw_items(data.annotations, 2, Moment(7, 0).rng(Purpose.ITEMS))
+    rows = data.first_frame[items.recording][:, None] + np.arange(150)
+    expected = normalise(to_unit(torch.from_numpy(np.asarray(data.frames[rows]))))
+    assert torch.equal(batch.image, expected)
+    whole = build_targets(data, items.recording, np.zeros_like(items.recording), 150, ALL, CPU)
+    assert all(torch.equal(a, b) for a, b in zip(batch.targets, whole, strict=True))
+    assert (batch.targets.frame.sum(dim=1) == 20).any(dim=1).tolist() == (~items.is_fp).tolist()
+
+
+def test_mel_rows_cut_images_and_bands(data):
+    plain = {"augment__p": 0.0, "augment__brightness_contrast": 0.0}
+    for whole, cut in zip(
+        batches_of(data, **plain), batches_of(data, **plain, clip__mel_rows=[4, 21]), strict=True
+    ):
+        assert torch.equal(cut.image, whole.image[:, :, 4:21])
+        assert torch.equal(cut.targets.band, whole.targets.band[:, 4:21])
+        assert torch.equal(cut.targets.band_labeled, whole.targets.band_labeled[:, 4:21])
+        assert torch.equal(cut.targets.frame, whole.targets.frame)
 
 
 def test_gathered_clips_are_slices_of_the_recording(root):
@@ -236,6 +193,15 @@ def test_frames_on_a_device_are_gathered_as_from_disk():
     assert torch.equal(from_tensor, gather_clips(data.frames, *arguments))
 
 
+def test_frames_of_two_caches_are_gathered_and_copied_as_if_they_were_one(monkeypatch):
+    data = random_data(3)
+    joined = JoinedFrames(data.frames[:70], data.frames[70:])
+    arguments = data.first_frame, data.n_frames, 120, CPU
+    assert torch.equal(gather_clips(joined, *arguments), gather_clips(data.frames, *arguments))
+    monkeypatch.setattr(batches, "COPIED_FRAMES", 50)
+    assert np.array_equal(copy_frames(joined, CPU), data.frames)
+
+
 def test_frames_are_copied_to_a_device_piece_by_piece(monkeypatch):
     data = random_data(2)
     monkeypatch.setattr(batches, "COPIED_FRAMES", 50)
@@ -257,48 +223,59 @@ def test_a_mapped_cache_keeps_no_resident_pages(root):
     assert "Rss:                   0 kB" in mapping.splitlines()[4]
 
 
-def naive_targets(data, recording, start, n_frames):
-    positive = np.zeros((len(recording), n_frames, data.n_species), dtype=bool)
-    labeled = positive.copy()
+def naive_targets(data, recording, start, n_frames, mels):
+    """Cell by cell, as sets of (clip, species), (clip, frame, species), (clip, row of the clip, species)."""
+    positive, labeled = ({"clip": set(), "frame": set(), "band": set()} for _ in range(2))
     for k, row in enumerate(recording):
-        columns = (column[row] for column in data.annotations[:4])
-        for first, stop, species, is_fp in zip(*columns, strict=True):
-            for frame in range(first, stop):
-                if 0 <= frame - start[k] < n_frames:
-                    labeled[k, frame - start[k], species] = True
-                    positive[k, frame - start[k], species] |= not is_fp
-    return positive.any(axis=1), positive, labeled.any(axis=1), labeled
+        columns = (column[row] for column in data.annotations[:6])
+        for first, stop, low, high, species, is_fp in zip(*columns, strict=True):
+            frames = {frame - start[k] for frame in range(first, stop)} & set(range(n_frames))
+            bands = {mel - mels.start for mel in range(low, high) if mels.start <= mel < mels.stop}
+            for marked in [labeled] if is_fp else [labeled, positive]:
+                marked["clip"] |= {(k, species) for _ in frames}
+                marked["frame"] |= {(k, frame, species) for frame in frames}
+                marked["band"] |= {(k, band, species) for band in bands if frames}
+    return positive | {f"{name}_labeled": cells for name, cells in labeled.items()}
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_targets_equal_the_naive_twin(seed):
-    data = random_data(seed)
+    data, mels = random_data(seed), slice(2, 9)
     recording = np.random.default_rng(seed).integers(0, 6, 20)
     start = np.random.default_rng(seed + 1).integers(0, 150, 20)
-    targets = build_targets(data, recording, start, 64, CPU)
-    for found, expected in zip(targets, naive_targets(data, recording, start, 64), strict=True):
-        assert np.array_equal(found, expected.astype(np.float32))
+    targets = build_targets(data, recording, start, 64, mels, CPU)
+    naive = naive_targets(data, recording, start, 64, mels)
+    assert set(naive) == set(targets._fields)
+    for name, cells in targets._asdict().items():
+        assert {tuple(cell) for cell in cells.nonzero().tolist()} == naive[name]
+        assert set(cells.unique().tolist()) <= {0.0, 1.0}
+    assert targets.band.shape == targets.band_labeled.shape == (20, 7, 4)
+    assert targets.frame.shape == targets.frame_labeled.shape == (20, 64, 4)
+    assert targets.clip.shape == targets.clip_labeled.shape == (20, 4)
+
+
+def marked(cells):
+    return {name: np.flatnonzero(cells[0, :, k]).tolist() for k, name in enumerate(SPECIES)}
 
 
 def test_targets_by_hand(root):
     clips = clips_table(
-        annotation("r01", "tp", "a", 10, 20),
-        annotation("r01", "tp", "a", 15, 25),  # overlaps the one before
-        annotation("r01", "fp", "a", 22, 30),  # its first three frames are confirmed above
-        annotation("r01", "fp", "07", 0, 12),  # its last two frames are in the clip
+        annotation("r01", "tp", "a", 10, 20, (4, 6)),
+        annotation("r01", "tp", "a", 15, 25, (5, 7)),  # overlaps the one before
+        annotation("r01", "fp", "a", 22, 30, (6, 9)),  # its first three frames are confirmed above
+        annotation("r01", "fp", "07", 0, 12, (0, 3)),  # its last two frames are in the clip
         annotation("r01", "pseudo", "2e1", 19, 20),
-        annotation("r01", "tp", "2e1", 42, 50),  # begins with the frame after the clip
-        annotation("r02", "tp", "a", 0, 5),
+        annotation("r01", "tp", "2e1", 42, 50, (8, 9)),  # begins with the frame after the clip
+        annotation("r02", "tp", "a", 0, 5, (9, 10)),
     )
-    targets = build_targets(select(root, clips), np.array([1]), np.array([10]), 32, CPU)
+    data = choose_fold(root, clips)
+    targets = build_targets(data, np.array([1]), np.array([10]), 32, slice(2, 10), CPU)
     assert targets.clip.tolist() == [[1, 0, 1]]
     assert targets.clip_labeled.tolist() == [[1, 1, 1]]
-    positive = {name: np.flatnonzero(targets.frame[0, :, k]).tolist() for k, name in enumerate(SPECIES)}
-    labeled = {
-        name: np.flatnonzero(targets.frame_labeled[0, :, k]).tolist() for k, name in enumerate(SPECIES)
-    }
-    assert positive == {"a": list(range(15)), "07": [], "2e1": [9]}
-    assert labeled == {"a": list(range(20)), "07": [0, 1], "2e1": [9]}
+    assert marked(targets.frame) == {"a": list(range(15)), "07": [], "2e1": [9]}
+    assert marked(targets.frame_labeled) == {"a": list(range(20)), "07": [0, 1], "2e1": [9]}
+    assert marked(targets.band) == {"a": [2, 3, 4], "07": [], "2e1": []}
+    assert marked(targets.band_labeled) == {"a": [2, 3, 4, 5, 6], "07": [0], "2e1": []}
 
 
 def batches_of(data, n_threads=1, fold=0, epoch=0, **changes):
@@ -345,4 +322,4 @@ def test_a_batch_has_the_shapes_it_promises(data):
     batch = batches_of(data)[0]
     assert batch.image.shape == (4, 64, 32)
     assert batch.image.dtype == torch.float32
-    assert [target.shape for target in batch.targets] == [(4, 3), (4, 64, 3)] * 2
+    assert [target.shape for target in batch.targets] == [(4, 3), (4, 64, 3)] * 2 + [(4, 32, 3)] * 2

@@ -2,13 +2,17 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
 from callboard.checkpoint import Checkpoint, WeightsParams, checkpoint_for, load_model, save_model
+from callboard.classes import ClassAxis, merge_scores
 from callboard.errors import UserError
 from callboard.model import build_model
 from tests.toy_training import CPU, SPECIES, fit_params
+
+AXIS = ClassAxis(SPECIES, np.arange(3), [""] * 3)
 
 
 def weights_params(**changes):
@@ -23,32 +27,58 @@ def network(seed=0):
 
 def test_a_saved_model_comes_back_with_what_it_needs(tmp_path):
     model = network().eval()
-    save_model(tmp_path / "models" / "fold2.pt", model, weights_params(), SPECIES, 2, ["b", "a"])
+    save_model(tmp_path / "models" / "fold2.pt", model, weights_params(), AXIS, 2, ["b", "a"])
     loaded = load_model(tmp_path / "models" / "fold2.pt", CPU)
     image = torch.randn(2, 64, 32)
     with torch.no_grad():
-        assert all(torch.equal(a, b) for a, b in zip(model(image), loaded.model(image), strict=True))
+        pairs = zip(model(image)[:5], loaded.model(image)[:5], strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
     assert (loaded.species, loaded.fold, loaded.clip) == (SPECIES, 2, fit_params().clip)
     assert loaded.held_out == {"a", "b"}
     assert not loaded.model.training
 
 
+def test_a_model_of_song_types_comes_back_speaking_of_species(tmp_path):
+    axis = ClassAxis(SPECIES, np.array([0, 1, 1, 2]), ["", "1", "4", ""])
+    torch.manual_seed(0)
+    model = build_model(fit_params().model, 4).eval()
+    save_model(tmp_path / "a.pt", model, weights_params(), axis, 0, ["b", "a"])
+    loaded = load_model(tmp_path / "a.pt", CPU)
+    image = torch.randn(2, 64, 32)
+    with torch.no_grad():
+        classes, species = model(image), loaded.model(image)
+    assert loaded.species == SPECIES
+    assert not loaded.model.training
+    for name in ("attention", "max", "framewise", "attention_weights", "segment"):
+        expected = merge_scores(getattr(classes, name).numpy(), axis.class_species, 3)
+        assert np.array_equal(getattr(species, name), expected)
+    assert torch.load(tmp_path / "a.pt", weights_only=True)["classes"] == ["a", "07:1", "07:4", "2e1"]
+
+
 def test_equal_weights_are_equal_bytes(tmp_path):
     for name in ("a.pt", "longer_name.pt"):
-        save_model(tmp_path / name, network(), weights_params(), SPECIES, 0, ["b", "a"])
+        save_model(tmp_path / name, network(), weights_params(), AXIS, 0, ["b", "a"])
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "longer_name.pt").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "longer_name.pt"]
 
 
 def test_weights_are_plain_values_and_tensors(tmp_path):
-    save_model(tmp_path / "a.pt", network(), weights_params(), SPECIES, 0, ["b", "a"])
+    save_model(tmp_path / "a.pt", network(), weights_params(), AXIS, 0, ["b", "a"])
     content = torch.load(tmp_path / "a.pt", weights_only=True)
-    assert set(content) == {"params", "species", "fold", "held_out", "state_dict"}
+    assert set(content) == {
+        "params",
+        "species",
+        "classes",
+        "class_species",
+        "fold",
+        "held_out",
+        "state_dict",
+    }
     assert set(content["params"]) == {"model", "clip"}
 
 
 def test_a_pretrained_model_is_loaded_without_a_hub(tmp_path):
-    save_model(tmp_path / "a.pt", network(), weights_params(model__pretrained=True), SPECIES, 0, ["b", "a"])
+    save_model(tmp_path / "a.pt", network(), weights_params(model__pretrained=True), AXIS, 0, ["b", "a"])
     assert load_model(tmp_path / "a.pt", CPU).fold == 0
 
 
@@ -58,7 +88,7 @@ def test_missing_weights_are_refused(tmp_path):
 
 
 def test_damaged_weights_are_refused(tmp_path):
-    save_model(tmp_path / "a.pt", network(), weights_params(), SPECIES, 0, ["b", "a"])
+    save_model(tmp_path / "a.pt", network(), weights_params(), AXIS, 0, ["b", "a"])
     (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:5000])
     with pytest.raises(UserError, match=r"a.pt: not readable as weights"):
         load_model(tmp_path / "a.pt", CPU)
@@ -71,7 +101,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    save_model(tmp_path / "a.pt", network(), weights_params(model__head_bias=True), SPECIES, 0, ["b", "a"])
+    save_model(tmp_path / "a.pt", network(), weights_params(model__head_bias=True), AXIS, 0, ["b", "a"])
     with pytest.raises(UserError, match=r"a.pt: weights do not fit the network they describe"):
         load_model(tmp_path / "a.pt", CPU)
 
@@ -79,7 +109,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 def test_a_path_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "models").write_text("a file, not a folder")
     with pytest.raises(UserError, match=r"fold0.pt: cannot be written"):
-        save_model(tmp_path / "models" / "fold0.pt", network(), weights_params(), SPECIES, 0, ["b", "a"])
+        save_model(tmp_path / "models" / "fold0.pt", network(), weights_params(), AXIS, 0, ["b", "a"])
 
 
 def test_a_checkpoint_holds_the_state_last_written(tmp_path):

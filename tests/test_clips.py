@@ -4,9 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.clips import DTYPES, build_clips, drop_recordings, frame_span, read_clips, write_clips
+from callboard.clips import (
+    DTYPES,
+    build_clips,
+    drop_recordings,
+    frame_span,
+    mel_span,
+    read_clips,
+    write_clips,
+)
 from callboard.errors import UserError
 
+CENTRES = np.array([100.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0])
 BOX = {"songtype_id": "1", "f_min": 500.0, "f_max": 4000.0}
 
 
@@ -52,39 +61,59 @@ def test_every_span_is_inside_the_recording_and_not_empty() -> None:
         assert start <= t_min * 62.5 < stop or stop == 3751
 
 
+@pytest.mark.parametrize(
+    ("f_min", "f_max", "span"),
+    [
+        (400.0, 2500.0, (1, 4)),
+        (500.0, 2000.0, (1, 4)),
+        (500.1, 1999.9, (2, 3)),
+        (0.0, 20000.0, (0, 6)),
+        (2100.0, 2200.0, (3, 4)),  # between two centres: the nearer one
+        (3500.0, 3600.0, (4, 5)),
+        (0.0, 50.0, (0, 1)),
+        (9000.0, 9500.0, (5, 6)),
+    ],
+)
+def test_a_box_holds_the_mel_rows_whose_centre_it_holds_and_at_least_one(
+    f_min: float, f_max: float, span: tuple[int, int]
+) -> None:
+    assert mel_span(f_min, f_max, CENTRES) == span
+
+
 def test_every_annotation_of_a_usable_recording_becomes_a_clip() -> None:
-    clips = build_clips(three(), {"007": 101, "1e5": 51}, 10.0)
+    clips = build_clips(three(), {"007": 101, "1e5": 51}, 10.0, CENTRES)
     assert list(clips.columns) == list(DTYPES)
     assert clips["clip_id"].tolist() == [0, 1, 2]
     assert clips["recording_id"].tolist() == ["007", "1e5", "007"]
     assert clips["species_id"].tolist() == ["3", "03", "5"]
     assert clips[["start_frame", "stop_frame"]].to_numpy().tolist() == [[10, 20], [0, 1], [99, 100]]
+    assert clips[["low_mel", "high_mel"]].to_numpy().tolist() == [[1, 5]] * 3
 
 
 def test_annotations_of_other_recordings_are_left_out() -> None:
-    clips = build_clips(three(), {"007": 101}, 10.0)
+    clips = build_clips(three(), {"007": 101}, 10.0, CENTRES)
     assert clips["clip_id"].tolist() == [0, 1]
     assert clips["species_id"].tolist() == ["3", "5"]
 
 
 def test_an_annotation_beyond_the_end_is_cut_to_its_recording() -> None:
-    clips = build_clips(three(), {"007": 99, "1e5": 51}, 10.0)
+    clips = build_clips(three(), {"007": 99, "1e5": 51}, 10.0, CENTRES)
     assert clips[["start_frame", "stop_frame"]].to_numpy().tolist()[-1] == [98, 99]
 
 
 def test_an_annotation_may_end_with_its_recording() -> None:
     n_samples, hop_length = 10_000, 100  # 10 s at 1 kHz, 101 centred frames
-    clips = build_clips(three(), {"007": n_samples // hop_length + 1}, 10.0)
+    clips = build_clips(three(), {"007": n_samples // hop_length + 1}, 10.0, CENTRES)
     assert clips["stop_frame"].max() == 100
 
 
 def test_without_a_confirmed_annotation_there_is_nothing_to_learn() -> None:
     with pytest.raises(UserError, match=r"no confirmed \(tp\) annotation"):
-        build_clips(three(), {"1e5": 51}, 10.0)
+        build_clips(three(), {"1e5": 51}, 10.0, CENTRES)
 
 
 def test_dropping_recordings_numbers_the_rest_anew() -> None:
-    clips = build_clips(three(), {"007": 101, "1e5": 51}, 10.0)
+    clips = build_clips(three(), {"007": 101, "1e5": 51}, 10.0, CENTRES)
     kept = drop_recordings(clips, {"1e5"})
     assert kept["clip_id"].tolist() == [0, 1]
     assert kept["recording_id"].tolist() == ["007", "007"]
@@ -93,7 +122,7 @@ def test_dropping_recordings_numbers_the_rest_anew() -> None:
 
 
 def test_clips_come_back_as_written(tmp_path: Path) -> None:
-    clips = build_clips(three(), {"007": 101, "1e5": 51}, 10.0)
+    clips = build_clips(three(), {"007": 101, "1e5": 51}, 10.0, CENTRES)
     write_clips(clips, tmp_path / "data" / "clips.csv")
     pd.testing.assert_frame_equal(read_clips(tmp_path / "data" / "clips.csv"), clips)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["clips.csv"]
@@ -103,16 +132,18 @@ def test_a_table_that_is_no_table_of_clips_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not found; run crop first"):
         read_clips(tmp_path / "clips.csv")
     three().to_csv(tmp_path / "clips.csv", index=False)
-    with pytest.raises(UserError, match=r"missing column\(s\) clip_id, start_frame, stop_frame; found"):
+    with pytest.raises(
+        UserError, match=r"missing column\(s\) clip_id, start_frame, stop_frame, low_mel, high_mel; found"
+    ):
         read_clips(tmp_path / "clips.csv")
 
 
 def test_a_table_of_clips_cut_short_or_without_numbers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "clips.csv"
-    write_clips(build_clips(three(), {"007": 101, "1e5": 51}, 10.0), path)
+    write_clips(build_clips(three(), {"007": 101, "1e5": 51}, 10.0, CENTRES), path)
     whole = path.read_text()
     path.write_text(whole[:-20])
-    with pytest.raises(UserError, match=r"^clips\.csv row 4: \d+ cells under a header of 11$"):
+    with pytest.raises(UserError, match=r"^clips\.csv row 4: \d+ cells under a header of 13$"):
         read_clips(path)
     path.write_text(whole.replace(",10,20,", ",x,20,"))
     with pytest.raises(UserError, match=r"clips\.csv: cannot be read \(.*'x'.*\); run its stage again"):

@@ -6,7 +6,7 @@ import torch
 import torchaudio
 
 from callboard.errors import UserError
-from callboard.features import log_mel, mel_filterbank, mel_power, quantise
+from callboard.features import log_mel, mel_centres, mel_filterbank, mel_power, quantise
 from callboard.params.features import FrontEndParams
 
 SMALL = {"n_fft": 256, "hop_length": 96, "n_mels": 12, "f_min": 100.0, "f_max": 3900.0, "top_db": 80.0}
@@ -84,6 +84,12 @@ def test_the_filterbank_equals_torchaudio_at_the_rate_of_the_field() -> None:
         1537, 20.0, 16000.0, 128, 48000, norm="slaney", mel_scale="slaney"
     )
     np.testing.assert_allclose(mel_filterbank(48000, features), expected.numpy(), atol=1e-7)
+
+
+def test_the_tip_of_each_triangle_is_the_centre_of_its_row() -> None:
+    features = front_end(n_fft=16384).features
+    tips = mel_filterbank(8000, features).argmax(axis=0) * 8000 / 16384
+    np.testing.assert_allclose(mel_centres(features), tips, atol=8000 / 16384)
 
 
 def test_log_mel_equals_torchaudio_in_decibels() -> None:

@@ -112,6 +112,15 @@ def test_a_recording_without_a_fold_is_caught(clips):
         audit_folds(folds, pd.concat([clips, pseudo]))
 
 
+def test_only_pseudo_labels_of_test_recordings_need_no_fold(clips):
+    folds = assign_folds(clips, params())
+    pseudo = annotations(("t1", "0", "pseudo"))
+    audit_folds(folds, pd.concat([clips, pseudo]), ["t1", "t2"])
+    for other in (annotations(("t1", "0", "tp")), annotations(("r900", "0", "pseudo"))):
+        with pytest.raises(UserError, match=r"without a fold: (t1|r900)"):
+            audit_folds(folds, pd.concat([clips, pseudo, other]), ["t1", "t2"])
+
+
 def test_a_recording_nobody_annotated_is_caught(clips):
     folds = assign_folds(clips, params())
     with pytest.raises(UserError, match="without any annotation: r060, r061"):

@@ -2,26 +2,27 @@ import numpy as np
 import pytest
 import torch
 
+from callboard.cells import NEG_MASKS, POS_MASKS
+from callboard.errors import UserError
+from callboard.heads import SedOutput
 from callboard.losses import (
     CLIP_KINDS,
-    NEG_MASKS,
+    HEAD_TERMS,
+    POSITION_KINDS,
     TERMS,
     Loss,
-    Targets,
+    build_smoothing,
     count_to_weights,
-    focal,
-    known_target,
-    labeled_cells,
-    pos_weighted_bce,
-    positives_bce,
+    reduce_to_segments,
     repeat_to_frames,
 )
 from callboard.mixup import Mixing
-from callboard.model import SedOutput
-from callboard.params.loss import ClipTermParams, LossParams
+from callboard.params.loss import ClipTermParams, LossParams, PositionTermParams, PseudoTermParams
+from callboard.targets import Targets
 from tests.toy_training import loss_params
 
 N_CLIPS, N_SEGMENTS, N_FRAMES, N_SPECIES = 3, 2, 8, 4
+N_BANDS, N_MELS = 3, 6
 WEIGHTS = torch.tensor([1.0, 2.0, 4.0, 1.5])
 
 
@@ -33,22 +34,38 @@ def bce(x, y):
     return np.logaddexp(0, x) - x * y
 
 
-@pytest.fixture
-def output():
-    rng = torch.Generator().manual_seed(1)
-    logits = torch.randn(N_CLIPS, N_SEGMENTS, N_SPECIES, generator=rng) * 2
-    weights = torch.rand(N_CLIPS, N_SEGMENTS, N_SPECIES, generator=rng)
+def random_head(n_segments, seed, frequency=None):
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(N_CLIPS, n_segments, N_SPECIES, generator=rng) * 2
+    weights = torch.rand(N_CLIPS, n_segments, N_SPECIES, generator=rng)
     attention = torch.randn(N_CLIPS, N_SPECIES, generator=rng) * 2
     columns = (attention, torch.flip(attention, (0,)), logits, weights, logits * 1.5)
-    return SedOutput(*(column.clone().requires_grad_() for column in columns))
+    return SedOutput(*(column.clone().requires_grad_() for column in columns), frequency)
+
+
+@pytest.fixture
+def output():
+    return random_head(N_SEGMENTS, seed=1)
+
+
+@pytest.fixture
+def two_heads():
+    return random_head(N_SEGMENTS, seed=1, frequency=random_head(N_BANDS, seed=3))
+
+
+def random_cells(n_rows, rng):
+    """Targets of 0 and 0.75, and label weights of these and some more; nobody looked at one column."""
+    draws = torch.rand(2, N_CLIPS, n_rows, N_SPECIES, generator=rng)
+    draws[:, 0, :, 0] = 1
+    target = (draws[0] < 0.2).float() * 0.75
+    return target, torch.maximum(target, (draws[1] < 0.2).float())
 
 
 @pytest.fixture
 def targets():
     rng = torch.Generator().manual_seed(2)
-    frame = (torch.rand(N_CLIPS, N_FRAMES, N_SPECIES, generator=rng) < 0.3).float() * 0.75
-    labeled = torch.maximum(frame, (torch.rand(frame.shape, generator=rng) < 0.3).float())
-    return Targets(frame.amax(dim=1), frame, labeled.amax(dim=1), labeled)
+    frame, labeled = random_cells(N_FRAMES, rng)
+    return Targets(frame.amax(dim=1), frame, labeled.amax(dim=1), labeled, *random_cells(N_MELS, rng))
 
 
 def numpy_of(*tensors):
@@ -61,47 +78,6 @@ def test_class_weights_are_the_largest_count_over_the_count():
 
 def test_a_species_without_annotations_weighs_one():
     assert count_to_weights(np.array([6, 0, 3])).tolist() == [1.0, 1.0, 2.0]
-
-
-def test_pos_weight_multiplies_the_positive_half_only():
-    loss = pos_weighted_bce(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([3.0, 3.0]))
-    np.testing.assert_allclose(loss, [[3 * np.log(2), np.log(2)]], rtol=1e-6)
-
-
-def test_focal_by_hand():
-    # p = 0.8: a positive misses by 0.2, a negative by 0.8
-    logits = torch.full((1, 2), float(np.log(4)))
-    loss = focal(logits, torch.tensor([[1.0, 0.0]]), torch.tensor([1.0, 5.0]), gamma=2.0)
-    np.testing.assert_allclose(loss, [[0.04 * -np.log(0.8), 5 * 0.64 * -np.log(0.2)]], rtol=1e-5)
-
-
-def test_focal_with_gamma_zero_is_bce():
-    logits, targets = torch.randn(4, 3), torch.rand(4, 3)
-    weights = torch.ones(3)
-    torch.testing.assert_close(
-        focal(logits, targets, weights, 0.0), pos_weighted_bce(logits, targets, weights)
-    )
-
-
-def test_focal_has_a_finite_gradient_where_nothing_is_missed():
-    logits = torch.tensor([[200.0]], requires_grad=True)
-    focal(logits, torch.ones(1, 1), torch.ones(1), gamma=0.5).sum().backward()
-    assert torch.isfinite(logits.grad).all()
-
-
-def test_without_negatives_a_mixed_target_counts_by_its_share():
-    loss = positives_bce(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.25, 0.0]]), torch.tensor([2.0, 2.0]))
-    np.testing.assert_allclose(loss, [[2 * 0.25 * bce(1.0, 0.25), 0.0]], rtol=1e-6)
-
-
-def test_labelled_cells_are_averaged_over_their_weight():
-    is_labeled = torch.tensor([[1.0, 0.0, 0.5, 0.0]])
-    loss = torch.tensor([[3.0, 9.0, 6.0, 9.0]])
-    assert (labeled_cells(loss, is_labeled) * loss).mean().item() == pytest.approx((3 + 0.5 * 6) / 1.5)
-
-
-def test_nothing_labelled_is_no_loss():
-    assert (labeled_cells(torch.ones(2, 2), torch.zeros(2, 2)) * torch.ones(2, 2)).mean().item() == 0
 
 
 def test_frame_t_shows_segment_t_times_segments_over_frames():
@@ -132,6 +108,7 @@ def test_every_term_follows_its_formula(output, targets):
         "pseudo": (w * bce(a, (sigmoid(z) >= 0.7)).mean(axis=1)).mean(),
         "segment": expected_segment(output, targets, 1.0),
     }
+    assert set(terms) == set(by_hand)
     for name, value in by_hand.items():
         assert terms[name].item() == pytest.approx(value, rel=1e-5)
     weighted = by_hand["attention"] + 0.5 * by_hand["max"] + by_hand["pseudo"] + 0.5 * by_hand["segment"]
@@ -157,40 +134,78 @@ def test_clip_keeps_positives_only_in_the_bce_part_of_attention(output, targets)
     assert all(terms[name] == plain[name] for name in ("max", "pseudo", "segment"))
 
 
+def leaves(output):
+    """The tensors of both heads by name."""
+    own = {name: column for name, column in output._asdict().items() if name != "frequency"}
+    further = leaves(output.frequency) if output.frequency else {}
+    return own | {f"frequency.{name}": column for name, column in further.items()}
+
+
 def gradients(params, output, targets):
-    for column in output:
+    columns = leaves(output)
+    for column in columns.values():
         column.grad = None
     Loss(params, WEIGHTS)(output, targets)[0].backward()
     return {
         name: torch.zeros_like(column) if column.grad is None else column.grad.clone()
-        for name, column in output._asdict().items()
+        for name, column in columns.items()
     }
 
 
-def test_a_masked_cell_has_no_gradient(output, targets):
-    seq = gradients(loss_params(neg_mask="seq"), output, targets)["segment"]
-    has_frame = targets.frame.unflatten(1, (N_SEGMENTS, -1)).amax(dim=2) > 0
-    assert torch.equal(seq != 0, has_frame)
-    only_bce = {"neg_mask": "clip", "attention__kind": "bce"}
-    assert torch.equal(
-        gradients(loss_params(**only_bce), output, targets)["attention"] != 0, targets.clip > 0
+def of_segments(cells, n_segments):
+    return cells.unflatten(1, (n_segments, -1)).amax(dim=2) > 0
+
+
+UNLABELED = {
+    "attention": lambda t: t.clip_labeled > 0,
+    "max": lambda t: t.clip_labeled > 0,
+    "attention_weights": lambda t: of_segments(t.frame_labeled, N_SEGMENTS),
+    "segment": lambda t: of_segments(t.frame_labeled, N_SEGMENTS),
+    "frequency.attention": lambda t: t.clip_labeled > 0,
+    "frequency.max": lambda t: t.clip_labeled > 0,
+    "frequency.segment": lambda t: of_segments(t.band_labeled, N_BANDS),
+}
+CELLS_WITH_A_LOSS = {
+    "none": {},
+    "clip": {"attention": lambda t: t.clip > 0, "frequency.attention": lambda t: t.clip > 0},
+    "seq": {
+        "segment": lambda t: of_segments(t.frame, N_SEGMENTS),
+        "frequency.segment": lambda t: of_segments(t.band, N_BANDS),
+    },
+    "unlabeled": UNLABELED,
+}
+
+
+@pytest.mark.parametrize("neg_mask", NEG_MASKS)
+def test_a_masked_cell_has_no_gradient_and_every_other_one_has(two_heads, targets, neg_mask):
+    params = loss_params(
+        neg_mask=neg_mask,
+        attention__kind="bce",
+        pseudo__weight=0.0,
+        position__weight=1.0,
+        frequency__weight=0.25,
     )
+    found = gradients(params, two_heads, targets)
+    for name in UNLABELED:
+        expected = torch.ones_like(found[name]) > 0
+        if name in CELLS_WITH_A_LOSS[neg_mask]:
+            expected = CELLS_WITH_A_LOSS[neg_mask][name](targets)
+            assert 0 < expected.sum() < expected.numel()
+        assert torch.equal(found[name] != 0, expected), name
 
 
-def test_unlabeled_cells_have_no_gradient_in_any_term_with_targets(output, targets):
-    found = gradients(loss_params(neg_mask="unlabeled"), output, targets)
-    assert torch.equal(found["attention"] != 0, targets.clip_labeled > 0)
-    assert torch.equal(found["max"] != 0, targets.clip_labeled > 0)
-    is_labeled = targets.frame_labeled.unflatten(1, (N_SEGMENTS, -1)).amax(dim=2) > 0
-    assert torch.equal(found["segment"] != 0, is_labeled)
-
-
-def test_unlabeled_with_every_cell_labelled_is_none(output, targets):
+def test_unlabeled_with_every_cell_labelled_is_none(two_heads, targets):
     targets = targets._replace(
-        clip_labeled=torch.ones_like(targets.clip), frame_labeled=torch.ones_like(targets.frame)
+        clip_labeled=torch.ones_like(targets.clip),
+        frame_labeled=torch.ones_like(targets.frame),
+        band_labeled=torch.ones_like(targets.band),
     )
-    plain, _ = Loss(loss_params(), WEIGHTS)(output, targets)
-    masked, _ = Loss(loss_params(neg_mask="unlabeled"), WEIGHTS)(output, targets)
+    plain, masked = (
+        Loss(loss_params(neg_mask=mask, position__weight=1.0, frequency__weight=0.25), WEIGHTS)(
+            two_heads, targets
+        )[0]
+        for mask in ("none", "unlabeled")
+    )
     torch.testing.assert_close(masked, plain)
 
 
@@ -201,18 +216,19 @@ BLENDED = Mixing(SHARE, torch.tensor([1, 0]), frame_targets=True)
 def one_confirmed_and_one_unlabelled_clip():
     """Two clips of one species: there in the first, nobody looked in the second."""
     clip, frame = torch.tensor([[1.0], [0.0]]), torch.tensor([1.0, 0.0])[:, None, None].expand(2, N_FRAMES, 1)
-    return Targets(clip, frame, clip, frame)
+    return Targets(clip, frame, clip, frame, frame, frame)
 
 
-@pytest.mark.parametrize("name", ["attention", "max", "segment"])
-def test_mixup_with_a_clip_nobody_looked_at_teaches_no_absence(output, name):
-    params = loss_params(neg_mask="unlabeled", attention__kind="bce")
-    output = SedOutput(*(column[:2, ..., :1].detach().clone().requires_grad_() for column in output))
+@pytest.mark.parametrize("name", ["attention", "max", "segment", "position"])
+@pytest.mark.parametrize("pos_mask", POS_MASKS)
+def test_mixup_with_a_clip_nobody_looked_at_teaches_no_absence(output, name, pos_mask):
+    params = loss_params(neg_mask="unlabeled", pos_mask=pos_mask, attention__kind="bce", position__weight=1.0)
+    output = SedOutput(*(column[:2, ..., :1].detach().clone().requires_grad_() for column in output[:5]))
     term = Loss(params, torch.ones(1)).terms[name]
     mixed = BLENDED.blend_targets(one_confirmed_and_one_unlabelled_clip())
     loss = term(output, mixed)
     loss.backward()
-    logits = getattr(output, name)
+    logits = getattr(output, {"position": "attention_weights"}.get(name, name))
     assert (logits.grad <= 0).all()
     np.testing.assert_allclose(loss.item(), bce(numpy_of(logits)[0], 1).mean(), rtol=1e-5)
 
@@ -220,7 +236,7 @@ def test_mixup_with_a_clip_nobody_looked_at_teaches_no_absence(output, name):
 def test_a_lone_mixed_clip_has_its_share_of_the_loss_of_a_positive(output):
     mixed = BLENDED.blend_targets(one_confirmed_and_one_unlabelled_clip())
     mixed = Targets(*(column[:1] for column in mixed))
-    first = SedOutput(*(column[:1, ..., :1] for column in output))
+    first = SedOutput(*(column[:1, ..., :1] for column in output[:5]))
     params = loss_params(neg_mask="unlabeled", attention__kind="bce")
     loss = Loss(params, torch.ones(1)).terms["attention"](first, mixed)
     assert loss.item() == pytest.approx(SHARE * bce(first.attention.item(), 1), rel=1e-5)
@@ -231,17 +247,6 @@ def test_a_mixup_share_of_one_changes_no_loss(output, targets, neg_mask):
     mixed = Mixing(1.0, torch.tensor([1, 2, 0]), frame_targets=True).blend_targets(targets)
     loss = Loss(loss_params(neg_mask=neg_mask), WEIGHTS)
     assert torch.equal(loss(output, mixed)[0], loss(output, targets)[0])
-
-
-def test_the_known_target_of_a_labelled_cell_without_mixup_is_the_target():
-    targets, is_labeled = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])
-    assert torch.equal(known_target(targets, is_labeled), targets)
-
-
-def test_a_present_and_an_absent_clip_blend_as_they_are():
-    targets = torch.tensor([0.3, 0.3])
-    read = known_target(targets, torch.tensor([1.0, 0.3]))
-    torch.testing.assert_close(read, torch.tensor([0.3, 1.0]))
 
 
 def test_the_pseudo_term_moves_attention_and_nothing_else(output, targets):
@@ -283,11 +288,19 @@ def test_a_term_of_weight_zero_is_not_computed(output, targets):
     assert total.item() == pytest.approx((terms["attention"] + 0.5 * terms["segment"]).item())
 
 
-def test_every_mask_kind_and_term_of_the_params_is_in_a_table():
-    fields = LossParams.model_fields
-    assert set(NEG_MASKS) == set(fields["neg_mask"].annotation.__args__)
-    assert set(CLIP_KINDS) == set(ClipTermParams.model_fields["kind"].annotation.__args__)
-    assert set(TERMS) == {name for name, field in fields.items() if hasattr(field.annotation, "model_fields")}
+def test_every_kind_and_term_of_the_params_is_in_a_table():
+    for table, section in (
+        (CLIP_KINDS, ClipTermParams),
+        (POSITION_KINDS, PseudoTermParams),
+        (POSITION_KINDS, PositionTermParams),
+    ):
+        assert set(table) == set(section.model_fields["kind"].annotation.__args__)
+    sections = {
+        name: field.annotation
+        for name, field in LossParams.model_fields.items()
+        if hasattr(field.annotation, "model_fields")
+    }
+    assert set(TERMS) == {name for name, section in sections.items() if "weight" in section.model_fields}
 
 
 @pytest.mark.parametrize("kind", CLIP_KINDS)
@@ -302,3 +315,172 @@ def test_half_and_half_is_the_mean_of_bce_and_focal(output, targets):
         for kind in CLIP_KINDS
     }
     torch.testing.assert_close(values["bce_focal"], (values["bce"] + values["focal"]) / 2)
+
+
+def test_the_focal_pseudo_term_equals_its_twin(output, targets):
+    _, terms = Loss(loss_params(pseudo__kind="focal", focal_gamma=1.5), WEIGHTS)(output, targets)
+    a, z, w = numpy_of(output.attention_weights, output.framewise, WEIGHTS)
+    believed = sigmoid(z) >= 0.7
+    miss = np.where(believed, 1 - sigmoid(a), sigmoid(a))
+    assert terms["pseudo"].item() == pytest.approx((w * miss**1.5 * bce(a, believed)).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"), [("bce", bce), ("focal", lambda x, y: abs(y - sigmoid(x)) ** 2 * bce(x, y))]
+)
+def test_the_position_term_by_hand(kind, loss):
+    """The row exp0001: weights of two segments, the second one annotated from its second frame on."""
+    weights = torch.tensor([0.25, 0.75])[None, :, None]
+    frame = torch.tensor([0.0, 0.0, 0.0, 1.0])[None, :, None]
+    blank = torch.zeros(1, 1)
+    output = SedOutput(blank, blank, weights, weights, weights)
+    targets = Targets(blank, frame, blank, frame, frame, frame)
+    params = loss_params(position__weight=0.5, position__kind=kind)
+    value = Loss(params, torch.tensor([7.0])).terms["position"](output, targets)
+    assert value.item() == pytest.approx((loss(0.25, 0) + loss(0.75, 1)) / 2, rel=1e-5)
+
+
+def test_the_position_term_moves_attention_and_nothing_else(output, targets):
+    Loss(loss_params(position__weight=0.5), WEIGHTS).terms["position"](output, targets).backward()
+    moved = {name for name, column in leaves(output).items() if column.grad is not None}
+    assert moved == {"attention_weights"}
+
+
+def test_a_segment_has_the_largest_of_the_frames_that_it_touches():
+    frames = torch.rand(2, 7, 3)
+    reduced = reduce_to_segments(frames, 3)
+    for segment, touched in enumerate([slice(0, 3), slice(2, 5), slice(4, 7)]):
+        assert torch.equal(reduced[:, segment], frames[:, touched].amax(dim=1))
+
+
+@pytest.mark.parametrize(("start_s", "stop_s"), [(0.0, 0.7), (12.3, 14.9), (58.2, 60.0)])
+def test_annotated_segments_of_a_whole_recording_are_those_of_its_seconds(start_s, stop_s):
+    """The row exp0001: 118 segments of 60 s in 3751 frames, second t in segment int(118 t / 60)."""
+    seconds = torch.arange(3751) * 512 / 32000
+    frame = ((seconds >= start_s) & (seconds <= stop_s)).float()[None, :, None]
+    annotated = reduce_to_segments(frame, 118)[0, :, 0].nonzero()[:, 0]
+    assert abs(annotated[0].item() - int(118 * start_s / 60)) <= 1
+    assert abs(annotated[-1].item() - min(int(118 * stop_s / 60), 117)) <= 1
+
+
+def mirrored(targets):
+    return targets._replace(frame=targets.band, frame_labeled=targets.band_labeled)
+
+
+@pytest.mark.parametrize("neg_mask", NEG_MASKS)
+def test_the_frequency_term_is_the_sum_of_the_others_on_its_head_and_rows(two_heads, targets, neg_mask):
+    """The row exp0045: every term becomes time + 0.25 frequency."""
+    plain = Loss(loss_params(neg_mask=neg_mask), WEIGHTS)
+    over_time, _ = plain(two_heads, targets)
+    over_frequency, _ = plain(two_heads.frequency, mirrored(targets))
+    both = Loss(loss_params(neg_mask=neg_mask, frequency__weight=0.25), WEIGHTS)
+    total, terms = both(two_heads, targets)
+    torch.testing.assert_close(terms["frequency"], over_frequency.detach())
+    torch.testing.assert_close(total, over_time + 0.25 * over_frequency)
+
+
+def test_the_frequency_term_compares_bands_with_annotated_mel_rows(two_heads, targets):
+    off = {f"{name}__weight": 0.0 for name in HEAD_TERMS if name != "segment"}
+    params = loss_params(frequency__weight=0.25, segment__weight=0.5, **off)
+    _, terms = Loss(params, WEIGHTS)(two_heads, targets)
+    seg, y, w = numpy_of(two_heads.frequency.segment, targets.band, WEIGHTS)
+    seg = np.repeat(seg, N_MELS // N_BANDS, axis=1)
+    assert terms["frequency"].item() == pytest.approx(0.5 * (w * bce(seg, y)).mean(), rel=1e-5)
+
+
+def test_the_position_term_has_no_twin_over_frequency(two_heads, targets):
+    values = [
+        Loss(loss_params(frequency__weight=0.25, position__weight=weight), WEIGHTS)(two_heads, targets)[1]
+        for weight in (0.0, 1.0)
+    ]
+    assert values[0]["frequency"] == values[1]["frequency"]
+
+
+def test_without_a_frequency_weight_the_second_head_has_no_loss(two_heads, targets):
+    found = gradients(loss_params(), two_heads, targets)
+    total, terms = Loss(loss_params(), WEIGHTS)(two_heads, targets)
+    assert "frequency" not in terms
+    assert total == Loss(loss_params(), WEIGHTS)(two_heads._replace(frequency=None), targets)[0]
+    assert not any(found[name].any() for name in found if name.startswith("frequency."))
+
+
+def test_a_network_without_frequency_head_is_refused(output, targets):
+    with pytest.raises(UserError, match=r"no frequency head; set model\.frequency_head=true"):
+        Loss(loss_params(frequency__weight=0.25), WEIGHTS)(output, targets)
+
+
+@pytest.mark.parametrize("name", ["attention", "max"])
+def test_aux_adds_the_unweighted_loss_of_all_but_whole_positives(output, targets, name):
+    """The row exp0039; 0.75 is a mixed positive, which stays."""
+    targets = targets._replace(clip=torch.tensor([[1.0, 0.75, 0.0, 0.0]]).expand(N_CLIPS, -1))
+    plain, aux = (
+        Loss(loss_params(pos_mask=mask), WEIGHTS)(output, targets)[1][name] for mask in ("none", "aux")
+    )
+    x, y = numpy_of(getattr(output, name), targets.clip)
+    by_hand = np.hstack([np.zeros((N_CLIPS, 1)), bce(x, y)[:, 1:]]).mean()
+    assert (aux - plain).item() == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_aux_changes_no_other_term(output, targets):
+    plain, aux = (Loss(loss_params(pos_mask=mask), WEIGHTS)(output, targets)[1] for mask in ("none", "aux"))
+    assert {name for name in plain if plain[name] != aux[name]} == {"attention", "max"}
+
+
+def test_aux_has_no_loss_where_nobody_looked(output, targets):
+    found = gradients(loss_params(neg_mask="unlabeled", pos_mask="aux"), output, targets)
+    assert torch.equal(found["attention"] != 0, targets.clip_labeled > 0)
+
+
+def test_smoothing_clips_changes_clip_terms_alone(output, targets):
+    loss = Loss(loss_params(smoothing__target="clip"), WEIGHTS)
+    plain, smoothed = loss(output, targets)[1], loss(output, loss.smooth(targets))[1]
+    assert {name for name in plain if plain[name] != smoothed[name]} == {"attention", "max"}
+
+
+def test_smoothing_frames_changes_the_terms_of_frames_alone(output, targets):
+    loss = Loss(loss_params(smoothing__target="seq", position__weight=0.5), WEIGHTS)
+    plain, smoothed = loss(output, targets)[1], loss(output, loss.smooth(targets))[1]
+    assert {name for name in plain if plain[name] != smoothed[name]} == {"segment", "position"}
+
+
+def test_smoothing_off_is_the_targets_as_they_are(targets):
+    smoothed = build_smoothing(loss_params())(targets)
+    assert all(torch.equal(*pair) for pair in zip(smoothed, targets, strict=True))
+
+
+def test_negative_smoothing_brings_no_masked_frame_back(output, targets):
+    """The row exp0064: clip targets are softened, frames without annotation stay without loss."""
+    params = loss_params(neg_mask="seq", smoothing__target="clip", smoothing__mode="negative")
+    found = gradients(params, output, build_smoothing(params)(targets))
+    assert torch.equal(found["segment"] != 0, of_segments(targets.frame, N_SEGMENTS))
+
+
+def test_cells_nobody_looked_at_are_softened_where_they_count_as_absent():
+    smoothed = Loss(loss_params(smoothing__target="clip"), torch.ones(1)).smooth(
+        one_confirmed_and_one_unlabelled_clip()
+    )
+    assert smoothed.clip[1].item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("mode", ["uniform", "negative"])
+def test_a_blend_with_a_clip_nobody_looked_at_keeps_the_softened_target(mode):
+    params = loss_params(neg_mask="unlabeled", smoothing__target="clip", smoothing__mode=mode)
+    smoothed = build_smoothing(params)(one_confirmed_and_one_unlabelled_clip())
+    mixed = Mixing(0.01, torch.tensor([1, 0]), frame_targets=True).blend_targets(smoothed)
+    read = NEG_MASKS["unlabeled"].target(mixed.clip, mixed.clip_labeled)
+    torch.testing.assert_close(read, smoothed.clip[:1].expand(2, 1))
+
+
+@pytest.mark.parametrize("name", ["clip", "seq"])
+def test_smoothing_the_factors_of_a_mask_is_refused(name):
+    with pytest.raises(ValueError, match=f"neg_mask {name} counts a cell by its target"):
+        loss_params(neg_mask=name, smoothing__target=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({"pos_mask": "aux"}, "pos_mask aux"), ({"smoothing__target": "clip"}, "smoothing.target clip")],
+)
+def test_what_acts_on_clip_terms_is_refused_without_one(changes, name):
+    with pytest.raises(ValueError, match=f"{name} acts on the attention and max terms"):
+        loss_params(attention__weight=0.0, max__weight=0.0, **changes)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from callboard.errors import UserError
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
+from callboard.mel_cache import EncodedRecording, JoinedFrames, MelCache, TrainingCache, write_cache
 
 N_MELS = 5
 
@@ -105,3 +105,35 @@ def test_an_index_cut_short_or_without_numbers_is_refused(tmp_path: Path) -> Non
     (tmp_path / "index.csv").write_text(whole.replace("055088446,0,", "055088446,x,"))
     with pytest.raises(UserError, match=r"index\.csv: cannot be read \(.*'x'.*\); run its stage again"):
         MelCache.open(tmp_path)
+
+
+def test_joined_caches_are_read_as_one(tmp_path: Path) -> None:
+    first, *others = recordings()
+    write_cache(tmp_path / "train", others, N_MELS)
+    write_cache(tmp_path / "test", [first], N_MELS)
+    train, test = (MelCache.open(tmp_path / name) for name in ("train", "test"))
+    joined = TrainingCache(train, test)
+    assert (len(joined), joined.test_ids) == (3, {first.recording_id})
+    assert isinstance(joined.frames, JoinedFrames)
+    assert joined.frames.nbytes == train.frames.nbytes + test.frames.nbytes
+    everything = np.concatenate([train.frames, test.frames])
+    assert joined.frames.shape == everything.shape
+    index = np.random.default_rng(0).integers(0, len(everything), (4, 7))
+    assert np.array_equal(joined.frames[index], everything[index])
+    assert np.array_equal(joined.frames[3:11], everything[3:11])
+    assert np.array_equal(joined.frames[3:99], everything[3:])
+    for recording in [first, *others]:
+        row = joined.row(recording.recording_id)
+        span = slice(joined.offsets[row], joined.offsets[row] + joined.n_frames[row])
+        assert np.array_equal(joined.frames[span], recording.frames)
+
+
+def test_the_training_set_alone_is_read_where_it_lies(tmp_path: Path) -> None:
+    write_cache(tmp_path, recordings(), N_MELS)
+    cache = MelCache.open(tmp_path)
+    alone = TrainingCache(cache)
+    assert alone.frames is cache.frames
+    assert np.array_equal(alone.offsets, cache.offsets)
+    assert [alone.row(name) for name in cache.recording_ids] == [0, 1, 2]
+    with pytest.raises(UserError, match="no recording 'x' among 3"):
+        alone.row("x")

@@ -10,7 +10,6 @@ from callboard.metrics import (
     lwlrap,
     lwlrap_interval,
     lwlrap_known,
-    lwlrap_per_species,
 )
 
 
@@ -66,7 +65,7 @@ def test_lwlrap_is_unchanged_by_a_monotone_map_and_a_permutation_of_species():
     assert lwlrap(is_present[:, order], scores[:, order]) == pytest.approx(lwlrap(is_present, scores))
 
 
-@pytest.mark.parametrize("metric", [lwlrap, lwlrap_per_species, lrap, average_precisions])
+@pytest.mark.parametrize("metric", [lwlrap, lrap, average_precisions])
 def test_nothing_present_is_refused(metric):
     with pytest.raises(ValueError, match="no species is present in any recording"):
         metric(np.zeros((3, 2), dtype=bool), np.zeros((3, 2)))
@@ -80,16 +79,6 @@ def test_nan_scores_are_refused():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"found \(1, 2\) and \(2, 1\)"):
         lwlrap(np.ones((1, 2), dtype=bool), np.zeros((2, 1)))
-
-
-@pytest.mark.parametrize("with_ties", [False, True])
-def test_the_weighted_mean_over_species_is_lwlrap(with_ties):
-    is_present, scores = random_case(2, with_ties=with_ties)
-    is_present[:, 4] = False
-    precision, weight = lwlrap_per_species(is_present, scores)
-    assert np.isnan(precision).tolist() == [False] * 4 + [True] + [False] * 2
-    assert weight.sum() == pytest.approx(1)
-    assert np.nansum(precision * weight) == pytest.approx(lwlrap(is_present, scores))
 
 
 def test_lrap_is_the_mean_over_recordings_with_species():

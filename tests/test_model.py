@@ -3,8 +3,10 @@ import pytest
 import torch
 
 from callboard import model as model_room
+from callboard.cbam import Cbam
 from callboard.errors import UserError
-from callboard.model import ATTENTION_ACTIVATIONS, SEGMENT_SOURCES, AttentionHead, build_model
+from callboard.heads import ATTENTION_ACTIVATIONS, SEGMENT_SOURCES, AttentionHead, TimeFrequencyHead
+from callboard.model import build_model
 from callboard.params.model import ModelParams
 from tests.toy_training import PARAMS
 
@@ -13,20 +15,20 @@ def params(**changes):
     return ModelParams.model_validate(PARAMS["model"] | changes)
 
 
-@pytest.fixture
-def head_output():
-    """A head of 2 features and 1 species with known weights, on 3 segments and 2 mel cells."""
+def head_of(classify, attend):
+    """A head of 2 features and 1 species with known weights."""
     head = AttentionHead(2, 1, params())
     with torch.no_grad():
-        head.classify.weight.copy_(torch.tensor([[1.0, -1.0]]))
-        head.attend.weight.copy_(torch.tensor([[0.5, 0.0]]))
+        head.classify.weight.copy_(torch.tensor([classify]))
+        head.attend.weight.copy_(torch.tensor([attend]))
+    return head
+
+
+def test_the_head_by_hand():
     features = torch.zeros(1, 2, 3, 2)  # (batch, channels, segments, mel cells)
     features[0, 0] = torch.tensor([[2.0, 4.0], [-5.0, 2.0], [0.0, 0.0]])
     features[0, 1] = torch.tensor([[1.0, 1.0], [0.0, 0.0], [-9.0, 4.0]])
-    return head(features)
-
-
-def test_the_head_by_hand(head_output):
+    head_output = head_of([1.0, -1.0], [0.5, 0.0])(features)
     # ReLU, then the mean over mel cells: channel 0 is (3, 1, 0), channel 1 is (1, 0, 2) over time
     logits = np.array([2.0, 1.0, -2.0])
     weights = np.exp([1.5, 0.5, 0.0]) / np.exp([1.5, 0.5, 0.0]).sum()
@@ -49,6 +51,100 @@ def test_the_head_by_hand(head_output):
 def test_attention_activations_follow_their_formula(name, formula):
     u = np.random.default_rng(0).normal(size=(2, 5, 3))
     np.testing.assert_allclose(ATTENTION_ACTIVATIONS[name](torch.from_numpy(u)), formula(u), rtol=1e-12)
+
+
+def test_the_frequency_head_by_hand():
+    features = torch.zeros(1, 2, 3, 2)  # (batch, channels, segments, mel cells)
+    features[0, 0] = torch.tensor([[2.0, 4.0], [-5.0, 2.0], [1.0, 0.0]])
+    features[0, 1] = torch.tensor([[3.0, 1.0], [0.0, 0.0], [-9.0, 5.0]])
+    over_time, over_frequency = head_of([1.0, -1.0], [0.5, 0.0]), head_of([1.0, 2.0], [0.0, 1.0])
+    output = TimeFrequencyHead(over_time, over_frequency)(features)
+    # ReLU, then the mean over segments: channel 0 is (1, 2), channel 1 is (1, 2) over mel cells
+    weights = np.exp([1.0, 2.0]) / np.exp([1.0, 2.0]).sum()
+    assert output.frequency.framewise[0, :, 0].tolist() == [3.0, 6.0]
+    np.testing.assert_allclose(output.frequency.attention_weights[0, :, 0].detach(), weights, rtol=1e-6)
+    np.testing.assert_allclose(output.frequency.attention.item(), weights @ [3.0, 6.0], rtol=1e-6)
+    assert output.frequency.max.item() == 6.0
+    assert output.frequency.frequency is None
+    for mirrored, plain in zip(output[:-1], over_time(features), strict=False):
+        assert torch.equal(mirrored, plain)
+
+
+def test_frequency_runs_along_the_bands_of_the_frequency_head():
+    network = build_model(params(frequency_head=True), 2).eval()
+    image = torch.zeros(1, 64, 256)
+    high = image.clone()
+    high[0, :, 200:] = 5.0
+    with torch.no_grad():
+        outputs = network(high).frequency.framewise, network(image).frequency.framewise
+    assert outputs[0].shape == (1, 8, 2)
+    change = (outputs[0] - outputs[1]).abs().sum(dim=2)[0]
+    assert change[-1] > 10 * change[0]
+
+
+def naive_cbam(features, squeeze, excite, kernel):
+    """Formulas (2) and (3) of Woo et al. 2018 one channel and one cell at a time."""
+    n_channels, n_segments, n_cells = features.shape
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    def perceptron(pooled):
+        return excite @ np.maximum(squeeze @ pooled, 0)
+
+    channels = features.reshape(n_channels, -1)
+    by_channel = sigmoid(perceptron(channels.mean(axis=1)) + perceptron(channels.max(axis=1)))
+    weighted = np.stack([features[c] * by_channel[c] for c in range(n_channels)])
+    result = np.empty_like(weighted)
+    for t in range(n_segments):
+        for f in range(n_cells):
+            total = 0.0
+            for i in range(7):
+                for j in range(7):
+                    near_t, near_f = t + i - 3, f + j - 3
+                    if 0 <= near_t < n_segments and 0 <= near_f < n_cells:
+                        cell = weighted[:, near_t, near_f]
+                        total += kernel[0, i, j] * cell.mean() + kernel[1, i, j] * cell.max()
+            result[:, t, f] = weighted[:, t, f] * sigmoid(total)
+    return result
+
+
+@pytest.mark.parametrize(("n_channels", "n_hidden"), [(32, 2), (5, 1)])
+def test_cbam_equals_the_naive_twin_and_keeps_the_shape(n_channels, n_hidden):
+    torch.manual_seed(0)
+    cbam = Cbam(n_channels).double()
+    features = torch.randn(2, n_channels, 9, 4, dtype=torch.float64)
+    over_channels, over_cells = cbam
+    assert over_channels.squeeze.weight.shape == (n_hidden, n_channels)
+    weights = over_channels.squeeze.weight, over_channels.excite.weight, over_cells.convolve.weight[0]
+    squeeze, excite, kernel = (weight.detach().numpy() for weight in weights)
+    expected = [naive_cbam(one, squeeze, excite, kernel) for one in features.numpy()]
+    np.testing.assert_allclose(cbam(features).detach(), np.stack(expected), rtol=1e-9)
+
+
+def test_cbam_is_part_of_the_features():
+    network = build_model(params(cbam=True), 2).eval()
+    image = torch.randn(1, 64, 32)
+    plain = network.backbone(image[:, None])
+    assert torch.equal(network.features(image), network.refine(plain))
+    assert not torch.equal(network.features(image), plain)
+
+
+@pytest.mark.parametrize("switch", ["cbam", "frequency_head"])
+def test_a_switch_adds_weights_and_leaves_those_of_a_seed_alone(switch):
+    weights = []
+    for value in (False, True):
+        torch.manual_seed(3)
+        state = build_model(params(**{switch: value}), 2).state_dict()
+        weights.append({name.replace("head.time.", "head."): tensor for name, tensor in state.items()})
+    plain, switched = weights
+    assert plain.keys() < switched.keys()
+    assert all(torch.equal(switched[name], tensor) for name, tensor in plain.items())
+
+
+def test_the_two_heads_have_weights_of_their_own():
+    head = build_model(params(frequency_head=True), 2).head
+    assert not torch.equal(head.time.classify.weight, head.frequency.classify.weight)
 
 
 def test_every_activation_of_the_params_is_in_the_table():
@@ -99,8 +195,8 @@ def test_the_head_has_a_bias_only_where_asked():
 
 def test_outputs_are_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = build_model(params(), 2)(torch.randn(2, 64, 32))
-    assert {column.dtype for column in output} == {torch.float32}
+        output = build_model(params(frequency_head=True, cbam=True), 2)(torch.randn(2, 64, 32))
+    assert {column.dtype for column in (*output[:-1], *output.frequency[:-1])} == {torch.float32}
 
 
 def test_an_unknown_backbone_is_refused_with_the_nearest_names():

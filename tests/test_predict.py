@@ -5,21 +5,63 @@ import torch
 
 from callboard.checkpoint import LoadedModel
 from callboard.errors import UserError
+from callboard.heads import SedOutput
 from callboard.image import normalise, to_unit
 from callboard.mel_cache import EncodedRecording, MelCache, write_cache
+from callboard.model import build_model
 from callboard.params.scoring import PredictParams
+from callboard.params.training import AugmentParams
 from callboard.predict import (
-    cut_windows,
+    ScoreParams,
     load_fold_models,
     score_out_of_fold,
     score_recordings,
-    window_starts,
 )
-from callboard.scores import HEADS
-from tests.toy_models import CLIP, N_MELS, SPECIES, loudness_model, random_cache, save_fold, tiny_network
+from callboard.scores import FREQUENCY_HEADS, HEADS
+from callboard.window_batches import cut_windows
+from tests.toy_models import (
+    CLIP,
+    MODEL,
+    N_MELS,
+    SPECIES,
+    BandLoudness,
+    loudness_model,
+    random_cache,
+    save_fold,
+    tiny_network,
+)
 
 CPU = torch.device("cpu")
-PARAMS = PredictParams(overlap_frames=10, batch_size=5)
+MASKS = AugmentParams(
+    p=0.5,
+    stage="before_norm",
+    time_mask=60,
+    freq_mask=20,
+    gamma=2.0,
+    brightness_contrast=1.0,
+    freq_crop=None,
+    freq_crop_p=0.0,
+)
+
+
+def score_params(seed=1, batch_size=5, tta=0, **augment):
+    predict = PredictParams(overlap_frames=10, batch_size=batch_size, tta=tta)
+    return ScoreParams(seed=seed, augment=MASKS.model_copy(update=augment), predict=predict)
+
+
+PARAMS = score_params()
+FULL = CLIP.model_copy(update={"mode": "full"})
+LONGER = CLIP.model_copy(update={"n_frames": 128})
+LOWER = CLIP.model_copy(update={"mel_rows": (0, 16)})
+
+
+def loaded(network, fold=0, clip=CLIP):
+    return LoadedModel(network.eval(), SPECIES, fold, clip, frozenset())
+
+
+@pytest.fixture
+def in_float32(monkeypatch):
+    monkeypatch.setattr("callboard.device.has_bfloat16", lambda device: False)
 
 
 @pytest.fixture
@@ -27,42 +69,11 @@ def cache(tmp_path):
     return random_cache(tmp_path, {"a": 300, "b": 64, "c": 40, "d": 65, "e": 129})
 
 
-@pytest.mark.parametrize("overlap", [0, 1, 13, 63])
-@pytest.mark.parametrize("n_frames", [1, 63, 64, 65, 127, 128, 129, 500])
-def test_windows_cover_every_frame_and_never_pass_the_end(n_frames, overlap):
-    starts = window_starts(n_frames, 64, overlap)
-    seen = np.unique(starts[:, None] + np.arange(64))
-    assert set(range(n_frames)) <= set(seen)
-    assert starts[-1] == max(n_frames - 64, 0)
-    assert (np.diff(starts) > 0).all()
-
-
-def test_windows_of_a_minute_by_hand():
-    assert window_starts(3751, 512, 51).tolist() == [0, 461, 922, 1383, 1844, 2305, 2766, 3227, 3239]
-
-
-def test_windows_that_fit_exactly_are_not_doubled():
-    assert window_starts(184, 64, 4).tolist() == [0, 60, 120]
-
-
-@pytest.mark.parametrize("overlap", [64, 70, -1])
-def test_an_overlap_without_a_step_forward_is_refused(overlap):
-    with pytest.raises(ValueError, match="overlap_frames must be in"):
-        window_starts(300, 64, overlap)
-
-
-def test_a_short_recording_is_padded_with_quiet():
-    frames = np.full((3, 2), 9, dtype=np.uint8)
-    windows = cut_windows(frames, np.array([0]), 5)
-    np.testing.assert_array_equal(windows[0, :, 0], [9, 9, 9, 0, 0])
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_scores_equal_a_plain_loop_over_recordings_and_windows(cache, batch_size, monkeypatch):
-    monkeypatch.setattr("callboard.device.has_bfloat16", lambda device: False)
+def test_scores_equal_a_plain_loop_over_recordings_and_windows(cache, batch_size, in_float32):
     networks = [tiny_network(0), tiny_network(1)]
-    models = [LoadedModel(network, SPECIES, fold, CLIP, frozenset()) for fold, network in enumerate(networks)]
-    params = PredictParams(overlap_frames=10, batch_size=batch_size)
+    models = [loaded(network, fold) for fold, network in enumerate(networks)]
+    params = score_params(batch_size=batch_size)
     scores = score_recordings(models, cache, ["e", "c", "a"], params, CPU)
 
     assert scores.recording_ids == ["e", "c", "a"]
@@ -78,6 +89,157 @@ def test_scores_equal_a_plain_loop_over_recordings_and_windows(cache, batch_size
             expected = [output.attention[0], output.max[0], output.segment[0].amax(dim=0)]
             for name, logits in zip(HEADS, expected, strict=True):
                 np.testing.assert_allclose(scores.heads[name][window, column], logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 12])
+def test_in_full_mode_scores_are_those_of_the_whole_recording(cache, batch_size, in_float32):
+    network = tiny_network(0)
+    params = score_params(batch_size=batch_size)
+    scores = score_recordings([loaded(network, clip=FULL)], cache, ["e", "a", "b"], params, CPU)
+    assert scores.recording.tolist() == [0, 1, 2]
+    assert scores.start_frame.tolist() == [0, 0, 0]
+    for row, name in enumerate(scores.recording_ids):
+        frames = np.zeros((300, N_MELS), dtype=np.uint8)  # the longest of the cache
+        frames[: len(cache.read(name))] = cache.read(name)
+        with torch.no_grad():
+            output = network(normalise(to_unit(torch.from_numpy(frames[None]))))
+        np.testing.assert_allclose(scores.heads["attention"][row, 0], output.attention[0], rtol=1e-4)
+        np.testing.assert_allclose(scores.heads["max"][row, 0], output.max[0], rtol=1e-4)
+
+
+def test_in_full_mode_a_score_does_not_depend_on_which_recordings_are_asked_for(cache, in_float32):
+    alone, together = (
+        score_recordings([loaded(tiny_network(0), clip=FULL)], cache, names, PARAMS, CPU)
+        for names in (["b"], ["b", "a"])
+    )
+    np.testing.assert_allclose(alone.heads["max"][0], together.heads["max"][0], rtol=1e-4)
+
+
+class Witness(BandLoudness):
+    """Remembers the shape of what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def forward(self, image):
+        self.shapes.append(tuple(image.shape))
+        return super().forward(image[:, :16])
+
+
+def test_a_pass_over_whole_recordings_takes_no_more_frames_than_one_over_clips(cache):
+    witness = Witness()
+    models = [loaded(witness, clip=FULL)]
+    score_recordings(models, cache, cache.recording_ids, score_params(batch_size=10), CPU)
+    assert witness.shapes == [(2, 300, N_MELS), (2, 300, N_MELS), (1, 300, N_MELS)]  # 600 of 640 frames
+    witness.shapes.clear()
+    score_recordings(models, cache, ["a", "b"], score_params(batch_size=1), CPU)
+    assert witness.shapes == [(1, 300, N_MELS)] * 2  # one recording at least
+
+
+def test_mel_rows_outside_the_clip_have_no_influence(cache, tmp_path):
+    (tmp_path / "other").mkdir()
+    rows = CLIP.model_copy(update={"mel_rows": (4, 20)})
+    altered = []
+    for name in cache.recording_ids:
+        frames = cache.read(name).copy()
+        frames[:, :4] = 255 - frames[:, :4]
+        frames[:, 20:] = 7
+        altered.append(EncodedRecording(name, frames, -80.0, 0.0))
+    write_cache(tmp_path / "other", altered, N_MELS)
+    witness = Witness()
+    plain = score_recordings([loaded(witness, clip=rows)], cache, ["a", "c"], PARAMS, CPU)
+    other = score_recordings(
+        [loaded(witness, clip=rows)], MelCache.open(tmp_path / "other"), ["a", "c"], PARAMS, CPU
+    )
+    assert {shape[2] for shape in witness.shapes} == {16}
+    np.testing.assert_array_equal(plain.heads["max"], other.heads["max"])
+    short = cache.read("c")[:16, 4:7].mean(axis=0)  # BandLoudness takes its species from the lowest rows
+    expected = normalise(to_unit(torch.from_numpy(short)))
+    np.testing.assert_allclose(plain.heads["max"][-1, 0], expected, rtol=1e-4)
+
+
+def test_masked_looks_that_no_coin_chooses_equal_no_looks(cache):
+    plain = score_recordings([loaded(tiny_network(0))], cache, ["a", "b"], score_params(), CPU)
+    looks = score_recordings([loaded(tiny_network(0))], cache, ["a", "b"], score_params(tta=3, p=0.0), CPU)
+    for name in HEADS:
+        np.testing.assert_allclose(looks.heads[name], plain.heads[name], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(looks.peak_frame, plain.peak_frame)
+
+
+def test_masked_looks_are_the_same_for_a_seed_and_others_for_another(cache):
+    first, again, other = (
+        score_recordings([loaded(tiny_network(0))], cache, ["a"], score_params(seed, tta=2, p=1.0), CPU)
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first.heads["max"], again.heads["max"])
+    assert (first.heads["max"] != other.heads["max"]).any()
+
+
+class Recorder(torch.nn.Module):
+    """A network whose attention logits are numbers of its own choice, one per look; it keeps what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.images = []
+
+    def forward(self, image):
+        self.images.append(image.clone())
+        look = float(len(self.images))
+        clipwise = torch.full((len(image), 3), look)
+        segments = torch.full((len(image), 4, 3), 0.0)
+        segments[:, 0], segments[:, 1], segments[:, 2] = 10 * (look == 1), 10 * (look == 2), 8.0
+        return SedOutput(clipwise, 2 * clipwise, segments, segments, segments)
+
+
+def test_logits_are_averaged_over_looks_and_those_of_segments_before_the_peak(cache):
+    recorder = Recorder()
+    scores = score_recordings([loaded(recorder)], cache, ["b"], score_params(tta=2, p=1.0), CPU)
+    assert len(recorder.images) == 2
+    assert (scores.heads["attention"] == 1.5).all()
+    assert (scores.heads["max"] == 3.0).all()
+    assert (scores.heads["segment_max"] == 8.0).all()  # not 10: no segment is that loud in both looks
+    assert (scores.peak_frame == 2.5 * 16).all()
+
+
+@pytest.mark.parametrize(
+    ("stage", "mask_value"), [("before_norm", normalise(torch.zeros(()))), ("after_norm", 0.0)]
+)
+def test_looks_differ_from_the_window_only_by_masks(cache, stage, mask_value):
+    recorder = Recorder()
+    params = score_params(tta=6, p=0.5, stage=stage, batch_size=100)
+    score_recordings([loaded(recorder)], cache, ["a"], params, CPU)
+    windows = cut_windows(cache.read("a"), np.array([0, 54, 108, 162, 216, 236]), 64)
+    plain = normalise(to_unit(torch.from_numpy(windows)))
+    masked = torch.stack([image != plain for image in recorder.images])  # (looks, windows, frames, mels)
+    changed = torch.stack(recorder.images)[masked]
+    assert (changed == mask_value).all()
+    assert masked.all(dim=2).any()  # whole mel rows
+    assert masked.all(dim=3).any()  # whole frames
+    assert not masked.flatten(2).any(dim=2).all()  # and windows without any
+
+
+def test_a_look_does_not_have_the_masks_of_the_look_before(cache):
+    recorder = Recorder()
+    params = score_params(tta=6, p=1.0, time_mask=0, batch_size=100)
+    score_recordings([loaded(recorder)], cache, ["a"], params, CPU)
+    black = torch.stack(recorder.images) == normalise(torch.zeros(()))  # (looks, windows, frames, mels)
+    is_masked = black.float().mean(dim=2) > 0.5
+    n_spans = (is_masked[..., 1:] & ~is_masked[..., :-1]).sum(dim=2) + is_masked[..., 0]
+    assert n_spans.max() == 1
+
+
+def test_the_frequency_head_is_scored_where_the_models_have_one(cache, in_float32):
+    torch.manual_seed(0)
+    network = build_model(MODEL.model_copy(update={"frequency_head": True}), 3)
+    scores = score_recordings([loaded(network)], cache, ["b"], PARAMS, CPU)
+    with torch.no_grad():
+        output = network(normalise(to_unit(torch.from_numpy(cache.read("b")[None]))))
+    assert tuple(scores.heads) == HEADS + FREQUENCY_HEADS
+    np.testing.assert_allclose(
+        scores.heads["frequency_attention"][0], output.frequency.attention, rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(scores.heads["frequency_max"][0], output.frequency.max, rtol=1e-4, atol=1e-5)
 
 
 def test_each_recording_is_read_once_for_all_models(cache, monkeypatch):
@@ -167,7 +329,8 @@ def test_weights_of_a_fold_that_does_not_exist_are_refused(tmp_path):
     [
         ({"fold": 0, "name": "fold1.pt"}, "fold1.pt: holds the weights of fold 0, not of fold 1"),
         ({"fold": 1, "species": ["3", "x1", "07"]}, "fold1.pt: trained on species"),
-        ({"fold": 1, "clip": CLIP.model_copy(update={"n_frames": 128})}, "trained on clips of 128 frames"),
+        ({"fold": 1, "clip": LONGER}, r"trained on clips of .*n_frames=128.* but fold 0 of .*n_frames=64"),
+        ({"fold": 1, "clip": LOWER}, r"trained on clips of .*mel_rows=\(0, 16\)"),
     ],
 )
 def test_weights_that_do_not_belong_together_are_refused(tmp_path, odd, message):

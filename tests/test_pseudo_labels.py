@@ -4,10 +4,10 @@ import pytest
 
 from callboard.clips import PROVENANCE_DTYPES, read_clips
 from callboard.params.scoring import PseudoParams
-from callboard.pseudo_labels import as_clips, find_pseudo_labels, write_pseudo_labels
+from callboard.pseudo_labels import SOURCES, as_clips, find_pseudo_labels, write_pseudo_labels
 from callboard.scores import HEADS, WindowScores
 
-PARAMS = PseudoParams(rounds=[], final=0, threshold=0.9, n_frames=20)
+PARAMS = PseudoParams(rounds=[], final=0, source="train", threshold=0.9, min_votes=2, n_frames=20)
 SPECIES = ["a", "b"]
 N_FRAMES = {"r0": 300, "r1": 15}
 
@@ -46,24 +46,24 @@ def spans(found):
 
 
 def test_a_sure_window_becomes_a_span_around_its_peak():
-    found = find_pseudo_labels(
-        scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1), clips_of(), N_FRAMES, PARAMS
-    )
+    scores = scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1)
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")
     assert spans(found) == [("r0", "a", 90, 110)]
     assert found["score"].iloc[0] == pytest.approx(1 / (1 + np.exp(-5)), rel=1e-3)
-    assert found["fold"].tolist() == [0]
+    assert found["teacher"].tolist() == ["r2/fold0"]
+    assert found["votes"].tolist() == [1]
 
 
 def test_both_heads_must_be_sure_on_average():
     scores = scores_of((0, 100, (SURE, 1.0), (SURE, SURE)), QUIET_R1)  # b: (0.73 + 0.99) / 2 < 0.9
-    assert find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS)["species_id"].tolist() == ["a"]
+    assert find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")["species_id"].tolist() == ["a"]
 
 
 def test_spans_stay_inside_the_recording():
     scores = scores_of(
         (0, 3, (SURE, LOW), (SURE, LOW)), (0, 299, (SURE, LOW), (SURE, LOW)), (1, 7, (LOW, SURE), (LOW, SURE))
     )
-    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS)
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")
     assert spans(found) == [("r0", "a", 0, 20), ("r0", "a", 280, 300), ("r1", "b", 0, 15)]
 
 
@@ -71,14 +71,14 @@ def test_spans_stay_inside_the_recording():
 def test_an_expert_wins_over_a_pseudo_label_of_the_species_in_the_span(label_type):
     scores = scores_of((0, 100, (SURE, SURE), (SURE, SURE)), (0, 200, (SURE, LOW), (SURE, LOW)), QUIET_R1)
     clips = clips_of(("r0", "a", label_type, 109, 150), ("r1", "a", label_type, 0, 15))
-    found = find_pseudo_labels(scores, clips, N_FRAMES, PARAMS)
+    found = find_pseudo_labels(scores, clips, N_FRAMES, PARAMS, "r2")
     assert spans(found) == [("r0", "b", 90, 110), ("r0", "a", 190, 210)]
 
 
 def test_an_annotation_that_only_touches_the_span_does_not_count():
     scores = scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1)
     clips = clips_of(("r0", "a", "tp", 110, 150), ("r0", "a", "fp", 80, 90))
-    assert len(find_pseudo_labels(scores, clips, N_FRAMES, PARAMS)) == 1
+    assert len(find_pseudo_labels(scores, clips, N_FRAMES, PARAMS, "r2")) == 1
 
 
 def test_of_overlapping_windows_the_surest_stays():
@@ -89,22 +89,71 @@ def test_of_overlapping_windows_the_surest_stays():
         (0, 140, (3.0, LOW), (3.0, LOW)),
         QUIET_R1,
     )
-    assert spans(find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS)) == [
+    assert spans(find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")) == [
         ("r0", "a", 100, 120),
         ("r0", "a", 130, 150),
     ]
 
 
-def test_scores_of_all_models_are_refused():
-    scores = scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1)
-    with pytest.raises(ValueError, match="need out-of-fold scores"):
-        find_pseudo_labels(WindowScores(**{**vars(scores), "fold": None}), clips_of(), N_FRAMES, PARAMS)
+def heard_by_all(*windows, recording_ids=("r0", "r1")):
+    """Windows given as (recording, per model (peak frame, logit of a, logit of b))."""
+    recording, per_model = zip(*windows, strict=True)
+    peak = np.array([[[frame, frame] for frame, *_ in models] for models in per_model], dtype=np.int32)
+    logits = np.array([[model[1:] for model in models] for models in per_model], dtype=np.float32)
+    return WindowScores(
+        recording_ids=list(recording_ids),
+        species=SPECIES,
+        recording=np.array(recording, dtype=np.int32),
+        start_frame=np.zeros(len(windows), dtype=np.int32),
+        heads=dict.fromkeys(HEADS, logits),
+        peak_frame=peak,
+        fold=None,
+    )
+
+
+QUIET = [(7, LOW, LOW)] * 3
+
+
+def test_models_of_all_folds_vote_and_the_voters_mean_is_the_score():
+    scores = heard_by_all(
+        (0, [(100, SURE, LOW), (110, 3.0, SURE), (200, 1.0, LOW)]),  # a: two votes, b: one
+        (1, QUIET),
+    )
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")
+    assert spans(found) == [("r0", "a", 90, 110)]  # around the peak of the surest model
+    sigmoid = 1 / (1 + np.exp(-np.array([5.0, 3.0])))
+    assert found["score"].iloc[0] == pytest.approx(sigmoid.mean(), rel=1e-6)
+    assert (found["votes"].iloc[0], found["teacher"].iloc[0]) == (2, "r2")
+
+
+@pytest.mark.parametrize(("min_votes", "species"), [(1, ["a", "b"]), (2, ["a", "b"]), (3, ["b"])])
+def test_the_votes_needed_are_set(min_votes, species):
+    scores = heard_by_all((0, [(50, SURE, SURE), (50, SURE, SURE), (50, LOW, SURE)]), (1, QUIET))
+    params = PARAMS.model_copy(update={"min_votes": min_votes})
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, params, "r2")
+    assert found["species_id"].tolist() == species
+
+
+def test_votes_of_different_windows_do_not_add_up():
+    window = [(50, SURE, LOW), *QUIET[1:]]
+    scores = heard_by_all((0, window), (0, window), (0, window), (1, QUIET))
+    assert find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2").empty
+
+
+def test_scores_of_all_models_for_a_training_recording_are_refused():
+    scores = heard_by_all((0, [(100, SURE, LOW)] * 3), (1, QUIET))
+    with pytest.raises(ValueError, match="training recordings need out-of-fold scores"):
+        find_pseudo_labels(scores, clips_of(("r1", "b", "fp", 0, 9)), N_FRAMES, PARAMS, "r2")
+
+
+def test_every_source_of_the_params_is_in_its_table():
+    assert set(SOURCES) == set(PseudoParams.model_fields["source"].annotation.__args__)
 
 
 def test_rows_can_be_read_as_clips_and_tell_where_they_come_from(tmp_path):
     scores = scores_of((0, 100, (LOW, SURE), (LOW, SURE)), (1, 5, (SURE, LOW), (SURE, LOW)))
     clips = clips_of(("r0", "a", "tp", 0, 9), ("r0", "a", "fp", 9, 19))
-    table = as_clips(find_pseudo_labels(scores, clips, N_FRAMES, PARAMS), clips, "r2", 3)
+    table = as_clips(find_pseudo_labels(scores, clips, N_FRAMES, PARAMS, "r2"), clips, 3)
     write_pseudo_labels(table, tmp_path / "r3.csv")
     read = read_clips(tmp_path / "r3.csv")
     assert read["clip_id"].tolist() == [2, 3]
@@ -113,11 +162,12 @@ def test_rows_can_be_read_as_clips_and_tell_where_they_come_from(tmp_path):
     assert read["round"].tolist() == [3, 3]
     assert read["votes"].tolist() == [1, 1]
     assert read["t_min"].isna().all()
+    assert read[["low_mel", "high_mel"]].to_numpy().tolist() == [[0, 0], [0, 0]]
     assert read.columns[-4:].tolist() == list(PROVENANCE_DTYPES)
 
 
 def test_no_sure_window_gives_a_table_without_rows(tmp_path):
     scores = scores_of((0, 100, (LOW, LOW), (LOW, LOW)), QUIET_R1)
-    table = as_clips(find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS), clips_of(), "r0", 1)
+    table = as_clips(find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2"), clips_of(), 1)
     write_pseudo_labels(table, tmp_path / "r1.csv")
     assert read_clips(tmp_path / "r1.csv").empty

@@ -5,10 +5,31 @@ import pytest
 
 from callboard.errors import UserError
 from callboard.params.scoring import InferParams
-from callboard.scores import HEADS, WindowScores, join_out_of_fold, load_scores, recording_scores
+from callboard.scores import (
+    FREQUENCY_HEADS,
+    HEAD_WEIGHTS,
+    HEADS,
+    WindowScores,
+    join_out_of_fold,
+    load_scores,
+    recording_scores,
+)
 
 
-def window_scores(windows_per_recording=(3, 1, 2), n_models=2, n_species=4, *, prefix="r", seed=0, fold=None):
+def infer_params(head, window_agg="max", fold_agg="mean"):
+    return InferParams(head=head, window_agg=window_agg, fold_agg=fold_agg, blend=[])
+
+
+def window_scores(
+    windows_per_recording=(3, 1, 2),
+    n_models=2,
+    n_species=4,
+    *,
+    prefix="r",
+    seed=0,
+    fold=None,
+    names=HEADS,
+):
     n_recordings = len(windows_per_recording)
     recording = np.repeat(np.arange(n_recordings), windows_per_recording).astype(np.int32)
     shape = (len(recording), n_models, n_species)
@@ -18,7 +39,7 @@ def window_scores(windows_per_recording=(3, 1, 2), n_models=2, n_species=4, *, p
         species=[f"sp{i}" for i in range(n_species)],
         recording=recording,
         start_frame=np.arange(len(recording), dtype=np.int32),
-        heads={name: rng.normal(0, 4, shape).astype(np.float32) for name in HEADS},
+        heads={name: rng.normal(0, 4, shape).astype(np.float32) for name in names},
         peak_frame=rng.integers(0, 99, shape).astype(np.int32),
         fold=fold,
     )
@@ -26,7 +47,15 @@ def window_scores(windows_per_recording=(3, 1, 2), n_models=2, n_species=4, *, p
 
 def naive_recording_scores(scores, head, window_agg, fold_agg):
     """One recording, model and species at a time."""
-    names = ["attention", "max"] if head == "attention_max" else [head]
+    shares = {
+        "attention_max": {"attention": 0.5, "max": 0.5},
+        "attention_max_frequency": {
+            "attention": 0.4,
+            "max": 0.4,
+            "frequency_attention": 0.1,
+            "frequency_max": 0.1,
+        },
+    }.get(head, {head: 1.0})
     aggregate = {"max": max, "mean": lambda values: sum(values) / len(values)}
     table = np.empty((len(scores.recording_ids), len(scores.species)))
     for row in range(table.shape[0]):
@@ -34,8 +63,10 @@ def naive_recording_scores(scores, head, window_agg, fold_agg):
             per_model = []
             for model in range(scores.n_models):
                 windows = [
-                    sum(1 / (1 + np.exp(-float(scores.heads[name][i, model, species]))) for name in names)
-                    / len(names)
+                    sum(
+                        share / (1 + np.exp(-float(scores.heads[name][i, model, species])))
+                        for name, share in shares.items()
+                    )
                     for i in np.flatnonzero(scores.recording == row)
                 ]
                 per_model.append(aggregate[window_agg](windows))
@@ -43,20 +74,33 @@ def naive_recording_scores(scores, head, window_agg, fold_agg):
     return table
 
 
-@pytest.mark.parametrize("head", ["attention", "max", "attention_max", "segment_max"])
+@pytest.mark.parametrize("head", HEAD_WEIGHTS)
 @pytest.mark.parametrize("window_agg", ["max", "mean"])
 @pytest.mark.parametrize("fold_agg", ["mean", "max"])
 def test_pooling_equals_the_naive_twin(head, window_agg, fold_agg):
-    scores = window_scores()
-    pooled = recording_scores(scores, InferParams(head=head, window_agg=window_agg, fold_agg=fold_agg))
+    scores = window_scores(names=HEADS + FREQUENCY_HEADS)
+    pooled = recording_scores(scores, infer_params(head, window_agg, fold_agg))
     assert pooled.dtype == np.float64
     np.testing.assert_allclose(pooled, naive_recording_scores(scores, head, window_agg, fold_agg), rtol=1e-12)
+
+
+def test_every_head_of_the_params_has_weights_that_make_a_probability():
+    assert set(HEAD_WEIGHTS) == set(InferParams.model_fields["head"].annotation.__args__)
+    for weights in HEAD_WEIGHTS.values():
+        assert sum(weights.values()) == pytest.approx(1)
+        assert weights.keys() <= {*HEADS, *FREQUENCY_HEADS}
+
+
+def test_a_head_that_the_models_do_not_have_is_refused():
+    message = r"infer.head attention_max_frequency: the scores lack frequency_attention, frequency_max, as"
+    with pytest.raises(UserError, match=message):
+        recording_scores(window_scores(), infer_params("attention_max_frequency"))
 
 
 def test_very_low_scores_keep_their_order():
     low = window_scores((1,), 1, 3)
     low.heads["max"][:] = np.array([-20.0, -30.0, -25.0])
-    pooled = recording_scores(low, InferParams(head="max", window_agg="max", fold_agg="mean"))
+    pooled = recording_scores(low, infer_params("max"))
     assert pooled.argsort().tolist() == [[1, 2, 0]]
 
 
@@ -65,18 +109,19 @@ def test_very_high_scores_keep_their_order(head):
     high = window_scores((1,), 1, 3)
     for name in ("attention", "max"):
         high.heads[name][:] = np.array([22.0, 31.0, 22.01])  # in single precision all of them are 1.0
-    pooled = recording_scores(high, InferParams(head=head, window_agg="mean", fold_agg="mean"))
+    pooled = recording_scores(high, infer_params(head, "mean"))
     assert pooled.argsort().tolist() == [[0, 2, 1]]
 
 
 def test_no_recordings_pool_to_no_rows():
-    pooled = recording_scores(window_scores(()), InferParams(head="max", window_agg="mean", fold_agg="max"))
+    pooled = recording_scores(window_scores(()), infer_params("max", "mean", "max"))
     assert pooled.shape == (0, 4)
 
 
+@pytest.mark.parametrize("names", [HEADS, HEADS + FREQUENCY_HEADS])
 @pytest.mark.parametrize("fold", [None, np.array([1, 0, 1])])
-def test_saved_scores_come_back_and_equal_scores_are_equal_bytes(tmp_path, fold):
-    scores = window_scores(n_models=1 if fold is not None else 2, fold=fold)
+def test_saved_scores_come_back_and_equal_scores_are_equal_bytes(tmp_path, fold, names):
+    scores = window_scores(n_models=1 if fold is not None else 2, fold=fold, names=names)
     scores.save(tmp_path / "deep" / "a.npz")
     scores.save(tmp_path / "b.npz")
     assert (tmp_path / "deep" / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -84,8 +129,17 @@ def test_saved_scores_come_back_and_equal_scores_are_equal_bytes(tmp_path, fold)
     assert (loaded.recording_ids, loaded.species) == (scores.recording_ids, scores.species)
     for name in ("recording", "start_frame", "peak_frame", "fold"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(scores, name))
-    for name in HEADS:
+    assert tuple(loaded.heads) == names
+    for name in names:
         np.testing.assert_array_equal(loaded.heads[name], scores.heads[name])
+
+
+def test_a_file_with_half_a_frequency_head_is_refused(tmp_path):
+    window_scores(names=HEADS + FREQUENCY_HEADS).save(tmp_path / "whole.npz")
+    with np.load(tmp_path / "whole.npz") as arrays:
+        np.savez(tmp_path / "half.npz", **{k: v for k, v in arrays.items() if k != "head_frequency_max"})
+    with pytest.raises(UserError, match=r"half.npz: not a file of window scores"):
+        load_scores(tmp_path / "half.npz")
 
 
 def test_empty_scores_can_be_saved(tmp_path):
@@ -124,9 +178,24 @@ def test_joining_folds_keeps_every_window_with_its_recording():
     joined = join_out_of_fold(parts)
     assert joined.recording_ids == ["a0", "a1", "b0", "b1"]
     assert joined.fold.tolist() == [0, 0, 2, 2]
-    infer = InferParams(head="attention", window_agg="mean", fold_agg="mean")
+    infer = infer_params("attention", "mean")
     separate = np.concatenate([recording_scores(part, infer) for part, _ in parts])
     np.testing.assert_array_equal(recording_scores(joined, infer), separate)
+
+
+def test_joining_folds_keeps_the_frequency_head_though_a_fold_has_no_recordings():
+    both = HEADS + FREQUENCY_HEADS
+    parts = [(window_scores((), 1), 0), (window_scores((2, 1), 1, names=both), 1)]
+    joined = join_out_of_fold(parts)
+    for name in both:
+        np.testing.assert_array_equal(joined.heads[name], parts[1][0].heads[name])
+    assert tuple(join_out_of_fold([(window_scores((), 1), 0)]).heads) == HEADS
+
+
+def test_joining_folds_of_different_heads_is_refused():
+    with_frequency = window_scores(n_models=1, names=HEADS + FREQUENCY_HEADS)
+    with pytest.raises(ValueError, match="different heads"):
+        join_out_of_fold([(window_scores(n_models=1, prefix="a"), 0), (with_frequency, 1)])
 
 
 def test_joining_a_recording_of_two_folds_is_refused():

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import label_ranking_average_precision_score
 
 from callboard import training
 from callboard.batches import BatchSource, draw_items
@@ -11,35 +10,10 @@ from callboard.checkpoint import Checkpoint
 from callboard.errors import UserError
 from callboard.losses import Loss, Targets, count_to_weights
 from callboard.mixup import MIXUP
-from callboard.model import SedOutput
-from callboard.params.training import OptimParams, SchedParams
-from callboard.training import (
-    CURVE_COLUMNS,
-    OPTIMIZERS,
-    SCHEDULES,
-    Execution,
-    Step,
-    build_learner,
-    cosine_rate,
-    fit,
-    is_validated,
-    train_step,
-    validate,
-    write_curve,
-)
-from tests.toy_training import CPU, fit_params, load_fold, write_fold_inputs
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("fold")
-    write_fold_inputs(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def data(root):
-    return load_fold(root)
+from callboard.params.training import OptimParams, TrainParams
+from callboard.training import OPTIMIZERS, Execution, build_learner, fit, is_validated, train_step
+from callboard.validation import SELECTIONS, Validation
+from tests.toy_training import CPU, fit_params, load_fold
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +73,21 @@ def interrupt_after(epoch):
     return log
 
 
-@pytest.mark.parametrize("select", ["last", "best"])
-def test_an_interrupted_training_resumes_as_if_nothing_had_been(data, tmp_path, select):
+def validate_as(monkeypatch, scores, losses=(0.7, 0.7, 0.7, 0.7)):
+    """Let the validations of a training find these, in turn."""
+    found = map(Validation, scores, losses)
+    monkeypatch.setattr(training, "validate", lambda *args: next(found))
+
+
+@pytest.mark.parametrize(
+    ("select", "sched"),
+    [("last", "cosine"), ("best", "cosine"), ("best_loss", "cosine"), ("last", "plateau")],
+)
+def test_an_interrupted_training_resumes_as_if_nothing_had_been(data, tmp_path, select, sched):
     params = fit_params(
         train__select=select,
+        sched__name=sched,
+        sched__patience=0,
         train__validate_every=1,
         model__backbone_args={**fit_params().model.backbone_args, "drop_rate": 0.0, "drop_path_rate": 0.3},
     )
@@ -119,8 +104,7 @@ def test_an_interrupted_training_resumes_as_if_nothing_had_been(data, tmp_path, 
 
 
 def test_a_best_epoch_before_an_interruption_is_not_forgotten(data, tmp_path, monkeypatch):
-    scores = iter([0.9, 0.5, 0.4])
-    monkeypatch.setattr(training, "validate", lambda *args: next(scores))
+    validate_as(monkeypatch, [0.9, 0.5, 0.4])
     first = fit(fit_params(train__epochs=1, train__validate_every=0), 0, data, Execution(CPU))
     params = fit_params(train__select="best", train__validate_every=1)
     checkpoint = Checkpoint(tmp_path / "fold0.pt")
@@ -149,26 +133,36 @@ def test_the_epoch_loss_is_the_weighted_sum_of_its_terms(fitted):
         assert row["loss"] == pytest.approx(total, rel=1e-5)
 
 
-def test_best_keeps_the_weights_of_the_best_epoch(data, monkeypatch):
-    scores = iter([0.5, 0.9, 0.4])
-    monkeypatch.setattr(training, "validate", lambda *args: next(scores))
-    two = fit(fit_params(train__epochs=2, train__validate_every=0), 0, data, Execution(CPU))
-    best = fit(fit_params(train__select="best", train__validate_every=1), 0, data, Execution(CPU))
-    assert have_equal_weights(best, two)
+@pytest.mark.parametrize(("select", "n_epochs"), [("best", 2), ("best_loss", 1)])
+def test_a_selection_keeps_the_weights_of_its_best_epoch(data, monkeypatch, select, n_epochs):
+    validate_as(monkeypatch, [0.5, 0.9, 0.4], losses=[0.1, 0.3, 0.2])
+    until_then = fit(fit_params(train__epochs=n_epochs, train__validate_every=0), 0, data, Execution(CPU))
+    best = fit(fit_params(train__select=select, train__validate_every=1), 0, data, Execution(CPU))
+    assert have_equal_weights(best, until_then)
     assert [row["val_lwlrap"] for row in best.history] == [0.5, 0.9, 0.4]
+    assert [row["val_loss"] for row in best.history] == [0.1, 0.3, 0.2]
 
 
 def without_validation(data):
     return type(data)(**vars(data) | {"validation": np.arange(0), "is_present": np.zeros((0, 3), dtype=bool)})
 
 
-def test_best_without_a_validation_recording_is_refused(data):
-    with pytest.raises(UserError, match=r"train\.select best: fold 0 has no TP recording to validate on"):
-        fit(fit_params(train__select="best"), 0, without_validation(data), Execution(CPU))
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train__select": "best"}, r"train\.select best: fold 0 .* validate on; use train\.select=last"),
+        ({"train__select": "best_loss"}, r"train\.select best_loss: fold 0 has no TP recording"),
+        ({"sched__name": "plateau"}, r"sched\.name plateau: fold 0 has no TP .*; use sched\.name=none"),
+    ],
+)
+def test_what_follows_validation_is_refused_without_a_validation_recording(data, change, words):
+    with pytest.raises(UserError, match=words):
+        fit(fit_params(**change), 0, without_validation(data), Execution(CPU))
 
 
-def test_a_fold_without_tp_has_no_lwlrap(data, fitted):
-    assert math.isnan(validate(fitted.model, without_validation(data), fit_params().clip, CPU))
+def test_a_fold_without_validation_recordings_has_blanks_in_its_curve(data):
+    fitted = fit(fit_params(train__validate_every=1), 0, without_validation(data), Execution(CPU))
+    assert all(math.isnan(row["val_lwlrap"]) and math.isnan(row["val_loss"]) for row in fitted.history)
 
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_rate(data):
@@ -184,58 +178,18 @@ def test_every_nth_epoch_and_the_last_are_validated(every, validated):
     assert [epoch for epoch in range(5) if is_validated(train, epoch)] == validated
 
 
-class Loudness(torch.nn.Module):
-    """A network to follow by eye: a species' logit is the mean of its mel band over the clip."""
-
-    def forward(self, image):
-        bands = torch.stack([image[:, :, k * 10 : k * 10 + 8].mean(dim=(1, 2)) for k in range(3)], dim=1)
-        return SedOutput(bands, bands + 1, bands[:, None], bands[:, None], bands[:, None])
-
-
-def test_validation_is_the_lwlrap_of_the_loudest_window(root, data):
-    from callboard.image import normalise, to_unit
-    from callboard.mel_cache import MelCache
-
-    cache, network, scores = MelCache.open(root / "mel"), Loudness(), []
-    for row in data.validation:
-        frames = torch.from_numpy(cache.read(cache.recording_ids[row]))
-        windows = torch.stack([frames[start : start + 64] for start in (0, 64, 86)])
-        output = network(normalise(to_unit(windows)))
-        scores.append(((output.attention.sigmoid() + output.max.sigmoid()) / 2).amax(dim=0).numpy())
-    expected = label_ranking_average_precision_score(data.is_present, np.array(scores))
-    assert validate(network, data, fit_params().clip, CPU) == pytest.approx(expected)
-    assert expected == 1.0
-
-
-def optim_params(**changes):
-    return OptimParams.model_validate({"name": "adam", "lr": 0.01, "weight_decay": 0.0} | changes)
-
-
-def test_the_cosine_is_torchs_stepped_after_every_batch():
-    optim, sched = optim_params(), SchedParams(name="cosine", t_max=3, eta_min=0.001)
-    twin = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(twin, T_max=3 * 4, eta_min=0.001)
-    for batch in range(2 * 3 * 4 + 5):
-        rate = cosine_rate(optim, sched, Step(batch, 4, []))
-        assert rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
-        twin.step()
-        schedule.step()
-
-
-def test_the_cosine_falls_for_t_max_epochs_and_climbs_back():
-    sched = SchedParams(name="cosine", t_max=10, eta_min=0.0)
-    at = [cosine_rate(optim_params(lr=1.0), sched, Step(epoch * 15, 15, [])) for epoch in (0, 5, 10, 20)]
-    assert at == pytest.approx([1.0, 0.5, 0.0, 1.0])
-
-
-def test_no_schedule_is_the_rate_as_set():
-    sched = SchedParams(name="none", t_max=10, eta_min=0.0)
-    assert SCHEDULES["none"](optim_params(), sched, Step(999, 15, [])) == 0.01
-
-
 def test_the_schedule_reaches_the_optimiser(fitted):
     expected = [0.003 * 0.5 * (1 + math.cos(math.pi * epoch / 3)) for epoch in range(3)]
     assert [row["lr"] for row in fitted.history] == pytest.approx(expected)
+
+
+def test_the_rate_falls_where_validation_no_longer_rises(data, monkeypatch):
+    validate_as(monkeypatch, [0.5, 0.5, 0.5, 0.6])
+    params = fit_params(
+        sched__name="plateau", sched__factor=0.1, sched__patience=0, train__validate_every=1, train__epochs=4
+    )
+    fitted = fit(params, 0, data, Execution(CPU))
+    assert [row["lr"] for row in fitted.history] == pytest.approx([0.003, 0.003, 0.0003, 0.00003])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -258,9 +212,9 @@ def test_adamw_decays_weights_beside_the_gradient(data):
     torch.testing.assert_close(weight.detach(), before * (1 - params.optim.lr * 0.5))
 
 
-def test_every_optimiser_and_schedule_of_the_params_is_in_its_table():
+def test_every_optimiser_and_selection_of_the_params_is_in_its_table():
     assert set(OPTIMIZERS) == set(OptimParams.model_fields["name"].annotation.__args__)
-    assert set(SCHEDULES) == set(SchedParams.model_fields["name"].annotation.__args__)
+    assert {"last", *SELECTIONS} == set(TrainParams.model_fields["select"].annotation.__args__)
 
 
 def test_losses_are_averaged_over_the_forward_passes_of_a_step(data):
@@ -282,17 +236,24 @@ def test_losses_are_averaged_over_the_forward_passes_of_a_step(data):
         assert both[name].item() == pytest.approx((first[name] + second[name]).item() / 2, rel=1e-5)
 
 
-def test_the_curve_has_a_line_per_epoch_and_blanks_where_there_is_no_number(tmp_path):
-    history = [
-        {"epoch": 1, "lr": 0.001, "loss": 1.25, "attention": 0.5, "val_lwlrap": None},
-        {"epoch": 2, "lr": 0.0005, "loss": 1.0, "attention": 1 / 3, "val_lwlrap": 0.75},
-        {"epoch": 3, "lr": 0.0, "loss": 1.0, "attention": 0.25, "val_lwlrap": math.nan},
-    ]
-    write_curve(history, tmp_path / "plots" / "curve.csv")
-    assert (tmp_path / "plots" / "curve.csv").read_text().splitlines() == [
-        "epoch,lr,loss,attention,max,pseudo,segment,val_lwlrap",
-        "1,0.001,1.25,0.5,,,,",
-        "2,0.0005,1,0.333333,,,,0.75",
-        "3,0,1,0.25,,,,",
-    ]
-    assert CURVE_COLUMNS[0] == "epoch"
+def test_labels_are_smoothed_before_they_are_blended(data):
+    smoothing = {"target": "clip", "mode": "negative", "eps": 0.3}
+    params = fit_params(loss__smoothing=smoothing)
+    batch = next(BatchSource(data, params, 0, CPU, 1).epoch(0))
+    learner, loss = build_learner(params, 0, 3, CPU), Loss(params.loss, torch.ones(3))
+    seen = []
+
+    def watched(model, image, targets, mixing):
+        seen.append(targets)
+        return MIXUP["input"](model, image, targets, mixing)
+
+    train_step(learner, loss, batch, watched)
+    torch.testing.assert_close(seen[0].clip, torch.where(batch.targets.clip > 0, 1.0, 0.1))
+    assert torch.equal(seen[0].frame, batch.targets.frame)
+
+
+def test_a_cropped_batch_is_trained_on_as_any_other(data):
+    params = fit_params(augment__freq_crop=20, augment__freq_crop_p=1.0)
+    assert next(BatchSource(data, params, 0, CPU, 1).epoch(0)).image.shape[2] == 20
+    fitted = fit(params, 0, data, Execution(CPU))
+    assert all(math.isfinite(row["loss"]) for row in fitted.history)

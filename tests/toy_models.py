@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from callboard.annotations import write_species
 from callboard.checkpoint import LoadedModel, WeightsParams, save_model
+from callboard.classes import species_classes
 from callboard.clips import DTYPES, write_clips
 from callboard.folds import write_folds
+from callboard.heads import SedOutput
 from callboard.mel_cache import EncodedRecording, MelCache, write_cache
-from callboard.model import SedModel, SedOutput, build_model
+from callboard.model import SedModel, build_model
 from callboard.params.model import ModelParams
 from callboard.params.training import ClipParams
 from callboard.submission import score_table, write_score_table
@@ -21,7 +23,7 @@ N_MELS = 32
 SPECIES = ["3", "07", "x1"]
 TRAIN = {f"{i:03d}": 150 for i in range(12)}
 TOY_FOLDS = [list(TRAIN)[fold::3] for fold in range(3)]
-CLIP = ClipParams(mode="event", n_frames=64, offsets=[16])
+CLIP = ClipParams(mode="event", n_frames=64, offsets=[16], mel_rows=None)
 MODEL = ModelParams(
     backbone="resnet18",
     backbone_args={"layers": [1] * 4, "channels": [8] * 4, "stem_type": "deep", "stem_width": 4},
@@ -29,6 +31,8 @@ MODEL = ModelParams(
     head_bias=True,
     attention="softmax",
     segment_source="class",
+    cbam=False,
+    frequency_head=False,
 )
 
 
@@ -50,7 +54,8 @@ def save_fold(
     """Weights of one fold, as train writes them."""
     path = folder / (name or f"fold{fold}.pt")
     params = WeightsParams(model=MODEL, clip=clip)
-    save_model(path, network or tiny_network(fold), params, species, fold, TOY_FOLDS[fold])
+    axis = species_classes(toy_clips(), species)
+    save_model(path, network or tiny_network(fold), params, axis, fold, TOY_FOLDS[fold])
 
 
 class BandLoudness(nn.Module):
@@ -89,10 +94,25 @@ def random_cache(folder: Path, n_frames: dict[str, int], seed: int = 0) -> MelCa
 TEST = {f"t{i}": 100 + i for i in range(4)}
 PARAMS_YAML = """\
 seed: 1
-predict: {overlap_frames: 8, batch_size: 16}
-infer: {head: attention_max, window_agg: max, fold_agg: mean}
+augment:
+  p: 0.5
+  stage: before_norm
+  time_mask: 20
+  freq_mask: 8
+  gamma: 2.0
+  brightness_contrast: 0.5
+  freq_crop: null
+  freq_crop_p: 0.5
+predict: {overlap_frames: 8, batch_size: 16, tta: 0}
+infer: {head: attention_max, window_agg: max, fold_agg: mean, blend: []}
 evaluate: {n_bootstrap: 100}
-pseudo: {rounds: [{teacher: 0, student: 1}], final: 1, threshold: 0.99, n_frames: 32}
+pseudo:
+  rounds: [{teacher: 0, student: 1}]
+  final: 1
+  source: train
+  threshold: 0.99
+  min_votes: 1
+  n_frames: 32
 """
 
 
@@ -121,4 +141,5 @@ def toy_clips() -> pd.DataFrame:
     rows += [(name, "fp", SPECIES[(i // 3 + 1) % 3], 60, 90) for i, name in enumerate(TRAIN) if i % 2]
     columns = ["recording_id", "label_type", "species_id", "start_frame", "stop_frame"]
     clips = pd.DataFrame(rows, columns=columns).assign(clip_id=range(len(rows)), songtype_id="1")
-    return clips.reindex(columns=list(DTYPES)).astype(DTYPES)
+    boxes = {"low_mel": 0, "high_mel": N_MELS}
+    return clips.assign(**boxes).reindex(columns=list(DTYPES)).astype(DTYPES)

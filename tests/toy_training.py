@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 
 from callboard.annotations import write_species
-from callboard.batches import FoldData, select_fold
+from callboard.classes import CLASSES
 from callboard.clips import DTYPES, read_clips, write_clips
+from callboard.fold_data import FoldData, select_fold
 from callboard.folds import read_folds, write_folds
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
+from callboard.mel_cache import EncodedRecording, MelCache, TrainingCache, write_cache
 from callboard.params.loss import LossParams
 from callboard.training import FitParams
 
@@ -23,17 +24,21 @@ CPU = torch.device("cpu")
 
 LOSS: dict[str, Any] = {
     "neg_mask": "none",
+    "pos_mask": "none",
     "pos_weight": True,
     "focal_gamma": 2.0,
     "attention": {"weight": 1.0, "kind": "bce_focal", "focal_weighted": True},
     "max": {"weight": 0.5, "kind": "bce", "focal_weighted": False},
-    "pseudo": {"weight": 1.0, "threshold": 0.7, "weighted": True},
+    "pseudo": {"weight": 1.0, "threshold": 0.7, "kind": "bce", "weighted": True},
+    "position": {"weight": 0.0, "kind": "bce"},
     "segment": {"weight": 0.5, "weighted": True},
+    "frequency": {"weight": 0.0},
+    "smoothing": {"target": "none", "mode": "uniform", "eps": 0.2},
 }
 
 PARAMS: dict[str, Any] = {
     "seed": 7,
-    "clip": {"mode": "event", "n_frames": 64, "offsets": [16, 32]},
+    "clip": {"mode": "event", "n_frames": 64, "offsets": [16, 32], "mel_rows": None},
     "augment": {
         "p": 0.5,
         "stage": "before_norm",
@@ -41,6 +46,8 @@ PARAMS: dict[str, Any] = {
         "freq_mask": 8,
         "gamma": 2.0,
         "brightness_contrast": 0.5,
+        "freq_crop": None,
+        "freq_crop_p": 0.5,
     },
     "mixup": {"mode": "input", "alpha": 0.1, "frame_targets": True},
     "model": {
@@ -50,11 +57,21 @@ PARAMS: dict[str, Any] = {
         "head_bias": False,
         "attention": "softmax",
         "segment_source": "class",
+        "cbam": False,
+        "frequency_head": False,
     },
     "loss": LOSS,
     "optim": {"name": "adam", "lr": 0.003, "weight_decay": 0.0},
-    "sched": {"name": "cosine", "t_max": 3, "eta_min": 0.0},
-    "train": {"epochs": 3, "batch_size": 4, "fp_per_epoch": 2, "select": "last", "validate_every": 2},
+    "sched": {"name": "cosine", "t_max": 3, "eta_min": 0.0, "factor": 0.5, "patience": 1},
+    "train": {
+        "epochs": 3,
+        "batch_size": 4,
+        "labels": "tp",
+        "classes": "species",
+        "fp_per_epoch": 2,
+        "select": "last",
+        "validate_every": 2,
+    },
 }
 
 
@@ -80,10 +97,19 @@ def loss_params(**changes: Any) -> LossParams:
     return LossParams.model_validate(changed(LOSS, {k.replace("__", "."): v for k, v in changes.items()}))
 
 
-def annotation(recording_id: str, label_type: str, species_id: str, start: int, stop: int) -> dict[str, Any]:
+def annotation(
+    recording_id: str,
+    label_type: str,
+    species_id: str,
+    start: int,
+    stop: int,
+    mels: tuple[int, int] = (0, 0),
+    songtype_id: str = "1",
+) -> dict[str, Any]:
     """One row of a table of clips; what training does not read is 0."""
-    row = dict.fromkeys(DTYPES, 0) | {"songtype_id": "1", "start_frame": start, "stop_frame": stop}
-    return row | {"recording_id": recording_id, "label_type": label_type, "species_id": species_id}
+    ids = {"recording_id": recording_id, "species_id": species_id, "songtype_id": songtype_id}
+    spans = dict(zip(("start_frame", "stop_frame", "low_mel", "high_mel"), (start, stop, *mels), strict=True))
+    return dict.fromkeys(DTYPES, 0) | ids | spans | {"label_type": label_type}
 
 
 def clips_table(*annotations: dict[str, Any]) -> pd.DataFrame:
@@ -98,13 +124,13 @@ def write_fold_inputs(root: Path) -> None:
     for i in range(16):
         frames = rng.integers(40, 80, (N_FRAMES, N_MELS), dtype=np.uint8)
         species, start = i % 3, int(rng.integers(0, N_FRAMES - CALL_FRAMES))
-        span = f"r{i:02d}", start, start + CALL_FRAMES
+        name, stop, mels = f"r{i:02d}", start + CALL_FRAMES, (species * 10, species * 10 + 8)
         if i < 12:
-            frames[start : start + CALL_FRAMES, species * 10 : species * 10 + 8] += 120
-            annotations.append(annotation(span[0], "tp", SPECIES[species], *span[1:]))
+            frames[start:stop, slice(*mels)] += 120
+            annotations.append(annotation(name, "tp", SPECIES[species], start, stop, mels))
         if i >= 11:
-            annotations.append(annotation(span[0], "fp", SPECIES[species - 1], *span[1:]))
-        recordings.append(EncodedRecording(span[0], frames, -80.0, 0.0))
+            annotations.append(annotation(name, "fp", SPECIES[species - 1], start, stop, mels))
+        recordings.append(EncodedRecording(name, frames, -80.0, 0.0))
     write_cache(root / "mel", recordings, N_MELS)
     write_clips(clips_table(*annotations), root / "clips.csv")
     ids = [recording.recording_id for recording in recordings]
@@ -112,7 +138,22 @@ def write_fold_inputs(root: Path) -> None:
     write_species(SPECIES, root / "species.csv")
 
 
-def load_fold(root: Path, fold: int = 0) -> FoldData:
-    """A fold of what `write_fold_inputs` wrote."""
-    clips, folds = read_clips(root / "clips.csv"), read_folds(root / "folds.csv")
-    return select_fold(MelCache.open(root / "mel"), clips, folds, fold, SPECIES)
+def load_fold(root: Path, fold: int = 0, **changes: Any) -> FoldData:
+    """A fold of what `write_fold_inputs` wrote; `changes` as those of `choose_fold`."""
+    return choose_fold(root, read_clips(root / "clips.csv"), fold, **changes)
+
+
+def choose_fold(
+    root: Path,
+    clips: pd.DataFrame,
+    fold: int = 0,
+    *,
+    folds: pd.DataFrame | None = None,
+    classes: str = "species",
+    labels: str = "tp",
+    test: MelCache | None = None,
+) -> FoldData:
+    """A fold of other annotations of the same recordings, and of `test` ones."""
+    folds = read_folds(root / "folds.csv") if folds is None else folds
+    cache = TrainingCache(MelCache.open(root / "mel"), test)
+    return select_fold(cache, clips, folds, fold, CLASSES[classes](clips, SPECIES), labels)

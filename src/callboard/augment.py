@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 Step = Callable[[Tensor, Place, Generator], Tensor]
-"""(image (batch, frames, mels), place, generator) to the image, changed in place."""
+"""(image (batch, frames, mels), place, generator) to the changed image."""
 
 
 class Gamma:
@@ -121,6 +121,32 @@ class BrightnessContrast:
         return image.mul(contrast.to(image.device)).add_(brightness.to(image.device)).clamp_(0, 1)
 
 
+class FrequencyCrop:
+    """A span of `n_rows` mel rows of every clip, or all rows of all clips.
+
+    A batch has one height, so one coin decides for all its clips; where the span lies, each draws on its own.
+    """
+
+    def __init__(self, n_rows: int, p: float) -> None:
+        self.n_rows = n_rows
+        self.p = p
+
+    def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
+        """The image, (batch, frames, n_rows) where the coin says so."""
+        n_clips, n_frames, n_mels = image.shape
+        is_cropped = torch.rand(1, generator=generator) < self.p
+        first = torch.randint(n_mels - self.n_rows + 1, (n_clips, 1), generator=generator)
+        if not is_cropped:
+            return image
+        rows = (first + torch.arange(self.n_rows)).to(image.device)  # (batch, n_rows)
+        return image.gather(2, rows.unsqueeze(1).expand(-1, n_frames, -1))
+
+
+def uncropped(image: Tensor, place: Place, generator: Generator) -> Tensor:
+    """The image as it is; nothing is drawn, so all other draws stay as they were."""
+    return image
+
+
 STAGES: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]] = {
     "before_norm": lambda chain, image: normalise(chain(image)),
     "after_norm": lambda chain, image: chain(normalise(image)),
@@ -131,11 +157,15 @@ class Augment:
     """From images in [0, 1] to changed, normalised ones."""
 
     def __init__(self, params: AugmentParams) -> None:
+        self.crop: Step = (
+            FrequencyCrop(params.freq_crop, params.freq_crop_p) if params.freq_crop else uncropped
+        )
         self.brightness_contrast = BrightnessContrast(params.brightness_contrast)
         self.chain = Chain(params)
         self.stage = STAGES[params.stage]
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
         """The changed and normalised `image` (batch, frames, mels); `image` itself is left alone."""
+        image = self.crop(image, place, generator)
         image = self.brightness_contrast(image, place, generator)
         return self.stage(lambda plain: self.chain(plain, place, generator), image)

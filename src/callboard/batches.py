@@ -4,41 +4,32 @@ Nothing here keeps state: everything drawn for a batch is a function of (seed, f
 the number of threads, nor the order of folds, nor an interruption changes a number.
 """
 
-import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from callboard.augment import Augment, Place
-from callboard.errors import UserError
+from callboard.fold_data import Annotations, FoldData, Frames, Integers
 from callboard.image import to_unit
-from callboard.losses import Targets
-from callboard.mel_cache import MelCache
+from callboard.mel_cache import MappedFrames, release_pages
 from callboard.mixup import Mixing, draw_mixing
 from callboard.params.base import Params, Seed
 from callboard.params.training import AugmentParams, ClipParams, MixupParams, TrainParams
-from callboard.presence import species_presence
+from callboard.targets import Targets
+from callboard.windows import clip_length
 from callboard.workers import ahead
-
-Integers = NDArray[np.int64]
-Frames = NDArray[np.uint8] | Tensor
-"""The packed frames (total_frames, mels) of a cache, mapped from disk or on a device."""
 
 MAX_SEED = 2**63
 """Above every seed that torch takes."""
 
 COPIED_FRAMES = 2**18
 """Frames copied to a GPU at a time: 32 MB at 128 mels."""
-
-KINDS = ("tp", "fp", "pseudo")
-"""Label types in the order in which a recording's annotations are kept."""
 
 
 class BatchParams(Params):
@@ -79,126 +70,6 @@ class Moment(NamedTuple):
         return int(self.rng(purpose).integers(MAX_SEED))
 
 
-class Annotations(NamedTuple):
-    """Annotations of training recordings: a row per recording of the cache, TP first, then FP, pseudo."""
-
-    start: Integers
-    """(recordings, annotations) first frame, in the recording."""
-    stop: Integers
-    """(recordings, annotations) frame after the last; padding stops where it starts."""
-    species: Integers
-    """(recordings, annotations) position on the class axis."""
-    is_fp: NDArray[np.bool_]
-    """(recordings, annotations)."""
-    n_tp: Integers
-    """(recordings,)."""
-    n_fp: Integers
-    """(recordings,)."""
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """What one fold is trained and validated on; `annotations` has none of a validation recording."""
-
-    frames: Frames
-    first_frame: Integers
-    """(recordings,) where each recording of the cache begins in `frames`."""
-    n_frames: Integers
-    """(recordings,) its length."""
-    annotations: Annotations
-    n_tp_annotations: Integers
-    """(species,) TP annotations of the training part."""
-    validation: Integers
-    """Recordings of the validation part with a TP annotation, as rows of the cache."""
-    is_present: NDArray[np.bool_]
-    """(validation recordings, species): a TP annotation somewhere in the recording."""
-
-    @property
-    def n_species(self) -> int:
-        """Length of the class axis."""
-        return len(self.n_tp_annotations)
-
-    def count_items(self, fp_per_epoch: int) -> int:
-        """Clips per epoch."""
-        n_tp, n_fp = (
-            int(np.count_nonzero(counts)) for counts in (self.annotations.n_tp, self.annotations.n_fp)
-        )
-        return n_tp + min(fp_per_epoch, n_fp)
-
-
-def select_fold(
-    cache: MelCache, clips: pd.DataFrame, folds: pd.DataFrame, fold: int, species: list[str]
-) -> FoldData:
-    """The data of one fold.
-
-    Args:
-        cache: Frames of the training recordings.
-        clips: TP, FP and pseudo annotations with their frame spans.
-        folds: recording_id, fold.
-        fold: The validation part; all other folds are the training part.
-        species: The class axis.
-
-    Raises:
-        UserError: the folds table lacks the fold or an annotated recording, an annotated species is unknown,
-            or the training part has no TP annotation.
-    """
-    fold_of = dict(zip(folds["recording_id"], folds["fold"], strict=True))
-    _refuse_unknown(clips, fold_of, species)
-    if fold not in fold_of.values():
-        raise UserError(f"fold {fold} is not in the folds table, which has {sorted(set(fold_of.values()))}")
-    is_validation = clips["recording_id"].map(fold_of) == fold
-    is_tp = clips["label_type"] == "tp"
-    if not (is_tp & ~is_validation).any():
-        raise UserError(f"fold {fold}: its training part has no TP annotation, so there is nothing to learn")
-    validated = clips[is_validation & is_tp]
-    recording_ids = sorted(set(validated["recording_id"]))
-    training = clips[~is_validation]
-    return FoldData(
-        frames=cache.frames,
-        first_frame=cache.offsets,
-        n_frames=cache.n_frames,
-        annotations=_pad_annotations(training, cache, species),
-        n_tp_annotations=_count_species(training[training["label_type"] == "tp"], species),
-        validation=np.array([cache.row(recording_id) for recording_id in recording_ids], dtype=np.int64),
-        is_present=species_presence(validated, recording_ids, species),
-    )
-
-
-def _refuse_unknown(clips: pd.DataFrame, fold_of: dict[str, int], species: list[str]) -> None:
-    for column, known, table in (("recording_id", fold_of, "folds"), ("species_id", species, "species")):
-        unknown = clips[~clips[column].isin(list(known))]
-        if not unknown.empty:
-            row = unknown.iloc[0]
-            raise UserError(
-                f"{len(unknown)} annotation(s) have a {column} that the {table} table lacks, first: "
-                f"{row['label_type']} of species {row['species_id']} in recording {row['recording_id']}"
-            )
-    if bad := sorted(set(clips["label_type"]) - set(KINDS)):
-        raise UserError(f"label_type must be one of {', '.join(KINDS)}, found {', '.join(bad)}")
-
-
-def _count_species(annotations: pd.DataFrame, species: list[str]) -> Integers:
-    return np.bincount(
-        pd.Index(species).get_indexer(pd.Index(annotations["species_id"])), minlength=len(species)
-    )
-
-
-def _pad_annotations(clips: pd.DataFrame, cache: MelCache, species: list[str]) -> Annotations:
-    row = np.array([cache.row(recording_id) for recording_id in clips["recording_id"]], dtype=np.int64)
-    kind = clips["label_type"].map(KINDS.index).to_numpy()
-    order = np.lexsort((kind, row))
-    row, kind = row[order], kind[order]
-    n_annotations = np.bincount(row, minlength=len(cache))
-    slot = np.arange(len(row)) - np.repeat(np.cumsum(n_annotations) - n_annotations, n_annotations)
-    padded = np.zeros((4, len(cache), n_annotations.max()), dtype=np.int64)
-    padded[0, row, slot] = clips["start_frame"].to_numpy()[order]
-    padded[1, row, slot] = clips["stop_frame"].to_numpy()[order]
-    padded[2, row, slot] = pd.Index(species).get_indexer(pd.Index(clips["species_id"]))[order]
-    padded[3, row, slot] = kind == KINDS.index("fp")
-    n_tp, n_fp = (np.bincount(row[kind == KINDS.index(name)], minlength=len(cache)) for name in ("tp", "fp"))
-    return Annotations(padded[0], padded[1], padded[2], padded[3].astype(bool), n_tp, n_fp)
-
-
 def on_device(data: FoldData, device: torch.device) -> FoldData:
     """The same with the frames in a GPU's memory, if there is one with room for them twice over."""
     if device.type != "cuda" or isinstance(data.frames, Tensor):
@@ -211,13 +82,13 @@ def on_device(data: FoldData, device: torch.device) -> FoldData:
     )
 
 
-def copy_frames(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
+def copy_frames(frames: MappedFrames, device: torch.device) -> Tensor:
     """All frames on `device`, a piece at a time so that the whole is never in this process's memory."""
     copied = torch.empty(frames.shape, dtype=torch.uint8, device=device)
     for first in range(0, len(frames), COPIED_FRAMES):
         piece = slice(first, first + COPIED_FRAMES)
         copied[piece] = torch.from_numpy(np.array(frames[piece])).to(device)
-    _release_pages(frames)
+    release_pages(frames)
     return copied
 
 
@@ -227,16 +98,16 @@ class Items(NamedTuple):
     recording: Integers
     """(items,) rows of the cache."""
     is_fp: NDArray[np.bool_]
-    """(items,) around an FP annotation, else around a TP one."""
+    """(items,) around an FP annotation; else around a TP one, or a pseudo one where there is no other."""
 
 
 def draw_items(annotations: Annotations, fp_per_epoch: int, rng: np.random.Generator) -> Items:
-    """An epoch in random order: every recording with TP, and `fp_per_epoch` with FP (all where fewer)."""
-    tp = np.flatnonzero(annotations.n_tp)
+    """An epoch in random order: those with a positive clip, and `fp_per_epoch` with FP (all if fewer)."""
+    positive = np.flatnonzero(annotations.has_positive_clip)
     fp = np.flatnonzero(annotations.n_fp)
     fp = rng.choice(fp, min(fp_per_epoch, len(fp)), replace=False)
-    order = rng.permutation(len(tp) + len(fp))
-    return Items(np.concatenate([tp, fp])[order], (order >= len(tp)))
+    order = rng.permutation(len(positive) + len(fp))
+    return Items(np.concatenate([positive, fp])[order], (order >= len(positive)))
 
 
 def batch_bounds(n_items: int, batch_size: int) -> list[slice]:
@@ -258,9 +129,10 @@ def event_starts(data: FoldData, items: Items, clip: ClipParams, rng: np.random.
     would run over the end is moved back.
     """
     annotations = data.annotations
-    n_tp, n_fp = annotations.n_tp[items.recording], annotations.n_fp[items.recording]
+    n_tp, n_fp, n_pseudo = (counts[items.recording] for counts in annotations[-3:])
     draw, offset_draw = rng.random((2, len(items.recording)))
-    slot = np.where(items.is_fp, n_tp + (draw * n_fp).astype(np.int64), (draw * n_tp).astype(np.int64))
+    n_slots = np.where(items.is_fp, n_fp, np.where(n_tp > 0, n_tp, n_pseudo))
+    slot = np.where(items.is_fp, n_tp, 0) + (draw * n_slots).astype(np.int64)
     span = annotations.start[items.recording, slot], annotations.stop[items.recording, slot]
     centre = (span[0] + span[1]) // 2
     offsets = np.sort(clip.offsets)
@@ -271,8 +143,14 @@ def event_starts(data: FoldData, items: Items, clip: ClipParams, rng: np.random.
     return first
 
 
+def whole_recordings(data: FoldData, items: Items, clip: ClipParams, rng: np.random.Generator) -> Integers:
+    """(items,) zeros: clips are as long as the longest recording, so each shows all of its own."""
+    return np.zeros(len(items.recording), dtype=np.int64)
+
+
 CLIP_STARTS: dict[str, Callable[[FoldData, Items, ClipParams, np.random.Generator], Integers]] = {
     "event": event_starts,
+    "full": whole_recordings,
 }
 
 
@@ -294,7 +172,7 @@ def gather_clips(
         clips = frames[torch.from_numpy(index).to(frames.device)].to(device)
     else:
         clips = torch.from_numpy(np.asarray(frames[index])).to(device)
-        _release_pages(frames)
+        release_pages(frames)
     is_short = n_valid < n_frames
     if is_short.any():
         beyond = torch.from_numpy(np.arange(n_frames) >= n_valid[:, None]).to(device)
@@ -302,42 +180,48 @@ def gather_clips(
     return clips
 
 
-def _release_pages(frames: NDArray[np.uint8]) -> None:
-    """Pages of a mapped file count as this process's memory once touched; the system still caches them."""
-    if isinstance(frames, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-        frames._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-
-
 def build_targets(
-    data: FoldData, recording: Integers, start: Integers, n_frames: int, device: torch.device
+    data: FoldData, recording: Integers, start: Integers, n_frames: int, mels: slice, device: torch.device
 ) -> Targets:
     """What the clips are compared with: every TP or pseudo annotation is positive where it is in the clip.
 
-    FP annotations make labelled negatives; where a TP covers the same cell, the TP wins.
+    FP annotations make labelled negatives; where a TP covers the same cell, the TP wins. The mel rows of an
+    annotation count if some frame of it is in the clip.
 
     Args:
         data: Of the fold.
         recording: (clips,) rows of the cache.
         start: (clips,) first frame of each clip in its recording.
         n_frames: Length of a clip.
+        mels: Of the filterbank's rows, those that a clip shows.
         device: Where the targets are wanted.
     """
     annotations = data.annotations
-    first = np.clip(annotations.start[recording] - start[:, None], 0, n_frames)
-    stop = np.clip(annotations.stop[recording] - start[:, None], 0, n_frames)
+    first, stop = (np.clip(edge[recording] - start[:, None], 0, n_frames) for edge in annotations[:2])
     clip, slot = np.nonzero(stop > first)
-    first, length = first[clip, slot], (stop - first)[clip, slot]
-    rows = np.repeat(np.arange(len(clip)), length)  # an annotation's row once for each of its frames
-    frame = np.arange(len(rows)) + (first - np.cumsum(length) + length)[rows]
-    cells = np.stack([clip[rows], frame, annotations.species[recording[clip], slot][rows]])
-    positive_cells = cells[:, ~annotations.is_fp[recording[clip], slot][rows]]
-    by_frame, by_clip = (len(recording), n_frames, data.n_species), (len(recording), data.n_species)
-    return Targets(
-        clip=_ones_at(positive_cells[::2], by_clip, device),
-        frame=_ones_at(positive_cells, by_frame, device),
-        clip_labeled=_ones_at(cells[::2], by_clip, device),
-        frame_labeled=_ones_at(cells, by_frame, device),
-    )
+    row = recording[clip], slot
+    lowest, highest, _ = mels.indices(data.frames.shape[1])
+    low, high = (np.clip(edge[row] - lowest, 0, highest - lowest) for edge in annotations[2:4])
+    species, is_fp = annotations.species[row], annotations.is_fp[row]
+
+    def mark(span: Integers, position: Integers, length: int) -> tuple[Tensor, Tensor]:
+        """Positive and labelled cells (clips, length, species), given as annotations and positions."""
+        cells = np.stack([clip[span], position, species[span]])
+        shape = len(recording), length, data.n_species
+        return _ones_at(cells[:, ~is_fp[span]], shape, device), _ones_at(cells, shape, device)
+
+    once = np.arange(len(clip))
+    by_clip, clip_labeled = (cells.squeeze(1) for cells in mark(once, np.zeros_like(once), 1))
+    frame, frame_labeled = mark(*_positions(first[clip, slot], stop[clip, slot]), n_frames)
+    band, band_labeled = mark(*_positions(low, high), highest - lowest)
+    return Targets(by_clip, frame, clip_labeled, frame_labeled, band, band_labeled)
+
+
+def _positions(first: Integers, stop: Integers) -> tuple[Integers, Integers]:
+    """Half-open spans to the span that each of their positions is of, and the position: both (positions,)."""
+    length = stop - first
+    span = np.repeat(np.arange(len(length)), length)
+    return span, np.arange(len(span)) + (first - np.cumsum(length) + length)[span]
 
 
 def _ones_at(cells: Integers, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -367,6 +251,7 @@ class BatchSource:
         self.device = device
         self.n_threads = n_threads
         self.augment = Augment(params.augment)
+        self.clip_frames = clip_length(params.clip, data.n_frames)
         self.n_items = data.count_items(params.train.fp_per_epoch)
         self.bounds = batch_bounds(self.n_items, params.train.batch_size)
 
@@ -387,11 +272,13 @@ class BatchSource:
         start = CLIP_STARTS[clip.mode](data, items, clip, moment.rng(Purpose.CLIPS))
         recording_frames = data.n_frames[items.recording]
         first_frame = data.first_frame[items.recording] + start
-        frames = gather_clips(data.frames, first_frame, recording_frames - start, clip.n_frames, self.device)
+        n_valid = recording_frames - start
+        frames = gather_clips(data.frames, first_frame, n_valid, self.clip_frames, self.device)
+        mels = clip.visible_mels
         generator = torch.Generator().manual_seed(moment.torch_seed(Purpose.AUGMENT))
         place = Place(torch.from_numpy(start), torch.from_numpy(recording_frames))
         return Batch(
-            image=self.augment(to_unit(frames), place, generator),
-            targets=build_targets(data, items.recording, start, clip.n_frames, self.device),
+            image=self.augment(to_unit(frames[..., mels]), place, generator),
+            targets=build_targets(data, items.recording, start, self.clip_frames, mels, self.device),
             mixing=draw_mixing(self.params.mixup, len(start), moment.rng(Purpose.MIXUP)),
         )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from callboard.classes import ClassAxis, SpeciesModel
 from callboard.errors import UserError, one_line
 from callboard.model import SedModel, build_model
 from callboard.outputs import written_whole
@@ -24,7 +25,7 @@ from callboard.workspace import main_workspace
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 """What torch raises for a file that is cut short, damaged, or of another kind."""
 
-CONTENT = {"params", "species", "fold", "held_out", "state_dict"}
+CONTENT = {"params", "species", "classes", "class_species", "fold", "held_out", "state_dict"}
 """What a file of weights holds."""
 
 ABANDONED_AFTER_S = 30 * 24 * 3600
@@ -41,7 +42,8 @@ class WeightsParams(Params):
 class LoadedModel(NamedTuple):
     """A trained network, in eval mode."""
 
-    model: SedModel
+    model: SedModel | SpeciesModel
+    """Its class axis is the species, whatever the classes it was trained on."""
     species: list[str]
     """The class axis."""
     fold: int
@@ -55,7 +57,7 @@ def save_model(
     path: Path,
     model: SedModel,
     params: WeightsParams,
-    species: list[str],
+    axis: ClassAxis,
     fold: int,
     held_out: Iterable[str],
 ) -> None:
@@ -65,7 +67,7 @@ def save_model(
         path: Of the new file.
         model: The trained network.
         params: What rebuilds it.
-        species: The class axis.
+        axis: The class axis.
         fold: The fold that it has not seen.
         held_out: The recordings of that fold.
 
@@ -73,8 +75,15 @@ def save_model(
         UserError: the file cannot be written.
     """
     state_dict = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    content = {"params": params.model_dump(), "species": species, "fold": fold, "held_out": sorted(held_out)}
-    content["state_dict"] = state_dict
+    content = {
+        "params": params.model_dump(),
+        "species": axis.species,
+        "classes": axis.names,
+        "class_species": axis.class_species.tolist(),
+        "fold": fold,
+        "held_out": sorted(held_out),
+        "state_dict": state_dict,
+    }
     _write(path, content)
 
 
@@ -93,13 +102,14 @@ def load_model(path: Path, device: torch.device) -> LoadedModel:
     if not isinstance(content, dict) or content.keys() != CONTENT:
         raise UserError(f"{path}: not weights of this project; train again")
     params = validate(WeightsParams, content["params"], path)
-    model = build_model(params.model.model_copy(update={"pretrained": False}), len(content["species"]))
+    model = build_model(params.model.model_copy(update={"pretrained": False}), len(content["classes"]))
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise UserError(f"{path}: weights do not fit the network they describe; train again") from error
-    held_out = frozenset(content["held_out"])
-    return LoadedModel(model.to(device).eval(), content["species"], content["fold"], params.clip, held_out)
+    species, held_out = content["species"], frozenset(content["held_out"])
+    speaking = model if content["classes"] == species else SpeciesModel(model, content["class_species"])
+    return LoadedModel(speaking.to(device).eval(), species, content["fold"], params.clip, held_out)
 
 
 class Checkpoint:

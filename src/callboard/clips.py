@@ -1,9 +1,11 @@
-"""Where to cut: annotations in seconds to half-open spans of frames."""
+"""Where to cut: annotations in seconds to half-open spans of frames, boxes in Hz to spans of mel rows."""
 
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from callboard.annotations import read_table, typed
 from callboard.errors import UserError
@@ -17,12 +19,15 @@ DTYPES = {
     "songtype_id": "str",
     "start_frame": "int64",
     "stop_frame": "int64",
+    "low_mel": "int64",
+    "high_mel": "int64",
     "t_min": "float64",
     "t_max": "float64",
     "f_min": "float64",
     "f_max": "float64",
 }
-"""Columns of a table of clips: times in seconds, frequencies in Hz, spans in frames of the recording."""
+"""Columns of a table of clips: times in seconds, frequencies in Hz, half-open spans in frames of the
+recording and in mel rows of the filterbank, row 0 lowest. A pseudo-label has no box: its rows are none."""
 
 PROVENANCE_DTYPES = {"round": "int64", "teacher": "str", "score": "float64", "votes": "int64"}
 """Further columns of pseudo-labels: the student's round, the model that scored the recording, its
@@ -42,13 +47,34 @@ def frame_span(t_min: float, t_max: float, frames_per_s: float, n_frames: int) -
     return start, max(start + 1, stop)
 
 
-def build_clips(annotations: pd.DataFrame, n_frames: dict[str, int], frames_per_s: float) -> pd.DataFrame:
+def mel_span(f_min: float, f_max: float, centres: NDArray[np.float64]) -> tuple[int, int]:
+    """The half-open span of mel rows whose centre lies in a band; if none does, the one nearest its middle.
+
+    Args:
+        f_min: Hz, lower edge of the band.
+        f_max: Hz, upper edge.
+        centres: (mels,) Hz, ascending.
+    """
+    low, high = np.searchsorted(centres, f_min), np.searchsorted(centres, f_max, side="right")
+    if low == high:
+        low = np.abs(centres - (f_min + f_max) / 2).argmin()
+        high = low + 1
+    return int(low), int(high)
+
+
+def build_clips(
+    annotations: pd.DataFrame,
+    n_frames: dict[str, int],
+    frames_per_s: float,
+    mel_centres: NDArray[np.float64],
+) -> pd.DataFrame:
     """One row per annotation whose recording is in `n_frames`, numbered in the order given.
 
     Args:
         annotations: As read_annotations gives them, tables concatenated.
         n_frames: Length of each recording that can be used.
         frames_per_s: Frames per second of recording.
+        mel_centres: (mels,) Hz, centre of each row of the filterbank.
 
     Raises:
         UserError: no tp annotation has a recording.
@@ -60,10 +86,15 @@ def build_clips(annotations: pd.DataFrame, n_frames: dict[str, int], frames_per_
         frame_span(t_min, t_max, frames_per_s, length)
         for t_min, t_max, length in zip(kept["t_min"], kept["t_max"], lengths, strict=True)
     ]
+    bands = [
+        mel_span(f_min, f_max, mel_centres) for f_min, f_max in zip(kept["f_min"], kept["f_max"], strict=True)
+    ]
     clips = kept.assign(
         clip_id=range(len(kept)),
         start_frame=[start for start, _ in spans],
         stop_frame=[stop for _, stop in spans],
+        low_mel=[low for low, _ in bands],
+        high_mel=[high for _, high in bands],
     )
     return clips[list(DTYPES)].astype(DTYPES)
 
@@ -86,7 +117,7 @@ def write_clips(clips: pd.DataFrame, path: Path) -> None:
 
 
 def read_clips(path: Path) -> pd.DataFrame:
-    """A table of clips, ids as text; `start_frame` and `stop_frame` are a half-open span in the recording.
+    """A table of clips, ids as text.
 
     Raises:
         UserError: no such table, columns missing, or a row that cannot be read.

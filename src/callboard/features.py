@@ -120,8 +120,7 @@ def mel_filterbank(sample_rate: int, features: FeatureParams) -> NDArray[np.floa
     Raises:
         UserError: some mel row catches no FFT bin.
     """
-    lowest, highest = _hz_to_mel(np.array([features.f_min, features.f_max]))
-    corners = _mel_to_hz(np.linspace(lowest, highest, features.n_mels + 2))  # (n_mels + 2,) Hz
+    corners = _mel_corners(features)
     bins = scipy.fft.rfftfreq(features.n_fft, 1 / sample_rate)[:, None]
     rising = (bins - corners[:-2]) / np.diff(corners)[:-1]
     falling = (corners[2:] - bins) / np.diff(corners)[1:]
@@ -135,6 +134,17 @@ def mel_filterbank(sample_rate: int, features: FeatureParams) -> NDArray[np.floa
             "lower n_mels or raise n_fft"
         )
     return triangles.astype(np.float32)
+
+
+def mel_centres(features: FeatureParams) -> NDArray[np.float64]:
+    """(n_mels,) Hz, ascending: where the triangle of each mel row has its tip."""
+    return _mel_corners(features)[1:-1]
+
+
+def _mel_corners(features: FeatureParams) -> NDArray[np.float64]:
+    """(n_mels + 2,) Hz: a row's triangle starts at one, has its tip at the next and ends at the third."""
+    lowest, highest = _hz_to_mel(np.array([features.f_min, features.f_max]))
+    return _mel_to_hz(np.linspace(lowest, highest, features.n_mels + 2))
 
 
 def _frames(waveform: NDArray[np.float32], n_fft: int, hop_length: int) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@
 begins. Time comes before frequency, so that a clip is one contiguous piece of the file.
 """
 
+import mmap
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,6 +115,88 @@ class MelCache:
     @cached_property
     def _data_start(self) -> int:
         return _read_header(self.folder)[1]
+
+
+class JoinedFrames:
+    """The packed frames of several caches, one behind the other; none is copied, each is read in place."""
+
+    def __init__(self, *parts: NDArray[np.uint8]) -> None:
+        self.parts = parts
+        self._first = np.cumsum([0, *map(len, parts)])
+        self.shape = (int(self._first[-1]), parts[0].shape[1])
+        self.nbytes = sum(part.nbytes for part in parts)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
+        """(*index, mels) frames at positions in all parts together."""
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        frames = np.empty((*index.shape, self.shape[1]), np.uint8)
+        for first, part in zip(self._first, self.parts, strict=False):
+            is_here = (index >= first) & (index < first + len(part))
+            frames[is_here] = part[index[is_here] - first]
+        return frames
+
+
+MappedFrames = NDArray[np.uint8] | JoinedFrames
+"""(total_frames, mels) of one cache or several."""
+
+
+def release_pages(frames: MappedFrames) -> None:
+    """Pages of a mapped file count as this process's memory once touched; the system still caches them."""
+    for part in frames.parts if isinstance(frames, JoinedFrames) else (frames,):
+        if isinstance(part, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            part._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
+class TrainingCache:
+    """The cache of the training set and, behind it, that of the test set if that is trained on too."""
+
+    def __init__(self, train: MelCache, test: MelCache | None = None) -> None:
+        """Join the caches.
+
+        Raises:
+            UserError: a recording is in both.
+        """
+        self.caches = (train,) if test is None else (train, test)
+        self.test_ids = frozenset(() if test is None else test.recording_ids)
+        if both := sorted(self.test_ids.intersection(train.recording_ids)):
+            raise UserError(f"{len(both)} recordings are in both {train.folder} and test, first {both[0]}")
+
+    def __len__(self) -> int:
+        return sum(map(len, self.caches))
+
+    @cached_property
+    def frames(self) -> MappedFrames:
+        """(total_frames, mels), mapped from disk."""
+        parts = [cache.frames for cache in self.caches]
+        return parts[0] if len(parts) == 1 else JoinedFrames(*parts)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """(recordings,) first frame of each recording in `frames`."""
+        first = np.cumsum([0, *(len(cache.frames) for cache in self.caches[:-1])])
+        return np.concatenate([cache.offsets + k for cache, k in zip(self.caches, first, strict=True)])
+
+    @property
+    def n_frames(self) -> NDArray[np.int64]:
+        """(recordings,)."""
+        return np.concatenate([cache.n_frames for cache in self.caches])
+
+    def row(self, recording_id: str) -> int:
+        """Position of a recording, training ones first.
+
+        Raises:
+            UserError: no cache has it.
+        """
+        train, *test = self.caches
+        return (
+            len(train) + test[0].row(recording_id)
+            if recording_id in self.test_ids
+            else train.row(recording_id)
+        )
 
 
 def read_index(folder: Path) -> pd.DataFrame:

@@ -33,34 +33,13 @@ def lwlrap(is_present: Presence, scores: Scores) -> float:
     )
 
 
-def lwlrap_per_species(
-    is_present: Presence, scores: Scores
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """LWLRAP taken apart: the mean precision of each species' pairs, and its share of all pairs.
-
-    The sum of their products over the present species is LWLRAP.
-
-    Returns:
-        (species,) mean precisions, NaN for a species in no recording; (species,) weights, summing to 1.
-
-    Raises:
-        ValueError: no species is present in any recording.
-    """
-    _check(is_present, scores)
-    n_pairs = is_present.sum(axis=0)
-    precision = _precision_at_present(is_present, scores).sum(axis=0)
-    mean = np.divide(precision, n_pairs, out=np.full(len(n_pairs), np.nan), where=n_pairs > 0)
-    return mean, n_pairs / n_pairs.sum()
-
-
 def lrap(is_present: Presence, scores: Scores) -> float:
     """Mean, over recordings with any species, of each recording's mean precision at its species' ranks.
 
     Raises:
         ValueError: no species is present in any recording.
     """
-    _check(is_present, scores)
-    precision, n_present = _per_recording(is_present, scores)
+    precision, n_present = precision_sums(is_present, scores)
     return float((precision / n_present).mean())
 
 
@@ -128,19 +107,28 @@ def lwlrap_interval(
     A resample's LWLRAP is a ratio of sums over its recordings: how often each was drawn is all it needs.
     Recordings without any species carry no pair and are not drawn.
     """
-    _check(is_present, scores)
-    precision, n_present = _per_recording(is_present, scores)
-    n_recordings = len(precision)
-    times_drawn = np.random.default_rng(seed).multinomial(
-        n_recordings, np.full(n_recordings, 1 / n_recordings), size=n_resamples
-    )  # (resamples, recordings)
-    resampled = (times_drawn @ precision) / (times_drawn @ n_present)
+    precision, n_present = precision_sums(is_present, scores)
+    drawn = times_drawn(len(precision), n_resamples, seed)
+    resampled = (drawn @ precision) / (drawn @ n_present)
     low, high = np.quantile(resampled, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)
 
 
-def _per_recording(is_present: Presence, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum of precisions and number of species of each recording that has any."""
+def times_drawn(n_items: int, n_resamples: int, seed: int) -> NDArray[np.int64]:
+    """(resamples, items) how often each item is drawn in a resample of as many, with replacement."""
+    shares = np.full(n_items, 1 / n_items)
+    return np.random.default_rng(seed).multinomial(n_items, shares, size=n_resamples)
+
+
+def precision_sums(is_present: Presence, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum of precisions at the present species, and their number, of each recording that has any.
+
+    LWLRAP of any set of recordings is the sum of the first over the sum of the second.
+
+    Raises:
+        ValueError: no species is present in any recording.
+    """
+    _check(is_present, scores)
     n_present = is_present.sum(axis=1)
     has_any = n_present > 0
     return _precision_at_present(is_present, scores).sum(axis=1)[has_any], n_present[has_any]

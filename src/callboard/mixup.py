@@ -1,4 +1,7 @@
-"""Mixup: clips of a batch blended with other clips of the same batch (Zhang et al. 2018)."""
+"""Mixup: clips of a batch blended with other clips of the same batch (Zhang et al. 2018).
+
+Blended are the images, or the backbone's feature maps (manifold mixup: Verma et al. 2019), or each in turn.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from callboard.losses import Targets
-from callboard.model import SedModel, SedOutput
+from callboard.heads import SedOutput
+from callboard.model import SedModel
 from callboard.params.training import MixupParams
+from callboard.targets import Targets
 
 
 class Mixing(NamedTuple):
@@ -19,7 +23,7 @@ class Mixing(NamedTuple):
     partner: Tensor
     """(batch,) the clip that each clip is blended with."""
     frame_targets: bool
-    """Whether framewise targets are blended too."""
+    """Whether framewise and bandwise targets are blended too."""
 
     def blend(self, values: Tensor) -> Tensor:
         """The blend of `values`, whose first axis is the batch."""
@@ -27,9 +31,10 @@ class Mixing(NamedTuple):
 
     def blend_targets(self, targets: Targets) -> Targets:
         """Targets and label weights with the images' share and partners."""
-        frames = (targets.frame, targets.frame_labeled)
-        frame, frame_labeled = map(self.blend, frames) if self.frame_targets else frames
-        return Targets(self.blend(targets.clip), frame, self.blend(targets.clip_labeled), frame_labeled)
+        if self.frame_targets:
+            return Targets(*map(self.blend, targets))
+        clip, clip_labeled = self.blend(targets.clip), self.blend(targets.clip_labeled)
+        return targets._replace(clip=clip, clip_labeled=clip_labeled)
 
 
 def draw_mixing(params: MixupParams, n_clips: int, rng: np.random.Generator) -> Mixing:
@@ -56,4 +61,15 @@ def input_mixup(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing
     return [(model(mixing.blend(image)), mixing.blend_targets(targets))]
 
 
-MIXUP: dict[str, Mixup] = {"none": no_mixup, "input": input_mixup}
+def last_mixup(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing) -> list[Pass]:
+    """Blended feature maps, before the heads' ReLU and pooling, and blended targets."""
+    return [(model.head(mixing.blend(model.features(image))), mixing.blend_targets(targets))]
+
+
+def both_mixups(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing) -> list[Pass]:
+    """A pass with blended images and one with blended feature maps, share and partners the same."""
+    of_images, of_features = (mixup(model, image, targets, mixing) for mixup in (input_mixup, last_mixup))
+    return of_images + of_features
+
+
+MIXUP: dict[str, Mixup] = {"none": no_mixup, "input": input_mixup, "last": last_mixup, "both": both_mixups}

@@ -1,15 +1,15 @@
-"""The detector: any timm feature map, pooled over frequency, with class and attention logits per segment."""
+"""The detector: any timm feature map, and the heads that read it."""
 
-from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from callboard.cbam import Cbam
 from callboard.errors import UserError, one_line
+from callboard.heads import AttentionHead, SedOutput, TimeFrequencyHead
 from callboard.params.model import ModelParams
 
 PROBE_SIZE = 64
@@ -20,86 +20,13 @@ ONEDNN_BLOCK = 16
 """Channels oneDNN takes at once with AVX-512; strided 1x1 convolutions of fewer crash in that layout."""
 
 
-class SedOutput(NamedTuple):
-    """What the network says of a batch of clips."""
-
-    attention: Tensor
-    """(batch, species) logits: the class logits summed over time with the attention weights."""
-    max: Tensor
-    """(batch, species) logits: the largest class logit."""
-    framewise: Tensor
-    """(batch, segments, species) class logits z."""
-    attention_weights: Tensor
-    """(batch, segments, species) activated attention a."""
-    segment: Tensor
-    """(batch, segments, species) logits that the segment loss compares with annotated frames."""
-
-
-def softmax_over_time(logits: Tensor) -> Tensor:
-    """Weights (batch, segments, species) that sum to 1 over the segments."""
-    return logits.softmax(dim=1)
-
-
-def softmax_of_tanh(logits: Tensor) -> Tensor:
-    """Softmax over time of squashed logits: no segment outweighs another by more than e²."""
-    return logits.tanh().softmax(dim=1)
-
-
-ATTENTION_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": softmax_over_time,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "softmax_tanh": softmax_of_tanh,
-}
-
-
-def class_logits(logits: Tensor, weights: Tensor) -> Tensor:
-    """The class logits alone."""
-    return logits
-
-
-def class_times_attention(logits: Tensor, weights: Tensor) -> Tensor:
-    """The class logits times the attention weights, cell by cell."""
-    return logits * weights
-
-
-SEGMENT_SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "class": class_logits,
-    "class_x_attention": class_times_attention,
-}
-
-
-class AttentionHead(nn.Module):
-    """Feature map to clipwise and segmentwise logits."""
-
-    def __init__(self, n_features: int, n_species: int, params: ModelParams) -> None:
-        super().__init__()
-        self.classify = nn.Linear(n_features, n_species, bias=params.head_bias)
-        self.attend = nn.Linear(n_features, n_species, bias=params.head_bias)
-        self.activate = ATTENTION_ACTIVATIONS[params.attention]
-        self.segment_source = SEGMENT_SOURCES[params.segment_source]
-
-    def forward(self, features: Tensor) -> SedOutput:
-        """The outputs, float32 under autocast too, of `features` (batch, channels, segments, mel cells)."""
-        pooled = F.relu(features).float().mean(dim=3).transpose(1, 2)  # (batch, segments, channels)
-        with torch.autocast(pooled.device.type, enabled=False):  # bfloat16 logits would tie in the ranking
-            logits = self.classify(pooled)  # (batch, segments, species)
-            weights = self.activate(self.attend(pooled))
-        return SedOutput(
-            attention=(weights * logits).sum(dim=1),
-            max=logits.amax(dim=1),
-            framewise=logits,
-            attention_weights=weights,
-            segment=self.segment_source(logits, weights),
-        )
-
-
 class SedModel(nn.Module):
-    """Backbone and head."""
+    """Backbone, what refines its map, and head."""
 
-    def __init__(self, backbone: nn.Module, head: AttentionHead) -> None:
+    def __init__(self, backbone: nn.Module, refine: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
+        self.refine = refine
         self.head = head
 
     def forward(self, image: Tensor) -> SedOutput:
@@ -109,13 +36,14 @@ class SedModel(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """The map (batch, channels, segments, mel cells) of a normalised `image` (batch, frames, mels)."""
-        features: Tensor = self.backbone(image.unsqueeze(1))
+        features: Tensor = self.refine(self.backbone(image.unsqueeze(1)))
         return features
 
 
 def build_model(params: ModelParams, n_species: int) -> SedModel:
     """A new network; torch's global generator draws its weights.
 
+    What can be switched on is drawn last, so that all other weights of a seed are the same without it.
     Convolutions are laid out channels last where that is safe: a CPU trains 1.3 times as fast.
 
     Raises:
@@ -124,7 +52,11 @@ def build_model(params: ModelParams, n_species: int) -> SedModel:
     """
     backbone = _build_backbone(params)
     n_features = _count_features(backbone, params.backbone)
-    model = SedModel(backbone, AttentionHead(n_features, n_species, params))
+    head: nn.Module = AttentionHead(n_features, n_species, params)
+    refine = Cbam(n_features) if params.cbam else nn.Identity()
+    if params.frequency_head:
+        head = TimeFrequencyHead(head, AttentionHead(n_features, n_species, params))
+    model = SedModel(backbone, refine, head)
     if not any(_breaks_channels_last(module) for module in model.modules()):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

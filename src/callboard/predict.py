@@ -3,9 +3,7 @@
 Recordings are streamed: one batch of windows is in memory at a time, and only scores are kept.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +16,23 @@ from callboard import terminal
 from callboard.checkpoint import LoadedModel, load_model
 from callboard.device import autocast
 from callboard.errors import UserError
-from callboard.image import normalise, to_unit
+from callboard.heads import SedOutput
+from callboard.image import to_unit
+from callboard.looks import Looks
 from callboard.mel_cache import MelCache
+from callboard.params.base import Params, Seed
 from callboard.params.scoring import PredictParams
+from callboard.params.training import AugmentParams
 from callboard.scores import HEADS, WindowScores, join_out_of_fold
+from callboard.window_batches import WindowBatches
 
 
-def window_starts(n_frames: int, clip_frames: int, overlap_frames: int) -> NDArray[np.int64]:
-    """First frames of windows that together cover a recording.
+class ScoreParams(Params):
+    """What scores depend on beside networks and recordings."""
 
-    Neighbours share `overlap_frames`; the last window is moved back to end with the recording, so that no
-    frame stays unseen and none is padded. A recording shorter than a clip gets one window, to be padded.
-
-    Raises:
-        ValueError: the overlap leaves no step forward.
-    """
-    if not 0 <= overlap_frames < clip_frames:
-        raise ValueError(f"overlap_frames must be in [0, clip_frames {clip_frames}), found {overlap_frames}")
-    last = max(n_frames - clip_frames, 0)
-    return np.append(np.arange(0, last, clip_frames - overlap_frames), last)
+    seed: Seed
+    augment: AugmentParams
+    predict: PredictParams
 
 
 def load_fold_models(folder: Path, folds: Sequence[int], device: torch.device) -> list[LoadedModel]:
@@ -44,7 +40,7 @@ def load_fold_models(folder: Path, folds: Sequence[int], device: torch.device) -
 
     Raises:
         UserError: a fold's weights are missing, there are weights of a fold that does not exist, a file holds
-            another fold's weights, or the models disagree on species or clip length.
+            another fold's weights, or the models disagree on species or clips.
     """
     expected, found = {f"fold{k}.pt" for k in folds}, {path.name for path in folder.glob("*.pt")}
     if missing := sorted(expected - found):
@@ -67,10 +63,9 @@ def _refuse_odd_one(path: Path, fold: int, loaded: LoadedModel, first: LoadedMod
             f"{path}: trained on species {loaded.species}, but fold {first.fold} on {first.species}; "
             "train again"
         )
-    if loaded.clip.n_frames != first.clip.n_frames:
+    if loaded.clip != first.clip:
         raise UserError(
-            f"{path}: trained on clips of {loaded.clip.n_frames} frames, but fold {first.fold} on "
-            f"{first.clip.n_frames}; train again"
+            f"{path}: trained on clips of {loaded.clip}, but fold {first.fold} of {first.clip}; train again"
         )
 
 
@@ -78,36 +73,38 @@ def score_recordings(
     models: Sequence[LoadedModel],
     cache: MelCache,
     recording_ids: Sequence[str],
-    params: PredictParams,
+    params: ScoreParams,
     device: torch.device,
 ) -> WindowScores:
     """Every window of every recording, scored by every model; each recording is read once for all models.
 
     Args:
-        models: agreeing on species and clip length, M of them.
+        models: agreeing on species, clips and heads, M of them.
         cache: frames of the recordings.
         recording_ids: which recordings, in this order.
-        params: the `predict` section.
+        params: `predict`, and what its augmented looks are made by.
         device: where the models are.
     """
     first = models[0]
-    plan = _plan_windows(cache, recording_ids, first.clip.n_frames, params.overlap_frames)
-    shape = (len(plan.recording), len(models), len(first.species))
+    batches = WindowBatches.plan(cache, recording_ids, first.clip, params.predict)
+    looks = Looks(params.predict.tta, params.augment, params.seed)
+    shape = (len(batches.recording), len(models), len(first.species))
     heads = {name: np.empty(shape, dtype=np.float32) for name in HEADS}
     peak_frame = np.empty(shape, dtype=np.int32)
-    batches = _window_batches(cache, plan, first.clip.n_frames, params.batch_size)
-    n_batches = -(-len(plan.recording) // params.batch_size)
     label = "predict" if len(models) > 1 else f"predict fold {first.fold}"
-    for rows, frames in terminal.progress(batches, total=n_batches, label=label, unit="batches"):
-        logits, peak = _run(models, frames, device)
-        for name, values in zip(HEADS, logits, strict=True):
+    for rows, frames, place in terminal.progress(batches, total=len(batches), label=label, unit="batches"):
+        image = to_unit(torch.from_numpy(frames).to(device))
+        logits, peak = _run(models, looks(image, place, rows.start), device)
+        for name, values in logits.items():
+            if name not in heads:  # the frequency head's, where the models have one
+                heads[name] = np.empty(shape, dtype=np.float32)
             heads[name][rows] = values
-        peak_frame[rows] = plan.start_frame[rows, None, None] + peak
+        peak_frame[rows] = batches.start_frame[rows, None, None] + peak
     return WindowScores(
         recording_ids=list(recording_ids),
         species=list(first.species),
-        recording=plan.recording,
-        start_frame=plan.start_frame,
+        recording=batches.recording,
+        start_frame=batches.start_frame,
         heads=heads,
         peak_frame=peak_frame,
         fold=None,
@@ -118,7 +115,7 @@ def score_out_of_fold(
     models: Sequence[LoadedModel],
     cache: MelCache,
     folds: pd.DataFrame,
-    params: PredictParams,
+    params: ScoreParams,
     device: torch.device,
 ) -> WindowScores:
     """Every recording of the folds table, scored by the one model that was not trained on its fold.
@@ -127,7 +124,7 @@ def score_out_of_fold(
         models: one per fold.
         cache: frames of the recordings.
         folds: recording_id, fold; each recording once.
-        params: the `predict` section.
+        params: `predict`, and what its augmented looks are made by.
         device: where the models are.
 
     Raises:
@@ -145,70 +142,35 @@ def score_out_of_fold(
     return join_out_of_fold(parts)
 
 
-@dataclass(frozen=True)
-class _WindowPlan:
-    """Which windows to score, those of a recording together, recordings in order."""
-
-    recording_ids: list[str]
-    recording: NDArray[np.int32]
-    """(N,) index into recording_ids."""
-    start_frame: NDArray[np.int32]
-    """(N,)."""
-
-
-def _plan_windows(
-    cache: MelCache, recording_ids: Sequence[str], clip_frames: int, overlap_frames: int
-) -> _WindowPlan:
-    starts = [
-        window_starts(int(cache.n_frames[cache.row(recording_id)]), clip_frames, overlap_frames)
-        for recording_id in recording_ids
-    ]
-    n_windows = [len(of_recording) for of_recording in starts]
-    return _WindowPlan(
-        recording_ids=list(recording_ids),
-        recording=np.repeat(np.arange(len(recording_ids), dtype=np.int32), n_windows),
-        start_frame=np.concatenate([np.empty(0, dtype=np.int64), *starts]).astype(np.int32),
-    )
-
-
-def _window_batches(
-    cache: MelCache, plan: _WindowPlan, clip_frames: int, batch_size: int
-) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
-    """Rows of the plan and their frames (batch, frames, mels); batches run across recordings."""
-    read = lru_cache(maxsize=1)(cache.read)  # a recording that continues in the next batch is not read again
-    for first in range(0, len(plan.recording), batch_size):
-        rows = slice(first, first + batch_size)
-        recording, start_frame = plan.recording[rows], plan.start_frame[rows]
-        pieces = [
-            cut_windows(read(plan.recording_ids[row]), start_frame[recording == row], clip_frames)
-            for row in np.unique(recording)
-        ]
-        yield rows, np.concatenate(pieces)
-
-
-def cut_windows(
-    frames: NDArray[np.uint8], start_frames: NDArray[np.integer], clip_frames: int
-) -> NDArray[np.uint8]:
-    """(windows, clip_frames, mels) of a recording (frames, mels); beyond its end there is 0, its quietest."""
-    beyond_end = max(clip_frames - len(frames), 0)
-    padded = np.pad(frames, ((0, beyond_end), (0, 0))) if beyond_end else frames
-    windows: NDArray[np.uint8] = padded[start_frames[:, None] + np.arange(clip_frames)]
-    return windows
-
-
 @torch.inference_mode()
 def _run(
-    models: Sequence[LoadedModel], frames: NDArray[np.uint8], device: torch.device
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Logits (heads, batch, models, species); frame in the window of the peak (batch, models, species)."""
-    image = normalise(to_unit(torch.from_numpy(frames).to(device)))
-    logits: list[Tensor] = []
-    peaks: list[Tensor] = []
-    for loaded in models:
+    models: Sequence[LoadedModel], images: Iterable[Tensor], device: torch.device
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int32]]:
+    """By head, logits (batch, models, species); frame in the window of the peak (batch, models, species)."""
+    of_looks: list[list[SedOutput]] = []
+    for image in images:
         with autocast(device):
-            output = loaded.model(image)
-        highest, segment = output.segment.max(dim=1)  # (batch, species)
-        segment_frames = frames.shape[1] / output.segment.shape[1]
-        logits.append(torch.stack([output.attention, output.max, highest]).float())
-        peaks.append(((segment + 0.5) * segment_frames).int())
-    return torch.stack(logits, dim=2).cpu().numpy(), torch.stack(peaks, dim=1).cpu().numpy()
+            of_looks.append([loaded.model(image) for loaded in models])
+    of_models = [_mean_output(outputs) for outputs in zip(*of_looks, strict=True)]
+    peaks = [
+        ((output.segment.max(dim=1).indices + 0.5) * (image.shape[1] / output.segment.shape[1])).int()
+        for output in of_models
+    ]
+    heads = [_by_head(output) for output in of_models]
+    logits = {name: torch.stack([head[name] for head in heads], dim=1).cpu().numpy() for name in heads[0]}
+    return logits, torch.stack(peaks, dim=1).cpu().numpy()
+
+
+def _mean_output(outputs: Sequence[SedOutput]) -> SedOutput:
+    """The mean of several looks, field by field."""
+    *columns, frequency = zip(*outputs, strict=True)
+    means = [torch.stack(column).float().mean(dim=0) for column in columns]
+    return SedOutput._make([*means, _mean_output(frequency) if all(frequency) else None])
+
+
+def _by_head(output: SedOutput) -> dict[str, Tensor]:
+    """The logits (batch, species) that scores keep, the frequency head's where there is one."""
+    heads = {"attention": output.attention, "max": output.max, "segment_max": output.segment.amax(dim=1)}
+    if output.frequency is not None:
+        heads |= {"frequency_attention": output.frequency.attention, "frequency_max": output.frequency.max}
+    return heads

@@ -3,7 +3,7 @@
 Letters in shapes: R recordings, N windows of all recordings, M models, S species.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,22 @@ from callboard.params.scoring import InferParams
 HEADS = ("attention", "max", "segment_max")
 """The clipwise outputs kept of every window; segment_max is the largest segmentwise logit."""
 
+FREQUENCY_HEADS = ("frequency_attention", "frequency_max")
+"""Those of the frequency head, kept where the models have one."""
+
+HEAD_WEIGHTS: dict[str, dict[str, float]] = {
+    "attention": {"attention": 1.0},
+    "max": {"max": 1.0},
+    "segment_max": {"segment_max": 1.0},
+    "attention_max": {"attention": 0.5, "max": 0.5},
+    "attention_max_frequency": {
+        "attention": 0.4,
+        "max": 0.4,
+        "frequency_attention": 0.1,
+        "frequency_max": 0.1,
+    },
+}
+"""By infer.head, the share of each head's probability in that of a window."""
 
 Probabilities = NDArray[np.float64]
 """Double precision: in single precision every logit above 17 would be 1.0, and ties take their worst rank."""
@@ -41,7 +57,7 @@ class WindowScores:
     start_frame: NDArray[np.int32]
     """(N,) first frame of the window in its recording."""
     heads: dict[str, NDArray[np.float32]]
-    """One (N, M, S) array of logits for each of HEADS."""
+    """One (N, M, S) array of logits for each of HEADS, and of FREQUENCY_HEADS where there is such a head."""
     peak_frame: NDArray[np.int32]
     """(N, M, S) frame in the recording of the centre of the highest segment."""
     fold: NDArray[np.int64] | None
@@ -49,8 +65,10 @@ class WindowScores:
 
     def __post_init__(self) -> None:
         n_recordings, n_windows = len(self.recording_ids), len(self.recording)
-        if tuple(self.heads) != HEADS:
-            raise ValueError(f"heads must be {HEADS}, found {tuple(self.heads)}")
+        if tuple(self.heads) not in (HEADS, HEADS + FREQUENCY_HEADS):
+            raise ValueError(
+                f"heads must be {HEADS}, or these and {FREQUENCY_HEADS}, found {tuple(self.heads)}"
+            )
         expected = (n_windows, self.n_models, len(self.species))
         if shapes := {self.peak_frame.shape, *(logits.shape for logits in self.heads.values())} - {expected}:
             raise ValueError(
@@ -91,7 +109,7 @@ class WindowScores:
             "recording": self.recording,
             "start_frame": self.start_frame,
             "peak_frame": self.peak_frame,
-            **{f"head_{name}": self.heads[name] for name in HEADS},
+            **{f"head_{name}": logits for name, logits in self.heads.items()},
         }
         if self.fold is not None:
             arrays["fold"] = self.fold
@@ -103,11 +121,16 @@ def join_out_of_fold(parts: Sequence[tuple[WindowScores, int]]) -> WindowScores:
     """One set of scores from those of each fold's recordings, given with the fold.
 
     Raises:
-        ValueError: the parts share a recording, or differ in species.
+        ValueError: the parts share a recording, or differ in species or heads.
     """
     scores = [part for part, _ in parts]
     if any(part.species != scores[0].species for part in scores):
         raise ValueError("the folds' scores have different species")
+    heads = {tuple(part.heads) for part in scores if len(part.recording)} or {
+        HEADS
+    }  # no window, no output seen
+    if len(heads) > 1:
+        raise ValueError(f"the folds' scores have different heads: {sorted(heads)}")
     n_recordings = [len(part.recording_ids) for part in scores]
     first_row = np.cumsum([0, *n_recordings[:-1]])
     return WindowScores(
@@ -117,7 +140,10 @@ def join_out_of_fold(parts: Sequence[tuple[WindowScores, int]]) -> WindowScores:
             [part.recording + row for part, row in zip(scores, first_row, strict=True)], dtype=np.int32
         ),
         start_frame=np.concatenate([part.start_frame for part in scores]),
-        heads={name: np.concatenate([part.heads[name] for part in scores]) for name in HEADS},
+        heads={
+            name: np.concatenate([part.heads[name] for part in scores if name in part.heads])
+            for name in heads.pop()
+        },
         peak_frame=np.concatenate([part.peak_frame for part in scores]),
         fold=np.repeat(np.array([fold for _, fold in parts], dtype=np.int64), n_recordings),
     )
@@ -136,7 +162,7 @@ def load_scores(path: Path) -> WindowScores:
                 species=arrays["species"].tolist(),
                 recording=arrays["recording"],
                 start_frame=arrays["start_frame"],
-                heads={name: arrays[f"head_{name}"] for name in HEADS},
+                heads={name: arrays[f"head_{name}"] for name in _stored_heads(arrays)},
                 peak_frame=arrays["peak_frame"],
                 fold=arrays.get("fold"),
             )
@@ -146,12 +172,28 @@ def load_scores(path: Path) -> WindowScores:
         raise UserError(f"{path}: not a file of window scores: {error}") from None
 
 
+def _stored_heads(arrays: Container[str]) -> tuple[str, ...]:
+    has_frequency_head = any(f"head_{name}" in arrays for name in FREQUENCY_HEADS)
+    return HEADS + FREQUENCY_HEADS if has_frequency_head else HEADS
+
+
 def window_probabilities(window_scores: WindowScores, head: str) -> Probabilities:
-    """(N, M, S) probabilities; "attention_max" is the mean of those of both heads."""
-    names = ("attention", "max") if head == "attention_max" else (head,)
-    probabilities = [expit(window_scores.heads[name].astype(np.float64)) for name in names]
-    mean: Probabilities = np.mean(probabilities, axis=0)
-    return mean
+    """(N, M, S) probabilities: those of the heads that `head` names, weighted by HEAD_WEIGHTS.
+
+    Raises:
+        UserError: the scores are of models without a head that is needed.
+    """
+    if missing := sorted(HEAD_WEIGHTS[head].keys() - window_scores.heads.keys()):
+        raise UserError(
+            f"infer.head {head}: the scores lack {', '.join(missing)}, as their models have no frequency "
+            "head; train with model.frequency_head=true"
+        )
+    weighted = [
+        weight * expit(window_scores.heads[name].astype(np.float64))
+        for name, weight in HEAD_WEIGHTS[head].items()
+    ]
+    probabilities: Probabilities = np.sum(weighted, axis=0)
+    return probabilities
 
 
 def recording_scores(window_scores: WindowScores, params: InferParams) -> Probabilities:

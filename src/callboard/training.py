@@ -1,16 +1,12 @@
 """Fit one fold: a function of params and data to weights and a learning curve."""
 
-import csv
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -18,33 +14,23 @@ from callboard.batches import (
     Batch,
     BatchParams,
     BatchSource,
-    FoldData,
     Moment,
     Purpose,
-    gather_clips,
     on_device,
 )
 from callboard.checkpoint import Checkpoint
+from callboard.curve import EpochRow
 from callboard.device import autocast
 from callboard.errors import UserError
-from callboard.image import normalise, to_unit
-from callboard.losses import TERMS, Loss, count_to_weights
-from callboard.metrics import lwlrap
+from callboard.fold_data import FoldData
+from callboard.losses import Loss, count_to_weights
 from callboard.mixup import MIXUP, Mixup
 from callboard.model import SedModel, build_model
-from callboard.outputs import written_whole
 from callboard.params.loss import LossParams
 from callboard.params.model import ModelParams
-from callboard.params.training import ClipParams, OptimParams, SchedParams, TrainParams
-
-CURVE_COLUMNS = ["epoch", "lr", "loss", *TERMS, "val_lwlrap"]
-"""Epochs count from 1; lr is that of the epoch's first batch; terms are unweighted means, empty where off."""
-
-EpochRow = dict[str, float | None]
-"""One line of the learning curve."""
-
-WINDOWS_PER_PASS = 128
-"""Windows of one forward pass when validating."""
+from callboard.params.training import OptimParams, SchedParams, TrainParams
+from callboard.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step
+from callboard.validation import SELECTIONS, validate
 
 
 class FitParams(BatchParams):
@@ -57,34 +43,6 @@ class FitParams(BatchParams):
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-
-
-class Step(NamedTuple):
-    """When a learning rate is asked for."""
-
-    batches_done: int
-    """Since the start of training."""
-    batches_per_epoch: int
-    history: list[EpochRow]
-    """The epochs finished so far."""
-
-
-def constant_rate(optim: OptimParams, sched: SchedParams, step: Step) -> float:
-    """The learning rate as set."""
-    return optim.lr
-
-
-def cosine_rate(optim: OptimParams, sched: SchedParams, step: Step) -> float:
-    """A cosine from lr to eta_min over t_max epochs, climbing back over the next t_max, batch by batch."""
-    phase = math.pi * step.batches_done / (sched.t_max * step.batches_per_epoch)
-    return sched.eta_min + (optim.lr - sched.eta_min) * 0.5 * (1 + math.cos(phase))
-
-
-SCHEDULES: dict[str, Callable[[OptimParams, SchedParams, Step], float]] = {
-    "none": constant_rate,
-    "cosine": cosine_rate,
-}
-"""Learning rates without state of their own, so that a resumed training needs none."""
 
 
 class EpochReport(NamedTuple):
@@ -121,7 +79,7 @@ class Learner:
     history: list[EpochRow] = field(default_factory=list)
     best_score: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Weights of the best validated epoch, kept where `train.select` is best."""
+    """Weights of the best validated epoch, kept where `train.select` asks for it."""
 
     def state(self) -> dict[str, Any]:
         """All of it as plain values and tensors."""
@@ -160,12 +118,10 @@ def fit(params: FitParams, fold: int, data: FoldData, execution: Execution) -> F
 
     Raises:
         UserError: the loss is no longer finite, the backbone cannot be built, or there is no validation
-            recording to select the best epoch by.
+            recording where the best epoch or the learning rate depends on one.
     """
-    if params.train.select == "best" and not len(data.validation):
-        raise UserError(
-            f"train.select best: fold {fold} has no TP recording to validate on; use train.select=last"
-        )
+    if not len(data.validation):
+        _refuse_what_follows_validation(params, fold)
     data = on_device(data, execution.device)
     source = BatchSource(data, params, fold, execution.device, execution.n_threads)
     loss = Loss(params.loss, count_to_weights(data.n_tp_annotations).to(execution.device))
@@ -178,9 +134,20 @@ def fit(params: FitParams, fold: int, data: FoldData, execution: Execution) -> F
         if execution.checkpoint:
             execution.checkpoint.write(learner.state())
         execution.log(report)
-    if params.train.select == "best":
+    if params.train.select in SELECTIONS:
         learner.model.load_state_dict(learner.best_weights)
     return Fitted(learner.model, learner.history)
+
+
+def _refuse_what_follows_validation(params: FitParams, fold: int) -> None:
+    """Refuse settings that a fold without validation recordings cannot have."""
+    refused = {
+        f"train.select {params.train.select}": (params.train.select in SELECTIONS, "train.select=last"),
+        f"sched.name {params.sched.name}": (params.sched.name in FOLLOWS_VALIDATION, "sched.name=none"),
+    }
+    for setting, (is_set, instead) in refused.items():
+        if is_set:
+            raise UserError(f"{setting}: fold {fold} has no TP recording to validate on; use {instead}")
 
 
 def build_learner(params: FitParams, fold: int, n_species: int, device: torch.device) -> Learner:
@@ -211,16 +178,17 @@ def run_epoch(
     batches = TimedIterator(source.epoch(epoch))
     means = train_one_epoch(learner, loss, batches, rate, MIXUP[params.mixup.mode])
     duration_s = time.perf_counter() - start
-    row: EpochRow = {"epoch": epoch + 1, "lr": rate(0), **means, "val_lwlrap": None}
+    row: EpochRow = {"epoch": epoch + 1, "lr": rate(0), **means, "val_lwlrap": None, "val_loss": None}
     if not math.isfinite(means["loss"]):
         raise UserError(
             f"fold {source.moment.fold}, epoch {epoch + 1}: the loss is {means['loss']} at learning rate "
             f"{rate(0):.3g}; a lower optim.lr may help"
         )
     if is_validated(params.train, epoch):
-        row["val_lwlrap"] = score = validate(learner.model, source.data, params.clip, source.device)
-        if params.train.select == "best":
-            learner.keep_if_best(score)
+        validation = validate(learner.model, source.data, params.clip, source.device)
+        row |= {"val_lwlrap": validation.lwlrap, "val_loss": validation.loss}
+        if measure := SELECTIONS.get(params.train.select):
+            learner.keep_if_best(measure(validation))
     return EpochReport(row, source.n_items, duration_s, batches.wait_s)
 
 
@@ -279,68 +247,17 @@ def train_one_epoch(
 
 
 def train_step(learner: Learner, loss: Loss, batch: Batch, mixup: Mixup) -> dict[str, Tensor]:
-    """Forward, backward, update; the loss and its unweighted terms, averaged over the forward passes."""
+    """Forward, backward, update; the loss and its unweighted terms, averaged over the forward passes.
+
+    Labels are smoothed before they are blended, each clip's by itself.
+    """
+    targets = loss.smooth(batch.targets)
     with autocast(batch.image.device):
-        passes = mixup(learner.model, batch.image, batch.targets, batch.mixing)
-    losses = [loss(output, targets) for output, targets in passes]
+        passes = mixup(learner.model, batch.image, targets, batch.mixing)
+    losses = [loss(output, blended) for output, blended in passes]
     total = torch.stack([value for value, _ in losses]).mean()
     learner.optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]
     learner.optimizer.step()
     terms = {name: torch.stack([values[name] for _, values in losses]).mean() for name in losses[0][1]}
     return {"loss": total.detach(), **terms}
-
-
-def validate(model: SedModel, data: FoldData, clip: ClipParams, device: torch.device) -> float:
-    """LWLRAP over the TP recordings of the validation part, on the TP labels; NaN if there are none.
-
-    A quick look for the learning curve: windows side by side, the mean of attention and max probabilities,
-    the largest over windows.
-    """
-    if not len(data.validation):
-        return math.nan
-    model.eval()
-    scores = np.zeros(data.is_present.shape, dtype=np.float32)
-    window, start = _side_by_side(data.n_frames[data.validation], clip.n_frames)
-    for first in range(0, len(window), WINDOWS_PER_PASS):
-        part = slice(first, first + WINDOWS_PER_PASS)
-        recording = data.validation[window[part]]
-        first_frame = data.first_frame[recording] + start[part]
-        n_valid = data.n_frames[recording] - start[part]
-        frames = gather_clips(data.frames, first_frame, n_valid, clip.n_frames, device)
-        np.maximum.at(scores, window[part], _probabilities(model, frames))
-    return lwlrap(data.is_present, scores)
-
-
-def _side_by_side(
-    n_frames: NDArray[np.int64], window_frames: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which recording each window is of, and its first frame there; the last one ends with the recording."""
-    n_windows = -(-n_frames // window_frames)
-    recording = np.repeat(np.arange(len(n_frames)), n_windows)
-    position = np.arange(len(recording)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
-    last = np.maximum(n_frames - window_frames, 0)
-    return recording, np.minimum(position * window_frames, last[recording])
-
-
-@torch.inference_mode()
-def _probabilities(model: SedModel, frames: Tensor) -> NDArray[np.float32]:
-    """(windows, species) mean of attention and max probabilities."""
-    with autocast(frames.device):
-        output = model(normalise(to_unit(frames)))
-    probabilities: NDArray[np.float32] = (
-        ((output.attention.sigmoid() + output.max.sigmoid()) / 2).cpu().numpy()
-    )
-    return probabilities
-
-
-def write_curve(history: list[EpochRow], path: Path) -> None:
-    """The learning curve as CSV, columns CURVE_COLUMNS, empty cells where there is no number."""
-    with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CURVE_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in history)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"

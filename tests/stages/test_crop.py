@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from callboard.audio import read_recording
 from callboard.clips import read_clips
 from callboard.errors import UserError
-from callboard.features import log_mel
+from callboard.features import log_mel, mel_centres
 from callboard.mel_cache import MelCache
 from callboard.params.base import load_params, read_tree
 from stages import crop
@@ -119,6 +119,17 @@ def test_every_annotation_is_a_clip_with_its_span(source: Source) -> None:
         [10, 11],
         [120, 130],
     ]
+
+
+def test_every_clip_has_the_mel_rows_of_its_box(source: Source) -> None:
+    source.annotate("fp", "838227e71,3,1,0.105,3700,0.106,3900", "055088446,03,4,1.2,1000,1.3,1010")
+    source.crop()
+    clips, centres = read_clips(Path("data/clips.csv")), mel_centres(load_params(CropParams).features)
+    for low, high, f_min, f_max in clips[["low_mel", "high_mel", "f_min", "f_max"]].itertuples(index=False):
+        inside = [row for row, centre in enumerate(centres) if f_min <= centre <= f_max]
+        nearest = [int(np.abs(centres - (f_min + f_max) / 2).argmin())]
+        assert list(range(low, high)) == (inside or nearest)
+    assert (clips["high_mel"] - clips["low_mel"]).tolist()[3] == 1
 
 
 def test_the_summary_counts_what_was_done(source: Source, capsys: pytest.CaptureFixture[str]) -> None:

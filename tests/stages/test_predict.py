@@ -56,6 +56,18 @@ def test_the_stage_gives_equal_bytes_twice(workspace):
     assert (workspace / "scores/r0/test.npz").read_bytes() == first
 
 
+def test_augmented_looks_move_the_scores_and_give_equal_bytes_twice(workspace):
+    predict.main(ARGV)
+    plain = load_scores(workspace / "scores/r0/test.npz").heads["max"]
+    params = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(params.replace("tta: 0", "tta: 2"))
+    predict.main(ARGV)
+    first = (workspace / "scores/r0/test.npz").read_bytes()
+    assert (load_scores(workspace / "scores/r0/test.npz").heads["max"] != plain).any()
+    predict.main(ARGV)
+    assert (workspace / "scores/r0/test.npz").read_bytes() == first
+
+
 def test_an_empty_test_set_is_no_obstacle(workspace):
     random_cache(workspace / "data/mel/test", {})
     predict.main(ARGV)

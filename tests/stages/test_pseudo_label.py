@@ -3,14 +3,23 @@ import shlex
 import pytest
 import torch
 
-from callboard.clips import read_clips
+from callboard.clips import read_clips, write_clips
 from callboard.errors import UserError
 from callboard.folds import read_folds, write_folds
 from stages import pseudo_label
-from tests.toy_models import SPECIES, TRAIN, save_fold, tiny_network, toy_clips, write_workspace
+from tests.toy_models import (
+    SPECIES,
+    TEST,
+    TRAIN,
+    random_cache,
+    save_fold,
+    tiny_network,
+    toy_clips,
+    write_workspace,
+)
 
 ARGV = shlex.split(
-    "--round 1 --models models/r0 --mel data/mel/train --clips data/clips.csv --folds data/folds.csv "
+    "--round 1 --models models/r0 --mel data/mel --clips data/clips.csv --folds data/folds.csv "
     "--pseudo pseudo/r1.csv"
 )
 
@@ -62,6 +71,51 @@ def test_no_pseudo_label_overlaps_an_annotation_of_its_species(workspace):
     assert is_apart.all()
     assert (pseudo["stop_frame"] - pseudo["start_frame"] == 32).all()
     assert pseudo["clip_id"].min() == annotated["clip_id"].max() + 1
+
+
+def set_source(workspace, source, min_votes=1):
+    text = (workspace / "params.yaml").read_text().replace("source: train", f"source: {source}")
+    (workspace / "params.yaml").write_text(text.replace("min_votes: 1", f"min_votes: {min_votes}"))
+
+
+def test_source_train_fp_labels_only_recordings_without_a_confirmed_annotation(workspace, capsys):
+    clips = toy_clips()
+    clips.loc[clips["recording_id"].isin(["000", "004"]), "label_type"] = "fp"
+    write_clips(clips, workspace / "data/clips.csv")
+    set_source(workspace, "train_fp")
+    for fold in range(3):
+        save_fold(workspace / "models/r0", fold, network_that_hears("07"))
+    pseudo_label.main(ARGV)
+    table = read_clips(workspace / "pseudo/r1.csv")
+    assert set(table["recording_id"]) == {"000", "004"}
+    assert set(table["teacher"]) == {"r0/fold0", "r0/fold1"}
+    assert "of 2 recordings" in capsys.readouterr().out
+
+
+def test_source_train_fp_without_such_a_recording_is_refused(workspace):
+    set_source(workspace, "train_fp")
+    with pytest.raises(UserError, match=r"pseudo\.source train_fp: every annotated recording has a TP"):
+        pseudo_label.main(ARGV)
+
+
+@pytest.mark.parametrize(("min_votes", "expected"), [(2, {"07"}), (3, set())])
+def test_source_test_labels_test_recordings_by_the_votes_of_all_folds(workspace, min_votes, expected):
+    set_source(workspace, "test", min_votes)
+    for fold in range(2):
+        save_fold(workspace / "models/r0", fold, network_that_hears("07"))
+    pseudo_label.main(ARGV)
+    table = read_clips(workspace / "pseudo/r1.csv")
+    assert set(table["species_id"]) == expected
+    assert set(table["recording_id"]) == (set(TEST) if expected else set())
+    assert set(table["teacher"]) <= {"r0"}
+    assert set(table["votes"]) <= {2}
+
+
+def test_a_test_recording_with_the_name_of_a_training_one_is_not_pseudo_labelled(workspace):
+    set_source(workspace, "test")
+    random_cache(workspace / "data/mel/test", {"000": 120}, seed=1)
+    with pytest.raises(ValueError, match="training recordings need out-of-fold scores"):
+        pseudo_label.main(ARGV)
 
 
 def test_silent_teachers_add_nothing(workspace, capsys):

@@ -6,14 +6,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
 from callboard.checkpoint import load_model
-from callboard.clips import write_clips
+from callboard.clips import read_clips, write_clips
 from callboard.errors import UserError
+from callboard.mel_cache import EncodedRecording, write_cache
 from callboard.params.training import TrainParams
 from stages.train import TrainStageParams, code_files, main
 from tests.toy_training import CPU, PARAMS, SPECIES, annotation, changed, clips_table, write_fold_inputs
@@ -94,6 +96,64 @@ def test_pseudo_labels_of_validation_recordings_are_not_seen(root):
     assert digest(root, "teacher") == digest(root, "student")
 
 
+def write_test_cache(root):
+    frames = np.random.default_rng(5).integers(0, 256, (120, 32), dtype=np.uint8)
+    write_cache(root / "test", [EncodedRecording("t0", frames, -80.0, 0.0)], 32)
+
+
+def test_pseudo_labels_of_test_recordings_are_trained_on(root, capsys):
+    write_test_cache(root)
+    write_clips(clips_table(annotation("t0", "pseudo", "a", 0, 100)), root / "pseudo.csv")
+    main(arguments("teacher"))
+    main(arguments("student", 0, "--pseudo", "pseudo.csv", "--mel-test", "test"))
+    assert digest(root, "teacher") != digest(root, "student")
+    assert "epochs of 9 clips" in capsys.readouterr().out
+    assert (
+        load_model(root / "models" / "student.pt", CPU).held_out
+        == load_model(root / "models" / "teacher.pt", CPU).held_out
+    )
+    with pytest.raises(UserError, match=r"recording_id that the folds table lacks.*t0"):
+        main(arguments("student", 0, "--pseudo", "pseudo.csv"))
+
+
+def test_a_test_cache_without_pseudo_labels_changes_nothing(root):
+    write_test_cache(root)
+    write_clips(clips_table(annotation("r02", "pseudo", "a", 0, 100)), root / "pseudo.csv")
+    main(arguments("without", 0, "--pseudo", "pseudo.csv"))
+    main(arguments("with", 0, "--pseudo", "pseudo.csv", "--mel-test", "test"))
+    assert digest(root, "without") == digest(root, "with")
+
+
+def test_a_recording_in_both_sets_is_refused(root):
+    frames = np.zeros((120, 32), dtype=np.uint8)
+    both = [EncodedRecording(name, frames, -80.0, 0.0) for name in ("t0", "r00")]
+    write_cache(root / "test", both, 32)
+    write_clips(clips_table(annotation("t0", "pseudo", "a", 0, 100)), root / "pseudo.csv")
+    with pytest.raises(UserError, match="1 recordings are in both mel and test, first r00"):
+        main(arguments("student", 0, "--pseudo", "pseudo.csv", "--mel-test", "test"))
+
+
+def test_labels_fp_trains_another_network_on_fewer_clips(root, capsys):
+    main(arguments("tp"))
+    write_params(root, train__labels="fp")
+    main(arguments("fp"))
+    assert digest(root, "tp") != digest(root, "fp")
+    assert "epochs of 2 clips" in capsys.readouterr().out
+
+
+def test_a_network_of_song_types_is_saved_with_its_classes_and_speaks_of_species(root):
+    clips = read_clips(root / "clips.csv")
+    clips.loc[clips["recording_id"].isin(["r01", "r04"]), "songtype_id"] = "4"
+    write_clips(clips, root / "clips.csv")
+    write_params(root, train__classes="songtype")
+    main(arguments())
+    content = torch.load(root / "models" / "fold0.pt", weights_only=True)
+    assert content["classes"] == ["a", "07:1", "07:4", "2e1"]
+    loaded = load_model(root / "models" / "fold0.pt", CPU)
+    assert loaded.species == SPECIES
+    assert loaded.model(torch.zeros(1, 64, 32)).attention.shape == (1, 3)
+
+
 def test_a_wrong_section_is_refused_before_any_work(root):
     write_params(root, optim__lr=-1.0)
     with pytest.raises(UserError, match=r"optim\.lr"):
@@ -108,9 +168,9 @@ def test_the_stage_reads_the_sections_that_dvc_watches():
 
 def test_the_code_of_a_training_is_the_stage_and_all_it_imports():
     files = [path.relative_to(ROOT).as_posix() for path in code_files()]
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]
-    code = [dep for dep in stage["deps"] if dep.startswith(("stages/", "src/"))]
-    assert files == [*code, "requirements.lock"]
+    assert {"stages/train.py", "src/callboard/losses.py", "src/callboard/classes.py"} < set(files)
+    assert "stages/predict.py" not in files
+    assert files[-1] == "requirements.lock"
 
 
 def start_process(root):

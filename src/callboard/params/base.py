@@ -53,7 +53,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-def validate(cls: type[P], tree: dict[str, Any], path: Path) -> P:
+def validate(cls: type[P], tree: dict[str, Any], path: Path | str) -> P:
     """`tree` as a checked `cls`.
 
     Raises:

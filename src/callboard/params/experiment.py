@@ -54,11 +54,43 @@ class Experiment(FrontEndParams):
                 f"clip.n_frames {self.clip.n_frames} is more than the {demo_frames} frames of "
                 f"data.demo.recording_length_s {self.data.demo.recording_length_s}"
             )
-        if self.augment.freq_mask > self.features.n_mels:
+        return self
+
+    @model_validator(mode="after")
+    def _rows_exist(self) -> Self:
+        n_mels, rows = self.features.n_mels, self.clip.mel_rows
+        if rows and rows[1] > n_mels:
+            raise ValueError(f"clip.mel_rows {list(rows)} reach beyond features.n_mels {n_mels}")
+        n_rows = rows[1] - rows[0] if rows else n_mels
+        for name, value in (
+            ("freq_mask", self.augment.freq_mask),
+            ("freq_crop", self.augment.freq_crop or 0),
+        ):
+            if value > n_rows:
+                raise ValueError(f"augment.{name} {value} is more than the {n_rows} mel rows of a clip")
+        return self
+
+    @model_validator(mode="after")
+    def _frequency_head_where_needed(self) -> Self:
+        is_there = self.model.frequency_head
+        if self.loss.frequency.weight and not is_there:
+            raise ValueError("loss.frequency.weight is above 0, but model.frequency_head is false")
+        if self.infer.head == "attention_max_frequency" and not is_there:
+            raise ValueError("infer.head attention_max_frequency needs model.frequency_head true")
+        if is_there and self.augment.freq_crop:
             raise ValueError(
-                f"augment.freq_mask {self.augment.freq_mask} is more than "
-                f"features.n_mels {self.features.n_mels}"
+                "augment.freq_crop moves mel rows, so model.frequency_head cannot learn where they are"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _votes_can_be_had(self) -> Self:
+        if self.pseudo.source == "test" and self.pseudo.min_votes > len(self.split.folds):
+            raise ValueError(
+                f"pseudo.min_votes {self.pseudo.min_votes} is more than the {len(self.split.folds)} folds"
+            )
+        if self.sched.name == "plateau" and self.train.validate_every == 0:
+            raise ValueError("sched.name plateau follows validation, but train.validate_every is 0")
         return self
 
 

@@ -23,8 +23,16 @@ class PseudoTermParams(Params):
 
     weight: float = Field(ge=0)
     threshold: float = Field(gt=0, lt=1)
+    kind: Literal["bce", "focal"]
     weighted: bool
     """Class weights on the term."""
+
+
+class PositionTermParams(Params):
+    """Attention weights against annotated segments."""
+
+    weight: float = Field(ge=0)
+    kind: Literal["bce", "focal"]
 
 
 class SegmentTermParams(Params):
@@ -35,6 +43,22 @@ class SegmentTermParams(Params):
     """Class weights on the term."""
 
 
+class FrequencyTermParams(Params):
+    """Attention, max, pseudo and segment terms once more on the frequency head, times one factor."""
+
+    weight: float = Field(ge=0)
+
+
+class SmoothingParams(Params):
+    """Label smoothing, before mixup."""
+
+    target: Literal["none", "clip", "seq"]
+    """Which targets are smoothed: clipwise or framewise ones."""
+    mode: Literal["uniform", "negative"]
+    """uniform: y (1 - eps) + eps / species. negative: y + (1 - y) eps / species, positives stay 1."""
+    eps: float = Field(ge=0, lt=1)
+
+
 class LossParams(Params):
     """The `loss` section."""
 
@@ -42,6 +66,9 @@ class LossParams(Params):
     """Negatives without loss. none: unlabelled cells count as negatives. clip: no negatives in the BCE part
     of the attention term. seq: no negatives in the segment term. unlabeled: in every term that has targets,
     only cells with a TP, FP or pseudo label count, and only by the labelled share of a mixup."""
+    pos_mask: Literal["none", "aux"]
+    """aux: attention and max terms get a second BCE, over negatives alone and without class weights, so that
+    these count about twice. A positive that smoothing or mixup took below 1 counts as a negative there."""
     pos_weight: bool
     """Class weights (largest count / count of TP annotations in the training folds) on the positive half of
     clipwise BCE."""
@@ -49,7 +76,10 @@ class LossParams(Params):
     attention: ClipTermParams
     max: ClipTermParams
     pseudo: PseudoTermParams
+    position: PositionTermParams
     segment: SegmentTermParams
+    frequency: FrequencyTermParams
+    smoothing: SmoothingParams
 
     @model_validator(mode="after")
     def _mask_has_a_term(self) -> Self:
@@ -57,6 +87,24 @@ class LossParams(Params):
             raise ValueError("neg_mask seq acts on the segment term, but segment.weight is 0")
         if self.neg_mask == "clip" and (self.attention.weight == 0 or self.attention.kind == "focal"):
             raise ValueError("neg_mask clip acts on the BCE part of the attention term, which is off")
+        if self.smoothing.target == "seq" and self.segment.weight == 0:
+            raise ValueError("smoothing.target seq acts on the segment term, but segment.weight is 0")
+        on_clips = {
+            "pos_mask aux": self.pos_mask == "aux",
+            "smoothing.target clip": self.smoothing.target == "clip",
+        }
+        for name, is_on in on_clips.items():
+            if is_on and not (self.attention.weight or self.max.weight):
+                raise ValueError(f"{name} acts on the attention and max terms, but both have weight 0")
         if not any(term.weight for term in (self.attention, self.max, self.segment)):
             raise ValueError("attention, max and segment all have weight 0: nothing would be learned")
+        return self
+
+    @model_validator(mode="after")
+    def _masked_negatives_stay_masked(self) -> Self:
+        if self.neg_mask == self.smoothing.target in ("clip", "seq"):
+            raise ValueError(
+                f"neg_mask {self.neg_mask} counts a cell by its target, and smoothing.target "
+                f"{self.smoothing.target} would give every negative one: together they undo each other"
+            )
         return self

@@ -19,3 +19,7 @@ class ModelParams(Params):
     """What makes attention weights of attention logits, over time."""
     segment_source: Literal["class", "class_x_attention"]
     """What the segmentwise output is made of."""
+    cbam: bool
+    """Channel and spatial attention on the backbone's feature map (Woo et al. 2018)."""
+    frequency_head: bool
+    """A second head with weights of its own, pooled over time instead of frequency."""

@@ -14,15 +14,21 @@ class PredictParams(Params):
     """Frames that neighbouring windows share."""
     batch_size: int = Field(gt=0)
     """Windows per forward pass."""
+    tta: int = Field(ge=0)
+    """Passes over each window under the time and frequency masks of `augment`, their logits averaged; 0 = one
+    pass without."""
 
 
 class InferParams(Params):
     """The `infer` section: from stored window scores to one score per recording and species."""
 
-    head: Literal["attention", "max", "attention_max", "segment_max"]
-    """attention_max: mean of both probabilities. segment_max: largest segmentwise probability."""
+    head: Literal["attention", "max", "attention_max", "segment_max", "attention_max_frequency"]
+    """attention_max: mean of both probabilities. segment_max: largest segmentwise probability.
+    attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency head's."""
     window_agg: Literal["max", "mean"]
     fold_agg: Literal["mean", "max"]
+    blend: list[str]
+    """Finished experiments as `name@key`, whose mean replaces this one's own scores; empty = off."""
 
 
 class EvaluateParams(Params):
@@ -54,8 +60,14 @@ class PseudoParams(Params):
     """In order, e.g. [{teacher: 0, student: 1}]; empty = no student."""
     final: int = Field(ge=0)
     """The round that predict, evaluate and infer use: the last student, or 0."""
+    source: Literal["train", "train_fp", "test"]
+    """Which recordings get pseudo-labels. train: all training ones. train_fp: those without a TP annotation.
+    test: test recordings, which then are trained on around their pseudo-labels."""
     threshold: float = Field(gt=0, lt=1)
-    """Lowest out-of-fold probability that makes a pseudo-label."""
+    """Lowest probability that makes a pseudo-label."""
+    min_votes: int = Field(ge=1)
+    """Test recordings: folds whose model must reach the threshold. A training recording has one vote, of the
+    model that has not seen it."""
     n_frames: int = Field(gt=0)
     """Length of a pseudo-annotation, centred on the highest segment of its window, frames."""
 

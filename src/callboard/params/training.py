@@ -10,16 +10,30 @@ from callboard.params.base import Params
 class ClipParams(Params):
     """The `clip` section: the fixed-length cut that the model sees."""
 
-    mode: Literal["event"]
-    """event: cut around a random annotation of the recording, slide over the recording when predicting."""
+    mode: Literal["event", "full"]
+    """event: cut around a random annotation of the recording, slide over the recording when predicting.
+    full: the whole recording, padded to the longest one; n_frames and offsets have no effect."""
     n_frames: int = Field(gt=0)
     offsets: list[int] = Field(min_length=1)
     """Frames from the clip's start to the event's centre; one is drawn per cut."""
+    mel_rows: tuple[int, int] | None = Field(strict=False)
+    """Half-open span of mel rows that the network sees, row 0 lowest; null = all."""
+
+    @property
+    def visible_mels(self) -> slice:
+        """`mel_rows` as an index into the last axis of frames."""
+        return slice(*self.mel_rows) if self.mel_rows else slice(None)
 
     @model_validator(mode="after")
     def _event_inside(self) -> Self:
         if bad := [offset for offset in self.offsets if not 0 < offset < self.n_frames]:
             raise ValueError(f"offsets {bad} put the event outside the clip of {self.n_frames} frames")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_in_order(self) -> Self:
+        if self.mel_rows and not 0 <= self.mel_rows[0] < self.mel_rows[1]:
+            raise ValueError(f"mel_rows must be [first, stop] with 0 <= first < stop, found {self.mel_rows}")
         return self
 
 
@@ -37,16 +51,21 @@ class AugmentParams(Params):
     """Exponent applied to the image; null = off."""
     brightness_contrast: float = Field(ge=0, le=1)
     """Probability of a random brightness and contrast change of up to 0.2; a coin of its own."""
+    freq_crop: int | None = Field(gt=0)
+    """Mel rows that a random crop along frequency keeps; null = off."""
+    freq_crop_p: float = Field(ge=0, le=1)
+    """Probability of that crop, one coin per batch, since a batch has one height."""
 
 
 class MixupParams(Params):
     """The `mixup` section."""
 
-    mode: Literal["none", "input"]
+    mode: Literal["none", "input", "last", "both"]
+    """What is blended. input: images. last: the backbone's feature maps. both: a pass of each."""
     alpha: float = Field(gt=0)
     """lambda ~ Beta(alpha, alpha), one draw per batch."""
     frame_targets: bool
-    """Mix framewise targets with the same lambda and permutation as the images."""
+    """Mix framewise and bandwise targets with the same lambda and permutation as the images."""
 
 
 class OptimParams(Params):
@@ -60,10 +79,15 @@ class OptimParams(Params):
 class SchedParams(Params):
     """The `sched` section."""
 
-    name: Literal["none", "cosine"]
+    name: Literal["none", "cosine", "plateau"]
     t_max: float = Field(gt=0)
-    """Epochs of one half cosine; the rate climbs back over the next t_max, as a cosine does."""
+    """Cosine: epochs of one half cosine; the rate climbs back over the next t_max, as a cosine does."""
     eta_min: float = Field(ge=0)
+    """Cosine: the lowest rate."""
+    factor: float = Field(gt=0, lt=1)
+    """Plateau: what the rate is multiplied by when validation LWLRAP has stopped rising."""
+    patience: int = Field(ge=0)
+    """Plateau: validations without a rise that are waited through."""
 
 
 class TrainParams(Params):
@@ -71,17 +95,22 @@ class TrainParams(Params):
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=1)
+    labels: Literal["tp", "fp"]
+    """fp: a probe that trains on rejected boxes as if they were confirmed ones; CV stays on TP labels."""
+    classes: Literal["species", "songtype"]
+    """songtype: a class for each song type of a species, which scores the largest of them."""
     fp_per_epoch: int = Field(ge=0)
     """FP recordings drawn afresh every epoch from the training folds; a rejected species is labelled absent.
 
     Assumes that a box rejected for a species says: the species is absent from that clip."""
-    select: Literal["last", "best"]
-    """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic."""
+    select: Literal["last", "best", "best_loss"]
+    """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic. best_loss:
+    that with the lowest BCE of its recording scores there, which does too."""
     validate_every: int = Field(ge=0)
     """Epochs between validations for the learning curve; 0 = none."""
 
     @model_validator(mode="after")
     def _best_needs_validation(self) -> Self:
-        if self.select == "best" and self.validate_every == 0:
-            raise ValueError("select best needs validate_every above 0")
+        if self.select != "last" and self.validate_every == 0:
+            raise ValueError(f"select {self.select} needs validate_every above 0")
         return self

@@ -1,0 +1,60 @@
+"""What experiments.yaml may hold."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from callboard.params.base import Params
+
+NAME_PART = r"^\w+(\.\w+)*$"
+"""Letters, digits, underscores and single dots inside: git takes it as part of a reference."""
+
+
+class Row(Params):
+    """An experiment of the table; what may be left out has a default."""
+
+    id: str = Field(pattern=NAME_PART)
+    variant: str | None = Field(default=None, pattern=NAME_PART)
+    """Tells rows of one id apart."""
+    block: int | Literal["todo", "footnote"]
+    """Part of the author's table; todo and footnote stand beside it."""
+    base: str | None = None
+    """Name of the row above that this one starts from; only the first row has none."""
+    cv: float | None = None
+    """As the author noted it; none where he has no score."""
+    lb: float | None = None
+    """Public leaderboard, likewise."""
+    verdict: str | None = None
+    """The author's, where he judged without a score."""
+    memo_ja: str
+    memo_en: str
+    changes: dict[str, Any] = Field(default_factory=dict, alias="set")
+    """Dotted key to value, at the competition's scale: what differs from the base."""
+    alone: dict[str, Any] = Field(default_factory=dict)
+    """The same for keys that the table otherwise leaves to the workspace; rows based on this one do not take
+    them over."""
+    command: str | None = None
+    """What runs instead, where the row is no experiment."""
+    note: str | None = None
+    """Where the author's words and his code differ, or leave a choice."""
+    certainty: Literal["code", "inferred"]
+    """Whether the author's code shows the change, or only his memo and its neighbours do."""
+
+    @property
+    def name(self) -> str:
+        """`exp0058`, or with its variant `exp0036-thr0.7`; the name of its experiment in DVC too."""
+        return f"{self.id}-{self.variant}" if self.variant else self.id
+
+    @property
+    def blend(self) -> list[str]:
+        """Rows whose finished experiments this one blends."""
+        parts: list[str] = self.changes.get("infer.blend", [])
+        return parts
+
+
+class TableFile(Params):
+    """The whole file; rows are checked one by one, so that a message can name the row."""
+
+    scales: dict[str, dict[str, float]]
+    """Value of `data.source` to dotted key to factor."""
+    rows: list[dict[str, Any]] = Field(min_length=1)

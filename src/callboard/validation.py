@@ -1,0 +1,82 @@
+"""How a network does on the validation part of its fold while it trains, and which epoch that selects."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import Tensor
+from torch.nn import functional as F
+
+from callboard.batches import gather_clips
+from callboard.classes import merge_scores
+from callboard.device import autocast
+from callboard.fold_data import FoldData
+from callboard.image import normalise, to_unit
+from callboard.metrics import lwlrap
+from callboard.model import SedModel
+from callboard.params.training import ClipParams
+from callboard.windows import clip_length, plan_windows
+
+FRAMES_PER_PASS = 2**15
+"""Frames of the windows of one forward pass, so that long windows take no more memory than short ones."""
+
+
+class Validation(NamedTuple):
+    """Of the recording scores of the TP recordings, on the TP labels; NaN if there are none."""
+
+    lwlrap: float
+    loss: float
+    """The mean over (recording, species) of BCE, each logarithm bounded at -100 as torch does."""
+
+
+SELECTIONS: dict[str, Callable[[Validation], float]] = {
+    "best": lambda validation: validation.lwlrap,
+    "best_loss": lambda validation: -validation.loss,
+}
+"""By train.select, what the epoch that is kept has most of; `last` looks at no validation."""
+
+
+def validate(model: SedModel, data: FoldData, clip: ClipParams, device: torch.device) -> Validation:
+    """A quick look for the learning curve: `recording_probabilities` against what is annotated."""
+    if not len(data.validation):
+        return Validation(math.nan, math.nan)
+    scores = recording_probabilities(model, data, clip, device)
+    rank_score = lwlrap(data.is_present, scores)  # refuses NaN, so it comes first
+    bce = F.binary_cross_entropy(torch.from_numpy(scores), torch.from_numpy(data.is_present).double())
+    return Validation(rank_score, bce.item())
+
+
+def recording_probabilities(
+    model: SedModel, data: FoldData, clip: ClipParams, device: torch.device
+) -> NDArray[np.float64]:
+    """(validation recordings, species) mean of attention and max probabilities, the largest over windows.
+
+    Windows lie side by side; the classes of a species are merged.
+    """
+    model.eval()
+    n_frames = clip_length(clip, data.n_frames)
+    windows = plan_windows(data.n_frames[data.validation], n_frames, overlap_frames=0)
+    scores = np.zeros((len(data.validation), len(data.class_species)))
+    n_together = max(FRAMES_PER_PASS // n_frames, 1)
+    for first in range(0, len(windows.recording), n_together):
+        part = slice(first, first + n_together)
+        row, start = windows.recording[part], windows.start_frame[part]
+        recording = data.validation[row]
+        first_frame, n_valid = data.first_frame[recording] + start, data.n_frames[recording] - start
+        frames = gather_clips(data.frames, first_frame, n_valid, n_frames, device)
+        np.maximum.at(scores, row, _probabilities(model, frames[..., clip.visible_mels]))
+    return merge_scores(scores, data.class_species, data.is_present.shape[1])
+
+
+@torch.inference_mode()
+def _probabilities(model: SedModel, frames: Tensor) -> NDArray[np.float64]:
+    """(windows, classes); double precision, in which sure scores do not tie as early."""
+    with autocast(frames.device):
+        output = model(normalise(to_unit(frames)))
+    logits = torch.stack([output.attention, output.max]).double().cpu().numpy()
+    mean: NDArray[np.float64] = expit(logits).mean(axis=0)
+    return mean
