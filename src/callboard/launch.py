@@ -1,0 +1,126 @@
+"""Rows of the table to DVC experiments of their names."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callboard.errors import UserError
+from callboard.finished import find_finished
+from callboard.history import git
+from callboard.params.base import read_tree
+from callboard.params.table import Row
+from callboard.table import Table, hydra_overrides, read_table
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How experiments are run; each has a copy of the workspace to itself, which is left as it is.
+
+    In the workspace itself what one row sets alone, or the user adds, would stay in params.yaml for the next.
+    """
+
+    is_queued: bool = False
+    """Left to `dvc queue start`."""
+    is_forced: bool = False
+    """Every stage is run again, and an experiment of that name replaced."""
+
+    def options(self) -> list[str]:
+        """Of `dvc exp run`."""
+        return ["--queue" if self.is_queued else "--temp", *(["--force"] if self.is_forced else [])]
+
+
+def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = ()) -> int:
+    """Run rows one after the other, each as an experiment of its name; stop at the first that fails.
+
+    An experiment that the current commit has already is left alone, unless `manner` is forced.
+
+    Args:
+        names: Rows, in the order to run them.
+        manner: Of running.
+        extra: Overrides of the user's, for every row.
+
+    Returns:
+        Exit status of the run that failed, or 0.
+
+    Raises:
+        UserError: before anything has run, where a name is no row or a row no experiment, and where a part
+            of a blend neither is finished nor comes first.
+    """
+    table, tree = read_table(), read_tree(Path("params.yaml"))
+    names = list(dict.fromkeys(names))
+    _refuse_what_cannot_run(table, names, manner)
+    for position, name in enumerate(names):
+        if is_run(name) and not manner.is_forced:
+            print(f"{name} is there on this commit; `callboard run --force {name}` runs it anew", flush=True)
+            continue
+        overrides = [*row_overrides(table, name, tree), *extra]
+        settings = [argument for override in overrides for argument in ("-S", override)]
+        status = dvc("exp", "run", "--name", name, *manner.options(), *settings)
+        if status:
+            left = ", ".join(names[position + 1 :])
+            print(f"error: {name} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True)
+            return status
+    return 0
+
+
+def dvc(*arguments: str) -> int:
+    """Exit status of a dvc command, which prints for itself."""
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode
+
+
+def show_rows(names: Sequence[str], extra: Sequence[str] = ()) -> None:
+    """Print what running the rows would override, one row a line.
+
+    Raises:
+        UserError: a name is no row, or a row no experiment.
+    """
+    table, tree = read_table(), read_tree(Path("params.yaml"))
+    for row in [_experiment(table, name) for name in dict.fromkeys(names)]:
+        overrides = [
+            text for key, value in table.overrides(row.name, tree) for text in hydra_overrides(key, value)
+        ]
+        print(f"{row.name}:", *(overrides + list(extra) or ["params.yaml as it is"]))
+
+
+def row_overrides(table: Table, name: str, tree: dict[str, Any]) -> list[str]:
+    """What `dvc exp run -S` takes to turn the workspace's parameters into a row's.
+
+    Args:
+        table: Of experiments.
+        name: Of the row.
+        tree: All of params.yaml.
+
+    Raises:
+        UserError: the row blends an experiment that is not finished.
+    """
+    changes = dict(table.overrides(name, tree))
+    if parts := changes.get("infer.blend"):
+        changes["infer.blend"] = [find_finished(part).reference for part in parts]
+    return [text for key, value in changes.items() for text in hydra_overrides(key, value)]
+
+
+def is_run(name: str) -> bool:
+    """Whether the current commit has an experiment of that name."""
+    commit = git("rev-parse", "HEAD").strip()
+    return bool(git("rev-parse", "--verify", "--quiet", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"))
+
+
+def _experiment(table: Table, name: str) -> Row:
+    row = table.row(name)
+    if row.command:
+        raise UserError(f"{name} is no experiment; run `{row.command}`")
+    return row
+
+
+def _refuse_what_cannot_run(table: Table, names: list[str], manner: Manner) -> None:
+    for position, row in enumerate([_experiment(table, name) for name in names]):
+        before = [] if manner.is_queued else names[:position]
+        for part in row.blend:
+            if part not in before:
+                try:
+                    find_finished(part)
+                except UserError as error:
+                    raise UserError(f"{row.name}: run {' and '.join(row.blend)} first: {error}") from error

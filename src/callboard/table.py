@@ -1,0 +1,198 @@
+"""The table of experiments: a chain of rows, each a base and a few changes, resolved to parameters."""
+
+import math
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from callboard.errors import UserError
+from callboard.params.base import read_tree, validate
+from callboard.params.experiment import Experiment
+from callboard.params.table import Row, TableFile
+
+TABLE = Path("experiments.yaml")
+
+PLAIN_WORD = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_]\w*")
+"""Text that Hydra's grammar takes for a string without quotes."""
+
+Values = dict[str, Any]
+"""Dotted key to value."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows by name, in the table's order."""
+
+    rows: dict[str, Row]
+    scales: dict[str, dict[str, float]]
+    """Value of `data.source` to dotted key to factor."""
+    resolved: dict[str, Values]
+    """Name of a row to its value of every key that the table moves, at the competition's scale."""
+
+    def row(self, name: str) -> Row:
+        """The row of that name.
+
+        Raises:
+            UserError: there is none; the nearest names are told.
+        """
+        if name not in self.rows:
+            nearest = get_close_matches(name, self.rows, n=3)
+            hint = (
+                f"; the nearest are {', '.join(nearest)}"
+                if nearest
+                else f"; the first is {next(iter(self.rows))}"
+            )
+            raise UserError(f"{TABLE} has no row {name!r}{hint}")
+        return self.rows[name]
+
+    def resolve(self, name: str, source: str) -> Values:
+        """A row's value of every key that the table moves, and of those that it moves alone.
+
+        Args:
+            name: Of the row.
+            source: `data.source` of the workspace, which may have a scale of its own.
+
+        Raises:
+            UserError: no such row.
+        """
+        values = self.resolved[self.row(name).name] | self.rows[name].alone
+        factors = self.scales.get(source, {})
+        return {
+            key: scaled(value, factors[key]) if key in factors else value for key, value in values.items()
+        }
+
+    def overrides(self, name: str, tree: dict[str, Any]) -> list[tuple[str, Any]]:
+        """What a row changes of a workspace's parameters: dotted keys with their new values.
+
+        Args:
+            name: Of the row.
+            tree: All of params.yaml.
+
+        Raises:
+            UserError: no such row, or params.yaml lacks a key.
+        """
+        source = look_up(tree, "data.source")
+        return [(k, value) for k, value in self.resolve(name, source).items() if look_up(tree, k) != value]
+
+
+def read_table(path: Path = TABLE) -> Table:
+    """The table as its file has it, checked.
+
+    Raises:
+        UserError: the file is missing or no table, or a row is wrong: two of one name, a base or a part of a
+            blend that does not stand above it, an unknown key, a change that changes nothing.
+    """
+    file = validate(TableFile, read_tree(path), path)
+    table = Table({}, file.scales, {})
+    for number, entry in enumerate(file.rows, start=1):
+        place = f"{path}: {entry.get('id') or f'row {number}'}"
+        _append(table, validate(Row, entry, place), path)
+    moved = next(iter(table.resolved.values()))
+    for source, factors in file.scales.items():
+        if unknown := sorted(set(factors) - set(moved)):
+            raise UserError(f"{path}: scales.{source} has {unknown[0]}, which no row moves")
+    return table
+
+
+def _append(table: Table, row: Row, path: Path) -> None:
+    place = f"{path}: {row.name}"
+    if row.name in table.rows:
+        raise UserError(f"{place}: two rows have this name; a variant tells them apart")
+    if unknown := [key for key in (row.changes | row.alone) if not is_parameter(key)]:
+        raise UserError(f"{place}: {unknown[0]} is no parameter")
+    if table.rows:
+        _refuse_bad_links(table, row, place)
+        _refuse_bad_changes(table.resolved[str(row.base)], row, place)
+    elif row.base:
+        raise UserError(f"{place}: base {row.base} does not stand above it; the first row has none")
+    table.rows[row.name] = row
+    table.resolved[row.name] = (table.resolved[row.base] if row.base else {}) | row.changes
+
+
+def _refuse_bad_links(table: Table, row: Row, place: str) -> None:
+    first = next(iter(table.rows))
+    if not row.base:
+        raise UserError(f"{place}: base is missing; only the first row, {first}, has none")
+    for what, names in (("base", [row.base]), ("infer.blend", row.blend)):
+        if missing := [name for name in names if name not in table.rows]:
+            raise UserError(f"{place}: {what} {missing[0]} does not stand above it")
+
+
+def _refuse_bad_changes(base: Values, row: Row, place: str) -> None:
+    for key, value in row.changes.items():
+        if key not in base:
+            raise UserError(f"{place}: {key} must be named in the first row too, with its value there")
+        if value == base[key]:
+            raise UserError(f"{place}: {key} is {value!r} in its base {row.base} already")
+    if moved := [key for key in row.alone if key in base]:
+        raise UserError(f"{place}: {moved[0]} is moved by the table, so it belongs to set, not to alone")
+
+
+def is_parameter(key: str) -> bool:
+    """Whether a dotted key names a leaf of params.yaml."""
+    fields = Experiment.model_fields
+    *sections, leaf = key.split(".")
+    for name in sections:
+        fields = getattr(fields[name].annotation, "model_fields", {}) if name in fields else {}
+    return leaf in fields and not hasattr(fields[leaf].annotation, "model_fields")
+
+
+def look_up(tree: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key.
+
+    Raises:
+        UserError: params.yaml has no such key.
+    """
+    value: Any = tree
+    for name in key.split("."):
+        if not isinstance(value, dict) or name not in value:
+            raise UserError(f"params.yaml: {key}: missing")
+        value = value[name]
+    return value
+
+
+def scaled(value: Any, factor: float) -> Any:
+    """A number times `factor`, a whole one rounded half up; lists element by element, null stays null."""
+    match value:
+        case list():
+            return [scaled(element, factor) for element in value]
+        case int():
+            return math.floor(value * factor + 0.5)
+        case float():
+            return value * factor
+        case _:
+            return value
+
+
+def hydra_overrides(key: str, value: Any) -> list[str]:
+    """Arguments of `dvc exp run -S` that set a dotted key of params.yaml; a mapping takes two of them.
+
+    Hydra merges a mapping into the one that is there, so that one is deleted first.
+    """
+    if isinstance(value, dict):
+        return [f"~{key}", f"+{key}={_hydra_text(value)}"]
+    return [f"{key}={_hydra_text(value)}"]
+
+
+def _hydra_text(value: Any) -> str:
+    """A value in Hydra's override grammar."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case list():
+            return f"[{','.join(map(_hydra_text, value))}]"
+        case dict():
+            return f"{{{','.join(f'{key}:{_hydra_text(element)}' for key, element in value.items())}}}"
+        case _:
+            return value if PLAIN_WORD.fullmatch(value) else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    doubled = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text)  # elsewhere a backslash stands for itself
+    return "'" + doubled.replace("'", "\\'") + "'"
