@@ -1,0 +1,352 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import roc_auc_score
+
+from callboard import cli
+from callboard.adversarial import (
+    N_HALVINGS,
+    Pieces,
+    Settings,
+    Wins,
+    compare,
+    deal_folds,
+    discriminant,
+    mel_bands,
+    out_of_fold,
+    read_pieces,
+    shrunk_covariance,
+)
+from callboard.errors import UserError
+from callboard.mel_cache import EncodedRecording, MelCache, write_cache
+
+N_MELS = 16
+SHIFTED = slice(6, 8)
+"""Mel rows that are louder in the test set of a workspace with a shift."""
+SETTINGS = Settings(n_folds=3, n_repeats=1, seed=0, in_decibels=False)
+PARAMS = f"""
+audio: {{sample_rate: 1000, on_other_rate: error}}
+features: {{n_fft: 256, hop_length: 100, n_mels: {N_MELS}, f_min: 0.0, f_max: 480.0, top_db: 80.0}}
+"""
+"""Ten frames a second: pieces of 50 frames."""
+
+
+def write_set(folder: Path, subset: str, n_recordings: int, *, louder: int = 0, db_max: float = 0.0) -> None:
+    rng = np.random.default_rng([n_recordings, louder])
+    recordings = []
+    for number in range(n_recordings):
+        own = rng.integers(0, 40, N_MELS)
+        frames = (80 + own + rng.integers(0, 60, (120, N_MELS))).astype(np.uint8)
+        frames[:, SHIFTED] += np.uint8(louder)
+        recordings.append(EncodedRecording(f"{subset}{number:03}", frames, db_max - 80.0, db_max))
+    write_cache(folder / subset, recordings, N_MELS)
+
+
+def pieces_of(folder: Path, *, in_decibels: bool = False) -> Pieces:
+    caches = [MelCache.open(folder / subset) for subset in ("train", "test")]
+    return read_pieces(caches[0], caches[1], piece_frames=50, in_decibels=in_decibels)
+
+
+def noise(n_train: int = 60, n_test: int = 30, n_pieces: int = 2) -> Pieces:
+    """Train and test from one distribution."""
+    rng = np.random.default_rng(3)
+    n_recordings = n_train + n_test
+    return Pieces(
+        recording_ids=[f"r{number}" for number in range(n_recordings)],
+        is_test=np.arange(n_recordings) >= n_train,
+        recording=np.repeat(np.arange(n_recordings), n_pieces),
+        statistics=rng.standard_normal((n_recordings * n_pieces, 8, 4)).astype(np.float32),
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where train and test differ in two mel rows; the current folder."""
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    write_set(tmp_path / "data/mel", "train", 40)
+    write_set(tmp_path / "data/mel", "test", 20, louder=40)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*options: str) -> None:
+    cli.dispatch(["adversarial", "--folds", "3", "--repeats", "1", *options])
+
+
+def test_a_planted_shift_is_found_in_its_band(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    summary = json.loads((workspace / "adversarial/summary.json").read_text())
+    assert summary["auc"] > 0.95
+    assert summary["auc_low"] > 0.9
+    assert summary["is_told_apart"]
+    assert (summary["n_train"], summary["n_test"], summary["n_pieces"]) == (40, 20, 120)
+
+    bands = pd.read_csv(workspace / "adversarial/bands.csv")
+    assert bands["f_low_hz"].iloc[0] == 0
+    assert bands["f_high_hz"].iloc[-1] == 480
+    assert (bands["f_low_hz"].to_numpy()[1:] == bands["f_high_hz"].to_numpy()[:-1]).all()
+    assert set(bands["auc"].nlargest(2).index) == set(range(N_MELS)[SHIFTED])
+    louder = bands["level_test"] - bands["level_train"]
+    np.testing.assert_allclose(louder[SHIFTED], 40 / 255, atol=0.05)
+    assert bands["auc"].drop(range(N_MELS)[SHIFTED]).mean() == pytest.approx(0.5, abs=0.1)
+
+    recordings = pd.read_csv(workspace / "adversarial/recordings.csv")
+    assert sorted(recordings["recording_id"]) == [f"test{k:03}" for k in range(20)] + [
+        f"train{k:03}" for k in range(40)
+    ]
+    assert recordings["score"].is_monotonic_decreasing
+    assert recordings["subset"].iloc[0] == "test"
+    printed = capsys.readouterr().out
+    loudest = bands.loc[bands["auc"].idxmax()]
+    assert f"range): {loudest.f_low_hz:.0f}–{loudest.f_high_hz:.0f} Hz" in printed
+    assert f"test recordings least like train: {recordings['recording_id'].iloc[0]}" in printed
+
+
+def test_the_picture_is_a_png(workspace: Path) -> None:
+    run()
+    assert (workspace / "adversarial/adversarial.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_sets_that_do_not_differ_are_not_told_apart(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_set(workspace / "data/mel", "test", 20)
+    run("--output", "elsewhere")
+    summary = json.loads((workspace / "elsewhere/summary.json").read_text())
+    assert summary["auc"] == pytest.approx(0.5, abs=0.2)
+    assert not summary["is_told_apart"]
+    printed = capsys.readouterr().out
+    assert "no better than one half of train from another" in printed
+    assert "bands" not in printed.replace("bands.csv", "")
+
+
+def test_train_against_train_is_about_one_half() -> None:
+    comparison = compare(noise(n_train=120), mel_bands(8), SETTINGS)
+    assert comparison.null_auc.shape == (N_HALVINGS, 9)
+    assert comparison.null_auc[:, 0].mean() == pytest.approx(0.5, abs=0.03)
+    assert comparison.null_auc.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_halves_of_train_do_not_see_the_test_set() -> None:
+    pieces = noise()
+    shifted = noise()
+    shifted.statistics[shifted.is_test[shifted.recording]] += 5
+    one, other = (compare(both, [], SETTINGS) for both in (pieces, shifted))
+    assert other.auc[0] == 1
+    assert one.auc[0] < 0.8
+    np.testing.assert_array_equal(one.null_auc, other.null_auc)
+
+
+def test_no_recording_is_on_both_sides() -> None:
+    """Pieces of a recording are all but equal here: who has seen one knows the label of the others."""
+    n_recordings, n_pieces = 60, 20
+    rng = np.random.default_rng(1)
+    recording = np.repeat(np.arange(n_recordings), n_pieces)
+    fingerprints = rng.standard_normal((n_recordings, 60))
+    features = (fingerprints[recording] + 0.01 * rng.standard_normal((len(recording), 60))).astype(np.float32)
+    is_second = rng.permutation(np.arange(n_recordings) < 30)
+
+    fold = deal_folds(is_second, 5, rng)
+    grouped = Wins.count(out_of_fold(features, recording, is_second, fold), is_second, fold).auc()
+    assert grouped == pytest.approx(0.5, abs=0.15)
+
+    alone = np.arange(len(recording))
+    piece_fold = deal_folds(is_second[recording], 5, rng)
+    ungrouped = out_of_fold(features, alone, is_second[recording], piece_fold)
+    assert roc_auc_score(is_second[recording], ungrouped) > 0.95
+
+
+@pytest.mark.parametrize("n_samples", [10, 300])
+def test_the_shrunk_covariance_is_scikit_learn_s(n_samples: int) -> None:
+    rng = np.random.default_rng(0)
+    centred = rng.standard_normal((n_samples, 20)) @ rng.standard_normal((20, 20))
+    centred -= centred.mean(axis=0)
+    np.testing.assert_allclose(shrunk_covariance(centred), ledoit_wolf(centred, assume_centered=True)[0])
+
+
+def test_the_discriminant_of_many_pieces_is_the_usual_one() -> None:
+    rng = np.random.default_rng(0)
+    is_second = np.arange(40_000) % 4 == 0
+    scales = np.array([1.0, 10.0, 0.1])
+    correlated = rng.standard_normal((40_000, 3)) @ np.array([[1, 0.8, 0], [0, 1, 0], [0.5, 0, 1]])
+    features = ((correlated + np.outer(is_second, [0.5, 1, 0])) * scales).astype(np.float32)
+    usual = LinearDiscriminantAnalysis(solver="lsqr").fit(features, is_second)
+    weights, offset = discriminant(features, is_second)
+    np.testing.assert_allclose(weights, usual.coef_[0], rtol=0.02)
+    assert offset == pytest.approx(
+        usual.intercept_[0] + np.log(3), rel=0.01
+    )  # ours is for sets of equal size
+
+
+def test_every_fold_gets_its_share_of_both_sets() -> None:
+    is_second = np.arange(50) < 20
+    fold = deal_folds(is_second, 5, np.random.default_rng(0))
+    assert np.bincount(fold[is_second]).tolist() == [4] * 5
+    assert np.bincount(fold[~is_second]).tolist() == [6] * 5
+
+
+def naive_auc(scores: NDArray[np.float64], is_second: NDArray[np.bool_], fold: NDArray[np.int64]) -> float:
+    won = [
+        (scores[a] > scores[b]) + 0.5 * (scores[a] == scores[b])
+        for a in range(len(scores))
+        for b in range(len(scores))
+        if fold[a] == fold[b] and is_second[a] and not is_second[b]
+    ]
+    return float(np.mean(won))
+
+
+def test_the_auc_compares_recordings_of_the_same_fold() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 6, 40).astype(float)  # with ties
+    is_second, fold = np.arange(40) % 3 == 0, rng.integers(0, 4, 40)
+    wins = Wins.count(scores, is_second, fold)
+    assert wins.auc() == pytest.approx(naive_auc(scores, is_second, fold))
+    for number, auc in enumerate(wins.per_fold()):
+        members = fold == number
+        assert auc == pytest.approx(roc_auc_score(is_second[members], scores[members]))
+    shift = np.array([0, 100, -100, 7])
+    assert Wins.count(scores + shift[fold], is_second, fold).auc() == pytest.approx(wins.auc())
+
+
+def test_a_resample_counts_recordings_as_often_as_drawn() -> None:
+    rng = np.random.default_rng(0)
+    scores, is_second, fold = rng.standard_normal(30), np.arange(30) % 2 == 0, np.arange(30) // 15
+    times_drawn = rng.integers(0, 3, (4, 30))
+    resampled = Wins.count(scores, is_second, fold).resampled(times_drawn.astype(float))
+    for times, auc in zip(times_drawn, resampled, strict=True):
+        drawn = np.repeat(np.arange(30), times)
+        assert auc == pytest.approx(naive_auc(scores[drawn], is_second[drawn], fold[drawn]))
+    assert Wins.count(scores, is_second, fold).resampled(np.zeros((1, 30))).tolist() == [0.5]
+
+
+def test_the_interval_holds_the_auc() -> None:
+    pieces = noise()
+    pieces.statistics[pieces.is_test[pieces.recording], 0, 0] += 1
+    comparison = compare(pieces, [], SETTINGS)
+    low, high = comparison.interval
+    assert low < comparison.auc[0] < high
+    assert 0.05 < high - low < 0.4
+
+
+def test_pieces_by_hand(tmp_path: Path) -> None:
+    """Recordings of 250, 20 and 50 frames in pieces of 100: two, one and one."""
+    ramp = np.arange(250, dtype=np.uint8)[:, None] + np.zeros(2, np.uint8)
+    recordings = [
+        EncodedRecording(name, frames, -60.0, -10.0)
+        for name, frames in (("long", ramp), ("short", ramp[:20]), ("other", ramp[:50]))
+    ]
+    write_cache(tmp_path / "train", recordings[:2], 2)
+    write_cache(tmp_path / "test", recordings[2:], 2)
+    caches = [MelCache.open(tmp_path / subset) for subset in ("train", "test")]
+
+    pieces = read_pieces(caches[0], caches[1], piece_frames=100, in_decibels=False)
+    assert pieces.recording_ids == ["long", "short", "other"]
+    assert pieces.recording.tolist() == [0, 0, 1, 2]
+    assert pieces.is_test.tolist() == [False, False, True]
+    assert pieces.statistics.shape == (4, 2, 4)
+    second = np.arange(100, 200) / 255
+    expected = [second.mean(), second.std(), np.quantile(second, 0.1), np.quantile(second, 0.9)]
+    np.testing.assert_allclose(pieces.statistics[1], [expected] * 2, rtol=1e-5)
+    np.testing.assert_allclose(pieces.statistics[2, :, 0], np.arange(20).mean() / 255, rtol=1e-5)
+    assert pieces.of_train().recording.tolist() == [0, 0, 1]
+    assert pieces.of_train().recording_ids == ["long", "short"]
+
+    decibels = read_pieces(caches[0], caches[1], piece_frames=100, in_decibels=True)
+    mean, deviation, *quantiles = np.array(expected) * 50
+    np.testing.assert_allclose(
+        decibels.statistics[1], [[mean - 60, deviation, *(np.array(quantiles) - 60)]] * 2, rtol=1e-5
+    )
+
+
+def test_a_gain_is_seen_in_decibels_only(tmp_path: Path) -> None:
+    write_set(tmp_path, "train", 30)
+    write_set(tmp_path, "test", 20, db_max=-6.0)
+    by_image, by_level = (
+        compare(pieces_of(tmp_path, in_decibels=chosen), [], SETTINGS).auc[0] for chosen in (False, True)
+    )
+    assert by_level > by_image + 0.2
+
+
+def test_bands_cover_all_mel_rows_evenly() -> None:
+    for n_mels, n_bands in ((64, 16), (50, 16), (5, 5), (1, 1)):
+        bands = mel_bands(n_mels)
+        assert len(bands) == n_bands
+        assert [row for band in bands for row in range(n_mels)[band]] == list(range(n_mels))
+        sizes = [band.stop - band.start for band in bands]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_mel_row_that_never_changes_does_no_harm() -> None:
+    pieces = noise()
+    pieces.statistics[:, :2] = 0
+    comparison = compare(pieces, [slice(0, 2)], SETTINGS)
+    assert comparison.auc[1] == 0.5
+    assert np.isfinite(comparison.score).all()
+
+
+def test_the_same_seed_gives_the_same_files_and_another_does_not(workspace: Path) -> None:
+    for seed, output in (("0", "a"), ("0", "b"), ("1", "c")):
+        run("--seed", seed, "--output", output)
+    for name in ("summary.json", "recordings.csv", "bands.csv", "adversarial.png"):
+        assert (workspace / "a" / name).read_bytes() == (workspace / "b" / name).read_bytes()
+    assert (workspace / "a/recordings.csv").read_bytes() != (workspace / "c/recordings.csv").read_bytes()
+
+
+def test_other_files_in_the_output_folder_stay(workspace: Path) -> None:
+    (workspace / "notes").mkdir()
+    (workspace / "notes/mine.txt").write_text("keep")
+    run("--output", "notes")
+    assert (workspace / "notes/mine.txt").read_text() == "keep"
+
+
+def test_a_workspace_without_caches_is_told_to_run_crop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^data/mel/train: no log-mel cache; run `dvc repro crop` first$"):
+        run()
+
+
+def test_a_cache_of_other_params_is_refused(workspace: Path) -> None:
+    (workspace / "params.yaml").write_text(PARAMS.replace("n_mels: 16", "n_mels: 8"))
+    with pytest.raises(UserError, match=r"data/mel/train: 16 mel rows, but features\.n_mels is 8; run"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("subset", "n_recordings", "folds", "message"),
+    [
+        ("test", 9, 3, "test: 9 recordings, but 10 or more are needed: they fill 3 folds"),
+        ("train", 11, 6, "train: 11 recordings, but 12 or more are needed: each half of them fills 6 folds"),
+        ("test", 0, 3, "test: 0 recordings, but 10"),
+    ],
+)
+def test_too_few_recordings_are_refused(
+    workspace: Path, subset: str, n_recordings: int, folds: int, message: str
+) -> None:
+    write_set(workspace / "data/mel", subset, n_recordings)
+    with pytest.raises(UserError, match=message):
+        run("--folds", str(folds))
+    assert not (workspace / "adversarial").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--folds", "1"], "--folds 1: must be at least 2"),
+        (["--repeats", "0"], "--repeats 0: must be at least 1"),
+        (["--seed", "-1"], "--seed -1: must be at least 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(workspace: Path, options: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(*options)
