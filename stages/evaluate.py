@@ -4,10 +4,18 @@ import argparse
 import math
 from pathlib import Path
 
+import pandas as pd
+
 from callboard.annotations import read_species
 from callboard.clips import read_clips
 from callboard.errors import UserError
-from callboard.evaluation import cross_validate, pool_out_of_fold, write_metrics
+from callboard.evaluation import (
+    OutOfFold,
+    blend_out_of_fold,
+    cross_validate,
+    pool_out_of_fold,
+    write_metrics,
+)
 from callboard.folds import audit_folds, read_folds
 from callboard.outputs import written_whole
 from callboard.params.base import Params, Seed, load_params
@@ -31,13 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     params = load_params(StageParams)
 
     stopwatch = Stopwatch()
-    clips, folds, window_scores = read_clips(args.clips), read_folds(args.folds), load_scores(args.scores)
+    clips, folds = read_clips(args.clips), read_folds(args.folds)
     audit_folds(folds, clips)
-    if window_scores.species != (species := read_species(args.species)):
-        raise UserError(
-            f"{args.scores}: scores are of species {window_scores.species}, {args.species} lists {species}"
-        )
-    oof = pool_out_of_fold(window_scores, folds, params.infer)
+    oof = _out_of_fold(args, folds, params.infer)
     table = score_table(oof.recording_ids, oof.species, oof.scores)
     table.insert(1, "fold", oof.fold)
     write_score_table(table, args.oof)
@@ -51,10 +55,23 @@ def main(argv: list[str] | None = None) -> None:
     summarize(
         "evaluate",
         f"CV LWLRAP {cv['lwlrap']:.4f}{interval}",
+        *([f"blend of {', '.join(blend)}"] if (blend := params.infer.blend) else []),
         f"folds {cv['fold_mean']:.2f} ± {cv['fold_sd']:.2f}",
         f"{cv['n_recordings']} recordings",
         f"{stopwatch.elapsed_s:.1f} s",
     )
+
+
+def _out_of_fold(args: argparse.Namespace, folds: pd.DataFrame, params: InferParams) -> OutOfFold:
+    species = read_species(args.species)
+    if params.blend:
+        return blend_out_of_fold(params.blend, folds, species)
+    window_scores = load_scores(args.scores)
+    if window_scores.species != species:
+        raise UserError(
+            f"{args.scores}: scores are of species {window_scores.species}, {args.species} lists {species}"
+        )
+    return pool_out_of_fold(window_scores, folds, params)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

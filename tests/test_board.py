@@ -1,106 +1,66 @@
-import io
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from callboard import board
-from callboard.board import COLUMNS, LEGEND, Row, as_markdown, print_table, read_rows
+from callboard import board, cli
+from callboard.board import Row, read_rows
 from callboard.errors import UserError
+from callboard.results import read_result
+from callboard.tracking import Origin, record
+from tests.test_tracking import empty_database, workspace, write_workspace
 
-BASE = {"seed": "416", "loss.neg_mask": "none"}
+ROOT = Path(__file__).parent.parent
+
+__all__ = ["empty_database", "workspace"]
+
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
-PLAIN = Row(
-    "workspace-5f47f7",
-    BASE,
-    {
-        "cv.lwlrap": 0.7118,
-        "cv.lwlrap_low": 0.69,
-        "cv.lwlrap_high": 0.73,
-        "lb.public": 0.65,
-        "lb.private": 0.64,
-    },
-    START,
-    "95d8525aaaa",
-    BASE,
+
+
+def row(**params: str) -> Row:
+    return Row("run", {"infer.blend": "[]"} | params, {}, START, "", {})
+
+
+@pytest.mark.parametrize(
+    "trait", [{"train.select": "best"}, {"train.select": "best_loss"}, {"pseudo.final": "1"}]
 )
-SEQ = Row("exp0058", BASE | {"loss.neg_mask": "seq"}, {"cv.lwlrap": 0.74}, START, "", BASE)
+def test_an_optimistic_cv_is_known_by_its_parameters(trait: dict[str, str]) -> None:
+    assert row(**trait).is_optimistic
+    assert not row(**{"train.select": "last", "pseudo.final": "0"}).is_optimistic
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
+def test_a_blend_is_optimistic_if_a_part_is() -> None:
+    honest, optimistic = stored_run("", {}, key="0" * 16), stored_run("", {"pseudo.final": "1"}, key="1" * 16)
+    blends = [stored_run("", {"infer.blend": f'["a@{digit * 16}"]', "pseudo.final": "1"}) for digit in "01"]
+    rows = rows_of([honest, optimistic, *blends])
+    assert [found.is_optimistic for found in rows] == [False, True, False, True]
 
 
-def test_markdown_by_hand() -> None:
-    header, rule, plain, seq = as_markdown([PLAIN, SEQ]).splitlines()
-    assert cells(header) == list(COLUMNS)
-    assert set(rule) <= set("|-: ")
-    date = START.astimezone().strftime("%Y-%m-%d %H:%M")
-    assert cells(plain) == ["workspace-5f47f7", "0.7118", "0.0200", "0.6500", "0.6400", "", date, "95d8525"]
-    assert cells(seq) == ["exp0058", "0.7400", "–", "–", "–", "loss.neg_mask: none → seq", date, ""]
+def rows_of(stored: list[Any]) -> list[Row]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board, "_search", lambda uri: stored)
+        return read_rows("sqlite:///x.db")
 
 
-def test_markdown_columns_line_up() -> None:
-    assert len({len(line) for line in as_markdown([PLAIN, SEQ]).splitlines()}) == 1
-
-
-def test_a_pipe_in_a_cell_does_not_break_the_table() -> None:
-    row = Row("a|b", BASE, {}, START, "", BASE)
-    assert r"a\|b" in as_markdown([row])
-
-
-def test_without_committed_parameters_nothing_is_said_of_changes() -> None:
-    assert cells(as_markdown([replace(SEQ, base={})]).splitlines()[2])[COLUMNS.index("changed")] == "–"
-
-
-def test_a_board_without_results_is_a_header() -> None:
-    assert len(as_markdown([]).splitlines()) == 2
-
-
-def test_the_terminal_shows_the_same_numbers() -> None:
-    console = Console(file=io.StringIO(), width=200)
-    print_table([PLAIN, SEQ], console)
-    printed = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "2 results" in printed
-    for text in ("exp0058", "0.7118", "0.0200", "0.6500", "loss.neg_mask: none → seq"):
-        assert text in printed
-
-
-@pytest.mark.parametrize("trait", [{"train.select": "best"}, {"pseudo.final": "1"}])
-def test_an_optimistic_cv_is_marked_and_explained(trait: dict[str, str]) -> None:
-    rows = [PLAIN, replace(SEQ, params=SEQ.params | trait)]
-    lines = as_markdown(rows).splitlines()
-    assert [cells(line)[1] for line in lines[2:4]] == ["0.7118", "0.7400*"]
-    assert lines[-1] == rf"\{LEGEND}"
-    console = Console(file=io.StringIO(), width=400)
-    print_table(rows, console)
-    assert LEGEND in console.file.getvalue()  # type: ignore[attr-defined]
-
-
-def test_an_honest_cv_needs_no_legend() -> None:
-    honest = replace(SEQ, params=SEQ.params | {"train.select": "last", "pseudo.final": "0"})
-    assert "*" not in as_markdown([honest])
-
-
-def stored_run(commit: str, params: dict[str, str]) -> Any:
+def stored_run(commit: str, params: dict[str, str], **tags: str) -> Any:
     """As MLflow gives it."""
-    data = SimpleNamespace(params=params, metrics={}, tags={"git.commit": commit})
-    return SimpleNamespace(info=SimpleNamespace(run_name="run", start_time=0), data=data)
+    texts = {"git.commit": commit} | {f"callboard.{name}": text for name, text in tags.items()}
+    data = SimpleNamespace(params=params, metrics={}, tags=texts)
+    return SimpleNamespace(
+        info=SimpleNamespace(run_id=str(id(data)), run_name="run", start_time=0), data=data
+    )
 
 
-def test_a_row_is_compared_with_its_own_commit_or_else_with_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_knows_the_parameters_of_its_own_commit_or_else_of_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     committed = {"HEAD": {"seed": "1"}, "older": {"seed": "2"}}
     monkeypatch.setattr(board, "params_at", lambda revision: committed.get(revision, {}))
-    monkeypatch.setattr(
-        board, "_search", lambda uri: [stored_run(commit, {"seed": "3"}) for commit in ("older", "gone", "")]
-    )
-    changed = [row.cells()[COLUMNS.index("changed")] for row in read_rows("sqlite:///x.db")]
-    assert changed == ["seed: 2 → 3", "seed: 1 → 3", "seed: 1 → 3"]
+    rows = rows_of([stored_run(commit, {"seed": "3"}) for commit in ("older", "gone", "")])
+    assert [found.base["seed"] for found in rows] == ["2", "1", "1"]
 
 
 def test_a_database_that_mlflow_cannot_use_is_one_sentence(tmp_path: Path) -> None:
@@ -116,3 +76,25 @@ def test_a_server_that_is_down_is_one_sentence_without_password(monkeypatch: pyt
         read_rows("http://someone:secret@127.0.0.1:9")
     assert len(str(refusal.value).splitlines()) == 1
     assert "secret" not in str(refusal.value)
+
+
+def test_the_whole_board_is_written_at_once(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = workspace.parent
+    for name in ("dvc.yaml", "experiments.yaml"):
+        (main / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(main)
+    record(read_result(workspace), Origin("exp0001", "c0ffee0"))
+    record(read_result(write_workspace(main / "other", "seq")), Origin("exp0058", "c0ffee0"))
+    cli.dispatch(["board", "--author", "--output", "docs/board.md"])
+    assert capsys.readouterr().out == "board: 2 results in docs/board.md\n"
+    text = (main / "docs/board.md").read_text(encoding="utf-8")
+    lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| exp0")]
+    assert len(set(lines)) == 77
+    assert lines[:2] == ["exp0001", "exp0002"]
+    assert "77 rows in the table, 2 of them with a result here." in text
+    cli.dispatch(["board"])
+    printed = capsys.readouterr().out
+    assert "Remove the loss of negatives: sequence part" in printed
+    assert "author" not in printed.splitlines()[0]

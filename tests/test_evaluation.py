@@ -11,7 +11,7 @@ from callboard.params.scoring import InferParams
 from callboard.scores import HEADS, WindowScores
 from callboard.submission import score_table
 
-INFER = InferParams(head="max", window_agg="max", fold_agg="mean")
+INFER = InferParams(head="max", window_agg="max", fold_agg="mean", blend=[])
 SPECIES = ["a", "b", "c"]
 
 

@@ -40,10 +40,15 @@ def lock_stages(neg_mask: str = "none") -> dict[str, Any]:
     }
     return {
         "prepare": entry({}, {"data/source": "d1.dir"}, {"data": {"source": "demo"}}),
-        "split": entry({"data/source": "d1.dir"}, {"data/folds.csv": "f1"}, {"split": {"folds": [0, 1]}}),
+        "crop": entry({"data/source": "d1.dir"}, {"data/clips.csv": "clips1"}),
+        "split": entry(
+            {"data/source": "d1.dir", "data/clips.csv": "clips1"},
+            {"data/folds.csv": "f1"},
+            {"split": {"folds": [0, 1]}},
+        ),
         **train,
         "predict": entry({"models/r0": "m1.dir"}, {"scores/r0": f"s1-{neg_mask}.dir"}),
-        "evaluate": entry({"scores/r0/oof.npz": "o1"}, {"metrics/cv.json": "cv1"}),
+        "evaluate": entry({"scores/r0/oof.npz": "o1"}, {"metrics/cv.json": "cv1", "scores/oof.csv": "oof1"}),
         "infer": entry(
             {"scores/r0/test.npz": "t1"}, {"submission/submission.csv": f"sub-{neg_mask}"}, {"infer": {}}
         ),
@@ -219,7 +224,8 @@ def test_the_parent_holds_params_scores_and_tags(workspace: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.params == result.params
     assert run.data.metrics == {"cv.lwlrap": 0.71235, "lb.public": 0.65, "lb.private": 0.64}
-    assert run.data.tags["callboard.submission_md5"] == "sub-none"
+    md5s = {"submission": "sub-none", "oof": "oof1", "clips": "clips1", "data": "d1.dir"}
+    assert {name: run.data.tags[f"callboard.{name}_md5"] for name in md5s} == md5s
     assert run.data.tags["dvc.exp_name"] == "surly-vine"
     assert run.data.tags["git.commit"] == "c0ffee0"
     assert run.inputs.dataset_inputs[0].dataset.name == "demo"

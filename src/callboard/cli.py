@@ -1,4 +1,4 @@
-"""The `callboard` command: the board, MLflow's pages, and the upkeep of dvc.yaml."""
+"""The `callboard` command: the board and MLflow's pages."""
 
 import argparse
 import os
@@ -13,6 +13,7 @@ The experiment board of a species-call detector.
 
 Experiments are run with DVC:
   dvc repro                                 the pipeline, as far as something changed
+  callboard run exp0058                     a row of the author's table, as an experiment of that name
   dvc exp run -S loss.neg_mask=seq          one experiment; its row appears on the board
   dvc exp run --queue -S ... ; dvc queue start
 """
@@ -34,17 +35,44 @@ def dispatch(argv: list[str]) -> None:
     board.add_argument(
         "--markdown", action="store_true", help="Markdown, as when the output is not a terminal"
     )
+    board.add_argument(
+        "--author", action="store_true", help="the rows of experiments.yaml, the author's scores beside ours"
+    )
+    board.add_argument(
+        "--output", type=Path, metavar="FILE", help="write Markdown there, relative to the root"
+    )
     board.set_defaults(command=show_board)
+
+    rows = commands.add_parser("run", help="rows of experiments.yaml, each as a DVC experiment of its name")
+    rows.add_argument("names", nargs="+", metavar="NAME", help="as exp0058 or exp0036-thr0.7")
+    rows.add_argument(
+        "-S", dest="extra", action="append", default=[], metavar="KEY=VALUE", help="for every row"
+    )
+    rows.add_argument("--queue", action="store_true", help="leave them to `dvc queue start`")
+    rows.add_argument("--force", action="store_true", help="run every stage again, replace the experiment")
+    rows.add_argument("--dry", action="store_true", help="only print what a row overrides")
+    rows.set_defaults(command=run_rows)
+
+    import_ = commands.add_parser("import", help="the author's scores of experiments.yaml into MLflow")
+    import_.set_defaults(command=import_table)
+
+    adversarial = commands.add_parser(
+        "adversarial", help="can a classifier tell train from test recordings, and by which bands?"
+    )
+    adversarial.add_argument("--folds", type=int, default=5, help="default %(default)s")
+    adversarial.add_argument("--repeats", type=int, default=3, help="of the folds; default %(default)s")
+    adversarial.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    adversarial.add_argument(
+        "--decibels", action="store_true", help="judge absolute levels, which the network does not see"
+    )
+    adversarial.add_argument(
+        "--output", type=Path, default=Path("adversarial"), metavar="FOLDER", help="default %(default)s"
+    )
+    adversarial.set_defaults(command=validate_adversarially)
 
     ui = commands.add_parser("ui", help="MLflow's pages in the browser")
     ui.add_argument("--port", type=int, default=5000, help="default %(default)s")
     ui.set_defaults(command=serve_ui)
-
-    deps = commands.add_parser(
-        "deps", help="compare the code entries of dvc.yaml with what the stages import"
-    )
-    deps.add_argument("--write", action="store_true", help="renew them")
-    deps.set_defaults(command=check_deps)
 
     args = parser.parse_args(argv)
     os.chdir(workspace_root())
@@ -64,10 +92,21 @@ def workspace_root() -> Path:
 
 
 def show_board(args: argparse.Namespace) -> None:
-    """Print the table; plain Markdown when the output is a pipe or a file."""
+    """Print the table, or write it; plain Markdown when the output is a pipe or a file."""
     from rich.console import Console
 
-    from callboard.board import as_markdown, print_table, read_rows
+    from callboard.agreement import agreement
+    from callboard.board import read_rows
+    from callboard.board_table import (
+        AUTHOR_COLUMNS,
+        COLUMNS,
+        as_markdown,
+        lines_of_results,
+        lines_of_table,
+        print_table,
+    )
+    from callboard.outputs import written_whole
+    from callboard.table import TABLE, read_table
     from callboard.tracking import tracking_uri
 
     uri = tracking_uri()
@@ -76,11 +115,49 @@ def show_board(args: argparse.Namespace) -> None:
             f"no results yet: {uri.removeprefix('sqlite:///')} is not there; `dvc repro` makes the first"
         )
     rows = read_rows(uri)
+    table = read_table() if args.author or TABLE.exists() else None
+    columns = AUTHOR_COLUMNS if args.author else COLUMNS
+    blocks = lines_of_table(rows, table) if args.author and table else lines_of_results(rows, table)
     console = Console()
-    if args.markdown or not console.is_terminal:
-        print(as_markdown(rows), end="")
-    else:
-        print_table(rows, console)
+    if args.output is None and not args.markdown and console.is_terminal:
+        print_table(blocks, console, columns)
+        return
+    text = as_markdown(blocks, columns)
+    if args.output is None:
+        print(text, end="")
+        return
+    with written_whole(args.output) as unfinished:
+        unfinished.write_text(text + ("\n" + agreement(blocks)) * args.author, encoding="utf-8")
+    print(f"board: {len(rows)} results in {args.output}")
+
+
+def import_table(args: argparse.Namespace) -> None:
+    """Put the author's rows into MLflow."""
+    from callboard.author_history import author_runs, import_runs
+    from callboard.params.base import read_tree
+    from callboard.table import read_table
+
+    runs = author_runs(read_table(), read_tree(Path("presets/rfcx.yaml")))
+    print(f"import: {len(runs)} rows of experiments.yaml, {import_runs(runs)}")
+
+
+def run_rows(args: argparse.Namespace) -> None:
+    """Run rows of the table, or print their overrides; the exit status of the first that fails is ours."""
+    from callboard import launch
+
+    if args.dry:
+        launch.show_rows(args.names, args.extra)
+    elif status := launch.run_rows(args.names, launch.Manner(args.queue, args.force), args.extra):
+        sys.exit(status)
+
+
+def validate_adversarially(args: argparse.Namespace) -> None:
+    """Tell the recordings of data/mel/train from those of data/mel/test."""
+    from callboard.adversarial import Settings
+    from callboard.adversarial_report import validate
+
+    settings = Settings(args.folds, args.repeats, args.seed, in_decibels=args.decibels)
+    validate(Path("data/mel"), args.output, settings)
 
 
 def serve_ui(args: argparse.Namespace) -> None:
@@ -101,25 +178,3 @@ def serve_ui(args: argparse.Namespace) -> None:
         "1",
     ]
     os.execve(sys.executable, [sys.executable, *command], environment)
-
-
-def check_deps(args: argparse.Namespace) -> None:
-    """Compare, or renew with --write.
-
-    Raises:
-        UserError: dvc.yaml does not name what the stages import.
-    """
-    from callboard.closure import with_code_deps
-
-    path = Path("dvc.yaml")
-    text = path.read_text(encoding="utf-8")
-    renewed = with_code_deps(Path.cwd(), text)
-    if renewed == text:
-        print("dvc.yaml names the imports of every stage")
-    elif args.write:
-        path.write_text(renewed, encoding="utf-8")
-        print("dvc.yaml: deps renewed")
-    else:
-        raise UserError(
-            "dvc.yaml does not name the imports of every stage; `callboard deps --write` renews them"
-        )

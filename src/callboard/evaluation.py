@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from callboard.blend import blend_tables
 from callboard.errors import UserError
 from callboard.metrics import average_precisions, lrap_over_folds, lwlrap, lwlrap_interval, lwlrap_known
 from callboard.outputs import written_whole
 from callboard.params.scoring import InferParams
 from callboard.presence import species_presence
+from callboard.results import OUT_OF_FOLD
 from callboard.scores import WindowScores, recording_scores
+from callboard.submission import score_columns
 
 USAGES = ("public", "private")
 """Parts of the test set: scored while the competition runs, and after it."""
@@ -22,7 +26,7 @@ USAGES = ("public", "private")
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Every recording of the folds table with its fold and the scores of the model that did not see it."""
+    """Every recording of the folds table with its fold and the scores of models that did not see it."""
 
     recording_ids: list[str]
     fold: NDArray[np.int64]
@@ -60,6 +64,20 @@ def pool_out_of_fold(window_scores: WindowScores, folds: pd.DataFrame, params: I
         species=window_scores.species,
         scores=recording_scores(window_scores, params)[row],
     )
+
+
+def blend_out_of_fold(references: Sequence[str], folds: pd.DataFrame, species: list[str]) -> OutOfFold:
+    """Mean of finished experiments' out-of-fold scores, in the order of the folds table.
+
+    The parts may have been split in other folds: each part's scores of a recording come from models that did
+    not see it, and so do their mean's. The folds here only say over which recordings the spread is taken.
+
+    Raises:
+        UserError: as `blend_tables`.
+    """
+    recording_ids, columns = folds["recording_id"].tolist(), score_columns(species)
+    table = blend_tables(references, OUT_OF_FOLD, recording_ids, columns)
+    return OutOfFold(recording_ids, folds["fold"].to_numpy(), species, table[columns].to_numpy())
 
 
 @dataclass(frozen=True)

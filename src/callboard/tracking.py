@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from callboard.errors import one_line
 from callboard.history import git, params_at
-from callboard.results import Result, changes
+from callboard.results import CLIPS, OUT_OF_FOLD, Result, changes
 from callboard.workspace import main_workspace
 
 if TYPE_CHECKING:
@@ -80,9 +80,21 @@ def record(result: Result, origin: Origin) -> str:
     uri = tracking_uri()
     if uri.startswith(SQLITE) and _is_recorded(Path(uri.removeprefix(SQLITE)), result, origin):
         return "already in MLflow"
+    with open_experiment(uri) as (client, experiment_id):
+        return _upsert(client, experiment_id, result, origin)
+
+
+@contextmanager
+def open_experiment(uri: str) -> Iterator[tuple["MlflowClient", str]]:
+    """A client and the id of our MLflow experiment, which is made if need be; one writer at a time.
+
+    Raises:
+        TrackingError: the server is down, or the database cannot be written.
+    """
     prepare_environment()
     with mlflow_errors(uri), _lock():
-        return _upsert(_client(uri), result, origin)
+        client = _client(uri)
+        yield client, _experiment(client)
 
 
 @contextmanager
@@ -162,8 +174,7 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _upsert(client: "MlflowClient", result: Result, origin: Origin) -> str:
-    experiment_id = _experiment(client)
+def _upsert(client: "MlflowClient", experiment_id: str, result: Result, origin: Origin) -> str:
     query = f"tags.`callboard.key` = '{result.key}' and tags.`callboard.kind` = 'cv'"
     run = _find(client, experiment_id, query)
     if run and run.info.status == "FINISHED":
@@ -195,6 +206,9 @@ def _create_parent(client: "MlflowClient", experiment_id: str, result: Result, o
         "callboard.key": result.key,
         "callboard.kind": "cv",
         "callboard.submission_md5": result.submission_md5,
+        "callboard.oof_md5": result.outs[OUT_OF_FOLD],
+        "callboard.clips_md5": result.outs[CLIPS],
+        "callboard.data_md5": result.data_md5,
         "git.commit": origin.commit,
         "source": "callboard",
     }

@@ -6,12 +6,16 @@ import pytest
 
 from callboard.annotations import write_species
 from callboard.errors import UserError
+from callboard.finished import find_finished
 from callboard.folds import read_folds, write_folds
 from callboard.metrics import lwlrap
 from callboard.presence import species_presence
+from callboard.results import OUT_OF_FOLD
+from callboard.submission import read_score_table
 from stages import evaluate, predict
 from tests.stages.test_predict import ARGV as PREDICT_ARGV
-from tests.toy_models import SPECIES, TRAIN, toy_clips, write_workspace
+from tests.toy_git import ToyRepository
+from tests.toy_models import PARAMS_YAML, SPECIES, TRAIN, toy_clips, write_workspace
 
 ARGV = shlex.split(
     "--scores scores/r0/oof.npz --clips data/clips.csv --folds data/folds.csv "
@@ -83,3 +87,28 @@ def test_scores_of_other_species_stop_the_stage(workspace):
     write_species(SPECIES[::-1], workspace / "data/source/species.csv")
     with pytest.raises(UserError, match=r"scores are of species \['3', '07', 'x1'\]"):
         evaluate.main(ARGV)
+
+
+def test_a_blend_is_evaluated_in_place_of_the_own_networks(workspace, tmp_path_factory, monkeypatch, capsys):
+    evaluate.main(ARGV)
+    own = read_score_table(workspace / OUT_OF_FOLD)
+    repository = ToyRepository(tmp_path_factory.mktemp("main") / "main")
+    monkeypatch.setenv("DVC_ROOT", str(repository.root))
+    scores = ["s3", "s07", "sx1"]
+    for name, factor in (
+        ("half", 0.5),
+        ("none", 0.0),
+    ):  # one split in other folds, the other in another order
+        table = own.assign(fold=9, **{column: own[column] * factor for column in scores})
+        outs = {OUT_OF_FOLD: repository.cache_table(table.iloc[::-1])}
+        repository.experiment(name, outs)
+    references = [find_finished(name).reference for name in ("half", "none")]
+    text = PARAMS_YAML.replace("blend: []", f"blend: [{', '.join(references)}]")
+    (workspace / "params.yaml").write_text(text)
+    cv_of_own = json.loads((workspace / "metrics/cv.json").read_text())
+    evaluate.main(ARGV)
+    blended = read_score_table(workspace / OUT_OF_FOLD)
+    assert blended[["recording_id", "fold"]].equals(own[["recording_id", "fold"]])
+    pd.testing.assert_frame_equal(blended[scores], own[scores] / 4)
+    assert json.loads((workspace / "metrics/cv.json").read_text()) == cv_of_own  # ranks are the same
+    assert f"blend of {', '.join(references)}" in capsys.readouterr().out

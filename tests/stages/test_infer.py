@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from callboard.errors import UserError
+from callboard.finished import find_finished
 from callboard.params.scoring import InferParams
+from callboard.results import SUBMISSION
 from callboard.scores import load_scores, recording_scores
 from callboard.submission import read_score_table, score_table, write_score_table
 from stages import infer
 from tests.test_scores import window_scores
+from tests.toy_git import ToyRepository
 from tests.toy_models import PARAMS_YAML
 
 ARGV = shlex.split(
@@ -44,7 +47,7 @@ def test_the_submission_holds_pooled_scores_in_the_order_of_the_sample(workspace
     submission = read_score_table(workspace / "submission/submission.csv")
     assert submission.columns.tolist() == COLUMNS
     assert submission["recording_id"].tolist() == ["r2", "r0", "r1"]
-    params = InferParams(head="attention_max", window_agg="max", fold_agg="mean")
+    params = InferParams(head="attention_max", window_agg="max", fold_agg="mean", blend=[])
     expected = recording_scores(load_scores(workspace / "test.npz"), params)[[2, 0, 1]]
     np.testing.assert_allclose(submission[COLUMNS[1:]], expected, rtol=1e-5)
     assert capsys.readouterr().out.startswith(
@@ -74,3 +77,22 @@ def test_an_empty_test_set_gives_a_header_and_says_so(workspace, capsys):
     infer.main(ARGV)
     assert (workspace / "submission/submission.csv").read_text() == ",".join(COLUMNS) + "\n"
     assert "lists no recordings" in capsys.readouterr().out
+
+
+def test_a_blend_is_the_mean_of_finished_submissions_and_reads_no_own_scores(
+    workspace, tmp_path_factory, monkeypatch, capsys
+):
+    repository = ToyRepository(tmp_path_factory.mktemp("main") / "main")
+    monkeypatch.setenv("DVC_ROOT", str(repository.root))
+    for name, score in (("exp0021", 0.2), ("exp0025", 0.6)):
+        table = score_table(["r0", "r1", "r2"], [f"sp{i}" for i in range(4)], np.full((3, 4), score))
+        repository.experiment(name, {SUBMISSION: repository.cache_table(table)})
+    references = [find_finished(name).reference for name in ("exp0021", "exp0025")]
+    text = PARAMS_YAML.replace("blend: []", f"blend: [{', '.join(references)}]")
+    (workspace / "params.yaml").write_text(text)
+    (workspace / "test.npz").unlink()
+    infer.main(ARGV)
+    submission = read_score_table(workspace / "submission/submission.csv")
+    assert submission["recording_id"].tolist() == ["r2", "r0", "r1"]
+    np.testing.assert_allclose(submission[COLUMNS[1:]], 0.4)
+    assert f"3 recordings × 4 species, blend of {', '.join(references)}" in capsys.readouterr().out

@@ -126,7 +126,7 @@ def test_another_pooling_retrains_nothing_and_a_cache_hit_is_no_second_run(works
 def test_editing_the_loss_reruns_train_and_an_equal_result_is_no_second_run(workspace: Workspace) -> None:
     losses = workspace.read("src/callboard/losses.py")
     workspace.write("src/callboard/losses.py", f"{losses}\n# a remark\n")
-    assert ran(workspace.dvc("repro")) == {"train"}
+    assert ran(workspace.dvc("repro")) == {"code", "train"}
     assert len(recorded(workspace)) == 1
 
 

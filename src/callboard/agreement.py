@@ -1,0 +1,107 @@
+"""How well our results and the author's scores of the same experiments agree, in Markdown."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from callboard.board_table import Blocks, Line, interval, markdown_table, number
+from callboard.comparison import rank_correlation
+
+N_BOOTSTRAP = 2000
+SEED = 0
+
+Score = Callable[[Line], float | None]
+
+SCORES: dict[str, Score] = {
+    "author CV": lambda line: line.author_cv,
+    "author LB": lambda line: line.author_lb,
+    "our CV": lambda line: line.metric("cv.lwlrap"),
+    "our LB public": lambda line: line.metric("lb.public"),
+    "our LB private": lambda line: line.metric("lb.private"),
+}
+COMPARED = (
+    ("author LB", "our LB public"),
+    ("author LB", "our LB private"),
+    ("author CV", "our CV"),
+    ("our CV", "our LB public"),
+    ("our CV", "our LB private"),
+)
+
+
+def agreement(blocks: Blocks) -> str:
+    """Counts, rank correlations, and row by row whether a change went the author's way.
+
+    A change is against the row's base in the table; rows whose base has no result here are left out of the
+    last list, as are those that the author has no score of.
+    """
+    lines = [line for block in blocks for line in block if line.entry]
+    n_ours = sum(line.row is not None for line in lines)
+    changes = [line for line in lines if line.is_against_author_base]
+    parts = [
+        "## Agreement with the author's table\n",
+        f"{len(lines)} rows in the table, {n_ours} of them with a result here.\n",
+        _correlations(lines),
+        _tally("CV", [_signs(line.metric_change("cv.lwlrap"), line.author_cv_change) for line in changes])
+        + _tally(
+            "public LB", [_signs(line.metric_change("lb.public"), line.author_lb_change) for line in changes]
+        ),
+        _row_by_row(changes),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _correlations(lines: list[Line]) -> str:
+    cells = []
+    for first, second in COMPARED:
+        pairs = [(SCORES[first](line), SCORES[second](line)) for line in lines]
+        known = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
+        rho = rank_correlation(known[:, 0], known[:, 1], N_BOOTSTRAP, SEED)
+        value, low, high = (
+            number(None if np.isnan(x) else x, "+.2f") for x in (rho.value, rho.low, rho.high)
+        )
+        cells.append([first, second, str(rho.n), value, f"{low} … {high}"])
+    header = ["score", "against", "rows", "Spearman's ρ", "95 % over rows"]
+    return markdown_table(header, cells, [False, False, True, True, True])
+
+
+Signs = tuple[float, float] | None
+"""Of our change and of the author's, each −1, 0 or 1."""
+
+
+def _signs(ours: float | None, his: float | None) -> Signs:
+    return None if ours is None or his is None else (np.sign(round(ours, 5)), np.sign(round(his, 5)))
+
+
+def _tally(what: str, signs: Iterable[Signs]) -> str:
+    known = [pair for pair in signs if pair]
+    n_agree = sum(ours == his for ours, his in known)
+    return f"{what} went the author's way in {n_agree} of {len(known)} rows.\n"
+
+
+def _row_by_row(lines: list[Line]) -> str:
+    cells = []
+    for line in lines:
+        cv = _signs(line.metric_change("cv.lwlrap"), line.author_cv_change)
+        lb = _signs(line.metric_change("lb.public"), line.author_lb_change)
+        if line.entry and (cv or lb):
+            noise = ", within noise" * bool(line.change and line.change.is_within_noise)
+            cells.append(
+                [
+                    line.entry.name,
+                    line.entry.base or "",
+                    interval(line.change),
+                    number(line.author_cv_change, "+.4f"),
+                    _answer(cv) + noise,
+                    number(line.metric_change("lb.public"), "+.4f"),
+                    number(line.author_lb_change, "+.3f"),
+                    _answer(lb),
+                ]
+            )
+    header = ["name", "base", "Δ CV", "author Δ CV", "same sign", "Δ LB public", "author Δ LB", "same sign"]
+    return (
+        markdown_table(header, cells, [False, False, True, True, False, True, True, False]) if cells else ""
+    )
+
+
+def _answer(signs: Signs) -> str:
+    return "–" if signs is None else "yes" if signs[0] == signs[1] else "no"

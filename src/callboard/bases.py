@@ -1,0 +1,80 @@
+"""What each result is compared with, and by how much it differs."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import pandas as pd
+
+from callboard.annotations import read_table
+from callboard.board import Row
+from callboard.comparison import Difference, paired_difference
+from callboard.errors import UserError
+from callboard.finished import cached_file
+from callboard.history import text_at
+from callboard.params.table import Row as TableRow
+from callboard.results import content_key, parse_lock
+from callboard.submission import read_score_table
+
+N_BOOTSTRAP = 2000
+SEED = 0
+
+
+def base_of(row: Row, entry: TableRow | None, rows: Sequence[Row]) -> Row | None:
+    """The result of the same data that `row` changes: its base in the table, else what it started from.
+
+    What it started from is the result that its commit's dvc.lock tells, or, where that is not on the board,
+    one with the parameters of that commit. Of several the newest.
+
+    Args:
+        row: A result.
+        entry: Its row of the table, if it has one.
+        rows: All results, oldest first.
+
+    Returns:
+        `row` itself where its base in the table has the same content; None where the base is not known.
+    """
+    if entry and entry.base in row.names:
+        return row
+    others = [other for other in rows if other.key != row.key and other.data_md5 == row.data_md5]
+    committed = _key_at(row.commit)
+    found = (
+        [other for other in others if entry and entry.base in other.names]
+        or [other for other in others if other.key == committed]
+        or [other for other in others if other.params == row.base and committed != row.key]
+    )
+    return found[-1] if found else None
+
+
+@cache
+def _key_at(commit: str) -> str | None:
+    """Content key of the result that a commit holds; None where there is none, or no such commit."""
+    try:
+        return content_key(parse_lock(commit and text_at(commit, "dvc.lock"), commit))
+    except UserError:
+        return None
+
+
+def difference(row: Row, base: Row) -> Difference | None:
+    """Out-of-fold LWLRAP of `row` minus that of `base`; without interval where a table is not in DVC's cache.
+
+    None where one of the two has no CV.
+    """
+    ours, theirs = row.metrics.get("cv.lwlrap"), base.metrics.get("cv.lwlrap")
+    if ours is None or theirs is None:
+        return None
+    try:
+        tables = _out_of_fold(row.oof_md5), _out_of_fold(base.oof_md5)
+        return paired_difference(*tables, _confirmed(row.clips_md5), N_BOOTSTRAP, SEED)
+    except ValueError:  # gone from the cache, or of other species
+        return Difference(ours - theirs)
+
+
+@cache
+def _out_of_fold(md5: str) -> pd.DataFrame:
+    return read_score_table(cached_file(md5, "scores/oof.csv"))
+
+
+@cache
+def _confirmed(md5: str) -> pd.DataFrame:
+    clips = read_table(cached_file(md5, "data/clips.csv"), ["recording_id", "species_id", "label_type"])
+    return clips[clips["label_type"] == "tp"]

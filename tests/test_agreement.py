@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+from callboard.agreement import agreement
+from callboard.board_table import Line
+from callboard.comparison import Difference
+from tests.test_author_history import row as table_row
+from tests.test_board_table import E1
+
+FIRST = table_row("e1", cv=0.7, lb=0.6)
+
+
+def line(name, cv, lb, our_cv, our_lb, change):
+
+    entry = table_row(name, base="e1", cv=cv, lb=lb)
+    metrics = {"cv.lwlrap": our_cv, "lb.public": our_lb, "lb.private": 1 - our_lb}
+    ours = replace(E1, name=name, names=(name,), key=name, metrics=metrics)
+    return Line(ours, entry, FIRST, E1, change)
+
+
+# E1: cv 0.7118, lb public 0.65
+LINES = [
+    Line(E1, FIRST),
+    line("e2", 0.8, 0.7, 0.75, 0.70, Difference(0.0382, 0.01, 0.06, 0.99)),
+    line("e3", 0.75, 0.5, 0.70, 0.60, Difference(-0.0118, -0.03, 0.01, 0.2)),
+    line("e4", 0.6, 0.65, 0.65, 0.68, Difference(-0.0618)),
+    Line(None, table_row("e5", base="e1", cv=0.9), FIRST),
+]
+
+
+def found(text, start):
+    (one,) = [text_line for text_line in text.splitlines() if text_line.startswith(f"| {start}")]
+    return [cell.strip() for cell in one.strip("|").split("|")]
+
+
+def test_rows_are_counted_and_ranks_compared():
+    text = agreement([LINES[:2], LINES[2:]])
+    assert "5 rows in the table, 4 of them with a result here." in text
+    # author LB 0.6 0.7 0.5 0.65 against our 0.65 0.70 0.60 0.68
+    assert list(found(text, "author LB | our LB public")[2:4]) == ["4", "+1.00"]
+    # private is 1 - public but for e1, 0.64: ranks 2 4 1 3 against 4 1 3 2
+    assert found(text, "author LB | our LB private")[3] == "-0.80"
+
+
+def test_each_change_is_held_against_the_author_s():
+    text = agreement([LINES])
+    assert found(text, "e2")[4] == "yes"
+    assert found(text, "e3")[4] == "no, within noise"
+    assert found(text, "e3")[5:] == ["-0.0500", "-0.100", "yes"]
+    assert found(text, "e4")[2:5] == [
+        "-0.0618 (–)",
+        "-0.1000",
+        "yes",
+    ]  # no interval: nothing is said of noise
+    assert "CV went the author's way in 2 of 3 rows." in text
+    assert "public LB went the author's way in 3 of 3 rows." in text
+
+
+def test_a_change_against_another_base_is_not_held_against_his():
+
+    elsewhere = replace(LINES[1], base=replace(E1, names=("other",)))
+    assert "CV went the author's way in 0 of 0 rows." in agreement([[LINES[0], elsewhere]])
+
+
+def test_without_results_there_is_nothing_to_correlate():
+    text = agreement([LINES[4:]])
+    assert "1 rows in the table, 0 of them" in text
+    assert found(text, "our CV    | our LB public")[2:] == ["0", "–", "– … –"]

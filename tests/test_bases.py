@@ -1,0 +1,87 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from callboard.bases import base_of, difference
+from callboard.board import Row
+from callboard.results import SUBMISSION
+from callboard.submission import score_table
+from tests.test_author_history import row as table_row
+from tests.toy_git import ToyRepository
+
+START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
+PLAIN = Row(
+    "plain", {"lr": "1"}, {"cv.lwlrap": 0.7}, START, "", {"lr": "1"}, names=("e1",), key="k1", data_md5="d"
+)
+CHANGED = replace(PLAIN, name="changed", params={"lr": "2"}, names=("e2",), key="k2")
+ENTRY = table_row("e2", base="e1")
+
+
+def test_the_base_of_the_table_goes_before_what_was_committed():
+    other = replace(PLAIN, name="other", names=(), key="k3")
+    assert base_of(CHANGED, ENTRY, [PLAIN, other, CHANGED]) == PLAIN
+    assert base_of(CHANGED, None, [PLAIN, other, CHANGED]) == other
+
+
+def test_of_several_bases_the_newest_counts():
+    again = replace(PLAIN, name="again", key="k3")
+    assert base_of(CHANGED, ENTRY, [PLAIN, again, CHANGED]) == again
+
+
+def test_a_result_of_other_data_is_no_base():
+    assert base_of(replace(CHANGED, data_md5="else"), ENTRY, [PLAIN, CHANGED]) is None
+
+
+def test_the_same_content_under_both_names_is_its_own_base():
+    same = replace(PLAIN, names=("e1", "e2"))
+    assert base_of(same, ENTRY, [same]) == same
+
+
+def test_the_committed_result_is_no_change_of_itself():
+    assert base_of(PLAIN, None, [PLAIN, CHANGED]) is None
+
+
+def test_the_lock_of_the_commit_goes_before_its_parameters(tmp_path, monkeypatch):
+    repository = ToyRepository(tmp_path / "main")
+    monkeypatch.chdir(repository.root)
+    commit = repository.experiment("x", {SUBMISSION: "committed"})
+    from callboard.finished import find_finished
+
+    monkeypatch.setenv("DVC_ROOT", str(repository.root))
+    held = replace(PLAIN, name="held", names=(), key=find_finished("x").key)
+    later = replace(PLAIN, name="later", names=(), key="k4")
+    changed = replace(CHANGED, commit=commit)
+    assert base_of(changed, None, [held, later, changed]) == held
+    assert base_of(replace(held, commit=commit), None, [held, later]) is None
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    return ToyRepository(tmp_path / "main")
+
+
+def test_a_difference_is_read_from_the_cache(repository):
+    ids = ["r0", "r1"]
+    better = score_table(ids, ["3", "07"], np.array([[2.0, 1], [1, 2]]))
+    worse = score_table(ids, ["3", "07"], np.array([[1.0, 2], [1, 2]]))
+    text = "recording_id,species_id,label_type\nr0,3,tp\nr1,3,tp\nr1,07,fp\n"
+    clips = repository.cache(text.encode())
+    rows = [
+        replace(PLAIN, oof_md5=repository.cache_table(table.assign(fold=0)), clips_md5=clips)
+        for table in (better, worse)
+    ]
+    found = difference(*rows)
+    assert (found.value, found.low, found.high) == (0.25, 0.0, 0.5)
+
+
+def test_without_the_tables_the_difference_of_the_metrics_has_no_interval(repository):
+    found = difference(replace(CHANGED, metrics={"cv.lwlrap": 0.75}), PLAIN)
+    assert found.value == pytest.approx(0.05)
+    assert not found.has_interval
+
+
+def test_without_cv_there_is_no_difference(repository):
+    assert difference(replace(CHANGED, metrics={}), PLAIN) is None

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from callboard.blend import blend_tables
+from callboard.errors import UserError
+from callboard.finished import find_finished
+from callboard.results import OUT_OF_FOLD, SUBMISSION
+from callboard.submission import score_table
+from tests.toy_git import ToyRepository
+
+SPECIES = ["3", "07"]
+COLUMNS = ["s3", "s07"]
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    repository = ToyRepository(tmp_path / "main")
+    add(repository, "a", ["r1", "r2"], [[0.1, 0.2], [0.3, 0.4]])
+    add(repository, "b", ["r2", "r1"], [[0.5, 0.0], [0.9, 0.6]])
+    return repository
+
+
+def add(repository, name, recording_ids, scores, species=SPECIES):
+    table = score_table(recording_ids, species, np.array(scores))
+    with_fold = table.copy()
+    with_fold.insert(1, "fold", 7)
+    outs = {SUBMISSION: repository.cache_table(table), OUT_OF_FOLD: repository.cache_table(with_fold)}
+    repository.experiment(name, outs)
+
+
+def references(*names):
+    return [find_finished(name).reference for name in names]
+
+
+@pytest.mark.parametrize("path", [SUBMISSION, OUT_OF_FOLD])
+def test_a_blend_is_the_plain_mean_in_the_order_asked_for(repository, path):
+    table = blend_tables(references("a", "b"), path, ["r2", "r1"], ["s07", "s3"])
+    assert table.columns.tolist() == ["recording_id", "s07", "s3"]
+    assert table["recording_id"].tolist() == ["r2", "r1"]
+    np.testing.assert_allclose(table[["s07", "s3"]], [[0.2, 0.4], [0.4, 0.5]])
+
+
+def test_a_blend_of_one_is_that_one_to_the_bit(repository):
+    table = blend_tables(references("a"), SUBMISSION, ["r1", "r2"], COLUMNS)
+    assert table[COLUMNS].to_numpy().tolist() == [[0.1, 0.2], [0.3, 0.4]]
+
+
+def test_a_part_without_key_is_refused_with_the_right_one(repository):
+    (reference,) = references("b")
+    with pytest.raises(UserError, match=f"infer.blend: 'b' must say which result: {reference}"):
+        blend_tables([*references("a"), "b"], SUBMISSION, ["r1", "r2"], COLUMNS)
+
+
+def test_a_part_with_another_key_is_refused_with_the_right_one(repository):
+    (reference,) = references("b")
+    with pytest.raises(UserError, match=f"b@{'f' * 16}: no such result any more; b is now {reference}"):
+        blend_tables([f"b@{'f' * 16}"], SUBMISSION, ["r1", "r2"], COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("recording_ids", "columns", "message"),
+    [
+        (["r1", "r2", "r3"], COLUMNS, r"other recordings .*: missing 1 \(r3, …\), extra none"),
+        (["r1"], COLUMNS, r"other recordings .*: missing none, extra 1 \(r2, …\)"),
+        (["r1", "r2"], ["s3", "s9"], r"other columns .*: missing 1 \(s9, …\), extra 1 \(s07, …\)"),
+    ],
+)
+def test_a_part_of_other_recordings_or_species_is_refused(repository, recording_ids, columns, message):
+    with pytest.raises(UserError, match=message):
+        blend_tables(references("a", "b"), SUBMISSION, recording_ids, columns)

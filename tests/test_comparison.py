@@ -1,0 +1,113 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from callboard.comparison import Difference, paired_difference, rank_correlation
+from callboard.metrics import lwlrap
+from callboard.submission import score_table
+
+SPECIES = ["3", "07", "x"]
+COLUMNS = ["s3", "s07", "sx"]
+
+
+def world(n, seed):
+    """Recordings with one or two species, one without any, and random scores of two results."""
+    rng = np.random.default_rng(seed)
+    ids = [f"r{i:03d}" for i in range(n)]
+    rows = [
+        (ids[i], SPECIES[k]) for i in range(1, n) for k in rng.choice(3, rng.integers(1, 3), replace=False)
+    ]
+    truth = pd.DataFrame(rows, columns=["recording_id", "species_id"])
+    a, b = (score_table(ids, SPECIES, rng.normal(size=(n, 3))) for _ in range(2))
+    return a, b, truth
+
+
+def presence(truth, ids):
+    return np.array(
+        [[((truth["recording_id"] == r) & (truth["species_id"] == s)).any() for s in SPECIES] for r in ids]
+    )
+
+
+def test_the_difference_is_that_of_lwlrap():
+    a, b, truth = world(30, 0)
+    is_present = presence(truth, a["recording_id"])
+    expected = lwlrap(is_present, a[COLUMNS].to_numpy()) - lwlrap(is_present, b[COLUMNS].to_numpy())
+    assert paired_difference(a, b, truth, 100, 0).value == pytest.approx(expected)
+
+
+def test_the_interval_is_that_of_a_naive_loop():
+    a, b, truth = world(40, 1)
+    is_present = presence(truth, a["recording_id"])
+    has_any = np.flatnonzero(is_present.any(axis=1))
+    rng = np.random.default_rng(5)
+    resampled = []
+    for _ in range(4000):
+        rows = rng.choice(has_any, len(has_any))
+        resampled.append(
+            lwlrap(is_present[rows], a[COLUMNS].to_numpy()[rows])
+            - lwlrap(is_present[rows], b[COLUMNS].to_numpy()[rows])
+        )
+    found = paired_difference(a, b, truth, 4000, 0)
+    np.testing.assert_allclose([found.low, found.high], np.quantile(resampled, [0.025, 0.975]), atol=0.015)
+    assert found.p_better == pytest.approx(np.mean(np.array(resampled) > 0), abs=0.05)
+
+
+def test_a_result_against_itself_differs_by_nothing():
+    a, _, truth = world(30, 2)
+    same = paired_difference(a, a.sample(frac=1, random_state=0), truth, 200, 0)
+    assert same == Difference(0.0, 0.0, 0.0, 0.5)
+    assert same.is_within_noise
+
+
+def test_of_two_equally_good_results_about_one_in_twenty_intervals_misses_zero():
+    misses = [not paired_difference(*world(60, seed), 400, seed).is_within_noise for seed in range(200)]
+    assert 0.01 < np.mean(misses) < 0.10
+
+
+def test_the_interval_of_one_better_recording_by_hand():
+    ids = ["r0", "r1"]
+    truth = pd.DataFrame({"recording_id": ids, "species_id": ["3", "3"]})
+    a = score_table(ids, SPECIES, np.array([[3.0, 2, 1], [1, 2, 3]]))
+    b = score_table(ids, SPECIES, np.array([[2.0, 3, 1], [1, 2, 3]]))
+    found = paired_difference(a, b, truth, 4000, 0)
+    # 1 - 1/2 in r0 and 0 in r1: resamples give 0, 1/4 or 1/2
+    assert (found.value, found.low, found.high) == (0.25, 0.0, 0.5)
+    assert found.p_better == pytest.approx(0.75 + 0.25 / 2, abs=0.03)
+
+
+def test_only_recordings_of_both_count_and_a_fold_is_no_score():
+    a, b, truth = world(20, 3)
+    extra = score_table(["zz"], SPECIES, np.array([[9.0, 0, 0]]))
+    more = pd.concat([a, extra]).assign(fold=1)
+    assert paired_difference(more, b, truth, 100, 0) == paired_difference(a, b, truth, 100, 0)
+
+
+def test_other_species_are_refused():
+    a, b, truth = world(10, 4)
+    with pytest.raises(ValueError, match="different score columns"):
+        paired_difference(a, b.drop(columns="sx"), truth, 100, 0)
+
+
+def test_an_unknown_interval_is_not_noise():
+    assert not Difference(0.1).has_interval
+    assert not Difference(0.1).is_within_noise
+
+
+def test_rank_correlation_equals_scipy_and_its_interval_a_naive_loop():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=25).round(1)  # ties
+    y = x + rng.normal(size=25)
+    found = rank_correlation(x, y, 3000, 0)
+    assert found.value == pytest.approx(spearmanr(x, y).statistic)
+    picks = [rng.integers(25, size=25) for _ in range(3000)]
+    naive = np.quantile([spearmanr(x[pick], y[pick]).statistic for pick in picks], [0.025, 0.975])
+    np.testing.assert_allclose([found.low, found.high], naive, atol=0.05)
+    assert found.n == 25
+
+
+@pytest.mark.parametrize(("x", "y"), [([1.0, 2.0], [1.0, 2.0]), ([1.0] * 4, [1.0, 2, 3, 4]), ([], [])])
+def test_too_few_or_constant_values_have_no_correlation(x, y):
+    found = rank_correlation(np.array(x), np.array(y), 100, 0)
+    assert np.isnan([found.value, found.low, found.high]).all()
+    assert found.n == len(x)
