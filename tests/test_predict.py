@@ -317,11 +317,11 @@ def test_a_fold_without_weights_is_refused(tmp_path):
         load_fold_models(tmp_path, [0, 1, 2], CPU)
 
 
-def test_weights_of_a_fold_that_does_not_exist_are_refused(tmp_path):
+def test_weights_left_over_from_more_folds_are_named_and_not_used(tmp_path, capsys):
     for fold in range(3):
         save_fold(tmp_path, fold)
-    with pytest.raises(UserError, match=r"fold2\.pt left over"):
-        load_fold_models(tmp_path, [0, 1], CPU)
+    assert [loaded.fold for loaded in load_fold_models(tmp_path, [0, 1], CPU)] == [0, 1]
+    assert "fold2.pt left over from other folds than [0, 1], not used" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
