@@ -10,7 +10,7 @@ from callboard.author_history import author_runs, import_runs, verdict
 from callboard.board import read_rows
 from callboard.errors import UserError
 from callboard.params.base import read_tree
-from callboard.params.table import Row
+from callboard.params.table import Entry
 from callboard.results import flatten
 from callboard.table import Table, read_table
 from tests.test_tracking import empty_database, runs
@@ -21,12 +21,12 @@ PRESET = {"seed": 1, "optim": {"lr": 0.1}, "model": {"backbone": "resnet18", "ba
 __all__ = ["empty_database"]
 
 
-def row(name: str, **fields: Any) -> Row:
+def row(name: str, **fields: Any) -> Entry:
     texts = {"block": 1, "memo_ja": f"{name} メモ", "memo_en": f"memo of {name}", "certainty": "code"}
-    return Row.model_validate({"id": name} | texts | fields)
+    return Entry.model_validate({"id": name} | texts | fields)
 
 
-def toy_table(*more: Row) -> Table:
+def toy_table(*more: Entry) -> Table:
     rows = [
         row("e1", cv=0.7, lb=0.6, set={"optim.lr": 0.1}),
         row("e2", base="e1", cv=0.75, set={"optim.lr": 0.3}, note="odd"),

@@ -21,22 +21,22 @@ ENTRY = table_row("e2", base="e1")
 
 def test_the_base_of_the_table_goes_before_what_was_committed():
     other = replace(PLAIN, name="other", names=(), key="k3")
-    assert base_of(CHANGED, ENTRY, [PLAIN, other, CHANGED]) == PLAIN
+    assert base_of(CHANGED, ENTRY.base, [PLAIN, other, CHANGED]) == PLAIN
     assert base_of(CHANGED, None, [PLAIN, other, CHANGED]) == other
 
 
 def test_of_several_bases_the_newest_counts():
     again = replace(PLAIN, name="again", key="k3")
-    assert base_of(CHANGED, ENTRY, [PLAIN, again, CHANGED]) == again
+    assert base_of(CHANGED, ENTRY.base, [PLAIN, again, CHANGED]) == again
 
 
 def test_a_result_of_other_data_is_no_base():
-    assert base_of(replace(CHANGED, data_md5="else"), ENTRY, [PLAIN, CHANGED]) is None
+    assert base_of(replace(CHANGED, data_md5="else"), ENTRY.base, [PLAIN, CHANGED]) is None
 
 
 def test_the_same_content_under_both_names_is_its_own_base():
     same = replace(PLAIN, names=("e1", "e2"))
-    assert base_of(same, ENTRY, [same]) == same
+    assert base_of(same, ENTRY.base, [same]) == same
 
 
 def test_the_committed_result_is_no_change_of_itself():

@@ -16,6 +16,7 @@ from callboard.board_table import (
     lines_of_results,
     lines_of_table,
     print_table,
+    probability,
 )
 from callboard.comparison import Difference
 from tests.test_author_history import toy_table
@@ -50,15 +51,21 @@ def markdown(*rows):
 def test_markdown_by_hand():
     text = markdown(PLAIN, SEQ)
     date = START.astimezone().strftime("%Y-%m-%d %H:%M")
-    plain = ["workspace-5f47f7", "0.7118", "0.0200", "–", "–", "0.6500", "0.6400", "", "", date, "95d8525"]
+    scores = ["0.7118", "0.0200", "–", "–", "–", "0.6500", "0.6400"]
+    plain = ["workspace-5f47f7", *scores, "", "", date, "95d8525"]
     assert cells(text, 0) == plain
-    seq = ["exp0058", "0.7400", "–", "workspace-5f47f7", "+0.0282 (–)", "–", "–", "loss.neg_mask: none → seq"]
-    assert cells(text, 1) == [*seq, "", date, ""]
+    seq = ["exp0058", "0.7400", "–", "workspace-5f47f7", "+0.0282 (–)", "–", "–", "–"]
+    assert cells(text, 1) == [*seq, "loss.neg_mask: none → seq", "", date, ""]
     assert cells(text, -2) == [one.name for one in COLUMNS]
 
 
 def test_markdown_columns_line_up():
     assert len({len(line) for line in markdown(PLAIN, SEQ).splitlines()}) == 1
+
+
+def test_the_probability_is_shown_where_there_is_an_interval():
+    assert probability(Difference(0.01, -0.01, 0.03, 0.841)) == "0.84"
+    assert probability(Difference(0.01)) == probability(None) == "–"
 
 
 def test_a_pipe_in_a_cell_does_not_break_the_table():

@@ -6,7 +6,6 @@ import torch
 from callboard.classes import (
     CLASSES,
     SpeciesModel,
-    merge_scores,
     songtype_classes,
     species_classes,
     spread_over_classes,
@@ -82,22 +81,6 @@ def test_with_species_as_classes_every_row_is_kept_once():
     assert [SPECIES[position] for position in spread["class_position"]] == CLIPS["species_id"].tolist()
 
 
-def test_a_species_scores_as_its_largest_class():
-    scores = np.random.default_rng(0).random((2, 5, 6))
-    merged = merge_scores(scores, np.array([0, 1, 1, 2, 3, 3]), 4)
-    expected = np.stack(
-        [scores[..., 0], scores[..., 1:3].max(axis=-1), scores[..., 3], scores[..., 4:].max(axis=-1)], axis=-1
-    )
-    assert np.array_equal(merged, expected)
-
-
-def test_where_classes_are_species_scores_stay():
-    scores = np.random.default_rng(0).random((5, 4), dtype=np.float32)
-    merged = merge_scores(scores, np.arange(4), 4)
-    assert np.array_equal(merged, scores)
-    assert merged.dtype == np.float32
-
-
 @pytest.mark.parametrize("frequency_head", [False, True])
 def test_a_network_of_song_types_speaks_of_species_in_every_output(frequency_head):
     torch.manual_seed(0)
@@ -110,5 +93,6 @@ def test_a_network_of_song_types_speaks_of_species_in_every_output(frequency_hea
     pairs = [(spoken, raw)] + ([(spoken.frequency, raw.frequency)] if frequency_head else [])
     for merged, classes in pairs:
         for name in merged._fields[:-1]:
-            expected = merge_scores(getattr(classes, name).numpy(), class_species, 4)
-            assert np.array_equal(getattr(merged, name), expected)
+            values = getattr(classes, name)
+            of_species = [values[..., class_species == k].amax(dim=-1) for k in range(4)]
+            assert torch.equal(getattr(merged, name), torch.stack(of_species, dim=-1))

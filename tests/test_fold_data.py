@@ -187,7 +187,7 @@ def test_song_types_are_classes_in_training_and_species_in_validation(root):
     )
     data = choose_fold(root, clips, classes="songtype")  # a, 07:1, 07:4, 2e1
     assert data.class_species.tolist() == [0, 1, 1, 2]
-    assert data.n_species == 4
+    assert data.n_classes == 4
     assert data.n_tp_annotations.tolist() == [0, 1, 1, 0]
     kept = data.annotations
     assert kept.species[1, 0] == 2

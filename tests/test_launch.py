@@ -3,6 +3,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from callboard import cli, launch
 from callboard.errors import UserError
@@ -16,10 +17,13 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def mark_as_run(name: str) -> None:
+def mark_as_run(name: str, *overrides: str) -> None:
     """An experiment of the current commit, as DVC leaves one in git."""
     commit = git("rev-parse", "HEAD").strip()
-    git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}", commit)
+    apply_overrides(Path("params.yaml"), list(overrides))
+    git("commit", "--quiet", "--all", "--allow-empty", "--message", "experiment")
+    git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}", "HEAD")
+    git("reset", "--quiet", "--hard", commit)
 
 
 class Dvc:
@@ -102,7 +106,7 @@ def test_a_row_that_is_no_experiment_names_its_command(dvc: Dvc, options: list[s
 def test_an_experiment_that_is_there_is_left_alone_unless_forced(
     dvc: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mark_as_run("exp0058")
+    mark_as_run("exp0058", "loss.neg_mask=seq")
     cli.dispatch(["run", "exp0058", "exp0051"])
     assert (
         "exp0058 is there on this commit; `callboard run --force exp0058` runs it anew"
@@ -111,6 +115,16 @@ def test_an_experiment_that_is_there_is_left_alone_unless_forced(
     assert dvc.names() == ["exp0051"]
     cli.dispatch(["run", "--force", "exp0058"])
     assert dvc.calls[-1] == ["exp0058", "--temp", "--force", "-S", "loss.neg_mask=seq"]
+
+
+@pytest.mark.parametrize("extra", [[], ["-S", "train.epochs=5"]])
+def test_an_experiment_of_that_name_with_other_parameters_is_not_taken_for_the_row(
+    dvc: Dvc, extra: list[str]
+) -> None:
+    mark_as_run("exp0058", "loss.neg_mask=seq", "train.epochs=7")
+    with pytest.raises(UserError, match=r"exp0058 is there .* other parameters \(train.epochs: 7 → (20|5)\)"):
+        cli.dispatch(["run", "exp0058", *extra])
+    assert dvc.calls == []
 
 
 def test_an_experiment_of_an_earlier_commit_does_not_count(dvc: Dvc) -> None:

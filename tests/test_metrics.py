@@ -10,6 +10,7 @@ from callboard.metrics import (
     lwlrap,
     lwlrap_interval,
     lwlrap_known,
+    percentile_interval,
 )
 
 
@@ -169,3 +170,8 @@ def test_a_thousand_resamples_take_well_under_a_second():
     start = time.perf_counter()
     lwlrap_interval(is_present, scores, 1000, seed=0)
     assert time.perf_counter() - start < 1
+
+
+def test_the_percentile_interval_is_the_middle_of_the_resamples_that_are_known():
+    resampled = np.append(np.arange(201) / 200, [np.nan, np.nan])
+    assert percentile_interval(resampled) == pytest.approx((0.025, 0.975))

@@ -64,6 +64,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"predict": {"overlap_frames": 256}}, "predict.overlap_frames 256 must be below clip.n_frames 256"),
     ({"augment": {"freq_mask": 65}}, "augment.freq_mask 65 is more than the 64 mel rows of a clip"),
     ({"train": {"select": "best", "validate_every": 0}}, "select best needs validate_every above 0"),
+    (
+        {"sched": {"name": "plateau"}, "train": {"validate_every": 0}},
+        "sched.name plateau follows validation, but train.validate_every is 0",
+    ),
     ({"split": {"folds": [0, 2]}}, r"folds must be \[0, 1\], found \[0, 2\]"),
     ({"split": {"folds": [0]}}, "split.folds: .* at least 2 items"),
     ({"data": {"source": "rfcx"}}, "source rfcx needs root"),

@@ -12,7 +12,7 @@ from callboard.losses import Loss, Targets, count_to_weights
 from callboard.mixup import MIXUP
 from callboard.params.training import OptimParams, TrainParams
 from callboard.training import OPTIMIZERS, Execution, build_learner, fit, is_validated, train_step
-from callboard.validation import SELECTIONS, Validation
+from callboard.validation import SELECTIONS, Validation, validate
 from tests.toy_training import CPU, fit_params, load_fold
 
 
@@ -141,6 +141,18 @@ def test_a_selection_keeps_the_weights_of_its_best_epoch(data, monkeypatch, sele
     assert have_equal_weights(best, until_then)
     assert [row["val_lwlrap"] for row in best.history] == [0.5, 0.9, 0.4]
     assert [row["val_loss"] for row in best.history] == [0.1, 0.3, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("max_weight", "heads", "others"),
+    [(0.5, ("attention", "max"), ("attention",)), (0.0, ("attention",), ("attention", "max"))],
+)
+def test_what_is_validated_are_the_heads_that_are_trained(data, max_weight, heads, others):
+    params = fit_params(loss__max__weight=max_weight)
+    fitted = fit(params, 0, data, Execution(CPU))
+    expected, wrong = (validate(fitted.model, data, params.clip, names, CPU) for names in (heads, others))
+    assert fitted.history[-1]["val_loss"] == expected.loss
+    assert expected.loss != wrong.loss
 
 
 def without_validation(data):

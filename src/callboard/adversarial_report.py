@@ -8,23 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from callboard.adversarial import (
-    COVERAGE,
-    N_HALVINGS,
-    PIECE_S,
-    Comparison,
-    Pieces,
-    Settings,
-    compare,
-    mel_bands,
-    read_pieces,
-)
+from callboard.adversarial import Comparison, Settings, compare
 from callboard.errors import UserError
 from callboard.features import mel_centres
 from callboard.mel_cache import MelCache
+from callboard.metrics import COVERAGE
 from callboard.outputs import written_whole
 from callboard.params.base import load_params
 from callboard.params.features import FeatureParams, FrontEndParams
+from callboard.pieces import PIECE_S, Pieces, mel_bands, read_pieces
 from callboard.terminal import Stopwatch, summarize
 
 N_SHOWN = 3
@@ -201,7 +193,7 @@ def draw(path: Path, summary: dict[str, Any], recordings: pd.DataFrame, bands: p
     )
     scores, by_band = figure.subplots(1, 2)
     _draw_scores(scores, recordings)
-    _draw_bands(by_band, bands)
+    _draw_bands(by_band, bands, summary["n_halvings"])
     for axes in (scores, by_band):
         axes.spines[["top", "right"]].set_visible(False)
     with written_whole(path) as unfinished:
@@ -228,7 +220,7 @@ def _draw_scores(axes: Any, recordings: pd.DataFrame) -> None:
     axes.legend(frameon=False)
 
 
-def _draw_bands(axes: Any, bands: pd.DataFrame) -> None:
+def _draw_bands(axes: Any, bands: pd.DataFrame, n_halvings: int) -> None:
     """Bars from ½ upwards, equally wide: the bands are even on the mel scale."""
     places = np.arange(len(bands))
     is_louder = bands["level_test"] > bands["level_train"]
@@ -243,7 +235,7 @@ def _draw_bands(axes: Any, bands: pd.DataFrame) -> None:
         edges,
         baseline=None,
         color="black",
-        label=f"halves of train, highest of {N_HALVINGS}",
+        label=f"halves of train, highest of {n_halvings}",
     )
     edges_hz = [*bands["f_low_hz"], bands["f_high_hz"].iloc[-1]]
     shown = slice(None, None, 2)

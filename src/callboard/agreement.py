@@ -7,9 +7,6 @@ import numpy as np
 from callboard.board_table import Blocks, Line, interval, markdown_table, number
 from callboard.comparison import rank_correlation
 
-N_BOOTSTRAP = 2000
-SEED = 0
-
 Score = Callable[[Line], float | None]
 
 SCORES: dict[str, Score] = {
@@ -55,7 +52,7 @@ def _correlations(lines: list[Line]) -> str:
     for first, second in COMPARED:
         pairs = [(SCORES[first](line), SCORES[second](line)) for line in lines]
         known = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
-        rho = rank_correlation(known[:, 0], known[:, 1], N_BOOTSTRAP, SEED)
+        rho = rank_correlation(known[:, 0], known[:, 1])
         value, low, high = (
             number(None if np.isnan(x) else x, "+.2f") for x in (rho.value, rho.low, rho.high)
         )
@@ -65,11 +62,14 @@ def _correlations(lines: list[Line]) -> str:
 
 
 Signs = tuple[float, float] | None
-"""Of our change and of the author's, each −1, 0 or 1."""
+"""Of our change and of the author's, each −1 or 1."""
 
 
 def _signs(ours: float | None, his: float | None) -> Signs:
-    return None if ours is None or his is None else (np.sign(round(ours, 5)), np.sign(round(his, 5)))
+    """None where one of them is not known, or is a change of nothing, which goes no way."""
+    if not (ours and his and round(ours, 5) and round(his, 5)):
+        return None
+    return np.sign(ours), np.sign(his)
 
 
 def _tally(what: str, signs: Iterable[Signs]) -> str:
@@ -88,7 +88,7 @@ def _row_by_row(lines: list[Line]) -> str:
             cells.append(
                 [
                     line.entry.name,
-                    line.entry.base or "",
+                    line.table_base or "",
                     interval(line.change),
                     number(line.author_cv_change, "+.4f"),
                     _answer(cv) + noise,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from callboard.errors import UserError
-from callboard.params.table import Row
+from callboard.params.table import Entry
 from callboard.results import flatten
 from callboard.table import Table
 from callboard.tracking import TrackingError, open_experiment, tracking_uri
@@ -42,12 +42,12 @@ class AuthorRun:
     time_ms: int
 
 
-def author_rows(table: Table) -> list[Row]:
+def author_rows(table: Table) -> list[Entry]:
     """The rows of the author's table, in its order, without what stands beside it."""
     return [row for row in table.rows.values() if isinstance(row.block, int)]
 
 
-def verdict(row: Row) -> str:
+def verdict(row: Entry) -> str:
     """The author's verdict, or which of his scores there are."""
     if row.verdict:
         return row.verdict
@@ -70,7 +70,7 @@ def author_runs(table: Table, preset: dict[str, Any]) -> list[AuthorRun]:
     ]
 
 
-def _params(table: Table, row: Row, preset: dict[str, Any]) -> dict[str, str]:
+def _params(table: Table, row: Entry, preset: dict[str, Any]) -> dict[str, str]:
     flat = flatten(preset)
     for key, value in table.resolve(row.name, SOURCE).items():
         flat = {name: text for name, text in flat.items() if not f"{name}.".startswith(f"{key}.")}
@@ -78,12 +78,12 @@ def _params(table: Table, row: Row, preset: dict[str, Any]) -> dict[str, str]:
     return dict(sorted(flat.items()))
 
 
-def _metrics(row: Row) -> dict[str, float]:
+def _metrics(row: Entry) -> dict[str, float]:
     scores = {"cv.lwlrap": row.cv, "lb.public": row.lb}
     return {key: score for key, score in scores.items() if score is not None}
 
 
-def _tags(row: Row) -> dict[str, str]:
+def _tags(row: Entry) -> dict[str, str]:
     note = "\n\n".join(text for text in (row.memo_en, row.memo_ja, row.note) if text)
     return {
         "callboard.kind": "author",
@@ -91,6 +91,7 @@ def _tags(row: Row) -> dict[str, str]:
         "callboard.block": str(row.block),
         "callboard.base": row.base or "none",
         "callboard.verdict": verdict(row),
+        "callboard.certainty": row.certainty,
         "callboard.cv_definition": CV_DEFINITION,
         "mlflow.note.content": note,
         "source": "experiments.yaml",

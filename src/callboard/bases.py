@@ -11,15 +11,11 @@ from callboard.comparison import Difference, paired_difference
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.history import text_at
-from callboard.params.table import Row as TableRow
 from callboard.results import content_key, parse_lock
 from callboard.submission import read_score_table
 
-N_BOOTSTRAP = 2000
-SEED = 0
 
-
-def base_of(row: Row, entry: TableRow | None, rows: Sequence[Row]) -> Row | None:
+def base_of(row: Row, table_base: str | None, rows: Sequence[Row]) -> Row | None:
     """The result of the same data that `row` changes: its base in the table, else what it started from.
 
     What it started from is the result that its commit's dvc.lock tells, or, where that is not on the board,
@@ -27,18 +23,18 @@ def base_of(row: Row, entry: TableRow | None, rows: Sequence[Row]) -> Row | None
 
     Args:
         row: A result.
-        entry: Its row of the table, if it has one.
+        table_base: The row of the table that its own row is compared with, if it has one.
         rows: All results, oldest first.
 
     Returns:
         `row` itself where its base in the table has the same content; None where the base is not known.
     """
-    if entry and entry.base in row.names:
+    if table_base in row.names:
         return row
     others = [other for other in rows if other.key != row.key and other.data_md5 == row.data_md5]
     committed = _key_at(row.commit)
     found = (
-        [other for other in others if entry and entry.base in other.names]
+        [other for other in others if table_base in other.names]
         or [other for other in others if other.key == committed]
         or [other for other in others if other.params == row.base and committed != row.key]
     )
@@ -64,7 +60,7 @@ def difference(row: Row, base: Row) -> Difference | None:
         return None
     try:
         tables = _out_of_fold(row.oof_md5), _out_of_fold(base.oof_md5)
-        return paired_difference(*tables, _confirmed(row.clips_md5), N_BOOTSTRAP, SEED)
+        return paired_difference(*tables, _confirmed(row.clips_md5))
     except ValueError:  # gone from the cache, or of other species
         return Difference(ours - theirs)
 

@@ -207,7 +207,7 @@ def build_targets(
     def mark(span: Integers, position: Integers, length: int) -> tuple[Tensor, Tensor]:
         """Positive and labelled cells (clips, length, species), given as annotations and positions."""
         cells = np.stack([clip[span], position, species[span]])
-        shape = len(recording), length, data.n_species
+        shape = len(recording), length, data.n_classes
         return _ones_at(cells[:, ~is_fp[span]], shape, device), _ones_at(cells, shape, device)
 
     once = np.arange(len(clip))

@@ -29,10 +29,12 @@ def blend_tables(
         recording_id and `columns`.
 
     Raises:
-        UserError: a reference without key or with one that its name does not have, a table that is not in
-            DVC's cache, other recordings or other species.
+        UserError: a reference without key or with one that its name does not have, parts of different data, a
+            table that is not in DVC's cache, other recordings or other species.
     """
     parts = [_exactly(reference) for reference in references]
+    if len({part.outs["data/source"] for part in parts}) > 1:
+        raise UserError(f"infer.blend: {', '.join(references)} are of different data")
     tables = [_fitting_scores(part, path, recording_ids, columns) for part in parts]
     mean: pd.DataFrame = reduce(lambda total, table: total + table, tables) / len(tables)
     return mean.reset_index()

@@ -37,9 +37,9 @@ class Row:
 
     @property
     def is_optimistic(self) -> bool:
-        """Whether CV saw something of the labels that it is measured on."""
-        if self.params.get("infer.blend", "[]") != "[]":
-            return any(part.is_optimistic for part in self.parts)
+        """Whether CV saw something of the labels that it is measured on; an unknown part may have."""
+        if blend := json.loads(self.params.get("infer.blend", "[]")):
+            return len(self.parts) < len(blend) or any(part.is_optimistic for part in self.parts)
         chose_epoch = self.params.get("train.select", "last") != "last"
         return chose_epoch or self.params.get("pseudo.final", "0") != "0"
 
@@ -81,8 +81,8 @@ def _search(uri: str) -> Sequence[Any]:
 
 
 def _base_params(commit: str) -> dict[str, str]:
-    """Parameters as of `commit`, or of HEAD where that is not known here."""
-    return (commit and params_at(commit)) or params_at("HEAD")
+    """Parameters as of `commit`; empty where it is not known here."""
+    return params_at(commit) if commit else {}
 
 
 def _row(run: Any, params_of: Callable[[str], dict[str, str]], earlier: dict[str, Row]) -> Row:

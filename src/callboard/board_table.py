@@ -10,14 +10,14 @@ from callboard.author_history import author_rows, verdict
 from callboard.bases import base_of, difference
 from callboard.board import Row
 from callboard.comparison import Difference
-from callboard.params.table import Row as TableRow
+from callboard.params.table import Entry
 from callboard.results import changes
 from callboard.table import Table
 
 MISSING = "–"
 OPTIMISTIC = "*"
 LEGEND = (
-    f"{OPTIMISTIC} CV is optimistic: the epoch was chosen on the validation fold (train.select best), or "
+    f"{OPTIMISTIC} CV is optimistic: the epoch was chosen on the validation fold (train.select), or "
     "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0)."
 )
 
@@ -27,9 +27,11 @@ class Line:
     """A line of the board: a result, a row of the author's table, or both."""
 
     row: Row | None
-    entry: TableRow | None = None
-    author_base: TableRow | None = None
+    entry: Entry | None = None
+    author_base: Entry | None = None
     """The row of the table that `entry` starts from."""
+    table_base: str | None = None
+    """The row of the table that its result is compared with."""
     base: Row | None = None
     """What `row` is compared with."""
     change: Difference | None = None
@@ -38,7 +40,7 @@ class Line:
     @property
     def is_against_author_base(self) -> bool:
         """Whether `base` is the table's, so that our change and the author's are changes of the same."""
-        return bool(self.base and self.author_base and self.author_base.name in self.base.names)
+        return bool(self.base and self.table_base in self.base.names)
 
     def metric(self, key: str) -> float | None:
         """A metric of the result."""
@@ -97,10 +99,12 @@ def lines_of_table(rows: Sequence[Row], table: Table) -> Blocks:
     return [*blocks.values(), *(block for block in others if block)]
 
 
-def _line(row: Row | None, entry: TableRow | None, rows: Sequence[Row], table: Table | None) -> Line:
+def _line(row: Row | None, entry: Entry | None, rows: Sequence[Row], table: Table | None) -> Line:
     author_base = table.rows[entry.base] if table and entry and entry.base else None
-    base = base_of(row, entry, rows) if row else None
-    return Line(row, entry, author_base, base, difference(row, base) if row and base else None)
+    table_base = table.compared_with(entry.name) if table and entry else None
+    base = base_of(row, table_base, rows) if row else None
+    change = difference(row, base) if row and base else None
+    return Line(row, entry, author_base, table_base, base, change)
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,11 @@ def interval(change: Difference | None) -> str:
     return f"{change.value:+.4f} ({between})"
 
 
+def probability(change: Difference | None) -> str:
+    """The share of resamples in which a change is positive."""
+    return f"{change.p_better:.2f}" if change and change.has_interval else MISSING
+
+
 def _name(line: Line) -> str:
     if line.entry and not (line.row and line.row.name == line.entry.name):
         return line.entry.name
@@ -142,8 +151,8 @@ def _half_width(line: Line) -> str:
 
 
 def _base(line: Line) -> str:
-    if line.author_base and line.is_against_author_base:
-        return line.author_base.name
+    if line.table_base and line.is_against_author_base:
+        return line.table_base
     return line.base.name if line.base else MISSING
 
 
@@ -172,6 +181,7 @@ RESULT_COLUMNS = (
     Column("±", _half_width, is_number=True),
     Column("base", _base),
     Column("Δ CV", lambda line: interval(line.change), is_number=True),
+    Column("P", lambda line: probability(line.change), is_number=True),
     Column("LB public", lambda line: number(line.metric("lb.public")), is_number=True),
     Column("LB private", lambda line: number(line.metric("lb.private")), is_number=True),
 )

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from callboard.heads import SedOutput
 from callboard.model import SedModel
 
 Integers = NDArray[np.int64]
-T = TypeVar("T", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
@@ -90,23 +88,16 @@ def spread_over_classes(clips: pd.DataFrame, axis: ClassAxis) -> pd.DataFrame:
     return clips.iloc[row].assign(class_position=np.fromiter(chain.from_iterable(columns), np.int64))
 
 
-def merge_scores(scores: NDArray[T], class_species: Integers, n_species: int) -> NDArray[T]:
-    """(…, species) largest score of each species' classes.
-
-    Args:
-        scores: (…, classes).
-        class_species: (classes,) position of each class's species, ascending.
-        n_species: Length of the new axis; every species has a class.
-    """
-    first = np.searchsorted(class_species, np.arange(n_species))
-    merged: NDArray[T] = np.maximum.reduceat(scores, first, axis=-1)
-    return merged
-
-
 class SpeciesModel(nn.Module):
     """A network that tells song types apart, speaking of species: the largest of a species' classes."""
 
-    def __init__(self, model: SedModel, class_species: Sequence[int]) -> None:
+    def __init__(self, model: SedModel, class_species: Sequence[int] | Integers) -> None:
+        """Wrap `model`, whose weights are shared.
+
+        Args:
+            model: Its class axis is that of `class_species`.
+            class_species: (classes,) position of each class's species, ascending; every species has a class.
+        """
         super().__init__()
         self.model = model
         self.first_classes = (np.flatnonzero(np.diff(class_species)) + 1).tolist()  # of all species but one

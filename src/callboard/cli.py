@@ -1,9 +1,10 @@
-"""The `callboard` command: the board and MLflow's pages."""
+"""The `callboard` command: rows of the table, the board, adversarial validation, MLflow's pages."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from callboard.errors import UserError
 from callboard.terminal import run
@@ -19,6 +20,10 @@ Experiments are run with DVC:
 """
 
 
+Commands = Any
+"""What argparse adds subcommands to; its class has no public name."""
+
+
 def main() -> None:
     """Entry point; a user's mistake becomes one message and exit status 1."""
     run(lambda: dispatch(sys.argv[1:]))
@@ -31,6 +36,14 @@ def dispatch(argv: list[str]) -> None:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    for add in (_add_board, _add_run, _add_import, _add_adversarial, _add_ui):
+        add(commands)
+    args = parser.parse_args(argv)
+    os.chdir(workspace_root())
+    args.command(args)
+
+
+def _add_board(commands: Commands) -> None:
     board = commands.add_parser("board", help="the table of results: CV, LB and what was changed")
     board.add_argument(
         "--markdown", action="store_true", help="Markdown, as when the output is not a terminal"
@@ -43,6 +56,8 @@ def dispatch(argv: list[str]) -> None:
     )
     board.set_defaults(command=show_board)
 
+
+def _add_run(commands: Commands) -> None:
     rows = commands.add_parser("run", help="rows of experiments.yaml, each as a DVC experiment of its name")
     rows.add_argument("names", nargs="+", metavar="NAME", help="as exp0058 or exp0036-thr0.7")
     rows.add_argument(
@@ -53,9 +68,13 @@ def dispatch(argv: list[str]) -> None:
     rows.add_argument("--dry", action="store_true", help="only print what a row overrides")
     rows.set_defaults(command=run_rows)
 
+
+def _add_import(commands: Commands) -> None:
     import_ = commands.add_parser("import", help="the author's scores of experiments.yaml into MLflow")
     import_.set_defaults(command=import_table)
 
+
+def _add_adversarial(commands: Commands) -> None:
     adversarial = commands.add_parser(
         "adversarial", help="can a classifier tell train from test recordings, and by which bands?"
     )
@@ -70,13 +89,11 @@ def dispatch(argv: list[str]) -> None:
     )
     adversarial.set_defaults(command=validate_adversarially)
 
+
+def _add_ui(commands: Commands) -> None:
     ui = commands.add_parser("ui", help="MLflow's pages in the browser")
     ui.add_argument("--port", type=int, default=5000, help="default %(default)s")
     ui.set_defaults(command=serve_ui)
-
-    args = parser.parse_args(argv)
-    os.chdir(workspace_root())
-    args.command(args)
 
 
 def workspace_root() -> Path:

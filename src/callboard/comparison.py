@@ -7,10 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from callboard.metrics import precision_sums, times_drawn
+from callboard.metrics import percentile_interval, precision_sums, times_drawn
 from callboard.presence import species_presence
 
-COVERAGE = 0.95
+N_BOOTSTRAP = 2000
+SEED = 0
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Difference:
 
 
 def paired_difference(
-    a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame, n_bootstrap: int, seed: int
+    a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
 ) -> Difference:
     """LWLRAP of `a` minus that of `b` on the same recordings, with a percentile bootstrap over recordings.
 
@@ -64,9 +65,9 @@ def paired_difference(
     gain = sums_a - sums_b
     drawn = times_drawn(len(gain), n_bootstrap, seed)
     resampled = (drawn @ gain) / (drawn @ n_present)
-    low, high = np.quantile(resampled, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    low, high = percentile_interval(resampled)
     p_better = np.mean(resampled > 0) + np.mean(resampled == 0) / 2
-    return Difference(float(gain.sum() / n_present.sum()), float(low), float(high), float(p_better))
+    return Difference(float(gain.sum() / n_present.sum()), low, high, float(p_better))
 
 
 def _scores(table: pd.DataFrame, recording_ids: list[str], columns: list[str]) -> NDArray[np.float64]:
@@ -85,7 +86,7 @@ class Correlation:
 
 
 def rank_correlation(
-    x: NDArray[np.float64], y: NDArray[np.float64], n_bootstrap: int, seed: int
+    x: NDArray[np.float64], y: NDArray[np.float64], n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
 ) -> Correlation:
     """Spearman's rank correlation of two lists, with a percentile bootstrap over their pairs.
 
@@ -97,9 +98,9 @@ def rank_correlation(
         return nowhere
     picked = np.random.default_rng(seed).integers(len(x), size=(n_bootstrap, len(x)))
     resampled = _correlations(rankdata(x[picked], axis=1), rankdata(y[picked], axis=1))
-    low, high = np.nanquantile(resampled, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    low, high = percentile_interval(resampled)
     value = _correlations(rankdata(x)[None], rankdata(y)[None])[0]
-    return Correlation(float(value), float(low), float(high), len(x))
+    return Correlation(float(value), low, high, len(x))
 
 
 def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from callboard.errors import UserError
-from callboard.history import git, params_at, text_at
+from callboard.history import git, text_at
 from callboard.results import OUT_OF_FOLD, SUBMISSION, all_outs, content_key, parse_lock
 from callboard.workspace import main_workspace
 
@@ -22,11 +22,8 @@ class Finished:
     """A result of the pipeline that git knows under a name."""
 
     name: str
-    commit: str
     key: str
     """Content key, see results.content_key."""
-    params: dict[str, str]
-    """Dotted key to text, all of params.yaml."""
     outs: dict[str, str]
     """Path to md5, of every output that its dvc.lock tells."""
 
@@ -110,7 +107,7 @@ def _finished(name: str, commit: str) -> Finished | None:
     outs = all_outs(lock)
     if SUBMISSION not in outs or OUT_OF_FOLD not in outs:
         return None
-    return Finished(name, commit, content_key(lock), params_at(commit, main_workspace()), outs)
+    return Finished(name, content_key(lock), outs)
 
 
 def _cache_folder() -> Path:

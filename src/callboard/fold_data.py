@@ -73,7 +73,7 @@ class FoldData:
     """(validation recordings, species): a TP annotation somewhere in the recording."""
 
     @property
-    def n_species(self) -> int:
+    def n_classes(self) -> int:
         """Length of the class axis."""
         return len(self.n_tp_annotations)
 

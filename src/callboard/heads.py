@@ -64,10 +64,10 @@ SEGMENT_SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class AttentionHead(nn.Module):
     """Feature map to clipwise and segmentwise logits."""
 
-    def __init__(self, n_features: int, n_species: int, params: ModelParams) -> None:
+    def __init__(self, n_features: int, n_classes: int, params: ModelParams) -> None:
         super().__init__()
-        self.classify = nn.Linear(n_features, n_species, bias=params.head_bias)
-        self.attend = nn.Linear(n_features, n_species, bias=params.head_bias)
+        self.classify = nn.Linear(n_features, n_classes, bias=params.head_bias)
+        self.attend = nn.Linear(n_features, n_classes, bias=params.head_bias)
         self.activate = ATTENTION_ACTIVATIONS[params.attention]
         self.segment_source = SEGMENT_SOURCES[params.segment_source]
 

@@ -1,18 +1,22 @@
 """Rows of the table to DVC experiments of their names."""
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from callboard.errors import UserError
 from callboard.finished import find_finished
-from callboard.history import git
+from callboard.history import git, params_at
+from callboard.hydra import hydra_overrides
 from callboard.params.base import read_tree
-from callboard.params.table import Row
-from callboard.table import Table, hydra_overrides, read_table
+from callboard.params.table import Entry
+from callboard.results import changes, flatten
+from callboard.table import Table, read_table
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Manner:
 def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = ()) -> int:
     """Run rows one after the other, each as an experiment of its name; stop at the first that fails.
 
-    An experiment that the current commit has already is left alone, unless `manner` is forced.
+    An experiment that the current commit has already is left alone, unless `manner` is forced. Extra
+    overrides do not change its name: a whole table may be run at a smaller scale.
 
     Args:
         names: Rows, in the order to run them.
@@ -47,16 +52,18 @@ def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = ()) ->
 
     Raises:
         UserError: before anything has run, where a name is no row or a row no experiment, and where a part
-            of a blend neither is finished nor comes first.
+            of a blend neither is finished nor comes first; later, where an experiment of that name is there
+            with other parameters.
     """
     table, tree = read_table(), read_tree(Path("params.yaml"))
     names = list(dict.fromkeys(names))
     _refuse_what_cannot_run(table, names, manner)
     for position, name in enumerate(names):
-        if is_run(name) and not manner.is_forced:
+        overrides = [*row_overrides(table, name, tree), *extra]
+        if not manner.is_forced and (experiment := experiment_of(name)):
+            _refuse_other_params(name, params_at(experiment), overrides)
             print(f"{name} is there on this commit; `callboard run --force {name}` runs it anew", flush=True)
             continue
-        overrides = [*row_overrides(table, name, tree), *extra]
         settings = [argument for override in overrides for argument in ("-S", override)]
         status = dvc("exp", "run", "--name", name, *manner.options(), *settings)
         if status:
@@ -72,16 +79,14 @@ def dvc(*arguments: str) -> int:
 
 
 def show_rows(names: Sequence[str], extra: Sequence[str] = ()) -> None:
-    """Print what running the rows would override, one row a line.
+    """Print what running the rows would override, one row a line; parts of a blend without their keys.
 
     Raises:
         UserError: a name is no row, or a row no experiment.
     """
     table, tree = read_table(), read_tree(Path("params.yaml"))
     for row in [_experiment(table, name) for name in dict.fromkeys(names)]:
-        overrides = [
-            text for key, value in table.overrides(row.name, tree) for text in hydra_overrides(key, value)
-        ]
+        overrides = _as_text(table.overrides(row.name, tree))
         print(f"{row.name}:", *(overrides + list(extra) or ["params.yaml as it is"]))
 
 
@@ -96,19 +101,38 @@ def row_overrides(table: Table, name: str, tree: dict[str, Any]) -> list[str]:
     Raises:
         UserError: the row blends an experiment that is not finished.
     """
-    changes = dict(table.overrides(name, tree))
-    if parts := changes.get("infer.blend"):
-        changes["infer.blend"] = [find_finished(part).reference for part in parts]
-    return [text for key, value in changes.items() for text in hydra_overrides(key, value)]
+    values = dict(table.overrides(name, tree))
+    if parts := values.get("infer.blend"):
+        values["infer.blend"] = [find_finished(part).reference for part in parts]
+    return _as_text(values.items())
 
 
-def is_run(name: str) -> bool:
-    """Whether the current commit has an experiment of that name."""
+def _as_text(overrides: Iterable[tuple[str, Any]]) -> list[str]:
+    return [text for key, value in overrides for text in hydra_overrides(key, value)]
+
+
+def experiment_of(name: str) -> str:
+    """The commit of the experiment of that name on the current commit; empty where there is none."""
     commit = git("rev-parse", "HEAD").strip()
-    return bool(git("rev-parse", "--verify", "--quiet", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"))
+    return git("rev-parse", "--verify", "--quiet", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}").strip()
 
 
-def _experiment(table: Table, name: str) -> Row:
+def _refuse_other_params(name: str, found: dict[str, str], overrides: Sequence[str]) -> None:
+    from dvc.utils.hydra import apply_overrides  # half a second
+
+    with TemporaryDirectory() as folder:
+        wanted = Path(folder) / "params.yaml"
+        shutil.copy("params.yaml", wanted)
+        apply_overrides(wanted, list(overrides))
+        differences = changes(found, flatten(read_tree(wanted)))
+    if differences:
+        raise UserError(
+            f"{name} is there on this commit with other parameters ({', '.join(differences)}); "
+            f"`callboard run --force {name}` replaces it"
+        )
+
+
+def _experiment(table: Table, name: str) -> Entry:
     row = table.row(name)
     if row.command:
         raise UserError(f"{name} is no experiment; run `{row.command}`")

@@ -34,6 +34,7 @@ class Looks:
         """
         if self.n_masked == 0:
             yield normalise(image)
+            return
         seed = int(np.random.default_rng((self.seed, first_window)).integers(2**63))
         generator = torch.Generator().manual_seed(seed)
         for _ in range(self.n_masked):  # masks are made in place, so each look needs a copy

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
+COVERAGE = 0.95
+"""Of every interval."""
+
 Scores = NDArray[np.floating]
 Presence = NDArray[np.bool_]
 
@@ -99,9 +102,7 @@ def average_precisions(is_present: Presence, scores: Scores) -> NDArray[np.float
     )
 
 
-def lwlrap_interval(
-    is_present: Presence, scores: Scores, n_resamples: int, seed: int, coverage: float = 0.95
-) -> tuple[float, float]:
+def lwlrap_interval(is_present: Presence, scores: Scores, n_resamples: int, seed: int) -> tuple[float, float]:
     """Percentile bootstrap interval of LWLRAP, recordings drawn with replacement.
 
     A resample's LWLRAP is a ratio of sums over its recordings: how often each was drawn is all it needs.
@@ -109,8 +110,15 @@ def lwlrap_interval(
     """
     precision, n_present = precision_sums(is_present, scores)
     drawn = times_drawn(len(precision), n_resamples, seed)
-    resampled = (drawn @ precision) / (drawn @ n_present)
-    low, high = np.quantile(resampled, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return percentile_interval((drawn @ precision) / (drawn @ n_present))
+
+
+def percentile_interval(resampled: NDArray[np.floating]) -> tuple[float, float]:
+    """Low and high end of the middle COVERAGE of an estimate's resamples, (resamples,).
+
+    Those that are NaN, where the estimate is undefined, are left out.
+    """
+    low, high = np.nanquantile(resampled, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
 
 

@@ -40,7 +40,7 @@ class SedModel(nn.Module):
         return features
 
 
-def build_model(params: ModelParams, n_species: int) -> SedModel:
+def build_model(params: ModelParams, n_classes: int) -> SedModel:
     """A new network; torch's global generator draws its weights.
 
     What can be switched on is drawn last, so that all other weights of a seed are the same without it.
@@ -52,10 +52,10 @@ def build_model(params: ModelParams, n_species: int) -> SedModel:
     """
     backbone = _build_backbone(params)
     n_features = _count_features(backbone, params.backbone)
-    head: nn.Module = AttentionHead(n_features, n_species, params)
+    head: nn.Module = AttentionHead(n_features, n_classes, params)
     refine = Cbam(n_features) if params.cbam else nn.Identity()
     if params.frequency_head:
-        head = TimeFrequencyHead(head, AttentionHead(n_features, n_species, params))
+        head = TimeFrequencyHead(head, AttentionHead(n_features, n_classes, params))
     model = SedModel(backbone, refine, head)
     if not any(_breaks_channels_last(module) for module in model.modules()):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,9 +1,9 @@
 """Window scores to annotations that a student may train on, each with its provenance.
 
-A training recording is judged by the one model that has not trained on it, so CV stays honest. A test
-recording is judged by the models of all folds: a student then learns from what models that were taught with
-its validation recordings have said, so its CV is optimistic. From the second round on, those models have
-trained on the test recordings too.
+A training recording is judged by the one model that has not trained on it, so no label of its own comes back
+to it. CV is optimistic all the same, because the student of fold j learns from teachers that were taught the
+labels of fold j. So it is with test recordings, which the models of all folds judge; from the second round
+on, those models have trained on the test recordings too.
 """
 
 from collections import defaultdict
@@ -26,6 +26,7 @@ from callboard.predict import ScoreParams, score_out_of_fold, score_recordings
 from callboard.scores import WindowScores, window_probabilities
 
 HEAD = "attention_max"
+"""One of scores.HEAD_WEIGHTS, whatever infer.head is: another pooling of scores must not retrain students."""
 
 
 class Teacher(NamedTuple):

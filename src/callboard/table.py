@@ -1,7 +1,6 @@
 """The table of experiments: a chain of rows, each a base and a few changes, resolved to parameters."""
 
 import math
-import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,12 +9,9 @@ from typing import Any
 from callboard.errors import UserError
 from callboard.params.base import read_tree, validate
 from callboard.params.experiment import Experiment
-from callboard.params.table import Row, TableFile
+from callboard.params.table import Entry, TableFile
 
 TABLE = Path("experiments.yaml")
-
-PLAIN_WORD = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_]\w*")
-"""Text that Hydra's grammar takes for a string without quotes."""
 
 Values = dict[str, Any]
 """Dotted key to value."""
@@ -25,13 +21,23 @@ Values = dict[str, Any]
 class Table:
     """The rows by name, in the table's order."""
 
-    rows: dict[str, Row]
+    rows: dict[str, Entry]
     scales: dict[str, dict[str, float]]
     """Value of `data.source` to dotted key to factor."""
     resolved: dict[str, Values]
     """Name of a row to its value of every key that the table moves, at the competition's scale."""
 
-    def row(self, name: str) -> Row:
+    def compared_with(self, name: str) -> str | None:
+        """The row that a row's result is compared with: its base, past bases that change something alone.
+
+        exp0005 repeats exp0001 with another seed, which rows based on it do not take over.
+        """
+        base = self.rows[name].base
+        while base and self.rows[base].alone:
+            base = self.rows[base].base
+        return base
+
+    def row(self, name: str) -> Entry:
         """The row of that name.
 
         Raises:
@@ -88,7 +94,7 @@ def read_table(path: Path = TABLE) -> Table:
     table = Table({}, file.scales, {})
     for number, entry in enumerate(file.rows, start=1):
         place = f"{path}: {entry.get('id') or f'row {number}'}"
-        _append(table, validate(Row, entry, place), path)
+        _append(table, validate(Entry, entry, place), path)
     moved = next(iter(table.resolved.values()))
     for source, factors in file.scales.items():
         if unknown := sorted(set(factors) - set(moved)):
@@ -96,7 +102,7 @@ def read_table(path: Path = TABLE) -> Table:
     return table
 
 
-def _append(table: Table, row: Row, path: Path) -> None:
+def _append(table: Table, row: Entry, path: Path) -> None:
     place = f"{path}: {row.name}"
     if row.name in table.rows:
         raise UserError(f"{place}: two rows have this name; a variant tells them apart")
@@ -111,7 +117,7 @@ def _append(table: Table, row: Row, path: Path) -> None:
     table.resolved[row.name] = (table.resolved[row.base] if row.base else {}) | row.changes
 
 
-def _refuse_bad_links(table: Table, row: Row, place: str) -> None:
+def _refuse_bad_links(table: Table, row: Entry, place: str) -> None:
     first = next(iter(table.rows))
     if not row.base:
         raise UserError(f"{place}: base is missing; only the first row, {first}, has none")
@@ -120,7 +126,7 @@ def _refuse_bad_links(table: Table, row: Row, place: str) -> None:
             raise UserError(f"{place}: {what} {missing[0]} does not stand above it")
 
 
-def _refuse_bad_changes(base: Values, row: Row, place: str) -> None:
+def _refuse_bad_changes(base: Values, row: Entry, place: str) -> None:
     for key, value in row.changes.items():
         if key not in base:
             raise UserError(f"{place}: {key} must be named in the first row too, with its value there")
@@ -164,35 +170,3 @@ def scaled(value: Any, factor: float) -> Any:
             return value * factor
         case _:
             return value
-
-
-def hydra_overrides(key: str, value: Any) -> list[str]:
-    """Arguments of `dvc exp run -S` that set a dotted key of params.yaml; a mapping takes two of them.
-
-    Hydra merges a mapping into the one that is there, so that one is deleted first.
-    """
-    if isinstance(value, dict):
-        return [f"~{key}", f"+{key}={_hydra_text(value)}"]
-    return [f"{key}={_hydra_text(value)}"]
-
-
-def _hydra_text(value: Any) -> str:
-    """A value in Hydra's override grammar."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return repr(value)
-        case list():
-            return f"[{','.join(map(_hydra_text, value))}]"
-        case dict():
-            return f"{{{','.join(f'{key}:{_hydra_text(element)}' for key, element in value.items())}}}"
-        case _:
-            return value if PLAIN_WORD.fullmatch(value) else _quoted(value)
-
-
-def _quoted(text: str) -> str:
-    doubled = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text)  # elsewhere a backslash stands for itself
-    return "'" + doubled.replace("'", "\\'") + "'"

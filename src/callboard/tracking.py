@@ -1,6 +1,6 @@
 """Results to MLflow: one run per content key, however often and on whatever way it is reached.
 
-Nothing else writes to MLflow. Training may be restored from DVC's run-cache without running, or run twice
+No other stage writes to MLflow. Training may be restored from DVC's run-cache without running, or run twice
 after a crash, so a run logged from inside it would be missing or doubled.
 """
 

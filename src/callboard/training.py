@@ -30,7 +30,7 @@ from callboard.params.loss import LossParams
 from callboard.params.model import ModelParams
 from callboard.params.training import OptimParams, SchedParams, TrainParams
 from callboard.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step
-from callboard.validation import SELECTIONS, validate
+from callboard.validation import SELECTIONS, trained_heads, validate
 
 
 class FitParams(BatchParams):
@@ -125,7 +125,7 @@ def fit(params: FitParams, fold: int, data: FoldData, execution: Execution) -> F
     data = on_device(data, execution.device)
     source = BatchSource(data, params, fold, execution.device, execution.n_threads)
     loss = Loss(params.loss, count_to_weights(data.n_tp_annotations).to(execution.device))
-    learner = build_learner(params, fold, data.n_species, execution.device)
+    learner = build_learner(params, fold, data.n_classes, execution.device)
     if execution.checkpoint and (state := execution.checkpoint.read()):
         learner.restore(state)
     for epoch in execution.follow(range(len(learner.history), params.train.epochs)):
@@ -150,10 +150,10 @@ def _refuse_what_follows_validation(params: FitParams, fold: int) -> None:
             raise UserError(f"{setting}: fold {fold} has no TP recording to validate on; use {instead}")
 
 
-def build_learner(params: FitParams, fold: int, n_species: int, device: torch.device) -> Learner:
+def build_learner(params: FitParams, fold: int, n_classes: int, device: torch.device) -> Learner:
     """A new network, the same for the same seed and fold, and its optimiser."""
     torch.manual_seed(Moment(params.seed, fold).torch_seed(Purpose.WEIGHTS))
-    model = build_model(params.model, n_species).to(device)
+    model = build_model(params.model, n_classes).to(device)
     optimizer = OPTIMIZERS[params.optim.name](
         model.parameters(),
         lr=params.optim.lr,
@@ -185,7 +185,8 @@ def run_epoch(
             f"{rate(0):.3g}; a lower optim.lr may help"
         )
     if is_validated(params.train, epoch):
-        validation = validate(learner.model, source.data, params.clip, source.device)
+        heads = trained_heads(params.loss)
+        validation = validate(learner.model, source.data, params.clip, heads, source.device)
         row |= {"val_lwlrap": validation.lwlrap, "val_loss": validation.loss}
         if measure := SELECTIONS.get(params.train.select):
             learner.keep_if_best(measure(validation))

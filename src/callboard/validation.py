@@ -1,7 +1,7 @@
 """How a network does on the validation part of its fold while it trains, and which epoch that selects."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from callboard.batches import gather_clips
-from callboard.classes import merge_scores
+from callboard.classes import SpeciesModel
 from callboard.device import autocast
 from callboard.fold_data import FoldData
 from callboard.image import normalise, to_unit
 from callboard.metrics import lwlrap
 from callboard.model import SedModel
+from callboard.params.loss import LossParams
 from callboard.params.training import ClipParams
 from callboard.windows import clip_length, plan_windows
 
@@ -40,27 +41,44 @@ SELECTIONS: dict[str, Callable[[Validation], float]] = {
 """By train.select, what the epoch that is kept has most of; `last` looks at no validation."""
 
 
-def validate(model: SedModel, data: FoldData, clip: ClipParams, device: torch.device) -> Validation:
+def trained_heads(loss: LossParams) -> list[str]:
+    """The clipwise outputs that a term of their own trains; attention if neither has one."""
+    weights = {"attention": loss.attention.weight, "max": loss.max.weight}
+    return [name for name, weight in weights.items() if weight] or ["attention"]
+
+
+def validate(
+    model: SedModel, data: FoldData, clip: ClipParams, heads: Sequence[str], device: torch.device
+) -> Validation:
     """A quick look for the learning curve: `recording_probabilities` against what is annotated."""
     if not len(data.validation):
         return Validation(math.nan, math.nan)
-    scores = recording_probabilities(model, data, clip, device)
+    scores = recording_probabilities(model, data, clip, heads, device)
     rank_score = lwlrap(data.is_present, scores)  # refuses NaN, so it comes first
     bce = F.binary_cross_entropy(torch.from_numpy(scores), torch.from_numpy(data.is_present).double())
     return Validation(rank_score, bce.item())
 
 
 def recording_probabilities(
-    model: SedModel, data: FoldData, clip: ClipParams, device: torch.device
+    model: SedModel, data: FoldData, clip: ClipParams, heads: Sequence[str], device: torch.device
 ) -> NDArray[np.float64]:
-    """(validation recordings, species) mean of attention and max probabilities, the largest over windows.
+    """(validation recordings, species) mean probability of the heads, the largest over windows.
 
-    Windows lie side by side; the classes of a species are merged.
+    What predict and infer arrive at out of fold with windows side by side.
+
+    Args:
+        model: Any classes; a species is the largest of its own in each head. Left in eval mode.
+        data: The fold.
+        clip: The `clip` section.
+        heads: Clipwise fields of SedOutput, of equal weight; training gives `trained_heads`.
+        device: Where the model is.
     """
-    model.eval()
+    n_species = data.is_present.shape[1]
+    has_songtypes = data.n_classes > n_species
+    speaking = (SpeciesModel(model, data.class_species) if has_songtypes else model).eval()
     n_frames = clip_length(clip, data.n_frames)
     windows = plan_windows(data.n_frames[data.validation], n_frames, overlap_frames=0)
-    scores = np.zeros((len(data.validation), len(data.class_species)))
+    scores = np.zeros((len(data.validation), n_species))
     n_together = max(FRAMES_PER_PASS // n_frames, 1)
     for first in range(0, len(windows.recording), n_together):
         part = slice(first, first + n_together)
@@ -68,15 +86,17 @@ def recording_probabilities(
         recording = data.validation[row]
         first_frame, n_valid = data.first_frame[recording] + start, data.n_frames[recording] - start
         frames = gather_clips(data.frames, first_frame, n_valid, n_frames, device)
-        np.maximum.at(scores, row, _probabilities(model, frames[..., clip.visible_mels]))
-    return merge_scores(scores, data.class_species, data.is_present.shape[1])
+        np.maximum.at(scores, row, _probabilities(speaking, frames[..., clip.visible_mels], heads))
+    return scores
 
 
 @torch.inference_mode()
-def _probabilities(model: SedModel, frames: Tensor) -> NDArray[np.float64]:
-    """(windows, classes); double precision, in which sure scores do not tie as early."""
+def _probabilities(
+    model: SedModel | SpeciesModel, frames: Tensor, heads: Sequence[str]
+) -> NDArray[np.float64]:
+    """(windows, species); double precision, in which sure scores do not tie as early."""
     with autocast(frames.device):
         output = model(normalise(to_unit(frames)))
-    logits = torch.stack([output.attention, output.max]).double().cpu().numpy()
+    logits = torch.stack([getattr(output, name) for name in heads]).double().cpu().numpy()
     mean: NDArray[np.float64] = expit(logits).mean(axis=0)
     return mean

@@ -169,13 +169,40 @@ def test_queued_experiments_run_their_own_code(workspace: Workspace) -> None:
     assert set(recorded(workspace)[1:]) == {"one", "two"}
 
 
-def test_a_pseudo_label_round_runs_through_to_a_score(workspace: Workspace) -> None:
-    printed = workspace.dvc("exp", "run", "--temp", "--name", "student", "--set-param", ONE_ROUND)
+@pytest.mark.parametrize(("source", "min_votes"), [("train", 1), ("test", 2)])
+def test_a_pseudo_label_round_runs_through_to_a_score(
+    workspace: Workspace, source: str, min_votes: int
+) -> None:
+    settings = [ONE_ROUND, f"pseudo.source={source}", f"pseudo.min_votes={min_votes}"]
+    overrides = [word for setting in settings for word in ("--set-param", setting)]
+    printed = workspace.dvc("exp", "run", "--temp", "--name", "student", *overrides)
     assert ran(printed) == {"check", "pseudo_label", "retrain", "predict"} | SCORING
     assert recorded(workspace)[1:] == ["student"]
     folds = recorded(workspace, "fold")
     assert sorted(folds) == ["r0-fold0", "r0-fold0", "r0-fold1", "r0-fold1", "r1-fold0", "r1-fold1"]
     assert "pseudo.final: 0 → 1" in note_of(workspace, "student")
+    assert_students_trained_on(workspace, source, printed)
+
+
+def assert_students_trained_on(workspace: Workspace, source: str, printed: str) -> None:
+    """Labels are of recordings of the source; an epoch of a student has a clip for each test one of them."""
+    workspace.dvc("exp", "apply", "student")
+    labeled = {row["recording_id"] for row in table_of(workspace, "pseudo/r1.csv")}
+    fold_of = {row["recording_id"]: row["fold"] for row in table_of(workspace, "data/folds.csv")}
+    assert labeled
+    assert labeled.isdisjoint(fold_of) if source == "test" else labeled <= fold_of.keys()
+    confirmed = {
+        row["recording_id"] for row in table_of(workspace, "data/clips.csv") if row["label_type"] == "tp"
+    }
+    n_fp = yaml.safe_load(workspace.read("params.yaml"))["train"]["fp_per_epoch"]
+    for fold in ("0", "1"):
+        n_tp = sum(fold_of[name] != fold for name in confirmed)
+        n_clips = n_tp + n_fp + len(labeled - fold_of.keys())
+        assert f"train: fold {fold}, 2 epochs of {n_clips} clips" in printed
+
+
+def table_of(workspace: Workspace, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(workspace.read(name))))
 
 
 def note_of(workspace: Workspace, name: str) -> str:

@@ -75,8 +75,11 @@ class Experiment(FrontEndParams):
         is_there = self.model.frequency_head
         if self.loss.frequency.weight and not is_there:
             raise ValueError("loss.frequency.weight is above 0, but model.frequency_head is false")
-        if self.infer.head == "attention_max_frequency" and not is_there:
-            raise ValueError("infer.head attention_max_frequency needs model.frequency_head true")
+        if self.infer.head == "attention_max_frequency" and not self.loss.frequency.weight:
+            raise ValueError(
+                "infer.head attention_max_frequency scores the frequency head, which loss.frequency.weight 0 "
+                "leaves untrained"
+            )
         if is_there and self.augment.freq_crop:
             raise ValueError(
                 "augment.freq_crop moves mel rows, so model.frequency_head cannot learn where they are"
@@ -89,6 +92,10 @@ class Experiment(FrontEndParams):
             raise ValueError(
                 f"pseudo.min_votes {self.pseudo.min_votes} is more than the {len(self.split.folds)} folds"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _plateau_needs_validation(self) -> Self:
         if self.sched.name == "plateau" and self.train.validate_every == 0:
             raise ValueError("sched.name plateau follows validation, but train.validate_every is 0")
         return self

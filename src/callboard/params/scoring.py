@@ -1,6 +1,6 @@
 """The sections behind training: predict, infer, evaluate, pseudo."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,7 @@ class PredictParams(Params):
     """Windows per forward pass."""
     tta: int = Field(ge=0)
     """Passes over each window under the time and frequency masks of `augment`, their logits averaged; 0 = one
-    pass without."""
+    pass without. The masks are drawn for each forward pass anew, so they depend on batch_size."""
 
 
 class InferParams(Params):
@@ -27,7 +27,7 @@ class InferParams(Params):
     attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency head's."""
     window_agg: Literal["max", "mean"]
     fold_agg: Literal["mean", "max"]
-    blend: list[str]
+    blend: list[Annotated[str, Field(pattern=r"^.+@[0-9a-f]{16}$")]]
     """Finished experiments as `name@key`, whose mean replaces this one's own scores; empty = off."""
 
 

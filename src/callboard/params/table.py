@@ -10,7 +10,7 @@ NAME_PART = r"^\w+(\.\w+)*$"
 """Letters, digits, underscores and single dots inside: git takes it as part of a reference."""
 
 
-class Row(Params):
+class Entry(Params):
     """An experiment of the table; what may be left out has a default."""
 
     id: str = Field(pattern=NAME_PART)
