@@ -3,6 +3,7 @@ from dataclasses import replace
 from callboard.agreement import agreement
 from callboard.board_table import Line
 from callboard.comparison import Difference
+from callboard.table import Step
 from tests.test_author_history import row as table_row
 from tests.test_board_table import E1
 
@@ -14,8 +15,10 @@ def line(name, cv, lb, our_cv, our_lb, change):
     entry = table_row(name, base="e1", cv=cv, lb=lb)
     metrics = {"cv.lwlrap": our_cv, "lb.public": our_lb, "lb.private": 1 - our_lb}
     ours = replace(E1, name=name, names=(name,), key=name, metrics=metrics)
-    return Line(ours, entry, FIRST, FIRST.name, E1, change)
+    return Line(ours, entry, FIRST, STEP, E1, change)
 
+
+STEP = Step(FIRST.name, {"optim.lr"})
 
 # E1: cv 0.7118, lb public 0.65
 LINES = [
@@ -23,7 +26,7 @@ LINES = [
     line("e2", 0.8, 0.7, 0.75, 0.70, Difference(0.0382, 0.01, 0.06, 0.99)),
     line("e3", 0.75, 0.5, 0.70, 0.60, Difference(-0.0118, -0.03, 0.01, 0.2)),
     line("e4", 0.6, 0.65, 0.65, 0.68, Difference(-0.0618)),
-    Line(None, table_row("e5", base="e1", cv=0.9), FIRST, FIRST.name),
+    Line(None, table_row("e5", base="e1", cv=0.9), FIRST, STEP),
 ]
 
 

@@ -102,6 +102,17 @@ def test_an_imported_run_says_whose_numbers_it_holds(folder: Path) -> None:
     assert found["e4"].data.tags["callboard.block"] == "2"
 
 
+def test_an_import_that_was_killed_before_the_end_of_a_run_makes_it_anew(folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    made = author_runs(toy_table(), PRESET)
+    import_runs(made)
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client.set_terminated(imported(folder)["e2"].info.run_id, "RUNNING")
+    assert import_runs(made) == "3 unchanged, 1 renewed"
+    assert imported(folder)["e2"].info.status == "FINISHED"
+
+
 def test_a_second_import_changes_nothing(folder: Path) -> None:
     made = author_runs(toy_table(), PRESET)
     import_runs(made)

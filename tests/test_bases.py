@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from callboard.bases import base_of, difference
+from callboard.bases import base_of, difference, of_one_setting
 from callboard.board import Row
 from callboard.results import SUBMISSION
 from callboard.submission import score_table
-from tests.test_author_history import row as table_row
+from callboard.table import Step
+from tests.test_author_history import toy_table
 from tests.toy_git import ToyRepository
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
@@ -16,27 +17,58 @@ PLAIN = Row(
     "plain", {"lr": "1"}, {"cv.lwlrap": 0.7}, START, "", {"lr": "1"}, names=("e1",), key="k1", data_md5="d"
 )
 CHANGED = replace(PLAIN, name="changed", params={"lr": "2"}, names=("e2",), key="k2")
-ENTRY = table_row("e2", base="e1")
+STEP = Step("e1", {"lr"})
 
 
 def test_the_base_of_the_table_goes_before_what_was_committed():
     other = replace(PLAIN, name="other", names=(), key="k3")
-    assert base_of(CHANGED, ENTRY.base, [PLAIN, other, CHANGED]) == PLAIN
+    assert base_of(CHANGED, STEP, [PLAIN, other, CHANGED]) == PLAIN
     assert base_of(CHANGED, None, [PLAIN, other, CHANGED]) == other
 
 
 def test_of_several_bases_the_newest_counts():
     again = replace(PLAIN, name="again", key="k3")
-    assert base_of(CHANGED, ENTRY.base, [PLAIN, again, CHANGED]) == again
+    assert base_of(CHANGED, STEP, [PLAIN, again, CHANGED]) == again
+
+
+@pytest.mark.parametrize("other", [{"seed": "5"}, {"seed": "1", "epochs": "3"}])
+def test_a_result_that_differs_in_more_than_the_row_changes_is_no_base(other):
+    of_seed_1 = replace(PLAIN, params=PLAIN.params | {"seed": "1"})
+    changed = replace(CHANGED, params=CHANGED.params | {"seed": "1"})
+    newer = replace(PLAIN, params=PLAIN.params | other, key="k3")
+    assert base_of(changed, STEP, [of_seed_1, newer, changed]) == of_seed_1
+    assert base_of(changed, STEP, [newer, changed]) is None
+
+
+def test_keys_below_one_that_a_row_changes_may_differ():
+    inside = replace(CHANGED, params={"lr.first": "1", "lr.last": "2"})
+    assert base_of(inside, STEP, [PLAIN, inside]) == PLAIN
+
+
+def test_the_author_s_rows_get_results_of_the_setting_that_most_have():
+    def result(name, seed, key, lr="0.1"):
+        return replace(PLAIN, names=(name,), key=key, params={"seed": seed, "optim.lr": lr})
+
+    rows = [
+        result("e1", "1", "a"),
+        result("e2", "1", "b", "0.3"),
+        result("e1", "5", "c"),
+        result("e4", "1", "d"),
+    ]
+    assert of_one_setting(rows, toy_table()) == {"e1": rows[0], "e2": rows[1], "e4": rows[3]}
+    # what e3 changes alone is not the workspace's
+    lone = replace(rows[1], names=("e3",), params=rows[1].params | {"model.backbone_args.layers": "1"})
+    assert of_one_setting([*rows, lone], toy_table())["e3"] == lone
+    assert of_one_setting([], toy_table()) == {}
 
 
 def test_a_result_of_other_data_is_no_base():
-    assert base_of(replace(CHANGED, data_md5="else"), ENTRY.base, [PLAIN, CHANGED]) is None
+    assert base_of(replace(CHANGED, data_md5="else"), STEP, [PLAIN, CHANGED]) is None
 
 
 def test_the_same_content_under_both_names_is_its_own_base():
     same = replace(PLAIN, names=("e1", "e2"))
-    assert base_of(same, ENTRY.base, [same]) == same
+    assert base_of(same, STEP, [same]) == same
 
 
 def test_the_committed_result_is_no_change_of_itself():

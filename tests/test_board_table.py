@@ -21,7 +21,7 @@ from callboard.board_table import (
 from callboard.comparison import Difference
 from tests.test_author_history import toy_table
 
-BASE = {"seed": "416", "loss.neg_mask": "none"}
+BASE = {"seed": "416", "loss.neg_mask": "none", "optim.lr": "0.1"}
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
 SCORES = {
     "cv.lwlrap": 0.7118,
@@ -33,7 +33,7 @@ SCORES = {
 PLAIN = Row("workspace-5f47f7", BASE, SCORES, START, "95d8525aaaa", BASE, key="k1")
 SEQ = Row("exp0058", BASE | {"loss.neg_mask": "seq"}, {"cv.lwlrap": 0.74}, START, "", BASE, key="k2")
 E1 = replace(PLAIN, name="e1", names=("e1",))
-E3 = replace(SEQ, name="e3", names=("e3",), key="k3")
+E3 = replace(SEQ, name="e3", names=("e3",), key="k3", params=BASE | {"optim.lr": "0.5"})
 
 
 def cells(text, number):

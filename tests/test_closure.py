@@ -50,6 +50,12 @@ def test_an_unknown_stage_is_refused(root: Path) -> None:
         import_closure(root, "stages.trian")
 
 
+def test_a_file_that_is_no_python_is_named(root: Path) -> None:
+    (root / "src/callboard/losses.py").write_text("x = 1\ny = (\n")
+    with pytest.raises(UserError, match=r"losses\.py line 2: '\(' was never closed"):
+        import_closure(root, "stages.train")
+
+
 def test_a_fingerprint_changes_with_a_file_of_the_closure_and_with_no_other(root: Path) -> None:
     before = fingerprint(root, "stages.train")
     (root / "src/callboard/unused.py").write_text("import callboard.model\n")

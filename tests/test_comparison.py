@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from callboard.comparison import Difference, paired_difference, rank_correlation
-from callboard.metrics import lwlrap
+from callboard.metrics import lwlrap, times_drawn
 from callboard.submission import score_table
 
 SPECIES = ["3", "07", "x"]
@@ -51,6 +51,20 @@ def test_the_interval_is_that_of_a_naive_loop():
     found = paired_difference(a, b, truth, 4000, 0)
     np.testing.assert_allclose([found.low, found.high], np.quantile(resampled, [0.025, 0.975]), atol=0.015)
     assert found.p_better == pytest.approx(np.mean(np.array(resampled) > 0), abs=0.05)
+
+
+def test_each_resample_is_scored_by_lwlrap():
+    """Recordings have one species or two, so that resamples divide by different numbers."""
+    a, b, truth = world(12, 3)
+    is_present = presence(truth, a["recording_id"])
+    has_any = np.flatnonzero(is_present.any(axis=1))
+    resampled = []
+    for counts in times_drawn(len(has_any), 50, 4).astype(int):
+        rows = np.repeat(has_any, counts)
+        gain = [lwlrap(is_present[rows], table[COLUMNS].to_numpy()[rows]) for table in (a, b)]
+        resampled.append(gain[0] - gain[1])
+    found = paired_difference(a, b, truth, 50, 4)
+    np.testing.assert_allclose([found.low, found.high], np.quantile(resampled, [0.025, 0.975]), atol=1e-12)
 
 
 def test_a_result_against_itself_differs_by_nothing():

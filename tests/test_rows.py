@@ -85,10 +85,7 @@ def test_a_row_learns_and_predicts(name: str, run: Run) -> None:
 
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_what_a_row_changes_is_seen_in_its_scores(name: str, run: Run) -> None:
-    row = TABLE.rows[name]
-    base = str(TABLE.compared_with(name))
-    own = {
-        k for k, value in TABLE.resolved[name].items() if value != TABLE.resolved[base][k]
-    } | row.alone.keys()
-    has_effect = name not in LATE_ROWS and bool(own - ACTS_ELSEWHERE - ACTS_LATER)
-    assert has_effect == (not np.array_equal(run(name), run(base)))
+    step = TABLE.step(name)
+    assert step
+    has_effect = name not in LATE_ROWS and bool(step.keys - ACTS_ELSEWHERE - ACTS_LATER)
+    assert has_effect == (not np.array_equal(run(name), run(step.base)))

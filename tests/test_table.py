@@ -165,8 +165,9 @@ def test_what_the_table_does_not_move_stays_the_workspace_s() -> None:
 def test_what_a_row_sets_alone_is_not_handed_on() -> None:
     assert ("seed", 417) in TABLE.overrides("exp0005", COMMITTED)
     assert TABLE.rows["exp0006"].base == "exp0005"
-    assert TABLE.compared_with("exp0006") == "exp0001"  # of the same seed
-    assert TABLE.compared_with("exp0005") == "exp0001"
+    assert TABLE.step("exp0006") == ("exp0001", {"augment.gamma"})  # of the same seed
+    assert TABLE.step("exp0005") == ("exp0001", {"seed"})
+    assert TABLE.step("exp0001") is None
     assert "seed" not in dict(TABLE.overrides("exp0006", COMMITTED))
 
 
@@ -227,6 +228,10 @@ REFUSED = [
         "a2: optim.lr is moved by the table, so it belongs to set",
     ),
     ("{id: a2, base: a1, set: {infer.blend: [a7]}}", "a2: infer.blend a7 does not stand above it"),
+    ("{id: a2, base: a1, set: {optim.lr: fast}}", "a2: optim.lr 'fast': Input should be a valid number"),
+    ("{id: a2, base: a1, set: {optim.lr: -1.0}}", "a2: optim.lr -1.0: Input should be greater than 0"),
+    ("{id: a2, base: a1, set: {infer.blend: null}}", "a2: infer.blend None: Input should be a valid list"),
+    ("{id: a2, base: a1, cv: 79.0}", r"(?s)a2:\n  cv: .* less than or equal to 1, found 79.0"),
     ("{id: a2, base: a1, cv: high}", r"(?s)a2:\n  cv: .* found 'high'"),
     ("{id: a2, base: a1, sets: {}}", r"a2:\n  sets: unknown parameter"),
     ("{id: a..2, base: a1}", r"a\.\.2:\n  id: "),

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from callboard.errors import UserError
-from callboard.results import changes, content_key, flatten, read_ledger, read_result
+from callboard.results import Lock, changes, content_key, flatten, read_ledger, read_result
 from callboard.tracking import Origin, TrackingError, record, tracking_uri, without_credentials
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +110,16 @@ def test_the_key_is_the_same_for_other_code_that_changes_no_output() -> None:
     other = lock_stages()
     other["train@0"]["deps"][1]["md5"] = "code2"
     assert content_key(other) == content_key(lock_stages())
+
+
+def test_the_key_does_not_ask_for_the_fingerprints_of_code() -> None:
+    def with_code(md5: str) -> Lock:
+        stages = lock_stages()
+        stages["code"] = entry({"src/callboard": md5}, {".check/code": md5})
+        stages["train@0"]["deps"].append({"path": ".check/code/train.txt", "md5": md5})
+        return stages
+
+    assert content_key(with_code("old")) == content_key(with_code("new")) == content_key(lock_stages())
 
 
 @pytest.mark.parametrize("stage", ["prepare", "split", "train@1", "predict", "evaluate", "score"])

@@ -88,7 +88,7 @@ def _row_by_row(lines: list[Line]) -> str:
             cells.append(
                 [
                     line.entry.name,
-                    line.table_base or "",
+                    line.step.base if line.step else "",
                     interval(line.change),
                     number(line.author_cv_change, "+.4f"),
                     _answer(cv) + noise,

@@ -1,5 +1,6 @@
 """What each result is compared with, and by how much it differs."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
@@ -13,32 +14,63 @@ from callboard.finished import cached_file
 from callboard.history import text_at
 from callboard.results import content_key, parse_lock
 from callboard.submission import read_score_table
+from callboard.table import Step, Table, is_below
 
 
-def base_of(row: Row, table_base: str | None, rows: Sequence[Row]) -> Row | None:
+def base_of(row: Row, step: Step | None, rows: Sequence[Row]) -> Row | None:
     """The result of the same data that `row` changes: its base in the table, else what it started from.
 
-    What it started from is the result that its commit's dvc.lock tells, or, where that is not on the board,
-    one with the parameters of that commit. Of several the newest.
+    A result of the base counts if it differs in nothing but what the row changes: not in its seed, nor in its
+    epochs. What a row started from is the result that its commit's dvc.lock tells, or, where that is not on
+    the board, one with the parameters of that commit. Of several the newest.
 
     Args:
         row: A result.
-        table_base: The row of the table that its own row is compared with, if it has one.
+        step: To its row of the table, if it has one, from the row that this is compared with.
         rows: All results, oldest first.
 
     Returns:
         `row` itself where its base in the table has the same content; None where the base is not known.
     """
-    if table_base in row.names:
+    if step and step.base in row.names:
         return row
     others = [other for other in rows if other.key != row.key and other.data_md5 == row.data_md5]
     committed = _key_at(row.commit)
     found = (
-        [other for other in others if table_base in other.names]
+        [other for other in others if step and step.base in other.names and differs_by(other, row, step)]
         or [other for other in others if other.key == committed]
         or [other for other in others if other.params == row.base and committed != row.key]
     )
     return found[-1] if found else None
+
+
+def differs_by(base: Row, row: Row, step: Step) -> bool:
+    """Whether two results differ in nothing but the keys of a step."""
+    keys = base.params.keys() | row.params.keys()
+    return all(is_below(key, step.keys) for key in keys if base.params.get(key) != row.params.get(key))
+
+
+def of_one_setting(rows: Sequence[Row], table: Table) -> dict[str, Row]:
+    """By name of a row of the table its newest result, all of one setting: that which most results have.
+
+    A setting is what the table leaves to the workspace: data, seed, epochs, folds.
+
+    Args:
+        rows: All results, oldest first.
+        table: The author's.
+    """
+    named = [(name, row) for row in rows for name in row.names if name in table.rows]
+    settings = [(name, row, _setting(name, row, table)) for name, row in named]
+    counted = Counter(setting for name, _, setting in reversed(settings) if not table.rows[name].alone)
+    if not counted:
+        return {}
+    (common, _), *_ = counted.most_common()  # the newest of equally common ones
+    return {name: row for name, row, setting in settings if setting <= common}
+
+
+def _setting(name: str, row: Row, table: Table) -> frozenset[tuple[str, str]]:
+    own = {(key, text) for key, text in row.params.items() if table.leaves_alone(key, name)}
+    return frozenset(own | {("data", row.data_md5)})
 
 
 @cache

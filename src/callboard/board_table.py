@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from callboard.author_history import author_rows, verdict
-from callboard.bases import base_of, difference
+from callboard.bases import base_of, difference, of_one_setting
 from callboard.board import Row
 from callboard.comparison import Difference
 from callboard.params.table import Entry
 from callboard.results import changes
-from callboard.table import Table
+from callboard.table import Step, Table
 
 MISSING = "–"
 OPTIMISTIC = "*"
@@ -30,8 +30,8 @@ class Line:
     entry: Entry | None = None
     author_base: Entry | None = None
     """The row of the table that `entry` starts from."""
-    table_base: str | None = None
-    """The row of the table that its result is compared with."""
+    step: Step | None = None
+    """From the row of the table that its result is compared with."""
     base: Row | None = None
     """What `row` is compared with."""
     change: Difference | None = None
@@ -40,7 +40,7 @@ class Line:
     @property
     def is_against_author_base(self) -> bool:
         """Whether `base` is the table's, so that our change and the author's are changes of the same."""
-        return bool(self.base and self.table_base in self.base.names)
+        return bool(self.base and self.step and self.step.base in self.base.names)
 
     def metric(self, key: str) -> float | None:
         """A metric of the result."""
@@ -88,23 +88,22 @@ def lines_of_results(rows: Sequence[Row], table: Table | None) -> Blocks:
 
 
 def lines_of_table(rows: Sequence[Row], table: Table) -> Blocks:
-    """The author's rows, block by block, each with the newest result of its name; then all other results."""
+    """The author's rows, block by block, with their results of one setting; then all other results."""
     blocks: dict[int | str, list[Line]] = {}
-    shown: set[str] = set()
+    results = of_one_setting(rows, table)
+    shown = {row.key for row in results.values()}
     for entry in author_rows(table):
-        named = [row for row in rows if entry.name in row.names]
-        shown |= {row.key for row in named[-1:]}
-        blocks.setdefault(entry.block, []).append(_line(named[-1] if named else None, entry, rows, table))
+        blocks.setdefault(entry.block, []).append(_line(results.get(entry.name), entry, rows, table))
     others = lines_of_results([row for row in rows if row.key not in shown], table)
     return [*blocks.values(), *(block for block in others if block)]
 
 
 def _line(row: Row | None, entry: Entry | None, rows: Sequence[Row], table: Table | None) -> Line:
     author_base = table.rows[entry.base] if table and entry and entry.base else None
-    table_base = table.compared_with(entry.name) if table and entry else None
-    base = base_of(row, table_base, rows) if row else None
+    step = table.step(entry.name) if table and entry else None
+    base = base_of(row, step, rows) if row else None
     change = difference(row, base) if row and base else None
-    return Line(row, entry, author_base, table_base, base, change)
+    return Line(row, entry, author_base, step, base, change)
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,8 @@ def _half_width(line: Line) -> str:
 
 
 def _base(line: Line) -> str:
-    if line.table_base and line.is_against_author_base:
-        return line.table_base
+    if line.step and line.is_against_author_base:
+        return line.step.base
     return line.base.name if line.base else MISSING
 
 

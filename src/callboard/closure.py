@@ -18,7 +18,7 @@ def import_closure(root: Path, module: str) -> list[str]:
     Imports inside functions count. Parent packages count unless their `__init__` is empty.
 
     Raises:
-        UserError: the workspace has no such module.
+        UserError: the workspace has no such module, or a file is no Python.
     """
     found: dict[str, Path] = {}
     waiting = [module]
@@ -54,7 +54,7 @@ def _imported_names(path: Path, module: str) -> frozenset[str]:
     """Dotted names that a file imports; of `from a import b` both a and a.b, since b may be a module."""
     names: set[str] = set()
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -62,6 +62,13 @@ def _imported_names(path: Path, module: str) -> frozenset[str]:
             names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     ours = {name for name in names if name.split(".")[0] in ("callboard", "stages")}
     return frozenset(ours | {parent for name in ours for parent in _parents(name)})
+
+
+def _parsed(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise UserError(f"{path} line {error.lineno}: {error.msg}") from None
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:

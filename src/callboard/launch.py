@@ -74,8 +74,16 @@ def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = ()) ->
 
 
 def dvc(*arguments: str) -> int:
-    """Exit status of a dvc command, which prints for itself."""
-    return subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode
+    """Exit status of a dvc command, which prints for itself.
+
+    Ctrl-C reaches it too; it is waited for while it removes its copy of the workspace.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments])
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def show_rows(names: Sequence[str], extra: Sequence[str] = ()) -> None:

@@ -30,8 +30,10 @@ def written_whole(path: Path, writer: str = "") -> Iterator[Path]:
             name is always the same, so that a later run overwrites what a killed one left.
 
     Raises:
-        UserError: no space, no permission.
+        UserError: no space, no permission, or something other than a file is there.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is there and no file; nothing was written")
     unfinished = path.with_name(f".{path.name}{writer and '.'}{writer}.unfinished")
     with _refusals_in_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)

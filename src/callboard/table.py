@@ -1,13 +1,17 @@
 """The table of experiments: a chain of rows, each a base and a few changes, resolved to parameters."""
 
 import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from callboard.errors import UserError
-from callboard.params.base import read_tree, validate
+from callboard.params.base import Params, read_tree, validate
 from callboard.params.experiment import Experiment
 from callboard.params.table import Entry, TableFile
 
@@ -15,6 +19,20 @@ TABLE = Path("experiments.yaml")
 
 Values = dict[str, Any]
 """Dotted key to value."""
+
+
+class Step(NamedTuple):
+    """What separates two rows."""
+
+    base: str
+    keys: Set[str]
+    """Dotted keys in which they differ."""
+
+
+def is_below(key: str, keys: Set[str]) -> bool:
+    """Whether a dotted key is one of `keys` or lies in a mapping that is."""
+    parts = key.split(".")
+    return any(".".join(parts[:n]) in keys for n in range(1, len(parts) + 1))
 
 
 @dataclass(frozen=True)
@@ -27,15 +45,23 @@ class Table:
     resolved: dict[str, Values]
     """Name of a row to its value of every key that the table moves, at the competition's scale."""
 
-    def compared_with(self, name: str) -> str | None:
-        """The row that a row's result is compared with: its base, past bases that change something alone.
+    def step(self, name: str) -> "Step | None":
+        """From the row that a result is compared with: its base, past bases that change something alone.
 
-        exp0005 repeats exp0001 with another seed, which rows based on it do not take over.
+        exp0005 repeats exp0001 with another seed, which rows based on it do not take over. None for the first
+        row.
         """
         base = self.rows[name].base
         while base and self.rows[base].alone:
             base = self.rows[base].base
-        return base
+        if base is None:
+            return None
+        before, after = self.resolved[base], self.resolved[name]
+        return Step(base, {key for key in after if before[key] != after[key]} | self.rows[name].alone.keys())
+
+    def leaves_alone(self, key: str, name: str) -> bool:
+        """Whether a dotted key is the workspace's: neither the table nor this row moves it."""
+        return not is_below(key, self.resolved[name].keys() | self.rows[name].alone.keys())
 
     def row(self, name: str) -> Entry:
         """The row of that name.
@@ -106,8 +132,8 @@ def _append(table: Table, row: Entry, path: Path) -> None:
     place = f"{path}: {row.name}"
     if row.name in table.rows:
         raise UserError(f"{place}: two rows have this name; a variant tells them apart")
-    if unknown := [key for key in (row.changes | row.alone) if not is_parameter(key)]:
-        raise UserError(f"{place}: {unknown[0]} is no parameter")
+    for key, value in (row.changes | row.alone).items():
+        _refuse_bad_value(key, value, place)
     if table.rows:
         _refuse_bad_links(table, row, place)
         _refuse_bad_changes(table.resolved[str(row.base)], row, place)
@@ -136,13 +162,27 @@ def _refuse_bad_changes(base: Values, row: Entry, place: str) -> None:
         raise UserError(f"{place}: {moved[0]} is moved by the table, so it belongs to set, not to alone")
 
 
-def is_parameter(key: str) -> bool:
-    """Whether a dotted key names a leaf of params.yaml."""
-    fields = Experiment.model_fields
+def _refuse_bad_value(key: str, value: Any, place: str) -> None:
+    field = parameter(key)
+    if field is None:
+        raise UserError(f"{place}: {key} is no parameter")
+    if key == "infer.blend":  # names of rows here; running one adds the keys of their results
+        field = FieldInfo(annotation=list[str])
+    holder = create_model("holder", __base__=Params, value=(field.annotation, field))
+    try:
+        holder.model_validate({"value": value})
+    except ValidationError as error:
+        raise UserError(f"{place}: {key} {value!r}: {error.errors()[0]['msg']}") from None
+
+
+def parameter(key: str) -> FieldInfo | None:
+    """What a dotted key of params.yaml may hold; None where it names no leaf."""
+    fields: Mapping[str, FieldInfo] = Experiment.model_fields
     *sections, leaf = key.split(".")
     for name in sections:
         fields = getattr(fields[name].annotation, "model_fields", {}) if name in fields else {}
-    return leaf in fields and not hasattr(fields[leaf].annotation, "model_fields")
+    found = fields.get(leaf)
+    return None if found is None or hasattr(found.annotation, "model_fields") else found
 
 
 def look_up(tree: dict[str, Any], key: str) -> Any:

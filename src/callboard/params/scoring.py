@@ -30,6 +30,12 @@ class InferParams(Params):
     blend: list[Annotated[str, Field(pattern=r"^.+@[0-9a-f]{16}$")]]
     """Finished experiments as `name@key`, whose mean replaces this one's own scores; empty = off."""
 
+    @model_validator(mode="after")
+    def _parts_once(self) -> Self:
+        if len(set(self.blend)) < len(self.blend):
+            raise ValueError(f"blend {self.blend} names an experiment twice")
+        return self
+
 
 class EvaluateParams(Params):
     """The `evaluate` section."""

@@ -20,9 +20,9 @@ class Entry(Params):
     """Part of the author's table; todo and footnote stand beside it."""
     base: str | None = None
     """Name of the row above that this one starts from; only the first row has none."""
-    cv: float | None = None
+    cv: float | None = Field(default=None, ge=0, le=1)
     """As the author noted it; none where he has no score."""
-    lb: float | None = None
+    lb: float | None = Field(default=None, ge=0, le=1)
     """Public leaderboard, likewise."""
     verdict: str | None = None
     """The author's, where he judged without a score."""
