@@ -168,7 +168,7 @@ def _refuse_bad_value(key: str, value: Any, place: str) -> None:
         raise UserError(f"{place}: {key} is no parameter")
     if key == "infer.blend":  # names of rows here; running one adds the keys of their results
         field = FieldInfo(annotation=list[str])
-    holder = create_model("holder", __base__=Params, value=(field.annotation, field))
+    holder = create_model("holder", __base__=Params, value=(field.annotation or Any, field))
     try:
         holder.model_validate({"value": value})
     except ValidationError as error:
