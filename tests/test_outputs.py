@@ -1,5 +1,6 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +85,9 @@ def test_what_the_disk_refuses_is_one_sentence(tmp_path, output, code):
 def test_another_failure_of_the_disk_keeps_its_traceback(tmp_path, output):
     with pytest.raises(OSError, match="not yours"), output(tmp_path / "mel"):
         raise OSError(errno.EIO, "not yours")
+
+
+def test_a_folder_or_a_device_is_not_replaced_by_a_file(tmp_path):
+    for place in (tmp_path, Path("/dev/null")):
+        with pytest.raises(UserError, match="is there and no file"), written_whole(place):
+            pass

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,7 @@ def written_whole(path: Path, writer: str = "") -> Iterator[Path]:
     Raises:
         UserError: no space, no permission, or something other than a file is there.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: is there and no file; nothing was written")
+    _refuse_no_file(path)
     unfinished = path.with_name(f".{path.name}{writer and '.'}{writer}.unfinished")
     with _refusals_in_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +42,16 @@ def written_whole(path: Path, writer: str = "") -> Iterator[Path]:
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Renaming would put a file in the place of a device too."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # nothing is there, or it cannot be looked at: writing will tell
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: is there and no file; nothing was written")
 
 
 @contextmanager
