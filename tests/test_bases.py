@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from callboard.bases import base_of, difference, of_one_setting
+from callboard.bases import difference, of_one_setting, started_from, table_base
 from callboard.board import Row
 from callboard.results import SUBMISSION
 from callboard.submission import score_table
@@ -20,15 +20,16 @@ CHANGED = replace(PLAIN, name="changed", params={"lr": "2"}, names=("e2",), key=
 STEP = Step("e1", {"lr"})
 
 
-def test_the_base_of_the_table_goes_before_what_was_committed():
+def test_the_base_of_the_table_and_what_was_committed_are_two_things():
     other = replace(PLAIN, name="other", names=(), key="k3")
-    assert base_of(CHANGED, STEP, [PLAIN, other, CHANGED]) == PLAIN
-    assert base_of(CHANGED, None, [PLAIN, other, CHANGED]) == other
+    assert table_base(CHANGED, STEP, [PLAIN, other, CHANGED]) == PLAIN
+    assert table_base(CHANGED, None, [PLAIN, other, CHANGED]) is None
+    assert started_from(CHANGED, [PLAIN, other, CHANGED]) == other
 
 
 def test_of_several_bases_the_newest_counts():
     again = replace(PLAIN, name="again", key="k3")
-    assert base_of(CHANGED, STEP, [PLAIN, again, CHANGED]) == again
+    assert table_base(CHANGED, STEP, [PLAIN, again, CHANGED]) == again
 
 
 @pytest.mark.parametrize("other", [{"seed": "5"}, {"seed": "1", "epochs": "3"}])
@@ -36,13 +37,13 @@ def test_a_result_that_differs_in_more_than_the_row_changes_is_no_base(other):
     of_seed_1 = replace(PLAIN, params=PLAIN.params | {"seed": "1"})
     changed = replace(CHANGED, params=CHANGED.params | {"seed": "1"})
     newer = replace(PLAIN, params=PLAIN.params | other, key="k3")
-    assert base_of(changed, STEP, [of_seed_1, newer, changed]) == of_seed_1
-    assert base_of(changed, STEP, [newer, changed]) is None
+    assert table_base(changed, STEP, [of_seed_1, newer, changed]) == of_seed_1
+    assert table_base(changed, STEP, [newer, changed]) is None
 
 
 def test_keys_below_one_that_a_row_changes_may_differ():
     inside = replace(CHANGED, params={"lr.first": "1", "lr.last": "2"})
-    assert base_of(inside, STEP, [PLAIN, inside]) == PLAIN
+    assert table_base(inside, STEP, [PLAIN, inside]) == PLAIN
 
 
 def test_the_author_s_rows_get_results_of_the_setting_that_most_have():
@@ -63,16 +64,16 @@ def test_the_author_s_rows_get_results_of_the_setting_that_most_have():
 
 
 def test_a_result_of_other_data_is_no_base():
-    assert base_of(replace(CHANGED, data_md5="else"), STEP, [PLAIN, CHANGED]) is None
+    assert table_base(replace(CHANGED, data_md5="else"), STEP, [PLAIN, CHANGED]) is None
 
 
 def test_the_same_content_under_both_names_is_its_own_base():
     same = replace(PLAIN, names=("e1", "e2"))
-    assert base_of(same, STEP, [same]) == same
+    assert table_base(same, STEP, [same]) == same
 
 
 def test_the_committed_result_is_no_change_of_itself():
-    assert base_of(PLAIN, None, [PLAIN, CHANGED]) is None
+    assert started_from(PLAIN, [PLAIN, CHANGED]) is None
 
 
 def test_the_lock_of_the_commit_goes_before_its_parameters(tmp_path, monkeypatch):
@@ -85,8 +86,8 @@ def test_the_lock_of_the_commit_goes_before_its_parameters(tmp_path, monkeypatch
     held = replace(PLAIN, name="held", names=(), key=find_finished("x").key)
     later = replace(PLAIN, name="later", names=(), key="k4")
     changed = replace(CHANGED, commit=commit)
-    assert base_of(changed, None, [held, later, changed]) == held
-    assert base_of(replace(held, commit=commit), None, [held, later]) is None
+    assert started_from(changed, [held, later, changed]) == held
+    assert started_from(replace(held, commit=commit), [held, later]) is None
 
 
 @pytest.fixture

@@ -17,12 +17,10 @@ from callboard.submission import read_score_table
 from callboard.table import Step, Table, is_below
 
 
-def base_of(row: Row, step: Step | None, rows: Sequence[Row]) -> Row | None:
-    """The result of the same data that `row` changes: its base in the table, else what it started from.
+def table_base(row: Row, step: Step | None, rows: Sequence[Row]) -> Row | None:
+    """The newest result of the row of the table that `row` is a step from, on the same data.
 
-    A result of the base counts if it differs in nothing but what the row changes: not in its seed, nor in its
-    epochs. What a row started from is the result that its commit's dvc.lock tells, or, where that is not on
-    the board, one with the parameters of that commit. Of several the newest.
+    It differs in nothing but what the step changes: not in its seed, nor in its epochs.
 
     Args:
         row: A result.
@@ -30,18 +28,35 @@ def base_of(row: Row, step: Step | None, rows: Sequence[Row]) -> Row | None:
         rows: All results, oldest first.
 
     Returns:
-        `row` itself where its base in the table has the same content; None where the base is not known.
+        `row` itself where both rows have the same content; None where there is no such result.
     """
-    if step and step.base in row.names:
+    if step is None:
+        return None
+    if step.base in row.names:
         return row
-    others = [other for other in rows if other.key != row.key and other.data_md5 == row.data_md5]
-    committed = _key_at(row.commit)
-    found = (
-        [other for other in others if step and step.base in other.names and differs_by(other, row, step)]
-        or [other for other in others if other.key == committed]
-        or [other for other in others if other.params == row.base and committed != row.key]
-    )
+    found = [
+        other for other in _others(row, rows) if step.base in other.names and differs_by(other, row, step)
+    ]
     return found[-1] if found else None
+
+
+def started_from(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The result of the commit that `row` started from, by its dvc.lock, else the newest of its parameters.
+
+    Args:
+        row: A result.
+        rows: All results, oldest first.
+    """
+    others = _others(row, rows)
+    committed = _key_at(row.commit)
+    found = [other for other in others if other.key == committed] or [
+        other for other in others if other.params == row.base and committed != row.key
+    ]
+    return found[-1] if found else None
+
+
+def _others(row: Row, rows: Sequence[Row]) -> list[Row]:
+    return [other for other in rows if other.key != row.key and other.data_md5 == row.data_md5]
 
 
 def differs_by(base: Row, row: Row, step: Step) -> bool:

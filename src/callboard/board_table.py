@@ -1,13 +1,13 @@
 """The board as a table: Markdown, or on a terminal."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from callboard.author_history import author_rows, verdict
-from callboard.bases import base_of, difference, of_one_setting
+from callboard.bases import difference, of_one_setting, started_from, table_base
 from callboard.board import Row
 from callboard.comparison import Difference
 from callboard.params.table import Entry
@@ -82,9 +82,12 @@ Blocks = list[list[Line]]
 def lines_of_results(rows: Sequence[Row], table: Table | None) -> Blocks:
     """One block: every result, with its row of the table where one of its names is there."""
     entries = table.rows if table else {}
-    return [
-        [_line(row, next((entries[n] for n in row.names if n in entries), None), rows, table) for row in rows]
-    ]
+    block = []
+    for row in rows:
+        entry = next((entries[name] for name in row.names if name in entries), None)
+        line = _line(row, entry, rows, table)
+        block.append(line if line.base else _against(line, started_from(row, rows)))
+    return [block]
 
 
 def lines_of_table(rows: Sequence[Row], table: Table) -> Blocks:
@@ -101,9 +104,12 @@ def lines_of_table(rows: Sequence[Row], table: Table) -> Blocks:
 def _line(row: Row | None, entry: Entry | None, rows: Sequence[Row], table: Table | None) -> Line:
     author_base = table.rows[entry.base] if table and entry and entry.base else None
     step = table.step(entry.name) if table and entry else None
-    base = base_of(row, step, rows) if row else None
-    change = difference(row, base) if row and base else None
-    return Line(row, entry, author_base, step, base, change)
+    base = table_base(row, step, rows) if row else None
+    return _against(Line(row, entry, author_base, step), base)
+
+
+def _against(line: Line, base: Row | None) -> Line:
+    return replace(line, base=base, change=difference(line.row, base)) if line.row and base else line
 
 
 @dataclass(frozen=True)
