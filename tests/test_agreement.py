@@ -5,6 +5,7 @@ from callboard.board_table import Line
 from callboard.comparison import Difference
 from callboard.table import Step
 from tests.test_author_history import row as table_row
+from tests.test_author_history import toy_table
 from tests.test_board_table import E1
 
 FIRST = table_row("e1", cv=0.7, lb=0.6)
@@ -30,14 +31,24 @@ LINES = [
 ]
 
 
+def agreed(blocks, params=E1.params):
+    return agreement(blocks, toy_table(), params)
+
+
+def test_it_says_in_what_the_results_differ_from_the_workspace():
+    assert "with a result here, all with params.yaml as it is." in agreed([LINES])
+    # optim.lr is the table's to move
+    assert "here, all with seed: 5 → 416." in agreed([LINES], E1.params | {"seed": "5", "optim.lr": "0.2"})
+
+
 def found(text, start):
     (one,) = [text_line for text_line in text.splitlines() if text_line.startswith(f"| {start}")]
     return [cell.strip() for cell in one.strip("|").split("|")]
 
 
 def test_rows_are_counted_and_ranks_compared():
-    text = agreement([LINES[:2], LINES[2:]])
-    assert "5 rows in the table, 4 of them with a result here." in text
+    text = agreed([LINES[:2], LINES[2:]])
+    assert "5 rows in the table, 4 of them with a result here, " in text
     # author LB 0.6 0.7 0.5 0.65 against our 0.65 0.70 0.60 0.68
     assert list(found(text, "author LB | our LB public")[2:4]) == ["4", "+1.00"]
     # private is 1 - public but for e1, 0.64: ranks 2 4 1 3 against 4 1 3 2
@@ -45,7 +56,7 @@ def test_rows_are_counted_and_ranks_compared():
 
 
 def test_each_change_is_held_against_the_author_s():
-    text = agreement([LINES])
+    text = agreed([LINES])
     assert found(text, "e2")[4] == "yes"
     assert found(text, "e3")[4] == "no, within noise"
     assert found(text, "e3")[5:] == ["-0.0500", "-0.100", "yes"]
@@ -61,10 +72,10 @@ def test_each_change_is_held_against_the_author_s():
 def test_a_change_against_another_base_is_not_held_against_his():
 
     elsewhere = replace(LINES[1], base=replace(E1, names=("other",)))
-    assert "CV went the author's way in 0 of 0 rows." in agreement([[LINES[0], elsewhere]])
+    assert "CV went the author's way in 0 of 0 rows." in agreed([[LINES[0], elsewhere]])
 
 
 def test_without_results_there_is_nothing_to_correlate():
-    text = agreement([LINES[4:]])
+    text = agreed([LINES[4:]])
     assert "1 rows in the table, 0 of them" in text
     assert found(text, "our CV    | our LB public")[2:] == ["0", "–", "– … –"]

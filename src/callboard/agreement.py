@@ -6,6 +6,8 @@ import numpy as np
 
 from callboard.board_table import Blocks, Line, interval, markdown_table, number
 from callboard.comparison import rank_correlation
+from callboard.results import changes
+from callboard.table import Table
 
 Score = Callable[[Line], float | None]
 
@@ -25,18 +27,24 @@ COMPARED = (
 )
 
 
-def agreement(blocks: Blocks) -> str:
-    """Counts, rank correlations, and row by row whether a change went the author's way.
+def agreement(blocks: Blocks, table: Table, params: dict[str, str]) -> str:
+    """The setting, counts, rank correlations, and row by row whether a change went the author's way.
 
     A change is against the row's base in the table; rows whose base has no result here are left out of the
     last list, as are those that the author has no score of.
+
+    Args:
+        blocks: The author's rows with our results.
+        table: The author's.
+        params: Flat, of the workspace: what results differ in from it is told.
     """
     lines = [line for block in blocks for line in block if line.entry]
     n_ours = sum(line.row is not None for line in lines)
     changes = [line for line in lines if line.is_against_author_base]
     parts = [
         "## Agreement with the author's table\n",
-        f"{len(lines)} rows in the table, {n_ours} of them with a result here.\n",
+        f"{len(lines)} rows in the table, {n_ours} of them with a result here"
+        f"{_setting(lines, table, params)}.\n",
         _correlations(lines),
         _tally("CV", [_signs(line.metric_change("cv.lwlrap"), line.author_cv_change) for line in changes])
         + _tally(
@@ -45,6 +53,22 @@ def agreement(blocks: Blocks) -> str:
         _row_by_row(changes),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _setting(lines: list[Line], table: Table, params: dict[str, str]) -> str:
+    """What all results have that params.yaml has not, of the keys that the table leaves to the workspace."""
+    for line in lines:
+        if line.row and line.entry and not line.entry.alone:
+            name = line.entry.name
+            own, workspace = (
+                {key: text for key, text in flat.items() if table.leaves_alone(key, name)}
+                for flat in (line.row.params, params)
+            )
+            differences = changes(workspace, own)
+            return (
+                f", all with {'; '.join(differences)}" if differences else ", all with params.yaml as it is"
+            )
+    return ""
 
 
 def _correlations(lines: list[Line]) -> str:

@@ -123,6 +123,8 @@ def show_board(args: argparse.Namespace) -> None:
         print_table,
     )
     from callboard.outputs import written_whole
+    from callboard.params.base import read_tree
+    from callboard.results import flatten
     from callboard.table import TABLE, read_table
     from callboard.tracking import tracking_uri
 
@@ -143,8 +145,10 @@ def show_board(args: argparse.Namespace) -> None:
     if args.output is None:
         print(text, end="")
         return
+    if args.author and table:
+        text += "\n" + agreement(blocks, table, flatten(read_tree(Path("params.yaml"))))
     with written_whole(args.output) as unfinished:
-        unfinished.write_text(text + ("\n" + agreement(blocks)) * args.author, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8")
     print(f"board: {len(rows)} results in {args.output}")
 
 
