@@ -65,8 +65,8 @@ def test_each_change_is_held_against_the_author_s():
         "-0.1000",
         "yes",
     ]  # no interval: nothing is said of noise
-    assert "CV went the author's way in 2 of 3 rows." in text
-    assert "public LB went the author's way in 3 of 3 rows." in text
+    assert "CV went the author's way in 2 of 3 rows; 1.3 would by chance, as it rose in 33% of ours" in text
+    assert "public LB went the author's way in 3 of 3 rows; 1.7 would by chance, as it rose in 67%" in text
 
 
 def test_a_change_against_another_base_is_not_held_against_his():

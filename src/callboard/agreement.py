@@ -97,9 +97,17 @@ def _signs(ours: float | None, his: float | None) -> Signs:
 
 
 def _tally(what: str, signs: Iterable[Signs]) -> str:
-    known = [pair for pair in signs if pair]
-    n_agree = sum(ours == his for ours, his in known)
-    return f"{what} went the author's way in {n_agree} of {len(known)} rows.\n"
+    """How often both went one way, and how often they would if neither knew of the other."""
+    known = np.array([pair for pair in signs if pair]).reshape(-1, 2) > 0
+    n_agree = int((known[:, 0] == known[:, 1]).sum())
+    text = f"{what} went the author's way in {n_agree} of {len(known)} rows"
+    if not len(known):
+        return f"{text}.\n"
+    ours, his = known.mean(axis=0)
+    by_chance = len(known) * (ours * his + (1 - ours) * (1 - his))
+    return (
+        f"{text}; {by_chance:.1f} would by chance, as it rose in {ours:.0%} of ours and {his:.0%} of his.\n"
+    )
 
 
 def _row_by_row(lines: list[Line]) -> str:
