@@ -48,7 +48,9 @@ def folder(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def imported(folder: Path) -> dict[str, Any]:
-    return {run.info.run_name: run for run in runs(folder, "author")}
+    found = {run.data.tags["callboard.row"]: run for run in runs(folder, "author")}
+    assert all(run.info.run_name == f"{name} (author)" for name, run in found.items())
+    return found
 
 
 def test_every_row_of_the_table_and_nothing_beside_it_becomes_a_run() -> None:
@@ -138,7 +140,7 @@ def test_a_changed_score_replaces_the_run_and_a_row_that_is_gone_takes_its_run_a
     table.rows["e2"] = row("e2", base="e1", set={"optim.lr": 0.3})
     assert import_runs(author_runs(table, PRESET)) == "3 unchanged, 1 renewed, 1 removed"
     found = runs(folder, "author")
-    assert sorted(run.info.run_name for run in found) == ["e1", "e2", "e3", "e4"]
+    assert sorted(run.data.tags["callboard.row"] for run in found) == ["e1", "e2", "e3", "e4"]
     assert imported(folder)["e2"].data.metrics == {}
 
 

@@ -82,7 +82,7 @@ def test_the_whole_board_is_written_at_once(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main = workspace.parent
-    for name in ("dvc.yaml", "experiments.yaml"):
+    for name in ("dvc.yaml", "experiments.yaml", "params.yaml"):
         (main / name).symlink_to(ROOT / name)
     monkeypatch.chdir(main)
     record(read_result(workspace), Origin("exp0001", "c0ffee0"))
@@ -93,7 +93,7 @@ def test_the_whole_board_is_written_at_once(
     lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| exp0")]
     assert len(set(lines)) == 77
     assert lines[:2] == ["exp0001", "exp0002"]
-    assert "77 rows in the table, 2 of them with a result here." in text
+    assert "77 rows in the table, 2 of them with a result here, all with " in text
     cli.dispatch(["board"])
     printed = capsys.readouterr().out
     assert "Remove the loss of negatives: sequence part" in printed

@@ -150,7 +150,8 @@ def _says_other_numbers(known: "Run", run: AuthorRun) -> bool:
 def _create(client: "MlflowClient", experiment_id: str, run: AuthorRun) -> None:
     from mlflow.entities import Metric, Param
 
-    created = client.create_run(experiment_id, start_time=run.time_ms, tags=run.tags, run_name=run.name)
+    shown = f"{run.name} (author)"  # our result of the row has its name
+    created = client.create_run(experiment_id, start_time=run.time_ms, tags=run.tags, run_name=shown)
     client.log_batch(
         created.info.run_id,
         metrics=[Metric(key, value, run.time_ms, 0) for key, value in run.metrics.items()],
