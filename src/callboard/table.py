@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,16 +164,24 @@ def _refuse_bad_changes(base: Values, row: Entry, place: str) -> None:
 
 
 def _refuse_bad_value(key: str, value: Any, place: str) -> None:
-    field = parameter(key)
-    if field is None:
+    holder = _holder(key)
+    if holder is None:
         raise UserError(f"{place}: {key} is no parameter")
-    if key == "infer.blend":  # names of rows here; running one adds the keys of their results
-        field = FieldInfo(annotation=list[str])
-    holder = create_model("holder", __base__=Params, value=(field.annotation or Any, field))
     try:
         holder.model_validate({"value": value})
     except ValidationError as error:
         raise UserError(f"{place}: {key} {value!r}: {error.errors()[0]['msg']}") from None
+
+
+@cache
+def _holder(key: str) -> type[Params] | None:
+    """What checks a value of a dotted key; None where there is no such key. Making one takes milliseconds."""
+    field = parameter(key)
+    if field is None:
+        return None
+    if key == "infer.blend":  # names of rows here; running one adds the keys of their results
+        field = FieldInfo(annotation=list[str])
+    return create_model("holder", __base__=Params, value=(field.annotation or Any, field))
 
 
 def parameter(key: str) -> FieldInfo | None:
