@@ -1,6 +1,7 @@
 """How sure a difference between two results is, and how well two lists of scores agree."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -63,11 +64,15 @@ def paired_difference(
     sums_a, n_present = precision_sums(is_present, _scores(a, shared, columns))
     sums_b, _ = precision_sums(is_present, _scores(b, shared, columns))
     gain = sums_a - sums_b
-    drawn = times_drawn(len(gain), n_bootstrap, seed)
+    drawn = _times_drawn(len(gain), n_bootstrap, seed)
     resampled = (drawn @ gain) / (drawn @ n_present)
     low, high = percentile_interval(resampled)
     p_better = np.mean(resampled > 0) + np.mean(resampled == 0) / 2
     return Difference(float(gain.sum() / n_present.sum()), low, high, float(p_better))
+
+
+_times_drawn = lru_cache(maxsize=4)(times_drawn)
+"""All pairs of a board are resampled by the same draw."""
 
 
 def _scores(table: pd.DataFrame, recording_ids: list[str], columns: list[str]) -> NDArray[np.float64]:
