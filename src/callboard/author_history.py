@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from callboard.errors import UserError
 from callboard.params.table import Entry
 from callboard.results import flatten
-from callboard.table import Table
+from callboard.table import Table, is_below
 from callboard.tracking import TrackingError, open_experiment, tracking_uri
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def author_runs(table: Table, preset: dict[str, Any]) -> list[AuthorRun]:
 def _params(table: Table, row: Entry, preset: dict[str, Any]) -> dict[str, str]:
     flat = flatten(preset)
     for key, value in table.resolve(row.name, SOURCE).items():
-        flat = {name: text for name, text in flat.items() if not f"{name}.".startswith(f"{key}.")}
+        flat = {name: text for name, text in flat.items() if not is_below(name, {key})}
         flat |= flatten({key: value})
     return dict(sorted(flat.items()))
 

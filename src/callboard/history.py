@@ -19,7 +19,7 @@ def text_at(revision: str, name: str, folder: Path | None = None) -> str:
     return git("show", f"{revision}:./{name}", folder=folder)
 
 
-def params_at(revision: str, folder: Path | None = None) -> dict[str, str]:
+def params_at(revision: str) -> dict[str, str]:
     """Flat parameters as committed at `revision`; empty where there are none."""
-    text = text_at(revision, "params.yaml", folder)
+    text = text_at(revision, "params.yaml")
     return flatten(YAML(typ="safe", pure=True).load(text)) if text else {}
