@@ -5,8 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+from callboard.ledger import read_ledger, with_reported
 from callboard.outputs import written_whole
-from callboard.results import read_result
+from callboard.results import files_in, read_result
 from callboard.terminal import run, summarize
 from callboard.tracking import Origin, TrackingError, record
 
@@ -17,7 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("track", type=Path)
     args = parser.parse_args(argv)
 
-    result = read_result(Path.cwd())
+    result = read_result(files_in(Path.cwd()), str(Path.cwd()))
+    result = with_reported(result, read_ledger(Path("leaderboard.csv")))
     try:
         outcome = record(result, Origin.of_this_process())
     except TrackingError as error:

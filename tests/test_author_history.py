@@ -13,7 +13,7 @@ from callboard.params.base import read_tree
 from callboard.params.table import Entry
 from callboard.results import flatten
 from callboard.table import Table, read_table
-from tests.test_tracking import empty_database, runs
+from tests.toy_results import empty_database, runs
 
 ROOT = Path(__file__).parent.parent
 PRESET = {"seed": 1, "optim": {"lr": 0.1}, "model": {"backbone": "resnet18", "backbone_args": {"depth": 3}}}

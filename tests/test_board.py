@@ -9,9 +9,8 @@ import pytest
 from callboard import board, cli
 from callboard.board import Row, read_rows
 from callboard.errors import UserError
-from callboard.results import read_result
 from callboard.tracking import Origin, record
-from tests.test_tracking import empty_database, workspace, write_workspace
+from tests.toy_results import empty_database, result_in, workspace, write_workspace
 
 ROOT = Path(__file__).parent.parent
 
@@ -85,8 +84,8 @@ def test_the_whole_board_is_written_at_once(
     for name in ("dvc.yaml", "experiments.yaml", "params.yaml"):
         (main / name).symlink_to(ROOT / name)
     monkeypatch.chdir(main)
-    record(read_result(workspace), Origin("exp0001", "c0ffee0"))
-    record(read_result(write_workspace(main / "other", "seq")), Origin("exp0058", "c0ffee0"))
+    record(result_in(workspace), Origin("exp0001", "c0ffee0"))
+    record(result_in(write_workspace(main / "other", "seq")), Origin("exp0058", "c0ffee0"))
     cli.dispatch(["board", "--author", "--output", "docs/board.md"])
     assert capsys.readouterr().out == "board: 2 results in docs/board.md\n"
     text = (main / "docs/board.md").read_text(encoding="utf-8")

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,98 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from callboard.errors import UserError
-from callboard.results import Lock, changes, content_key, flatten, read_ledger, read_result
+from callboard.ledger import read_ledger
+from callboard.results import Lock, changes, content_key, flatten
 from callboard.tracking import Origin, TrackingError, record, tracking_uri, without_credentials
+from tests.toy_results import empty_database, entry, lock_stages, result_in, runs, workspace, write_workspace
+
+__all__ = ["empty_database", "workspace"]
 
 ROOT = Path(__file__).parent.parent
 REPRO = Origin(experiment=None, commit="c0ffee0")
-CODE = {"path": "src/callboard/losses.py", "hash": "md5", "md5": "code1", "size": 1}
-
-
-def entry(deps: dict[str, str], outs: dict[str, str], params: dict[str, Any] | None = None) -> dict[str, Any]:
-    stage: dict[str, Any] = {"cmd": "python -m stages.x"}
-    stage["deps"] = [{"path": path, "hash": "md5", "md5": md5} for path, md5 in deps.items()]
-    if params:
-        stage["params"] = {"params.yaml": params}
-    stage["outs"] = [{"path": path, "hash": "md5", "md5": md5} for path, md5 in outs.items()]
-    return stage
-
-
-def lock_stages(neg_mask: str = "none") -> dict[str, Any]:
-    train = {
-        f"train@{fold}": entry(
-            {"data/folds.csv": "f1", "src/callboard/losses.py": "code1"},
-            {f"models/r0/fold{fold}.pt": f"w{fold}-{neg_mask}", f"plots/train/r0-fold{fold}.csv": f"c{fold}"},
-            {"seed": 1, "loss": {"neg_mask": neg_mask}},
-        )
-        for fold in (0, 1)
-    }
-    return {
-        "prepare": entry({}, {"data/source": "d1.dir"}, {"data": {"source": "demo"}}),
-        "crop": entry({"data/source": "d1.dir"}, {"data/clips.csv": "clips1"}),
-        "split": entry(
-            {"data/source": "d1.dir", "data/clips.csv": "clips1"},
-            {"data/folds.csv": "f1"},
-            {"split": {"folds": [0, 1]}},
-        ),
-        **train,
-        "predict": entry({"models/r0": "m1.dir"}, {"scores/r0": f"s1-{neg_mask}.dir"}),
-        "evaluate": entry({"scores/r0/oof.npz": "o1"}, {"metrics/cv.json": "cv1", "scores/oof.csv": "oof1"}),
-        "infer": entry(
-            {"scores/r0/test.npz": "t1"}, {"submission/submission.csv": f"sub-{neg_mask}"}, {"infer": {}}
-        ),
-        "score": entry({"submission/submission.csv": f"sub-{neg_mask}"}, {"metrics/lb.json": "lb1"}),
-    }
-
-
-def write_workspace(folder: Path, neg_mask: str = "none") -> Path:
-    tree = {
-        "seed": 1,
-        "data": {"source": "demo", "root": None},
-        "split": {"folds": [0, 1]},
-        "loss": {"neg_mask": neg_mask},
-        "pseudo": {"rounds": [], "final": 0},
-    }
-    for name in ("metrics", "plots/train"):
-        (folder / name).mkdir(parents=True)
-    (folder / "params.yaml").write_text(yaml.dump(tree))
-    (folder / "dvc.lock").write_text(yaml.dump({"schema": "2.0", "stages": lock_stages(neg_mask)}))
-    (folder / "metrics/cv.json").write_text('{"cv": {"lwlrap": 0.7123456, "macro_ap": null}}')
-    (folder / "metrics/lb.json").write_text('{"lb": {"public": 0.65, "private": 0.64}}')
-    (folder / "leaderboard.csv").write_text("submission_md5,public,private,date,note\n")
-    for fold in (0, 1):
-        curve = f"epoch,lr,loss,val_lwlrap\n0,0.001,2.{fold},\n1,0.0005,1.{fold},0.5\n"
-        (folder / f"plots/train/r0-fold{fold}.csv").write_text(curve)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Making MLflow's tables takes seconds; done once and copied."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-    subprocess.run([sys.executable, "-c", code, f"sqlite:///{path}"], check=True, capture_output=True)
-    return path
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return write_workspace(tmp_path / "copy")
-
-
-def runs(folder: Path, kind: str = "cv") -> list[Any]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("callboard")
-    assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id], f"tags.`callboard.kind` = '{kind}'"))
 
 
 # the key
@@ -178,7 +96,7 @@ def test_changes_name_what_differs_appears_and_goes() -> None:
 
 def test_a_result_without_known_truth_has_no_leaderboard_score(workspace: Path) -> None:
     (workspace / "metrics/lb.json").write_text('{"lb": {}}')
-    assert read_result(workspace).lb == {}
+    assert result_in(workspace).lb == {}
 
 
 def test_the_last_word_in_the_ledger_counts_for_each_column(tmp_path: Path) -> None:
@@ -214,20 +132,20 @@ def test_a_bad_row_in_the_ledger_is_named(tmp_path: Path, row: str, message: str
 def test_a_missing_file_is_named_with_a_way_to_get_it(workspace: Path, name: str, way_out: str) -> None:
     (workspace / name).unlink()
     with pytest.raises(UserError, match=f"{name}: not found; .*{way_out}"):
-        read_result(workspace)
+        result_in(workspace)
 
 
 def test_without_a_lock_one_is_told_to_run_the_pipeline(workspace: Path) -> None:
     (workspace / "dvc.lock").unlink()
     with pytest.raises(UserError, match=r"dvc\.lock: not found; `dvc repro` writes it"):
-        read_result(workspace)
+        result_in(workspace)
 
 
 # what is written
 
 
 def test_the_parent_holds_params_scores_and_tags(workspace: Path) -> None:
-    result = read_result(workspace)
+    result = result_in(workspace)
     record(result, Origin("surly-vine", "c0ffee0"))
     (run,) = runs(workspace.parent)
     assert run.info.run_name == "surly-vine"
@@ -244,7 +162,7 @@ def test_the_parent_holds_params_scores_and_tags(workspace: Path) -> None:
 def test_each_fold_is_a_child_with_its_curve(workspace: Path) -> None:
     from mlflow import MlflowClient
 
-    record(read_result(workspace), REPRO)
+    record(result_in(workspace), REPRO)
     (parent,) = runs(workspace.parent)
     children = {run.info.run_name: run for run in runs(workspace.parent, "fold")}
     assert sorted(children) == ["r0-fold0", "r0-fold1"]
@@ -259,7 +177,7 @@ def test_each_fold_is_a_child_with_its_curve(workspace: Path) -> None:
 
 
 def test_a_result_reached_again_stays_one_run_and_collects_its_names(workspace: Path) -> None:
-    result = read_result(workspace)
+    result = result_in(workspace)
     record(result, REPRO)
     assert record(result, REPRO) == "already in MLflow"
     record(result, Origin("first", "c0ffee0"))
@@ -271,18 +189,18 @@ def test_a_result_reached_again_stays_one_run_and_collects_its_names(workspace: 
 
 
 def test_another_result_is_another_run(workspace: Path) -> None:
-    record(read_result(workspace), REPRO)
-    record(read_result(write_workspace(workspace.parent / "other", "seq")), REPRO)
+    record(result_in(workspace), REPRO)
+    record(result_in(write_workspace(workspace.parent / "other", "seq")), REPRO)
     assert sorted(run.data.params["loss.neg_mask"] for run in runs(workspace.parent)) == ["none", "seq"]
 
 
 def test_a_leaderboard_score_reaches_a_finished_run_and_a_lower_correction_wins(workspace: Path) -> None:
     (workspace / "metrics/lb.json").write_text('{"lb": {}}')
-    record(read_result(workspace), REPRO)
+    record(result_in(workspace), REPRO)
     for score in (0.831, 0.792):
         with (workspace / "leaderboard.csv").open("a") as ledger:
             ledger.write(f"sub-none,{score},,2020-11-20,\n")
-        assert f"lb.public {score}" in record(read_result(workspace), REPRO)
+        assert f"lb.public {score}" in record(result_in(workspace), REPRO)
     (run,) = runs(workspace.parent)
     assert run.data.metrics["lb.public"] == 0.792
 
@@ -290,7 +208,7 @@ def test_a_leaderboard_score_reaches_a_finished_run_and_a_lower_correction_wins(
 def test_a_note_that_a_person_wrote_is_kept(workspace: Path) -> None:
     from mlflow import MlflowClient
 
-    result = read_result(workspace)
+    result = result_in(workspace)
     record(result, REPRO)
     (run,) = runs(workspace.parent)
     client = MlflowClient(f"sqlite:///{workspace.parent / 'mlflow.db'}")
@@ -313,7 +231,7 @@ def test_a_killed_track_is_completed_the_next_time(
     def die(*_: Any, **__: Any) -> None:
         raise KilledError
 
-    result = read_result(workspace)
+    result = result_in(workspace)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, killed_at, die)
         with pytest.raises(KilledError):
@@ -330,14 +248,14 @@ def test_a_run_id_in_the_environment_does_not_swallow_the_folds(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
-    record(read_result(workspace), REPRO)
+    record(result_in(workspace), REPRO)
     assert len(runs(workspace.parent)) == 1
     assert len(runs(workspace.parent, "fold")) == 2
 
 
 def test_artifacts_belong_to_the_main_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
-    record(read_result(workspace), REPRO)
+    record(result_in(workspace), REPRO)
     with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
         query = "SELECT artifact_location FROM experiments WHERE name = 'callboard'"
         (location,) = connection.execute(query).fetchone()
@@ -371,7 +289,7 @@ def test_a_server_that_is_down_costs_a_warning_and_not_the_experiment(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.chdir(workspace)
     track.main(["track.json"])
-    assert json.loads((workspace / "track.json").read_text()) == {"key": read_result(workspace).key}
+    assert json.loads((workspace / "track.json").read_text()) == {"key": result_in(workspace).key}
     printed = capsys.readouterr()
     assert "warning: " in printed.err
     assert "127.0.0.1:9" in printed.err
@@ -382,7 +300,7 @@ def test_a_server_that_is_down_costs_a_warning_and_not_the_experiment(
 def test_a_database_that_mlflow_cannot_use_is_a_tracking_error(workspace: Path) -> None:
     (workspace.parent / "mlflow.db").write_text("not a database " * 100)
     with pytest.raises(TrackingError, match=r"mlflow\.db"):
-        record(read_result(workspace), REPRO)
+        record(result_in(workspace), REPRO)
 
 
 def test_passwords_are_not_shown() -> None:
@@ -404,7 +322,7 @@ def in_its_own_process(folder: Path, code: str) -> subprocess.Popen[str]:
 
 
 def test_a_known_result_is_recognised_without_importing_mlflow(workspace: Path) -> None:
-    record(read_result(workspace), REPRO)
+    record(result_in(workspace), REPRO)
     code = (
         "import sys; from stages.track import main; main(['track.json']); assert 'mlflow' not in sys.modules"
     )
@@ -433,5 +351,5 @@ def test_four_processes_at_once_on_a_missing_database_leave_it_whole(workspace: 
         "seq",
     ]
     assert len(runs(workspace.parent, "fold")) == 6
-    record(replace(read_result(workspace), key="later"), REPRO)
+    record(replace(result_in(workspace), key="later"), REPRO)
     assert len(runs(workspace.parent)) == 4

@@ -1,17 +1,18 @@
-"""What a finished pipeline leaves behind: content key, parameters, metrics, curves and leaderboard scores."""
+"""What a finished pipeline leaves behind: content key, parameters, metrics and curves."""
 
 import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ruamel.yaml import YAML
 
 from callboard.errors import UserError
-from callboard.params.base import read_tree
 
 RESULT_STAGES = ("evaluate", "infer", "score")
 """What these stages and their ancestors say in dvc.lock identifies a result."""
@@ -44,7 +45,7 @@ class Result:
     cv: dict[str, float]
     """`cv.lwlrap` and its kin."""
     lb: dict[str, float]
-    """`lb.public`, `lb.private`, as far as known."""
+    """`lb.public`, `lb.private`, as far as the source of the data or the ledger knows them."""
     curves: dict[str, list[dict[str, float]]]
     """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a value there."""
 
@@ -59,29 +60,47 @@ class Result:
         return self.outs["data/source"]
 
 
-def read_result(workspace: Path) -> Result:
-    """The result that `workspace` holds after its last stage before track.
+Files = Callable[[str], str]
+"""Text of a file by its path in a workspace; empty where there is none."""
+
+
+def files_in(workspace: Path) -> Files:
+    """The files that lie in a folder."""
+
+    def read(name: str) -> str:
+        path = workspace / name
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    return read
+
+
+def read_result(files: Files, where: str) -> Result:
+    """The result that a workspace holds after its last stage before track.
+
+    Args:
+        files: Of the workspace, or of a commit.
+        where: What to call it in errors.
 
     Raises:
-        UserError: dvc.lock, metrics, a curve or leaderboard.csv is missing, dvc.lock lacks a stage, or
-            leaderboard.csv has a bad row.
+        UserError: dvc.lock, metrics or a curve is missing, or dvc.lock lacks a stage.
     """
-    lock_path = workspace / "dvc.lock"
-    if not lock_path.is_file():
-        raise UserError(f"{lock_path}: not found; `dvc repro` writes it")
-    lock = parse_lock(lock_path.read_text(encoding="utf-8"), str(lock_path))
-    tree = read_tree(workspace / "params.yaml")
-    outs = all_outs(lock)
+    lock = parse_lock(_found(files, "dvc.lock", where), f"{where}: dvc.lock")
+    tree = YAML(typ="safe", pure=True).load(_found(files, "params.yaml", where))
     return Result(
         key=content_key(lock),
-        outs=outs,
+        outs=all_outs(lock),
         data_source=tree["data"]["source"],
         params=flatten(tree),
-        cv=_read_metrics(workspace / "metrics/cv.json"),
-        lb=_read_metrics(workspace / "metrics/lb.json")
-        | read_ledger(workspace / "leaderboard.csv").get(outs[SUBMISSION], {}),
-        curves={name: _read_curve(workspace / f"plots/train/{name}.csv") for name in _fold_names(tree)},
+        cv=_metrics(_found(files, "metrics/cv.json", where)),
+        lb=_metrics(_found(files, "metrics/lb.json", where)),
+        curves={name: _curve(_found(files, f"plots/train/{name}.csv", where)) for name in _fold_names(tree)},
     )
+
+
+def _found(files: Files, name: str, where: str) -> str:
+    if not (text := files(name)):
+        raise UserError(f"{where}: {name}: not found; `dvc repro` writes it, `dvc checkout` restores it")
+    return text
 
 
 def parse_lock(text: str, where: str) -> Lock:
@@ -168,11 +187,9 @@ def changes(base: dict[str, str], params: dict[str, str]) -> list[str]:
     ]
 
 
-def _read_metrics(path: Path) -> dict[str, float]:
-    if not path.is_file():
-        raise UserError(f"{path}: not found; `dvc repro` writes it, `dvc checkout` restores it")
-    flat = flatten(json.loads(path.read_text(encoding="utf-8")))
-    return {key: round(float(text), N_DIGITS) for key, text in flat.items() if text not in ("null", "{}")}
+def _metrics(text: str) -> dict[str, float]:
+    flat = flatten(json.loads(text))
+    return {key: round(float(value), N_DIGITS) for key, value in flat.items() if value not in ("null", "{}")}
 
 
 def _fold_names(tree: dict[str, Any]) -> list[str]:
@@ -180,36 +197,6 @@ def _fold_names(tree: dict[str, Any]) -> list[str]:
     return [f"r{number}-fold{fold}" for number in rounds for fold in tree["split"]["folds"]]
 
 
-def _read_curve(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
-        raise UserError(f"{path}: not found; `dvc repro` writes it, `dvc checkout` restores it")
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
-
-
-def read_ledger(path: Path) -> dict[str, dict[str, float]]:
-    """Scores that people or a leaderboard reported, by the submission's md5; the last word on each counts.
-
-    Raises:
-        UserError: no such file, a row without md5, or a score that is no number.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: not found; restore it with `git checkout {path.name}`")
-    scores: dict[str, dict[str, float]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            if not (md5 := row.get("submission_md5")):
-                raise UserError(f"{path.name} row {number}: submission_md5 is empty")
-            for column in ("public", "private"):
-                if text := row.get(column):
-                    scores.setdefault(md5, {})[f"lb.{column}"] = _score(
-                        text, f"{path.name} row {number}: {column}"
-                    )
-    return scores
-
-
-def _score(text: str, where: str) -> float:
-    try:
-        return round(float(text), N_DIGITS)
-    except ValueError:
-        raise UserError(f"{where} {text!r} is not a number") from None
+def _curve(text: str) -> list[dict[str, float]]:
+    rows = csv.DictReader(io.StringIO(text))
+    return [{name: float(value) for name, value in row.items() if value} for row in rows]

@@ -1,0 +1,21 @@
+"""`callboard import`: the author's scores into MLflow."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    import_ = commands.add_parser("import", help="the author's scores of experiments.yaml into MLflow")
+    import_.set_defaults(command=import_table)
+
+
+def import_table(args: argparse.Namespace) -> None:
+    """Put the author's rows into MLflow."""
+    from callboard.author_history import author_runs, import_runs
+    from callboard.params.base import read_tree
+    from callboard.table import read_table
+
+    runs = author_runs(read_table(), read_tree(Path("presets/rfcx.yaml")))
+    print(f"import: {len(runs)} rows of experiments.yaml, {import_runs(runs)}")

@@ -1,0 +1,28 @@
+"""`callboard run`: rows of experiments.yaml as DVC experiments."""
+
+import argparse
+import sys
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    rows = commands.add_parser("run", help="rows of experiments.yaml, each as a DVC experiment of its name")
+    rows.add_argument("names", nargs="+", metavar="NAME", help="as exp0058 or exp0036-thr0.7")
+    rows.add_argument(
+        "-S", dest="extra", action="append", default=[], metavar="KEY=VALUE", help="for every row"
+    )
+    rows.add_argument("--queue", action="store_true", help="leave them to `dvc queue start`")
+    rows.add_argument("--force", action="store_true", help="run every stage again, replace the experiment")
+    rows.add_argument("--dry", action="store_true", help="only print what a row overrides")
+    rows.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run rows of the table, or print their overrides; the exit status of the first that fails is ours."""
+    from callboard import launch
+
+    if args.dry:
+        launch.show_rows(args.names, args.extra)
+    elif status := launch.run_rows(args.names, launch.Manner(args.queue, args.force), args.extra):
+        sys.exit(status)

@@ -1,0 +1,49 @@
+"""What was worked out from content that cannot change, kept so that it need not be worked out again."""
+
+import json
+import os
+from typing import Any
+
+from callboard.outputs import written_whole
+from callboard.workspace import main_workspace
+
+
+class Memory:
+    """A JSON object on disk below the main workspace's .cache; losing it costs time and nothing else.
+
+    Keys must say everything that the value depends on: hashes of content, commits, settings, a version.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Read what is there; a file that cannot be read counts as empty.
+
+        Args:
+            name: Of the file, without folder and suffix.
+        """
+        self._path = main_workspace() / ".cache" / f"{name}.json"
+        self._values = self._on_disk()
+        self._new: dict[str, Any] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Remember a value that JSON can hold; `save` writes it."""
+        self._values[key] = self._new[key] = value
+
+    def save(self) -> None:
+        """Add what is new to what is on disk by now; of two processes that save at once the later may win."""
+        if self._new:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(self._path, writer=str(os.getpid())) as unfinished:
+                unfinished.write_text(json.dumps(self._on_disk() | self._new), encoding="utf-8")
+            self._new = {}
+
+    def _on_disk(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
