@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from callboard.errors import UserError
-from callboard.ledger import read_ledger
 from callboard.results import Lock, changes, content_key, flatten
-from callboard.tracking import Origin, TrackingError, record, tracking_uri, without_credentials
+from callboard.run_record import Origin
+from callboard.tracking import TrackingError, push_scores, record, tracking_uri, without_credentials
 from tests.toy_results import empty_database, entry, lock_stages, result_in, runs, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]
@@ -97,28 +97,6 @@ def test_changes_name_what_differs_appears_and_goes() -> None:
 def test_a_result_without_known_truth_has_no_leaderboard_score(workspace: Path) -> None:
     (workspace / "metrics/lb.json").write_text('{"lb": {}}')
     assert result_in(workspace).lb == {}
-
-
-def test_the_last_word_in_the_ledger_counts_for_each_column(tmp_path: Path) -> None:
-    ledger = tmp_path / "leaderboard.csv"
-    ledger.write_text(
-        "submission_md5,public,private,date,note\naa,0.8,0.7,,\naa,0.81,,,corrected\nbb,0.5,,,\n"
-    )
-    assert read_ledger(ledger) == {"aa": {"lb.public": 0.81, "lb.private": 0.7}, "bb": {"lb.public": 0.5}}
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("aa,high,,,", "leaderboard.csv row 2: public 'high' is not a number"),
-        (",0.8,,,", "row 2: submission_md5 is empty"),
-    ],
-)
-def test_a_bad_row_in_the_ledger_is_named(tmp_path: Path, row: str, message: str) -> None:
-    ledger = tmp_path / "leaderboard.csv"
-    ledger.write_text(f"submission_md5,public,private,date,note\n{row}\n")
-    with pytest.raises(UserError, match=message):
-        read_ledger(ledger)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +197,11 @@ def test_a_note_that_a_person_wrote_is_kept(workspace: Path) -> None:
     assert run.data.tags["mlflow.note.content"] == "my words"
 
 
+def by_mlflow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a server, or with tables that we do not know."""
+    monkeypatch.setattr("callboard.tracking._by_sql", lambda uri: None)
+
+
 @pytest.mark.parametrize("killed_at", ["log_inputs", "log_batch", "set_terminated"])
 def test_a_killed_track_is_completed_the_next_time(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
@@ -234,14 +217,103 @@ def test_a_killed_track_is_completed_the_next_time(
     result = result_in(workspace)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, killed_at, die)
+        by_mlflow_alone(patch)
         with pytest.raises(KilledError):
             record(result, REPRO)
     assert [run.info.status for run in runs(workspace.parent)] == ["RUNNING"]
-    record(result, REPRO)
+    record(result, REPRO)  # by SQL, which completes what mlflow began
     (run,) = runs(workspace.parent)
     assert run.info.status == "FINISHED"
     assert run.data.params == result.params
     assert len(runs(workspace.parent, "fold")) == 2
+
+
+def test_what_is_killed_while_it_writes_by_sql_leaves_nothing(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from callboard.sqlite_runs import SqliteRuns
+
+    def die(*_: Any) -> None:
+        raise InterruptedError
+
+    record(result_in(write_workspace(workspace.parent / "other", "seq")), REPRO)  # makes the experiment
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteRuns, "_child", die)
+        with pytest.raises(InterruptedError):
+            record(result_in(workspace), REPRO)
+    assert len(runs(workspace.parent)) == 1
+    assert "new run" in record(result_in(workspace), REPRO)
+    assert len(runs(workspace.parent, "fold")) == 4
+
+
+def test_a_run_by_sql_equals_the_run_by_mlflow(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of every table, but for random ids and the database's own counters."""
+    (workspace / "plots/train/r0-fold0.csv").write_text(
+        "epoch,lr,loss,val_lwlrap\n0,0.001,nan,\n1,0.0005,inf,0.5\n2,0.0001,-1.5,0.4\n"
+    )
+    result, origin = result_in(workspace), Origin("exp0001", "c0ffee0", 1_600_000_000_000)
+    database = workspace.parent / "mlflow.db"
+    with monkeypatch.context() as patch:
+        by_mlflow_alone(patch)
+        record(result, origin)
+    by_mlflow = everything_in(database)
+    with sqlite3.connect(database) as connection:
+        for table in ("tags", "params", "metrics", "latest_metrics", "inputs", "datasets", "runs"):
+            connection.execute(f"DELETE FROM {table}")
+    record(result, origin)
+    assert everything_in(database) == by_mlflow
+    assert len(by_mlflow["metrics"]) == 3 + 8 + 5
+
+
+def everything_in(database: Path) -> dict[str, list[tuple[str, ...]]]:
+    """Rows of the tables that runs live in; random ids by what they stand for."""
+    tables = ("runs", "tags", "params", "metrics", "latest_metrics", "datasets", "inputs")
+    with sqlite3.connect(database) as connection:
+        names = dict(connection.execute("SELECT run_uuid, name FROM runs"))
+        names |= dict(connection.execute("SELECT dataset_uuid, name FROM datasets"))
+        names |= dict(connection.execute("SELECT input_uuid, 'an input' FROM inputs"))
+        rows = {table: list(connection.execute(f"SELECT * FROM {table}")) for table in tables}
+
+    def named(cell: Any) -> str:
+        text = str(cell)
+        for identity, name in names.items():
+            text = text.replace(identity, name)
+        return text
+
+    return {table: sorted(tuple(map(named, row)) for row in rows[table]) for table in tables}
+
+
+def test_tables_of_another_version_are_left_to_mlflow(workspace: Path) -> None:
+    with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
+        connection.execute("ALTER TABLE runs ADD COLUMN priority INTEGER")
+    record(result_in(workspace), REPRO)
+    record(result_in(write_workspace(workspace.parent / "other", "seq")), REPRO)
+    assert len(runs(workspace.parent)) == 2
+    assert record(result_in(workspace), REPRO).startswith("known run")
+
+
+def test_scores_are_pushed_to_every_run_with_the_submission_and_the_last_word_counts(workspace: Path) -> None:
+    record(result_in(workspace), REPRO)
+    record(replace(result_in(workspace), key="of other folds"), REPRO)
+    record(result_in(write_workspace(workspace.parent / "other", "seq")), REPRO)
+    assert push_scores("sub-none", {"lb.public": 0.9}) == 2
+    assert push_scores("sub-none", {"lb.public": 0.8}) == 2
+    assert push_scores("of nobody", {"lb.public": 0.7}) == 0
+    shown = sorted(
+        (r.data.params["loss.neg_mask"], r.data.metrics["lb.public"]) for r in runs(workspace.parent)
+    )
+    assert shown == [("none", 0.8), ("none", 0.8), ("seq", 0.65)]
+
+
+def test_the_memo_of_a_row_stands_in_the_note_of_its_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    table = "rows:\n- {id: exp0001, memo_en: Baseline}\n- {id: exp0001, variant: max, memo_en: Max pool}\n"
+    (workspace / "experiments.yaml").write_text(table)
+    record(result_in(workspace), Origin("exp0001-max", ""))
+    (run,) = runs(workspace.parent)
+    assert run.data.tags["mlflow.note.content"].startswith("Max pool\n\nAgainst")
 
 
 def test_a_run_id_in_the_environment_does_not_swallow_the_folds(
@@ -294,6 +366,7 @@ def test_a_server_that_is_down_costs_a_warning_and_not_the_experiment(
     assert "warning: " in printed.err
     assert "127.0.0.1:9" in printed.err
     assert "secret" not in printed.err
+    assert "`callboard sync` records the result once it answers" in printed.err
     assert "not in MLflow yet" in printed.out
 
 

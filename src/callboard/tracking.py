@@ -7,50 +7,58 @@ after a crash, so a run logged from inside it would be missing or doubled.
 import fcntl
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from callboard.errors import one_line
-from callboard.history import git, params_at
-from callboard.results import CLIPS, OUT_OF_FOLD, Result, changes
+from callboard.history import git
+from callboard.results import Result
+from callboard.run_record import NAMES, KnownRun, Origin, RunRecord, record_of
+from callboard.sqlite_runs import SqliteRuns
 from callboard.workspace import main_workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 EXPERIMENT = "callboard"
 SQLITE = "sqlite:///"
 UNUSABLE = (OSError, ImportError, ValueError)
 """What an address leads to that nobody answers, that has no driver here, or that is none."""
 
-METRICS_PER_CALL = 1000
-"""The most that MLflow takes in one `log_batch`."""
+NO_NAME = "workspace-"
+"""What a run is called, before six digits of its key, that no experiment has reached."""
 
 
 class TrackingError(Exception):
     """MLflow could not be reached or written; the result itself is whole."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a result was reached."""
+class Runs(Protocol):
+    """Where runs are held; see `sqlite_runs` and `mlflow_runs`."""
 
-    experiment: str | None
-    """DVC's name for it; none under `dvc repro`."""
-    commit: str
-    """What the workspace started from."""
+    def close(self) -> None:
+        """Let go of what is open."""
 
-    @classmethod
-    def of_this_process(cls) -> "Origin":
-        """As DVC tells its stages; git is asked where DVC does not say."""
-        commit = os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD").strip()
-        return cls(os.environ.get("DVC_EXP_NAME"), commit)
+    def known(self, key: str = "") -> dict[str, KnownRun]:
+        """By content key what MLflow has, or the one with `key`."""
+
+    def write(self, record: RunRecord, unfinished: KnownRun | None) -> None:
+        """Write a result, or complete the run that a killed writer left."""
+
+    def rename(self, run: KnownRun, name: str, tags: dict[str, str]) -> None:
+        """Give a run another name and these tags."""
+
+    def set_scores(self, run: KnownRun, scores: dict[str, float]) -> None:
+        """Log scores later than what they replace."""
+
+
+def origin_of_this_process() -> Origin:
+    """As DVC tells its stages; git is asked where DVC does not say."""
+    commit = os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD").strip()
+    return Origin(os.environ.get("DVC_EXP_NAME"), commit)
 
 
 def tracking_uri() -> str:
@@ -62,10 +70,59 @@ def tracking_uri() -> str:
     return f"{SQLITE}{main_workspace() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
+def local_database(uri: str) -> Path | None:
+    """The file of a SQLite database; None for a server."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
 def without_credentials(text: str, uri: str) -> str:
     """`text` with the user and password of `uri` taken out."""
     netloc = urlsplit(uri).netloc
     return text.replace(netloc, netloc.rpartition("@")[2]) if "@" in netloc else text
+
+
+def known_result(key: str) -> KnownRun | None:
+    """A finished result in a database on this machine; None also where only mlflow could say."""
+    runs = _by_sql(tracking_uri())
+    if runs is None:
+        return None
+    try:
+        with closing(runs):
+            run = runs.known(key).get(key)
+    except sqlite3.Error:
+        return None
+    return run if run and run.is_finished else None
+
+
+def known_runs() -> dict[str, KnownRun]:
+    """Every result in MLflow by content key; nothing is made where there is no database.
+
+    Raises:
+        TrackingError: the server is down, or there is no database that can be read.
+    """
+    uri = tracking_uri()
+    prepare_environment()
+    if runs := _by_sql(uri):
+        with closing(runs), _sqlite_errors(uri):
+            return runs.known()
+    if (database := local_database(uri)) and not database.is_file():
+        raise TrackingError(f"{database} is not there")
+    from callboard.mlflow_runs import MlflowRuns
+
+    with mlflow_errors(uri):
+        client = _client(uri)
+        found = client.get_experiment_by_name(EXPERIMENT)
+        return MlflowRuns(client, found.experiment_id).known() if found else {}
+
+
+def is_told(run: KnownRun, names: tuple[str, ...], scores: dict[str, float]) -> bool:
+    """Whether a run says these names and leaderboard scores already."""
+    return set(names) <= set(run.names) and not new_scores(run, scores)
+
+
+def new_scores(run: KnownRun, scores: dict[str, float]) -> dict[str, float]:
+    """The scores that a run does not show."""
+    return {key: value for key, value in scores.items() if run.metrics.get(key) != value}
 
 
 def record(result: Result, origin: Origin) -> str:
@@ -77,11 +134,88 @@ def record(result: Result, origin: Origin) -> str:
     Raises:
         TrackingError: the server is down, or the database cannot be written.
     """
-    uri = tracking_uri()
-    if uri.startswith(SQLITE) and _is_recorded(Path(uri.removeprefix(SQLITE)), result, origin):
+    known = known_result(result.key)
+    if known and is_told(known, origin.names, result.lb):
         return "already in MLflow"
-    with open_experiment(uri) as (client, experiment_id):
-        return _upsert(client, experiment_id, result, origin)
+    with open_runs() as runs:
+        return upsert(runs, runs.known(result.key).get(result.key), result, origin)
+
+
+def upsert(runs: Runs, known: KnownRun | None, result: Result, origin: Origin) -> str:
+    """Write a result that MLflow lacks, complete a half-written one, or add what a finished one lacks.
+
+    Returns:
+        What was done, for the summary line.
+    """
+    if not (known and known.is_finished):
+        written = record_of(result, origin, known.start_ms if known else None)
+        runs.write(written, known)
+        return f"new run {known.name if known else written.name} in MLflow"
+    done = []
+    if added := tuple(name for name in origin.names if name not in known.names):
+        set_names(runs, known, known.names + added)
+        done.append(f"also named {', '.join(added)}")
+    if scores := new_scores(known, result.lb):
+        runs.set_scores(known, scores)
+        done += [f"{key} {value}" for key, value in scores.items()]
+    return f"known run {known.name}" + (f": {', '.join(done)}" if done else "")
+
+
+def set_names(runs: Runs, run: KnownRun, names: tuple[str, ...]) -> None:
+    """Say which experiments reached a result; a run's title that a person has given stays."""
+    is_ours = run.name in run.names or run.name.startswith(NO_NAME)
+    title = names[0] if is_ours and run.name not in names else run.name
+    runs.rename(run, title, {NAMES: ",".join(names)})
+
+
+def push_scores(md5: str, scores: dict[str, float]) -> int:
+    """Set leaderboard scores of every finished run with this submission; the last word counts.
+
+    Args:
+        md5: Of the submission, as dvc.lock tells it.
+        scores: `lb.public`, `lb.private` or both.
+
+    Returns:
+        How many runs have the submission; 0 where none is known yet, which `callboard sync` mends.
+
+    Raises:
+        TrackingError: the server is down, or the database cannot be written.
+    """
+    with open_runs() as runs:
+        found = [
+            run
+            for run in runs.known().values()
+            if run.is_finished and run.tags.get("callboard.submission_md5") == md5
+        ]
+        for run in found:
+            runs.set_scores(run, new_scores(run, scores))
+    return len(found)
+
+
+@contextmanager
+def open_runs() -> Iterator[Runs]:
+    """The runs of our MLflow experiment, with the quickest of the ways to them; one writer at a time.
+
+    Raises:
+        TrackingError: the server is down, or the database cannot be written.
+    """
+    uri = tracking_uri()
+    prepare_environment()
+    with _lock():
+        if runs := _by_sql(uri):
+            with closing(runs), _sqlite_errors(uri):
+                yield runs
+            return
+        from callboard.mlflow_runs import MlflowRuns
+
+        with mlflow_errors(uri):
+            client = _client(uri)
+            experiment_id = _experiment(client)  # a database that was missing has its tables now
+            if runs := _by_sql(uri):
+                with closing(runs), _sqlite_errors(uri):
+                    yield runs
+            else:
+                yield MlflowRuns(client, experiment_id)
 
 
 @contextmanager
@@ -111,6 +245,14 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         raise TrackingError(without_credentials(reason, uri)) from error
 
 
+@contextmanager
+def _sqlite_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise TrackingError(f"{type(error).__name__} at {uri}: {one_line(error)}") from error
+
+
 def prepare_environment() -> None:
     """What must hold before mlflow is imported."""
     os.environ.pop("MLFLOW_RUN_ID", None)  # would turn every fold's run into the parent
@@ -120,41 +262,12 @@ def prepare_environment() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 
-def _is_recorded(database: Path, result: Result, origin: Origin) -> bool:
-    """Whether a finished run says all of this already; asked without importing mlflow, which takes 1 s."""
-    query = """
-        SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid
-        WHERE tags.key = 'callboard.key' AND tags.value = ? AND runs.status = 'FINISHED'
-          AND runs.lifecycle_stage = 'active'
-          AND EXISTS (SELECT 1 FROM tags kind WHERE kind.run_uuid = runs.run_uuid
-                      AND kind.key = 'callboard.kind' AND kind.value = 'cv')"""
+def _by_sql(uri: str) -> SqliteRuns | None:
+    database = local_database(uri)
     try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            runs = connection.execute(query, (result.key,)).fetchall()
-            if not runs:
-                return False
-            run_id = runs[0]
-            tags = dict(connection.execute("SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
-            metrics = dict(
-                connection.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", run_id)
-            )
-    except sqlite3.Error:
-        return False  # no database yet, or one that only mlflow can judge
-    return not _new_names(tags, origin) and not _new_scores(metrics, result)
-
-
-def _new_names(tags: dict[str, str], origin: Origin) -> str | None:
-    """The list of experiment names with this one added, if it is not there yet."""
-    names = [name for name in tags.get("dvc.exp_name", "").split(",") if name]
-    return (
-        ",".join([*names, origin.experiment])
-        if origin.experiment and origin.experiment not in names
-        else None
-    )
-
-
-def _new_scores(metrics: dict[str, float], result: Result) -> dict[str, float]:
-    return {key: value for key, value in result.lb.items() if metrics.get(key) != value}
+        return SqliteRuns(database, EXPERIMENT) if database else None
+    except LookupError:
+        return None  # missing, of another version, or broken: mlflow makes, moves or refuses it
 
 
 @contextmanager
@@ -174,19 +287,6 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _upsert(client: "MlflowClient", experiment_id: str, result: Result, origin: Origin) -> str:
-    query = f"tags.`callboard.key` = '{result.key}' and tags.`callboard.kind` = 'cv'"
-    run = _find(client, experiment_id, query)
-    if run and run.info.status == "FINISHED":
-        return _update(client, run, result, origin)
-    run = run or _create_parent(client, experiment_id, result, origin)
-    _log_parent(client, run, result, origin)
-    for name, curve in result.curves.items():
-        _log_fold(client, run, name, curve, result)
-    client.set_terminated(run.info.run_id, "FINISHED")  # the commit point: a killed run is completed later
-    return f"new run {run.info.run_name} in MLflow"
-
-
 def _experiment(client: "MlflowClient") -> str:
     if found := client.get_experiment_by_name(EXPERIMENT):
         return str(found.experiment_id)
@@ -194,98 +294,3 @@ def _experiment(client: "MlflowClient") -> str:
     # without a location MLflow would fix one below the current folder, which may be a temporary workspace
     location = (main_workspace() / "mlartifacts").as_uri() if is_local else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
-
-
-def _find(client: "MlflowClient", experiment_id: str, query: str) -> "Run | None":
-    runs = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"])
-    return runs[0] if runs else None
-
-
-def _create_parent(client: "MlflowClient", experiment_id: str, result: Result, origin: Origin) -> "Run":
-    tags = {
-        "callboard.key": result.key,
-        "callboard.kind": "cv",
-        "callboard.submission_md5": result.submission_md5,
-        "callboard.oof_md5": result.outs[OUT_OF_FOLD],
-        "callboard.clips_md5": result.outs[CLIPS],
-        "callboard.data_md5": result.data_md5,
-        "git.commit": origin.commit,
-        "source": "callboard",
-    }
-    if origin.experiment:
-        tags["dvc.exp_name"] = origin.experiment
-    name = origin.experiment or f"workspace-{result.key[:6]}"
-    return client.create_run(experiment_id, start_time=_now_ms(), tags=tags, run_name=name)
-
-
-def _log_parent(client: "MlflowClient", run: "Run", result: Result, origin: Origin) -> None:
-    from mlflow.entities import Dataset, DatasetInput, Metric, Param
-
-    start = run.info.start_time
-    client.log_batch(
-        run.info.run_id,
-        metrics=[Metric(key, value, start, 0) for key, value in (result.cv | result.lb).items()],
-        params=[Param(key, text) for key, text in result.params.items() if key not in run.data.params],
-    )
-    digest = result.data_md5.removesuffix(".dir")
-    dataset = Dataset(
-        name=result.data_source, digest=digest, source_type="dvc", source=f'{{"md5": "{digest}"}}'
-    )
-    client.log_inputs(run.info.run_id, [DatasetInput(dataset)])
-    if "mlflow.note.content" not in run.data.tags:
-        client.set_tag(run.info.run_id, "mlflow.note.content", _note(result, origin))
-
-
-def _note(result: Result, origin: Origin) -> str:
-    """What a person reads first; theirs to overwrite in MLflow."""
-    base = params_at(origin.commit)
-    changed = changes(base, result.params) if base else []
-    return f"Against {origin.commit[:7]}: {', '.join(changed) or 'no other parameter'}"
-
-
-def _log_fold(
-    client: "MlflowClient", parent: "Run", name: str, curve: list[dict[str, float]], result: Result
-) -> None:
-    """A child run with the learning curve; times follow from the parent's, so a repeat changes nothing."""
-    from mlflow.entities import Metric
-
-    parent_id, start = parent.info.run_id, parent.info.start_time
-    tags = {
-        "mlflow.parentRunId": parent_id,
-        "callboard.key": result.key,
-        "callboard.kind": "fold",
-        "callboard.fold": name,
-    }
-    query = f"tags.`mlflow.parentRunId` = '{parent_id}' and tags.`callboard.fold` = '{name}'"
-    experiment_id = parent.info.experiment_id
-    run = _find(client, experiment_id, query) or client.create_run(
-        experiment_id, start_time=start, tags=tags, run_name=name
-    )
-    metrics = [
-        Metric(key, value, start + int(epoch["epoch"]), int(epoch["epoch"]))
-        for epoch in curve
-        for key, value in epoch.items()
-        if key != "epoch"
-    ]
-    for first in range(0, len(metrics), METRICS_PER_CALL):
-        client.log_batch(run.info.run_id, metrics=metrics[first : first + METRICS_PER_CALL])
-    client.set_terminated(run.info.run_id, "FINISHED")
-
-
-def _update(client: "MlflowClient", run: "Run", result: Result, origin: Origin) -> str:
-    """Add what a finished run does not say yet: leaderboard scores, another experiment's name."""
-    run_id, done = run.info.run_id, []
-    if names := _new_names(run.data.tags, origin):
-        client.set_tag(run_id, "dvc.exp_name", names)
-        if run.info.run_name.startswith("workspace-"):
-            client.update_run(run_id, name=origin.experiment)
-        done.append(f"also named {origin.experiment}")
-    for key, value in _new_scores(run.data.metrics, result).items():
-        history = [metric.timestamp for metric in client.get_metric_history(run_id, key)]
-        client.log_metric(run_id, key, value, timestamp=max([_now_ms(), *(t + 1 for t in history)]), step=0)
-        done.append(f"{key} {value}")
-    return f"known run {run.info.run_name}" + (f": {', '.join(done)}" if done else "")
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -1,0 +1,29 @@
+"""`callboard doctor`: what is missing or inconsistent."""
+
+import argparse
+import sys
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    doctor = commands.add_parser(
+        "doctor", help="what is missing, inconsistent or about to be lost, and what to do about it"
+    )
+    doctor.set_defaults(command=diagnose)
+
+
+def diagnose(args: argparse.Namespace) -> None:
+    """Print a line per finding; exit status 1 if one of them loses results."""
+    from callboard.doctor import CHECKS, examine, facts
+
+    del args
+    found = examine()
+    for finding in found:
+        print(finding)
+    print("\n".join(facts()))
+    losses = sum(finding.loses_results for finding in found)
+    if losses:
+        sys.exit(1)
+    notes = f"; {len(found)} to know" if found else ""
+    print(f"all well: {len(CHECKS)} checks, nothing is lost{notes}")

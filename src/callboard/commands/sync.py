@@ -1,0 +1,21 @@
+"""`callboard sync`: MLflow brought in line with git."""
+
+import argparse
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    sync = commands.add_parser(
+        "sync", help="record every result that git has in MLflow; also after its database was lost"
+    )
+    sync.set_defaults(command=synchronise)
+
+
+def synchronise(args: argparse.Namespace) -> None:
+    """Bring MLflow up to date and say what was done."""
+    from callboard.sync import sync
+    from callboard.terminal import summarize
+
+    del args
+    summarize("sync", *sync().facts())
