@@ -5,11 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-from callboard.ledger import read_ledger, with_reported
+from callboard.ledger import ledger_of, with_reported
 from callboard.outputs import written_whole
 from callboard.results import files_in, read_result
 from callboard.terminal import run, summarize
-from callboard.tracking import Origin, TrackingError, record
+from callboard.tracking import TrackingError, origin_of_this_process, record
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,12 +19,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     result = read_result(files_in(Path.cwd()), str(Path.cwd()))
-    result = with_reported(result, read_ledger(Path("leaderboard.csv")))
+    result = with_reported(result, ledger_of(Path.cwd()))
     try:
-        outcome = record(result, Origin.of_this_process())
+        outcome = record(result, origin_of_this_process())
     except TrackingError as error:
         outcome = "not in MLflow yet"
-        print(f"warning: {error}; once it answers: dvc repro --force --single-item track", file=sys.stderr)
+        print(f"warning: {error}; `callboard sync` records the result once it answers", file=sys.stderr)
     with written_whole(args.track) as unfinished:
         unfinished.write_text(json.dumps({"key": result.key}) + "\n", encoding="utf-8")
 

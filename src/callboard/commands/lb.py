@@ -1,0 +1,227 @@
+"""`callboard lb`: leaderboard scores, by hand, from Kaggle's list, or through Kaggle's client."""
+
+import argparse
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command and its own commands to the parser."""
+    lb = commands.add_parser("lb", help="leaderboard scores: note down, list, import, submit, fetch")
+    own = lb.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_add(own)
+    _add_list(own)
+    import_ = own.add_parser(
+        "import", help="scores from a list that `kaggle competitions submissions --csv` printed"
+    )
+    import_.add_argument("file", type=_absolute, metavar="FILE")
+    import_.set_defaults(command=import_list)
+    _add_submit(own)
+    fetch = own.add_parser("fetch", help="scores of what was submitted, from Kaggle")
+    _add_competition(fetch)
+    fetch.set_defaults(command=fetch_scores)
+
+
+def _add_add(commands: Any) -> None:
+    parser = commands.add_parser("add", help="note down a score")
+    parser.add_argument(
+        "what",
+        type=_name_or_file,
+        metavar="WHAT",
+        help="experiment, branch, tag, name@key, run on the board, content key, submission's md5 or file",
+    )
+    parser.add_argument("--public", metavar="SCORE", help="0 … 1")
+    parser.add_argument("--private", metavar="SCORE")
+    parser.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="default today")
+    parser.add_argument("--note", default="")
+    parser.add_argument(
+        "--file",
+        type=_absolute,
+        metavar="CSV",
+        help="another submission of that run, such as one changed by hand",
+    )
+    parser.set_defaults(command=add_score)
+
+
+def _add_list(commands: Any) -> None:
+    parser = commands.add_parser("list", help="all scores; Markdown when the output is not a terminal")
+    parser.add_argument("--all", action="store_true", help="what was corrected too")
+    parser.set_defaults(command=list_scores)
+
+
+def _add_submit(commands: Any) -> None:
+    parser = commands.add_parser("submit", help="send a run's submission to Kaggle")
+    parser.add_argument("name", type=_name_or_file, metavar="NAME", help="as for `lb add`, but no file")
+    _add_competition(parser)
+    parser.add_argument(
+        "--message", help="words after `callboard <key>` in the description; default the name"
+    )
+    parser.add_argument("--wait", action="store_true", help="until the score is there, then note it down")
+    parser.add_argument("--again", action="store_true", help="also what has a score already")
+    parser.set_defaults(command=submit)
+
+
+def _add_competition(parser: Any) -> None:
+    parser.add_argument(
+        "--competition", metavar="C", help="the last part of its address; default that of Kaggle's client"
+    )
+
+
+def add_score(args: argparse.Namespace) -> None:
+    """Note down one score, as given."""
+    from callboard.errors import UserError
+    from callboard.ledger import LEDGER, Entry, checked_score, entries_of
+    from callboard.ledger_table import current
+    from callboard.scorekeeping import keep
+    from callboard.submitted import find_submitted, md5_of
+
+    if args.public is None and args.private is None:
+        raise UserError("lb add: no score; give --public SCORE, --private SCORE or both")
+    public, private = (
+        None if text is None else checked_score(text, name)
+        for name, text in (("--public", args.public), ("--private", args.private))
+    )
+    if args.file and not args.file.is_file():
+        raise UserError(f"{args.file}: not found")
+    found = find_submitted(args.what)
+    md5 = md5_of(args.file) if args.file else found.md5
+    entry = Entry(md5, found.key, public, private, args.date or _today(), " ".join(args.note.split()))
+    before = [known for known in entries_of(Path.cwd()) if known.submission_md5 == md5]
+    is_known = before and _says_nothing_new(entry, current(before)[0])
+    scores = ", ".join(f"{name.removeprefix('lb.')} {score}" for name, score in entry.scores.items())
+    what = found.name if md5 == found.md5 else f"{found.name}, another file ({md5[:8]})"
+    done = keep([] if is_known else [entry], [md5], f"LB of {found.name}: {scores}")
+    told = f"already there in {LEDGER}" if is_known else f"added to {LEDGER}"
+    print(f"lb: {what}: {scores}: {', '.join(text for text in (told, done) if text)}")
+    if not found.key:
+        print("lb: no result here has this submission; the score waits for one")
+
+
+def _says_nothing_new(entry: Any, last: Any) -> bool:
+    has_scores = last.scores | entry.scores == last.scores
+    return has_scores and entry.note in ("", last.note) and entry.key in ("", last.key)
+
+
+def list_scores(args: argparse.Namespace) -> None:
+    """Print the ledger."""
+    from rich.console import Console
+
+    from callboard.ledger import LEDGER, entries_of
+    from callboard.ledger_table import as_markdown, cells, current, print_table
+    from callboard.submitted import known_submissions
+
+    entries = entries_of(Path.cwd())
+    if not entries:
+        print(f"lb: {LEDGER} has no scores yet; `callboard lb add NAME --public 0.93` notes down the first")
+        return
+    rows = cells(entries if args.all else current(entries), known_submissions())
+    console = Console()
+    if console.is_terminal:
+        print_table(rows, console)
+    else:
+        print(as_markdown(rows), end="")
+
+
+def import_list(args: argparse.Namespace) -> None:
+    """Take the scores of a list that lies in a file."""
+    from callboard.errors import UserError
+
+    if not args.file.is_file():
+        raise UserError(f"{args.file}: not found")
+    _take(args.file.read_text(encoding="utf-8"), args.file.name, args.file.parent)
+
+
+def fetch_scores(args: argparse.Namespace) -> None:
+    """Take the scores of Kaggle's own list."""
+    from callboard.kaggle_client import list_submissions
+
+    _take(list_submissions(args.competition), "Kaggle's list", None)
+
+
+def _take(text: str, where: str, folder: Path | None) -> None:
+    from callboard.kaggle_submissions import match, parse_sent
+    from callboard.ledger import LEDGER, entries_of
+    from callboard.scorekeeping import keep
+    from callboard.submitted import Submitted, known_submissions
+
+    known = entries_of(Path.cwd())
+    submissions = [Submitted(entry.submission_md5, entry.key) for entry in known] + known_submissions()
+    matched = match(parse_sent(text, where), submissions, where, folder)
+    new = [entry for entry in matched.entries if not any(_is_told(entry, row) for row in known)]
+    md5s = list(dict.fromkeys(entry.submission_md5 for entry in matched.entries))
+    done = keep(new, md5s, f"LB of {len(new)} submissions from {where}")
+    n_known = len(matched.entries) - len(new)
+    facts = [f"{len(new)} new in {LEDGER}", f"{n_known} already there", *([done] if done else [])]
+    print(f"lb: scores: {', '.join(facts)}")
+    unknown = [str(row) for row in matched.unknown]
+    unscored = [f"{row} ({row.status})" for row in matched.unscored]
+    for rows, why in ((unknown, "of no result known here"), (unscored, "not scored")):
+        if rows:
+            print(f"lb: {len(rows)} {why}: {'; '.join(rows)}")
+
+
+def _is_told(entry: Any, row: Any) -> bool:
+    """Whether the ledger has a row of the list, perhaps corrected since."""
+    same = (entry.submission_md5, entry.date) == (row.submission_md5, row.date)
+    return bool(same and row.scores | entry.scores == row.scores)
+
+
+def submit(args: argparse.Namespace) -> None:
+    """Send a run's submission; refuse what Kaggle would refuse, and what has a score already."""
+    from callboard.errors import UserError
+    from callboard.finished import cached_file
+    from callboard.kaggle_client import send
+    from callboard.kaggle_submissions import message_of
+    from callboard.ledger import ledger_of
+    from callboard.required_rows import refuse_incomplete
+    from callboard.submitted import find_submitted
+
+    found = find_submitted(args.name)
+    if not found.key:
+        raise UserError(f"{args.name}: no result here has this submission; what is sent must be a run's own")
+    if (scores := ledger_of(Path.cwd()).get(found.md5)) and not args.again:
+        told = ", ".join(f"{name} {score}" for name, score in scores.items())
+        raise UserError(f"{found.name} has its score already: {told}; nothing was sent, --again sends it")
+    file = cached_file(found.md5, f"the submission of {found.name}")
+    refuse_incomplete(file, found.data_md5, f"the submission of {found.name}")
+    print(f"lb: sending the submission of {found.name}, {file.stat().st_size / 1e6:.1f} MB", flush=True)
+    message = message_of(found, args.message)
+    answer = send(file, message, args.competition)
+    print(f"lb: {answer or 'sent'}, as {message!r}", flush=True)
+    if not args.wait:
+        again = f" --competition {args.competition}" if args.competition else ""
+        print(f"lb: its score, once Kaggle has it: callboard lb fetch{again}")
+        return
+    _wait(found.key, args.competition)
+
+
+def _wait(key: str, competition: str | None) -> None:
+    from callboard.errors import UserError
+    from callboard.kaggle_client import list_submissions
+    from callboard.waiting import wait_for
+
+    text, sent = wait_for(key, lambda: list_submissions(competition))
+    if not sent.is_scored:
+        raise UserError(f"Kaggle gave {sent} no score, its status is {sent.status}; Kaggle's page says why")
+    _take(text, "Kaggle's list", None)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _name_or_file(text: str) -> str:
+    """A file is named from where the person stands; the command itself runs at the root of the workspace."""
+    return str(Path(text).absolute()) if Path(text).is_file() else text
+
+
+def _date(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date, must be like 2020-11-20") from None
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()

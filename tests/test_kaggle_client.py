@@ -1,0 +1,277 @@
+import json
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callboard import cli, kaggle_client, waiting
+from callboard.errors import UserError
+from callboard.results import SUBMISSION
+from callboard.submitted import find_submitted
+from tests.toy_git import ToyRepository
+from tests.toy_kaggle import ToyKaggle, environment, serve
+
+pytestmark = pytest.mark.slow  # the client takes a second or two to start
+
+SCORES = b"recording_id,s0,s1\nr1,0.1,0.2\nr2,0.3,0.4\n"
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToyKaggle]:
+    toy = ToyKaggle()
+    for name in (
+        "KAGGLE_USERNAME",
+        "KAGGLE_KEY",
+        "HTTP_PROXY",
+        "http_proxy",
+        "DVC_ROOT",
+        "MLFLOW_TRACKING_URI",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    with serve(toy):
+        for name, value in environment(toy, tmp_path / "home").items():
+            monkeypatch.setenv(name, value)
+        yield toy
+
+
+@pytest.fixture
+def repository(toy: ToyKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRepository:
+    """A workspace with one finished experiment, whose tables lie in DVC's cache."""
+    repository = ToyRepository(tmp_path / "main")
+    (repository.root / "dvc.yaml").write_text("stages: {}\n")
+    (repository.root / "leaderboard.csv").write_text("submission_md5,key,public,private,date,note\n")
+    repository.baseline = repository.commit()
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "toy")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "toy@example.org")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.chdir(repository.root)
+    add_experiment(repository, "exp0021", SCORES)
+    return repository
+
+
+def add_experiment(repository: ToyRepository, name: str, scores: bytes, skipped: bytes = b"") -> None:
+    tables = {
+        "sample_submission.csv": SCORES,
+        "skipped.csv": b"recording_id,subset,reason\nt1,train,broken\n" + skipped,
+    }
+    listed = [{"md5": repository.cache(text), "relpath": path} for path, text in tables.items()]
+    md5 = repository.cache(json.dumps(listed).encode())
+    repository.experiment(name, {SUBMISSION: repository.cache(scores), "data/source": md5}, {"seed": name})
+
+
+def lb(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    cli.dispatch(["lb", *arguments, "--competition", "toy"])
+    return capsys.readouterr().out
+
+
+def ledger(repository: ToyRepository) -> list[str]:
+    return (repository.root / "leaderboard.csv").read_text().splitlines()[1:]
+
+
+def test_a_submission_is_sent_and_its_score_fetched_later(
+    repository: ToyRepository, toy: ToyKaggle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = find_submitted("exp0021")
+    printed = lb(capsys, "submit", "exp0021", "--message", "first try")
+    assert f"lb: Successfully submitted to Toy, as 'callboard {found.key} first try'" in printed
+    assert "its score, once Kaggle has it: callboard lb fetch --competition toy" in printed
+    assert toy.uploaded == [SCORES]
+    (created,) = toy.created
+    assert created["competitionName"] == "toy"
+    assert created["submissionDescription"] == f"callboard {found.key} first try"
+    assert "1 not scored: submission.csv of 2021-02-17" in lb(capsys, "fetch")
+    assert ledger(repository) == []
+    toy.scores = ["0.95"]
+    assert "scores: 1 new in leaderboard.csv" in lb(capsys, "fetch")
+    assert ledger(repository) == [f"{found.md5},{found.key},0.95,,2021-02-17,Kaggle: submission.csv"]
+    assert "0 new in leaderboard.csv, 1 already there" in lb(capsys, "fetch")
+
+
+def test_one_may_wait_for_the_score(
+    repository: ToyRepository,
+    toy: ToyKaggle,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "PAUSE_S", 0.0)
+    toy.scores = ["", "0.94"]  # still pending when first asked
+    assert "scores: 1 new in leaderboard.csv" in lb(capsys, "submit", "exp0021", "--wait")
+    assert ",0.94," in ledger(repository)[0]
+    with pytest.raises(UserError, match=r"exp0021 has its score already: lb\.public 0\.94; nothing was sent"):
+        lb(capsys, "submit", "exp0021")
+    assert len(toy.created) == 1
+
+
+def test_what_kaggle_could_not_score_is_an_error(
+    repository: ToyRepository,
+    toy: ToyKaggle,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(name: str, request: dict[str, Any]) -> dict[str, Any]:
+        for one in toy.submissions:
+            one["status"] = "ERROR"
+        return ToyKaggle.answer(toy, name, request)
+
+    monkeypatch.setattr(toy, "answer", fail)
+    with pytest.raises(UserError, match=r"submission\.csv of 2021-02-17.* no score, its status is error"):
+        lb(capsys, "submit", "exp0021", "--wait")
+
+
+@pytest.mark.parametrize(
+    ("scores", "skipped", "message"),
+    [
+        (
+            SCORES.replace(b"s1", b"s2"),
+            b"",
+            "columns recording_id, s0, s2; sample_submission.csv has recording_id, s0, s1",
+        ),
+        (SCORES[:31], b"", "without 1 of 2 test recordings, first r2"),
+        (SCORES, b"r0,test,broken\n", "without 1 of 3 test recordings, first r0; Kaggle would refuse it"),
+        (SCORES + b"r3,0.5,0.5\n", b"", "with too many: 1 of 2 test recordings, first r3"),
+    ],
+)
+def test_an_incomplete_submission_is_not_sent(
+    repository: ToyRepository,
+    toy: ToyKaggle,
+    capsys: pytest.CaptureFixture[str],
+    scores: bytes,
+    skipped: bytes,
+    message: str,
+) -> None:
+    add_experiment(repository, "short", scores, skipped)
+    with pytest.raises(UserError, match=f"the submission of short: {message}"):
+        lb(capsys, "submit", "short")
+    assert not toy.uploaded
+
+
+def test_what_left_the_cache_cannot_be_sent(
+    repository: ToyRepository, toy: ToyKaggle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.experiment("gone", {SUBMISSION: "ab" * 16}, {"seed": 9})
+    with pytest.raises(UserError, match="the submission of gone is not in DVC's cache"):
+        lb(capsys, "submit", "gone")
+
+
+REFUSALS = [
+    (
+        "CreateSubmission",
+        400,
+        "Submission not allowed: Your team has used its daily Submission allowance (5) today",
+        "today's submissions to toy are used up; Kaggle counts anew at midnight UTC .*allowance",
+    ),
+    ("StartSubmissionUpload", 404, "NotFound", "Kaggle has no competition toy; its name is the last part"),
+    (
+        "StartSubmissionUpload",
+        403,
+        "You cannot submit until you accept the competition rules",
+        "the rules of toy are not accepted yet; do so at https://www.kaggle.com/c/toy/rules",
+    ),
+    (
+        "StartSubmissionUpload",
+        403,
+        "Permission 'competitions.participate' was denied",
+        "Kaggle does not let you use toy; is the name right, have you joined it .*participate",
+    ),
+    ("CreateSubmission", 400, "The competition deadline has passed", "toy takes no submissions any more"),
+    (
+        "StartSubmissionUpload",
+        401,
+        "Unauthenticated",
+        "Kaggle knows no valid credentials here; run `kaggle auth",
+    ),
+    ("StartSubmissionUpload", 429, "Too Many Requests", "Kaggle wants fewer requests; wait some minutes"),
+    ("upload", 400, "", "the upload to toy failed; repeat the command"),
+    (
+        "CreateSubmission",
+        400,
+        "Evaluation metric is on holiday",
+        "Kaggle's client failed: Evaluation metric is on",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_name", "status", "said", "message"), REFUSALS)
+def test_a_refusal_of_kaggles_is_a_sentence(
+    repository: ToyRepository,
+    toy: ToyKaggle,
+    capsys: pytest.CaptureFixture[str],
+    request_name: str,
+    status: int,
+    said: str,
+    message: str,
+) -> None:
+    toy.refusals[request_name] = (status, {"code": status, "message": said})
+    with pytest.raises(UserError, match=message) as error:
+        lb(capsys, "submit", "exp0021")
+    assert "\n" not in str(error.value)
+    assert not toy.created
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(403, "does not let you use toy"), (404, "no competition toy"), (503, "has a fault")],
+)
+def test_a_refusal_without_words_is_told_by_its_number(
+    repository: ToyRepository, toy: ToyKaggle, capsys: pytest.CaptureFixture[str], status: int, message: str
+) -> None:
+    toy.refusals["ListSubmissions"] = (status, {})
+    with pytest.raises(UserError, match=message):
+        lb(capsys, "fetch")
+
+
+@pytest.mark.parametrize("token", ["", "no longer valid"])
+def test_without_valid_credentials_the_way_to_some_is_told(
+    repository: ToyRepository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", token)
+    with pytest.raises(UserError, match=r"no valid credentials here; run `kaggle auth login`.*access_token"):
+        lb(capsys, "submit", "exp0021")
+
+
+def test_a_network_that_is_down_is_named(
+    repository: ToyRepository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_KAGGLE", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="Kaggle cannot be reached; look at the network"):
+        lb(capsys, "fetch")
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(
+    repository: ToyRepository,
+    toy: ToyKaggle,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kaggle_client, "SEND_TIMEOUT_S", 5.0)
+    toy.delay_s = 60.0
+    with pytest.raises(
+        UserError, match="did not answer within 5 s; whether it arrived, `callboard lb fetch` tells"
+    ):
+        lb(capsys, "submit", "exp0021")
+
+
+def test_without_a_competition_one_is_asked_for(repository: ToyRepository) -> None:
+    with pytest.raises(UserError, match="which competition\\? give --competition NAME"):
+        cli.dispatch(["lb", "fetch"])
+
+
+def test_without_the_client_its_installation_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(kaggle_client, "version", missing)
+    with pytest.raises(UserError, match=r"pip install 'callboard\[kaggle\]'"):
+        kaggle_client.list_submissions("toy")
+
+
+def test_a_folder_of_that_name_in_the_workspace_is_not_the_client(
+    repository: ToyRepository, toy: ToyKaggle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository.root / "kaggle").mkdir()
+    (repository.root / "kaggle/__init__.py").write_text("raise SystemExit('not the client')")
+    assert "0 new" in lb(capsys, "fetch")

@@ -1,0 +1,186 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from callboard.errors import UserError
+from callboard.ledger import (
+    Entry,
+    checked_score,
+    entries_of,
+    last_words,
+    ledger_of,
+    merged,
+    read_ledger,
+    write_entries,
+)
+from tests.toy_git import ToyRepository
+
+HEADER = "submission_md5,key,public,private,date,note\n"
+OLD_HEADER = "submission_md5,public,private,date,note\n"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRepository:
+    repository = ToyRepository(tmp_path / "main")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(repository.root)
+    return repository
+
+
+def commit_rows(repository: ToyRepository, *rows: str) -> str:
+    (repository.root / "leaderboard.csv").write_text(HEADER + "".join(f"{row}\n" for row in rows))
+    return repository.commit()
+
+
+def publics(entries: list[Entry]) -> list[float | None]:
+    return [entry.public for entry in entries]
+
+
+def test_the_last_word_in_the_ledger_counts_for_each_column(tmp_path: Path) -> None:
+    ledger = tmp_path / "leaderboard.csv"
+    ledger.write_text(f"{OLD_HEADER}aa,0.8,0.7,,\naa,0.81,,,corrected\nbb,0.5,,,\n")
+    assert read_ledger(ledger) == {"aa": {"lb.public": 0.81, "lb.private": 0.7}, "bb": {"lb.public": 0.5}}
+
+
+def test_what_is_written_is_read_again_and_rows_of_both_kinds_may_be_mixed(tmp_path: Path) -> None:
+    entries = [Entry("aa", "k1", 0.8, None, "2020-11-20", 'a "quoted", note'), Entry("bb", private=0.0)]
+    ledger = tmp_path / "leaderboard.csv"
+    write_entries(ledger, entries)
+    assert ledger.read_text().startswith(HEADER)
+    with ledger.open("a") as file:  # as a union merge of a branch with the older columns leaves it
+        file.write(f"{OLD_HEADER}aa,0.9,,,\n")
+    assert last_words(entries) == {"aa": {"lb.public": 0.8}, "bb": {"lb.private": 0.0}}
+    assert read_ledger(ledger) == {"aa": {"lb.public": 0.9}, "bb": {"lb.private": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("aa,high,,,", "leaderboard.csv row 2: public 'high' is not a number"),
+        ("aa,,nan,,", "row 2: private nan must lie between 0 and 1"),
+        ("aa,k,83.1,,,", r"row 2: public 83\.1 must lie between 0 and 1; 83\.1 % is 0\.831"),
+        (",0.8,,,", "row 2: submission_md5 is empty"),
+        ("<<<<<<< HEAD", "row 2: 1 cells, must be 6: submission_md5, key, public"),
+    ],
+)
+def test_a_bad_row_in_the_ledger_is_named(tmp_path: Path, row: str, message: str) -> None:
+    ledger = tmp_path / "leaderboard.csv"
+    ledger.write_text(f"{OLD_HEADER}{row}\n")
+    with pytest.raises(UserError, match=message):
+        read_ledger(ledger)
+
+
+@pytest.mark.parametrize("text", ["0", "1", "0.9447", "1e-3"])
+def test_scores_between_nothing_and_all_are_taken(text: str) -> None:
+    assert checked_score(text, "x") == float(text)
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "expected"),
+    [
+        ("ab", "a", "ab"),
+        ("a", "ab", "ab"),
+        ("", "ab", "ab"),
+        ("aba", "a", "aba"),  # corrected, and the correction taken back
+        ("a", "aba", "aba"),
+        ("abc", "ac", "abc"),  # a row was lost
+        ("ac", "ab", "abc"),  # both went on alone: by date
+        ("ab", "ac", "abc"),
+        ("adb", "ac", "acdb"),  # within one ledger its own order counts, whatever the dates
+    ],
+)
+def test_two_ledgers_become_one_that_keeps_the_order_of_each(older: str, newer: str, expected: str) -> None:
+    def rows(text: str) -> list[Entry]:
+        return [Entry("md5", date=f"2020-01-0{'abcd'.index(letter) + 1}", note=letter) for letter in text]
+
+    assert merged(rows(older), rows(newer)) == rows(expected)
+
+
+def test_nothing_that_exp_apply_overwrites_is_lost(repository: ToyRepository) -> None:
+    started = commit_rows(repository, "aa,,0.7,,,")
+    commit_rows(repository, "aa,,0.7,,,", "aa,,0.8,,,")
+    (repository.root / "leaderboard.csv").write_text(f"{HEADER}aa,,0.7,,,\naa,,0.8,,,\nbb,,0.5,,,\n")
+    # what `dvc exp apply` does: keep the work tree aside, put back the files of the experiment
+    repository.git("update-ref", "refs/exps/apply/stash", repository.git("stash", "create"))
+    repository.git("checkout", started, "--", "leaderboard.csv")
+    expected = {"aa": {"lb.public": 0.8}, "bb": {"lb.public": 0.5}}
+    assert ledger_of(repository.root) == expected
+    repository.commit()  # the overwritten file is committed too
+    assert ledger_of(repository.root) == expected
+    (repository.root / "leaderboard.csv").unlink()
+    assert ledger_of(repository.root) == expected
+
+
+def test_a_row_added_by_hand_after_exp_apply_is_the_last_word(repository: ToyRepository) -> None:
+    commit_rows(repository, "aa,,0.7,,2020-01-01,")
+    commit_rows(repository, "aa,,0.7,,2020-01-01,", "aa,,0.8,,2020-01-02,")
+    (repository.root / "leaderboard.csv").write_text(f"{HEADER}aa,,0.7,,2020-01-01,\naa,,0.6,,2020-01-03,\n")
+    assert publics(entries_of(repository.root)) == [0.7, 0.8, 0.6]
+
+
+def test_a_change_of_columns_makes_no_row_twice(repository: ToyRepository) -> None:
+    (repository.root / "leaderboard.csv").write_text(f"{OLD_HEADER}aa,0.7,,,\naa,0.8,,,\n")
+    repository.commit()
+    commit_rows(repository, "aa,,0.7,,,", "aa,,0.8,,,", "aa,,0.7,,,back")
+    assert last_words(entries_of(repository.root)) == {"aa": {"lb.public": 0.7}}
+
+
+def test_an_experiment_in_a_temporary_copy_sees_what_the_main_workspace_knows(
+    repository: ToyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_rows(repository, "aa,,0.7,,,")
+    copy = tmp_path / "copy"
+    repository.git("clone", "--quiet", str(repository.root), str(copy))
+    (repository.root / "leaderboard.csv").write_text(f"{HEADER}aa,,0.7,,,\naa,,0.8,,,\n")
+    monkeypatch.setenv("DVC_ROOT", str(repository.root))
+    assert ledger_of(copy) == {"aa": {"lb.public": 0.8}}
+
+
+def test_a_row_that_was_committed_in_error_and_mended_does_not_stand_in_the_way(
+    repository: ToyRepository,
+) -> None:
+    commit_rows(repository, "aa,,83,,,")
+    commit_rows(repository, "aa,,0.83,,,")
+    assert ledger_of(repository.root) == {"aa": {"lb.public": 0.83}}
+
+
+def test_outside_git_the_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    assert entries_of(tmp_path) == []
+    (tmp_path / "leaderboard.csv").write_text(f"\ufeff{HEADER}aa,,0.7,,,\r\n")
+    assert ledger_of(tmp_path) == {"aa": {"lb.public": 0.7}}
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_under_dvc_itself(repository: ToyRepository) -> None:
+    def dvc(*arguments: str) -> None:
+        identity = {
+            f"GIT_{who}_{what}": "toy@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
+        environment = os.environ | identity | {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        command = [sys.executable, "-m", "dvc", *arguments]
+        done = subprocess.run(command, env=environment, text=True, stdout=-1, stderr=-2, check=False)
+        assert done.returncode == 0, done.stdout
+
+    (repository.root / ".dvc").rmdir()
+    dvc("init", "--quiet")
+    (repository.root / "dvc.yaml").write_text(
+        "stages:\n  toy:\n    cmd: cp params.yaml out\n    params: [seed]\n    outs:\n    - out\n"
+    )
+    commit_rows(repository, "aa,,0.7,,,")
+    dvc("exp", "run", "--quiet", "--name", "toy", "--set-param", "seed=2")
+    repository.git("reset", "--quiet", "--hard")
+    commit_rows(repository, "aa,,0.7,,,", "aa,,0.8,,,")
+    (repository.root / "leaderboard.csv").write_text(f"{HEADER}aa,,0.7,,,\naa,,0.8,,,\nbb,,0.5,,,\n")
+    dvc("exp", "apply", "toy")
+    assert "0.8" not in (repository.root / "leaderboard.csv").read_text()
+    assert ledger_of(repository.root) == {"aa": {"lb.public": 0.8}, "bb": {"lb.public": 0.5}}
+    repository.commit()
+    assert ledger_of(repository.root) == {"aa": {"lb.public": 0.8}, "bb": {"lb.public": 0.5}}
