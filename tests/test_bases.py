@@ -1,5 +1,11 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +18,7 @@ from callboard.table import Step
 from tests.test_author_history import toy_table
 from tests.toy_git import ToyRepository
 
+SOURCE = Path(__file__).parent.parent / "src"
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
 PLAIN = Row(
     "plain", {"lr": "1"}, {"cv.lwlrap": 0.7}, START, "", {"lr": "1"}, names=("e1",), key="k1", data_md5="d"
@@ -96,18 +103,79 @@ def repository(tmp_path, monkeypatch):
     return ToyRepository(tmp_path / "main")
 
 
-def test_a_difference_is_read_from_the_cache(repository):
+@pytest.fixture
+def pair(repository):
+    """A result that is better in one of two recordings, and a worse one."""
     ids = ["r0", "r1"]
     better = score_table(ids, ["3", "07"], np.array([[2.0, 1], [1, 2]]))
     worse = score_table(ids, ["3", "07"], np.array([[1.0, 2], [1, 2]]))
     text = "recording_id,species_id,label_type\nr0,3,tp\nr1,3,tp\nr1,07,fp\n"
     clips = repository.cache(text.encode())
-    rows = [
+    return [
         replace(PLAIN, oof_md5=repository.cache_table(table.assign(fold=0)), clips_md5=clips)
         for table in (better, worse)
     ]
-    found = difference(*rows)
+
+
+def test_a_difference_is_read_from_the_cache(pair):
+    found = difference(*pair)
     assert (found.value, found.low, found.high) == (0.25, 0.0, 0.5)
+    assert found.sd == pytest.approx(0.25 / 2**0.5, abs=0.01)
+
+
+IN_ANOTHER_PROCESS = """
+import json, sys
+from datetime import UTC, datetime
+from callboard.bases import difference
+from callboard.board import Row
+
+oofs, clips = sys.argv[1:3], sys.argv[3]
+rows = [
+    Row("x", {}, {"cv.lwlrap": 0.7}, datetime.now(UTC), "", {}, oof_md5=md5, clips_md5=clips) for md5 in oofs
+]
+found = difference(*rows)
+heavy = [name for name in ("numpy", "pandas", "sklearn", "scipy", "mlflow", "rich") if name in sys.modules]
+print(json.dumps([found.value, found.low, found.sd, heavy]))
+"""
+
+
+def test_what_was_worked_out_once_needs_neither_tables_nor_heavy_imports(pair, repository):
+    def found():
+        command = [
+            sys.executable,
+            "-c",
+            IN_ANOTHER_PROCESS,
+            *(row.oof_md5 for row in pair),
+            pair[0].clips_md5,
+        ]
+        environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        return json.loads(done.stdout)
+
+    assert "pandas" in (first := found())[3]
+    assert (repository.root / ".cache/differences.json").exists()
+    shutil.rmtree(repository.root / ".dvc/cache")
+    assert found() == [*first[:3], []]
+
+
+def test_a_table_that_comes_back_is_looked_at_again(pair, repository):
+    table = repository.root / ".dvc/cache/files/md5" / pair[0].oof_md5[:2] / pair[0].oof_md5[2:]
+    content = table.read_bytes()
+    table.unlink()
+    assert not difference(*pair).has_interval
+    table.write_bytes(content)
+    assert difference(*pair).has_interval
+
+
+def test_each_table_is_read_once(pair, monkeypatch):
+    from callboard import out_of_fold
+
+    read = []
+    original = out_of_fold.read_score_table
+    monkeypatch.setattr(out_of_fold, "read_score_table", lambda path: read.append(path) or original(path))
+    there, back = difference(*pair), difference(*reversed(pair))
+    assert there.value == -back.value
+    assert len(read) == len(set(read)) == 2
 
 
 def test_without_the_tables_the_difference_of_the_metrics_has_no_interval(repository):

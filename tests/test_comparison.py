@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from callboard.comparison import Difference, paired_difference, rank_correlation
+from callboard.comparison import paired_difference, rank_correlation, species_differences
+from callboard.difference import Difference
 from callboard.metrics import lwlrap, times_drawn
 from callboard.submission import score_table
 
@@ -48,13 +49,14 @@ def test_each_resample_is_scored_by_lwlrap():
         resampled.append(gain[0] - gain[1])
     found = paired_difference(a, b, truth, 50, 4)
     np.testing.assert_allclose([found.low, found.high], np.quantile(resampled, [0.025, 0.975]), atol=1e-12)
+    assert found.sd == pytest.approx(np.std(resampled, ddof=1))
     assert found.p_better == pytest.approx(np.mean(np.sign(np.round(resampled, 12)) / 2 + 0.5), abs=0.02)
 
 
 def test_a_result_against_itself_differs_by_nothing():
     a, _, truth = world(30, 2)
     same = paired_difference(a, a.sample(frac=1, random_state=0), truth, 200, 0)
-    assert same == Difference(0.0, 0.0, 0.0, 0.5)
+    assert same == Difference(0.0, 0.0, 0.0, 0.5, 0.0)
     assert same.is_within_noise
 
 
@@ -83,8 +85,68 @@ def test_only_recordings_of_both_count_and_a_fold_is_no_score():
 
 def test_other_species_are_refused():
     a, b, truth = world(10, 4)
-    with pytest.raises(ValueError, match="different score columns"):
+    of_two = truth[truth["species_id"] != "x"]
+    with pytest.raises(ValueError, match=r"different score columns: 07, 3, x and 07, 3$"):
+        paired_difference(a, b.drop(columns="sx"), of_two, 100, 0)
+    with pytest.raises(ValueError, match=r"species \['x'\] are annotated but not among the 2"):
         paired_difference(a, b.drop(columns="sx"), truth, 100, 0)
+
+
+def test_columns_and_recordings_may_stand_in_any_order():
+    a, b, truth = world(20, 5)
+    shuffled = b[["sx", "recording_id", "s3", "s07"]].sample(frac=1, random_state=1)
+    assert paired_difference(a, shuffled, truth, 100, 0) == paired_difference(a, b, truth, 100, 0)
+
+
+def test_scores_that_are_no_numbers_and_recordings_without_species_are_refused():
+    a, b, truth = world(10, 4)
+    with pytest.raises(ValueError, match="1 scores are NaN or infinite"):
+        paired_difference(a.replace(a["s3"][0], np.nan), b, truth, 100, 0)
+    with pytest.raises(ValueError, match="no recording that both tables have"):
+        paired_difference(a, b, truth[:0], 100, 0)
+
+
+def naive_species_mean(table, truth, species):
+    """Mean precision at the rank of a species over the recordings that have it, pair by pair."""
+    precision = []
+    for recording in truth.loc[truth["species_id"] == species, "recording_id"]:
+        scores = table.set_index("recording_id").loc[recording]
+        present = truth.loc[truth["recording_id"] == recording, "species_id"]
+        above = [name for name in SPECIES if scores[f"s{name}"] >= scores[f"s{species}"]]
+        precision.append(sum(name in set(present) for name in above) / len(above))
+    return np.mean(precision)
+
+
+def test_the_part_of_each_species_equals_a_naive_loop():
+    a, b, truth = world(25, 6)
+    found = species_differences(a, b, truth)
+    assert [part.species for part in found] == SPECIES
+    for part in found:
+        assert part.n == (truth["species_id"] == part.species).sum()
+        assert part.a == pytest.approx(naive_species_mean(a, truth, part.species))
+        assert part.b == pytest.approx(naive_species_mean(b, truth, part.species))
+        assert part.low <= part.value <= part.high
+
+
+def test_the_parts_of_species_add_up_to_the_change():
+    a, b, truth = world(40, 7)
+    truth = truth[~((truth["species_id"] == "x") & (truth["recording_id"] > "r010"))]
+    found = species_differences(a, b[b["recording_id"] > "r003"], truth)
+    added = sum(part.n * part.value for part in found) / sum(part.n for part in found)
+    assert added == pytest.approx(paired_difference(a, b[b["recording_id"] > "r003"], truth).value)
+
+
+def test_a_species_of_one_recording_has_no_interval_and_one_of_none_no_part():
+    ids = ["r0", "r1"]
+    truth = pd.DataFrame({"recording_id": ["r0", "r0", "r1"], "species_id": ["3", "07", "07"]})
+    a = score_table(ids, SPECIES, np.array([[3.0, 2, 1], [1, 2, 3]]))
+    b = score_table(ids, SPECIES, np.array([[1.0, 3, 2], [1, 3, 2]]))
+    three, seven = species_differences(a, b, truth)
+    assert (three.species, three.n, three.a, three.b) == ("3", 1, 1.0, pytest.approx(2 / 3))
+    assert np.isnan([three.low, three.high]).all()
+    # 07 in r0: 1 (both above it are present) and 1; in r1: 1/2 and 1
+    assert (seven.n, seven.a, seven.b, seven.value) == (2, 0.75, 1.0, -0.25)
+    assert (seven.low, seven.high) == (-0.5, 0.0)
 
 
 def test_an_unknown_interval_is_not_noise():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from callboard.errors import UserError
 from callboard.params.table import Entry
 from callboard.results import flatten
-from callboard.table import Table, is_below
+from callboard.steps import is_below
+from callboard.table import Table
 from callboard.tracking import TrackingError, open_experiment, tracking_uri
 
 if TYPE_CHECKING:

@@ -1,20 +1,26 @@
 """What each result is compared with, and by how much it differs."""
 
+import atexit
+import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import cache
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from callboard.annotations import read_table
 from callboard.board import Row
-from callboard.comparison import Difference, paired_difference
-from callboard.errors import UserError
+from callboard.committed import key_of
+from callboard.difference import Difference
 from callboard.finished import cached_file
-from callboard.history import text_at
-from callboard.results import content_key, parse_lock
-from callboard.submission import read_score_table
-from callboard.table import Step, Table, is_below
+from callboard.memory import Memory
+from callboard.results import CLIPS, OUT_OF_FOLD
+from callboard.steps import Step, is_below
+
+DIFFERENCES_VERSION = "1: 2000 resamples, seed 0"
+"""Part of the key of every remembered difference; another one forgets them all."""
+
+if TYPE_CHECKING:
+    from callboard.table import Table
 
 
 def table_base(row: Row, step: Step | None, rows: Sequence[Row]) -> Row | None:
@@ -48,7 +54,7 @@ def started_from(row: Row, rows: Sequence[Row]) -> Row | None:
         rows: All results, oldest first.
     """
     others = _others(row, rows)
-    committed = _key_at(row.commit)
+    committed = key_of(row.commit)
     found = [other for other in others if other.key == committed] or [
         other for other in others if other.params == row.base and committed != row.key
     ]
@@ -65,7 +71,7 @@ def differs_by(base: Row, row: Row, step: Step) -> bool:
     return all(is_below(key, step.keys) for key in keys if base.params.get(key) != row.params.get(key))
 
 
-def of_one_setting(rows: Sequence[Row], table: Table) -> dict[str, Row]:
+def of_one_setting(rows: Sequence[Row], table: "Table") -> dict[str, Row]:
     """By name of a row of the table its newest result, all of one setting: that which most results have.
 
     A setting is what the table leaves to the workspace: data, seed, epochs, folds.
@@ -83,41 +89,42 @@ def of_one_setting(rows: Sequence[Row], table: Table) -> dict[str, Row]:
     return {name: row for name, row, setting in settings if setting <= common}
 
 
-def _setting(name: str, row: Row, table: Table) -> frozenset[tuple[str, str]]:
+def _setting(name: str, row: Row, table: "Table") -> frozenset[tuple[str, str]]:
     own = {(key, text) for key, text in row.params.items() if table.leaves_alone(key, name)}
     return frozenset(own | {("data", row.data_md5)})
-
-
-@cache
-def _key_at(commit: str) -> str | None:
-    """Content key of the result that a commit holds; None where there is none, or no such commit."""
-    try:
-        return content_key(parse_lock(commit and text_at(commit, "dvc.lock"), commit))
-    except UserError:
-        return None
 
 
 def difference(row: Row, base: Row) -> Difference | None:
     """Out-of-fold LWLRAP of `row` minus that of `base`; without interval where a table is not in DVC's cache.
 
-    None where one of the two has no CV.
+    What was worked out once is read from disk. None where one of the two has no CV.
     """
     ours, theirs = row.metrics.get("cv.lwlrap"), base.metrics.get("cv.lwlrap")
     if ours is None or theirs is None:
         return None
-    try:
-        tables = _out_of_fold(row.oof_md5), _out_of_fold(base.oof_md5)
-        return paired_difference(*tables, _confirmed(row.clips_md5))
-    except ValueError:  # gone from the cache, or of other species
-        return Difference(ours - theirs)
+    memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
+    key = " ".join((row.oof_md5, base.oof_md5, row.clips_md5, DIFFERENCES_VERSION))
+    if key not in memory:
+        try:
+            memory[key] = astuple(_measured(row, base))
+        except ValueError:  # gone from the cache, or of other species
+            return Difference(ours - theirs)
+    return Difference(*memory[key])
 
 
 @cache
-def _out_of_fold(md5: str) -> pd.DataFrame:
-    return read_score_table(cached_file(md5, "scores/oof.csv"))
+def _remembered(_dvc_root: str | None, _folder: str) -> Memory:
+    """Differences by the md5 of what they were worked out from; written when the process ends."""
+    memory = Memory("differences")
+    atexit.register(memory.save)
+    return memory
 
 
-@cache
-def _confirmed(md5: str) -> pd.DataFrame:
-    clips = read_table(cached_file(md5, "data/clips.csv"), ["recording_id", "species_id", "label_type"])
-    return clips[clips["label_type"] == "tp"]
+def _measured(row: Row, base: Row) -> Difference:
+    """Looks for the files first: without them nothing heavy needs to be imported."""
+    clips = cached_file(row.clips_md5, CLIPS)
+    ours, theirs = (cached_file(result.oof_md5, OUT_OF_FOLD) for result in (row, base))
+    from callboard.comparison import difference_of
+    from callboard.out_of_fold import precisions_in
+
+    return difference_of(precisions_in(ours, clips), precisions_in(theirs, clips))

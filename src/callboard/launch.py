@@ -64,13 +64,24 @@ def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = ()) ->
             _refuse_other_params(name, params_at(experiment), overrides)
             print(f"{name} is there on this commit; `callboard run --force {name}` runs it anew", flush=True)
             continue
-        settings = [argument for override in overrides for argument in ("-S", override)]
-        status = dvc("exp", "run", "--name", name, *manner.options(), *settings)
+        status = run_experiment(name, overrides, manner)
         if status:
             left = ", ".join(names[position + 1 :])
             print(f"error: {name} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True)
             return status
     return 0
+
+
+def run_experiment(name: str, overrides: Sequence[str], manner: Manner) -> int:
+    """Exit status of running or queueing one experiment.
+
+    Args:
+        name: Of the experiment.
+        overrides: Of the workspace's parameters, as `dvc exp run -S` takes them.
+        manner: Of running.
+    """
+    settings = [argument for override in overrides for argument in ("-S", override)]
+    return dvc("exp", "run", "--name", name, *manner.options(), *settings)
 
 
 def dvc(*arguments: str) -> int:
@@ -93,7 +104,7 @@ def show_rows(names: Sequence[str], extra: Sequence[str] = ()) -> None:
         UserError: a name is no row, or a row no experiment.
     """
     table, tree = read_table(), read_tree(Path("params.yaml"))
-    for row in [_experiment(table, name) for name in dict.fromkeys(names)]:
+    for row in [experiment_row(table, name) for name in dict.fromkeys(names)]:
         overrides = _as_text(table.overrides(row.name, tree))
         print(f"{row.name}:", *(overrides + list(extra) or ["params.yaml as it is"]))
 
@@ -125,22 +136,31 @@ def experiment_of(name: str) -> str:
     return git("rev-parse", "--verify", "--quiet", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}").strip()
 
 
-def _refuse_other_params(name: str, found: dict[str, str], overrides: Sequence[str]) -> None:
+def with_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """Flat parameters of the workspace, as `dvc exp run -S` would change them."""
     from dvc.utils.hydra import apply_overrides  # half a second
 
     with TemporaryDirectory() as folder:
         wanted = Path(folder) / "params.yaml"
         shutil.copy("params.yaml", wanted)
         apply_overrides(wanted, list(overrides))
-        differences = changes(found, flatten(read_tree(wanted)))
-    if differences:
+        return flatten(read_tree(wanted))
+
+
+def _refuse_other_params(name: str, found: dict[str, str], overrides: Sequence[str]) -> None:
+    if differences := changes(found, with_overrides(overrides)):
         raise UserError(
             f"{name} is there on this commit with other parameters ({', '.join(differences)}); "
             f"`callboard run --force {name}` replaces it"
         )
 
 
-def _experiment(table: Table, name: str) -> Entry:
+def experiment_row(table: Table, name: str) -> Entry:
+    """The row of that name.
+
+    Raises:
+        UserError: there is none, or it is no experiment.
+    """
     row = table.row(name)
     if row.command:
         raise UserError(f"{name} is no experiment; run `{row.command}`")
@@ -148,7 +168,7 @@ def _experiment(table: Table, name: str) -> Entry:
 
 
 def _refuse_what_cannot_run(table: Table, names: list[str], manner: Manner) -> None:
-    for position, row in enumerate([_experiment(table, name) for name in names]):
+    for position, row in enumerate([experiment_row(table, name) for name in names]):
         before = [] if manner.is_queued else names[:position]
         for part in row.blend:
             if part not in before:

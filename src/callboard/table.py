@@ -1,12 +1,12 @@
 """The table of experiments: a chain of rows, each a base and a few changes, resolved to parameters."""
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -15,25 +15,12 @@ from callboard.errors import UserError
 from callboard.params.base import Params, read_tree, validate
 from callboard.params.experiment import Experiment
 from callboard.params.table import Entry, TableFile
+from callboard.steps import Step, is_below
 
 TABLE = Path("experiments.yaml")
 
 Values = dict[str, Any]
 """Dotted key to value."""
-
-
-class Step(NamedTuple):
-    """What separates two rows."""
-
-    base: str
-    keys: Set[str]
-    """Dotted keys in which they differ."""
-
-
-def is_below(key: str, keys: Set[str]) -> bool:
-    """Whether a dotted key is one of `keys` or lies in a mapping that is."""
-    parts = key.split(".")
-    return any(".".join(parts[:n]) in keys for n in range(1, len(parts) + 1))
 
 
 @dataclass(frozen=True)

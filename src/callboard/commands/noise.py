@@ -1,0 +1,48 @@
+"""`callboard noise`: what another seed alone does."""
+
+import argparse
+import sys
+from typing import Any
+
+from callboard.errors import UserError
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    noise = commands.add_parser(
+        "noise", help="run a row or a result with other seeds, and print how far seeds alone move its scores"
+    )
+    noise.add_argument("name", metavar="NAME", help="row of experiments.yaml, experiment or run, as exp0051")
+    noise.add_argument(
+        "--seeds", type=int, default=5, help="runs in all, those that are there included; default %(default)s"
+    )
+    noise.add_argument(
+        "-S", dest="extra", action="append", default=[], metavar="KEY=VALUE", help="for every run"
+    )
+    noise.add_argument("--queue", action="store_true", help="leave them to `dvc queue start`")
+    noise.add_argument("--dry", action="store_true", help="only print what would be run")
+    noise.set_defaults(command=measure)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Run the seeds that are missing, then print the noise of all that are there."""
+    from callboard import launch, seed_runs
+    from callboard.noise_lines import noise_lines
+
+    if args.seeds < 2:
+        raise UserError(f"--seeds {args.seeds}: noise needs at least 2 runs")
+    rows = seed_runs.rows_so_far()
+    overrides = seed_runs.overrides_of(args.name, args.extra, rows)
+    found = seed_runs.runs_of(overrides, rows)
+    missing = seed_runs.missing_runs(args.name, overrides, found, args.seeds)
+    if args.dry:
+        for run in missing:
+            print(f"{run.name}:", *run.overrides)
+    status = 0 if args.dry else seed_runs.run_all(missing, launch.Manner(args.queue))
+    if missing and args.queue and not args.dry and not status:
+        print(f"{len(missing)} queued; `dvc queue start`, and once they are finished this command again")
+    if missing and not args.dry and not args.queue:
+        found = seed_runs.runs_of(overrides, seed_runs.rows_so_far())
+    print("\n".join(noise_lines(args.name, found)))
+    if status:
+        sys.exit(status)

@@ -1,0 +1,243 @@
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from math import isnan, nan, sqrt
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from callboard import noise as noise_room
+from callboard.board import Row
+from callboard.difference import Difference
+from callboard.noise import (
+    CV,
+    Judgement,
+    NoiseOfRows,
+    SeedNoise,
+    half_width,
+    judge,
+    judge_lb,
+    pooled_noise,
+    seed_groups,
+    seed_noise,
+    warned,
+)
+from tests.toy_seeds import START, worlds
+
+SETTING = {"lr": "1", "train.epochs": "12", "split.folds": "[0]"}
+PLAIN = Row("x", SETTING | {"seed": "0"}, {CV: 0.7}, START, "", {}, key="0", data_md5="d")
+TEN = SeedNoise({CV: 0.01, "lb.public": 0.02}, 0.01, 10, 11, 1, 0.01, {CV: 10, "lb.public": 10})
+
+
+def seeds(*cvs: float, lr: str = "1", **metrics: list[float]) -> list[Row]:
+    """Runs of seeds 0, 1, … with these scores."""
+    return [
+        replace(
+            PLAIN,
+            params=SETTING | {"lr": lr, "seed": str(k)},
+            metrics={CV: cv} | {f"lb.{name}": values[k] for name, values in metrics.items()},
+            key=f"{lr}-{k}",
+        )
+        for k, cv in enumerate(cvs)
+    ]
+
+
+def bootstrap(sd: float) -> Callable[[Row, Row], Difference]:
+    return lambda a, b: Difference(a.metrics[CV] - b.metrics[CV], -1, 1, 0.5, sd)
+
+
+def test_a_group_differs_in_nothing_but_the_seed() -> None:
+    group = seeds(0.7, 0.71)
+    others = [
+        replace(group[0], params=group[0].params | {"lr": "2", "seed": "5"}),
+        replace(group[0], params=group[0].params | {"seed": "6"}, data_md5="else"),
+        replace(group[0], params=group[0].params | {"seed": "7"}, metrics={}),
+    ]
+    assert seed_groups([*others, *group]) == [group]
+    assert seed_groups(others) == []
+    assert seed_noise(others) is None
+
+
+def test_of_one_seed_the_newest_counts_and_of_a_blend_none() -> None:
+    first, second = seeds(0.7, 0.71)
+    again = replace(first, metrics={CV: 0.69}, key="new")
+    assert seed_groups([first, second, again]) == [[again, second]]
+    blends = [replace(row, params=row.params | {"infer.blend": '["a@0"]'}) for row in (first, second)]
+    assert seed_groups(blends) == []
+
+
+def test_variances_are_pooled_by_degrees_of_freedom() -> None:
+    few, many = seeds(0.70, 0.72), seeds(0.60, 0.61, 0.62, 0.65, lr="2", public=[0.5, 0.6, 0.7, 0.6])
+    found = pooled_noise([few, many], bootstrap(0.0))
+    assert found
+    expected = (np.var([0.70, 0.72], ddof=1) + 3 * np.var([0.60, 0.61, 0.62, 0.65], ddof=1)) / 4
+    assert found.sd[CV] == pytest.approx(sqrt(expected))
+    assert found.sd["lb.public"] == pytest.approx(np.std([0.5, 0.6, 0.7, 0.6], ddof=1))
+    assert "lb.private" not in found.sd
+    assert (found.dof, found.n_runs, found.n_groups) == (4, 6, 2)
+    assert found.dofs == {CV: 4, "lb.public": 3}
+
+
+def test_beyond_is_what_pairs_show_more_than_the_bootstrap_says() -> None:
+    runs = seeds(0.70, 0.72, 0.75)
+    gaps = [0.02, 0.05, 0.03]
+    expected = np.mean(np.square(gaps) - 0.01**2)
+    found = pooled_noise([runs], bootstrap(0.01))
+    assert found
+    assert found.beyond == pytest.approx(sqrt(expected))
+    assert found.recordings == pytest.approx(0.01)
+    assert found.typical == pytest.approx(sqrt(np.mean(np.square(gaps))))
+    explained = pooled_noise([runs], bootstrap(0.1))
+    assert explained
+    assert explained.beyond == 0
+
+
+def test_pairs_without_tables_take_nothing_off() -> None:
+    found = pooled_noise([seeds(0.70, 0.72)], lambda a, b: Difference(a.metrics[CV] - b.metrics[CV]))
+    assert found
+    assert found.beyond == pytest.approx(0.02)
+    assert found.recordings == 0
+
+
+def test_both_parts_widen_the_interval_by_student_s_t() -> None:
+    found = judge(Difference(0.04, 0.02, 0.06, 0.99, 0.01), TEN)
+    assert found
+    # both variances are 1e-4, as is that of one run: V = 2 sd², so that all ten degrees count
+    half = student.ppf(0.975, 10) * sqrt(2e-4)
+    assert [found.low, found.high] == pytest.approx([0.04 - half, 0.04 + half])
+    assert found.p_better == pytest.approx(student.cdf(0.04 / sqrt(2e-4), 10))
+    assert found.word == "better"
+
+
+def test_where_recordings_say_most_the_few_seeds_matter_less() -> None:
+    found = judge(Difference(0.04, 0, 0, 0.5, 0.02), TEN)
+    assert found
+    dof = int(10 * (5e-4 / 2e-4) ** 2)  # Welch and Satterthwaite
+    assert found.high - found.low == pytest.approx(2 * student.ppf(0.975, dof) * sqrt(5e-4))
+
+
+@pytest.mark.parametrize(("value", "word"), [(0.1, "better"), (-0.1, "worse"), (0.01, "within noise")])
+def test_the_word_says_on_which_side_of_zero_the_interval_lies(value: float, word: str) -> None:
+    change = Difference(value, value - 0.02, value + 0.02, 0.5, 0.01)
+    measured, unmeasured = judge(change, TEN), judge(change, None)
+    assert measured
+    assert unmeasured
+    assert measured.word == word
+    assert unmeasured.word == (word if word == "within noise" else f"{word}?")
+    assert (unmeasured.low, unmeasured.high, unmeasured.p_better) == (change.low, change.high, 0.5)
+
+
+def test_two_seeds_are_used_but_marked() -> None:
+    pair = SeedNoise({CV: 0.01}, 0.01, 1, 2, 1, 0.01, {CV: 1})
+    found = judge(Difference(0.1, 0, 0, 0.5, 0.01), pair)
+    assert found
+    assert found.word == "better?"
+    assert found.high - 0.1 == pytest.approx(NormalDist().inv_cdf(0.975) * sqrt(2e-4))
+
+
+def test_without_interval_or_change_nothing_is_judged() -> None:
+    unsure = judge(Difference(0.1), TEN)
+    assert unsure
+    assert unsure.word == "unsure"
+    assert isnan(unsure.low)
+    assert judge(None, TEN) is None
+    assert judge_lb(None, "lb.public", TEN) is None
+    for noise, key in ((None, "lb.public"), (TEN, "lb.private")):
+        found = judge_lb(0.1, key, noise)
+        assert found
+        assert found.word == "unsure"
+
+
+def test_a_result_against_itself_is_within_noise_where_seeds_do_nothing() -> None:
+    still = SeedNoise({CV: 0.0}, 0.0, 5, 6, 1, 0.0, {CV: 5})
+    assert judge(Difference(0.0, 0.0, 0.0, 0.5, 0.0), still) == Judgement("within noise", 0.0, 0.0, 0.5)
+    sure = judge(Difference(0.1, 0.1, 0.1, 1.0, 0.0), still)
+    assert sure
+    assert (sure.word, sure.p_better) == ("better", 1.0)
+
+
+def test_a_leaderboard_change_is_held_against_two_seeds() -> None:
+    half = student.ppf(0.975, 10) * sqrt(2) * 0.02
+    inside, outside = judge_lb(half * 0.99, "lb.public", TEN), judge_lb(-half * 1.01, "lb.public", TEN)
+    assert inside
+    assert outside
+    assert (inside.word, outside.word) == ("within noise", "worse")
+    assert half_width(TEN, "lb.public") == pytest.approx(half)
+
+
+def test_the_typical_half_width_is_the_widest_change_that_is_within_noise() -> None:
+    for factor, word in ((0.99, "within noise"), (1.01, "better")):
+        found = judge(Difference(factor * half_width(TEN), 0, 0, 0.5, TEN.recordings), TEN)
+        assert found
+        assert found.word == word
+
+
+def test_noise_is_that_of_the_row_s_own_setting_if_enough_seeds_measured_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(noise_room, "difference", None)
+    monkeypatch.setattr(noise_room, "_bootstrap_variance", lambda group, compare: 0.0)
+    own = seeds(0.70, 0.71, 0.72, 0.73)
+    long = [replace(row, params=row.params | {"train.epochs": "60"}) for row in seeds(0.8, 0.9)]
+    noises = NoiseOfRows([*own, *long])
+    mine, thin = noises.of(replace(own[0], params=own[0].params | {"lr": "7"})), noises.of(long[0])
+    assert mine
+    assert thin
+    assert (mine.scope, mine.n_runs) == ("the same data, folds and epochs", 4)
+    assert (thin.scope, thin.n_runs) == ("the same data", 6)
+    assert noises.of(replace(own[0], data_md5="else")) is None
+    only_thin = NoiseOfRows(long).of(long[0])
+    assert only_thin
+    assert only_thin.scope == "the same data, folds and epochs"
+
+
+@pytest.mark.parametrize(
+    ("of_row", "of_base", "words"),
+    [
+        ("1", "0", ["optimistic", "worse", "optimistic", "worse?"]),
+        ("0", "1", ["better", "optimistic", "optimistic", "optimistic"]),
+        ("1", "1", ["optimistic"] * 4),
+        ("0", "0", ["better", "worse", "within noise", "worse?"]),
+    ],
+)
+def test_an_optimistic_cv_is_not_called_better(of_row: str, of_base: str, words: list[str]) -> None:
+    row, base = (replace(PLAIN, params={"pseudo.final": final}) for final in (of_row, of_base))
+    judgements = [Judgement(word, nan, nan, 0.5) for word in ("better", "worse", "within noise", "worse?")]
+    found = [warned(judgement, row, base) for judgement in judgements]
+    assert [judgement.word for judgement in found if judgement] == words
+    assert warned(None, row, base) is None
+
+
+def rates(common: float, gain: float, n_worlds: int) -> tuple[float, float]:
+    """Share of pairs that the bootstrap alone, and judge, call different; noise is measured on 5 seeds."""
+    alone, judged = [], []
+    for world in worlds(n_worlds, common):
+        noise = pooled_noise([[world.run() for _ in range(5)]], world.compare)
+        ours, theirs = [world.run(gain) for _ in range(3)], [world.run() for _ in range(3)]
+        for a, b in product(ours, theirs):
+            change = world.compare(a, b)
+            judgement = judge(change, noise)
+            assert judgement
+            alone.append(not change.is_within_noise)
+            judged.append(judgement.word != "within noise")
+    return float(np.mean(alone)), float(np.mean(judged))
+
+
+def test_seeds_that_move_recordings_apart_only_are_all_in_the_bootstrap() -> None:
+    """360 pairs of equals; a rate of 5 % has a standard error of 1.1 %."""
+    alone, judged = rates(common=0.0, gain=0.0, n_worlds=40)
+    assert 0.02 < alone < 0.09
+    assert judged < 0.07
+
+
+def test_seeds_that_move_all_recordings_fool_the_bootstrap_but_not_the_verdict() -> None:
+    alone, judged = rates(common=0.1, gain=0.0, n_worlds=40)
+    assert alone > 0.3
+    assert 0.005 < judged < 0.08
+
+
+def test_a_planted_gain_of_five_hundredths_is_found() -> None:
+    _, judged = rates(common=0.0, gain=0.34, n_worlds=10)
+    assert judged > 0.6
