@@ -1,0 +1,91 @@
+"""`callboard trust`: does CV still predict LB?"""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from callboard.errors import UserError
+
+if TYPE_CHECKING:
+    from callboard.board import Row
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    trust = commands.add_parser(
+        "trust", help="does CV still predict LB, and which estimate of CV does so best?"
+    )
+    trust.add_argument(
+        "--author", action="store_true", help="the author's history of experiments.yaml, not the results here"
+    )
+    trust.add_argument(
+        "--lb", choices=("public", "private"), default="public", help="which LB; default %(default)s"
+    )
+    trust.add_argument(
+        "--with",
+        dest="wanted",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only results with this parameter, as train.epochs=12",
+    )
+    trust.set_defaults(command=show)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print the correlations, a warning where they are lost, and the estimates of CV; never a failure."""
+    from callboard import trust_report as report
+
+    parts = _of_author() if args.author else _of_results(f"lb.{args.lb}", args.wanted)
+    print("\n".join([*parts, report.INTERVALS]))
+
+
+def _of_author() -> list[str]:
+    from collections import Counter
+
+    from callboard.author_history import author_rows
+    from callboard.table import read_table
+    from callboard.trust import trust
+    from callboard.trust_report import conclusion, correlations, heading
+    from callboard.trust_runs import author_points
+
+    table = read_table()
+    runs = author_points(table)
+    left_out = Counter({"without CV or LB": len(author_rows(table)) - len(runs)})
+    found = trust(runs)
+    return [
+        heading(len(runs), "the author's CV against public LB", left_out),
+        correlations(found),
+        conclusion(found),
+    ]
+
+
+def _of_results(lb: str, wanted: list[str]) -> list[str]:
+    from callboard.board import read_rows
+    from callboard.estimates import estimates_of
+    from callboard.tracking import tracking_uri
+    from callboard.trust import trust
+    from callboard.trust_report import conclusion, correlations, estimates_text, followings, heading
+    from callboard.trust_runs import points, points_of_results
+
+    rows = read_rows(tracking_uri())
+    for condition in wanted:
+        rows = _with(condition, rows)
+    rows, left_out = points_of_results(rows, lb)
+    found = trust(points(rows, lb))
+    return [
+        heading(len(rows), f"cv.lwlrap against {lb}", left_out),
+        correlations(found),
+        conclusion(found),
+        estimates_text(followings(rows, estimates_of(rows))),
+    ]
+
+
+def _with(condition: str, rows: "list[Row]") -> "list[Row]":
+    key, separator, value = condition.partition("=")
+    if not (key and separator):
+        raise UserError(f"--with {condition!r}: must be KEY=VALUE, as train.epochs=12")
+    found = [row for row in rows if row.params.get(key) == value]
+    if rows and not found:
+        there = ", ".join(sorted({row.params.get(key, "no such key") for row in rows}))
+        raise UserError(f"--with {condition!r}: no result has it; there is {there}")
+    return found
