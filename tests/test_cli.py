@@ -3,7 +3,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -61,27 +60,6 @@ def test_commands_work_from_a_folder_inside_the_workspace(
     monkeypatch.chdir(project / "src/callboard")
     with pytest.raises(UserError, match="no results yet"):
         cli.dispatch(["board"])
-
-
-def test_ui_is_mlflow_on_the_workspace_s_database_and_lean(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: dict[str, Any] = {}
-    monkeypatch.setattr(
-        os, "execve", lambda *arguments: seen.update(zip(("path", "argv", "env"), arguments, strict=True))
-    )
-    monkeypatch.setenv("MLFLOW_RUN_ID", "f00")
-    cli.dispatch(["ui", "--port", "5050"])
-    assert seen["path"] == sys.executable
-    assert seen["argv"][1:4] == ["-m", "mlflow", "ui"]
-    options = dict(zip(seen["argv"][4::2], seen["argv"][5::2], strict=True))
-    assert options == {
-        "--backend-store-uri": f"sqlite:///{project.resolve()}/mlflow.db",
-        "--port": "5050",
-        "--workers": "1",
-    }
-    assert seen["env"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
-    assert "MLFLOW_RUN_ID" not in seen["env"]
 
 
 def test_a_mistake_ends_with_status_one(

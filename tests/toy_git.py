@@ -73,7 +73,7 @@ class ToyRepository:
 
 
 def lock_stages(outs: dict[str, str], params: dict[str, Any]) -> dict[str, Any]:
-    """A pipeline of five stages; `outs` replaces the md5 of what it names."""
+    """A pipeline of five stages; `outs` replaces the md5 of what it names; a sixth made all else in it."""
     wrote = {
         "prepare": ["data/source"],
         "crop": [CLIPS],
@@ -81,6 +81,8 @@ def lock_stages(outs: dict[str, str], params: dict[str, Any]) -> dict[str, Any]:
         "infer": [SUBMISSION],
         "score": ["metrics/lb.json"],
     }
+    if others := sorted(set(outs) - {path for paths in wrote.values() for path in paths}):
+        wrote["train"] = others
     return {
         stage: {
             "cmd": stage,

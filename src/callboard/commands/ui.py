@@ -2,32 +2,108 @@
 
 import argparse
 import os
+import signal
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+
+from callboard.errors import UserError
+
+SERVED = ("http://", "https://")
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    ui = commands.add_parser("ui", help="MLflow's pages in the browser")
+    ui = commands.add_parser("ui", help="MLflow's pages in the browser: CV | LB, CV against LB, curves")
     ui.add_argument("--port", type=int, default=5000, help="default %(default)s")
-    ui.set_defaults(command=serve)
+    ui.add_argument("--no-browser", action="store_true", help="only print the addresses")
+    ui.set_defaults(command=show)
 
 
-def serve(args: argparse.Namespace) -> None:
-    """Become `mlflow ui`, with one worker and without the job runners that take 2 GB."""
+def show(args: argparse.Namespace) -> None:
+    """Start a server on the results, or take the one that MLFLOW_TRACKING_URI names; open its pages."""
     from callboard.tracking import prepare_environment, tracking_uri
 
     prepare_environment()
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    command = [
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        tracking_uri(),
-        "--port",
-        str(args.port),
-        "--workers",
-        "1",
-    ]
-    os.execve(sys.executable, [sys.executable, *command], environment)
+    uri = tracking_uri()
+    if uri.startswith(SERVED):
+        _announce(uri, _write_views(uri), opens=not args.no_browser)
+        return
+    refuse_without_results(uri)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server too
+    try:
+        _serve(uri, args)
+    except KeyboardInterrupt:
+        print("\nui: stopped")
+
+
+def _serve(uri: str, args: argparse.Namespace) -> None:
+    from callboard.server import Server
+    from callboard.workspace import main_workspace
+
+    with Server(uri, args.port, main_workspace() / ".cache" / "mlflow-server.log") as server:
+        print("ui: MLflow starts; a few seconds", flush=True)
+        experiment_id = _write_views(uri)  # while the server starts
+        server.wait_until_it_answers()
+        _announce(server.address, experiment_id, opens=not args.no_browser)
+        print("Ctrl-C ends it", flush=True)
+        server.wait()
+
+
+def refuse_without_results(uri: str) -> None:
+    """Refuse a SQLite database without a result; others are left to the server.
+
+    Raises:
+        UserError: the database is missing, no MLflow one, or holds no result.
+    """
+    import sqlite3
+
+    from callboard.tracking import SQLITE
+
+    if not uri.startswith(SQLITE):
+        return
+    database = Path(uri.removeprefix(SQLITE))
+    if not database.exists():
+        raise UserError(f"no results yet: {database} is not there; `dvc repro` makes the first")
+    query = "SELECT 1 FROM tags WHERE key = 'callboard.kind' LIMIT 1"
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            found = connection.execute(query).fetchone()
+    except sqlite3.Error as error:
+        raise UserError(f"{database}: not readable as MLflow's database: {error}") from None
+    if not found:
+        raise UserError(f"no results yet: {database} holds none; `dvc repro` makes the first")
+
+
+def _write_views(uri: str) -> str:
+    """Id of our MLflow experiment, whose views are there afterwards."""
+    from callboard.tracking import TrackingError, open_experiment
+    from callboard.views import write_views
+
+    try:
+        with open_experiment(uri) as (client, experiment_id):
+            write_views(client, experiment_id)
+            return experiment_id
+    except TrackingError as error:
+        raise UserError(f"MLflow cannot be used: {error}") from error
+
+
+def _announce(server: str, experiment_id: str, *, opens: bool) -> None:
+    from callboard.tracking import without_credentials
+    from callboard.views import VIEWS, address
+
+    shown = without_credentials(server, server)
+    addresses = [address(shown, experiment_id, view) for view in VIEWS]
+    width = max(len(view.name) for view in VIEWS)
+    for view, url in zip(VIEWS, addresses, strict=True):
+        print(f"{view.name:{width}}  {url}", flush=True)
+    if opens and has_display():
+        import webbrowser
+
+        webbrowser.open(addresses[0])
+
+
+def has_display() -> bool:
+    """Whether a browser would have a window; without one `webbrowser` takes over the terminal with lynx."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

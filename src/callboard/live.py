@@ -1,0 +1,226 @@
+"""Trainings that run now: processes of `stages.train`, and the checkpoints that they leave after every epoch.
+
+Nothing is written for this and training knows nothing of it. A checkpoint holds the learning curve so far; it
+is read without its tensors and without torch, whose import takes seconds.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callboard.closure import import_closure
+from callboard.errors import UserError
+from callboard.params.base import read_tree
+from callboard.params.experiment import load_experiment
+from callboard.workspace import main_workspace
+
+STAGE = "stages.train"
+CHECKPOINTS = Path(".cache/checkpoints")
+SECTIONS = {"seed", "clip", "augment", "mixup", "train", "model", "loss", "optim", "sched"}
+"""Of params.yaml, that training reads."""
+
+Curve = list[dict[str, float | None]]
+"""A row per epoch, as in plots/train; see `curve.CURVE_COLUMNS`."""
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    StopIteration,
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A process that trains one fold."""
+
+    pid: int
+    experiment: str
+    """DVC's name for it; empty under `dvc repro`."""
+    folder: Path
+    """Where it runs: the main workspace or a temporary copy."""
+    name: str
+    """Round and fold, as r0-fold1."""
+    n_epochs: int | None
+    """None where params.yaml cannot be read."""
+    started: float
+    """Unix time, s; so in all fields below."""
+    run_started: float
+    """When the dvc process began that runs the stage."""
+    checkpoints: tuple[Path, ...]
+    """Where it may leave its state."""
+
+    def progress(self) -> tuple[Curve, float | None]:
+        """Its curve so far and when the last epoch was written; an empty curve and None before the first."""
+        for path in self.checkpoints:
+            try:
+                return read_history(path), path.stat().st_mtime
+            except UNREADABLE:
+                continue
+        return [], None
+
+    def finished_folds(self) -> dict[str, Curve]:
+        """Curves of the folds that the same experiment has finished, by name.
+
+        A curve counts if its weights are there and dvc began before it was written: others are of the commit
+        or of the run before.
+        """
+        found = {}
+        for path in sorted((self.folder / "plots" / "train").glob("r*-fold*.csv")):
+            round_, fold = path.stem.split("-")
+            has_weights = (self.folder / "models" / round_ / f"{fold}.pt").exists()
+            if path.stem != self.name and has_weights and path.stat().st_mtime >= self.run_started:
+                found[path.stem] = read_curve(path)
+        return found
+
+
+def running_trainings() -> list[Training]:
+    """Those of this workspace and of experiments in temporary copies of it, the longest-running first."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if STAGE in process.cmdline() and (training := _training(process)):
+                found.append(training)
+        except (psutil.Error, OSError):  # ended meanwhile, or another user's
+            continue
+    return sorted(found, key=lambda training: (training.started, training.pid))
+
+
+def _training(process: Any) -> Training | None:
+    arguments = process.cmdline()
+    folder, environment, main = Path(process.cwd()), process.environ(), main_workspace()
+    if Path(environment.get("DVC_ROOT") or folder).resolve() != main:
+        return None
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    for option in ("--clips", "--folds", "--species", "--mel", "--mel-test", "--pseudo", "--curve"):
+        parser.add_argument(option, type=Path)
+    parser.add_argument("--fold", type=int)
+    args, _ = parser.parse_known_args(arguments[arguments.index(STAGE) + 1 :])
+    return Training(
+        pid=process.pid,
+        experiment=environment.get("DVC_EXP_NAME", ""),
+        folder=folder,
+        name=args.curve.stem,
+        n_epochs=_n_epochs(folder),
+        started=process.create_time(),
+        run_started=_start_of_run(process),
+        checkpoints=tuple(main / CHECKPOINTS / name for name in _checkpoint_names(folder, args)),
+    )
+
+
+def _start_of_run(process: Any) -> float:
+    """When the nearest dvc process above began; the process itself where there is none."""
+    for parent in process.parents():
+        if any(Path(word).name == "dvc" for word in parent.cmdline()[:3]):
+            return float(parent.create_time())
+    return float(process.create_time())
+
+
+def _n_epochs(folder: Path) -> int | None:
+    try:
+        return int(read_tree(folder / "params.yaml")["train"]["epochs"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _checkpoint_names(folder: Path, args: argparse.Namespace) -> list[str]:
+    """As `checkpoint.checkpoint_for` and `stages.train` name them; none where an input is gone or refused."""
+    caches = [args.mel, *([args.mel_test] if args.mel_test else [])]
+    tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
+    try:
+        params = load_experiment(folder / "params.yaml").model_dump(include=SECTIONS)
+        code = [folder / file for file in import_closure(folder, STAGE)]
+        lock = folder / "requirements.lock"
+        code += [lock] if lock.is_file() else []
+        names = []
+        for n_caches in range(1, len(caches) + 1):  # the test set's is opened where an annotation lies there
+            indices = [cache / "index.csv" for cache in caches[:n_caches]]
+            inputs = [folder / path for path in (*tables, args.folds, args.species, *indices)]
+            names.append(f"{_digest(params, [*inputs, *code])}-fold{args.fold}.pt")
+    except (UserError, OSError):
+        return []
+    return names
+
+
+def _digest(params: dict[str, Any], inputs: Iterable[Path]) -> str:
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
+    for path in inputs:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A checkpoint that no running process goes on from."""
+
+    fold: str
+    n_epochs: int
+    written: float
+    """Unix time, s."""
+
+
+def interrupted_trainings(running: Sequence[Training]) -> Iterator[Interrupted]:
+    """What killed runs have left, the latest first."""
+    claimed = {path for training in running for path in training.checkpoints}
+    paths = set((main_workspace() / CHECKPOINTS).glob("*-fold*.pt")) - claimed
+    found = []
+    for path in paths:
+        try:
+            state = Interrupted(path.stem.rpartition("-")[2], len(read_history(path)), path.stat().st_mtime)
+        except UNREADABLE:
+            continue
+        found.append(state)
+    yield from sorted(found, key=lambda state: -state.written)
+
+
+def read_curve(path: Path) -> Curve:
+    """A finished learning curve; empty cells are None."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {name: float(cell) if cell else None for name, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def read_history(path: Path) -> Curve:
+    """The learning curve inside a checkpoint, whose tensors are not read.
+
+    Raises:
+        One of UNREADABLE: no such file, or none that torch wrote.
+    """
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        state = _WithoutTensors(io.BytesIO(archive.read(name))).load()
+    history: Curve = state["history"]
+    return history
+
+
+class _Nothing:
+    """What stands where a checkpoint has a tensor."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+
+class _WithoutTensors(pickle.Unpickler):
+    """Reads plain values; nothing that a file names is imported or called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return OrderedDict if (module, name) == ("collections", "OrderedDict") else _Nothing
+
+    def persistent_load(self, pid: Any) -> Any:
+        return None

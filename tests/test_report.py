@@ -1,0 +1,192 @@
+"""What a report gathers: mistakes, shares, calibration, leaks; by hand and against other routes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.calibration import calibration_curve
+
+from callboard.clips import DTYPES
+from callboard.metrics import lwlrap, precision_sums
+from callboard.report.calibration import reliability, wilson_interval
+from callboard.report.evidence import lost_points, precision_at_present, weigh, worst_recordings
+from callboard.report.leaks import fold_checks, network_checks, pseudo_checks, score_checks
+from callboard.report.sections import SOURCES, fold_grid, pseudo_counts, species_table
+
+FOLDS = pd.DataFrame({"recording_id": ["a", "b", "c", "d"], "fold": ["0", "0", "1", "1"]})
+
+
+def clips_table(rows):
+    table = pd.DataFrame(rows, columns=["recording_id", "label_type", "species_id"])
+    return table.reindex(columns=list(DTYPES)).assign(clip_id=range(len(table)), t_min=1.0, t_max=2.0)
+
+
+def evidence():
+    """a: right; b: 7 behind x; c: 7 behind both; d: nothing confirmed, x rejected."""
+    clips = clips_table(
+        [
+            ("a", "tp", "3"),
+            ("b", "tp", "7"),
+            ("b", "fp", "x"),
+            ("c", "tp", "7"),
+            ("c", "fp", "7"),
+            ("d", "fp", "x"),
+        ]
+    )
+    out_of_fold = pd.DataFrame(
+        {
+            "recording_id": ["a", "b", "c", "d"],
+            "fold": [0.0, 0.0, 1.0, 1.0],
+            "s3": [0.9, 0.1, 0.8, 0.2],
+            "s7": [0.2, 0.5, 0.1, 0.3],
+            "sx": [0.1, 0.6, 0.7, 0.4],
+        }
+    )
+    return weigh(clips, FOLDS, out_of_fold)
+
+
+# where points are lost
+
+
+def test_the_worst_recordings_by_hand():
+    worst = worst_recordings(evidence(), 6)
+    assert [(mistake.recording_id, mistake.missed, mistake.wrong) for mistake in worst] == [
+        ("c", "7", "3"),
+        ("b", "7", "x"),
+    ]
+    assert [mistake.lost for mistake in worst] == pytest.approx([(1 - 1 / 3) / 3, (1 - 1 / 2) / 3])
+    assert [mistake.rank for mistake in worst] == [3, 2]
+    assert [mistake.is_rejected for mistake in worst] == [False, True]
+    assert [mistake.fold for mistake in worst] == [1, 0]
+
+
+def test_equally_bad_recordings_come_by_id_and_no_more_than_asked_for():
+    found = evidence()
+    same = weigh(found.clips, FOLDS, found.out_of_fold.assign(s3=0.5, s7=0.5, sx=0.5))
+    assert [mistake.recording_id for mistake in worst_recordings(same, 2)] == ["a", "b"]
+
+
+def random_case(n_recordings=60, n_species=7):
+    generator = np.random.default_rng(1)
+    is_present = generator.random((n_recordings, n_species)) < 0.3
+    return is_present, generator.integers(0, 9, is_present.shape) / 8  # with ties
+
+
+def test_precisions_of_cells_sum_to_those_of_recordings():
+    is_present, scores = random_case()
+    sums, _ = precision_sums(is_present, scores)
+    cells = precision_at_present(is_present, scores)
+    assert np.nansum(cells, axis=1)[is_present.any(axis=1)] == pytest.approx(sums)
+    assert (np.isfinite(cells) == is_present).all()
+
+
+def test_lost_points_are_what_lwlrap_lacks_to_one():
+    found = evidence()
+    assert lost_points(found).sum() == pytest.approx(1 - lwlrap(found.is_present, found.scores))
+
+
+def test_the_species_table_has_counts_and_shares_of_the_loss():
+    table = species_table(evidence()).set_index("species")
+    assert table["n_tp"].to_dict() == {"3": 1, "7": 2, "x": 0}
+    assert table["lost"].to_dict() == pytest.approx({"3": 0.0, "7": 1.0, "x": 0.0})
+    assert np.isnan(table.loc["x", "ap"])
+    assert next(iter(table.index)) == "3"
+
+
+# calibration
+
+
+def test_bins_are_those_of_scikit_learn():
+    is_present, _ = random_case(400)
+    scores = np.random.default_rng(2).random(is_present.shape)
+    found = reliability(scores, is_present, ~is_present)
+    share, mean = calibration_curve(is_present.ravel(), scores.ravel(), n_bins=10, strategy="uniform")
+    assert found.share_present == pytest.approx(share)
+    assert found.mean_score == pytest.approx(mean)
+    assert found.count.sum() == scores.size
+
+
+def test_only_judged_cells_count():
+    found = evidence()
+    bins = reliability(found.scores, found.is_present, found.is_absent, n_bins=2)
+    # present: 0.9, 0.5, 0.1; absent: 0.6 of b, 0.4 of d; 7 in c was confirmed as well as rejected
+    assert bins.count.tolist() == [3, 2]
+    assert bins.share_present == pytest.approx([2 / 3, 1 / 2])
+    with pytest.raises(ValueError, match="no cell is judged"):
+        reliability(found.scores, found.is_present & False, found.is_absent & False)
+
+
+def test_the_interval_is_wilsons():
+    from scipy.stats import binomtest
+
+    low, high = wilson_interval(np.array([0.0, 0.3, 1.0]), np.array([5, 10, 20]))
+    for k, (hits, n) in enumerate([(0, 5), (3, 10), (20, 20)]):
+        expected = binomtest(hits, n).proportion_ci(method="wilson")
+        assert (low[k], high[k]) == pytest.approx((expected.low, expected.high))
+
+
+# leaks
+
+
+def test_nothing_speaks_against_a_sound_result():
+    found = evidence()
+    checks = fold_checks(FOLDS, found.clips, {"t"}) + score_checks(found.out_of_fold, FOLDS)
+    assert [check.violations for check in checks] == [[]] * 6
+
+
+def violated(checks):
+    return {name for check in checks for name in check.violations}
+
+
+def test_a_recording_in_two_folds_is_found():
+    twice = pd.concat([FOLDS, pd.DataFrame({"recording_id": ["a"], "fold": ["1"]})])
+    assert violated(fold_checks(twice, evidence().clips, ())) == {"a"}
+
+
+def test_a_recording_without_fold_and_a_test_recording_with_one_are_found():
+    without = FOLDS[FOLDS["recording_id"] != "c"]
+    assert violated(fold_checks(without, evidence().clips, ())) == {"c"}
+    assert violated(fold_checks(FOLDS, evidence().clips, {"d", "t"})) == {"d"}
+
+
+def test_scores_of_another_fold_twice_or_not_at_all_are_found():
+    scores = evidence().out_of_fold
+    assert violated(score_checks(scores.assign(fold=[0, 1, 1, 1]), FOLDS)) == {"b (scored in fold 1)"}
+    assert violated(score_checks(pd.concat([scores, scores.head(1)]), FOLDS)) == {"a"}
+    assert violated(score_checks(scores.tail(3), FOLDS)) == {"a"}
+
+
+def test_a_network_that_has_seen_its_own_fold_is_found():
+    held_out = {"models/r0/fold0.pt": (0, {"a", "b"}), "models/r0/fold1.pt": (1, {"c"})}
+    (message,) = violated(network_checks(held_out, FOLDS))
+    assert message == "models/r0/fold1.pt has trained on 1 recordings of fold 1, first d"
+
+
+@pytest.mark.parametrize(
+    ("recording_id", "teacher", "is_sound"),
+    [
+        ("a", "r0/fold0", True),
+        ("a", "r0/fold1", False),  # has trained on it
+        ("a", "r0", False),  # so have all others of the round
+        ("t", "r0", True),  # a test recording
+        ("a", "r1/fold0", False),  # a student that labels its own training
+        ("t", "somebody", False),
+    ],
+)
+def test_a_teacher_labels_what_it_has_not_trained_on(recording_id, teacher, is_sound):
+    pseudo = pd.DataFrame({"recording_id": [recording_id], "teacher": [teacher]})
+    assert all(check.holds for check in pseudo_checks(1, pseudo, FOLDS)) == is_sound
+
+
+# counts
+
+
+def test_pseudo_labels_are_counted_by_species_and_kind_of_recording():
+    pseudo = pd.DataFrame({"recording_id": ["a", "d", "t", "t"], "species_id": ["3", "3", "7", "7"]})
+    counts = pseudo_counts(pseudo, evidence())
+    assert list(counts.columns) == list(SOURCES)
+    assert counts.to_numpy().tolist() == [[1, 1, 0], [0, 0, 2], [0, 0, 0]]
+
+
+def test_each_fold_is_counted():
+    rows = fold_grid(evidence()).rows
+    assert rows == [["fold 0", "2", "2", "0", "2", "1"], ["fold 1", "2", "1", "1", "1", "2"]]

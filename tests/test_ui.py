@@ -1,0 +1,100 @@
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callboard.commands import ui
+from callboard.errors import UserError
+from callboard.server import Server
+from callboard.tracking import prepare_environment
+
+
+def test_a_missing_database_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro`"):
+        ui.refuse_without_results(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_database_without_a_result_says_what_makes_one(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE tags (key, value, run_uuid)")
+    with pytest.raises(UserError, match="holds none; `dvc repro` makes the first"):
+        ui.refuse_without_results(f"sqlite:///{database}")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO tags VALUES ('callboard.kind', 'cv', '1')")
+    ui.refuse_without_results(f"sqlite:///{database}")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("something else, longer than the header of a database has to be")
+    with pytest.raises(UserError, match=r"mlflow\.db: not readable as MLflow's database"):
+        ui.refuse_without_results(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_the_server_is_lean_and_not_misled_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: dict[str, Any] = {}
+
+    def popen(command: list[str], **options: Any) -> None:
+        started.update(command=command, env=options["env"])
+
+    monkeypatch.setattr("callboard.server.subprocess.Popen", popen)
+    monkeypatch.setenv("MLFLOW_RUN_ID", "f00")
+    prepare_environment()
+    Server("sqlite:////somewhere/mlflow.db", 5051, tmp_path / "log")
+    options = dict(zip(started["command"][4::2], started["command"][5::2], strict=True))
+    assert started["command"][1:4] == ["-m", "mlflow", "ui"]
+    assert options["--workers"] == "1"
+    assert options["--backend-store-uri"] == "sqlite:////somewhere/mlflow.db"
+    assert started["env"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert "MLFLOW_RUN_ID" not in started["env"]
+
+
+def test_a_port_in_use_is_one_sentence_with_another_port(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            UserError, match=rf"port {port} cannot be used: .*; another one: .* --port {port + 1}"
+        ):
+            Server("sqlite:///none.db", port, tmp_path / "log")
+
+
+def test_an_impossible_port_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--port 70000: must be between 1 and 65535"):
+        Server("sqlite:///none.db", 70000, tmp_path / "log")
+
+
+def test_a_server_that_ends_by_itself_is_told_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho first\necho no such column\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = r"ended with status 3: no such column \(all of it in .*log\)"
+    with Server("sqlite:///none.db", port, tmp_path / "log") as server, pytest.raises(UserError, match=words):
+        server.wait_until_it_answers()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"), [({}, False), ({"DISPLAY": ":0"}, True), ({"DISPLAY": ""}, False)]
+)
+def test_a_browser_is_opened_only_where_it_has_a_window(
+    variables: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ui.has_display() == expected

@@ -1,0 +1,181 @@
+"""`callboard watch` beside a real training in a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from callboard import watching
+from callboard.live import SECTIONS, Training, interrupted_trainings, read_history, running_trainings
+from callboard.params.base import read_tree
+from tests.conftest import ROOT, TOY_PARAMS, merge
+from tests.toy_training import PARAMS, write_fold_inputs
+
+N_EPOCHS = 5000
+"""Longer than any test looks."""
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+    return value
+
+
+def start_training(main: Path, folder: Path, experiment: str = "") -> subprocess.Popen[bytes]:
+    """Train fold 0 in `folder`, as dvc would below the main workspace `main`."""
+    command = [sys.executable, "-m", "stages.train", "--fold", "0", "--mel", "mel", "--clips", "clips.csv"]
+    command += ["--folds", "folds.csv", "--species", "species.csv", "--weights", "models/r0/fold0.pt"]
+    command += ["--curve", "plots/train/r0-fold0.csv"]
+    names = {"DVC_ROOT": str(main), "CALLBOARD_DEVICE": "cpu", "CALLBOARD_WORKERS": "1"}
+    names |= {"DVC_EXP_NAME": experiment} if experiment else {}
+    with (folder / "log.txt").open("wb") as log:
+        return subprocess.Popen(command, cwd=folder, env=os.environ | names, stdout=log, stderr=log)
+
+
+def write_world(folder: Path, seed: int) -> Path:
+    folder.mkdir(parents=True)
+    write_fold_inputs(folder)
+    for name in ("src", "stages", "requirements.lock"):
+        (folder / name).symlink_to(ROOT / name)
+    tree = read_tree(ROOT / "params.yaml")
+    merge(tree, TOY_PARAMS)
+    merge(tree, {**PARAMS, "seed": seed, "train": {**PARAMS["train"], "epochs": N_EPOCHS}})
+    YAML().dump(tree, folder / "params.yaml")
+    return folder
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def started(main: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Trainings to be killed at the end: one of `dvc repro` and one of a queued experiment."""
+    processes = [
+        start_training(main, write_world(main / "here", 1)),
+        start_training(main, write_world(main / ".dvc/tmp/exps/tmp1", 2), "exp0058"),
+    ]
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_the_sections_are_those_that_training_reads() -> None:
+    from stages.train import TrainStageParams
+
+    assert set(TrainStageParams.model_fields) == SECTIONS
+
+
+def all_have_epochs(n: int) -> list[Training]:
+    found = running_trainings()
+    return found if len(found) == 2 and all(len(t.progress()[0]) >= n for t in found) else []
+
+
+@pytest.mark.slow
+def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stopped(
+    main: Path, started: list[subprocess.Popen[bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = wait_for(lambda: all_have_epochs(3))
+    assert {training.experiment: training.pid for training in found} == {
+        "": started[0].pid,
+        "exp0058": started[1].pid,
+    }
+    curve = found[0].progress()[0]
+    assert [row["epoch"] for row in curve] == list(range(1, len(curve) + 1))
+    assert found[0].progress()[0][0] != found[1].progress()[0][0]  # another seed, another loss
+    assert not list(interrupted_trainings(found))
+
+    watching.follow(once=True)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2
+    pattern = rf"r0-fold0: epoch \d+ of {N_EPOCHS}, loss \d\.\d+, LWLRAP \d\.\d+, "
+    pattern += r"\d+\.\d s per epoch, [\d.]+ (s|min|h) left  [▁-█]+"
+    for line, name in zip(sorted(printed), ("exp0058", "workspace"), strict=True):
+        assert re.fullmatch(f"{name} {pattern}", line), line
+
+    for process in started:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    watching.follow(once=True)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("nothing trains")
+    assert [line.split(",")[0].split(" after")[0] for line in printed[2:]] == ["stopped: fold0"] * 2
+
+
+@pytest.mark.slow
+def test_a_history_read_without_torch_is_the_one_that_torch_reads(
+    main: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    from callboard.checkpoint import Checkpoint
+
+    wait_for(lambda: all_have_epochs(2))
+    for process in started:
+        process.kill()
+        process.wait()
+    paths = list((main / ".cache/checkpoints").glob("*.pt"))
+    assert len(paths) == 2
+    for path in paths:
+        state = Checkpoint(path).read()
+        assert state
+        assert read_history(path) == state["history"]
+
+
+def test_finished_folds_are_those_that_this_run_has_written(tmp_path: Path) -> None:
+    curve = "epoch,lr,loss,val_lwlrap\n1,0.001,2.0,\n2,0.001,1.0,0.5\n"
+    (tmp_path / "plots/train").mkdir(parents=True)
+    (tmp_path / "models/r0").mkdir(parents=True)
+    for fold, written in ((0, 2000), (1, 2000), (2, 500), (3, 2000)):  # 1 trains, 2 is of an earlier run
+        path = tmp_path / f"plots/train/r0-fold{fold}.csv"
+        path.write_text(curve)
+        os.utime(path, (written, written))
+        if fold != 3:  # no weights: the curve of the commit
+            (tmp_path / f"models/r0/fold{fold}.pt").touch()
+    training = Training(1, "exp0058", tmp_path, "r0-fold1", 9, 1500.0, 1000.0, ())
+    assert training.finished_folds() == {
+        "r0-fold0": [
+            {"epoch": 1, "lr": 0.001, "loss": 2.0, "val_lwlrap": None},
+            {"epoch": 2, "lr": 0.001, "loss": 1.0, "val_lwlrap": 0.5},
+        ]
+    }
+    assert [str(line) for line in watching.lines([training], watching.Pace())] == [
+        "exp0058 r0-fold0: epoch 2, loss 1.000, LWLRAP 0.500, finished  █▁",
+        "exp0058 r0-fold1: epoch 0 of 9",
+    ]
+
+
+def test_the_pace_of_a_resumed_training_is_that_of_the_epochs_seen() -> None:
+    training = Training(1, "", Path(), "r0-fold1", 9, 100.0, 100.0, ())
+    pace = watching.Pace()
+    assert pace.seconds(training, 5, 50.0) is None  # written before this process began
+    assert pace.seconds(training, 10, 110.0) == 1.0
+    assert pace.seconds(training, 12, 118.0) == 4.0
+
+
+def test_a_sparkline_spans_its_values_and_keeps_the_last() -> None:
+    assert watching.sparkline([0.0, 7.0, float("nan"), 3.0]) == "▁█▄"
+    assert watching.sparkline([2.0, 2.0]) == "▁▁"
+    assert watching.sparkline([]) == ""
+    long = watching.sparkline([float(i) for i in range(100)])
+    assert len(long) <= watching.CURVE_WIDTH
+    assert long[-1] == "█"
+
+
+def test_watching_imports_neither_torch_nor_mlflow() -> None:
+    code = "import sys, callboard.watching; print({'torch', 'mlflow', 'pandas'} & set(sys.modules) or 'none')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
+    )
+    assert done.stdout.strip() == "none"
