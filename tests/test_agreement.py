@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 from callboard.agreement import agreement
-from callboard.board_table import Line
+from callboard.board_lines import Line
 from callboard.comparison import Difference
-from callboard.table import Step
+from callboard.steps import Step
 from tests.test_author_history import row as table_row
 from tests.test_author_history import toy_table
 from tests.test_board_table import E1

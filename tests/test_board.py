@@ -1,14 +1,13 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from callboard import board, cli
 from callboard.board import Row, read_rows
 from callboard.errors import UserError
+from callboard.stored_runs import StoredRun
 from callboard.tracking import Origin, record
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 
@@ -38,26 +37,35 @@ def test_a_blend_is_optimistic_if_a_part_is() -> None:
     assert [found.is_optimistic for found in rows] == [False, True, False, True]
 
 
-def rows_of(stored: list[Any]) -> list[Row]:
+def rows_of(stored: list[StoredRun]) -> list[Row]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(board, "_search", lambda uri: stored)
+        patch.setattr(board, "stored_runs", lambda uri: stored)
         return read_rows("sqlite:///x.db")
 
 
-def stored_run(commit: str, params: dict[str, str], **tags: str) -> Any:
-    """As MLflow gives it."""
+def stored_run(commit: str, params: dict[str, str], **tags: str) -> StoredRun:
     texts = {"git.commit": commit} | {f"callboard.{name}": text for name, text in tags.items()}
-    data = SimpleNamespace(params=params, metrics={}, tags=texts)
-    return SimpleNamespace(
-        info=SimpleNamespace(run_id=str(id(data)), run_name="run", start_time=0), data=data
-    )
+    return StoredRun("run", 0, params, {}, texts)
+
+
+@pytest.mark.parametrize(
+    ("note", "told"),
+    [
+        ("Against 95d8525: loss.neg_mask: none → seq", ""),
+        ("Against 95d8525: no other parameter\n\nlook at species 3", "look at species 3"),
+        ("Against my hopes: worse", "Against my hopes: worse"),
+    ],
+)
+def test_a_note_is_what_a_person_wrote(note: str, told: str) -> None:
+    run = StoredRun("run", 0, tags={"mlflow.note.content": note})
+    assert [row.note for row in rows_of([run])] == [told]
 
 
 def test_a_row_knows_the_parameters_of_its_own_commit_and_of_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     committed = {"HEAD": {"seed": "1"}, "older": {"seed": "2"}}
-    monkeypatch.setattr(board, "params_at", lambda revision: committed.get(revision, {}))
+    monkeypatch.setattr(board, "params_of", lambda revision: committed.get(revision, {}))
     rows = rows_of([stored_run(commit, {"seed": "3"}) for commit in ("older", "gone", "")])
     assert [found.base for found in rows] == [{"seed": "2"}, {}, {}]
 

@@ -6,19 +6,12 @@ import pytest
 from rich.console import Console
 
 from callboard.board import Row
-from callboard.board_table import (
-    AUTHOR_COLUMNS,
-    COLUMNS,
-    LEGEND,
-    Line,
-    as_markdown,
-    interval,
-    lines_of_results,
-    lines_of_table,
-    print_table,
-    probability,
-)
-from callboard.comparison import Difference
+from callboard.board_columns import AUTHOR_COLUMNS, COLUMNS, LEGEND, interval, tone
+from callboard.board_lines import Line, best_of, judged, lines_of_results, lines_of_table
+from callboard.board_table import as_markdown, fitting, print_table
+from callboard.captions import Caption
+from callboard.difference import Difference
+from callboard.noise import Judgement
 from tests.test_author_history import toy_table
 
 BASE = {"seed": "416", "loss.neg_mask": "none", "optim.lr": "0.1"}
@@ -34,6 +27,7 @@ PLAIN = Row("workspace-5f47f7", BASE, SCORES, START, "95d8525aaaa", BASE, key="k
 SEQ = Row("exp0058", BASE | {"loss.neg_mask": "seq"}, {"cv.lwlrap": 0.74}, START, "", BASE, key="k2")
 E1 = replace(PLAIN, name="e1", names=("e1",))
 E3 = replace(SEQ, name="e3", names=("e3",), key="k3", params=BASE | {"optim.lr": "0.5"})
+CAPTIONS = {name: Caption(row.memo_en, toy_table().step(name)) for name, row in toy_table().rows.items()}
 
 
 def cells(text, number):
@@ -45,27 +39,34 @@ def column(text, name, number, columns=COLUMNS):
 
 
 def markdown(*rows):
-    return as_markdown(lines_of_results(rows, None))
+    return as_markdown(lines_of_results(rows, {}))
 
 
 def test_markdown_by_hand():
     text = markdown(PLAIN, SEQ)
     date = START.astimezone().strftime("%Y-%m-%d %H:%M")
-    scores = ["0.7118", "0.0200", "–", "–", "–", "0.6500", "0.6400"]
-    plain = ["workspace-5f47f7", *scores, "", "", date, "95d8525"]
-    assert cells(text, 0) == plain
-    seq = ["exp0058", "0.7400", "–", "workspace-5f47f7", "+0.0282 (–)", "–", "–", "–"]
-    assert cells(text, 1) == [*seq, "loss.neg_mask: none → seq", "", date, ""]
-    assert cells(text, -2) == [one.name for one in COLUMNS]
+    shown = [
+        ("name", "workspace-5f47f7", "exp0058"),
+        ("CV", "0.7118", "0.7400"),
+        ("±", "0.0200", "–"),
+        ("verdict", "–", "–"),
+        ("LB public", "0.6500", "–"),
+        ("LB private", "0.6400", "–"),
+        ("base", "–", "workspace-5f47f7"),
+        ("Δ CV", "–", "+0.0282 (–)"),
+        ("P", "–", "–"),
+        ("Δ LB", "–", "–"),
+        ("memo", "", ""),
+        ("changed", "", "loss.neg_mask: none → seq"),
+        ("Δ best", "–", "–"),
+        ("date", date, date),
+        ("commit", "95d8525", ""),
+    ]
+    assert [cells(text, number) for number in (-2, 0, 1)] == [list(row) for row in zip(*shown, strict=True)]
 
 
 def test_markdown_columns_line_up():
     assert len({len(line) for line in markdown(PLAIN, SEQ).splitlines()}) == 1
-
-
-def test_the_probability_is_shown_where_there_is_an_interval():
-    assert probability(Difference(0.01, -0.01, 0.03, 0.841)) == "0.84"
-    assert probability(Difference(0.01)) == probability(None) == "–"
 
 
 def test_a_pipe_in_a_cell_does_not_break_the_table():
@@ -94,7 +95,7 @@ def test_a_change_stands_with_its_interval(change, expected):
 
 def test_the_terminal_shows_the_same_numbers():
     console = Console(file=io.StringIO(), width=300)
-    print_table(lines_of_results([PLAIN, SEQ], None), console)
+    print_table(lines_of_results([PLAIN, SEQ], {}), console)
     printed = console.file.getvalue()
     assert "2 results" in printed
     for text in ("exp0058", "0.7118", "0.0200", "0.6500", "+0.0282", "loss.neg_mask: none → seq"):
@@ -107,7 +108,7 @@ def test_an_optimistic_cv_is_marked_and_explained():
     assert [column(text, "CV", k) for k in (0, 1)] == ["0.7118", "0.7400*"]
     assert text.splitlines()[-1] == rf"\{LEGEND}"
     console = Console(file=io.StringIO(), width=400)
-    print_table(lines_of_results(rows, None), console)
+    print_table(lines_of_results(rows, {}), console)
     assert LEGEND in console.file.getvalue()
 
 
@@ -116,13 +117,13 @@ def test_an_honest_cv_needs_no_legend():
 
 
 def test_a_result_with_a_name_of_the_table_has_its_memo_and_base():
-    text = as_markdown(lines_of_results([E1, E3], toy_table()))
+    text = as_markdown(lines_of_results([E1, E3], CAPTIONS))
     assert [column(text, "memo", k) for k in (0, 1)] == ["memo of e1", "memo of e3"]
     assert column(text, "base", 1) == "e1"
 
 
 def test_the_author_s_rows_stand_in_their_order_with_his_scores_beside_ours():
-    text = as_markdown(lines_of_table([E3, E1, SEQ], toy_table()), AUTHOR_COLUMNS)
+    text = as_markdown(lines_of_table([E3, E1, SEQ], toy_table(), CAPTIONS), AUTHOR_COLUMNS)
 
     def shown(name):
         return [column(text, name, k, AUTHOR_COLUMNS) for k in range(7)]
@@ -137,19 +138,69 @@ def test_the_author_s_rows_stand_in_their_order_with_his_scores_beside_ours():
 
 def test_of_two_results_of_a_name_the_newer_takes_the_row_and_the_older_stands_below():
     older = replace(E1, key="k0", metrics={"cv.lwlrap": 0.5})
-    blocks = lines_of_table([older, E1], toy_table())
+    blocks = lines_of_table([older, E1], toy_table(), CAPTIONS)
     assert blocks[0][0].row == E1
     assert [line.row for line in blocks[-1]] == [older]
 
 
 def test_a_row_of_several_names_stands_in_each_of_their_rows():
     both = replace(E1, names=("e1", "e2"))
-    first, second, *_ = lines_of_table([both], toy_table())[0]
+    first, second, *_ = lines_of_table([both], toy_table(), CAPTIONS)[0]
     assert first.row == second.row == both
     assert second.base == both
     assert second.is_against_author_base
     named = replace(E1, name="first name")
-    assert column(as_markdown(lines_of_results([named, E3], toy_table())), "base", 1) == "e1"
+    assert column(as_markdown(lines_of_results([named, E3], CAPTIONS)), "base", 1) == "e1"
+
+
+def test_the_best_is_the_highest_honest_cv_of_the_same_data():
+    optimistic = replace(
+        SEQ, key="k4", params=SEQ.params | {"train.select": "best"}, metrics={"cv.lwlrap": 0.9}
+    )
+    elsewhere = replace(SEQ, key="k5", data_md5="other", metrics={"cv.lwlrap": 0.8})
+    assert best_of([PLAIN, SEQ, optimistic, elsewhere, replace(PLAIN, metrics={})]) == {
+        "": SEQ,
+        "other": elsewhere,
+    }
+    text = as_markdown(judged(lines_of_results([PLAIN, SEQ, elsewhere], {}), [PLAIN, SEQ, elsewhere]))
+    assert [column(text, "Δ best", k) for k in range(3)] == ["-0.0282 (–)", "best", "best"]
+    assert "Best: exp0058 (0.7400), exp0058 (0.8000), the highest CV" in text
+
+
+def test_the_verdict_has_its_interval_its_word_and_its_tone():
+    line = Line(
+        SEQ,
+        base=PLAIN,
+        change=Difference(0.03, 0.01, 0.05, 0.99),
+        judgement=Judgement("better?", -0.01, 0.07, 0.93),
+    )
+    text = as_markdown([[line]])
+    assert column(text, "Δ CV", 0) == "+0.0300 (-0.0100 … +0.0700)"
+    assert [column(text, name, 0) for name in ("P", "verdict")] == ["0.93", "better?"]
+    assert tone(line) == "better"
+    assert tone(Line(SEQ)) == ""
+
+
+def test_a_leaderboard_s_change_within_noise_is_marked_and_explained():
+    base = replace(PLAIN, metrics={"lb.public": 0.64})
+    text = as_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("within noise"))]])
+    assert column(text, "Δ LB", 0) == "+0.0100 ≈"
+    assert "≈ another seed alone" in text
+    assert "≈" not in as_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("better"))]])
+
+
+def test_a_narrow_terminal_shows_what_matters_and_names_the_rest():
+    blocks = lines_of_results([PLAIN, SEQ], {})
+    assert [one.name for one in fitting(COLUMNS, blocks[0], 50)] == ["name", "CV", "±", "verdict"]
+    assert fitting(COLUMNS, blocks[0], 5) == [COLUMNS[0]]
+    assert fitting(COLUMNS, blocks[0], 500) == list(COLUMNS)
+    for width in (60, 80, 120):
+        console = Console(file=io.StringIO(), width=width)
+        print_table(blocks, console)
+        printed = console.file.getvalue()
+        assert max(map(len, printed.splitlines())) <= width
+        assert "0.7118" in printed
+        assert "No room here for" in printed
 
 
 def test_a_line_without_result_has_no_metrics():

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from callboard.board_table import Blocks, Line, interval, markdown_table, number
+from callboard.board_columns import interval, number
+from callboard.board_lines import Blocks, Line
+from callboard.board_table import markdown_table
 from callboard.comparison import rank_correlation
 from callboard.results import changes
 from callboard.table import Table

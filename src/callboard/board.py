@@ -1,17 +1,15 @@
 """The results that MLflow holds, as rows of the board."""
 
 import json
-from collections.abc import Callable, Sequence
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from typing import Any
 
-from callboard.errors import UserError
-from callboard.history import params_at
-from callboard.tracking import EXPERIMENT, TrackingError, mlflow_errors, prepare_environment
+from callboard.committed import params_of
+from callboard.stored_runs import StoredRun, stored_runs
 
-MAX_RUNS = 5000
+AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
+"""What `track` writes where nobody has written anything."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,9 @@ class Row:
     data_md5: str = ""
     clips_md5: str = ""
     oof_md5: str = ""
+    submission_md5: str = ""
+    note: str = ""
+    """What a person wrote about it in MLflow."""
     parts: "tuple[Row, ...]" = ()
     """Of a blend, as far as they are on the board."""
 
@@ -45,55 +46,29 @@ class Row:
 
 
 def read_rows(uri: str) -> list[Row]:
-    """Every finished result that the MLflow at `uri` holds, oldest first.
+    """Every finished result that the MLflow at `uri` holds, oldest first, then by name.
 
     Raises:
-        UserError: the server is down, or its database is none or of another version.
+        UserError: the server is down, or its database is none or is not there.
     """
-    prepare_environment()
-    try:
-        with mlflow_errors(uri):
-            found = _search(uri)
-    except TrackingError as error:
-        raise UserError(f"the results cannot be read: {error}") from error
-    params_of = cache(_base_params)
-    rows: dict[str, Row] = {}
-    for run in found:
-        row = _row(run, params_of, rows)
-        rows[run.info.run_id] = row
-    return list(rows.values())
+    rows: list[Row] = []
+    by_key: dict[str, Row] = {}
+    for run in stored_runs(uri):
+        row = _row(run, by_key)
+        rows.append(row)
+        by_key[row.key] = row
+    return rows
 
 
-def _search(uri: str) -> Sequence[Any]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        return []
-    found: Sequence[Any] = client.search_runs(
-        [experiment.experiment_id],
-        "tags.`callboard.kind` = 'cv' and attributes.status = 'FINISHED'",
-        max_results=MAX_RUNS,
-        order_by=["attributes.start_time ASC"],
-    )
-    return found
-
-
-def _base_params(commit: str) -> dict[str, str]:
-    """Parameters as of `commit`; empty where it is not known here."""
-    return params_at(commit) if commit else {}
-
-
-def _row(run: Any, params_of: Callable[[str], dict[str, str]], earlier: dict[str, Row]) -> Row:
-    tags, params = run.data.tags, dict(run.data.params)
+def _row(run: StoredRun, earlier: dict[str, Row]) -> Row:
+    tags = run.tags
     commit = tags.get("git.commit", "")
-    keys = {reference.rpartition("@")[2] for reference in json.loads(params.get("infer.blend", "[]"))}
+    keys = {reference.rpartition("@")[2] for reference in json.loads(run.params.get("infer.blend", "[]"))}
     return Row(
-        name=run.info.run_name,
-        params=params,
-        metrics=dict(run.data.metrics),
-        start=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+        name=run.name,
+        params=run.params,
+        metrics=run.metrics,
+        start=datetime.fromtimestamp(run.start_ms / 1000, UTC),
         commit=commit,
         base=params_of(commit),
         names=tuple(name for name in tags.get("dvc.exp_name", "").split(",") if name),
@@ -101,5 +76,7 @@ def _row(run: Any, params_of: Callable[[str], dict[str, str]], earlier: dict[str
         data_md5=tags.get("callboard.data_md5", ""),
         clips_md5=tags.get("callboard.clips_md5", ""),
         oof_md5=tags.get("callboard.oof_md5", ""),
-        parts=tuple(row for row in earlier.values() if row.key in keys),
+        submission_md5=tags.get("callboard.submission_md5", ""),
+        note=AUTOMATIC_NOTE.sub("", tags.get("mlflow.note.content", "")).strip(),
+        parts=tuple(earlier[key] for key in earlier if key in keys),
     )

@@ -5,7 +5,22 @@ import os
 import sys
 from pathlib import Path
 
-from callboard.commands import adversarial, author, board, run, ui
+from callboard.commands import (
+    adversarial,
+    author,
+    board,
+    diff,
+    doctor,
+    lb,
+    noise,
+    report,
+    run,
+    show,
+    sync,
+    trust,
+    ui,
+    watch,
+)
 from callboard.errors import UserError
 from callboard.terminal import run as run_guarded
 
@@ -20,7 +35,7 @@ Experiments are run with DVC:
 """
 
 
-COMMANDS = (board, run, author, adversarial, ui)
+COMMANDS = (board, show, diff, report, run, lb, noise, author, adversarial, trust, sync, doctor, ui, watch)
 """In the order of --help. These modules import the rest of the package only when their command runs."""
 
 

@@ -1,66 +1,231 @@
 """`callboard board`: the table of results."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callboard.errors import UserError
+
+if TYPE_CHECKING:
+    from callboard.board import Row
+    from callboard.board_choice import Choice
+    from callboard.board_columns import Column
+    from callboard.board_lines import Blocks
+
+SUFFIXES = {".md": "markdown", ".csv": "csv", ".html": "html"}
+"""What --output makes of a file's name."""
+
+EXAMPLES = """\
+examples:
+  callboard board --best 10
+  callboard board --where loss.neg_mask=seq --since 2026-11-20
+  callboard board --sort lb.public --output board.html
+"""
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    board = commands.add_parser("board", help="the table of results: CV, LB and what was changed")
+    board = commands.add_parser(
+        "board",
+        help="the table of results: CV, LB and whether each is better than its base",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_filters(board)
     board.add_argument(
-        "--markdown", action="store_true", help="Markdown, as when the output is not a terminal"
+        "--cv",
+        metavar="NAME",
+        default="lwlrap",
+        help="CV estimate of the CV column, as fold_mean or macro_ap",
     )
     board.add_argument(
         "--author", action="store_true", help="the rows of experiments.yaml, the author's scores beside ours"
     )
+    board.add_argument("--block", metavar="N", help="with --author: only this block of his table")
     board.add_argument(
-        "--output", type=Path, metavar="FILE", help="write Markdown there, relative to the root"
+        "--format",
+        choices=("terminal", *SUFFIXES.values()),
+        help="default: terminal, or markdown when the output is not a terminal",
+    )
+    board.add_argument(
+        "--markdown",
+        dest="format",
+        action="store_const",
+        const="markdown",
+        help="short for --format markdown",
+    )
+    board.add_argument(
+        "--output", type=Path, metavar="FILE", help="write .md, .csv or .html there, relative to the root"
     )
     board.set_defaults(command=show)
 
 
+def _add_filters(board: argparse.ArgumentParser) -> None:
+    board.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="only these names, as 'exp00[45]*'; repeatable",
+    )
+    board.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only results with this parameter; KEY!=VALUE for those without; repeatable",
+    )
+    board.add_argument("--since", default="", metavar="DATE", help="only results from this day or time on")
+    board.add_argument(
+        "--sort", default="", metavar="KEY", help="date, name, a metric as lb.public, or a parameter"
+    )
+    board.add_argument(
+        "--best", type=_count, metavar="N", help="the N with the highest CV, or of what --sort says"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number above 0")
+    return int(text)
+
+
 def show(args: argparse.Namespace) -> None:
     """Print the table, or write it; plain Markdown when the output is a pipe or a file."""
-    from rich.console import Console
+    import sys
 
-    from callboard.agreement import agreement
     from callboard.board import read_rows
-    from callboard.board_table import (
-        AUTHOR_COLUMNS,
-        COLUMNS,
-        as_markdown,
-        lines_of_results,
-        lines_of_table,
-        print_table,
-    )
-    from callboard.outputs import written_whole
-    from callboard.params.base import read_tree
-    from callboard.results import flatten
-    from callboard.table import TABLE, read_table
+    from callboard.board_choice import Choice
     from callboard.tracking import tracking_uri
 
-    uri = tracking_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise UserError(
-            f"no results yet: {uri.removeprefix('sqlite:///')} is not there; `dvc repro` makes the first"
-        )
-    rows = read_rows(uri)
-    table = read_table() if args.author or TABLE.exists() else None
-    columns = AUTHOR_COLUMNS if args.author else COLUMNS
-    blocks = lines_of_table(rows, table) if args.author and table else lines_of_results(rows, table)
-    console = Console()
-    if args.output is None and not args.markdown and console.is_terminal:
-        print_table(blocks, console, columns)
+    form = _format(args, sys.stdout.isatty())
+    if args.block and not args.author:
+        raise UserError("--block: only the author's table has blocks; add --author")
+    rows = read_rows(tracking_uri())
+    choice = Choice(tuple(args.name), tuple(args.where), args.since, args.best, args.sort)
+    columns = _columns(args, rows)
+    blocks = _author_blocks(rows, choice, args.block) if args.author else _blocks(rows, choice)
+    if form == "terminal":
+        _print(blocks, columns)
         return
-    text = as_markdown(blocks, columns)
+    text = TEXTS[form](blocks, columns)
     if args.output is None:
         print(text, end="")
         return
-    if args.author and table:
-        text += "\n" + agreement(blocks, table, flatten(read_tree(Path("params.yaml"))))
-    with written_whole(args.output) as unfinished:
+    if args.author and form == "markdown":
+        text += "\n" + _agreement(blocks)
+    _write(args.output, text, sum(line.row is not None for block in blocks for line in block))
+
+
+def _format(args: argparse.Namespace, is_terminal: bool) -> str:
+    if args.output is None:
+        return args.format or ("terminal" if is_terminal else "markdown")
+    by_suffix: str | None = SUFFIXES.get(args.output.suffix.lower(), args.format)
+    if by_suffix is None or args.format == "terminal":
+        raise UserError(
+            f"--output {args.output}: should end in {', '.join(SUFFIXES)}, or give another --format"
+        )
+    form: str = args.format or by_suffix
+    return form
+
+
+def _columns(args: argparse.Namespace, rows: "Sequence[Row]") -> "Sequence[Column]":
+    from callboard.board_columns import POOLED, author_columns_of, columns_of, estimate_column
+
+    cv = POOLED
+    if args.cv != "lwlrap":
+        from callboard.estimates import NAMES, estimates_of
+
+        if args.cv not in NAMES:
+            raise UserError(f"--cv {args.cv}: no such estimate; there are {', '.join(NAMES)}")
+        cv = estimate_column(args.cv, estimates_of(rows))
+    return author_columns_of(cv) if args.author else columns_of(cv)
+
+
+def _blocks(rows: "Sequence[Row]", choice: "Choice") -> "Blocks":
+    from callboard.board_choice import chosen
+    from callboard.board_lines import judged, lines_of_results
+    from callboard.captions import read_captions
+
+    return judged(lines_of_results(rows, read_captions(), chosen(rows, choice)), rows)
+
+
+def _author_blocks(rows: "Sequence[Row]", choice: "Choice", block: str | None) -> "Blocks":
+    from callboard.board_choice import chosen, is_named
+    from callboard.board_columns import name_of
+    from callboard.board_lines import judged, lines_of_table
+    from callboard.captions import read_captions
+    from callboard.table import read_table
+
+    found = lines_of_table(rows, read_table(), read_captions())
+    if block:
+        there = {str(lines[0].entry.block): lines for lines in found if lines[0].entry}
+        if block not in there:
+            raise UserError(f"--block {block}: there is none; the table has {', '.join(there)}")
+        found = [there[block]]
+    if choice.names or choice.is_of_results:
+        kept = {row.key for row in chosen(rows, choice)} if choice.is_of_results else set()
+        found = [
+            [
+                line
+                for line in lines
+                if (line.row and line.row.key in kept)
+                or (not choice.is_of_results and is_named(choice.names, name_of(line)))
+            ]
+            for lines in found
+        ]
+        found = [lines for lines in found if lines]
+    return judged(found, rows)
+
+
+def _print(blocks: "Blocks", columns: "Sequence[Column]") -> None:
+    from rich.console import Console
+
+    from callboard.board_table import print_table
+
+    print_table(blocks, Console(), columns)
+
+
+def _markdown(blocks: "Blocks", columns: "Sequence[Column]") -> str:
+    from callboard.board_table import as_markdown
+
+    return as_markdown(blocks, columns)
+
+
+def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
+    from callboard.board_csv import as_csv
+
+    return as_csv(
+        blocks, {column.name: column.value for column in columns if column.is_extra and column.value}
+    )
+
+
+def _html(blocks: "Blocks", columns: "Sequence[Column]") -> str:
+    from callboard.board_html import as_html
+
+    return as_html(blocks, f"Board of {Path.cwd().name}", columns)
+
+
+TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {
+    "markdown": _markdown,
+    "csv": _csv,
+    "html": _html,
+}
+
+
+def _agreement(blocks: "Blocks") -> str:
+    from callboard.agreement import agreement
+    from callboard.params.base import read_tree
+    from callboard.results import flatten
+    from callboard.table import read_table
+
+    return agreement(blocks, read_table(), flatten(read_tree(Path("params.yaml"))))
+
+
+def _write(output: Path, text: str, n_results: int) -> None:
+    from callboard.outputs import written_whole
+
+    with written_whole(output) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-    print(f"board: {len(rows)} results in {args.output}")
+    print(f"board: {n_results} results in {output}")

@@ -1,0 +1,50 @@
+"""What experiments.yaml says of each name, remembered by the file's content: checking its rows takes long."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from callboard.memory import Memory
+from callboard.steps import Step
+
+VERSION = "1"
+"""Of how captions follow from the file."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A row of the table as the board of results needs it."""
+
+    memo: str
+    step: Step | None
+    """From the row that its result is compared with."""
+
+
+def read_captions(path: Path = Path("experiments.yaml")) -> dict[str, Caption]:
+    """By name; empty where there is no such file.
+
+    Raises:
+        UserError: the file is no table, or a row is wrong.
+    """
+    if not path.exists():
+        return {}
+    memory = Memory("captions")
+    place = f"{hashlib.sha256(path.read_bytes()).hexdigest()} {VERSION}"
+    if place not in memory:
+        memory[place] = _captions(path)
+        memory.save()
+    return {
+        name: Caption(memo, Step(base, frozenset(keys)) if base else None)
+        for name, (memo, base, keys) in memory[place].items()
+    }
+
+
+def _captions(path: Path) -> dict[str, tuple[str, str | None, list[str]]]:
+    from callboard.table import read_table
+
+    table = read_table(path)
+    steps = {name: table.step(name) for name in table.rows}
+    return {
+        name: (row.memo_en, *((step.base, sorted(step.keys)) if (step := steps[name]) else (None, [])))
+        for name, row in table.rows.items()
+    }

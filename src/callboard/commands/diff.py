@@ -1,0 +1,49 @@
+"""`callboard diff`: what changed from one result to another, and whether it is better."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from callboard.errors import UserError
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    diff = commands.add_parser(
+        "diff", help="from one result to another: parameters, scores, species, verdict"
+    )
+    diff.add_argument(
+        "a", metavar="A", help="the one before: an experiment or run, NAME@KEY, or the start of a key"
+    )
+    diff.add_argument("b", metavar="B", help="the one after")
+    diff.add_argument("--all", action="store_true", help="all species, not only those that changed most")
+    diff.add_argument("--output", type=Path, metavar="FILE", help="write .md or .html, the latter with plots")
+    diff.set_defaults(command=show)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print the change, or write it; of several results of a name the newest counts."""
+    from callboard.board import read_rows
+    from callboard.named_row import rows_named, source_of
+    from callboard.outputs import written_whole
+    from callboard.pair import pair_of
+    from callboard.pair_text import as_markdown
+    from callboard.tracking import tracking_uri
+
+    suffix = args.output.suffix.lower() if args.output else ""
+    if args.output and suffix not in (".md", ".html"):
+        raise UserError(f"--output {args.output}: should end in .md or .html")
+    rows = read_rows(tracking_uri())
+    pair = pair_of(rows_named(args.a, rows)[-1], rows_named(args.b, rows)[-1], rows)
+    if args.output is None:
+        print(as_markdown(pair, args.all), end="")
+        return
+    if suffix == ".html":
+        from callboard.pair_html import as_html
+
+        text = as_html(pair, (source_of(pair.a, rows), source_of(pair.b, rows)))
+    else:
+        text = as_markdown(pair, args.all)
+    with written_whole(args.output) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    print(f"diff: {pair.a.name} to {pair.b.name} in {args.output}")

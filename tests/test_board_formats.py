@@ -1,0 +1,113 @@
+"""Markdown, CSV and HTML of the same lines."""
+
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+
+from callboard.board_columns import COLUMNS
+from callboard.board_csv import as_csv
+from callboard.board_html import as_html
+from callboard.board_lines import Line
+from callboard.board_table import as_markdown
+from callboard.difference import Difference
+from callboard.noise import Judgement
+from tests.test_board_table import E1, E3, PLAIN
+
+EVIL = '<script>alert("a|b")</script>'
+CHANGE = Difference(0.02824, 0.01, 0.05, 0.99)
+LINES = [
+    Line(PLAIN, best=E3),
+    Line(
+        E3,
+        base=PLAIN,
+        change=CHANGE,
+        memo=EVIL,
+        judgement=Judgement("better", -0.0012, 0.0643, 0.991),
+        best=E3,
+    ),
+    Line(replace(E1, metrics={}), base=PLAIN),
+]
+
+
+class Cells(HTMLParser):
+    """Texts and sort values of a page's table."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.by: list[list[str]] = []
+        self.tags: list[str] = []
+        self.is_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+            self.by.append([])
+        if tag == "td":
+            self.is_cell = True
+            self.rows[-1].append("")
+            self.by[-1].append(dict(attrs)["data-by"])
+
+    def handle_endtag(self, tag):
+        self.is_cell = self.is_cell and tag != "td"
+
+    def handle_data(self, data):
+        if self.is_cell:
+            self.rows[-1][-1] += data.strip()
+
+
+def test_all_formats_say_the_same() -> None:
+    markdown = [
+        [cell.strip().replace(r"\|", "|").replace("&lt;", "<") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in as_markdown([LINES]).splitlines()[2:5]
+    ]
+    page = Cells(as_html([LINES], "toy"))
+    assert page.rows[1:] == markdown
+    table = pd.read_csv(io.StringIO(as_csv([LINES])))
+    names = [column.name for column in COLUMNS]
+    pairs = {"CV": "cv", "±": "cv_half_width", "LB public": "lb_public", "LB private": "lb_private"}
+    for shown, field in pairs.items():
+        texts = [row[names.index(shown)] for row in markdown]
+        assert texts == ["–" if pd.isna(value) else f"{value:.4f}" for value in table[field]]
+        by = [row[names.index(shown)] for row in page.by[1:]]
+        assert pd.to_numeric(pd.Series(by)).equals(table[field].astype(float))
+    assert markdown[1][names.index("Δ CV")] == "+0.0282 (-0.0012 … +0.0643)"
+    told = table.loc[
+        1, ["cv_change", "cv_change_low", "cv_change_high", "p_better", "verdict", "memo"]
+    ].tolist()
+    assert told == [0.02824, -0.0012, 0.0643, 0.991, "better", EVIL]
+
+
+def test_a_memo_is_text_on_the_page_and_in_markdown() -> None:
+    page = as_html([LINES], "toy")
+    assert "<script>alert" not in page
+    assert Cells(page).tags.count("script") == 1
+    assert "<script>" not in as_markdown([LINES])
+
+
+def test_the_page_loads_nothing_and_says_verdicts_in_words_and_colour() -> None:
+    page = as_html([LINES], "toy")
+    assert not re.search(r"(src|href)=|https?://|@import|url\(", page)
+    assert '<span class="better">better</span>' in page
+
+
+def test_a_csv_of_nothing_is_its_header() -> None:
+    assert as_csv([[]]).count("\n") == 1
+    assert as_csv([[]]).startswith("name,cv,")
+    assert as_csv([LINES]).splitlines()[0] == as_csv([[]]).strip()
+
+
+def test_cv_against_lb_is_drawn_of_three_honest_results() -> None:
+    rows = [
+        replace(PLAIN, key=str(k), name=f"e{k}", metrics={"cv.lwlrap": 0.1 * k, "lb.public": 0.5})
+        for k in range(4)
+    ]
+    honest = [Line(row) for row in rows]
+    optimistic = Line(replace(rows[0], params={"train.select": "best"}))
+    assert as_html([[*honest, optimistic]], "toy").count("<circle") == 4
+    assert "<svg" not in as_html([honest[:2]], "toy")

@@ -1,0 +1,113 @@
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from callboard.board import Row
+from callboard.errors import UserError
+from callboard.metrics import lwlrap
+from callboard.pair import Pair, pair_of
+from callboard.pair_html import as_html
+from callboard.pair_text import as_markdown, verdict
+from tests.toy_git import ToyRepository
+
+START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
+RECORDINGS = [f"r{k}" for k in range(8)]
+SPECIES = ["s0", "s1", "s2"]
+TRUTH = np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2, 0, 1]]
+BEFORE = np.random.default_rng(0).random((8, 3))
+AFTER = BEFORE + 0.5 * TRUTH
+
+
+def table(scores: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(scores, columns=SPECIES).assign(recording_id=RECORDINGS)[["recording_id", *SPECIES]]
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """Two results whose tables are in the cache."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    repository = ToyRepository(tmp_path / "main")
+    monkeypatch.chdir(repository.root)
+    species = TRUTH.argmax(axis=1).astype(str)
+    truth = pd.DataFrame({"recording_id": RECORDINGS, "species_id": species, "label_type": "tp"})
+    clips = repository.cache(truth.to_csv(index=False).encode())
+    old, new = (repository.cache_table(table(scores)) for scores in (BEFORE, AFTER))
+    a = Row(
+        "before",
+        {"lr": "1", "seed": "1"},
+        {"cv.lwlrap": lwlrap(TRUTH, BEFORE), "lb.public": 0.5},
+        START,
+        "",
+        {},
+    )
+    a = replace(a, key="a", oof_md5=old, clips_md5=clips, data_md5="d")
+    b = replace(a, name="after", key="b", oof_md5=new, params={"lr": "2", "seed": "1"})
+    return [a, replace(b, metrics={"cv.lwlrap": lwlrap(TRUTH, AFTER), "lb.public": 0.6})]
+
+
+@pytest.fixture
+def pair(rows: list[Row]) -> Pair:
+    return pair_of(*rows, rows)
+
+
+def test_every_change_is_from_the_first_to_the_second(pair: Pair) -> None:
+    gain = lwlrap(TRUTH, AFTER) - lwlrap(TRUTH, BEFORE)
+    assert gain > 0
+    assert pair.params == ["lr: 1 → 2"]
+    assert [metric.change for metric in pair.metrics] == pytest.approx([gain, 0.1])
+    assert pair.change is not None
+    assert pair.change.value == pytest.approx(gain)
+    weighted = sum(one.n * one.value for one in pair.species) / len(RECORDINGS)
+    assert weighted == pytest.approx(gain)
+    sizes = [abs(one.value) for one in pair.species]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_the_way_back_has_the_opposite_sign(rows: list[Row], pair: Pair) -> None:
+    back = pair_of(*reversed(rows), rows)
+    assert back.change is not None
+    assert pair.change is not None
+    assert back.change.value == pytest.approx(-pair.change.value)
+    assert back.params == ["lr: 2 → 1"]
+
+
+def test_one_result_and_other_data_are_refused(rows: list[Row]) -> None:
+    with pytest.raises(UserError, match="before and before are one result, before@a"):
+        pair_of(rows[0], rows[0], rows)
+    with pytest.raises(UserError, match=r"before of .* d and after of .* e are of different data"):
+        pair_of(rows[0], replace(rows[1], data_md5="e"), rows)
+
+
+def test_the_text_shows_the_species_that_changed_most_and_all_when_asked(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.pair_text.N_SPECIES", 1)
+    short, whole = as_markdown(pair, False), as_markdown(pair, True)
+    assert "2 more with --all" in short
+    assert "more with --all" not in whole
+    assert len(whole.splitlines()) == len(short.splitlines())  # two species for an empty line and the hint
+    assert "- lr: 1 → 2" in short
+    assert re.search(r"\| lb\.public +\| +0\.5000 \| +0\.6000 \| \+0\.1000 \|", short)
+
+
+def test_without_tables_there_is_a_change_but_no_judgement(rows: list[Row]) -> None:
+    lost = pair_of(rows[0], replace(rows[1], oof_md5="0" * 32), rows)
+    assert lost.species == []
+    assert "a table of scores is not in DVC's cache" in verdict(lost)
+    assert "Not known" in as_markdown(lost, True)
+    assert "One of the two has no CV" in verdict(pair_of(rows[0], replace(rows[1], metrics={}), rows))
+
+
+def test_the_page_draws_species_and_escapes_names(pair: Pair) -> None:
+    evil = replace(pair, b=replace(pair.b, params={"lr": "<script>"}))
+    page = as_html(evil, (None, None))
+    assert "<script>" not in page
+    assert page.count("<svg") == 1
+    assert not re.search(r"https?://", page)
+    for one in pair.species:
+        assert f"{one.value:+.4f}" in page

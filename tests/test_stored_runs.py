@@ -1,0 +1,67 @@
+import math
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from callboard import stored_runs as room
+from callboard.errors import UserError
+from callboard.stored_runs import stored_runs
+from callboard.tracking import Origin, record
+from tests.toy_results import empty_database, result_in, workspace, write_workspace
+
+__all__ = ["empty_database", "workspace"]
+
+
+@pytest.fixture
+def database(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two results, one of them with a NaN; a deleted, an unfinished and a foreign run."""
+    from mlflow import MlflowClient
+
+    main = workspace.parent
+    record(result_in(workspace), Origin("exp0001", "c0ffee0"))
+    record(result_in(write_workspace(main / "other", "seq")), Origin("exp0058", "c0ffee0"))
+    client = MlflowClient(f"sqlite:///{main / 'mlflow.db'}")
+    ours = client.get_experiment_by_name("callboard").experiment_id
+    run_ids = [client.create_run(ours, tags={"callboard.kind": "cv"}).info.run_id for _ in range(2)]
+    client.set_terminated(run_ids[0], "FINISHED")
+    client.delete_run(run_ids[0])
+    elsewhere = client.create_run(client.create_experiment("other"), tags={"callboard.kind": "cv"})
+    client.set_terminated(elsewhere.info.run_id, "FINISHED")
+    (first, *_) = client.search_runs(
+        [ours], "tags.`callboard.kind` = 'cv'", order_by=["attributes.start_time"]
+    )
+    client.log_metric(first.info.run_id, "cv.macro_ap", math.nan)
+    return main / "mlflow.db"
+
+
+def test_sql_and_the_client_read_the_same(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_sql = stored_runs(f"sqlite:///{database}")
+    assert [run.name for run in by_sql] == ["exp0001", "exp0058"]
+    monkeypatch.setattr(room, "_by_sql", lambda path: room._by_client(f"sqlite:///{path}"))
+    by_client = stored_runs(f"sqlite:///{database}")
+    assert repr(by_sql[0].metrics["cv.macro_ap"]) == repr(by_client[0].metrics["cv.macro_ap"]) == "nan"
+    for run in (*by_sql, *by_client):
+        run.metrics.pop("cv.macro_ap", None)
+        run.params, run.metrics, run.tags = (
+            dict(sorted(d.items())) for d in (run.params, run.metrics, run.tags)
+        )
+    assert by_sql == by_client
+
+
+def test_all_pages_of_a_server_are_read(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "RUNS_PER_PAGE", 1)
+    assert len(room._by_client(f"sqlite:///{database}")) == 2
+
+
+def test_runs_of_one_moment_stand_in_the_order_of_their_names(database: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE runs SET start_time = 5")
+        connection.execute("UPDATE runs SET name = 'zz' WHERE name = 'exp0001'")
+    assert [run.name for run in stored_runs(f"sqlite:///{database}")] == ["exp0058", "zz"]
+
+
+def test_a_database_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro`"):
+        stored_runs(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not (tmp_path / "mlflow.db").exists()
