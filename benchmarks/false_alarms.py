@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from callboard.bases import difference
-from callboard.board import Row
-from callboard.noise import MIN_DOF, SeedNoise, judge, judge_lb, pooled_noise, seed_groups
-from callboard.seed_runs import rows_so_far
+from callboard.better.noise import MIN_DOF, SeedNoise, judge, judge_lb, pooled_noise, seed_groups
+from callboard.better.seed_runs import rows_so_far
+from callboard.board.bases import difference
+from callboard.board.rows import Row
 
 WITHIN = "within noise"
 

@@ -7,10 +7,17 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from callboard import adversarial, cli
-from callboard.adversarial import Settings, auc_by_fold, compare, deal_folds, out_of_fold, resampled_auc
+from callboard.adversarial.pieces import Pieces, mel_bands, read_pieces
+from callboard.adversarial.validation import (
+    Settings,
+    auc_by_fold,
+    compare,
+    deal_folds,
+    out_of_fold,
+    resampled_auc,
+)
 from callboard.errors import UserError
 from callboard.mel_cache import EncodedRecording, MelCache, write_cache
-from callboard.pieces import Pieces, mel_bands, read_pieces
 
 N_MELS = 8
 SHIFTED = slice(3, 5)

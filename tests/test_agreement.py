@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from callboard.agreement import agreement
-from callboard.board_lines import Line
-from callboard.comparison import Difference
+from callboard.better.comparison import Difference
+from callboard.board.agreement import agreement
+from callboard.board.lines import Line
 from callboard.steps import Step
 from tests.test_author_history import row as table_row
 from tests.test_author_history import toy_table

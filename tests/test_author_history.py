@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from callboard import cli
-from callboard.author_history import author_runs, import_runs, verdict
-from callboard.board import read_rows
+from callboard.board.rows import read_rows
 from callboard.errors import UserError
 from callboard.params.base import read_tree
 from callboard.params.table import Entry
 from callboard.results import flatten
 from callboard.table import Table, read_table
+from callboard.tracker.author_history import author_runs, import_runs, verdict
 from tests.toy_results import empty_database, runs
 
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard.bases import difference, of_one_setting, started_from, table_base
-from callboard.board import Row
+from callboard.board.bases import difference, of_one_setting, started_from, table_base
+from callboard.board.rows import Row
 from callboard.results import SUBMISSION
 from callboard.submission import score_table
 from callboard.table import Step
@@ -126,8 +126,8 @@ def test_a_difference_is_read_from_the_cache(pair):
 IN_ANOTHER_PROCESS = """
 import json, sys
 from datetime import UTC, datetime
-from callboard.bases import difference
-from callboard.board import Row
+from callboard.board.bases import difference
+from callboard.board.rows import Row
 
 oofs, clips = sys.argv[1:3], sys.argv[3]
 rows = [

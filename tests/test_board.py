@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from callboard import board, cli
-from callboard.board import Row, read_rows
+from callboard.board.rows import Row, read_rows
+from callboard.board.stored_runs import StoredRun
 from callboard.errors import UserError
-from callboard.stored_runs import StoredRun
-from callboard.tracking import Origin, record
+from callboard.tracker.tracking import Origin, record
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 
 ROOT = Path(__file__).parent.parent

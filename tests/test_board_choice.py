@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callboard.board import Row
-from callboard.board_choice import Choice, chosen
+from callboard.board.choice import Choice, chosen
+from callboard.board.rows import Row
 from callboard.errors import UserError
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)

@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 
 import pandas as pd
 
-from callboard.board_columns import COLUMNS
-from callboard.board_csv import as_csv
-from callboard.board_html import as_html
-from callboard.board_lines import Line
-from callboard.board_table import as_markdown
-from callboard.difference import Difference
-from callboard.noise import Judgement
+from callboard.better.difference import Difference
+from callboard.better.noise import Judgement
+from callboard.board.columns import COLUMNS
+from callboard.board.csv_file import as_csv
+from callboard.board.lines import Line
+from callboard.board.page import as_html
+from callboard.board.table import as_markdown
 from tests.test_board_table import E1, E3, PLAIN
 
 EVIL = '<script>alert("a|b")</script>'

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from callboard.comparison import paired_difference, rank_correlation, species_differences
-from callboard.difference import Difference
+from callboard.better.comparison import paired_difference, rank_correlation, species_differences
+from callboard.better.difference import Difference
 from callboard.metrics import lwlrap, times_drawn
 from callboard.submission import score_table
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from callboard.comparison import Correlation, rank_correlation
-from callboard.correlation import KINDS, advantage, change, correlation, pearson, spearman
+from callboard.better.comparison import Correlation, rank_correlation
+from callboard.trust.correlation import KINDS, advantage, change, correlation, pearson, spearman
 
 
 def pairs(n, rho, seed=0):

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.board import Row
+from callboard.board.pair import Pair, pair_of
+from callboard.board.pair_page import as_html
+from callboard.board.pair_text import as_markdown, verdict
+from callboard.board.rows import Row
 from callboard.errors import UserError
 from callboard.metrics import lwlrap
-from callboard.pair import Pair, pair_of
-from callboard.pair_html import as_html
-from callboard.pair_text import as_markdown, verdict
 from tests.toy_git import ToyRepository
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
@@ -86,7 +86,7 @@ def test_one_result_and_other_data_are_refused(rows: list[Row]) -> None:
 def test_the_text_shows_the_species_that_changed_most_and_all_when_asked(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callboard.pair_text.N_SPECIES", 1)
+    monkeypatch.setattr("callboard.board.pair_text.N_SPECIES", 1)
     short, whole = as_markdown(pair, False), as_markdown(pair, True)
     assert "2 more with --all" in short
     assert "more with --all" not in whole

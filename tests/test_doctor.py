@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from callboard.cli import dispatch
-from callboard.doctor import CHECKS, examine
-from callboard.findings import Finding
+from callboard.doctor.checks import CHECKS, examine
+from callboard.doctor.findings import Finding
 from callboard.results import all_outs, parse_lock
-from callboard.sync import sync
+from callboard.tracker.sync import sync
 from tests.test_sync import applied, finish, put, ref_of, toy
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database
@@ -264,8 +264,8 @@ def test_parameters_of_folds_that_the_matrix_no_longer_has_poison_nothing(well: 
 
 
 def test_the_version_that_is_wanted_is_that_of_a_database_just_made(empty_database: Path) -> None:
-    from callboard.doctor_results import _newest_version
-    from callboard.sqlite_runs import version_of
+    from callboard.doctor.results import _newest_version
+    from callboard.tracker.sqlite_runs import version_of
 
     assert _newest_version() == version_of(empty_database)
 

@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from callboard.board import Row
-from callboard.estimates import NAMES, estimates_of
-from callboard.estimators import (
+from callboard.board.rows import Row
+from callboard.evaluation import CrossValidation
+from callboard.metrics import lwlrap
+from callboard.submission import write_score_table
+from callboard.trust.estimates import NAMES, estimates_of
+from callboard.trust.estimators import (
     ESTIMATES,
     Scored,
     expected_shares,
@@ -17,9 +20,6 @@ from callboard.estimators import (
     share_weighted,
     species_precisions,
 )
-from callboard.evaluation import CrossValidation
-from callboard.metrics import lwlrap
-from callboard.submission import write_score_table
 from tests.toy_git import ToyRepository
 
 SPECIES = ["3", "7", "9"]
@@ -167,7 +167,7 @@ def test_the_tables_in_the_cache_are_read(repository):
 def test_a_second_call_reads_no_table(repository, monkeypatch):
     rows = [row_of(repository)]
     first = estimates_of(rows)
-    monkeypatch.setattr("callboard.estimates.cached_file", None)
+    monkeypatch.setattr("callboard.trust.estimates.cached_file", None)
     assert estimates_of(rows) == first
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from callboard import cli, kaggle_client, waiting
 from callboard.errors import UserError
+from callboard.ledger.submitted import find_submitted
 from callboard.results import SUBMISSION
-from callboard.submitted import find_submitted
 from tests.toy_git import ToyRepository
 from tests.toy_kaggle import ToyKaggle, environment, serve
 

@@ -5,11 +5,11 @@ import pytest
 
 from callboard import cli, scorekeeping
 from callboard.errors import UserError
-from callboard.ledger import Entry
-from callboard.ledger_table import current
+from callboard.ledger.entries import Entry
+from callboard.ledger.submitted import find_submitted
+from callboard.ledger.table import current
 from callboard.results import SUBMISSION
-from callboard.submitted import find_submitted
-from callboard.tracking import TrackingError, record
+from callboard.tracker.tracking import TrackingError, record
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database, result_in, runs, workspace  # noqa: F401
 
@@ -228,7 +228,7 @@ def test_a_score_reaches_the_runs_that_have_the_submission(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from callboard.tracking import origin_of_this_process
+    from callboard.tracker.tracking import origin_of_this_process
 
     main = workspace.parent
     (main / "dvc.yaml").write_text("stages: {}\n")
@@ -337,7 +337,7 @@ def test_on_a_terminal_the_list_fits_and_names_are_whole(
 
     from rich.console import Console
 
-    from callboard.ledger_table import cells, print_table
+    from callboard.ledger.table import cells, print_table
 
     console = Console(file=StringIO(), width=80)
     print_table(cells([Entry(MD5, "", 0.5, None, "2020-11-20", "words " * 20)], []), console)

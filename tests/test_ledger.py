@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from callboard.errors import UserError
-from callboard.ledger import (
+from callboard.ledger.entries import (
     Entry,
     checked_score,
     entries_of,

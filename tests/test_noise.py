@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from callboard import noise as noise_room
-from callboard.board import Row
-from callboard.difference import Difference
-from callboard.noise import (
+from callboard.better import noise as noise_room
+from callboard.better.difference import Difference
+from callboard.better.noise import (
     CV,
     Judgement,
     NoiseOfRows,
@@ -24,6 +23,7 @@ from callboard.noise import (
     seed_noise,
     warned,
 )
+from callboard.board.rows import Row
 from tests.toy_seeds import START, worlds
 
 SETTING = {"lr": "1", "train.epochs": "12", "split.folds": "[0]"}

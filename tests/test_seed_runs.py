@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 import pytest
 
 from callboard import cli, seed_runs
-from callboard.board import Row
+from callboard.better.noise import CV
+from callboard.board.rows import Row
 from callboard.errors import UserError
-from callboard.noise import CV
 from callboard.params.base import read_tree
 from callboard.results import flatten
 from tests.test_launch import ROOT, Dvc, dvc, mark_as_run  # noqa: F401  a fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from callboard import cli
-from callboard.board import Row
-from callboard.details import read_species
+from callboard.board.details import read_species
+from callboard.board.named_row import rows_named
+from callboard.board.rows import Row
 from callboard.errors import UserError
-from callboard.named_row import rows_named
-from callboard.tracking import Origin, record
+from callboard.tracker.tracking import Origin, record
 from tests.toy_results import empty_database, result_in, workspace
 
 __all__ = ["empty_database", "workspace"]

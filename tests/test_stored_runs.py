@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from callboard import stored_runs as room
+from callboard.board.stored_runs import stored_runs
 from callboard.errors import UserError
-from callboard.stored_runs import stored_runs
-from callboard.tracking import Origin, record
+from callboard.tracker.tracking import Origin, record
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]

@@ -11,8 +11,8 @@ import pytest
 
 from callboard.errors import UserError
 from callboard.results import Lock, changes, content_key, flatten
-from callboard.run_record import Origin
-from callboard.tracking import TrackingError, push_scores, record, tracking_uri, without_credentials
+from callboard.tracker.run_record import Origin
+from callboard.tracker.tracking import TrackingError, push_scores, record, tracking_uri, without_credentials
 from tests.toy_results import empty_database, entry, lock_stages, result_in, runs, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]
@@ -199,7 +199,7 @@ def test_a_note_that_a_person_wrote_is_kept(workspace: Path) -> None:
 
 def by_mlflow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a server, or with tables that we do not know."""
-    monkeypatch.setattr("callboard.tracking._by_sql", lambda uri: None)
+    monkeypatch.setattr("callboard.tracker.tracking._by_sql", lambda uri: None)
 
 
 @pytest.mark.parametrize("killed_at", ["log_inputs", "log_batch", "set_terminated"])
@@ -231,7 +231,7 @@ def test_a_killed_track_is_completed_the_next_time(
 def test_what_is_killed_while_it_writes_by_sql_leaves_nothing(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from callboard.sqlite_runs import SqliteRuns
+    from callboard.tracker.sqlite_runs import SqliteRuns
 
     def die(*_: Any) -> None:
         raise InterruptedError

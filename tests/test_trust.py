@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from callboard import cli
-from callboard.author_history import author_rows, author_runs, import_runs
-from callboard.board import Row
-from callboard.comparison import Correlation
-from callboard.correlation import pearson, spearman
+from callboard.better.comparison import Correlation
+from callboard.board.rows import Row
 from callboard.errors import UserError
-from callboard.estimates import NAMES
 from callboard.params.base import read_tree
 from callboard.table import read_table
-from callboard.trust import best_by_cv, is_lost, range_alone, trust
-from callboard.trust_report import (
+from callboard.tracker.author_history import author_rows, author_runs, import_runs
+from callboard.trust.correlation import pearson, spearman
+from callboard.trust.estimates import NAMES
+from callboard.trust.judging import best_by_cv, is_lost, range_alone, trust
+from callboard.trust.report import (
     conclusion,
     correlations,
     estimates_text,
@@ -24,7 +24,7 @@ from callboard.trust_report import (
     heading,
     recommendation,
 )
-from callboard.trust_runs import Point, author_points, blocks, pairs, points, points_of_results
+from callboard.trust.runs import Point, author_points, blocks, pairs, points, points_of_results
 from tests.test_author_history import folder
 from tests.toy_results import empty_database, runs
 
@@ -349,8 +349,8 @@ def test_results_are_told_with_their_estimates(monkeypatch, capsys):
     rows, estimates = estimated()
     rows = [replace(one, params={"train.epochs": "12"}) for one in rows] + [row(99)]
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("callboard.board.read_rows", lambda uri: rows)
-    monkeypatch.setattr("callboard.estimates.estimates_of", lambda found: estimates)
+    monkeypatch.setattr("callboard.board.rows.read_rows", lambda uri: rows)
+    monkeypatch.setattr("callboard.trust.estimates.estimates_of", lambda found: estimates)
     cli.dispatch(["trust", "--with", "train.epochs=12"])
     told = capsys.readouterr().out
     assert "cv.lwlrap against lb.public over 60 runs." in told

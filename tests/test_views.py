@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from callboard.views import METRICS, TAG, VERSION, VIEWS, address, decode, encode, page_state, write_views
+from callboard.tracker.views import (
+    METRICS,
+    TAG,
+    VERSION,
+    VIEWS,
+    address,
+    decode,
+    encode,
+    page_state,
+    write_views,
+)
 
 TABLE, CHART = VIEWS
 

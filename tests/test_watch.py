@@ -14,7 +14,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from callboard import watching
-from callboard.live import SECTIONS, Training, interrupted_trainings, read_history, running_trainings
+from callboard.live.trainings import (
+    SECTIONS,
+    Training,
+    interrupted_trainings,
+    read_history,
+    running_trainings,
+)
 from callboard.params.base import read_tree
 from tests.conftest import ROOT, TOY_PARAMS, merge
 from tests.toy_training import PARAMS, write_fold_inputs
@@ -174,7 +180,8 @@ def test_a_sparkline_spans_its_values_and_keeps_the_last() -> None:
 
 
 def test_watching_imports_neither_torch_nor_mlflow() -> None:
-    code = "import sys, callboard.watching; print({'torch', 'mlflow', 'pandas'} & set(sys.modules) or 'none')"
+    heavy = "{'torch', 'mlflow', 'pandas'} & set(sys.modules)"
+    code = f"import sys, callboard.live.watching; print({heavy} or 'none')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
     )

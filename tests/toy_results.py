@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from callboard.ledger import read_ledger, with_reported
+from callboard.ledger.entries import read_ledger, with_reported
 from callboard.results import Result, files_in, read_result
 
 CODE = {"path": "src/callboard/losses.py", "hash": "md5", "md5": "code1", "size": 1}

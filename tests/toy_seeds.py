@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
-from callboard.board import Row
-from callboard.comparison import Precisions, difference_of, precisions
-from callboard.difference import Difference
-from callboard.noise import CV
+from callboard.better.comparison import Precisions, difference_of, precisions
+from callboard.better.difference import Difference
+from callboard.better.noise import CV
+from callboard.board.rows import Row
 from callboard.submission import score_table
 
 N_RECORDINGS, N_SPECIES, N_BOOTSTRAP = 240, 24, 500

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from callboard.errors import UserError
 
 if TYPE_CHECKING:
-    from callboard.board import Row
-    from callboard.board_choice import Choice
-    from callboard.board_columns import Column
-    from callboard.board_lines import Blocks
+    from callboard.board.choice import Choice
+    from callboard.board.columns import Column
+    from callboard.board.lines import Blocks
+    from callboard.board.rows import Row
 
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".html": "html"}
 """What --output makes of a file's name."""
@@ -95,9 +95,9 @@ def show(args: argparse.Namespace) -> None:
     """Print the table, or write it; plain Markdown when the output is a pipe or a file."""
     import sys
 
-    from callboard.board import read_rows
-    from callboard.board_choice import Choice
-    from callboard.tracking import tracking_uri
+    from callboard.board.choice import Choice
+    from callboard.board.rows import read_rows
+    from callboard.tracker.tracking import tracking_uri
 
     form = _format(args, sys.stdout.isatty())
     if args.block and not args.author:
@@ -131,11 +131,11 @@ def _format(args: argparse.Namespace, is_terminal: bool) -> str:
 
 
 def _columns(args: argparse.Namespace, rows: "Sequence[Row]") -> "Sequence[Column]":
-    from callboard.board_columns import POOLED, author_columns_of, columns_of, estimate_column
+    from callboard.board.columns import POOLED, author_columns_of, columns_of, estimate_column
 
     cv = POOLED
     if args.cv != "lwlrap":
-        from callboard.estimates import NAMES, estimates_of
+        from callboard.trust.estimates import NAMES, estimates_of
 
         if args.cv not in NAMES:
             raise UserError(f"--cv {args.cv}: no such estimate; there are {', '.join(NAMES)}")
@@ -144,18 +144,18 @@ def _columns(args: argparse.Namespace, rows: "Sequence[Row]") -> "Sequence[Colum
 
 
 def _blocks(rows: "Sequence[Row]", choice: "Choice") -> "Blocks":
-    from callboard.board_choice import chosen
-    from callboard.board_lines import judged, lines_of_results
-    from callboard.captions import read_captions
+    from callboard.board.captions import read_captions
+    from callboard.board.choice import chosen
+    from callboard.board.lines import judged, lines_of_results
 
     return judged(lines_of_results(rows, read_captions(), chosen(rows, choice)), rows)
 
 
 def _author_blocks(rows: "Sequence[Row]", choice: "Choice", block: str | None) -> "Blocks":
-    from callboard.board_choice import chosen, is_named
-    from callboard.board_columns import name_of
-    from callboard.board_lines import judged, lines_of_table
-    from callboard.captions import read_captions
+    from callboard.board.captions import read_captions
+    from callboard.board.choice import chosen, is_named
+    from callboard.board.columns import name_of
+    from callboard.board.lines import judged, lines_of_table
     from callboard.table import read_table
 
     found = lines_of_table(rows, read_table(), read_captions())
@@ -182,19 +182,19 @@ def _author_blocks(rows: "Sequence[Row]", choice: "Choice", block: str | None) -
 def _print(blocks: "Blocks", columns: "Sequence[Column]") -> None:
     from rich.console import Console
 
-    from callboard.board_table import print_table
+    from callboard.board.table import print_table
 
     print_table(blocks, Console(), columns)
 
 
 def _markdown(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.board_table import as_markdown
+    from callboard.board.table import as_markdown
 
     return as_markdown(blocks, columns)
 
 
 def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.board_csv import as_csv
+    from callboard.board.csv_file import as_csv
 
     return as_csv(
         blocks, {column.name: column.value for column in columns if column.is_extra and column.value}
@@ -202,7 +202,7 @@ def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
 
 
 def _html(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.board_html import as_html
+    from callboard.board.page import as_html
 
     return as_html(blocks, f"Board of {Path.cwd().name}", columns)
 
@@ -215,7 +215,7 @@ TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {
 
 
 def _agreement(blocks: "Blocks") -> str:
-    from callboard.agreement import agreement
+    from callboard.board.agreement import agreement
     from callboard.params.base import read_tree
     from callboard.results import flatten
     from callboard.table import read_table

@@ -23,12 +23,12 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Print the change, or write it; of several results of a name the newest counts."""
-    from callboard.board import read_rows
-    from callboard.named_row import rows_named, source_of
+    from callboard.board.named_row import rows_named, source_of
+    from callboard.board.pair import pair_of
+    from callboard.board.pair_text import as_markdown
+    from callboard.board.rows import read_rows
     from callboard.outputs import written_whole
-    from callboard.pair import pair_of
-    from callboard.pair_text import as_markdown
-    from callboard.tracking import tracking_uri
+    from callboard.tracker.tracking import tracking_uri
 
     suffix = args.output.suffix.lower() if args.output else ""
     if args.output and suffix not in (".md", ".html"):
@@ -39,7 +39,7 @@ def show(args: argparse.Namespace) -> None:
         print(as_markdown(pair, args.all), end="")
         return
     if suffix == ".html":
-        from callboard.pair_html import as_html
+        from callboard.board.pair_page import as_html
 
         text = as_html(pair, (source_of(pair.a, rows), source_of(pair.b, rows)))
     else:

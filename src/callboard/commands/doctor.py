@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
 
 def diagnose(args: argparse.Namespace) -> None:
     """Print a line per finding; exit status 1 if one of them loses results."""
-    from callboard.doctor import CHECKS, examine, facts
+    from callboard.doctor.checks import CHECKS, examine, facts
 
     del args
     found = examine()

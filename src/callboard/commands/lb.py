@@ -71,10 +71,10 @@ def _add_competition(parser: Any) -> None:
 def add_score(args: argparse.Namespace) -> None:
     """Note down one score, as given."""
     from callboard.errors import UserError
-    from callboard.ledger import LEDGER, Entry, checked_score, entries_of
-    from callboard.ledger_table import current
-    from callboard.scorekeeping import keep
-    from callboard.submitted import find_submitted, md5_of
+    from callboard.ledger.entries import LEDGER, Entry, checked_score, entries_of
+    from callboard.ledger.scorekeeping import keep
+    from callboard.ledger.submitted import find_submitted, md5_of
+    from callboard.ledger.table import current
 
     if args.public is None and args.private is None:
         raise UserError("lb add: no score; give --public SCORE, --private SCORE or both")
@@ -107,9 +107,9 @@ def list_scores(args: argparse.Namespace) -> None:
     """Print the ledger."""
     from rich.console import Console
 
-    from callboard.ledger import LEDGER, entries_of
-    from callboard.ledger_table import as_markdown, cells, current, print_table
-    from callboard.submitted import known_submissions
+    from callboard.ledger.entries import LEDGER, entries_of
+    from callboard.ledger.submitted import known_submissions
+    from callboard.ledger.table import as_markdown, cells, current, print_table
 
     entries = entries_of(Path.cwd())
     if not entries:
@@ -134,16 +134,16 @@ def import_list(args: argparse.Namespace) -> None:
 
 def fetch_scores(args: argparse.Namespace) -> None:
     """Take the scores of Kaggle's own list."""
-    from callboard.kaggle_client import list_submissions
+    from callboard.ledger.kaggle_client import list_submissions
 
     _take(list_submissions(args.competition), "Kaggle's list", None)
 
 
 def _take(text: str, where: str, folder: Path | None) -> None:
-    from callboard.kaggle_submissions import match, parse_sent
-    from callboard.ledger import LEDGER, entries_of
-    from callboard.scorekeeping import keep
-    from callboard.submitted import Submitted, known_submissions
+    from callboard.ledger.entries import LEDGER, entries_of
+    from callboard.ledger.kaggle_submissions import match, parse_sent
+    from callboard.ledger.scorekeeping import keep
+    from callboard.ledger.submitted import Submitted, known_submissions
 
     known = entries_of(Path.cwd())
     submissions = [Submitted(entry.submission_md5, entry.key) for entry in known] + known_submissions()
@@ -171,11 +171,11 @@ def submit(args: argparse.Namespace) -> None:
     """Send a run's submission; refuse what Kaggle would refuse, and what has a score already."""
     from callboard.errors import UserError
     from callboard.finished import cached_file
-    from callboard.kaggle_client import send
-    from callboard.kaggle_submissions import message_of
-    from callboard.ledger import ledger_of
-    from callboard.required_rows import refuse_incomplete
-    from callboard.submitted import find_submitted
+    from callboard.ledger.entries import ledger_of
+    from callboard.ledger.kaggle_client import send
+    from callboard.ledger.kaggle_submissions import message_of
+    from callboard.ledger.required_rows import refuse_incomplete
+    from callboard.ledger.submitted import find_submitted
 
     found = find_submitted(args.name)
     if not found.key:
@@ -198,8 +198,8 @@ def submit(args: argparse.Namespace) -> None:
 
 def _wait(key: str, competition: str | None) -> None:
     from callboard.errors import UserError
-    from callboard.kaggle_client import list_submissions
-    from callboard.waiting import wait_for
+    from callboard.ledger.kaggle_client import list_submissions
+    from callboard.ledger.waiting import wait_for
 
     text, sent = wait_for(key, lambda: list_submissions(competition))
     if not sent.is_scored:

@@ -26,8 +26,9 @@ def add(commands: Any) -> None:
 
 def measure(args: argparse.Namespace) -> None:
     """Run the seeds that are missing, then print the noise of all that are there."""
-    from callboard import launch, seed_runs
-    from callboard.noise_lines import noise_lines
+    from callboard import launch
+    from callboard.better import seed_runs
+    from callboard.better.noise_lines import noise_lines
 
     if args.seeds < 2:
         raise UserError(f"--seeds {args.seeds}: noise needs at least 2 runs")

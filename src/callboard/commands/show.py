@@ -13,13 +13,13 @@ def add(commands: Any) -> None:
 
 def show_result(args: argparse.Namespace) -> None:
     """Print what is known of the newest result of that name."""
-    from callboard.board import read_rows
-    from callboard.board_lines import judged, result_line
-    from callboard.captions import read_captions
-    from callboard.details import details
-    from callboard.ledger import entries_of
-    from callboard.named_row import rows_named, source_of
-    from callboard.tracking import tracking_uri
+    from callboard.board.captions import read_captions
+    from callboard.board.details import details
+    from callboard.board.lines import judged, result_line
+    from callboard.board.named_row import rows_named, source_of
+    from callboard.board.rows import read_rows
+    from callboard.ledger.entries import entries_of
+    from callboard.tracker.tracking import tracking_uri
     from callboard.workspace import main_workspace
 
     rows = read_rows(tracking_uri())

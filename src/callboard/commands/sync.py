@@ -14,8 +14,8 @@ def add(commands: Any) -> None:
 
 def synchronise(args: argparse.Namespace) -> None:
     """Bring MLflow up to date and say what was done."""
-    from callboard.sync import sync
     from callboard.terminal import summarize
+    from callboard.tracker.sync import sync
 
     del args
     summarize("sync", *sync().facts())

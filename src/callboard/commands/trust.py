@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from callboard.errors import UserError
 
 if TYPE_CHECKING:
-    from callboard.board import Row
+    from callboard.board.rows import Row
 
 
 def add(commands: Any) -> None:
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Print the correlations, a warning where they are lost, and the estimates of CV; never a failure."""
-    from callboard import trust_report as report
+    from callboard.trust import report
 
     parts = _of_author() if args.author else _of_results(f"lb.{args.lb}", args.wanted)
     print("\n".join([*parts, report.INTERVALS]))
@@ -42,11 +42,11 @@ def show(args: argparse.Namespace) -> None:
 def _of_author() -> list[str]:
     from collections import Counter
 
-    from callboard.author_history import author_rows
     from callboard.table import read_table
-    from callboard.trust import trust
-    from callboard.trust_report import conclusion, correlations, heading
-    from callboard.trust_runs import author_points
+    from callboard.tracker.author_history import author_rows
+    from callboard.trust.judging import trust
+    from callboard.trust.report import conclusion, correlations, heading
+    from callboard.trust.runs import author_points
 
     table = read_table()
     runs = author_points(table)
@@ -60,12 +60,12 @@ def _of_author() -> list[str]:
 
 
 def _of_results(lb: str, wanted: list[str]) -> list[str]:
-    from callboard.board import read_rows
-    from callboard.estimates import estimates_of
-    from callboard.tracking import tracking_uri
-    from callboard.trust import trust
-    from callboard.trust_report import conclusion, correlations, estimates_text, followings, heading
-    from callboard.trust_runs import points, points_of_results
+    from callboard.board.rows import read_rows
+    from callboard.tracker.tracking import tracking_uri
+    from callboard.trust.estimates import estimates_of
+    from callboard.trust.judging import trust
+    from callboard.trust.report import conclusion, correlations, estimates_text, followings, heading
+    from callboard.trust.runs import points, points_of_results
 
     rows = read_rows(tracking_uri())
     for condition in wanted:

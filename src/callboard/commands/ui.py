@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Start a server on the results, or take the one that MLFLOW_TRACKING_URI names; open its pages."""
-    from callboard.tracking import prepare_environment, tracking_uri
+    from callboard.tracker.tracking import prepare_environment, tracking_uri
 
     prepare_environment()
     uri = tracking_uri()
@@ -39,7 +39,7 @@ def show(args: argparse.Namespace) -> None:
 
 
 def _serve(uri: str, args: argparse.Namespace) -> None:
-    from callboard.server import Server
+    from callboard.tracker.server import Server
     from callboard.workspace import main_workspace
 
     with Server(uri, args.port, main_workspace() / ".cache" / "mlflow-server.log") as server:
@@ -59,7 +59,7 @@ def refuse_without_results(uri: str) -> None:
     """
     import sqlite3
 
-    from callboard.tracking import SQLITE
+    from callboard.tracker.tracking import SQLITE
 
     if not uri.startswith(SQLITE):
         return
@@ -78,8 +78,8 @@ def refuse_without_results(uri: str) -> None:
 
 def _write_views(uri: str) -> str:
     """Id of our MLflow experiment, whose views are there afterwards."""
-    from callboard.tracking import TrackingError, open_experiment
-    from callboard.views import write_views
+    from callboard.tracker.tracking import TrackingError, open_experiment
+    from callboard.tracker.views import write_views
 
     try:
         with open_experiment(uri) as (client, experiment_id):
@@ -90,8 +90,8 @@ def _write_views(uri: str) -> str:
 
 
 def _announce(server: str, experiment_id: str, *, opens: bool) -> None:
-    from callboard.tracking import without_credentials
-    from callboard.views import VIEWS, address
+    from callboard.tracker.tracking import without_credentials
+    from callboard.tracker.views import VIEWS, address
 
     shown = without_credentials(server, server)
     addresses = [address(shown, experiment_id, view) for view in VIEWS]

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from callboard.board import Row
-from callboard.board_columns import LEGEND
-from callboard.board_lines import Line, judged, result_line
-from callboard.captions import read_captions
+from callboard.board.captions import read_captions
+from callboard.board.columns import LEGEND
+from callboard.board.lines import Line, judged, result_line
+from callboard.board.rows import Row
 from callboard.errors import UserError
 from callboard.report.source import Source
 from callboard.results import changes
@@ -119,8 +119,8 @@ def row_of(source: Source, rows: Sequence[Row]) -> Row | None:
 
 def read_board() -> tuple[list[Row], str]:
     """Every result of the board, and why there is none where it cannot be read."""
-    from callboard.board import read_rows
-    from callboard.tracking import tracking_uri
+    from callboard.board.rows import read_rows
+    from callboard.tracker.tracking import tracking_uri
 
     try:
         return read_rows(tracking_uri()), ""

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from callboard.board import Row
+from callboard.better.comparison import rank_correlation
+from callboard.board.rows import Row
 from callboard.clips import read_clips
-from callboard.comparison import rank_correlation
 from callboard.errors import UserError
 from callboard.mel_cache import read_index
 from callboard.report import figures

@@ -1,0 +1,196 @@
+"""How sure a difference between two results is, and how well two lists of scores agree."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from callboard.better.difference import Difference, SpeciesDifference
+from callboard.metrics import percentile_interval, times_drawn
+from callboard.presence import species_presence
+
+N_BOOTSTRAP = 2000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """What LWLRAP is the mean of: precision at the rank of each confirmed (recording, species) pair.
+
+    Ties share their worst rank. Pairs are sorted by recording, then in the order of `species`.
+    """
+
+    species: tuple[str, ...]
+    """Every species that is ranked."""
+    recording_of: NDArray[np.str_]
+    """(pairs,) recording_id."""
+    species_of: NDArray[np.int64]
+    """(pairs,) index into `species`."""
+    values: NDArray[np.float64]
+    """(pairs,) in (0, 1]."""
+
+
+def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
+    """Those of a score table.
+
+    Args:
+        table: recording_id, each once, and score columns; `fold` is ignored.
+        truth: recording_id and species_id of confirmed annotations.
+
+    Raises:
+        ValueError: a score is no finite number, or a species is confirmed that has no scores.
+    """
+    in_order = table.sort_values("recording_id")
+    recordings = in_order["recording_id"].to_numpy(dtype=str)
+    columns = sorted(name for name in table.columns if name not in ("recording_id", "fold"))
+    species = [name.removeprefix("s") for name in columns]
+    scores = in_order[columns].to_numpy(dtype=np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(scores))} scores are NaN or infinite")
+    is_present = species_presence(truth, list(recordings), species)
+    row, column = np.nonzero(is_present)
+    is_above = scores[row] >= scores[row, column][:, None]  # (pairs, species ranked at least as high)
+    values = (is_above & is_present[row]).sum(axis=1) / is_above.sum(axis=1)
+    return Precisions(tuple(species), recordings[row], column, values)
+
+
+def difference_of(
+    a: Precisions, b: Precisions, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
+) -> Difference:
+    """LWLRAP of `a` minus that of `b` on the same recordings, with a percentile bootstrap over recordings.
+
+    A resample draws recordings with replacement and scores both on the same draw, so what makes a recording
+    hard for both cancels. Assumes that recordings are independent of each other. The networks are taken as
+    given: what a seed does to all recordings of a result alike is not in the interval, see docs/better.md.
+
+    Args:
+        a: Of one result. Recordings that only one of the two has are left out.
+        b: Of the other, by the same truth.
+        n_bootstrap: Resamples.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: the species differ, or no recording of both has one.
+    """
+    a, b = _shared(a, b)
+    _, recording = np.unique(a.recording_of, return_inverse=True)
+    gain = np.bincount(recording, a.values - b.values)
+    n_pairs = np.bincount(recording)
+    drawn = _times_drawn(len(gain), n_bootstrap, seed)
+    resampled = (drawn @ gain) / (drawn @ n_pairs)
+    low, high = percentile_interval(resampled)
+    p_better = np.mean(resampled > 0) + np.mean(resampled == 0) / 2
+    return Difference(
+        float(gain.sum() / n_pairs.sum()), low, high, float(p_better), float(resampled.std(ddof=1))
+    )
+
+
+def paired_difference(
+    a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
+) -> Difference:
+    """`difference_of` two score tables; their columns may stand in any order.
+
+    Raises:
+        ValueError: as there and in `precisions`.
+    """
+    return difference_of(precisions(a, truth), precisions(b, truth), n_bootstrap, seed)
+
+
+def species_differences(a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame) -> list[SpeciesDifference]:
+    """What each species adds to the change of LWLRAP, for those that some shared recording has.
+
+    The mean of the changes, weighted by `n`, is the change of LWLRAP. Each interval is a paired percentile
+    bootstrap over the recordings that have the species; of 24 intervals about one misses the truth.
+
+    Args:
+        a: Score table.
+        b: Score table with the same species.
+        truth: recording_id and species_id of confirmed annotations.
+
+    Returns:
+        In the order of the species' columns in `a`.
+
+    Raises:
+        ValueError: as in `paired_difference`.
+    """
+    ours, theirs = _shared(precisions(a, truth), precisions(b, truth))
+    in_order = [name.removeprefix("s") for name in a.columns if name.removeprefix("s") in ours.species]
+    indices = [ours.species.index(name) for name in in_order]
+    return [_species_difference(ours, theirs, index) for index in indices if (ours.species_of == index).any()]
+
+
+def _species_difference(a: Precisions, b: Precisions, index: int) -> SpeciesDifference:
+    of_species = a.species_of == index
+    ours, theirs = a.values[of_species], b.values[of_species]
+    gain = ours - theirs
+    n = len(gain)
+    low = high = float("nan")
+    if n > 1:
+        low, high = percentile_interval(times_drawn(n, N_BOOTSTRAP, SEED) @ gain / n)
+    means = float(ours.mean()), float(theirs.mean()), float(gain.mean())
+    return SpeciesDifference(a.species[index], n, *means, low, high)
+
+
+def _shared(a: Precisions, b: Precisions) -> tuple[Precisions, Precisions]:
+    """Both with only the recordings that are in the other."""
+    if a.species != b.species:
+        raise ValueError(
+            f"the tables have different score columns: {', '.join(a.species)} and {', '.join(b.species)}"
+        )
+    if np.array_equal(a.recording_of, b.recording_of) and len(a.values):
+        return a, b
+    first, second = _only(a, b.recording_of), _only(b, a.recording_of)
+    if not len(first.values):
+        raise ValueError("no recording that both tables have has a confirmed species: undefined")
+    return first, second
+
+
+def _only(whole: Precisions, recording_ids: NDArray[np.str_]) -> Precisions:
+    kept = np.isin(whole.recording_of, recording_ids)
+    return Precisions(whole.species, whole.recording_of[kept], whole.species_of[kept], whole.values[kept])
+
+
+@lru_cache(maxsize=4)
+def _times_drawn(n_items: int, n_resamples: int, seed: int) -> NDArray[np.float64]:
+    """All pairs of a board are resampled by the same draw; as floats, which BLAS multiplies."""
+    return times_drawn(n_items, n_resamples, seed).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation with its 95 % interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def rank_correlation(
+    x: NDArray[np.float64], y: NDArray[np.float64], n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
+) -> Correlation:
+    """Spearman's rank correlation of two lists, with a percentile bootstrap over their pairs.
+
+    Resamples in which one of the lists is constant have no correlation and are left out.
+    Fewer than three pairs, or a constant list, give NaN.
+    """
+    nowhere = Correlation(float("nan"), float("nan"), float("nan"), len(x))
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return nowhere
+    picked = np.random.default_rng(seed).integers(len(x), size=(n_bootstrap, len(x)))
+    resampled = _correlations(rankdata(x[picked], axis=1), rankdata(y[picked], axis=1))
+    low, high = percentile_interval(resampled)
+    value = _correlations(rankdata(x)[None], rankdata(y)[None])[0]
+    return Correlation(float(value), low, high, len(x))
+
+
+def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pearson's correlation of each row of `x` with that of `y`, both (rows, pairs); NaN if constant."""
+    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    correlations = np.full(len(x), np.nan)
+    np.divide((x * y).sum(axis=1), scale, out=correlations, where=scale > 0)
+    return correlations

@@ -1,0 +1,237 @@
+"""What another seed alone does to a score, and whether a change is more; derived in docs/better.md."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from math import copysign, inf, isnan, nan, sqrt
+from statistics import fmean, variance
+
+from callboard.better.difference import Difference
+from callboard.better.student import t_cdf, t_quantile
+from callboard.board.bases import difference
+from callboard.board.rows import Row
+
+CV = "cv.lwlrap"
+METRICS = (CV, "lb.public", "lb.private")
+
+UPPER = 0.975
+"""Quantile at the upper end of a 95 % interval."""
+
+MIN_DOF = 3
+"""With fewer, t would be above 4 and call everything noise: what there is is used as if it were exact, and
+the word gets a question mark."""
+
+SCOPES = (
+    ("the same data, folds and epochs", ("split.folds", "split.seed", "train.epochs")),
+    ("the same data", ()),
+)
+"""Where the noise of a row is looked for, the nearest first: in words, and the parameters that must agree."""
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """What another seed alone does, pooled over groups of runs that differ in nothing but `seed`."""
+
+    sd: dict[str, float]
+    """Metric (`cv.lwlrap`, `lb.public`, `lb.private`) to the standard deviation of one run over seeds."""
+    beyond: float
+    """Of a CV difference between two seeds: the part that the bootstrap over recordings does not hold."""
+    dof: int
+    """Degrees of freedom of the CV's: runs minus groups."""
+    n_runs: int
+    n_groups: int
+    recordings: float = 0.0
+    """The part that it does hold: root mean square of its standard errors; 0 where no tables are at hand."""
+    dofs: dict[str, int] = field(default_factory=dict)
+    """The same as `dof`, by metric."""
+    scope: str = "all groups"
+    """Which runs were pooled, in words."""
+
+    @property
+    def typical(self) -> float:
+        """Standard error of a CV difference of two single runs, of both parts."""
+        return sqrt(self.recordings**2 + self.beyond**2)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Whether a change is real, with the 95 % interval that says so; NaN where there is none."""
+
+    word: str
+    """`better`, `worse` or `within noise`, with `?` where seeds are measured too thinly or not at all;
+    `unsure` without interval; `optimistic` where CV cannot be trusted."""
+    low: float = nan
+    high: float = nan
+    p_better: float = nan
+
+
+def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
+    """Results that differ in nothing but `seed`, two or more to a group; of one seed the newest counts.
+
+    Blends are left out: their seed does nothing.
+
+    Args:
+        rows: Oldest first.
+    """
+    groups: dict[tuple[str, frozenset[tuple[str, str]]], dict[str, Row]] = {}
+    for row in rows:
+        if CV in row.metrics and row.data_md5 and row.params.get("infer.blend", "[]") == "[]":
+            group = groups.setdefault((row.data_md5, all_but_seed(row.params)), {})
+            group[row.params.get("seed", "")] = row
+    return [list(group.values()) for group in groups.values() if len(group) > 1]
+
+
+def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
+    """What a group of runs has in common."""
+    return frozenset((key, value) for key, value in params.items() if key != "seed")
+
+
+def seed_noise(rows: Iterable[Row]) -> SeedNoise | None:
+    """Pooled over the groups among `rows`; None where no group has two seeds."""
+    return pooled_noise(seed_groups(rows))
+
+
+def pooled_noise(
+    groups: Sequence[Sequence[Row]], compare: Callable[[Row, Row], Difference | None] = difference
+) -> SeedNoise | None:
+    """Variances of groups, pooled with weights of runs minus one; None without groups.
+
+    What bootstrap and seeds have in common is subtracted once: `beyond`² is 2 `sd`² minus the mean variance
+    of the bootstrap over all pairs of a group. Pairs whose tables are gone subtract nothing.
+
+    Args:
+        groups: As `seed_groups` makes them.
+        compare: How two results differ.
+    """
+    if not groups:
+        return None
+    pooled = {key: _pooled_variance(groups, key) for key in METRICS}
+    known = {key: found for key, found in pooled.items() if found}
+    seeds, dof = known[CV]
+    recordings = sum((len(group) - 1) * _bootstrap_variance(group, compare) for group in groups) / dof
+    return SeedNoise(
+        sd={key: sqrt(value) for key, (value, _) in known.items()},
+        beyond=sqrt(max(0.0, 2 * seeds - recordings)),
+        dof=dof,
+        n_runs=sum(map(len, groups)),
+        n_groups=len(groups),
+        recordings=sqrt(recordings),
+        dofs={key: dof for key, (_, dof) in known.items()},
+    )
+
+
+def _pooled_variance(groups: Sequence[Sequence[Row]], key: str) -> tuple[float, int] | None:
+    """Variance of a metric within groups and its degrees of freedom; None where no group has it twice."""
+    values = [[row.metrics[key] for row in group if key in row.metrics] for group in groups]
+    several = [group for group in values if len(group) > 1]
+    dof = sum(len(group) - 1 for group in several)
+    return (sum((len(group) - 1) * variance(group) for group in several) / dof, dof) if dof else None
+
+
+def _bootstrap_variance(group: Sequence[Row], compare: Callable[[Row, Row], Difference | None]) -> float:
+    """Mean over pairs."""
+    found = [compare(a, b) for a, b in combinations(group, 2)]
+    return fmean(change.sd**2 if change and not isnan(change.sd) else 0.0 for change in found)
+
+
+class NoiseOfRows:
+    """The noise of each row's own setting, worked out once per setting."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        """Take all results, oldest first."""
+        self._rows = rows
+        self._known: dict[tuple[str, ...], SeedNoise | None] = {}
+
+    def of(self, row: Row) -> SeedNoise | None:
+        """Of the nearest of SCOPES with enough seeds, else of the nearest with any; `scope` says which."""
+        found = [noise for words, keys in SCOPES if (noise := self._within(row, words, keys))]
+        return next((noise for noise in found if noise.dof >= MIN_DOF), found[0] if found else None)
+
+    def _within(self, row: Row, words: str, keys: tuple[str, ...]) -> SeedNoise | None:
+        setting = _setting(row, keys)
+        if setting not in self._known:
+            noise = seed_noise([other for other in self._rows if _setting(other, keys) == setting])
+            self._known[setting] = replace(noise, scope=words) if noise else None
+        return self._known[setting]
+
+
+def _setting(row: Row, keys: tuple[str, ...]) -> tuple[str, ...]:
+    return (row.data_md5, *(row.params.get(key, "") for key in keys))
+
+
+def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | None:
+    """Whether one run is better than another in CV, recordings and seeds taken together.
+
+    The interval is `value` ± t · sqrt(`change.sd`² + `noise.beyond`²), t with the degrees of freedom that
+    Welch and Satterthwaite give a sum of which one part was measured on few seeds. Without noise it is that
+    of the recordings.
+
+    Args:
+        change: From a paired bootstrap over recordings; None gives None.
+        noise: Of runs like these; None where seeds were not measured.
+    """
+    if change is None:
+        return None
+    if not change.has_interval:
+        return Judgement("unsure")
+    if noise is None:
+        return Judgement(_word(change.low, change.high, "?"), change.low, change.high, change.p_better)
+    error = change.sd**2 + noise.beyond**2
+    seeds = 2 * noise.sd[CV] ** 2
+    return _judged(change.value, error, noise.dof, noise.dof * (error / seeds) ** 2 if seeds else inf)
+
+
+def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgement | None:
+    """Whether a change of a leaderboard score is more than another seed would do on the same test recordings.
+
+    The truth is not known, so nothing is resampled: how other test recordings would move it is left out.
+
+    Args:
+        change: None gives None.
+        key: `lb.public` or `lb.private`.
+        noise: Of runs like these.
+    """
+    if change is None:
+        return None
+    if noise is None or key not in noise.sd:
+        return Judgement("unsure")
+    return _judged(change, 2 * noise.sd[key] ** 2, noise.dofs[key], noise.dofs[key])
+
+
+def half_width(noise: SeedNoise, key: str = CV) -> float:
+    """Half the 95 % interval of a change between two single runs: what is smaller is within noise."""
+    error = noise.typical if key == CV else sqrt(2) * noise.sd[key]
+    return error * _quantile(noise.dofs[key], noise.dofs[key])
+
+
+def warned(judgement: Judgement | None, row: Row, base: Row) -> Judgement | None:
+    """The judgement, or `optimistic` where it would hang on a CV that saw its own labels.
+
+    Such a CV is too high by an unknown amount: `worse` in spite of it stands, as does `better` than it.
+    """
+    if judgement is None or not (row.is_optimistic or base.is_optimistic):
+        return judgement
+    stands = "worse" if row.is_optimistic else "better"
+    both = row.is_optimistic and base.is_optimistic
+    return (
+        judgement if judgement.word.startswith(stands) and not both else replace(judgement, word="optimistic")
+    )
+
+
+def _judged(value: float, error: float, dof: int, effective: float) -> Judgement:
+    """By t with `effective` degrees of freedom; `dof` says whether seeds were measured enough."""
+    half = _quantile(dof, effective) * sqrt(error)
+    low, high = value - half, value + half
+    scaled = value / sqrt(error) if error else copysign(inf, value) if value else 0.0
+    p_better = t_cdf(scaled, inf if dof < MIN_DOF else max(1.0, effective))
+    return Judgement(_word(low, high, "?" * (dof < MIN_DOF)), low, high, p_better)
+
+
+def _quantile(dof: int, effective: float) -> float:
+    return t_quantile(UPPER, inf if dof < MIN_DOF else max(1.0, float(effective) // 1))
+
+
+def _word(low: float, high: float, mark: str) -> str:
+    if low <= 0 <= high:
+        return "within noise"
+    return ("better" if low > 0 else "worse") + mark

@@ -1,0 +1,60 @@
+"""The noise of one setting, for a terminal."""
+
+from collections.abc import Sequence
+
+from callboard.better.noise import CV, METRICS, MIN_DOF, SeedNoise, half_width, seed_noise
+from callboard.board.rows import Row
+
+MISSING = "–"
+HEADS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
+
+
+def noise_lines(name: str, runs: Sequence[Row]) -> list[str]:
+    """Each run's scores, their spread, and what it means for a difference.
+
+    Args:
+        name: What the runs are called together.
+        runs: That differ in nothing but the seed.
+    """
+    noise = seed_noise(runs)
+    if noise is None:
+        return [f"{name}: {len(runs)} finished run{'s' * (len(runs) != 1)}; noise needs two seeds"]
+    title = f"{name}: {len(runs)} runs that differ in nothing but the seed"
+    body = [
+        _line(row.params["seed"], row.metrics, ".4f") + "  " + (row.names or (row.name,))[0] for row in runs
+    ]
+    return [
+        title,
+        _line("seed", HEADS),
+        *body,
+        _line("sd of a run", noise.sd, ".4f"),
+        _line("range", {key: _range(runs, key) for key in METRICS}, ".4f"),
+        "",
+        f"A difference of CV has a standard error of {noise.recordings:.4f} by which recordings there are "
+        f"and of {noise.beyond:.4f} by seeds beyond that.",
+        *(_meaning(noise, key) for key in METRICS if key in noise.sd),
+        *_caution(noise),
+    ]
+
+
+def _line(label: str, values: dict[str, float] | dict[str, str], form: str = "") -> str:
+    cells = [format(values[key], form) if key in values else MISSING for key in METRICS]
+    return f"{label:>12}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def _range(runs: Sequence[Row], key: str) -> float:
+    values = [row.metrics[key] for row in runs if key in row.metrics]
+    return max(values) - min(values) if values else float("nan")
+
+
+def _meaning(noise: SeedNoise, key: str) -> str:
+    return (
+        f"A difference of {HEADS[key]} below {half_width(noise, key):.3f} between two runs with one seed "
+        "each is within noise."
+    )
+
+
+def _caution(noise: SeedNoise) -> list[str]:
+    if noise.dof >= MIN_DOF:
+        return []
+    return [f"{noise.n_runs} seeds say little: the true spread may be several times that, or a fraction."]

@@ -1,0 +1,142 @@
+"""Runs that differ in nothing but the seed: which there are, which are missing, and running those."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from callboard.better.noise import CV, all_but_seed
+from callboard.board.rows import Row, read_rows
+from callboard.errors import UserError
+from callboard.history import params_at
+from callboard.hydra import hydra_overrides
+from callboard.launch import (
+    Manner,
+    experiment_of,
+    experiment_row,
+    row_overrides,
+    run_experiment,
+    with_overrides,
+)
+from callboard.params.base import read_tree
+from callboard.results import changes, flatten
+from callboard.table import TABLE, parameter, read_table
+from callboard.tracker.tracking import SQLITE, tracking_uri
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """A run that is still to be made."""
+
+    name: str
+    overrides: list[str]
+    """Of the workspace's parameters, as `dvc exp run -S` takes them; the seed is the last."""
+
+
+def rows_so_far() -> list[Row]:
+    """All results, oldest first; none before the first one."""
+    uri = tracking_uri()
+    is_first = uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
+    return [] if is_first else read_rows(uri)
+
+
+def overrides_of(name: str, extra: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """What turns the workspace's parameters into those of a result, else of a row of the table.
+
+    Args:
+        name: Of a finished experiment or run, of which the newest counts, or of a row.
+        extra: Overrides of the user's.
+        rows: All results, oldest first.
+
+    Raises:
+        UserError: nothing has that name, or what has it is no experiment.
+    """
+    tree = read_tree(Path("params.yaml"))
+    if named := [row for row in rows if name in (*row.names, row.name)]:
+        return [*_towards(named[-1].params, flatten(tree)), *extra]
+    table = read_table() if TABLE.exists() else None
+    if table and name in table.rows:
+        return [*row_overrides(table, experiment_row(table, name).name, tree), *extra]
+    known = [*(table.rows if table else []), *(other for row in rows for other in (*row.names, row.name))]
+    near = ", ".join(dict.fromkeys(get_close_matches(name, known, n=3))) or "none"
+    raise UserError(f"no result and no row of {TABLE} is called {name!r}; similar names: {near}")
+
+
+def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:
+    """Overrides from one set of flat parameters to another, but for the seed.
+
+    A parameter that is newer than the result keeps the workspace's value; what is inside a free mapping, such
+    as the arguments of another backbone, goes.
+    """
+    removed = [f"~{key}" for key in here if key not in wanted and parameter(key) is None]
+    changed = [key for key in wanted if key != "seed" and here.get(key) != wanted[key]]
+    return removed + [
+        ("" if key in here or override.startswith("~") else "+") + override.removeprefix("+")
+        for key in changed
+        for override in hydra_overrides(key, _value(wanted[key]))
+    ]
+
+
+def _value(text: str) -> Any:
+    """A flat parameter as what it was; text that reads as JSON was no text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def runs_of(overrides: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """Results of these parameters and any seed, by seed; of one seed the newest, all of the newest's data.
+
+    Raises:
+        UserError: they are a blend's.
+    """
+    params = with_overrides(overrides)
+    if params.get("infer.blend", "[]") != "[]":
+        raise UserError("a blend has no noise of its own: its seed does nothing; name one of its parts")
+    setting = all_but_seed(params)
+    found = [row for row in rows if CV in row.metrics and all_but_seed(row.params) == setting]
+    by_seed = {row.params["seed"]: row for row in found if row.data_md5 == found[-1].data_md5}
+    return [by_seed[seed] for seed in sorted(by_seed, key=int)]
+
+
+def missing_runs(name: str, overrides: Sequence[str], found: Sequence[Row], n_seeds: int) -> list[SeedRun]:
+    """As many runs as `found` lacks of `n_seeds`, with the smallest seeds from 1 that it does not have.
+
+    Raises:
+        UserError: the name of one is taken by an experiment of this commit.
+    """
+    taken = {row.params["seed"] for row in found}
+    free = (seed for seed in range(1, n_seeds + len(taken) + 1) if str(seed) not in taken)
+    runs = [
+        SeedRun(f"{name}-seed{seed}", [*overrides, f"seed={seed}"])
+        for seed, _ in zip(free, range(n_seeds - len(found)), strict=False)
+    ]
+    for run in runs:
+        _refuse_taken(run)
+    return runs
+
+
+def _refuse_taken(run: SeedRun) -> None:
+    experiment = experiment_of(run.name)
+    if not experiment:
+        return
+    if differences := changes(params_at(experiment), with_overrides(run.overrides)):
+        raise UserError(
+            f"{run.name} is an experiment of this commit with other parameters ({', '.join(differences)}); "
+            f"give them with -S if they are meant, else `dvc exp remove {run.name}`"
+        )
+    raise UserError(f"{run.name} is finished, but not among the results; `callboard sync` records it")
+
+
+def run_all(runs: Sequence[SeedRun], manner: Manner) -> int:
+    """Run or queue them one after the other, up to the first that fails; its exit status, else 0."""
+    for number, run in enumerate(runs, start=1):
+        print(f"noise: {run.name}, {number} of {len(runs)}", flush=True)
+        if status := run_experiment(run.name, run.overrides, manner):
+            print(f"error: {run.name} failed; what is finished counts", file=sys.stderr, flush=True)
+            return status
+    return 0

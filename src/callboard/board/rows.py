@@ -1,0 +1,82 @@
+"""The results that MLflow holds, as rows of the board."""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from callboard.board.committed import params_of
+from callboard.board.stored_runs import StoredRun, stored_runs
+
+AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
+"""What `track` writes where nobody has written anything."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One result."""
+
+    name: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    start: datetime
+    commit: str
+    base: dict[str, str]
+    """Parameters of the commit that it started from; empty where unknown."""
+    names: tuple[str, ...] = ()
+    """Of every DVC experiment that reached it."""
+    key: str = ""
+    """Content key."""
+    data_md5: str = ""
+    clips_md5: str = ""
+    oof_md5: str = ""
+    submission_md5: str = ""
+    note: str = ""
+    """What a person wrote about it in MLflow."""
+    parts: "tuple[Row, ...]" = ()
+    """Of a blend, as far as they are on the board."""
+
+    @property
+    def is_optimistic(self) -> bool:
+        """Whether CV saw something of the labels that it is measured on; an unknown part may have."""
+        if blend := json.loads(self.params.get("infer.blend", "[]")):
+            return len(self.parts) < len(blend) or any(part.is_optimistic for part in self.parts)
+        chose_epoch = self.params.get("train.select", "last") != "last"
+        return chose_epoch or self.params.get("pseudo.final", "0") != "0"
+
+
+def read_rows(uri: str) -> list[Row]:
+    """Every finished result that the MLflow at `uri` holds, oldest first, then by name.
+
+    Raises:
+        UserError: the server is down, or its database is none or is not there.
+    """
+    rows: list[Row] = []
+    by_key: dict[str, Row] = {}
+    for run in stored_runs(uri):
+        row = _row(run, by_key)
+        rows.append(row)
+        by_key[row.key] = row
+    return rows
+
+
+def _row(run: StoredRun, earlier: dict[str, Row]) -> Row:
+    tags = run.tags
+    commit = tags.get("git.commit", "")
+    keys = {reference.rpartition("@")[2] for reference in json.loads(run.params.get("infer.blend", "[]"))}
+    return Row(
+        name=run.name,
+        params=run.params,
+        metrics=run.metrics,
+        start=datetime.fromtimestamp(run.start_ms / 1000, UTC),
+        commit=commit,
+        base=params_of(commit),
+        names=tuple(name for name in tags.get("dvc.exp_name", "").split(",") if name),
+        key=tags.get("callboard.key", ""),
+        data_md5=tags.get("callboard.data_md5", ""),
+        clips_md5=tags.get("callboard.clips_md5", ""),
+        oof_md5=tags.get("callboard.oof_md5", ""),
+        submission_md5=tags.get("callboard.submission_md5", ""),
+        note=AUTOMATIC_NOTE.sub("", tags.get("mlflow.note.content", "")).strip(),
+        parts=tuple(earlier[key] for key in earlier if key in keys),
+    )

@@ -1,0 +1,120 @@
+"""What surrounds the results: environment variables, DVC's set-up and locks, stray databases, the device."""
+
+import json
+import os
+from collections.abc import Iterator
+from configparser import ConfigParser
+
+from callboard.doctor.findings import Finding, State, counted, listed
+from callboard.history import git
+from callboard.tracker.tracking import SQLITE
+
+VARIABLES: dict[str, tuple[str, str]] = {
+    "MLFLOW_RUN_ID": ("MLflow's own commands would write into that run", "unset MLFLOW_RUN_ID"),
+    "DVC_ROOT": (
+        "DVC sets it for its stages; set by hand, results go to that folder",
+        "unset DVC_ROOT",
+    ),
+    "PYTHONDONTWRITEBYTECODE": (
+        "every stage compiles all of its imports again, about a second each time",
+        "unset PYTHONDONTWRITEBYTECODE",
+    ),
+}
+"""Variables that are better not set: why, and what to do."""
+
+
+def variables(state: State) -> Iterator[Finding]:
+    """Environment variables that change where results go, or slow everything down."""
+    for name, (why, todo) in VARIABLES.items():
+        if value := state.environment.get(name):
+            yield Finding(f"{name} is set ({value}): {why}", todo)
+
+
+def tracking_address(state: State) -> Iterator[Finding]:
+    """MLFLOW_TRACKING_URI that means another place in every folder, or a store that MLflow gave up."""
+    uri = state.environment.get("MLFLOW_TRACKING_URI", "")
+    todo = f"unset MLFLOW_TRACKING_URI, or export MLFLOW_TRACKING_URI={SQLITE}{state.folder / 'mlflow.db'}"
+    if uri.startswith(SQLITE) and not uri.removeprefix(SQLITE).startswith("/"):
+        what = f"MLFLOW_TRACKING_URI {uri} is relative: `mlflow` itself takes it from the current folder"
+        yield Finding(what, todo)
+    elif uri.startswith("file:") or (uri and "://" not in uri):
+        what = f"MLFLOW_TRACKING_URI {uri} is a folder of files, which MLflow refuses since 3.13"
+        yield Finding(what, todo, loses_results=True)
+
+
+def stray_databases(state: State) -> Iterator[Finding]:
+    """Databases that something made in a folder of its own: MLflow's default counts from the current one."""
+    places = (
+        f"{pattern}/{name}" for pattern in ("*", ".dvc/tmp/exps/**") for name in ("mlflow.db", "mlruns")
+    )
+    own = state.database
+    found = [path for place in places for path in state.folder.glob(place) if path != own]
+    if found:
+        names = [str(path.relative_to(state.folder)) for path in found]
+        yield Finding(
+            f"MLflow data that no command here reads: {listed(names)}", "look at it, then remove it"
+        )
+
+
+def untracked_code(state: State) -> Iterator[Finding]:
+    """Files that an experiment in a temporary copy of the workspace will not find."""
+    found = git("ls-files", "--others", "--exclude-standard", "--", "src", "stages", folder=state.folder)
+    if code := [name for name in found.splitlines() if name.endswith(".py")]:
+        what = f"{counted(len(code), 'file')} of code that git does not know: {listed(code)}"
+        yield Finding(what, "git add, or queued and --temp experiments run without them")
+
+
+def running_dvc(state: State) -> Iterator[Finding]:
+    """DVC commands that hold parts of this workspace now."""
+    try:
+        held = json.loads((state.folder / ".dvc/tmp/rwlock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    holders: dict[int, str] = {}
+    for lock in held.values():
+        for holder in [lock.get("write"), *lock.get("read", [])]:
+            if holder and _is_running(holder["pid"]):
+                holders[holder["pid"]] = holder["cmd"]
+    if holders:
+        who = listed([f"{command} (process {pid})" for pid, command in sorted(holders.items())])
+        what = f"{counted(len(holders), 'DVC command')} at work in this workspace: {who}"
+        yield Finding(
+            what, "wait for it, or use `dvc exp run --temp` or the queue; two in one workspace break both"
+        )
+
+
+def dvc_set_up(state: State) -> Iterator[Finding]:
+    """Settings of DVC that rewrite params.yaml or double the disk that a result takes."""
+    config = ConfigParser(strict=False, interpolation=None)
+    config.read([state.folder / ".dvc" / name for name in ("config", "config.local")], encoding="utf-8")
+    if config.get("hydra", "enabled", fallback="").strip().lower() == "true":
+        what = "DVC's hydra.enabled: every `dvc exp run` writes params.yaml anew, without its comments"
+        yield Finding(what, "dvc config hydra.enabled false", loses_results=True)
+    types = config.get("cache", "type", fallback="reflink,copy").strip("\"' ")
+    if not {"hardlink", "symlink"} & set(types.replace(" ", "").split(",")):
+        what = f"DVC's cache.type is {types}: without reflinks every file lies on the disk twice"
+        yield Finding(what, "dvc config cache.type reflink,hardlink,symlink,copy")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def device_in_use() -> str:
+    """The device that training would take and the number of its threads, in words."""
+    import torch
+
+    from callboard.device import describe, pick_device
+    from callboard.errors import UserError
+
+    try:
+        device = describe(pick_device())
+    except UserError as error:
+        return str(error)
+    return f"{device}, {counted(torch.get_num_threads(), 'thread')}"

@@ -1,0 +1,82 @@
+"""A reported score on its way: into the ledger, into git, into MLflow."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from callboard.board.stored_runs import StoredRun, stored_runs
+from callboard.errors import UserError
+from callboard.history import git
+from callboard.ledger.entries import LEDGER, Entry, entries_of, last_words, write_entries
+from callboard.tracker.tracking import SQLITE, TrackingError, push_scores, tracking_uri
+from callboard.workspace import main_workspace
+
+MD5_TAG = "callboard.submission_md5"
+
+
+def keep(entries: Sequence[Entry], md5s: Sequence[str], message: str) -> str:
+    """Add rows to the ledger and commit it; then tell MLflow the last word on each submission.
+
+    What fails on the way costs a warning: the rows stay, and the same command again mends the rest.
+
+    Args:
+        entries: New rows; none where the ledger has them already.
+        md5s: Of the submissions concerned.
+        message: Of the commit.
+
+    Returns:
+        What was done beyond writing, for the summary line.
+    """
+    workspace = main_workspace()
+    known = entries_of(workspace)
+    if entries:
+        write_entries(workspace / LEDGER, [*known, *entries])
+    return ", ".join(done for done in (_commit(message), _push([*known, *entries], md5s)) if done)
+
+
+def _commit(message: str) -> str:
+    """Commit this one file; what else is changed or staged stays as it is."""
+    folder = main_workspace()
+    command = f'git commit -m "{message}" -- {LEDGER}'
+    if not git("rev-parse", "--git-dir", folder=folder):
+        _warn("not committed, there is no git repository here; without one `dvc exp apply` may lose the row")
+        return ""
+    if not git("status", "--porcelain", "--", LEDGER, folder=folder):
+        return ""
+    git("add", "--intent-to-add", "--", LEDGER, folder=folder)  # git commits no path that it has never seen
+    arguments = ["git", "commit", "--quiet", f"--message={message}", "--", LEDGER]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = _reason(done.stderr or done.stdout)
+        _warn(f"{LEDGER} is written, not committed: {reason}; once mended: {command}")
+        return ""
+    return f"committed {LEDGER}"
+
+
+def _reason(printed: str) -> str:
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith(("fatal:", "error:"))), "".join(lines[-1:]))
+
+
+def _push(entries: Sequence[Entry], md5s: Sequence[str]) -> str:
+    words = last_words(entries)
+    uri = tracking_uri()
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        return ""  # the first result makes the database, and reads the ledger
+    try:
+        behind = [run.tags[MD5_TAG] for run in stored_runs(uri) if _is_behind(run, words, md5s)]
+        n_runs = sum(push_scores(md5, words[md5]) for md5 in dict.fromkeys(behind))
+    except (TrackingError, UserError) as error:
+        _warn(f"not in MLflow yet: {error}; once it answers: callboard sync")
+        return ""
+    return f"set in {n_runs} MLflow {'run' if n_runs == 1 else 'runs'}" if n_runs else ""
+
+
+def _is_behind(run: StoredRun, words: dict[str, dict[str, float]], md5s: Sequence[str]) -> bool:
+    md5 = run.tags.get(MD5_TAG, "")
+    return md5 in md5s and run.metrics | words[md5] != run.metrics
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)

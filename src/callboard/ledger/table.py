@@ -1,0 +1,78 @@
+"""The ledger as a table for people."""
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from callboard.ledger.entries import Entry
+from callboard.ledger.submitted import Submitted
+
+HEADER = ("date", "submission", "run", "public", "private", "note")
+
+NO_RESULT = "no result has it"
+
+
+def current(entries: Iterable[Entry]) -> list[Entry]:
+    """One row for each submission: the last word on everything, in the order of the last words."""
+    last: dict[str, Entry] = {}
+    for entry in entries:
+        before = last.pop(entry.submission_md5, entry)
+        last[entry.submission_md5] = Entry(
+            entry.submission_md5,
+            entry.key or before.key,
+            before.public if entry.public is None else entry.public,
+            before.private if entry.private is None else entry.private,
+            entry.date or before.date,
+            entry.note or before.note,
+        )
+    return list(last.values())
+
+
+def cells(entries: Iterable[Entry], known: Sequence[Submitted]) -> list[list[str]]:
+    """Text of each row, in the order of HEADER."""
+    by_md5: dict[str, list[Submitted]] = {}
+    for one in known:
+        by_md5.setdefault(one.md5, []).append(one)
+    by_key = {one.key: one for one in known if one.key}
+    return [
+        [
+            entry.date,
+            entry.submission_md5[:8],
+            _runs(entry, by_md5, by_key),
+            _score(entry.public),
+            _score(entry.private),
+            entry.note,
+        ]
+        for entry in entries
+    ]
+
+
+def as_markdown(rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [HEADER, ("---", "---", "---", "---:", "---:", "---"), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def print_table(rows: Iterable[Sequence[str]], console: Console) -> None:
+    """The same on a terminal."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in HEADER:
+        is_score = name in ("public", "private")
+        table.add_column(name, justify="right" if is_score else "left", no_wrap=name != "note")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _runs(entry: Entry, by_md5: dict[str, list[Submitted]], by_key: dict[str, Submitted]) -> str:
+    if own := by_md5.get(entry.submission_md5):
+        return ", ".join(dict.fromkeys(name for one in own for name in one.names))
+    if made_from := by_key.get(entry.key):
+        return f"{made_from.name}, another file"
+    return NO_RESULT
+
+
+def _score(score: float | None) -> str:
+    return "–" if score is None else f"{score:.5f}".rstrip("0")

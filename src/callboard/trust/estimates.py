@@ -1,0 +1,86 @@
+"""CV estimates of finished results, from their tables in DVC's cache; what was worked out is remembered."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callboard.board.rows import Row
+from callboard.errors import UserError
+from callboard.finished import cached_file
+from callboard.memory import Memory
+from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION
+from callboard.terminal import progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POOLED = "lwlrap"
+"""The CV of the board."""
+
+NAMES: dict[str, str] = {
+    POOLED: "pooled LWLRAP",
+    "fold_mean": "mean over folds of LWLRAP",
+    "lwlrap_known": "LWLRAP, judged species only",
+    "lrap": "LRAP by recording, mean over folds",
+    "macro_ap": "mean over species of AP",
+    "prevalence": "LWLRAP at the test set's expected shares",
+}
+"""Name to words; the functions, estimators.ESTIMATES, import pandas and scikit-learn and stand apart."""
+
+VERSION = 1
+"""To be raised when an estimate of the same tables changes."""
+
+Estimates = dict[str, float]
+
+
+def estimates_of(rows: Sequence[Row]) -> dict[str, Estimates]:
+    """By content key of a row its estimates by name.
+
+    A row whose tables are no longer in the cache has those that MLflow holds as `cv.` metrics.
+    """
+    memory = Memory("estimates")
+    new = {_memory_key(row): row for row in rows if _memory_key(row) not in memory}
+    for key, row in progress(new.items(), total=len(new), label="estimates", unit="runs"):
+        if (found := _from_tables(row)) is not None:
+            memory[key] = found
+    memory.save()
+    return {
+        row.key: memory[_memory_key(row)] if _memory_key(row) in memory else _from_metrics(row)
+        for row in rows
+    }
+
+
+def _memory_key(row: Row) -> str:
+    return f"v{VERSION} {row.oof_md5} {row.clips_md5} {row.submission_md5}"
+
+
+def _from_metrics(row: Row) -> Estimates:
+    return {name: row.metrics[f"cv.{name}"] for name in NAMES if f"cv.{name}" in row.metrics}
+
+
+def _from_tables(row: Row) -> Estimates | None:
+    """None where a table is not in the cache, or the tables are of different species."""
+    import math
+
+    from callboard.submission import read_score_table
+    from callboard.trust.estimators import ESTIMATES, scored
+
+    try:
+        result = scored(
+            read_score_table(cached_file(row.oof_md5, OUT_OF_FOLD)),
+            _clips(cached_file(row.clips_md5, CLIPS)),
+            read_score_table(cached_file(row.submission_md5, SUBMISSION)),
+        )
+        values = {name: estimate(result) for name, estimate in ESTIMATES.items()}
+    except (UserError, KeyError, ValueError):
+        return None
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+@lru_cache(maxsize=4)
+def _clips(path: Path) -> "pd.DataFrame":
+    """Nearly all results share one table."""
+    from callboard.annotations import read_table
+
+    return read_table(path, ["recording_id", "species_id", "label_type"])
