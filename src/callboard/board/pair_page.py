@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from callboard.board.columns import TONES
-from callboard.pages import page
 from callboard.board.pair import Pair
 from callboard.board.pair_text import METRIC_HEADER, SPECIES_HEADER, metric_cells, species_cells, verdict
+from callboard.pages import page
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from callboard.pages import page as html_of
 from callboard.outputs import written_whole
+from callboard.pages import page as html_of
 from callboard.report.blocks import Section
 from callboard.report.head import Head, read_board, read_head, row_of
 from callboard.report.sections import SECTIONS, Subject, build_section
