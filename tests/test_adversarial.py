@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from callboard import adversarial, cli
+from callboard import cli
+from callboard.adversarial import validation as adversarial
 from callboard.adversarial.pieces import Pieces, mel_bands, read_pieces
 from callboard.adversarial.validation import (
     Settings,

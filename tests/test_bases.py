@@ -168,7 +168,7 @@ def test_a_table_that_comes_back_is_looked_at_again(pair, repository):
 
 
 def test_each_table_is_read_once(pair, monkeypatch):
-    from callboard import out_of_fold
+    from callboard.better import out_of_fold
 
     read = []
     original = out_of_fold.read_score_table

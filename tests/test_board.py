@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard import board, cli
+from callboard import cli
+from callboard.board import rows as board
 from callboard.board.rows import Row, read_rows
 from callboard.board.stored_runs import StoredRun
 from callboard.errors import UserError

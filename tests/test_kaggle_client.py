@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from callboard import cli, kaggle_client, waiting
+from callboard import cli
 from callboard.errors import UserError
+from callboard.ledger import kaggle_client, waiting
 from callboard.ledger.submitted import find_submitted
 from callboard.results import SUBMISSION
 from tests.toy_git import ToyRepository

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from callboard import cli, scorekeeping
+from callboard import cli
 from callboard.errors import UserError
+from callboard.ledger import scorekeeping
 from callboard.ledger.entries import Entry
 from callboard.ledger.submitted import find_submitted
 from callboard.ledger.table import current

@@ -19,6 +19,7 @@ from callboard.better.noise import (
     judge,
     judge_lb,
     pooled_noise,
+    same_networks,
     seed_groups,
     seed_noise,
     warned,
@@ -58,6 +59,34 @@ def test_a_group_differs_in_nothing_but_the_seed() -> None:
     assert seed_groups([*others, *group]) == [group]
     assert seed_groups(others) == []
     assert seed_noise(others) is None
+
+
+def test_how_pseudo_labels_would_be_made_counts_only_where_there_are_any() -> None:
+    one, two = seeds(0.5, 0.6)
+    threshold = {"pseudo.threshold": "0.9"}
+    for final, n_groups in (("0", 1), ("1", 0)):
+        rows = [
+            replace(one, params=one.params | {"pseudo.final": final} | threshold),
+            replace(two, params=two.params | {"pseudo.final": final}),
+        ]
+        assert len(seed_groups(rows)) == n_groups
+
+
+def test_seeds_have_no_part_in_a_change_of_what_is_done_after_training() -> None:
+    base, other = seeds(0.5, 0.6)
+    maximum = replace(base, key="max", params=base.params | {"infer.fold_agg": "max"})
+    change = Difference(0.01, -0.005, 0.025, 0.9, 0.0077)
+    noise = NoiseOfRows([*seeds(0.5, 0.6, 0.7, 0.4), maximum])
+    judged = judge(change, noise.between(maximum, base))
+    assert judged is not None
+    assert judged.high - judged.low == pytest.approx(2 * 1.96 * change.sd, rel=1e-3)
+    for unlike in (
+        other,
+        replace(maximum, params=maximum.params | {"optim.lr": "9"}),
+        replace(maximum, params=maximum.params | {"infer.blend": '["a@0"]'}),
+        replace(maximum, data_md5="another"),
+    ):
+        assert not same_networks(unlike, base)
 
 
 def test_of_one_seed_the_newest_counts_and_of_a_blend_none() -> None:

@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from callboard import cli, seed_runs
+from callboard import cli
+from callboard.better import seed_runs
 from callboard.better.noise import CV
 from callboard.board.rows import Row
 from callboard.errors import UserError

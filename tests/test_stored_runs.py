@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard import stored_runs as room
+from callboard.board import stored_runs as room
 from callboard.board.stored_runs import stored_runs
 from callboard.errors import UserError
 from callboard.tracker.tracking import Origin, record

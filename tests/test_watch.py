@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from callboard import watching
+from callboard.live import watching
 from callboard.live.trainings import (
     SECTIONS,
     Training,

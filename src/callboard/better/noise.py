@@ -21,6 +21,9 @@ MIN_DOF = 3
 """With fewer, t would be above 4 and call everything noise: what there is is used as if it were exact, and
 the word gets a question mark."""
 
+AFTER_TRAINING = ("predict.", "infer.", "evaluate.")
+"""Sections of parameters that do nothing to the networks."""
+
 SCOPES = (
     ("the same data, folds and epochs", ("split.folds", "split.seed", "train.epochs")),
     ("the same data", ()),
@@ -82,8 +85,22 @@ def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
-    """What a group of runs has in common."""
-    return frozenset((key, value) for key, value in params.items() if key != "seed")
+    """What a group of runs has in common; how pseudo-labels would be made counts only where there are any."""
+    unused = ("pseudo.",) if params.get("pseudo.final") == "0" else ()
+    return frozenset(
+        (key, text) for key, text in params.items() if key != "seed" and not key.startswith(unused)
+    )
+
+
+def same_networks(a: Row, b: Row) -> bool:
+    """Whether two results differ only in what is done after training, so that seeds have no part in it.
+
+    Blends never do: what they are made of has its own seeds.
+    """
+    if a.data_md5 != b.data_md5 or any(row.params.get("infer.blend", "[]") != "[]" for row in (a, b)):
+        return False
+    keys = a.params.keys() | b.params.keys()
+    return all(key.startswith(AFTER_TRAINING) for key in keys if a.params.get(key) != b.params.get(key))
 
 
 def seed_noise(rows: Iterable[Row]) -> SeedNoise | None:
@@ -134,6 +151,10 @@ def _bootstrap_variance(group: Sequence[Row], compare: Callable[[Row, Row], Diff
     return fmean(change.sd**2 if change and not isnan(change.sd) else 0.0 for change in found)
 
 
+NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0, n_groups=0, scope="the same networks")
+"""Between two results of the same networks."""
+
+
 class NoiseOfRows:
     """The noise of each row's own setting, worked out once per setting."""
 
@@ -146,6 +167,10 @@ class NoiseOfRows:
         """Of the nearest of SCOPES with enough seeds, else of the nearest with any; `scope` says which."""
         found = [noise for words, keys in SCOPES if (noise := self._within(row, words, keys))]
         return next((noise for noise in found if noise.dof >= MIN_DOF), found[0] if found else None)
+
+    def between(self, row: Row, base: Row | None) -> SeedNoise | None:
+        """The noise of a change from `base`; without base that of the row."""
+        return NO_SEEDS if base and same_networks(row, base) else self.of(row)
 
     def _within(self, row: Row, words: str, keys: tuple[str, ...]) -> SeedNoise | None:
         setting = _setting(row, keys)

@@ -149,7 +149,7 @@ def judged(blocks: Blocks, rows: Sequence[Row]) -> Blocks:
 
 
 def _judged(line: Line, row: Row, noise: NoiseOfRows, best: Mapping[str, Row]) -> Line:
-    top, own = best.get(row.data_md5), noise.of(row)
+    top, own = best.get(row.data_md5), noise.between(row, line.base)
     judgement = judge(line.change, own)
     return replace(
         line,

@@ -91,7 +91,7 @@ def pair_of(a: Row, b: Row, rows: Sequence[Row]) -> Pair:
             f"{row.name} of {row.params.get('data.source', '?')} {row.data_md5[:7]}" for row in (a, b)
         )
         raise UserError(f"{told} are of different data: their scores cannot be compared")
-    change, noise = difference(b, a), NoiseOfRows(rows).of(b)
+    change, noise = difference(b, a), NoiseOfRows(rows).between(b, a)
     lb = {
         key: judge_lb(b.metrics[key] - a.metrics[key], key, noise)
         for key in ("lb.public", "lb.private")
