@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from callboard.better.comparison import Difference
+from callboard.better.noise import judge
 from callboard.board.agreement import agreement
 from callboard.board.lines import Line
 from callboard.steps import Step
@@ -16,7 +17,7 @@ def line(name, cv, lb, our_cv, our_lb, change):
     entry = table_row(name, base="e1", cv=cv, lb=lb)
     metrics = {"cv.lwlrap": our_cv, "lb.public": our_lb, "lb.private": 1 - our_lb}
     ours = replace(E1, name=name, names=(name,), key=name, metrics=metrics)
-    return Line(ours, entry, FIRST, STEP, E1, change)
+    return Line(ours, entry, FIRST, STEP, E1, change, judgement=judge(change, None))
 
 
 STEP = Step(FIRST.name, {"optim.lr"})
@@ -57,7 +58,7 @@ def test_rows_are_counted_and_ranks_compared():
 
 def test_each_change_is_held_against_the_author_s():
     text = agreed([LINES])
-    assert found(text, "e2")[4] == "yes"
+    assert found(text, "e2")[4] == "yes, better?"
     assert found(text, "e3")[4] == "no, within noise"
     assert found(text, "e3")[5:] == ["-0.0500", "-0.100", "yes"]
     assert found(text, "e4")[2:5] == [

@@ -36,6 +36,8 @@ ROWS = [FIRST, SECOND, THIRD]
         (Choice(), [FIRST, SECOND, THIRD]),
         (Choice(names=("exp00*",)), [FIRST, SECOND]),
         (Choice(names=("ag?in", "other")), [SECOND, THIRD]),
+        (Choice(names=("!ag*",)), [FIRST, THIRD]),
+        (Choice(names=("exp00*", "!ag*")), [FIRST]),
         (Choice(where=("loss.neg_mask=seq",)), [SECOND]),
         (Choice(where=("loss.neg_mask!=seq",)), [FIRST, THIRD]),
         (Choice(where=("optim.lr=1e-3", "loss.neg_mask=none")), [FIRST, THIRD]),

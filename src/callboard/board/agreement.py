@@ -118,14 +118,14 @@ def _row_by_row(lines: list[Line]) -> str:
         cv = _signs(line.metric_change("cv.lwlrap"), line.author_cv_change)
         lb = _signs(line.metric_change("lb.public"), line.author_lb_change)
         if line.entry and (cv or lb):
-            noise = ", within noise" * bool(line.change and line.change.is_within_noise)
+            judged = f", {line.judgement.word}" if line.judgement else ""
             cells.append(
                 [
                     line.entry.name,
                     line.step.base if line.step else "",
-                    interval(line.change),
+                    interval(line.change, line.judgement),
                     number(line.author_cv_change, "+.4f"),
-                    _answer(cv) + noise,
+                    _answer(cv) + judged,
                     number(line.metric_change("lb.public"), "+.4f"),
                     number(line.author_lb_change, "+.3f"),
                     _answer(lb),

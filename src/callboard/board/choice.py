@@ -18,7 +18,7 @@ class Choice:
     """What was asked for on the command line; empty or None asks for nothing."""
 
     names: tuple[str, ...] = ()
-    """Patterns with * and ?, any of which the name or one of the experiment names matches."""
+    """Patterns with * and ?, any of which the name or an experiment name matches; those with ! none may."""
     where: tuple[str, ...] = ()
     """`KEY=VALUE` or `KEY!=VALUE` about parameters; all must hold."""
     since: str = ""
@@ -61,7 +61,13 @@ def _filters(rows: Sequence[Row], choice: Choice) -> Iterable[tuple[str, Callabl
 
 
 def is_named(patterns: Sequence[str], *names: str) -> bool:
-    """Whether one of the names matches one of the patterns."""
+    """Whether a name matches one of the patterns, if any, and none matches one that starts with !."""
+    wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
+    unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    return (not wanted or _matches(wanted, names)) and not _matches(unwanted, names)
+
+
+def _matches(patterns: Sequence[str], names: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 

@@ -67,7 +67,7 @@ def _add_filters(board: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="GLOB",
-        help="only these names, as 'exp00[45]*'; repeatable",
+        help="only these names, as 'exp00[45]*', or all but these, as '!*-seed*'; repeatable",
     )
     board.add_argument(
         "--where",
