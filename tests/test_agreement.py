@@ -61,11 +61,7 @@ def test_each_change_is_held_against_the_author_s():
     assert found(text, "e2")[4] == "yes, better?"
     assert found(text, "e3")[4] == "no, within noise"
     assert found(text, "e3")[5:] == ["-0.0500", "-0.100", "yes"]
-    assert found(text, "e4")[2:5] == [
-        "-0.0618 (–)",
-        "-0.1000",
-        "yes",
-    ]  # no interval: nothing is said of noise
+    assert found(text, "e4")[2:5] == ["-0.0618 (–)", "-0.1000", "yes, unsure"]  # no interval
     assert "CV went the author's way in 2 of 3 rows; 1.3 would by chance, as it rose in 33% of ours" in text
     assert "public LB went the author's way in 3 of 3 rows; 1.7 would by chance, as it rose in 67%" in text
 
