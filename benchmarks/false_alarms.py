@@ -14,9 +14,9 @@ from itertools import combinations
 from pathlib import Path
 
 from callboard.better.noise import MIN_DOF, SeedNoise, judge, judge_lb, pooled_noise, seed_groups
+from callboard.better.remembered import difference
 from callboard.better.seed_runs import rows_so_far
-from callboard.board.bases import difference
-from callboard.board.rows import Row
+from callboard.runs.rows import Row
 
 WITHIN = "within noise"
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from callboard import cli
-from callboard.board.rows import read_rows
 from callboard.errors import UserError
 from callboard.params.base import read_tree
 from callboard.params.table import Entry
 from callboard.results import flatten
+from callboard.runs.rows import read_rows
 from callboard.table import Table, read_table
 from callboard.tracker.author_history import author_runs, import_runs, verdict
 from tests.toy_results import empty_database, runs

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard.board.bases import difference, of_one_setting, started_from, table_base
-from callboard.board.rows import Row
+from callboard.better.remembered import difference
+from callboard.board.bases import of_one_setting, started_from, table_base
 from callboard.results import SUBMISSION
+from callboard.runs.rows import Row
 from callboard.submission import score_table
 from callboard.table import Step
 from tests.test_author_history import toy_table
@@ -126,8 +127,8 @@ def test_a_difference_is_read_from_the_cache(pair):
 IN_ANOTHER_PROCESS = """
 import json, sys
 from datetime import UTC, datetime
-from callboard.board.bases import difference
-from callboard.board.rows import Row
+from callboard.better.remembered import difference
+from callboard.runs.rows import Row
 
 oofs, clips = sys.argv[1:3], sys.argv[3]
 rows = [

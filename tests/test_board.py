@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from callboard import cli
-from callboard.board import rows as board
-from callboard.board.rows import Row, read_rows
-from callboard.board.stored_runs import StoredRun
 from callboard.errors import UserError
+from callboard.runs import rows as board
+from callboard.runs.rows import Row, read_rows
+from callboard.runs.stored_runs import StoredRun
 from callboard.tracker.tracking import Origin, record
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callboard.board.choice import Choice, chosen
-from callboard.board.rows import Row
 from callboard.errors import UserError
+from callboard.runs.rows import Row
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
 FIRST = Row(

@@ -10,8 +10,8 @@ from callboard.better.noise import Judgement
 from callboard.board.captions import Caption
 from callboard.board.columns import AUTHOR_COLUMNS, COLUMNS, LEGEND, interval, tone
 from callboard.board.lines import Line, best_of, judged, lines_of_results, lines_of_table
-from callboard.board.rows import Row
 from callboard.board.table import as_markdown, fitting, print_table
+from callboard.runs.rows import Row
 from tests.test_author_history import toy_table
 
 BASE = {"seed": "416", "loss.neg_mask": "none", "optim.lr": "0.1"}

@@ -10,9 +10,9 @@ import pytest
 from callboard.board.pair import Pair, pair_of
 from callboard.board.pair_page import as_html
 from callboard.board.pair_text import as_markdown, verdict
-from callboard.board.rows import Row
 from callboard.errors import UserError
 from callboard.metrics import lwlrap
+from callboard.runs.rows import Row
 from tests.toy_git import ToyRepository
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from callboard.board.rows import Row
 from callboard.evaluation import CrossValidation
 from callboard.metrics import lwlrap
+from callboard.runs.rows import Row
 from callboard.submission import write_score_table
 from callboard.trust.estimates import NAMES, estimates_of
 from callboard.trust.estimators import (

@@ -24,7 +24,7 @@ from callboard.better.noise import (
     seed_noise,
     warned,
 )
-from callboard.board.rows import Row
+from callboard.runs.rows import Row
 from tests.toy_seeds import START, worlds
 
 SETTING = {"lr": "1", "train.epochs": "12", "split.folds": "[0]"}

@@ -99,9 +99,7 @@ def test_dvc_does_not_see_compiled_files() -> None:
 def test_no_output_outlives_its_parameters() -> None:
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
     assert not re.search(r"^\s*(persist|always_changed|frozen):", text, re.MULTILINE)
-    assert not any(
-        ".cache" in str(stage) for stage in STAGES.values()
-    )  # checkpoints of killed runs
+    assert not any(".cache" in str(stage) for stage in STAGES.values())  # checkpoints of killed runs
 
 
 def test_the_board_does_not_ask_on_which_commit_one_stands() -> None:

@@ -18,8 +18,8 @@ from callboard.report.head import Head
 from callboard.report.listening import Listener, hear, stretch
 from callboard.report.page import render, write_report
 from callboard.report.sections import SECTIONS
-from callboard.report.source import find_source
 from callboard.report.spectrogram import FP_COLOUR, TP_COLOUR, loudest
+from callboard.runs.files import find_source
 from callboard.submission import score_table
 from tests.toy_git import ToyRepository
 from tests.toy_models import SPECIES, TRAIN, save_fold, toy_clips, write_workspace

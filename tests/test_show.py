@@ -6,9 +6,9 @@ import pytest
 
 from callboard import cli
 from callboard.board.details import read_species
-from callboard.board.named_row import rows_named
-from callboard.board.rows import Row
 from callboard.errors import UserError
+from callboard.runs.named_row import rows_named
+from callboard.runs.rows import Row
 from callboard.tracker.tracking import Origin, record
 from tests.toy_results import empty_database, result_in, workspace
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from callboard.board import stored_runs as room
-from callboard.board.stored_runs import stored_runs
 from callboard.errors import UserError
+from callboard.runs import stored_runs as room
+from callboard.runs.stored_runs import stored_runs
 from callboard.tracker.tracking import Origin, record
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 

@@ -8,9 +8,9 @@ import pytest
 
 from callboard import cli
 from callboard.better.comparison import Correlation
-from callboard.board.rows import Row
 from callboard.errors import UserError
 from callboard.params.base import read_tree
+from callboard.runs.rows import Row
 from callboard.table import read_table
 from callboard.tracker.author_history import author_rows, author_runs, import_runs
 from callboard.trust.correlation import pearson, spearman
@@ -349,7 +349,7 @@ def test_results_are_told_with_their_estimates(monkeypatch, capsys):
     rows, estimates = estimated()
     rows = [replace(one, params={"train.epochs": "12"}) for one in rows] + [row(99)]
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("callboard.board.rows.read_rows", lambda uri: rows)
+    monkeypatch.setattr("callboard.runs.rows.read_rows", lambda uri: rows)
     monkeypatch.setattr("callboard.trust.estimates.estimates_of", lambda found: estimates)
     cli.dispatch(["trust", "--with", "train.epochs=12"])
     told = capsys.readouterr().out

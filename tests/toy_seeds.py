@@ -9,7 +9,7 @@ import pandas as pd
 from callboard.better.comparison import Precisions, difference_of, precisions
 from callboard.better.difference import Difference
 from callboard.better.noise import CV
-from callboard.board.rows import Row
+from callboard.runs.rows import Row
 from callboard.submission import score_table
 
 N_RECORDINGS, N_SPECIES, N_BOOTSTRAP = 240, 24, 500

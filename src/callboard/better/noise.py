@@ -7,9 +7,9 @@ from math import copysign, inf, isnan, nan, sqrt
 from statistics import fmean, variance
 
 from callboard.better.difference import Difference
+from callboard.better.remembered import difference
 from callboard.better.student import t_cdf, t_quantile
-from callboard.board.bases import difference
-from callboard.board.rows import Row
+from callboard.runs.rows import Row
 
 CV = "cv.lwlrap"
 METRICS = (CV, "lb.public", "lb.private")
@@ -253,7 +253,8 @@ def _judged(value: float, error: float, dof: int, effective: float) -> Judgement
 
 
 def _quantile(dof: int, effective: float) -> float:
-    return t_quantile(UPPER, inf if dof < MIN_DOF else max(1.0, float(effective) // 1))
+    is_exact = dof < MIN_DOF or effective == inf  # inf // 1 is NaN
+    return t_quantile(UPPER, inf if is_exact else max(1.0, float(effective) // 1))
 
 
 def _word(low: float, high: float, mark: str) -> str:

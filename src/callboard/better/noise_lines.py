@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from callboard.better.noise import CV, METRICS, MIN_DOF, SeedNoise, half_width, seed_noise
-from callboard.board.rows import Row
+from callboard.runs.rows import Row
 
 MISSING = "–"
 HEADS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}

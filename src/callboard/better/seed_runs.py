@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from callboard.better.noise import CV, all_but_seed
-from callboard.board.rows import Row, read_rows
 from callboard.errors import UserError
 from callboard.history import params_at
 from callboard.hydra import hydra_overrides
@@ -23,6 +22,7 @@ from callboard.launch import (
 )
 from callboard.params.base import read_tree
 from callboard.results import changes, flatten
+from callboard.runs.rows import Row, read_rows
 from callboard.table import TABLE, parameter, read_table
 from callboard.tracker.tracking import SQLITE, tracking_uri
 

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from callboard.better.noise import CV
-from callboard.board.rows import Row
 from callboard.errors import UserError
+from callboard.runs.rows import Row
 
 Rows = list[Row]
 

@@ -7,8 +7,8 @@ from math import isnan
 from callboard.better.difference import Difference
 from callboard.better.noise import CV, Judgement
 from callboard.board.lines import Blocks, Line
-from callboard.board.rows import Row
 from callboard.results import changes
+from callboard.runs.rows import Row
 
 MISSING = "–"
 OPTIMISTIC = "*"

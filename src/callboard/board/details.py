@@ -18,13 +18,13 @@ from callboard.board.columns import (
     word,
 )
 from callboard.board.lines import Line
-from callboard.board.named_row import reference
-from callboard.board.rows import Row
 from callboard.results import changes
+from callboard.runs.named_row import reference
+from callboard.runs.rows import Row
 
 if TYPE_CHECKING:
     from callboard.ledger.entries import Entry
-    from callboard.report.source import Source
+    from callboard.runs.files import Source
 
 SPECIES = "plots/species.csv"
 LABEL_WIDTH = 12

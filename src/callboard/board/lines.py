@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from callboard.better.difference import Difference
 from callboard.better.noise import CV, Judgement, NoiseOfRows, judge, judge_lb, warned
-from callboard.board.bases import difference, of_one_setting, started_from, table_base
+from callboard.better.remembered import difference
+from callboard.board.bases import of_one_setting, started_from, table_base
 from callboard.board.captions import Caption
-from callboard.board.rows import Row
+from callboard.runs.rows import Row
 from callboard.steps import Step
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from callboard.better.difference import Difference, SpeciesDifference
 from callboard.better.noise import Judgement, NoiseOfRows, judge, judge_lb, warned
-from callboard.board.bases import difference
-from callboard.board.named_row import reference
-from callboard.board.rows import Row
+from callboard.better.remembered import difference
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.results import CLIPS, OUT_OF_FOLD, changes
+from callboard.runs.named_row import reference
+from callboard.runs.rows import Row
 
 if TYPE_CHECKING:
     from pathlib import Path

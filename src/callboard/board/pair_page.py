@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from callboard.better.difference import SpeciesDifference
-    from callboard.report.source import Source
+    from callboard.runs.files import Source
 
 
 def as_html(pair: Pair, sources: "tuple[Source | None, Source | None]") -> str:

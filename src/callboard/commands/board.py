@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from callboard.board.choice import Choice
     from callboard.board.columns import Column
     from callboard.board.lines import Blocks
-    from callboard.board.rows import Row
+    from callboard.runs.rows import Row
 
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".html": "html"}
 """What --output makes of a file's name."""
@@ -96,7 +96,7 @@ def show(args: argparse.Namespace) -> None:
     import sys
 
     from callboard.board.choice import Choice
-    from callboard.board.rows import read_rows
+    from callboard.runs.rows import read_rows
     from callboard.tracker.tracking import tracking_uri
 
     form = _format(args, sys.stdout.isatty())

@@ -23,11 +23,11 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Print the change, or write it; of several results of a name the newest counts."""
-    from callboard.board.named_row import rows_named, source_of
     from callboard.board.pair import pair_of
     from callboard.board.pair_text import as_markdown
-    from callboard.board.rows import read_rows
     from callboard.outputs import written_whole
+    from callboard.runs.named_row import rows_named, source_of
+    from callboard.runs.rows import read_rows
     from callboard.tracker.tracking import tracking_uri
 
     suffix = args.output.suffix.lower() if args.output else ""

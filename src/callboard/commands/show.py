@@ -16,9 +16,9 @@ def show_result(args: argparse.Namespace) -> None:
     from callboard.board.captions import read_captions
     from callboard.board.details import details
     from callboard.board.lines import judged, result_line
-    from callboard.board.named_row import rows_named, source_of
-    from callboard.board.rows import read_rows
     from callboard.ledger.entries import entries_of
+    from callboard.runs.named_row import rows_named, source_of
+    from callboard.runs.rows import read_rows
     from callboard.tracker.tracking import tracking_uri
     from callboard.workspace import main_workspace
 

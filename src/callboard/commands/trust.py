@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from callboard.errors import UserError
 
 if TYPE_CHECKING:
-    from callboard.board.rows import Row
+    from callboard.runs.rows import Row
 
 
 def add(commands: Any) -> None:
@@ -60,7 +60,7 @@ def _of_author() -> list[str]:
 
 
 def _of_results(lb: str, wanted: list[str]) -> list[str]:
-    from callboard.board.rows import read_rows
+    from callboard.runs.rows import read_rows
     from callboard.tracker.tracking import tracking_uri
     from callboard.trust.estimates import estimates_of
     from callboard.trust.judging import trust

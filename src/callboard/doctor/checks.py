@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from callboard.doctor import results, surroundings
 from callboard.doctor.findings import Finding, State
-from callboard.tracker.commits import committed_files
+from callboard.runs.commits import committed_files
 from callboard.workspace import main_workspace
 
 Check = Callable[[State], Iterator[Finding]]

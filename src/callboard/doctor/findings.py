@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from callboard.tracker.commits import CommittedFiles
+from callboard.runs.commits import CommittedFiles
 from callboard.tracker.run_record import KnownRun
 from callboard.tracker.sync import InGit, results_in_git
 from callboard.tracker.tracking import TrackingError, known_runs, local_database, tracking_uri

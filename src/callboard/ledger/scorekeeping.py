@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from callboard.board.stored_runs import StoredRun, stored_runs
 from callboard.errors import UserError
 from callboard.history import git
 from callboard.ledger.entries import LEDGER, Entry, entries_of, last_words, write_entries
+from callboard.runs.stored_runs import StoredRun, stored_runs
 from callboard.tracker.tracking import SQLITE, TrackingError, push_scores, tracking_uri
 from callboard.workspace import main_workspace
 

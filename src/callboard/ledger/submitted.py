@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from callboard.board.stored_runs import stored_runs
 from callboard.errors import UserError
 from callboard.finished import NAMED, Finished, find_finished, split_reference
 from callboard.history import git, text_at
 from callboard.ledger.entries import entries_of
 from callboard.memory import Memory
 from callboard.results import SUBMISSION, all_outs, content_key, files_in, parse_lock
+from callboard.runs.stored_runs import stored_runs
 from callboard.tracker.tracking import tracking_uri
 from callboard.workspace import main_workspace
 

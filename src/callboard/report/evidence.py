@@ -10,8 +10,8 @@ from scipy.stats import rankdata
 from callboard.annotations import read_table
 from callboard.clips import read_clips
 from callboard.presence import species_presence
-from callboard.report.source import Source
 from callboard.results import CLIPS, OUT_OF_FOLD
+from callboard.runs.files import Source
 from callboard.submission import read_score_table
 
 FOLDS = "data/folds.csv"

@@ -7,10 +7,10 @@ from math import isnan
 from callboard.board.captions import read_captions
 from callboard.board.columns import LEGEND
 from callboard.board.lines import Line, judged, result_line
-from callboard.board.rows import Row
 from callboard.errors import UserError
-from callboard.report.source import Source
 from callboard.results import changes
+from callboard.runs.files import Source
+from callboard.runs.rows import Row
 
 TONES = {"better": "better", "worse": "worse"}
 """Word of a verdict to CSS class; all other words are noise."""
@@ -119,7 +119,7 @@ def row_of(source: Source, rows: Sequence[Row]) -> Row | None:
 
 def read_board() -> tuple[list[Row], str]:
     """Every result of the board, and why there is none where it cannot be read."""
-    from callboard.board.rows import read_rows
+    from callboard.runs.rows import read_rows
     from callboard.tracker.tracking import tracking_uri
 
     try:

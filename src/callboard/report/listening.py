@@ -16,7 +16,7 @@ from callboard.image import normalise, to_unit
 from callboard.mel_cache import MelCache
 from callboard.params.scoring import PredictParams
 from callboard.report.leaks import Check, network_checks
-from callboard.report.source import Source
+from callboard.runs.files import Source
 from callboard.window_batches import WindowBatches
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from callboard.better.comparison import rank_correlation
-from callboard.board.rows import Row
 from callboard.clips import read_clips
 from callboard.errors import UserError
 from callboard.mel_cache import read_index
@@ -18,7 +17,8 @@ from callboard.report.blocks import Block, Checks, Figures, Grid, Section, Text
 from callboard.report.calibration import reliability
 from callboard.report.evidence import Evidence, lost_points, read_evidence
 from callboard.report.leaks import Check, fold_checks, pseudo_checks, score_checks
-from callboard.report.source import Source
+from callboard.runs.files import Source
+from callboard.runs.rows import Row
 
 PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
 SOURCES = ("training, with TP", "training, FP only", "test")

@@ -11,8 +11,8 @@ from callboard.params.features import FrontEndParams
 from callboard.params.scoring import PredictParams
 from callboard.report.blocks import Block, Figures, Text
 from callboard.report.evidence import Evidence, Mistake, worst_recordings
-from callboard.report.source import Source
 from callboard.report.spectrogram import Scene, draw_scene
+from callboard.runs.files import Source
 
 if TYPE_CHECKING:
     from callboard.report.listening import Listener, Tracks

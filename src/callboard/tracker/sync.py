@@ -13,14 +13,14 @@ from callboard.errors import UserError
 from callboard.ledger.entries import ledger_of, with_reported
 from callboard.memory import Memory
 from callboard.results import Result, content_key, parse_lock, read_result
-from callboard.terminal import Stopwatch, progress
-from callboard.tracker.commits import (
+from callboard.runs.commits import (
     CommittedFiles,
     Named,
     commits_with_results,
     committed_files,
     reached_from,
 )
+from callboard.terminal import Stopwatch, progress
 from callboard.tracker.run_record import KnownRun, Origin
 from callboard.tracker.tracking import Runs, TrackingError, new_scores, open_runs, set_names, upsert
 from callboard.workspace import main_workspace

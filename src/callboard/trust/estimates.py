@@ -5,11 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callboard.board.rows import Row
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.memory import Memory
 from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION
+from callboard.runs.rows import Row
 from callboard.terminal import progress
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from textwrap import fill
 import numpy as np
 
 from callboard.better.comparison import Correlation
-from callboard.board.rows import Row
 from callboard.board.table import markdown_table
 from callboard.metrics import COVERAGE
+from callboard.runs.rows import Row
 from callboard.trust.correlation import KINDS, advantage, correlation, spearman
 from callboard.trust.estimates import NAMES, POOLED, Estimates
 from callboard.trust.judging import Trust, told

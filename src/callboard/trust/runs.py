@@ -7,8 +7,8 @@ from itertools import groupby
 
 import numpy as np
 
-from callboard.board.rows import Row
 from callboard.errors import UserError
+from callboard.runs.rows import Row
 from callboard.table import Table
 from callboard.tracker.author_history import author_rows
 from callboard.trust.correlation import N_LEAST, Pairs

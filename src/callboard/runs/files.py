@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from callboard.board.rows import Row
 from callboard.errors import UserError
 from callboard.finished import cached_file, split_reference
 from callboard.history import git, text_at
 from callboard.results import Files, Result, content_key, files_in, parse_lock, read_result
-from callboard.tracker.commits import committed_files, named_commits
+from callboard.runs.commits import committed_files, named_commits
+from callboard.runs.rows import Row
 from callboard.workspace import main_workspace
 
 MAX_COMMITS = 200

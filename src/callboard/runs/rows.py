@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from callboard.board.committed import params_of
-from callboard.board.stored_runs import StoredRun, stored_runs
+from callboard.runs.committed import params_of
+from callboard.runs.stored_runs import StoredRun, stored_runs
 
 AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
 """What `track` writes where nobody has written anything."""

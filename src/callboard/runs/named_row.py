@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from callboard.board.rows import Row
 from callboard.errors import UserError
+from callboard.runs.rows import Row
 
 if TYPE_CHECKING:
-    from callboard.report.source import Source
+    from callboard.runs.files import Source
 
 KEY_START = re.compile(r"[0-9a-f]{4,16}")
 
@@ -56,7 +56,7 @@ def _refuse(name: str, wanted: str, rows: Sequence[Row]) -> list[Row]:
 
 def source_of(row: Row, rows: Sequence[Row]) -> "Source | None":
     """The files of a result; None where neither a commit nor the work tree holds them any more."""
-    from callboard.report.source import find_source
+    from callboard.runs.files import find_source
 
     for name in dict.fromkeys((*row.names, row.name)):
         try:
