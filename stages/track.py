@@ -9,7 +9,8 @@ from callboard.ledger.entries import ledger_of, with_reported
 from callboard.outputs import written_whole
 from callboard.results import files_in, read_result
 from callboard.terminal import run, summarize
-from callboard.tracker.tracking import TrackingError, origin_of_this_process, record
+from callboard.tracker.connection import TrackingError
+from callboard.tracker.tracking import origin_of_this_process, record
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -74,5 +74,5 @@ def test_a_change_against_another_base_is_not_held_against_his():
 
 def test_without_results_there_is_nothing_to_correlate():
     text = agreed([LINES[4:]])
-    assert "1 rows in the table, 0 of them" in text
+    assert "1 row in the table, 0 of them" in text
     assert found(text, "our CV    | our LB public")[2:] == ["0", "–", "– … –"]

@@ -123,6 +123,13 @@ def test_a_second_import_changes_nothing(folder: Path) -> None:
     assert {n: (r.info.run_id, r.data.to_dictionary()) for n, r in imported(folder).items()} == first
 
 
+def test_a_table_of_several_pages_is_known_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = author_runs(toy_table(), PRESET)
+    import_runs(made)
+    monkeypatch.setattr("callboard.tracker.mlflow_runs.RUNS_PER_CALL", 1)
+    assert import_runs(made) == "4 unchanged"
+
+
 def test_a_changed_memo_is_renewed_in_the_same_run(folder: Path) -> None:
     import_runs(author_runs(toy_table(), PRESET))
     before = imported(folder)["e4"].info.run_id
@@ -160,7 +167,7 @@ def test_an_import_that_was_killed_is_completed(folder: Path, monkeypatch: pytes
 
 def test_the_board_of_results_does_not_take_them_for_results(folder: Path) -> None:
     import_runs(author_runs(toy_table(), PRESET))
-    assert read_rows(f"sqlite:///{folder / 'mlflow.db'}") == []
+    assert read_rows() == []
 
 
 def test_a_database_that_mlflow_cannot_use_is_one_sentence(folder: Path) -> None:

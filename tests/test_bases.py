@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard.better.remembered import difference
+from callboard.better.remembered import difference, work_out
 from callboard.board.bases import of_one_setting, started_from, table_base
+from callboard.errors import UserError
 from callboard.results import SUBMISSION
 from callboard.runs.rows import Row
 from callboard.submission import score_table
@@ -183,6 +184,53 @@ def test_without_the_tables_the_difference_of_the_metrics_has_no_interval(reposi
     found = difference(replace(CHANGED, metrics={"cv.lwlrap": 0.75}), PLAIN)
     assert found.value == pytest.approx(0.05)
     assert not found.has_interval
+
+
+def other_table(repository: ToyRepository, species: list[str], scores: list[list[float]]) -> str:
+    return repository.cache_table(score_table(["r0", "r1"], species, np.array(scores)).assign(fold=0))
+
+
+def test_tables_of_other_species_have_no_interval(pair: list[Row], repository: ToyRepository) -> None:
+    other = replace(pair[1], oof_md5=other_table(repository, ["3", "x"], [[1.0, 2], [1, 2]]))
+    found = difference(replace(pair[0], metrics={"cv.lwlrap": 0.75}), other)
+    assert found is not None
+    assert found.value == pytest.approx(0.05)
+    assert not found.has_interval
+
+
+def test_a_table_that_holds_no_numbers_is_told_not_taken_for_one_that_is_gone(
+    pair: list[Row], repository: ToyRepository
+) -> None:
+    broken = replace(pair[1], oof_md5=other_table(repository, ["3", "07"], [[np.nan, 2], [1, 2]]))
+    with pytest.raises(UserError, match="s3 must be a number, found"):
+        difference(pair[0], broken)
+
+
+def test_a_fault_of_ours_keeps_its_traceback(pair: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*tables: object) -> None:
+        raise ValueError("operands could not be broadcast")
+
+    monkeypatch.setattr("callboard.better.comparison.difference_of", faulty)
+    with pytest.raises(ValueError, match="broadcast"):
+        difference(*pair)
+
+
+def test_only_what_is_not_remembered_and_has_tables_is_worked_out_with_progress(
+    pair: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def progress(items: list[tuple[Row, Row]], **words: object) -> list[tuple[Row, Row]]:
+        told.append(words["total"])
+        return items
+
+    monkeypatch.setattr("callboard.terminal.progress", progress)
+    there, back = (pair[0], pair[1]), (pair[1], pair[0])
+    gone = (pair[0], replace(pair[1], oof_md5="0" * 32))
+    work_out([there, there, gone])
+    work_out([there, back, gone])
+    work_out([there, back, gone])
+    assert told == [1, 1]
 
 
 def test_without_cv_there_is_no_difference(repository):

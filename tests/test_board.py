@@ -9,7 +9,8 @@ from callboard.errors import UserError
 from callboard.runs import rows as board
 from callboard.runs.rows import Row, read_rows
 from callboard.runs.stored_runs import StoredRun
-from callboard.tracker.tracking import Origin, record
+from callboard.tracker.run_record import Origin
+from callboard.tracker.tracking import record
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 
 ROOT = Path(__file__).parent.parent
@@ -40,8 +41,8 @@ def test_a_blend_is_optimistic_if_a_part_is() -> None:
 
 def rows_of(stored: list[StoredRun]) -> list[Row]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(board, "stored_runs", lambda uri: stored)
-        return read_rows("sqlite:///x.db")
+        patch.setattr(board, "stored_runs", lambda: stored)
+        return read_rows()
 
 
 def stored_run(commit: str, params: dict[str, str], **tags: str) -> StoredRun:
@@ -71,17 +72,21 @@ def test_a_row_knows_the_parameters_of_its_own_commit_and_of_no_other(
     assert [found.base for found in rows] == [{"seed": "2"}, {}, {}]
 
 
-def test_a_database_that_mlflow_cannot_use_is_one_sentence(tmp_path: Path) -> None:
+def test_a_database_that_mlflow_cannot_use_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
     with pytest.raises(UserError, match=r"the results cannot be read: .*mlflow\.db") as refusal:
-        read_rows(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        read_rows()
     assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_a_server_that_is_down_is_one_sentence_without_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
     with pytest.raises(UserError, match=re.escape("127.0.0.1:9")) as refusal:
-        read_rows("http://someone:secret@127.0.0.1:9")
+        read_rows()
     assert len(str(refusal.value).splitlines()) == 1
     assert "secret" not in str(refusal.value)
 

@@ -12,8 +12,8 @@ from callboard.better.noise import Judgement
 from callboard.board.columns import COLUMNS
 from callboard.board.csv_file import as_csv
 from callboard.board.lines import Line
-from callboard.board.page import as_html
-from callboard.board.table import as_markdown
+from callboard.board.page import board_html
+from callboard.board.table import board_markdown
 from tests.test_board_table import E1, E3, PLAIN
 
 EVIL = '<script>alert("a|b")</script>'
@@ -64,9 +64,9 @@ class Cells(HTMLParser):
 def test_all_formats_say_the_same() -> None:
     markdown = [
         [cell.strip().replace(r"\|", "|").replace("&lt;", "<") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        for line in as_markdown([LINES]).splitlines()[2:5]
+        for line in board_markdown([LINES]).splitlines()[2:5]
     ]
-    page = Cells(as_html([LINES], "toy"))
+    page = Cells(board_html([LINES], "toy"))
     assert page.rows[1:] == markdown
     table = pd.read_csv(io.StringIO(as_csv([LINES])))
     names = [column.name for column in COLUMNS]
@@ -84,14 +84,14 @@ def test_all_formats_say_the_same() -> None:
 
 
 def test_a_memo_is_text_on_the_page_and_in_markdown() -> None:
-    page = as_html([LINES], "toy")
+    page = board_html([LINES], "toy")
     assert "<script>alert" not in page
     assert Cells(page).tags.count("script") == 1
-    assert "<script>" not in as_markdown([LINES])
+    assert "<script>" not in board_markdown([LINES])
 
 
 def test_the_page_loads_nothing_and_says_verdicts_in_words_and_colour() -> None:
-    page = as_html([LINES], "toy")
+    page = board_html([LINES], "toy")
     assert not re.search(r"(src|href)=|https?://|@import|url\(", page)
     assert '<span class="better">better</span>' in page
 
@@ -109,5 +109,5 @@ def test_cv_against_lb_is_drawn_of_three_honest_results() -> None:
     ]
     honest = [Line(row) for row in rows]
     optimistic = Line(replace(rows[0], params={"train.select": "best"}))
-    assert as_html([[*honest, optimistic]], "toy").count("<circle") == 4
-    assert "<svg" not in as_html([honest[:2]], "toy")
+    assert board_html([[*honest, optimistic]], "toy").count("<circle") == 4
+    assert "<svg" not in board_html([honest[:2]], "toy")

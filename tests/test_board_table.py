@@ -7,10 +7,10 @@ from rich.console import Console
 
 from callboard.better.difference import Difference
 from callboard.better.noise import Judgement
-from callboard.board.captions import Caption
-from callboard.board.columns import AUTHOR_COLUMNS, COLUMNS, LEGEND, interval, tone
+from callboard.board.columns import COLUMNS, LEGEND, author_columns_of, interval, tone
 from callboard.board.lines import Line, best_of, judged, lines_of_results, lines_of_table
-from callboard.board.table import as_markdown, fitting, print_table
+from callboard.board.table import board_markdown, fitting, print_table
+from callboard.runs.captions import Caption
 from callboard.runs.rows import Row
 from tests.test_author_history import toy_table
 
@@ -39,7 +39,7 @@ def column(text, name, number, columns=COLUMNS):
 
 
 def markdown(*rows):
-    return as_markdown(lines_of_results(rows, {}))
+    return board_markdown(lines_of_results(rows, {}))
 
 
 def test_markdown_by_hand():
@@ -117,16 +117,16 @@ def test_an_honest_cv_needs_no_legend():
 
 
 def test_a_result_with_a_name_of_the_table_has_its_memo_and_base():
-    text = as_markdown(lines_of_results([E1, E3], CAPTIONS))
+    text = board_markdown(lines_of_results([E1, E3], CAPTIONS))
     assert [column(text, "memo", k) for k in (0, 1)] == ["memo of e1", "memo of e3"]
     assert column(text, "base", 1) == "e1"
 
 
 def test_the_author_s_rows_stand_in_their_order_with_his_scores_beside_ours():
-    text = as_markdown(lines_of_table([E3, E1, SEQ], toy_table(), CAPTIONS), AUTHOR_COLUMNS)
+    text = board_markdown(lines_of_table([E3, E1, SEQ], toy_table(), CAPTIONS), author_columns_of())
 
     def shown(name):
-        return [column(text, name, k, AUTHOR_COLUMNS) for k in range(7)]
+        return [column(text, name, k, author_columns_of()) for k in range(7)]
 
     assert shown("name") == ["e1", "e2", "e3", "", "e4", "", "exp0058"]  # blank lines between blocks
     assert shown("CV") == ["0.7118", "–", "0.7400", "", "–", "", "0.7400"]
@@ -150,7 +150,7 @@ def test_a_row_of_several_names_stands_in_each_of_their_rows():
     assert second.base == both
     assert second.is_against_author_base
     named = replace(E1, name="first name")
-    assert column(as_markdown(lines_of_results([named, E3], CAPTIONS)), "base", 1) == "e1"
+    assert column(board_markdown(lines_of_results([named, E3], CAPTIONS)), "base", 1) == "e1"
 
 
 def test_the_best_is_the_highest_honest_cv_of_the_same_data():
@@ -162,7 +162,7 @@ def test_the_best_is_the_highest_honest_cv_of_the_same_data():
         "": SEQ,
         "other": elsewhere,
     }
-    text = as_markdown(judged(lines_of_results([PLAIN, SEQ, elsewhere], {}), [PLAIN, SEQ, elsewhere]))
+    text = board_markdown(judged(lines_of_results([PLAIN, SEQ, elsewhere], {}), [PLAIN, SEQ, elsewhere]))
     assert [column(text, "Δ best", k) for k in range(3)] == ["-0.0282 (–)", "best", "best"]
     assert "Best: exp0058 (0.7400), exp0058 (0.8000), the highest CV" in text
 
@@ -174,7 +174,7 @@ def test_the_verdict_has_its_interval_its_word_and_its_tone():
         change=Difference(0.03, 0.01, 0.05, 0.99),
         judgement=Judgement("better?", -0.01, 0.07, 0.93),
     )
-    text = as_markdown([[line]])
+    text = board_markdown([[line]])
     assert column(text, "Δ CV", 0) == "+0.0300 (-0.0100 … +0.0700)"
     assert [column(text, name, 0) for name in ("P", "verdict")] == ["0.93", "better?"]
     assert tone(line) == "better"
@@ -183,10 +183,10 @@ def test_the_verdict_has_its_interval_its_word_and_its_tone():
 
 def test_a_leaderboard_s_change_within_noise_is_marked_and_explained():
     base = replace(PLAIN, metrics={"lb.public": 0.64})
-    text = as_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("within noise"))]])
+    text = board_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("within noise"))]])
     assert column(text, "Δ LB", 0) == "+0.0100 ≈"
     assert "≈ another seed alone" in text
-    assert "≈" not in as_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("better"))]])
+    assert "≈" not in board_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("better"))]])
 
 
 def test_a_narrow_terminal_shows_what_matters_and_names_the_rest():

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,8 +30,26 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.dispatch(["--help"])
     assert exit_.value.code == 0
     printed = capsys.readouterr().out
-    for word in ("board", "ui", "dvc exp run"):
-        assert word in printed
+    assert "dvc exp run" in printed
+    listed = re.findall(r"^  ([a-z]+)  +[a-zM]", printed, re.MULTILINE)
+    files = {path.stem for path in (ROOT / "src/callboard/commands").glob("[a-z]*.py")}
+    assert sorted(listed) == sorted(files - {"author"} | {"import"})
+
+
+def test_help_has_each_heading_above_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.dispatch(["--help"])
+    printed = capsys.readouterr().out
+    places = [
+        printed.index(text) for text in ("\nlook at results:\n", "\n  board ", "\nscores of", "\n  lb ")
+    ]
+    assert places == sorted(places)
+
+
+def test_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.dispatch(["doctor", "--help"])
+    assert "what is missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("argv", [[], ["bord"], ["board", "--csv"]])

@@ -1,11 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
 
-from callboard.better.comparison import paired_difference, rank_correlation, species_differences
-from callboard.better.difference import Difference
-from callboard.metrics import lwlrap, times_drawn
+from callboard.better.comparison import pair_precisions, paired_difference, species_differences
+from callboard.better.difference import Difference, MismatchError
+from callboard.metrics import lwlrap, precision_sums, times_drawn
 from callboard.submission import score_table
 
 SPECIES = ["3", "07", "x"]
@@ -60,6 +59,16 @@ def test_a_result_against_itself_differs_by_nothing():
     assert same.is_within_noise
 
 
+def test_the_precisions_of_pairs_add_up_to_those_of_recordings():
+    rng = np.random.default_rng(0)
+    is_present, scores = rng.random((40, 5)) < 0.3, rng.normal(size=(40, 5)).round(1)  # with ties
+    sums, n_present = precision_sums(is_present, scores)
+    row = np.nonzero(is_present)[0]
+    found = np.bincount(row, pair_precisions(is_present, scores), minlength=40)
+    np.testing.assert_allclose(found[is_present.any(axis=1)], sums)
+    assert len(row) == n_present.sum()
+
+
 def test_of_two_equally_good_results_about_one_in_twenty_intervals_misses_zero():
     misses = [not paired_difference(*world(60, seed), 400, seed).is_within_noise for seed in range(200)]
     assert 0.01 < np.mean(misses) < 0.10
@@ -86,9 +95,9 @@ def test_only_recordings_of_both_count_and_a_fold_is_no_score():
 def test_other_species_are_refused():
     a, b, truth = world(10, 4)
     of_two = truth[truth["species_id"] != "x"]
-    with pytest.raises(ValueError, match=r"different score columns: 07, 3, x and 07, 3$"):
+    with pytest.raises(MismatchError, match=r"different score columns: 07, 3, x and 07, 3$"):
         paired_difference(a, b.drop(columns="sx"), of_two, 100, 0)
-    with pytest.raises(ValueError, match=r"species \['x'\] are annotated but not among the 2"):
+    with pytest.raises(MismatchError, match=r"species \['x'\] are annotated but not among the 2"):
         paired_difference(a, b.drop(columns="sx"), truth, 100, 0)
 
 
@@ -100,9 +109,10 @@ def test_columns_and_recordings_may_stand_in_any_order():
 
 def test_scores_that_are_no_numbers_and_recordings_without_species_are_refused():
     a, b, truth = world(10, 4)
-    with pytest.raises(ValueError, match="1 scores are NaN or infinite"):
+    with pytest.raises(ValueError, match="1 scores are NaN or infinite") as refusal:
         paired_difference(a.replace(a["s3"][0], np.nan), b, truth, 100, 0)
-    with pytest.raises(ValueError, match="no recording that both tables have"):
+    assert not isinstance(refusal.value, MismatchError)
+    with pytest.raises(MismatchError, match="no recording that both tables have"):
         paired_difference(a, b, truth[:0], 100, 0)
 
 
@@ -152,22 +162,3 @@ def test_a_species_of_one_recording_has_no_interval_and_one_of_none_no_part():
 def test_an_unknown_interval_is_not_noise():
     assert not Difference(0.1).has_interval
     assert not Difference(0.1).is_within_noise
-
-
-def test_rank_correlation_equals_scipy_and_its_interval_a_naive_loop():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=25).round(1)  # ties
-    y = x + rng.normal(size=25)
-    found = rank_correlation(x, y, 3000, 0)
-    assert found.value == pytest.approx(spearmanr(x, y).statistic)
-    picks = [rng.integers(25, size=25) for _ in range(3000)]
-    naive = np.quantile([spearmanr(x[pick], y[pick]).statistic for pick in picks], [0.025, 0.975])
-    np.testing.assert_allclose([found.low, found.high], naive, atol=0.05)
-    assert found.n == 25
-
-
-@pytest.mark.parametrize(("x", "y"), [([1.0, 2.0], [1.0, 2.0]), ([1.0] * 4, [1.0, 2, 3, 4]), ([], [])])
-def test_too_few_or_constant_values_have_no_correlation(x, y):
-    found = rank_correlation(np.array(x), np.array(y), 100, 0)
-    assert np.isnan([found.value, found.low, found.high]).all()
-    assert found.n == len(x)

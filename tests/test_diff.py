@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from callboard.board.pair import Pair, pair_of
-from callboard.board.pair_page import as_html
-from callboard.board.pair_text import as_markdown, verdict
+from callboard.board.pair_page import pair_html
+from callboard.board.pair_text import pair_markdown, verdict
 from callboard.errors import UserError
 from callboard.metrics import lwlrap
 from callboard.runs.rows import Row
@@ -87,7 +87,7 @@ def test_the_text_shows_the_species_that_changed_most_and_all_when_asked(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("callboard.board.pair_text.N_SPECIES", 1)
-    short, whole = as_markdown(pair, False), as_markdown(pair, True)
+    short, whole = pair_markdown(pair, False), pair_markdown(pair, True)
     assert "2 more with --all" in short
     assert "more with --all" not in whole
     assert len(whole.splitlines()) == len(short.splitlines())  # two species for an empty line and the hint
@@ -99,13 +99,13 @@ def test_without_tables_there_is_a_change_but_no_judgement(rows: list[Row]) -> N
     lost = pair_of(rows[0], replace(rows[1], oof_md5="0" * 32), rows)
     assert lost.species == []
     assert "a table of scores is not in DVC's cache" in verdict(lost)
-    assert "Not known" in as_markdown(lost, True)
+    assert "Not known" in pair_markdown(lost, True)
     assert "One of the two has no CV" in verdict(pair_of(rows[0], replace(rows[1], metrics={}), rows))
 
 
 def test_the_page_draws_species_and_escapes_names(pair: Pair) -> None:
     evil = replace(pair, b=replace(pair.b, params={"lr": "<script>"}))
-    page = as_html(evil, (None, None))
+    page = pair_html(evil, (None, None))
     assert "<script>" not in page
     assert page.count("<svg") == 1
     assert not re.search(r"https?://", page)

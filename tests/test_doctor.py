@@ -8,36 +8,51 @@ from pathlib import Path
 import pytest
 
 from callboard.cli import dispatch
+from callboard.doctor import findings
 from callboard.doctor.checks import CHECKS, examine
 from callboard.doctor.findings import Finding
-from callboard.results import all_outs, parse_lock
+from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION, all_outs, parse_lock
 from callboard.tracker.sync import sync
-from tests.test_sync import applied, finish, put, ref_of, toy
+from tests.test_sync import applied, finish, put, ref_of, two_experiments
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database
 
-__all__ = ["empty_database", "toy"]
+__all__ = ["empty_database", "two_experiments"]
 
 
-@pytest.fixture
-def well(toy: ToyRepository, monkeypatch: pytest.MonkeyPatch) -> ToyRepository:
-    """A workspace with two results, recorded, their scores in the cache, and nothing to find."""
-    for name in ("MLFLOW_RUN_ID", "PYTHONDONTWRITEBYTECODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("DVC_ROOT")
+@pytest.fixture(scope="module")
+def in_order(two_experiments: ToyRepository, tmp_path_factory: pytest.TempPathFactory) -> ToyRepository:
+    """A workspace with two results, recorded, their tables in the cache. Not to be changed, see `well`."""
+    toy = two_experiments.copied(tmp_path_factory.mktemp("well") / "main")
     (toy.root / ".dvc/config").write_text("[cache]\n    type = 'reflink,hardlink,symlink,copy'\n")
     (toy.root / "dvc.yaml").write_text("stages: {}\n")
     toy.commit()
     for name in ("first", "second"):
         lock = parse_lock(toy.git("show", f"{ref_of(toy, name)}:dvc.lock"), name)
         outs = all_outs(lock)
-        for path in ("scores/oof.csv", "submission/submission.csv"):
+        for path in (CLIPS, OUT_OF_FOLD, SUBMISSION):
             cached = toy.root / ".dvc/cache/files/md5" / outs[path][:2] / outs[path][2:]
             cached.parent.mkdir(parents=True, exist_ok=True)
-            cached.write_text("scores")
+            cached.write_text("table")
     mend_metrics(toy)
-    sync()
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(toy, patch)
+        sync()
     return toy
+
+
+@pytest.fixture
+def well(in_order: ToyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRepository:
+    """A workspace of the test's own in which nothing is to be found."""
+    toy = in_order.copied(tmp_path / "main")
+    stand_in(toy, monkeypatch)
+    return toy
+
+
+def stand_in(toy: ToyRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(toy.root)
 
 
 def mend_metrics(toy: ToyRepository) -> None:
@@ -61,11 +76,11 @@ def md5_of(path: Path) -> str:
 
 
 def found(what: str) -> list[Finding]:
-    return [finding for finding in examine() if what in finding.what]
+    return [finding for finding in examine().findings if what in finding.what]
 
 
 def test_a_workspace_in_order_is_all_well(well: ToyRepository, capsys: pytest.CaptureFixture[str]) -> None:
-    assert examine() == []
+    assert examine().findings == []
     dispatch(["doctor"])
     printed = capsys.readouterr().out
     assert "all well" in printed
@@ -143,7 +158,15 @@ def same_name_twice(toy: ToyRepository) -> None:
 
 
 def lost_scores(toy: ToyRepository) -> None:
-    next((toy.root / ".dvc/cache/files/md5/oo").iterdir()).unlink()  # oof1, of both
+    forget(toy, "oof1")  # of both
+
+
+def lost_annotations(toy: ToyRepository) -> None:
+    forget(toy, "clips1")
+
+
+def forget(toy: ToyRepository, md5: str) -> None:
+    (toy.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
 
 
 def uncommitted_score(toy: ToyRepository) -> None:
@@ -197,7 +220,8 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (rewritten_params, "poisoned, train@0 ran with seed 1 and params.yaml has 2", "--force", True),
     (rewritten_metrics, "poisoned, metrics/cv.json is not what evaluate wrote", "--force", True),
     (same_name_twice, "1 experiment name with several results: first", "name@key", False),
-    (lost_scores, "2 results without scores in DVC's cache", "dvc pull", True),
+    (lost_scores, "2 results with tables that DVC's cache lacks", "dvc pull", True),
+    (lost_annotations, "2 results with tables that DVC's cache lacks", "dvc pull", True),
     (uncommitted_score, "leaderboard.csv: 1 row not committed", "git commit leaderboard.csv", True),
     (strange_score, "1 submission that no run has: of-nobody", "callboard sync", False),
     (new_code, "1 file of code that git does not know: src/losses.py", "git add", False),
@@ -250,7 +274,7 @@ def test_a_server_that_is_down_is_found(well: ToyRepository, monkeypatch: pytest
 
 def test_a_command_that_was_killed_holds_nothing(well: ToyRepository) -> None:
     write_lock(well, 2**22 + 1)  # above the largest process number
-    assert examine() == []
+    assert examine().findings == []
 
 
 def test_parameters_of_folds_that_the_matrix_no_longer_has_poison_nothing(well: ToyRepository) -> None:
@@ -264,11 +288,20 @@ def test_parameters_of_folds_that_the_matrix_no_longer_has_poison_nothing(well: 
 
 
 def test_the_version_that_is_wanted_is_that_of_a_database_just_made(empty_database: Path) -> None:
-    from callboard.doctor.results import _newest_version
+    from callboard.doctor.database import newest_version
     from callboard.tracker.sqlite_runs import version_of
 
-    assert _newest_version() == version_of(empty_database)
+    assert newest_version() == version_of(empty_database)
+
+
+def test_git_and_mlflow_are_read_once(well: ToyRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    for name in ("results_in_git", "known_runs"):
+        real = getattr(findings, name)
+        monkeypatch.setattr(findings, name, lambda *a, real=real, name=name: asked.append(name) or real(*a))
+    dispatch(["doctor"])
+    assert sorted(asked) == ["known_runs", "results_in_git"]
 
 
 def test_every_check_says_what_it_looks_for() -> None:
-    assert all(check.__doc__ for check in CHECKS.values())
+    assert all(check.__doc__ for check in CHECKS)

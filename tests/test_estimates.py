@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from callboard.errors import UserError
 from callboard.evaluation import CrossValidation
 from callboard.metrics import lwlrap
 from callboard.runs.rows import Row
@@ -195,6 +196,33 @@ def test_a_table_of_other_species_is_no_result(repository, tmp_path):
     md5 = repository.cache((tmp_path / "other.csv").read_bytes())
     changed = Row(**{**row.__dict__, "submission_md5": md5})
     assert estimates_of([changed])["key0"] == {"lwlrap": 0.123, "macro_ap": 0.456}
+
+
+def test_a_table_that_holds_no_numbers_is_told(repository: ToyRepository) -> None:
+    oof, _, _ = toy_tables()
+    broken = Row(
+        **{
+            **row_of(repository).__dict__,
+            "oof_md5": repository.cache_table(oof.replace(oof["s3"][0], np.nan)),
+        }
+    )
+    with pytest.raises(UserError, match="s3 must be a number, found"):
+        estimates_of([broken])
+
+
+def test_a_fault_of_ours_keeps_its_traceback(
+    repository: ToyRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ESTIMATES, "macro_ap", lambda result: {}["no such key"])
+    with pytest.raises(KeyError, match="no such key"):
+        estimates_of([row_of(repository)])
+
+
+def test_scores_that_are_no_probabilities_leave_the_other_estimates() -> None:
+    result = toy_result()
+    logits = Scored(result.cv, result.test_scores - 1)
+    assert np.isnan(prevalence_weighted(logits))
+    assert ESTIMATES["lwlrap"](logits) == ESTIMATES["lwlrap"](result)
 
 
 def test_recordings_without_tp_annotation_are_no_part_of_cv():

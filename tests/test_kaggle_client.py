@@ -248,10 +248,10 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kaggle_client, "SEND_TIMEOUT_S", 5.0)
+    monkeypatch.setattr(kaggle_client, "SEND_TIMEOUT_S", 2.0)
     toy.delay_s = 60.0
     with pytest.raises(
-        UserError, match="did not answer within 5 s; whether it arrived, `callboard lb fetch` tells"
+        UserError, match="did not answer within 2 s; whether it arrived, `callboard lb fetch` tells"
     ):
         lb(capsys, "submit", "exp0021")
 

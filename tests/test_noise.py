@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from callboard.better import noise as noise_room
 from callboard.better.difference import Difference
 from callboard.better.noise import (
     CV,
     Judgement,
     NoiseOfRows,
     SeedNoise,
-    half_width,
     judge,
     judge_lb,
+    least_change,
     pooled_noise,
     same_networks,
     seed_groups,
@@ -29,7 +28,7 @@ from tests.toy_seeds import START, worlds
 
 SETTING = {"lr": "1", "train.epochs": "12", "split.folds": "[0]"}
 PLAIN = Row("x", SETTING | {"seed": "0"}, {CV: 0.7}, START, "", {}, key="0", data_md5="d")
-TEN = SeedNoise({CV: 0.01, "lb.public": 0.02}, 0.01, 10, 11, 1, 0.01, {CV: 10, "lb.public": 10})
+TEN = SeedNoise({CV: 0.01, "lb.public": 0.02}, 0.01, 10, 11, 0.01, {CV: 10, "lb.public": 10})
 
 
 def seeds(*cvs: float, lr: str = "1", **metrics: list[float]) -> list[Row]:
@@ -105,7 +104,7 @@ def test_variances_are_pooled_by_degrees_of_freedom() -> None:
     assert found.sd[CV] == pytest.approx(sqrt(expected))
     assert found.sd["lb.public"] == pytest.approx(np.std([0.5, 0.6, 0.7, 0.6], ddof=1))
     assert "lb.private" not in found.sd
-    assert (found.dof, found.n_runs, found.n_groups) == (4, 6, 2)
+    assert (found.dof, found.n_runs) == (4, 6)
     assert found.dofs == {CV: 4, "lb.public": 3}
 
 
@@ -159,7 +158,7 @@ def test_the_word_says_on_which_side_of_zero_the_interval_lies(value: float, wor
 
 
 def test_two_seeds_are_used_but_marked() -> None:
-    pair = SeedNoise({CV: 0.01}, 0.01, 1, 2, 1, 0.01, {CV: 1})
+    pair = SeedNoise({CV: 0.01}, 0.01, 1, 2, 0.01, {CV: 1})
     found = judge(Difference(0.1, 0, 0, 0.5, 0.01), pair)
     assert found
     assert found.word == "better?"
@@ -180,7 +179,7 @@ def test_without_interval_or_change_nothing_is_judged() -> None:
 
 
 def test_a_result_against_itself_is_within_noise_where_seeds_do_nothing() -> None:
-    still = SeedNoise({CV: 0.0}, 0.0, 5, 6, 1, 0.0, {CV: 5})
+    still = SeedNoise({CV: 0.0}, 0.0, 5, 6, 0.0, {CV: 5})
     assert judge(Difference(0.0, 0.0, 0.0, 0.5, 0.0), still) == Judgement("within noise", 0.0, 0.0, 0.5)
     sure = judge(Difference(0.1, 0.1, 0.1, 1.0, 0.0), still)
     assert sure
@@ -193,33 +192,29 @@ def test_a_leaderboard_change_is_held_against_two_seeds() -> None:
     assert inside
     assert outside
     assert (inside.word, outside.word) == ("within noise", "worse")
-    assert half_width(TEN, "lb.public") == pytest.approx(half)
+    assert least_change(TEN, "lb.public") == pytest.approx(half)
 
 
-def test_the_typical_half_width_is_the_widest_change_that_is_within_noise() -> None:
+def test_the_least_change_is_the_widest_change_that_is_within_noise() -> None:
     for factor, word in ((0.99, "within noise"), (1.01, "better")):
-        found = judge(Difference(factor * half_width(TEN), 0, 0, 0.5, TEN.recordings), TEN)
+        found = judge(Difference(factor * least_change(TEN), 0, 0, 0.5, TEN.recordings), TEN)
         assert found
         assert found.word == word
 
 
-def test_noise_is_that_of_the_row_s_own_setting_if_enough_seeds_measured_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(noise_room, "difference", None)
-    monkeypatch.setattr(noise_room, "_bootstrap_variance", lambda group, compare: 0.0)
+def test_noise_is_that_of_the_row_s_own_setting_if_enough_seeds_measured_it() -> None:
     own = seeds(0.70, 0.71, 0.72, 0.73)
     long = [replace(row, params=row.params | {"train.epochs": "60"}) for row in seeds(0.8, 0.9)]
-    noises = NoiseOfRows([*own, *long])
+    noises = NoiseOfRows([*own, *long], bootstrap(0.01))
     mine, thin = noises.of(replace(own[0], params=own[0].params | {"lr": "7"})), noises.of(long[0])
     assert mine
     assert thin
-    assert (mine.scope, mine.n_runs) == ("the same data, folds and epochs", 4)
-    assert (thin.scope, thin.n_runs) == ("the same data", 6)
+    assert (mine.n_runs, mine.recordings) == (4, pytest.approx(0.01))
+    assert thin.n_runs == 6
     assert noises.of(replace(own[0], data_md5="else")) is None
-    only_thin = NoiseOfRows(long).of(long[0])
+    only_thin = NoiseOfRows(long, bootstrap(0.01)).of(long[0])
     assert only_thin
-    assert only_thin.scope == "the same data, folds and epochs"
+    assert only_thin.n_runs == 2
 
 
 @pytest.mark.parametrize(

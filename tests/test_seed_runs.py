@@ -133,7 +133,7 @@ def test_results_of_other_data_or_parameters_are_not_counted(board: Board) -> No
 def test_what_cannot_be_repeated_is_refused(board: Board) -> None:
     board.append(result(1, 0.7, "blend", infer__blend='["a@0123456789abcdef"]'))
     for arguments, words in (
-        (["exp005"], "no result and no row of experiments.yaml is called 'exp005'; similar names: exp005"),
+        (["exp005"], "no result is called 'exp005'; the nearest are exp005"),
         (["blend"], "a blend has no noise of its own"),
         (["todo-adversarial_validation"], "is no experiment; run `callboard adversarial`"),
         (["exp0051", "--seeds", "1"], "--seeds 1: noise needs at least 2 runs"),

@@ -9,7 +9,8 @@ from callboard.board.details import read_species
 from callboard.errors import UserError
 from callboard.runs.named_row import rows_named
 from callboard.runs.rows import Row
-from callboard.tracker.tracking import Origin, record
+from callboard.tracker.run_record import Origin
+from callboard.tracker.tracking import record
 from tests.toy_results import empty_database, result_in, workspace
 
 __all__ = ["empty_database", "workspace"]
@@ -21,12 +22,20 @@ OTHER = replace(OLD, name="exp0058", names=(), key="bbbb000000000000")
 ROWS = [OLD, NEW, OTHER]
 
 
+@pytest.fixture
+def no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_git")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("exp0001", [OLD, NEW]),
         ("again", [OLD, NEW]),
         ("exp0001@aaaa000000000000", [OLD]),
+        ("exp0001@aaaa11", [NEW]),
         ("bbbb", [OTHER]),
         ("aaaa11", [NEW]),
     ],
@@ -35,12 +44,17 @@ def test_a_result_is_found_by_what_people_call_it(name: str, expected: list[Row]
     assert rows_named(name, ROWS) == expected
 
 
+@pytest.mark.usefixtures("no_git")
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("exp0059", "no result is called 'exp0059'; the nearest are exp0058"),
         ("exp0058@cccc000000000000", "the nearest are exp0058@bbbb000000000000"),
-        ("aaaa", "2 keys start so: exp0001@aaaa000000000000, exp0001@aaaa111111111111"),
+        ("exp0058@cccc", "the nearest are exp0058@bbbb000000000000"),
+        ("exp0001@bbbb", "the nearest are exp0001@aaaa000000000000, exp0001@aaaa111111111111"),
+        ("bbb", "no result is called 'bbb'; `callboard board` lists all"),
+        ("aaaa", "2 keys start so: exp0001@aaaa000000000000, exp0001@aaaa111111111111; give more digits"),
+        ("exp0001@aaaa", "2 keys start so: exp0001@aaaa000000000000, exp0001@aaaa111111111111"),
     ],
 )
 def test_a_name_that_is_none_is_told_with_the_nearest(name: str, message: str) -> None:
@@ -48,6 +62,7 @@ def test_a_name_that_is_none_is_told_with_the_nearest(name: str, message: str) -
         rows_named(name, ROWS)
 
 
+@pytest.mark.usefixtures("no_git")
 def test_without_results_no_name_is_near() -> None:
     with pytest.raises(UserError, match="there are no results yet"):
         rows_named("exp0001", [])

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from callboard.errors import UserError
-from callboard.runs import stored_runs as room
-from callboard.runs.stored_runs import stored_runs
-from callboard.tracker.tracking import Origin, record
+from callboard.runs.stored_runs import NoResultsError, stored_runs
+from callboard.tracker import mlflow_runs
+from callboard.tracker.run_record import Origin
+from callboard.tracker.tracking import record
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]
@@ -35,11 +35,17 @@ def database(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return main / "mlflow.db"
 
 
+def at(database: Path, monkeypatch: pytest.MonkeyPatch, options: str = "") -> None:
+    """As a person names a database; with options it is read by mlflow."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}{options}")
+
+
 def test_sql_and_the_client_read_the_same(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    by_sql = stored_runs(f"sqlite:///{database}")
+    at(database, monkeypatch)
+    by_sql = stored_runs()
     assert [run.name for run in by_sql] == ["exp0001", "exp0058"]
-    monkeypatch.setattr(room, "_by_sql", lambda path: room._by_client(f"sqlite:///{path}"))
-    by_client = stored_runs(f"sqlite:///{database}")
+    at(database, monkeypatch, "?timeout=5")
+    by_client = stored_runs()
     assert repr(by_sql[0].metrics["cv.macro_ap"]) == repr(by_client[0].metrics["cv.macro_ap"]) == "nan"
     for run in (*by_sql, *by_client):
         run.metrics.pop("cv.macro_ap", None)
@@ -50,18 +56,25 @@ def test_sql_and_the_client_read_the_same(database: Path, monkeypatch: pytest.Mo
 
 
 def test_all_pages_of_a_server_are_read(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "RUNS_PER_PAGE", 1)
-    assert len(room._by_client(f"sqlite:///{database}")) == 2
+    at(database, monkeypatch, "?timeout=5")
+    monkeypatch.setattr(mlflow_runs, "RUNS_PER_CALL", 1)
+    assert len(stored_runs()) == 2
 
 
-def test_runs_of_one_moment_stand_in_the_order_of_their_names(database: Path) -> None:
+def test_runs_of_one_moment_stand_in_the_order_of_their_names(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(database, monkeypatch)
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE runs SET start_time = 5")
         connection.execute("UPDATE runs SET name = 'zz' WHERE name = 'exp0001'")
-    assert [run.name for run in stored_runs(f"sqlite:///{database}")] == ["exp0058", "zz"]
+    assert [run.name for run in stored_runs()] == ["exp0058", "zz"]
 
 
-def test_a_database_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro`"):
-        stored_runs(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_database_that_is_not_there_is_told_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(tmp_path / "mlflow.db", monkeypatch)
+    with pytest.raises(NoResultsError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro`"):
+        stored_runs()
     assert not (tmp_path / "mlflow.db").exists()

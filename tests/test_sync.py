@@ -22,19 +22,26 @@ __all__ = ["empty_database"]
 TRACKED = ("dvc.lock", "params.yaml", "metrics", "plots", "leaderboard.csv")
 
 
-@pytest.fixture
-def toy(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRepository:
-    """Two experiments on one baseline; MLflow has tables and no run."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    repository = ToyRepository(tmp_path / "main")
+@pytest.fixture(scope="session")
+def two_experiments(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> ToyRepository:
+    """On one baseline; MLflow has tables and no run. Not to be changed, see `toy`."""
+    repository = ToyRepository(tmp_path_factory.mktemp("two") / "main")
     (repository.root / ".git/info/exclude").write_text("/.cache\n")
-    monkeypatch.setenv("DVC_ROOT", str(repository.root))
-    monkeypatch.chdir(repository.root)
     shutil.copy(empty_database, repository.root / "mlflow.db")
     (repository.root / "leaderboard.csv").write_text("submission_md5,public,private,date,note\n")
     repository.baseline = repository.commit()
     finish(repository, "first", "none")
     finish(repository, "second", "seq")
+    return repository
+
+
+@pytest.fixture
+def toy(two_experiments: ToyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRepository:
+    """Two experiments, of the test's own."""
+    repository = two_experiments.copied(tmp_path / "main")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(repository.root))
+    monkeypatch.chdir(repository.root)
     return repository
 
 

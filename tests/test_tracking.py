@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import sqlite3
 import subprocess
@@ -10,116 +11,16 @@ from typing import Any
 import pytest
 
 from callboard.errors import UserError
-from callboard.results import Lock, changes, content_key, flatten
+from callboard.tracker.access import known_runs, open_runs
+from callboard.tracker.connection import TrackingError, open_experiment, tracking_uri, without_credentials
 from callboard.tracker.run_record import Origin
-from callboard.tracker.tracking import TrackingError, push_scores, record, tracking_uri, without_credentials
-from tests.toy_results import empty_database, entry, lock_stages, result_in, runs, workspace, write_workspace
+from callboard.tracker.tracking import push_scores, record
+from tests.toy_results import empty_database, result_in, runs, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]
 
 ROOT = Path(__file__).parent.parent
 REPRO = Origin(experiment=None, commit="c0ffee0")
-
-
-# the key
-
-
-def test_the_key_is_the_same_for_other_code_that_changes_no_output() -> None:
-    other = lock_stages()
-    other["train@0"]["deps"][1]["md5"] = "code2"
-    assert content_key(other) == content_key(lock_stages())
-
-
-def test_the_key_does_not_ask_for_the_fingerprints_of_code() -> None:
-    def with_code(md5: str) -> Lock:
-        stages = lock_stages()
-        stages["code"] = entry({"src/callboard": md5}, {".check/code": md5})
-        stages["train@0"]["deps"].append({"path": ".check/code/train.txt", "md5": md5})
-        return stages
-
-    assert content_key(with_code("old")) == content_key(with_code("new")) == content_key(lock_stages())
-
-
-@pytest.mark.parametrize("stage", ["prepare", "split", "train@1", "predict", "evaluate", "score"])
-def test_another_output_anywhere_is_another_key(stage: str) -> None:
-    other = lock_stages()
-    other[stage]["outs"][0]["md5"] += "x"
-    if stage == "split":  # what read it has been made anew
-        for name in ("train@0", "train@1"):
-            other[name]["deps"][0]["md5"] += "x"
-    assert content_key(other) != content_key(lock_stages())
-
-
-def test_another_parameter_is_another_key_even_where_no_output_differs() -> None:
-    other = lock_stages()
-    other["train@0"]["params"]["params.yaml"]["seed"] = 2
-    assert content_key(other) != content_key(lock_stages())
-
-
-def test_folds_that_the_matrix_no_longer_has_do_not_change_the_key() -> None:
-    with_orphan = lock_stages()
-    with_orphan["train@2"] = entry({"data/folds.csv": "of three folds"}, {"models/r0/fold2.pt": "old"})
-    with_orphan["predict"]["deps"][0]["md5"] = "folder with the old file.dir"
-    assert content_key(with_orphan) == content_key(lock_stages())
-
-
-def test_stages_that_lead_nowhere_do_not_change_the_key() -> None:
-    with_round = lock_stages()
-    with_round["retrain@round0-0"] = entry({"data/folds.csv": "f1"}, {"models/r1/fold0.pt": "student"})
-    assert content_key(with_round) == content_key(lock_stages())
-
-
-# what is read
-
-
-def test_flatten_by_hand() -> None:
-    tree = {"a": 1, "b": {"c": 1e-4, "d": {"e": True, "f": None}}, "g": [1, 2], "h": {}, "i": "text"}
-    flat = {
-        "a": "1",
-        "b.c": "0.0001",
-        "b.d.e": "true",
-        "b.d.f": "null",
-        "g": "[1, 2]",
-        "h": "{}",
-        "i": "text",
-    }
-    assert flatten(tree) == flat
-
-
-def test_changes_name_what_differs_appears_and_goes() -> None:
-    assert changes({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "4", "d": "5"}) == [
-        "b: 2 → 4",
-        "d: absent → 5",
-        "c: 3 → absent",
-    ]
-
-
-def test_a_result_without_known_truth_has_no_leaderboard_score(workspace: Path) -> None:
-    (workspace / "metrics/lb.json").write_text('{"lb": {}}')
-    assert result_in(workspace).lb == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "way_out"),
-    [
-        ("leaderboard.csv", "git checkout leaderboard.csv"),
-        ("metrics/cv.json", "dvc repro"),
-        ("plots/train/r0-fold1.csv", "dvc repro"),
-    ],
-)
-def test_a_missing_file_is_named_with_a_way_to_get_it(workspace: Path, name: str, way_out: str) -> None:
-    (workspace / name).unlink()
-    with pytest.raises(UserError, match=f"{name}: not found; .*{way_out}"):
-        result_in(workspace)
-
-
-def test_without_a_lock_one_is_told_to_run_the_pipeline(workspace: Path) -> None:
-    (workspace / "dvc.lock").unlink()
-    with pytest.raises(UserError, match=r"dvc\.lock: not found; `dvc repro` writes it"):
-        result_in(workspace)
-
-
-# what is written
 
 
 def test_the_parent_holds_params_scores_and_tags(workspace: Path) -> None:
@@ -199,7 +100,7 @@ def test_a_note_that_a_person_wrote_is_kept(workspace: Path) -> None:
 
 def by_mlflow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a server, or with tables that we do not know."""
-    monkeypatch.setattr("callboard.tracker.tracking._by_sql", lambda uri: None)
+    monkeypatch.setattr("callboard.tracker.access._by_sql", lambda uri: None)
 
 
 @pytest.mark.parametrize("killed_at", ["log_inputs", "log_batch", "set_terminated"])
@@ -305,15 +206,33 @@ def test_scores_are_pushed_to_every_run_with_the_submission_and_the_last_word_co
     assert shown == [("none", 0.8), ("none", 0.8), ("seq", 0.65)]
 
 
+TABLE = """
+scales: {}
+rows:
+- {id: exp0001, block: 1, certainty: code, memo_ja: 基準, memo_en: Baseline, set: {optim.lr: 0.1}}
+- {id: exp0001, variant: max, base: exp0001, block: 1, certainty: code, memo_ja: 最大, memo_en: Max pool,
+   set: {optim.lr: 0.2}}
+"""
+
+
 def test_the_memo_of_a_row_stands_in_the_note_of_its_run(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace)
-    table = "rows:\n- {id: exp0001, memo_en: Baseline}\n- {id: exp0001, variant: max, memo_en: Max pool}\n"
-    (workspace / "experiments.yaml").write_text(table)
+    (workspace / "experiments.yaml").write_text(TABLE)
     record(result_in(workspace), Origin("exp0001-max", ""))
     (run,) = runs(workspace.parent)
     assert run.data.tags["mlflow.note.content"].startswith("Max pool\n\nAgainst")
+
+
+def test_a_table_with_an_error_costs_the_memo_and_not_the_result(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    (workspace / "experiments.yaml").write_text(TABLE.replace("base: exp0001", "base: nobody"))
+    record(result_in(workspace), Origin("exp0001-max", ""))
+    (run,) = runs(workspace.parent)
+    assert run.data.tags["mlflow.note.content"].startswith("Against")
 
 
 def test_a_run_id_in_the_environment_does_not_swallow_the_folds(
@@ -374,6 +293,56 @@ def test_a_database_that_mlflow_cannot_use_is_a_tracking_error(workspace: Path) 
     (workspace.parent / "mlflow.db").write_text("not a database " * 100)
     with pytest.raises(TrackingError, match=r"mlflow\.db"):
         record(result_in(workspace), REPRO)
+
+
+@pytest.mark.parametrize("error", [UserError("theirs"), ValueError("theirs"), OSError("theirs")])
+@pytest.mark.parametrize("is_by_sql", [True, False])
+def test_what_the_block_raises_is_not_taken_for_a_failure_of_mlflow(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, is_by_sql: bool
+) -> None:
+    if not is_by_sql:
+        by_mlflow_alone(monkeypatch)
+    for opened in (open_runs(), open_experiment(tracking_uri())):
+        with pytest.raises(type(error)) as raised, opened:
+            raise error
+        assert raised.value is error
+
+
+@pytest.mark.parametrize("is_by_sql", [True, False])
+def test_what_fails_inside_mlflow_is_a_tracking_error_in_the_block_too(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, is_by_sql: bool
+) -> None:
+    if not is_by_sql:
+        by_mlflow_alone(monkeypatch)
+    with (
+        open_experiment(tracking_uri()) as (client, _),
+        pytest.raises(TrackingError, match="No Experiment with id=4711"),
+    ):
+        client.get_experiment("4711")
+    with open_runs() as found:
+        with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
+            connection.execute("DROP TABLE runs")
+        with pytest.raises(TrackingError, match="no such table: runs"):
+            found.known()
+
+
+def test_a_lock_that_cannot_be_taken_is_a_tracking_error(workspace: Path) -> None:
+    (workspace.parent / ".mlflow.lock").mkdir()
+    with pytest.raises(TrackingError, match=r"\.mlflow\.lock: Is a directory"):
+        record(result_in(workspace), REPRO)
+
+
+@pytest.mark.parametrize("is_by_sql", [True, False])
+def test_a_score_that_is_nan_is_known_as_nan(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, is_by_sql: bool
+) -> None:
+    result = result_in(workspace)
+    record(replace(result, cv=result.cv | {"cv.macro_ap": math.nan}), REPRO)
+    if not is_by_sql:
+        by_mlflow_alone(monkeypatch)
+    metrics = known_runs()[result.key].metrics
+    assert math.isnan(metrics["cv.macro_ap"])
+    assert metrics["cv.lwlrap"] == 0.71235
 
 
 def test_passwords_are_not_shown() -> None:

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from callboard import cli
-from callboard.better.comparison import Correlation
+from callboard.better.correlation import Correlation, pearson, spearman
 from callboard.errors import UserError
 from callboard.params.base import read_tree
 from callboard.runs.rows import Row
 from callboard.table import read_table
 from callboard.tracker.author_history import author_rows, author_runs, import_runs
-from callboard.trust.correlation import pearson, spearman
 from callboard.trust.estimates import NAMES
 from callboard.trust.judging import best_by_cv, is_lost, range_alone, trust
 from callboard.trust.report import (
@@ -349,13 +348,17 @@ def test_results_are_told_with_their_estimates(monkeypatch, capsys):
     rows, estimates = estimated()
     rows = [replace(one, params={"train.epochs": "12"}) for one in rows] + [row(99)]
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("callboard.runs.rows.read_rows", lambda uri: rows)
+    monkeypatch.setattr("callboard.runs.rows.read_rows", lambda: rows)
     monkeypatch.setattr("callboard.trust.estimates.estimates_of", lambda found: estimates)
-    cli.dispatch(["trust", "--with", "train.epochs=12"])
+    cli.dispatch(["trust", "--where", "train.epochs=12.0"])
     told = capsys.readouterr().out
     assert "cv.lwlrap against lb.public over 60 runs." in told
     assert NAMES["prevalence"] in told
-    with pytest.raises(UserError, match="--with 'epochs': must be KEY=VALUE"):
-        cli.dispatch(["trust", "--with", "epochs"])
-    with pytest.raises(UserError, match="no result has it; there is 12, no such key"):
-        cli.dispatch(["trust", "--with", "train.epochs=13"])
+    cli.dispatch(["trust", "--where", "train.epochs!=13", "--where", "train.epochs!=absent"])
+    assert "over 60 runs." in capsys.readouterr().out
+    with pytest.raises(UserError, match="--where epochs: should be KEY=VALUE"):
+        cli.dispatch(["trust", "--where", "epochs"])
+    with pytest.raises(UserError, match=r"train\.epochs is 12, absent"):
+        cli.dispatch(["trust", "--where", "train.epochs=13"])
+    with pytest.raises(UserError, match="leave out --author"):
+        cli.dispatch(["trust", "--author", "--where", "train.epochs=12"])

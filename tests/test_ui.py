@@ -8,8 +8,8 @@ import pytest
 
 from callboard.commands import ui
 from callboard.errors import UserError
+from callboard.tracker.connection import prepare_environment
 from callboard.tracker.server import Server
-from callboard.tracker.tracking import prepare_environment
 
 
 def test_a_missing_database_says_what_makes_it(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_database_without_a_result_says_what_makes_one(tmp_path: Path) -> None
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("something else, longer than the header of a database has to be")
-    with pytest.raises(UserError, match=r"mlflow\.db: not readable as MLflow's database"):
+    with pytest.raises(UserError, match=r"mlflow\.db: file is not a database"):
         ui.refuse_without_results(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 

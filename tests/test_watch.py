@@ -2,7 +2,7 @@
 
 import os
 import re
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -14,13 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from callboard.live import watching
-from callboard.live.trainings import (
-    SECTIONS,
-    Training,
-    interrupted_trainings,
-    read_history,
-    running_trainings,
-)
+from callboard.live.checkpoints import CHECKPOINTS, SECTIONS, checkpoint_names, read_history
+from callboard.live.trainings import Training, interrupted_trainings, running_trainings
 from callboard.params.base import read_tree
 from tests.conftest import ROOT, TOY_PARAMS, merge
 from tests.toy_training import PARAMS, write_fold_inputs
@@ -28,8 +23,10 @@ from tests.toy_training import PARAMS, write_fold_inputs
 N_EPOCHS = 5000
 """Longer than any test looks."""
 
+Trainings = tuple[Path, list[subprocess.Popen[bytes]]]
 
-def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
+
+def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, "nothing happened"
@@ -66,14 +63,26 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def started(main: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Trainings to be killed at the end: one of `dvc repro` and one of a queued experiment."""
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
+    """Those of `dvc repro` and of a queued experiment; killed at the end."""
+    root = tmp_path_factory.mktemp("trainings")
     processes = [
-        start_training(main, write_world(main / "here", 1)),
-        start_training(main, write_world(main / ".dvc/tmp/exps/tmp1", 2), "exp0058"),
+        start_training(root, write_world(root / "here", 1)),
+        start_training(root, write_world(root / ".dvc/tmp/exps/tmp1", 2), "exp0058"),
     ]
-    yield processes
+    yield root, processes
+    kill(processes)
+
+
+@pytest.fixture
+def started(trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    """The main workspace, as that of this process, and what trains there until a test kills it."""
+    monkeypatch.setenv("DVC_ROOT", str(trainings[0]))
+    return trainings
+
+
+def kill(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         process.kill()
         process.wait()
@@ -85,6 +94,53 @@ def test_the_sections_are_those_that_training_reads() -> None:
     assert set(TrainStageParams.model_fields) == SECTIONS
 
 
+@pytest.mark.parametrize(
+    ("pseudo", "has_test_set"), [("", False), ("r", False), ("", True), ("r", True), ("t", True)]
+)
+def test_training_writes_its_checkpoint_where_watch_looks(
+    main: Path, monkeypatch: pytest.MonkeyPatch, pseudo: str, has_test_set: bool
+) -> None:
+    from stages import train
+
+    folder = write_world(main / "here", 1)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
+    arguments = ["--fold", "0", "--mel", "mel", "--clips", "clips.csv", "--folds", "folds.csv"]
+    arguments += ["--species", "species.csv", "--weights", "w.pt", "--curve", "c.csv"]
+    if pseudo:
+        rename_recordings(Path("clips.csv"), pseudo, Path("pseudo.csv"))
+        arguments += ["--pseudo", "pseudo.csv"]
+    if has_test_set:
+        shutil.copytree("mel", "mel-test")
+        rename_recordings(Path("mel/index.csv"), "t", Path("mel-test/index.csv"))
+        arguments += ["--mel-test", "mel-test"]
+
+    def stop_before_fitting(params: Any, fold: int, data: Any, execution: Any) -> None:
+        raise ReachedError(execution.checkpoint.path)
+
+    monkeypatch.setattr(train, "fit", stop_before_fitting)
+    with pytest.raises(ReachedError) as reached:
+        train.main(arguments)
+    names = checkpoint_names(folder, train._parse(arguments))
+    assert len(set(names)) == 1 + has_test_set
+    assert reached.value.args[0] == main / CHECKPOINTS / names[pseudo == "t"]
+
+
+class ReachedError(Exception):
+    """With the path of the checkpoint."""
+
+
+def rename_recordings(table: Path, letter: str, target: Path) -> None:
+    """A copy in which the recordings r00, r01, ... begin with another letter, and all labels are pseudo."""
+    renamed = re.sub(r"\br(?=\d\d,)", letter, table.read_text())
+    target.write_text(re.sub(r",[tf]p,", ",pseudo,", renamed))
+
+
+def two(folder: Path) -> list[Path]:
+    paths = list(folder.glob("*.pt"))
+    return paths if len(paths) == 2 else []
+
+
 def all_have_epochs(n: int) -> list[Training]:
     found = running_trainings()
     return found if len(found) == 2 and all(len(t.progress()[0]) >= n for t in found) else []
@@ -92,12 +148,13 @@ def all_have_epochs(n: int) -> list[Training]:
 
 @pytest.mark.slow
 def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stopped(
-    main: Path, started: list[subprocess.Popen[bytes]], capsys: pytest.CaptureFixture[str]
+    started: Trainings, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    processes = started[1]
     found = wait_for(lambda: all_have_epochs(3))
     assert {training.experiment: training.pid for training in found} == {
-        "": started[0].pid,
-        "exp0058": started[1].pid,
+        "": processes[0].pid,
+        "exp0058": processes[1].pid,
     }
     curve = found[0].progress()[0]
     assert [row["epoch"] for row in curve] == list(range(1, len(curve) + 1))
@@ -112,9 +169,7 @@ def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stoppe
     for line, name in zip(sorted(printed), ("exp0058", "workspace"), strict=True):
         assert re.fullmatch(f"{name} {pattern}", line), line
 
-    for process in started:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    kill(processes)
     watching.follow(once=True)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("nothing trains")
@@ -122,17 +177,12 @@ def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stoppe
 
 
 @pytest.mark.slow
-def test_a_history_read_without_torch_is_the_one_that_torch_reads(
-    main: Path, started: list[subprocess.Popen[bytes]]
-) -> None:
+def test_a_history_read_without_torch_is_the_one_that_torch_reads(started: Trainings) -> None:
     from callboard.checkpoint import Checkpoint
 
-    wait_for(lambda: all_have_epochs(2))
-    for process in started:
-        process.kill()
-        process.wait()
-    paths = list((main / ".cache/checkpoints").glob("*.pt"))
-    assert len(paths) == 2
+    main, processes = started
+    paths = wait_for(lambda: two(main / CHECKPOINTS))
+    kill(processes)
     for path in paths:
         state = Checkpoint(path).read()
         assert state

@@ -1,7 +1,9 @@
 """Finished experiments by hand: a git repository with a dvc.lock and a DVC cache, but no pipeline."""
 
+import copy
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,12 @@ class ToyRepository:
         (root / ".gitignore").write_text("/.dvc/cache\n/mlflow.db*\n/.mlflow.lock\n/mlartifacts\n")
         (root / "params.yaml").write_text(yaml.dump(PARAMS))
         self.baseline = self.commit()
+
+    def copied(self, root: Path) -> "ToyRepository":
+        """The same in another folder, for a test to change."""
+        other = copy.copy(self)
+        other.root = shutil.copytree(self.root, root)
+        return other
 
     def git(self, *arguments: str) -> str:
         """What a git command prints; each is a minute later than the one before."""

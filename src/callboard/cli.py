@@ -1,9 +1,12 @@
-"""The `callboard` command: rows of the table, the board, adversarial validation, MLflow's pages."""
+"""The `callboard` command: everything around an experiment that `dvc` itself does not do."""
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from callboard.commands import (
     adversarial,
@@ -34,9 +37,37 @@ Experiments are run with DVC:
   dvc exp run --queue -S ... ; dvc queue start
 """
 
-
-COMMANDS = (board, show, diff, report, run, lb, noise, author, adversarial, trust, sync, doctor, ui, watch)
+GROUPS: dict[str, Sequence[ModuleType]] = {
+    "run": (run, watch),
+    "look at results": (board, show, diff, report, ui),
+    "scores of the leaderboard": (lb,),
+    "how far to trust a difference": (noise, trust, adversarial),
+    "keep git, DVC and MLflow in step": (sync, doctor, author),
+}
 """In the order of --help. These modules import the rest of the package only when their command runs."""
+
+
+class Group:
+    """Commands under a heading of their own, which argparse does not have."""
+
+    def __init__(self, commands: Any, title: str) -> None:
+        """Start an empty group.
+
+        Args:
+            commands: What `add_subparsers` returned.
+            title: Heading.
+        """
+        self._commands = commands
+        self._lines = [f"{title}:"]
+
+    def add_parser(self, name: str, *, help: str, **settings: Any) -> argparse.ArgumentParser:
+        """As that of `add_subparsers`; the command is listed here and not by argparse."""
+        self._lines.append(f"  {name:<13}{help}")
+        parser: argparse.ArgumentParser = self._commands.add_parser(name, **{"description": help} | settings)
+        return parser
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines)
 
 
 def main() -> None:
@@ -49,10 +80,13 @@ def dispatch(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
         "callboard", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    for command in COMMANDS:
-        command.add(commands)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", help="one of those below")
+    groups = []
+    for title, modules in GROUPS.items():
+        groups.append(Group(commands, title))
+        for module in modules:
+            module.add(groups[-1])
+    parser.epilog = "\n\n".join([*map(str, groups), "callboard COMMAND --help tells the rest"])
     args = parser.parse_args(argv)
     os.chdir(workspace_root())
     args.command(args)

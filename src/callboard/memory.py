@@ -11,16 +11,18 @@ from callboard.workspace import main_workspace
 class Memory:
     """A JSON object on disk below the main workspace's .cache; losing it costs time and nothing else.
 
-    Keys must say everything that the value depends on: hashes of content, commits, settings, a version.
+    Keys must say what content the value depends on: hashes, commits. How it follows from it is the version.
     """
 
-    def __init__(self, name: str) -> None:
-        """Read what is there; a file that cannot be read counts as empty.
+    def __init__(self, name: str, version: str = "1") -> None:
+        """Read what is there; a file that cannot be read, or of another version, counts as empty.
 
         Args:
             name: Of the file, without folder and suffix.
+            version: Another one, with code or settings that give other values, forgets all.
         """
         self._path = main_workspace() / ".cache" / f"{name}.json"
+        self._version = version
         self._values = self._on_disk()
         self._new: dict[str, Any] = {}
 
@@ -39,11 +41,13 @@ class Memory:
         if self._new:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(self._path, writer=str(os.getpid())) as unfinished:
-                unfinished.write_text(json.dumps(self._on_disk() | self._new), encoding="utf-8")
+                content = {"version": self._version, "values": self._on_disk() | self._new}
+                unfinished.write_text(json.dumps(content), encoding="utf-8")
             self._new = {}
 
     def _on_disk(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self._path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            return dict(content["values"]) if content["version"] == self._version else {}
+        except (OSError, ValueError, TypeError, KeyError):
             return {}

@@ -1,4 +1,4 @@
-"""How sure a difference between two results is, and how well two lists of scores agree."""
+"""How sure a difference between two results is, from the precisions that LWLRAP is the mean of."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,9 +6,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from callboard.better.difference import Difference, SpeciesDifference
+from callboard.better.difference import Difference, MismatchError, SpeciesDifference
 from callboard.metrics import percentile_interval, times_drawn
 from callboard.presence import species_presence
 
@@ -41,7 +40,8 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
         truth: recording_id and species_id of confirmed annotations.
 
     Raises:
-        ValueError: a score is no finite number, or a species is confirmed that has no scores.
+        MismatchError: a species is confirmed that has no scores.
+        ValueError: a score is no finite number.
     """
     in_order = table.sort_values("recording_id")
     recordings = in_order["recording_id"].to_numpy(dtype=str)
@@ -50,11 +50,29 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
     scores = in_order[columns].to_numpy(dtype=np.float64)
     if not np.isfinite(scores).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(scores))} scores are NaN or infinite")
+    if unknown := sorted(set(truth["species_id"]) - set(species)):
+        raise MismatchError(f"species {unknown} are annotated but not among the {len(species)} species")
     is_present = species_presence(truth, list(recordings), species)
     row, column = np.nonzero(is_present)
+    return Precisions(tuple(species), recordings[row], column, pair_precisions(is_present, scores))
+
+
+def pair_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Precision at the rank of each present species: the share of present ones among those as high or higher.
+
+    metrics.precision_sums gives their sums by recording.
+
+    Args:
+        is_present: (recordings, species).
+        scores: (recordings, species), finite.
+
+    Returns:
+        (pairs,) in (0, 1], in the order of `is_present.nonzero()`.
+    """
+    row, column = np.nonzero(is_present)
     is_above = scores[row] >= scores[row, column][:, None]  # (pairs, species ranked at least as high)
-    values = (is_above & is_present[row]).sum(axis=1) / is_above.sum(axis=1)
-    return Precisions(tuple(species), recordings[row], column, values)
+    found: NDArray[np.float64] = (is_above & is_present[row]).sum(axis=1) / is_above.sum(axis=1)
+    return found
 
 
 def difference_of(
@@ -73,7 +91,7 @@ def difference_of(
         seed: Of the draws.
 
     Raises:
-        ValueError: the species differ, or no recording of both has one.
+        MismatchError: the species differ, or no recording of both has one.
     """
     a, b = _shared(a, b)
     _, recording = np.unique(a.recording_of, return_inverse=True)
@@ -94,7 +112,8 @@ def paired_difference(
     """`difference_of` two score tables; their columns may stand in any order.
 
     Raises:
-        ValueError: as there and in `precisions`.
+        MismatchError: as there and in `precisions`.
+        ValueError: as in `precisions`.
     """
     return difference_of(precisions(a, truth), precisions(b, truth), n_bootstrap, seed)
 
@@ -114,7 +133,7 @@ def species_differences(a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame) -
         In the order of the species' columns in `a`.
 
     Raises:
-        ValueError: as in `paired_difference`.
+        MismatchError, ValueError: as in `paired_difference`.
     """
     ours, theirs = _shared(precisions(a, truth), precisions(b, truth))
     in_order = [name.removeprefix("s") for name in a.columns if name.removeprefix("s") in ours.species]
@@ -137,14 +156,14 @@ def _species_difference(a: Precisions, b: Precisions, index: int) -> SpeciesDiff
 def _shared(a: Precisions, b: Precisions) -> tuple[Precisions, Precisions]:
     """Both with only the recordings that are in the other."""
     if a.species != b.species:
-        raise ValueError(
+        raise MismatchError(
             f"the tables have different score columns: {', '.join(a.species)} and {', '.join(b.species)}"
         )
     if np.array_equal(a.recording_of, b.recording_of) and len(a.values):
         return a, b
     first, second = _only(a, b.recording_of), _only(b, a.recording_of)
     if not len(first.values):
-        raise ValueError("no recording that both tables have has a confirmed species: undefined")
+        raise MismatchError("no recording that both tables have has a confirmed species: undefined")
     return first, second
 
 
@@ -157,40 +176,3 @@ def _only(whole: Precisions, recording_ids: NDArray[np.str_]) -> Precisions:
 def _times_drawn(n_items: int, n_resamples: int, seed: int) -> NDArray[np.float64]:
     """All pairs of a board are resampled by the same draw; as floats, which BLAS multiplies."""
     return times_drawn(n_items, n_resamples, seed).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """Spearman's rank correlation with its 95 % interval; NaN where it is undefined."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def rank_correlation(
-    x: NDArray[np.float64], y: NDArray[np.float64], n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
-) -> Correlation:
-    """Spearman's rank correlation of two lists, with a percentile bootstrap over their pairs.
-
-    Resamples in which one of the lists is constant have no correlation and are left out.
-    Fewer than three pairs, or a constant list, give NaN.
-    """
-    nowhere = Correlation(float("nan"), float("nan"), float("nan"), len(x))
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return nowhere
-    picked = np.random.default_rng(seed).integers(len(x), size=(n_bootstrap, len(x)))
-    resampled = _correlations(rankdata(x[picked], axis=1), rankdata(y[picked], axis=1))
-    low, high = percentile_interval(resampled)
-    value = _correlations(rankdata(x)[None], rankdata(y)[None])[0]
-    return Correlation(float(value), low, high, len(x))
-
-
-def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's correlation of each row of `x` with that of `y`, both (rows, pairs); NaN if constant."""
-    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
-    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    correlations = np.full(len(x), np.nan)
-    np.divide((x * y).sum(axis=1), scale, out=correlations, where=scale > 0)
-    return correlations

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from math import isnan, nan
 
 
+class MismatchError(ValueError):
+    """Two tables that cannot be held against each other: of other species, or without a common recording."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """A change of LWLRAP with its 95 % interval over recordings; NaN where it is not known."""

@@ -24,11 +24,11 @@ the word gets a question mark."""
 AFTER_TRAINING = ("predict.", "infer.", "evaluate.")
 """Sections of parameters that do nothing to the networks."""
 
-SCOPES = (
-    ("the same data, folds and epochs", ("split.folds", "split.seed", "train.epochs")),
-    ("the same data", ()),
-)
-"""Where the noise of a row is looked for, the nearest first: in words, and the parameters that must agree."""
+SCOPES: tuple[tuple[str, ...], ...] = (("split.folds", "split.seed", "train.epochs"), ())
+"""Where the noise of a row is looked for, the nearest first: parameters that must agree, besides the data."""
+
+Compare = Callable[[Row, Row], Difference | None]
+"""How two results differ."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,10 @@ class SeedNoise:
     dof: int
     """Degrees of freedom of the CV's: runs minus groups."""
     n_runs: int
-    n_groups: int
     recordings: float = 0.0
     """The part that it does hold: root mean square of its standard errors; 0 where no tables are at hand."""
     dofs: dict[str, int] = field(default_factory=dict)
     """The same as `dof`, by metric."""
-    scope: str = "all groups"
-    """Which runs were pooled, in words."""
 
     @property
     def typical(self) -> float:
@@ -103,14 +100,17 @@ def same_networks(a: Row, b: Row) -> bool:
     return all(key.startswith(AFTER_TRAINING) for key in keys if a.params.get(key) != b.params.get(key))
 
 
-def seed_noise(rows: Iterable[Row]) -> SeedNoise | None:
+def seed_pairs(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
+    """All pairs of each group among `rows`: those that noise is measured on."""
+    return [pair for group in seed_groups(rows) for pair in combinations(group, 2)]
+
+
+def seed_noise(rows: Iterable[Row], compare: Compare = difference) -> SeedNoise | None:
     """Pooled over the groups among `rows`; None where no group has two seeds."""
-    return pooled_noise(seed_groups(rows))
+    return pooled_noise(seed_groups(rows), compare)
 
 
-def pooled_noise(
-    groups: Sequence[Sequence[Row]], compare: Callable[[Row, Row], Difference | None] = difference
-) -> SeedNoise | None:
+def pooled_noise(groups: Sequence[Sequence[Row]], compare: Compare = difference) -> SeedNoise | None:
     """Variances of groups, pooled with weights of runs minus one; None without groups.
 
     What bootstrap and seeds have in common is subtracted once: `beyond`² is 2 `sd`² minus the mean variance
@@ -131,7 +131,6 @@ def pooled_noise(
         beyond=sqrt(max(0.0, 2 * seeds - recordings)),
         dof=dof,
         n_runs=sum(map(len, groups)),
-        n_groups=len(groups),
         recordings=sqrt(recordings),
         dofs={key: dof for key, (_, dof) in known.items()},
     )
@@ -145,38 +144,39 @@ def _pooled_variance(groups: Sequence[Sequence[Row]], key: str) -> tuple[float, 
     return (sum((len(group) - 1) * variance(group) for group in several) / dof, dof) if dof else None
 
 
-def _bootstrap_variance(group: Sequence[Row], compare: Callable[[Row, Row], Difference | None]) -> float:
+def _bootstrap_variance(group: Sequence[Row], compare: Compare) -> float:
     """Mean over pairs."""
     found = [compare(a, b) for a, b in combinations(group, 2)]
     return fmean(change.sd**2 if change and not isnan(change.sd) else 0.0 for change in found)
 
 
-NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0, n_groups=0, scope="the same networks")
+NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0)
 """Between two results of the same networks."""
 
 
 class NoiseOfRows:
     """The noise of each row's own setting, worked out once per setting."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        """Take all results, oldest first."""
+    def __init__(self, rows: Sequence[Row], compare: Compare = difference) -> None:
+        """Take all results, oldest first, and how two of them differ."""
         self._rows = rows
+        self._compare = compare
         self._known: dict[tuple[str, ...], SeedNoise | None] = {}
 
     def of(self, row: Row) -> SeedNoise | None:
-        """Of the nearest of SCOPES with enough seeds, else of the nearest with any; `scope` says which."""
-        found = [noise for words, keys in SCOPES if (noise := self._within(row, words, keys))]
+        """Of the nearest of SCOPES with enough seeds, else of the nearest with any."""
+        found = [noise for keys in SCOPES if (noise := self._within(row, keys))]
         return next((noise for noise in found if noise.dof >= MIN_DOF), found[0] if found else None)
 
     def between(self, row: Row, base: Row | None) -> SeedNoise | None:
         """The noise of a change from `base`; without base that of the row."""
         return NO_SEEDS if base and same_networks(row, base) else self.of(row)
 
-    def _within(self, row: Row, words: str, keys: tuple[str, ...]) -> SeedNoise | None:
+    def _within(self, row: Row, keys: tuple[str, ...]) -> SeedNoise | None:
         setting = _setting(row, keys)
         if setting not in self._known:
-            noise = seed_noise([other for other in self._rows if _setting(other, keys) == setting])
-            self._known[setting] = replace(noise, scope=words) if noise else None
+            alike = [other for other in self._rows if _setting(other, keys) == setting]
+            self._known[setting] = seed_noise(alike, self._compare)
         return self._known[setting]
 
 
@@ -223,7 +223,7 @@ def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgeme
     return _judged(change, 2 * noise.sd[key] ** 2, noise.dofs[key], noise.dofs[key])
 
 
-def half_width(noise: SeedNoise, key: str = CV) -> float:
+def least_change(noise: SeedNoise, key: str = CV) -> float:
     """Half the 95 % interval of a change between two single runs: what is smaller is within noise."""
     error = noise.typical if key == CV else sqrt(2) * noise.sd[key]
     return error * _quantile(noise.dofs[key], noise.dofs[key])

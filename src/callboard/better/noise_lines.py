@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from callboard.better.noise import CV, METRICS, MIN_DOF, SeedNoise, half_width, seed_noise
+from callboard.better.noise import CV, METRICS, MIN_DOF, SeedNoise, least_change, seed_noise
+from callboard.board.columns import MISSING
 from callboard.runs.rows import Row
 
-MISSING = "–"
 HEADS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
 
 
@@ -49,7 +49,7 @@ def _range(runs: Sequence[Row], key: str) -> float:
 
 def _meaning(noise: SeedNoise, key: str) -> str:
     return (
-        f"A difference of {HEADS[key]} below {half_width(noise, key):.3f} between two runs with one seed "
+        f"A difference of {HEADS[key]} below {least_change(noise, key):.3f} between two runs with one seed "
         "each is within noise."
     )
 

@@ -20,7 +20,7 @@ def precisions_in(scores: Path, clips: Path) -> Precisions:
 
     Raises:
         UserError: a file cannot be read.
-        ValueError: a species is confirmed that has no scores.
+        MismatchError: a species is confirmed that has no scores.
     """
     return precisions(read_score_table(scores), confirmed_in(clips))
 

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from callboard.launch import (
 )
 from callboard.params.base import read_tree
 from callboard.results import changes, flatten
+from callboard.runs.named_row import rows_named
 from callboard.runs.rows import Row, read_rows
+from callboard.runs.stored_runs import NoResultsError
 from callboard.table import TABLE, parameter, read_table
-from callboard.tracker.tracking import SQLITE, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class SeedRun:
 
 def rows_so_far() -> list[Row]:
     """All results, oldest first; none before the first one."""
-    uri = tracking_uri()
-    is_first = uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
-    return [] if is_first else read_rows(uri)
+    try:
+        return read_rows()
+    except NoResultsError:
+        return []
 
 
 def overrides_of(name: str, extra: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -55,14 +56,16 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[Row]) -> list[s
         UserError: nothing has that name, or what has it is no experiment.
     """
     tree = read_tree(Path("params.yaml"))
-    if named := [row for row in rows if name in (*row.names, row.name)]:
-        return [*_towards(named[-1].params, flatten(tree)), *extra]
     table = read_table() if TABLE.exists() else None
-    if table and name in table.rows:
-        return [*row_overrides(table, experiment_row(table, name).name, tree), *extra]
-    known = [*(table.rows if table else []), *(other for row in rows for other in (*row.names, row.name))]
-    near = ", ".join(dict.fromkeys(get_close_matches(name, known, n=3))) or "none"
-    raise UserError(f"no result and no row of {TABLE} is called {name!r}; similar names: {near}")
+    try:
+        return [
+            *_towards(rows_named(name, rows, table.rows if table else ())[-1].params, flatten(tree)),
+            *extra,
+        ]
+    except UserError:
+        if not table or name not in table.rows:
+            raise
+    return [*row_overrides(table, experiment_row(table, name).name, tree), *extra]
 
 
 def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:

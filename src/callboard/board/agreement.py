@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from callboard.better.comparison import rank_correlation
+from callboard.better.correlation import correlation, spearman
 from callboard.board.columns import interval, number
 from callboard.board.lines import Blocks, Line
 from callboard.board.table import markdown_table
@@ -45,7 +45,7 @@ def agreement(blocks: Blocks, table: Table, params: dict[str, str]) -> str:
     changes = [line for line in lines if line.is_against_author_base]
     parts = [
         "## Agreement with the author's table\n",
-        f"{len(lines)} rows in the table, {n_ours} of them with a result here"
+        f"{len(lines)} row{'s' * (len(lines) != 1)} in the table, {n_ours} of them with a result here"
         f"{_setting(lines, table, params)}.\n",
         _correlations(lines),
         _tally("CV", [_signs(line.metric_change("cv.lwlrap"), line.author_cv_change) for line in changes])
@@ -78,7 +78,7 @@ def _correlations(lines: list[Line]) -> str:
     for first, second in COMPARED:
         pairs = [(SCORES[first](line), SCORES[second](line)) for line in lines]
         known = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
-        rho = rank_correlation(known[:, 0], known[:, 1])
+        rho = correlation(spearman, known[:, 0], known[:, 1])
         value, low, high = (
             number(None if np.isnan(x) else x, "+.2f") for x in (rho.value, rho.low, rho.high)
         )

@@ -171,7 +171,7 @@ def _best_value(line: Line) -> float | None:
 
 NAME = Column("name", name_of)
 MEMO = Column("memo", lambda line: line.memo, may_wrap=True)
-POOLED = Column("CV", _cv, is_number=True, value=_metric(CV))
+POOLED_CV = Column("CV", _cv, is_number=True, value=_metric(CV))
 SCORES = (
     Column("±", lambda line: number(half_width(line)), is_number=True, value=half_width),
     Column("verdict", word, tone=tone),
@@ -198,7 +198,7 @@ AUTHOR = (
 )
 
 
-def columns_of(cv: Column = POOLED) -> tuple[Column, ...]:
+def columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
     """Of the board of results, from left to right.
 
     Args:
@@ -207,13 +207,12 @@ def columns_of(cv: Column = POOLED) -> tuple[Column, ...]:
     return (NAME, cv, *SCORES, *COMPARISON, MEMO, CHANGED, BEST, *ORIGIN)
 
 
-def author_columns_of(cv: Column = POOLED) -> tuple[Column, ...]:
+def author_columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
     """Of the author's table, his scores beside ours."""
     return (NAME, cv, *SCORES, *COMPARISON, *AUTHOR, MEMO, *ORIGIN)
 
 
 COLUMNS: Sequence[Column] = columns_of()
-AUTHOR_COLUMNS: Sequence[Column] = author_columns_of()
 
 
 def shown_rows(blocks: Blocks) -> dict[str, Row]:

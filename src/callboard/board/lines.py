@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from callboard.better.difference import Difference
-from callboard.better.noise import CV, Judgement, NoiseOfRows, judge, judge_lb, warned
-from callboard.better.remembered import difference
+from callboard.better.noise import CV, Judgement, NoiseOfRows, judge, judge_lb, seed_pairs, warned
+from callboard.better.remembered import difference, work_out
 from callboard.board.bases import of_one_setting, started_from, table_base
-from callboard.board.captions import Caption
+from callboard.runs.captions import Caption
 from callboard.runs.rows import Row
 from callboard.steps import Step
 
@@ -95,14 +95,18 @@ def lines_of_results(
         captions: By name of an experiment.
         shown: Those that get a line, in this order; all of them if None.
     """
-    return [[result_line(row, rows, captions) for row in (rows if shown is None else shown)]]
+    return [_compared([_result_line(row, rows, captions) for row in (rows if shown is None else shown)])]
 
 
 def result_line(row: Row, rows: Sequence[Row], captions: Mapping[str, Caption]) -> Line:
     """A result with its base: that of its row of the table, else the one that it started from."""
+    return _compared([_result_line(row, rows, captions)])[0]
+
+
+def _result_line(row: Row, rows: Sequence[Row], captions: Mapping[str, Caption]) -> Line:
     caption = next((captions[name] for name in row.names if name in captions), Caption("", None))
     base = table_base(row, caption.step, rows) or started_from(row, rows)
-    return _against(Line(row, step=caption.step, memo=caption.memo or row.note), base)
+    return Line(row, step=caption.step, base=base, memo=caption.memo or row.note)
 
 
 def lines_of_table(rows: Sequence[Row], table: "Table", captions: Mapping[str, Caption]) -> Blocks:
@@ -115,18 +119,23 @@ def lines_of_table(rows: Sequence[Row], table: "Table", captions: Mapping[str, C
     for entry in author_rows(table):
         blocks.setdefault(entry.block, []).append(_entry_line(results.get(entry.name), entry, rows, table))
     others = lines_of_results(rows, captions, [row for row in rows if row.key not in shown])
-    return [*blocks.values(), *(block for block in others if block)]
+    return [*map(_compared, blocks.values()), *(block for block in others if block)]
 
 
 def _entry_line(row: Row | None, entry: "Entry", rows: Sequence[Row], table: "Table") -> Line:
     author_base = table.rows[entry.base] if entry.base else None
     step = table.step(entry.name)
     base = table_base(row, step, rows) if row else None
-    return _against(Line(row, entry, author_base, step, memo=entry.memo_en), base)
+    return Line(row, entry, author_base, step, base, memo=entry.memo_en)
 
 
-def _against(line: Line, base: Row | None) -> Line:
-    return replace(line, base=base, change=difference(line.row, base)) if line.row and base else line
+def _compared(block: Block) -> Block:
+    """The same lines with changes against their bases."""
+    work_out((line.row, line.base) for line in block if line.row and line.base)
+    return [
+        replace(line, change=difference(line.row, line.base)) if line.row and line.base else line
+        for line in block
+    ]
 
 
 def best_of(rows: Sequence[Row]) -> dict[str, Row]:
@@ -144,6 +153,10 @@ def best_of(rows: Sequence[Row]) -> dict[str, Row]:
 def judged(blocks: Blocks, rows: Sequence[Row]) -> Blocks:
     """The same lines with verdicts, by the noise among all results, and changes against the best."""
     noise, best = NoiseOfRows(rows), best_of(rows)
+    shown = [line.row for block in blocks for line in block if line.row]
+    data = {row.data_md5 for row in shown}
+    to_best = [(row, best[row.data_md5]) for row in shown if best.get(row.data_md5, row).key != row.key]
+    work_out([*to_best, *seed_pairs(row for row in rows if row.data_md5 in data)])
     return [
         [_judged(line, line.row, noise, best) if line.row else line for line in block] for block in blocks
     ]

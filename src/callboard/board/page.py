@@ -57,7 +57,7 @@ class Scatter:
     y_ticks: list[Tick]
 
 
-def as_html(blocks: Blocks, title: str, columns: Sequence[Column] = COLUMNS) -> str:
+def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = COLUMNS) -> str:
     """The page: counts, what marks mean, the table, and CV against the public leaderboard.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from callboard.better.difference import Difference, SpeciesDifference
+from callboard.better.difference import Difference, MismatchError, SpeciesDifference
 from callboard.better.noise import Judgement, NoiseOfRows, judge, judge_lb, warned
 from callboard.better.remembered import difference
 from callboard.errors import UserError
@@ -57,15 +57,20 @@ class Pair:
 
     @cached_property
     def species(self) -> list[SpeciesDifference]:
-        """What each species adds, the largest change first; empty where a table is not in DVC's cache.
+        """What each species adds, the largest change first; empty where they cannot be known.
+
+        So it is where a table is not in DVC's cache, or is of other species.
 
         In each, `a` is the result after and `b` the one before, so that `value` is the change.
         """
         try:
             clips = cached_file(self.b.clips_md5, CLIPS)
             old, new = (cached_file(row.oof_md5, OUT_OF_FOLD) for row in (self.a, self.b))
+        except UserError:  # gone from the cache
+            return []
+        try:
             found = _species(new, old, clips)
-        except ValueError:  # gone from the cache, or of other species
+        except MismatchError:
             return []
         return sorted(found, key=lambda one: -abs(one.value))
 

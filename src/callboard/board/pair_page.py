@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from callboard.runs.files import Source
 
 
-def as_html(pair: Pair, sources: "tuple[Source | None, Source | None]") -> str:
+def pair_html(pair: Pair, sources: "tuple[Source | None, Source | None]") -> str:
     """The page, with all species.
 
     Args:

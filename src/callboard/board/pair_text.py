@@ -15,7 +15,7 @@ ONLY_COUNTED = ("cv.n_recordings",)
 """Metrics that are whole numbers."""
 
 
-def as_markdown(pair: Pair, is_whole: bool) -> str:
+def pair_markdown(pair: Pair, is_whole: bool) -> str:
     """Verdict, parameters, metrics and species.
 
     Args:

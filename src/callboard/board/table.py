@@ -33,7 +33,7 @@ PADDING = 3
 """Characters that a terminal's table adds to each column: two blanks and a rule."""
 
 
-def as_markdown(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> str:
+def board_markdown(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> str:
     """A Markdown table with an empty line of cells between blocks, and what its marks mean."""
     bodies = [[[column.text(line) for column in columns] for line in block] for block in blocks]
     gap = [[""] * len(columns)]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from callboard.errors import UserError
 
 if TYPE_CHECKING:
-    from callboard.board.choice import Choice
     from callboard.board.columns import Column
     from callboard.board.lines import Blocks
     from callboard.runs.rows import Row
@@ -96,16 +95,16 @@ def show(args: argparse.Namespace) -> None:
     import sys
 
     from callboard.board.choice import Choice
+    from callboard.board.chosen_lines import author_blocks, result_blocks
     from callboard.runs.rows import read_rows
-    from callboard.tracker.tracking import tracking_uri
 
     form = _format(args, sys.stdout.isatty())
     if args.block and not args.author:
         raise UserError("--block: only the author's table has blocks; add --author")
-    rows = read_rows(tracking_uri())
+    rows = read_rows()
     choice = Choice(tuple(args.name), tuple(args.where), args.since, args.best, args.sort)
     columns = _columns(args, rows)
-    blocks = _author_blocks(rows, choice, args.block) if args.author else _blocks(rows, choice)
+    blocks = author_blocks(rows, choice, args.block) if args.author else result_blocks(rows, choice)
     if form == "terminal":
         _print(blocks, columns)
         return
@@ -131,9 +130,9 @@ def _format(args: argparse.Namespace, is_terminal: bool) -> str:
 
 
 def _columns(args: argparse.Namespace, rows: "Sequence[Row]") -> "Sequence[Column]":
-    from callboard.board.columns import POOLED, author_columns_of, columns_of, estimate_column
+    from callboard.board.columns import POOLED_CV, author_columns_of, columns_of, estimate_column
 
-    cv = POOLED
+    cv = POOLED_CV
     if args.cv != "lwlrap":
         from callboard.trust.estimates import NAMES, estimates_of
 
@@ -141,42 +140,6 @@ def _columns(args: argparse.Namespace, rows: "Sequence[Row]") -> "Sequence[Colum
             raise UserError(f"--cv {args.cv}: no such estimate; there are {', '.join(NAMES)}")
         cv = estimate_column(args.cv, estimates_of(rows))
     return author_columns_of(cv) if args.author else columns_of(cv)
-
-
-def _blocks(rows: "Sequence[Row]", choice: "Choice") -> "Blocks":
-    from callboard.board.captions import read_captions
-    from callboard.board.choice import chosen
-    from callboard.board.lines import judged, lines_of_results
-
-    return judged(lines_of_results(rows, read_captions(), chosen(rows, choice)), rows)
-
-
-def _author_blocks(rows: "Sequence[Row]", choice: "Choice", block: str | None) -> "Blocks":
-    from callboard.board.captions import read_captions
-    from callboard.board.choice import chosen, is_named
-    from callboard.board.columns import name_of
-    from callboard.board.lines import judged, lines_of_table
-    from callboard.table import read_table
-
-    found = lines_of_table(rows, read_table(), read_captions())
-    if block:
-        there = {str(lines[0].entry.block): lines for lines in found if lines[0].entry}
-        if block not in there:
-            raise UserError(f"--block {block}: there is none; the table has {', '.join(there)}")
-        found = [there[block]]
-    if choice.names or choice.is_of_results:
-        kept = {row.key for row in chosen(rows, choice)} if choice.is_of_results else set()
-        found = [
-            [
-                line
-                for line in lines
-                if (line.row and line.row.key in kept)
-                or (not choice.is_of_results and is_named(choice.names, name_of(line)))
-            ]
-            for lines in found
-        ]
-        found = [lines for lines in found if lines]
-    return judged(found, rows)
 
 
 def _print(blocks: "Blocks", columns: "Sequence[Column]") -> None:
@@ -188,9 +151,9 @@ def _print(blocks: "Blocks", columns: "Sequence[Column]") -> None:
 
 
 def _markdown(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.board.table import as_markdown
+    from callboard.board.table import board_markdown
 
-    return as_markdown(blocks, columns)
+    return board_markdown(blocks, columns)
 
 
 def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
@@ -202,9 +165,9 @@ def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
 
 
 def _html(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.board.page import as_html
+    from callboard.board.page import board_html
 
-    return as_html(blocks, f"Board of {Path.cwd().name}", columns)
+    return board_html(blocks, f"Board of {Path.cwd().name}", columns)
 
 
 TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {
@@ -228,4 +191,4 @@ def _write(output: Path, text: str, n_results: int) -> None:
 
     with written_whole(output) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-    print(f"board: {n_results} results in {output}")
+    print(f"board: {n_results} result{'s' * (n_results != 1)} in {output}")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from callboard.commands import RESULT_NAME
 from callboard.errors import UserError
 
 
@@ -12,9 +13,7 @@ def add(commands: Any) -> None:
     diff = commands.add_parser(
         "diff", help="from one result to another: parameters, scores, species, verdict"
     )
-    diff.add_argument(
-        "a", metavar="A", help="the one before: an experiment or run, NAME@KEY, or the start of a key"
-    )
+    diff.add_argument("a", metavar="A", help=f"the one before: {RESULT_NAME}")
     diff.add_argument("b", metavar="B", help="the one after")
     diff.add_argument("--all", action="store_true", help="all species, not only those that changed most")
     diff.add_argument("--output", type=Path, metavar="FILE", help="write .md or .html, the latter with plots")
@@ -24,26 +23,25 @@ def add(commands: Any) -> None:
 def show(args: argparse.Namespace) -> None:
     """Print the change, or write it; of several results of a name the newest counts."""
     from callboard.board.pair import pair_of
-    from callboard.board.pair_text import as_markdown
+    from callboard.board.pair_text import pair_markdown
     from callboard.outputs import written_whole
     from callboard.runs.named_row import rows_named, source_of
     from callboard.runs.rows import read_rows
-    from callboard.tracker.tracking import tracking_uri
 
     suffix = args.output.suffix.lower() if args.output else ""
     if args.output and suffix not in (".md", ".html"):
-        raise UserError(f"--output {args.output}: should end in .md or .html")
-    rows = read_rows(tracking_uri())
+        raise UserError(f"--output {args.output}: must end in .md or .html")
+    rows = read_rows()
     pair = pair_of(rows_named(args.a, rows)[-1], rows_named(args.b, rows)[-1], rows)
     if args.output is None:
-        print(as_markdown(pair, args.all), end="")
+        print(pair_markdown(pair, args.all), end="")
         return
     if suffix == ".html":
-        from callboard.board.pair_page import as_html
+        from callboard.board.pair_page import pair_html
 
-        text = as_html(pair, (source_of(pair.a, rows), source_of(pair.b, rows)))
+        text = pair_html(pair, (source_of(pair.a, rows), source_of(pair.b, rows)))
     else:
-        text = as_markdown(pair, args.all)
+        text = pair_markdown(pair, args.all)
     with written_whole(args.output) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     print(f"diff: {pair.a.name} to {pair.b.name} in {args.output}")

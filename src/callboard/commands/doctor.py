@@ -15,15 +15,12 @@ def add(commands: Any) -> None:
 
 def diagnose(args: argparse.Namespace) -> None:
     """Print a line per finding; exit status 1 if one of them loses results."""
-    from callboard.doctor.checks import CHECKS, examine, facts
+    from callboard.doctor.checks import CHECKS, examine
 
     del args
-    found = examine()
-    for finding in found:
-        print(finding)
-    print("\n".join(facts()))
-    losses = sum(finding.loses_results for finding in found)
-    if losses:
+    diagnosis = examine()
+    print("\n".join(map(str, [*diagnosis.findings, *diagnosis.facts])))
+    if any(finding.loses_results for finding in diagnosis.findings):
         sys.exit(1)
-    notes = f"; {len(found)} to know" if found else ""
+    notes = f"; {len(diagnosis.findings)} to know" if diagnosis.findings else ""
     print(f"all well: {len(CHECKS)} checks, nothing is lost{notes}")

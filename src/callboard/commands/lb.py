@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from callboard.commands import RESULT_NAME
+
 
 def add(commands: Any) -> None:
     """Add the command and its own commands to the parser."""
@@ -29,7 +31,7 @@ def _add_add(commands: Any) -> None:
         "what",
         type=_name_or_file,
         metavar="WHAT",
-        help="experiment, branch, tag, name@key, run on the board, content key, submission's md5 or file",
+        help=f"{RESULT_NAME}; or a submission's md5 or file",
     )
     parser.add_argument("--public", metavar="SCORE", help="0 … 1")
     parser.add_argument("--private", metavar="SCORE")
@@ -71,10 +73,9 @@ def _add_competition(parser: Any) -> None:
 def add_score(args: argparse.Namespace) -> None:
     """Note down one score, as given."""
     from callboard.errors import UserError
-    from callboard.ledger.entries import LEDGER, Entry, checked_score, entries_of
-    from callboard.ledger.scorekeeping import keep
+    from callboard.ledger.entries import LEDGER, Entry, checked_score
     from callboard.ledger.submitted import find_submitted, md5_of
-    from callboard.ledger.table import current
+    from callboard.ledger.taking import note_down
 
     if args.public is None and args.private is None:
         raise UserError("lb add: no score; give --public SCORE, --private SCORE or both")
@@ -87,20 +88,13 @@ def add_score(args: argparse.Namespace) -> None:
     found = find_submitted(args.what)
     md5 = md5_of(args.file) if args.file else found.md5
     entry = Entry(md5, found.key, public, private, args.date or _today(), " ".join(args.note.split()))
-    before = [known for known in entries_of(Path.cwd()) if known.submission_md5 == md5]
-    is_known = before and _says_nothing_new(entry, current(before)[0])
     scores = ", ".join(f"{name.removeprefix('lb.')} {score}" for name, score in entry.scores.items())
     what = found.name if md5 == found.md5 else f"{found.name}, another file ({md5[:8]})"
-    done = keep([] if is_known else [entry], [md5], f"LB of {found.name}: {scores}")
-    told = f"already there in {LEDGER}" if is_known else f"added to {LEDGER}"
+    is_new, done = note_down(entry, f"LB of {found.name}: {scores}")
+    told = f"added to {LEDGER}" if is_new else f"already there in {LEDGER}"
     print(f"lb: {what}: {scores}: {', '.join(text for text in (told, done) if text)}")
     if not found.key:
         print("lb: no result here has this submission; the score waits for one")
-
-
-def _says_nothing_new(entry: Any, last: Any) -> bool:
-    has_scores = last.scores | entry.scores == last.scores
-    return has_scores and entry.note in ("", last.note) and entry.key in ("", last.key)
 
 
 def list_scores(args: argparse.Namespace) -> None:
@@ -140,31 +134,17 @@ def fetch_scores(args: argparse.Namespace) -> None:
 
 
 def _take(text: str, where: str, folder: Path | None) -> None:
-    from callboard.ledger.entries import LEDGER, entries_of
-    from callboard.ledger.kaggle_submissions import match, parse_sent
-    from callboard.ledger.scorekeeping import keep
-    from callboard.ledger.submitted import Submitted, known_submissions
+    from callboard.ledger.entries import LEDGER
+    from callboard.ledger.taking import take
 
-    known = entries_of(Path.cwd())
-    submissions = [Submitted(entry.submission_md5, entry.key) for entry in known] + known_submissions()
-    matched = match(parse_sent(text, where), submissions, where, folder)
-    new = [entry for entry in matched.entries if not any(_is_told(entry, row) for row in known)]
-    md5s = list(dict.fromkeys(entry.submission_md5 for entry in matched.entries))
-    done = keep(new, md5s, f"LB of {len(new)} submissions from {where}")
-    n_known = len(matched.entries) - len(new)
-    facts = [f"{len(new)} new in {LEDGER}", f"{n_known} already there", *([done] if done else [])]
-    print(f"lb: scores: {', '.join(facts)}")
-    unknown = [str(row) for row in matched.unknown]
-    unscored = [f"{row} ({row.status})" for row in matched.unscored]
+    taken = take(text, where, folder)
+    facts = [f"{taken.n_new} new in {LEDGER}", f"{taken.n_known} already there"]
+    print(f"lb: scores: {', '.join([*facts, *([taken.done] if taken.done else [])])}")
+    unknown = [str(row) for row in taken.unknown]
+    unscored = [f"{row} ({row.status})" for row in taken.unscored]
     for rows, why in ((unknown, "of no result known here"), (unscored, "not scored")):
         if rows:
             print(f"lb: {len(rows)} {why}: {'; '.join(rows)}")
-
-
-def _is_told(entry: Any, row: Any) -> bool:
-    """Whether the ledger has a row of the list, perhaps corrected since."""
-    same = (entry.submission_md5, entry.date) == (row.submission_md5, row.date)
-    return bool(same and row.scores | entry.scores == row.scores)
 
 
 def submit(args: argparse.Namespace) -> None:

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from callboard.commands import RESULT_NAME
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
@@ -12,7 +14,7 @@ def add(commands: Any) -> None:
         "name",
         nargs="?",
         metavar="NAME",
-        help="an experiment, branch, tag, name@key, or run of the board; default the result of HEAD",
+        help=f"{RESULT_NAME}; default the result of HEAD",
     )
     report.add_argument(
         "--output", type=Path, metavar="FILE", help="default reports/NAME.html, relative to the root"

@@ -1,12 +1,9 @@
 """`callboard trust`: does CV still predict LB?"""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callboard.errors import UserError
-
-if TYPE_CHECKING:
-    from callboard.runs.rows import Row
 
 
 def add(commands: Any) -> None:
@@ -21,12 +18,11 @@ def add(commands: Any) -> None:
         "--lb", choices=("public", "private"), default="public", help="which LB; default %(default)s"
     )
     trust.add_argument(
-        "--with",
-        dest="wanted",
+        "--where",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="only results with this parameter, as train.epochs=12",
+        help="only results with this parameter, as train.epochs=12; KEY!=VALUE for those without; repeatable",
     )
     trust.set_defaults(command=show)
 
@@ -35,7 +31,9 @@ def show(args: argparse.Namespace) -> None:
     """Print the correlations, a warning where they are lost, and the estimates of CV; never a failure."""
     from callboard.trust import report
 
-    parts = _of_author() if args.author else _of_results(f"lb.{args.lb}", args.wanted)
+    if args.author and args.where:
+        raise UserError("--where: chooses among results; the author's history has none, leave out --author")
+    parts = _of_author() if args.author else _of_results(f"lb.{args.lb}", args.where)
     print("\n".join([*parts, report.INTERVALS]))
 
 
@@ -59,17 +57,15 @@ def _of_author() -> list[str]:
     ]
 
 
-def _of_results(lb: str, wanted: list[str]) -> list[str]:
+def _of_results(lb: str, where: list[str]) -> list[str]:
+    from callboard.board.choice import Choice, chosen
     from callboard.runs.rows import read_rows
-    from callboard.tracker.tracking import tracking_uri
     from callboard.trust.estimates import estimates_of
     from callboard.trust.judging import trust
     from callboard.trust.report import conclusion, correlations, estimates_text, followings, heading
     from callboard.trust.runs import points, points_of_results
 
-    rows = read_rows(tracking_uri())
-    for condition in wanted:
-        rows = _with(condition, rows)
+    rows = chosen(read_rows(), Choice(where=tuple(where)))
     rows, left_out = points_of_results(rows, lb)
     found = trust(points(rows, lb))
     return [
@@ -78,14 +74,3 @@ def _of_results(lb: str, wanted: list[str]) -> list[str]:
         conclusion(found),
         estimates_text(followings(rows, estimates_of(rows))),
     ]
-
-
-def _with(condition: str, rows: "list[Row]") -> "list[Row]":
-    key, separator, value = condition.partition("=")
-    if not (key and separator):
-        raise UserError(f"--with {condition!r}: must be KEY=VALUE, as train.epochs=12")
-    found = [row for row in rows if row.params.get(key) == value]
-    if rows and not found:
-        there = ", ".join(sorted({row.params.get(key, "no such key") for row in rows}))
-        raise UserError(f"--with {condition!r}: no result has it; there is {there}")
-    return found

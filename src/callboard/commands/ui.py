@@ -4,8 +4,6 @@ import argparse
 import os
 import signal
 import sys
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from callboard.errors import UserError
@@ -23,7 +21,7 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Start a server on the results, or take the one that MLFLOW_TRACKING_URI names; open its pages."""
-    from callboard.tracker.tracking import prepare_environment, tracking_uri
+    from callboard.tracker.connection import prepare_environment, tracking_uri
 
     prepare_environment()
     uri = tracking_uri()
@@ -57,28 +55,21 @@ def refuse_without_results(uri: str) -> None:
     Raises:
         UserError: the database is missing, no MLflow one, or holds no result.
     """
-    import sqlite3
+    from callboard.runs.stored_runs import NoResultsError, reading
+    from callboard.tracker.connection import local_database
+    from callboard.tracker.tags import KIND
 
-    from callboard.tracker.tracking import SQLITE
-
-    if not uri.startswith(SQLITE):
+    if not (database := local_database(uri)):
         return
-    database = Path(uri.removeprefix(SQLITE))
-    if not database.exists():
-        raise UserError(f"no results yet: {database} is not there; `dvc repro` makes the first")
-    query = "SELECT 1 FROM tags WHERE key = 'callboard.kind' LIMIT 1"
-    try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            found = connection.execute(query).fetchone()
-    except sqlite3.Error as error:
-        raise UserError(f"{database}: not readable as MLflow's database: {error}") from None
+    with reading(database) as connection:
+        found = connection.execute("SELECT 1 FROM tags WHERE key = ? LIMIT 1", (KIND,)).fetchone()
     if not found:
-        raise UserError(f"no results yet: {database} holds none; `dvc repro` makes the first")
+        raise NoResultsError(database, "holds none")
 
 
 def _write_views(uri: str) -> str:
     """Id of our MLflow experiment, whose views are there afterwards."""
-    from callboard.tracker.tracking import TrackingError, open_experiment
+    from callboard.tracker.connection import TrackingError, open_experiment
     from callboard.tracker.views import write_views
 
     try:
@@ -90,7 +81,7 @@ def _write_views(uri: str) -> str:
 
 
 def _announce(server: str, experiment_id: str, *, opens: bool) -> None:
-    from callboard.tracker.tracking import without_credentials
+    from callboard.tracker.connection import without_credentials
     from callboard.tracker.views import VIEWS, address
 
     shown = without_credentials(server, server)

@@ -6,9 +6,12 @@ from functools import cached_property
 from pathlib import Path
 
 from callboard.runs.commits import CommittedFiles
+from callboard.tracker.access import known_runs
+from callboard.tracker.connection import TrackingError, local_database, tracking_uri
 from callboard.tracker.run_record import KnownRun
 from callboard.tracker.sync import InGit, results_in_git
-from callboard.tracker.tracking import TrackingError, known_runs, local_database, tracking_uri
+
+SYNC = "callboard sync"
 
 
 @dataclass(frozen=True)

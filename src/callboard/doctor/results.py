@@ -1,26 +1,21 @@
 """Whether results, runs, scores and tables agree: the checks of `callboard doctor` that look at content."""
 
 import hashlib
-import re
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from callboard.doctor.findings import Finding, State, counted, listed
+from callboard.doctor.findings import SYNC, Finding, State, counted, listed
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.history import text_at
-from callboard.ledger.entries import read_ledger
+from callboard.ledger.entries import LEDGER, read_ledger
 from callboard.memory import Memory
-from callboard.results import OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key, parse_lock
-from callboard.tracker.sqlite_runs import version_of
+from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key, parse_lock
+from callboard.tracker.tags import SUBMISSION_MD5
 
-LEDGER = "leaderboard.csv"
 POISON_VERSION = "1"
-SYNC = "callboard sync"
+"""Of how a poisoned result is told by its files."""
 
 
 def unreadable_commits(state: State) -> Iterator[Finding]:
@@ -54,42 +49,19 @@ def runs_without_result(state: State) -> Iterator[Finding]:
         )
 
 
-def database(state: State) -> Iterator[Finding]:
-    """MLflow's SQLite file: there, whole, of this MLflow's version; or its server: answering."""
-    path = state.database
-    if path is None:
-        if isinstance(state.runs, str):
-            yield Finding(f"MLflow's server does not answer: {state.runs}", f"start it, then `{SYNC}`", True)
-        return
-    if not path.is_file():
-        yield Finding(f"{path}: no MLflow database", f"{SYNC} (writes it from git)", loses_results=True)
-        return
-    rebuild = f"move {path.name} away, then `{SYNC}` (what was typed into MLflow's pages is lost)"
-    try:
-        version, left = version_of(path), _half_made_tables(path)
-    except sqlite3.Error as error:
-        yield Finding(f"{path}: no whole MLflow database: {error}", rebuild, loses_results=True)
-        return
-    if left:
-        yield Finding(f"{path}: half migrated, {left[0]} was left in it", rebuild, loses_results=True)
-    elif (wanted := _newest_version()) and version != wanted:
-        todo = f"mlflow db upgrade sqlite:///{path}  (an older MLflow cannot read it afterwards)"
-        yield Finding(f"{path}: tables of version {version}, the installed MLflow wants {wanted}", todo, True)
-
-
 def poisoned_results(state: State) -> Iterator[Finding]:
     """Results whose dvc.lock says other parameters or metrics than lie beside it in the same commit.
 
     `dvc exp save` or `dvc commit -f` after an edit of params.yaml leave such a thing, and DVC's run-cache
     then hands the wrong outputs to every later run of those parameters.
     """
-    memory = Memory("poisoned")
+    memory = Memory("poisoned", POISON_VERSION)
     for result in state.results.values():
         named = result.holders[0]
         lock, params = (state.files.blob(named.commit, name) for name in ("dvc.lock", "params.yaml"))
         if not lock or not params:
             continue
-        key = f"{POISON_VERSION}:{lock.sha}:{params.sha}"
+        key = f"{lock.sha} {params.sha}"
         if key not in memory:
             memory[key] = _wrong_params(parse_lock(lock.text, str(named)), params.text)
         wrong = memory[key] or _wrong_metrics(state, named.commit, lock.text)
@@ -114,7 +86,7 @@ def ledger_rows(state: State) -> Iterator[Finding]:
     if fresh:
         what = f"{LEDGER}: {counted(len(fresh), 'row')} not committed, which `dvc exp apply` would overwrite"
         yield Finding(what, f"git commit {LEDGER} -m 'Leaderboard scores'", loses_results=True)
-    here = {run.tags.get("callboard.submission_md5") for run in state.known().values()}
+    here = {run.tags.get(SUBMISSION_MD5) for run in state.known().values()}
     if not isinstance(state.runs, str) and (strange := [md5 for md5 in ledger if md5 not in here]):
         what = f"{LEDGER}: {counted(len(strange), 'submission')} that no run has: {listed(strange)}"
         yield Finding(what, f"{SYNC}, or fetch the experiments (`dvc exp pull`); else the row's md5 is wrong")
@@ -132,48 +104,25 @@ def doubled_names(state: State) -> Iterator[Finding]:
 
 
 def missing_tables(state: State) -> Iterator[Finding]:
-    """Scores that the board needs for intervals and differences and that DVC's cache no longer has."""
+    """Scores and annotations that intervals and differences need and that DVC's cache no longer has."""
     lost = []
     for result in state.results.values():
         named = result.holders[0]
         if lock := state.files.blob(named.commit, "dvc.lock"):
             outs = all_outs(parse_lock(lock.text, str(named)))
-            if not all(_is_cached(outs.get(path, "")) for path in (OUT_OF_FOLD, SUBMISSION)):
+            if not all(_is_cached(outs.get(path, "")) for path in (CLIPS, OUT_OF_FOLD, SUBMISSION)):
                 lost.append(named.name)
     if lost:
-        what = (
-            f"{counted(len(lost), 'result')} without scores in DVC's cache, thus no intervals: {listed(lost)}"
-        )
+        results = counted(len(lost), "result")
+        what = f"{results} with tables that DVC's cache lacks, thus without intervals: {listed(lost)}"
         yield Finding(what, "dvc pull, `dvc exp pull`, or run them again", loses_results=True)
 
 
 def _is_cached(md5: str) -> bool:
     try:
-        return cached_file(md5, "scores").is_file()
+        return cached_file(md5, "table").is_file()
     except UserError:
         return False
-
-
-def _half_made_tables(path: Path) -> list[str]:
-    with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
-        names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    connection.close()
-    left = sorted(name for name in names if name.startswith("_alembic_tmp"))
-    return left or [f"no table {name}" for name in ("runs", "tags", "params", "metrics") if name not in names]
-
-
-def _newest_version() -> str | None:
-    """Of MLflow's tables, read from its migrations without importing it; None where they lie elsewhere."""
-    spec = find_spec("mlflow")
-    if not spec or not spec.origin:
-        return None
-    made, replaced = set(), set()
-    for script in (Path(spec.origin).parent / "store/db_migrations/versions").glob("*.py"):
-        text = script.read_text(encoding="utf-8")
-        made |= set(re.findall(r"^revision = ['\"](\w+)", text, re.MULTILINE))
-        replaced |= set(re.findall(r"^down_revision = ['\"](\w+)", text, re.MULTILINE))
-    heads = made - replaced
-    return heads.pop() if len(heads) == 1 else None
 
 
 def _wrong_params(lock: Lock, params: str) -> str:

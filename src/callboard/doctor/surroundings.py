@@ -7,7 +7,7 @@ from configparser import ConfigParser
 
 from callboard.doctor.findings import Finding, State, counted, listed
 from callboard.history import git
-from callboard.tracker.tracking import SQLITE
+from callboard.tracker.connection import SQLITE
 
 VARIABLES: dict[str, tuple[str, str]] = {
     "MLFLOW_RUN_ID": ("MLflow's own commands would write into that run", "unset MLFLOW_RUN_ID"),

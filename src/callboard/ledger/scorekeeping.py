@@ -3,16 +3,15 @@
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from callboard.errors import UserError
 from callboard.history import git
 from callboard.ledger.entries import LEDGER, Entry, entries_of, last_words, write_entries
-from callboard.runs.stored_runs import StoredRun, stored_runs
-from callboard.tracker.tracking import SQLITE, TrackingError, push_scores, tracking_uri
+from callboard.runs.stored_runs import NoResultsError, StoredRun, stored_runs
+from callboard.tracker.connection import TrackingError
+from callboard.tracker.tags import SUBMISSION_MD5
+from callboard.tracker.tracking import push_scores
 from callboard.workspace import main_workspace
-
-MD5_TAG = "callboard.submission_md5"
 
 
 def keep(entries: Sequence[Entry], md5s: Sequence[str], message: str) -> str:
@@ -61,12 +60,11 @@ def _reason(printed: str) -> str:
 
 def _push(entries: Sequence[Entry], md5s: Sequence[str]) -> str:
     words = last_words(entries)
-    uri = tracking_uri()
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
-        return ""  # the first result makes the database, and reads the ledger
     try:
-        behind = [run.tags[MD5_TAG] for run in stored_runs(uri) if _is_behind(run, words, md5s)]
+        behind = [run.tags[SUBMISSION_MD5] for run in stored_runs() if _is_behind(run, words, md5s)]
         n_runs = sum(push_scores(md5, words[md5]) for md5 in dict.fromkeys(behind))
+    except NoResultsError:
+        return ""  # the first result makes the database, and reads the ledger
     except (TrackingError, UserError) as error:
         _warn(f"not in MLflow yet: {error}; once it answers: callboard sync")
         return ""
@@ -74,7 +72,7 @@ def _push(entries: Sequence[Entry], md5s: Sequence[str]) -> str:
 
 
 def _is_behind(run: StoredRun, words: dict[str, dict[str, float]], md5s: Sequence[str]) -> bool:
-    md5 = run.tags.get(MD5_TAG, "")
+    md5 = run.tags.get(SUBMISSION_MD5, "")
     return md5 in md5s and run.metrics | words[md5] != run.metrics
 
 

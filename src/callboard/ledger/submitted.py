@@ -7,24 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callboard.errors import UserError
-from callboard.finished import NAMED, Finished, find_finished, split_reference
-from callboard.history import git, text_at
 from callboard.ledger.entries import entries_of
-from callboard.memory import Memory
-from callboard.results import SUBMISSION, all_outs, content_key, files_in, parse_lock
+from callboard.results import files_in
+from callboard.runs.commits import committed_files, named_commits
+from callboard.runs.locks import Locked, Locks, locked
+from callboard.runs.naming import MIN_DIGITS, Name, names_in_git, results_named
 from callboard.runs.stored_runs import stored_runs
-from callboard.tracker.tracking import tracking_uri
+from callboard.tracker import tags
 from callboard.workspace import main_workspace
 
-HASH = re.compile(r"[0-9a-f]{6,32}")
+HASH = re.compile(rf"[0-9a-f]{{{MIN_DIGITS},32}}")
 """A content key, an md5, or the beginning of one."""
 
 MD5_LENGTH = 32
-
-DATA = "data/source"
-
-VERSION = "1"
-"""Of what is remembered of a commit."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,8 @@ class Submitted:
     """Of the result; none where no result has the submission."""
     data_md5: str = ""
     """Of the recordings and annotations behind it."""
+    time_ms: int = 0
+    """Of the run in MLflow, else 0."""
 
     @property
     def name(self) -> str:
@@ -49,8 +46,7 @@ def find_submitted(what: str) -> Submitted:
     """The submission that `what` means.
 
     Args:
-        what: A submission file, an experiment, branch or tag, `name@key`, a run's name on the board, or the
-            beginning of a content key or of a submission's md5.
+        what: A submission file, a result by `naming.results_named`, or the beginning of a submission's md5.
 
     Raises:
         UserError: nothing has that name, or several do.
@@ -58,15 +54,17 @@ def find_submitted(what: str) -> Submitted:
     if Path(what).is_file():
         md5 = md5_of(Path(what))
         return next((known for known in known_submissions() if known.md5 == md5), Submitted(md5))
+    known = {one.key: one for one in known_submissions()}
+    on_board = [Name(name, one.key, one.time_ms) for one in known.values() for name in one.names]
+    names = [*on_board, *names_in_git()]
+    is_name = any(one.name == what for one in names)
+    if not is_name and (found := _by_hash(what, known.values())):
+        return found
     try:
-        return _of(find_finished(what))
+        meant = results_named(what, names)[-1]
     except UserError as error:
-        known = known_submissions()
-        name, key = split_reference(what)
-        named = [one for one in known if name in one.names and key in ("", one.key)]
-        if found := named[-1:] or _by_hash(what, known):
-            return found[0]
-        raise UserError(f"{error}; nor is it a file, a run on the board, or a content key or md5") from error
+        raise UserError(f"{error}; nor is it a file or a submission's md5") from error
+    return replace(known[meant.key], names=tuple(dict.fromkeys([meant.name, *known[meant.key].names])))
 
 
 def known_submissions() -> list[Submitted]:
@@ -82,9 +80,9 @@ def md5_of(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def _by_hash(what: str, known: Iterable[Submitted]) -> list[Submitted]:
+def _by_hash(what: str, known: Iterable[Submitted]) -> Submitted | None:
     if not HASH.fullmatch(what):
-        return []
+        return None
     in_ledger = [Submitted(entry.submission_md5, entry.key) for entry in entries_of(Path.cwd())]
     found: dict[str, Submitted] = {}
     for one in (*known, *in_ledger):
@@ -94,62 +92,45 @@ def _by_hash(what: str, known: Iterable[Submitted]) -> list[Submitted]:
     if len(found := own or found) > 1:
         several = ", ".join(f"{one.name} ({one.key}, {one.md5[:8]})" for one in found.values())
         raise UserError(f"{what} begins the key or md5 of several submissions: {several}; give more digits")
-    return list(found.values()) or ([Submitted(what)] if len(what) == MD5_LENGTH else [])
-
-
-def _of(finished: Finished) -> Submitted:
-    outs = finished.outs
-    return Submitted(outs[SUBMISSION], finished.key, (finished.name,), outs.get(DATA, ""))
+    return next(iter(found.values()), Submitted(what) if len(what) == MD5_LENGTH else None)
 
 
 def _on_board() -> list[Submitted]:
     try:
-        runs = stored_runs(tracking_uri())
+        runs = stored_runs()
     except UserError:  # no database yet, or its server is down: git knows most of it
         return []
     return [
         Submitted(
-            run.tags.get("callboard.submission_md5", ""),
-            run.tags.get("callboard.key", ""),
-            tuple(dict.fromkeys([run.name, *run.tags.get("dvc.exp_name", run.name).split(",")])),
-            run.tags.get("callboard.data_md5", ""),
+            run.tags.get(tags.SUBMISSION_MD5, ""),
+            run.tags.get(tags.KEY, ""),
+            tuple(dict.fromkeys([run.name, *tags.split_names(run.tags.get(tags.NAMES, ""))])),
+            run.tags.get(tags.DATA_MD5, ""),
+            run.start_ms,
         )
         for run in runs
     ]
 
 
 def _in_workspace() -> list[Submitted]:
-    one = _in_lock(files_in(main_workspace())("dvc.lock"))
-    return [replace(one, names=(f"workspace-{one.key[:6]}",))] if one else []
+    lock = locked(files_in(main_workspace())("dvc.lock"))
+    return [_of(lock, tags.nameless(lock.key))] if lock.key else []
 
 
 def _in_git() -> list[Submitted]:
-    """Of every experiment, branch and tag; what their commits hold is remembered."""
-    memory = Memory("submissions")
-    form = "--format=%(refname) %(objectname) %(*objectname)"
+    """Of every experiment, branch and tag; of HEAD where no other name has its result."""
+    folder = main_workspace()
     found: dict[str, Submitted] = {}
-    for line in git("for-each-ref", "--sort=creatordate", form, folder=main_workspace()).splitlines():
-        ref, *objects = line.split()
-        place = f"{objects[-1]} {VERSION}"
-        if not (match := NAMED.fullmatch(ref)):
-            continue
-        if place not in memory:
-            one = _in_lock(text_at(objects[-1], "dvc.lock", main_workspace()))
-            memory[place] = [one.md5, one.key, one.data_md5] if one else None
-        if memory[place]:
-            md5, key, data_md5 = memory[place]
-            names = found[key].names if key in found else ()
-            found[key] = Submitted(md5, key, (*names, match["name"]), data_md5)
-    memory.save()
+    with committed_files(folder) as files:
+        locks = Locks(files)
+        for named in named_commits(folder):
+            lock = locks.at(named.commit)
+            if lock.key and not (named.kind == "HEAD" and lock.key in found):
+                names = found[lock.key].names if lock.key in found else ()
+                found[lock.key] = _of(lock, *names, named.name)
+        locks.save()
     return list(found.values())
 
 
-def _in_lock(text: str) -> Submitted | None:
-    try:
-        lock = parse_lock(text, "dvc.lock")
-    except UserError:
-        return None
-    outs = all_outs(lock)
-    return (
-        Submitted(outs[SUBMISSION], content_key(lock), (), outs.get(DATA, "")) if SUBMISSION in outs else None
-    )
+def _of(lock: Locked, *names: str) -> Submitted:
+    return Submitted(lock.submission_md5, lock.key, names, lock.data_md5)

@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from callboard.board.table import markdown_table
 from callboard.ledger.entries import Entry
 from callboard.ledger.submitted import Submitted
 
@@ -51,19 +52,21 @@ def cells(entries: Iterable[Entry], known: Sequence[Submitted]) -> list[list[str
 
 def as_markdown(rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [HEADER, ("---", "---", "---", "---:", "---:", "---"), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return markdown_table(HEADER, list(rows), [_is_score(name) for name in HEADER])
 
 
 def print_table(rows: Iterable[Sequence[str]], console: Console) -> None:
     """The same on a terminal."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in HEADER:
-        is_score = name in ("public", "private")
-        table.add_column(name, justify="right" if is_score else "left", no_wrap=name != "note")
+        table.add_column(name, justify="right" if _is_score(name) else "left", no_wrap=name != "note")
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def _is_score(column: str) -> bool:
+    return column in ("public", "private")
 
 
 def _runs(entry: Entry, by_md5: dict[str, list[Submitted]], by_key: dict[str, Submitted]) -> str:

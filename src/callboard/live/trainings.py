@@ -1,45 +1,19 @@
-"""Trainings that run now: processes of `stages.train`, and the checkpoints that they leave after every epoch.
+"""Trainings that run now: processes of `stages.train`, and what they and killed ones have left on disk.
 
-Nothing is written for this and training knows nothing of it. A checkpoint holds the learning curve so far; it
-is read without its tensors and without torch, whose import takes seconds.
+Nothing is written for this and training knows nothing of it.
 """
 
 import argparse
 import csv
-import hashlib
-import io
-import json
-import pickle
-import zipfile
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callboard.closure import import_closure
 from callboard.errors import UserError
+from callboard.live.checkpoints import CHECKPOINTS, STAGE, UNREADABLE, Curve, checkpoint_names, read_history
 from callboard.params.base import read_tree
-from callboard.params.experiment import load_experiment
 from callboard.workspace import main_workspace
-
-STAGE = "stages.train"
-CHECKPOINTS = Path(".cache/checkpoints")
-SECTIONS = {"seed", "clip", "augment", "mixup", "train", "model", "loss", "optim", "sched"}
-"""Of params.yaml, that training reads."""
-
-Curve = list[dict[str, float | None]]
-"""A row per epoch, as in plots/train; see `curve.CURVE_COLUMNS`."""
-
-UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    StopIteration,
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-)
 
 
 @dataclass(frozen=True)
@@ -118,7 +92,7 @@ def _training(process: Any) -> Training | None:
         n_epochs=_n_epochs(folder),
         started=process.create_time(),
         run_started=_start_of_run(process),
-        checkpoints=tuple(main / CHECKPOINTS / name for name in _checkpoint_names(folder, args)),
+        checkpoints=tuple(main / CHECKPOINTS / name for name in checkpoint_names(folder, args)),
     )
 
 
@@ -135,32 +109,6 @@ def _n_epochs(folder: Path) -> int | None:
         return int(read_tree(folder / "params.yaml")["train"]["epochs"])
     except (UserError, KeyError, TypeError, ValueError):
         return None
-
-
-def _checkpoint_names(folder: Path, args: argparse.Namespace) -> list[str]:
-    """As `checkpoint.checkpoint_for` and `stages.train` name them; none where an input is gone or refused."""
-    caches = [args.mel, *([args.mel_test] if args.mel_test else [])]
-    tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
-    try:
-        params = load_experiment(folder / "params.yaml").model_dump(include=SECTIONS)
-        code = [folder / file for file in import_closure(folder, STAGE)]
-        lock = folder / "requirements.lock"
-        code += [lock] if lock.is_file() else []
-        names = []
-        for n_caches in range(1, len(caches) + 1):  # the test set's is opened where an annotation lies there
-            indices = [cache / "index.csv" for cache in caches[:n_caches]]
-            inputs = [folder / path for path in (*tables, args.folds, args.species, *indices)]
-            names.append(f"{_digest(params, [*inputs, *code])}-fold{args.fold}.pt")
-    except (UserError, OSError):
-        return []
-    return names
-
-
-def _digest(params: dict[str, Any], inputs: Iterable[Path]) -> str:
-    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
-    for path in inputs:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -194,33 +142,3 @@ def read_curve(path: Path) -> Curve:
             {name: float(cell) if cell else None for name, cell in row.items()}
             for row in csv.DictReader(file)
         ]
-
-
-def read_history(path: Path) -> Curve:
-    """The learning curve inside a checkpoint, whose tensors are not read.
-
-    Raises:
-        One of UNREADABLE: no such file, or none that torch wrote.
-    """
-    with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        state = _WithoutTensors(io.BytesIO(archive.read(name))).load()
-    history: Curve = state["history"]
-    return history
-
-
-class _Nothing:
-    """What stands where a checkpoint has a tensor."""
-
-    def __init__(self, *args: object) -> None:
-        pass
-
-
-class _WithoutTensors(pickle.Unpickler):
-    """Reads plain values; nothing that a file names is imported or called."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return OrderedDict if (module, name) == ("collections", "OrderedDict") else _Nothing
-
-    def persistent_load(self, pid: Any) -> Any:
-        return None

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from callboard.live.trainings import Curve, Training, interrupted_trainings, running_trainings
+from callboard.live.checkpoints import Curve
+from callboard.live.trainings import Training, interrupted_trainings, running_trainings
 
 LOOK_EVERY_S = 1.0
 PLAIN_EVERY_S = 5.0

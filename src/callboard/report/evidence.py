@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from callboard.annotations import read_table
+from callboard.better.comparison import pair_precisions
 from callboard.clips import read_clips
 from callboard.presence import species_presence
 from callboard.results import CLIPS, OUT_OF_FOLD
@@ -73,9 +73,7 @@ def precision_at_present(is_present: NDArray[np.bool_], scores: NDArray[np.float
     LWLRAP is the mean of all that are not NaN: this tells which cells it loses its points in.
     """
     precision = np.full(scores.shape, np.nan)
-    for row, (present, score) in enumerate(zip(is_present, scores, strict=True)):
-        rank = rankdata(-score, method="max")[present]
-        precision[row, present] = rankdata(-score[present], method="max") / rank
+    precision[is_present] = pair_precisions(is_present, scores)
     return precision
 
 

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from callboard.board.captions import read_captions
-from callboard.board.columns import LEGEND
+from callboard.board.columns import LEGEND, number, tone
 from callboard.board.lines import Line, judged, result_line
 from callboard.errors import UserError
 from callboard.results import changes
+from callboard.runs.captions import read_captions
 from callboard.runs.files import Source
 from callboard.runs.rows import Row
-
-TONES = {"better": "better", "worse": "worse"}
-"""Word of a verdict to CSS class; all other words are noise."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def read_head(source: Source, row: Row | None, rows: Sequence[Row]) -> Head:
         changed=changes(base.params, row.params) if row and base else [],
         verdict=line.judgement.word if line.judgement else "",
         reason=_sentence(line),
-        tone=TONES.get(line.judgement.word.rstrip("?"), "noise") if line.judgement else "noise",
+        tone=tone(line) or "noise",
         warning=LEGEND if row and row.is_optimistic else "",
     )
 
@@ -86,11 +83,6 @@ def _cards(scores: dict[str, float], line: Line) -> list[Card]:
     return cards
 
 
-def number(value: float | None) -> str:
-    """Four digits, or a dash where there is none."""
-    return "–" if value is None else f"{value:.4f}"
-
-
 def _facts(source: Source, row: Row | None, base: Row | None) -> list[tuple[str, str]]:
     facts = [
         ("commit", source.commit[:7] or "none yet: it is in the work tree"),
@@ -120,9 +112,8 @@ def row_of(source: Source, rows: Sequence[Row]) -> Row | None:
 def read_board() -> tuple[list[Row], str]:
     """Every result of the board, and why there is none where it cannot be read."""
     from callboard.runs.rows import read_rows
-    from callboard.tracker.tracking import tracking_uri
 
     try:
-        return read_rows(tracking_uri()), ""
+        return read_rows(), ""
     except UserError as error:
         return [], str(error)

@@ -47,11 +47,6 @@ class Listener:
         self.device = pick_device()
         self.models = {fold: load_model(path, self.device) for fold, path in weights.items()}
 
-    @property
-    def species(self) -> list[str]:
-        """The class axis."""
-        return next(iter(self.models.values())).species
-
     def hear(self, recording_id: str, fold: int, cache: MelCache, params: PredictParams) -> Tracks:
         """The tracks of a recording by the network of its fold, without test-time masks.
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from callboard.better.comparison import rank_correlation
+from callboard.better.correlation import correlation, spearman
 from callboard.clips import read_clips
 from callboard.errors import UserError
 from callboard.mel_cache import read_index
@@ -122,17 +122,15 @@ def cv_against_lb(subject: Subject) -> Iterator[Block]:
         cv, lb = (np.array([row.metrics[key] for row in scored]) for key in keys)
         marked = (subject.row.metrics[keys[0]], subject.row.metrics[keys[1]])
         drawings.append(figures.draw_cv_against_lb(cv, lb, marked, part))
-        rho = rank_correlation(cv, lb)
+        rho = correlation(spearman, cv, lb)
         if np.isfinite(rho.value):
             sentences.append(
                 f"{part} {rho.value:+.2f} ({rho.low:+.2f} … {rho.high:+.2f}) over {rho.n} results"
             )
     if not drawings:
         raise UserError("no LB is known of this result; `callboard lb add` records one")
-    correlation = (
-        f" Spearman's correlation with its 95 % interval: {'; '.join(sentences)}." if sentences else ""
-    )
-    yield Figures(drawings, f"Results on the same data as this one, which is marked.{correlation}")
+    told = f" Spearman's correlation with its 95 % interval: {'; '.join(sentences)}." if sentences else ""
+    yield Figures(drawings, f"Results on the same data as this one, which is marked.{told}")
 
 
 def calibration(subject: Subject) -> Iterator[Block]:

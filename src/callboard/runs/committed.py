@@ -1,14 +1,13 @@
-"""What commits hold of parameters and results, remembered: git and the YAML parser are slow."""
+"""What any commit holds of parameters and key, remembered: a git process and the YAML parser are slow."""
 
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from callboard.errors import UserError
 from callboard.history import params_at, text_at
 from callboard.memory import Memory
-from callboard.results import content_key, parse_lock
+from callboard.runs.locks import locked
 
 VERSION = "1"
 """Of how a key and flat parameters follow from the files."""
@@ -31,27 +30,20 @@ def key_of(commit: str) -> str | None:
 @cache
 def _held(commit: str, folder: Path) -> dict[str, Any]:
     memory = _memory(folder)
-    place = f"{commit} {VERSION}"
-    if place in memory:
-        held: dict[str, Any] = memory[place]
+    if commit in memory:
+        held: dict[str, Any] = memory[commit]
         return held
-    held = {"params": params_at(commit), "key": _key_at(commit)} if commit else {"params": {}, "key": None}
-    if held["params"] and FULL_HASH.fullmatch(
-        commit
-    ):  # a branch moves; an unknown commit may be fetched later
-        memory[place] = held
+    if not commit:
+        return {"params": {}, "key": None}
+    held = {"params": params_at(commit), "key": locked(text_at(commit, "dvc.lock")).key or None}
+    # a branch moves; an unknown commit may be fetched later
+    if held["params"] and FULL_HASH.fullmatch(commit):
+        memory[commit] = held
         memory.save()
     return held
-
-
-def _key_at(commit: str) -> str | None:
-    try:
-        return content_key(parse_lock(text_at(commit, "dvc.lock"), commit))
-    except UserError:
-        return None
 
 
 @cache
 def _memory(_folder: Path) -> Memory:
     """One for each folder that is asked from; it lies in that folder's main workspace."""
-    return Memory("committed")
+    return Memory("committed", VERSION)

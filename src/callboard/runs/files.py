@@ -1,19 +1,21 @@
 """Where the files of one finished result are: its commit for text, DVC's cache for all else."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from callboard.errors import UserError
-from callboard.finished import cached_file, split_reference
+from callboard.finished import cached_file
 from callboard.history import git, text_at
-from callboard.results import Files, Result, content_key, files_in, parse_lock, read_result
-from callboard.runs.commits import committed_files, named_commits
+from callboard.results import Files, Result, files_in, read_result
+from callboard.runs.commits import committed_files
+from callboard.runs.locks import Locks, locked
+from callboard.runs.named_row import names_on_board
+from callboard.runs.naming import Name, names_in_git, results_named
 from callboard.runs.rows import Row
 from callboard.workspace import main_workspace
 
@@ -67,8 +69,7 @@ def find_source(reference: str | None, rows: Sequence[Row]) -> Source:
     """The result that a name means.
 
     Args:
-        reference: An experiment, branch or tag, `name@key`, or a run of the board such as workspace-3b9c7f;
-            None for the result that HEAD holds.
+        reference: See `naming.results_named`; None for the result that HEAD holds.
         rows: The board.
 
     Raises:
@@ -76,19 +77,13 @@ def find_source(reference: str | None, rows: Sequence[Row]) -> Source:
     """
     if reference is None:
         return source_at("HEAD", "HEAD", rows)
-    name, key = split_reference(reference)
-    named = _named()
-    if name not in named:
-        row = next((row for row in reversed(rows) if name in (row.name, *row.names)), None)
-        if row is None:
-            raise UserError(_unknown(name, [*named, *(row.name for row in rows)]))
-        return _source_of_key(row, rows)
-    keys = _keys(named[name])
-    found = [commit for commit in named[name] if keys[commit] and key in ("", keys[commit])]
-    if not found:
-        what = f"with content key {key}" if key else "that finished"
-        raise UserError(f"{reference}: {name} is in git, but no result {what}; is it still running?")
-    return source_at(found[0], name, rows)
+    in_git = names_in_git()
+    meant = results_named(reference, [*names_on_board(rows), *in_git])[-1]
+    holders = [one for one in in_git if one.key == meant.key]
+    own = [one for one in holders if one.name == meant.name]
+    if holders:
+        return source_at((own or holders)[0].commit, meant.name, rows)
+    return _unnamed(meant, rows)
 
 
 def source_at(commit: str, name: str, rows: Sequence[Row] = ()) -> Source:
@@ -104,48 +99,20 @@ def source_at(commit: str, name: str, rows: Sequence[Row] = ()) -> Source:
     return Source(known if name == "HEAD" else name, commit, result, files)
 
 
-def _source_of_key(row: Row, rows: Sequence[Row]) -> Source:
-    """A result that only the board names: in the work tree, or in whatever commit has its content."""
-    here = files_in(main_workspace())
-    if _key(here) == row.key:
-        return Source(row.name, "", read_result(here, row.name), here)
-    history = git(
-        "log", "--all", f"-n{MAX_COMMITS}", "--format=%H", "--", "dvc.lock", folder=main_workspace()
-    )
-    commits = [*history.split(), *(commit for found in _named().values() for commit in found)]
-    for commit, key in _keys(dict.fromkeys(commits)).items():
-        if key == row.key:
-            return source_at(commit, row.name, rows)
+def _unnamed(meant: Name, rows: Sequence[Row]) -> Source:
+    """A result that only the board names: in the work tree, or in an earlier commit that has its content."""
+    main = main_workspace()
+    here = files_in(main)
+    if locked(here("dvc.lock")).key == meant.key:
+        return Source(meant.name, "", read_result(here, meant.name), here)
+    history = git("log", "--all", f"-n{MAX_COMMITS}", "--format=%H", "--", "dvc.lock", folder=main)
+    with committed_files(main) as files:
+        locks = Locks(files)
+        commit = next((one for one in history.split() if locks.at(one).key == meant.key), "")
+        locks.save()
+    if commit:
+        return source_at(commit, meant.name, rows)
     raise UserError(
-        f"{row.name}: no commit holds this result ({row.key}) any more, only its run in MLflow; "
+        f"{meant.name}: no commit holds this result ({meant.key}) any more, only its run in MLflow; "
         f"`dvc exp run` with its parameters makes it again"
     )
-
-
-def _named() -> dict[str, list[str]]:
-    """Name of every experiment, branch and tag to its commits, the newest first."""
-    names: dict[str, list[str]] = {}
-    for named in sorted(named_commits(main_workspace()), key=lambda named: -named.time_ms):
-        names.setdefault(named.name, []).append(named.commit)
-    return names
-
-
-def _keys(commits: Iterable[str]) -> dict[str, str]:
-    """Commit to the content key of its result; empty where it holds none."""
-    with committed_files(main_workspace()) as committed:
-        return {commit: _key(committed.of(commit)) for commit in commits}
-
-
-def _key(files: Files) -> str:
-    """Content key of the result there; empty where there is none."""
-    try:
-        return content_key(parse_lock(files("dvc.lock"), "dvc.lock"))
-    except UserError:
-        return ""
-
-
-def _unknown(name: str, known: Sequence[str]) -> str:
-    near = (
-        ", ".join(get_close_matches(name, dict.fromkeys(known), n=3)) or "none; `callboard board` lists all"
-    )
-    return f"no result {name!r}: no experiment, branch, tag or run has this name; the nearest: {near}"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from callboard.runs.committed import params_of
 from callboard.runs.stored_runs import StoredRun, stored_runs
+from callboard.tracker import tags as tag
 
 AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
 """What `track` writes where nobody has written anything."""
@@ -45,15 +46,16 @@ class Row:
         return chose_epoch or self.params.get("pseudo.final", "0") != "0"
 
 
-def read_rows(uri: str) -> list[Row]:
-    """Every finished result that the MLflow at `uri` holds, oldest first, then by name.
+def read_rows() -> list[Row]:
+    """Every finished result that MLflow holds, oldest first, then by name.
 
     Raises:
-        UserError: the server is down, or its database is none or is not there.
+        NoResultsError: there is no database yet.
+        UserError: the server is down, or its database is none.
     """
     rows: list[Row] = []
     by_key: dict[str, Row] = {}
-    for run in stored_runs(uri):
+    for run in stored_runs():
         row = _row(run, by_key)
         rows.append(row)
         by_key[row.key] = row
@@ -62,7 +64,7 @@ def read_rows(uri: str) -> list[Row]:
 
 def _row(run: StoredRun, earlier: dict[str, Row]) -> Row:
     tags = run.tags
-    commit = tags.get("git.commit", "")
+    commit = tags.get(tag.COMMIT, "")
     keys = {reference.rpartition("@")[2] for reference in json.loads(run.params.get("infer.blend", "[]"))}
     return Row(
         name=run.name,
@@ -71,12 +73,12 @@ def _row(run: StoredRun, earlier: dict[str, Row]) -> Row:
         start=datetime.fromtimestamp(run.start_ms / 1000, UTC),
         commit=commit,
         base=params_of(commit),
-        names=tuple(name for name in tags.get("dvc.exp_name", "").split(",") if name),
-        key=tags.get("callboard.key", ""),
-        data_md5=tags.get("callboard.data_md5", ""),
-        clips_md5=tags.get("callboard.clips_md5", ""),
-        oof_md5=tags.get("callboard.oof_md5", ""),
-        submission_md5=tags.get("callboard.submission_md5", ""),
-        note=AUTOMATIC_NOTE.sub("", tags.get("mlflow.note.content", "")).strip(),
+        names=tag.split_names(tags.get(tag.NAMES, "")),
+        key=tags.get(tag.KEY, ""),
+        data_md5=tags.get(tag.DATA_MD5, ""),
+        clips_md5=tags.get(tag.CLIPS_MD5, ""),
+        oof_md5=tags.get(tag.OOF_MD5, ""),
+        submission_md5=tags.get(tag.SUBMISSION_MD5, ""),
+        note=AUTOMATIC_NOTE.sub("", tags.get(tag.NOTE, "")).strip(),
         parts=tuple(earlier[key] for key in earlier if key in keys),
     )

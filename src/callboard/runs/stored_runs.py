@@ -1,28 +1,50 @@
-"""The finished results that an MLflow holds, as it stores them.
+"""The finished results that MLflow holds, as it stores them.
 
 A local SQLite database is read by SQL: importing mlflow alone takes longer than everything else that the
 board does.
 """
 
-import math
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from callboard.errors import UserError
-from callboard.tracker.tracking import EXPERIMENT, SQLITE, TrackingError, mlflow_errors, prepare_environment
+from callboard.tracker import tags as tag
+from callboard.tracker.connection import (
+    EXPERIMENT,
+    TrackingError,
+    connected,
+    local_database,
+    mlflow_errors,
+    prepare_environment,
+    tracking_uri,
+)
+from callboard.tracker.mlflow_runs import searched
+from callboard.tracker.sqlite_runs import loaded
 
-RUNS_PER_PAGE = 1000
-
-RESULTS = """
+RESULTS = f"""
     SELECT runs.run_uuid AS run_id, runs.name, runs.start_time FROM runs
     JOIN experiments ON experiments.experiment_id = runs.experiment_id
-    JOIN tags kind ON kind.run_uuid = runs.run_uuid AND kind.key = 'callboard.kind' AND kind.value = 'cv'
+    JOIN tags kind ON kind.run_uuid = runs.run_uuid
+     AND kind.key = '{tag.KIND}' AND kind.value = '{tag.RESULT}'
     WHERE experiments.name = :experiment AND runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED'
 """
+
+
+class NoResultsError(UserError):
+    """Nothing has been recorded yet."""
+
+    def __init__(self, database: Path, why: str) -> None:
+        """Say what makes the first result.
+
+        Args:
+            database: The file.
+            why: What is the matter with it.
+        """
+        super().__init__(f"no results yet: {database} {why}; `dvc repro` makes the first")
 
 
 @dataclass
@@ -36,28 +58,39 @@ class StoredRun:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def stored_runs(uri: str) -> list[StoredRun]:
+def stored_runs() -> list[StoredRun]:
     """Every finished result, in order of start time, then name.
 
-    Args:
-        uri: Of MLflow; `sqlite:///` before a path is a local database.
+    Raises:
+        NoResultsError: there is no database yet.
+        UserError: the server is down, or the database is none.
+    """
+    uri = tracking_uri()
+    database = local_database(uri)
+    found = _by_sql(database) if database else _by_client(uri)
+    return sorted(found, key=lambda run: (run.start_ms, run.name, run.tags.get(tag.KEY, "")))
+
+
+@contextmanager
+def reading(database: Path) -> Iterator[sqlite3.Connection]:
+    """A database on this machine, which is neither made nor changed.
 
     Raises:
-        UserError: the server is down, or the database is none, or is not there.
+        NoResultsError: it is not there.
+        UserError: the file is no database, or lacks a table that the block asks for.
     """
-    is_local = uri.startswith(SQLITE) and "?" not in uri
-    found = _by_sql(Path(uri.removeprefix(SQLITE))) if is_local else _by_client(uri)
-    return sorted(found, key=lambda run: (run.start_ms, run.name, run.tags.get("callboard.key", "")))
+    if not database.exists():
+        raise NoResultsError(database, "is not there")
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise UserError(f"the results cannot be read: {database}: {error}") from error
 
 
 def _by_sql(database: Path) -> list[StoredRun]:
-    if not database.exists():
-        raise UserError(f"no results yet: {database} is not there; `dvc repro` makes the first")
-    try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return _selected(connection)
-    except sqlite3.Error as error:
-        raise UserError(f"the results cannot be read: {database}: {error}") from error
+    with reading(database) as connection:
+        return _selected(connection)
 
 
 def _selected(connection: sqlite3.Connection) -> list[StoredRun]:
@@ -76,42 +109,27 @@ def _selected(connection: sqlite3.Connection) -> list[StoredRun]:
     for run_id, key, text in values("value", "tags"):
         runs[run_id].tags[key] = text
     for run_id, key, value, is_nan in values("value, is_nan", "latest_metrics"):
-        runs[run_id].metrics[key] = math.nan if is_nan else value
+        runs[run_id].metrics[key] = loaded(value, is_nan)
     return list(runs.values())
 
 
 def _by_client(uri: str) -> list[StoredRun]:
     prepare_environment()
+    query = f"tags.`{tag.KIND}` = '{tag.RESULT}' and attributes.status = 'FINISHED'"
     try:
         with mlflow_errors(uri):
-            return [
-                StoredRun(
-                    run.info.run_name,
-                    run.info.start_time,
-                    dict(run.data.params),
-                    dict(run.data.metrics),
-                    dict(run.data.tags),
-                )
-                for run in _searched(uri)
-            ]
+            client = connected(uri)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            found = searched(client, experiment.experiment_id, query) if experiment else []
     except TrackingError as error:
         raise UserError(f"the results cannot be read: {error}") from error
-
-
-def _searched(uri: str) -> list[Any]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        return []
-    query = "tags.`callboard.kind` = 'cv' and attributes.status = 'FINISHED'"
-    found: list[Any] = []
-    token: str | None = ""
-    while token is not None:
-        page = client.search_runs(
-            [experiment.experiment_id], query, page_token=token, max_results=RUNS_PER_PAGE
+    return [
+        StoredRun(
+            run.info.run_name,
+            run.info.start_time,
+            dict(run.data.params),
+            dict(run.data.metrics),
+            dict(run.data.tags),
         )
-        found += page
-        token = page.token or None
-    return found
+        for run in found
+    ]

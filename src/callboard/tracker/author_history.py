@@ -11,7 +11,9 @@ from callboard.params.table import Entry
 from callboard.results import flatten
 from callboard.steps import is_below
 from callboard.table import Table
-from callboard.tracker.tracking import TrackingError, open_experiment, tracking_uri
+from callboard.tracker import tags as tag
+from callboard.tracker.connection import TrackingError, open_experiment, tracking_uri
+from callboard.tracker.mlflow_runs import searched
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +28,9 @@ CV_DEFINITION = (
 LAST_EDIT = datetime(2021, 1, 4, 8, 7, tzinfo=UTC)
 """Of the author's table. Runs get this time plus a second per row, so that they keep the table's order and a
 second import says nothing new."""
+
+ROW = "callboard.row"
+"""Tag with the name of the row."""
 
 SOURCE = "rfcx"
 """The author's data: rows are resolved at the competition's scale."""
@@ -87,14 +92,14 @@ def _metrics(row: Entry) -> dict[str, float]:
 def _tags(row: Entry) -> dict[str, str]:
     note = "\n\n".join(text for text in (row.memo_en, row.memo_ja, row.note) if text)
     return {
-        "callboard.kind": "author",
-        "callboard.row": row.name,
+        tag.KIND: tag.AUTHOR,
+        ROW: row.name,
         "callboard.block": str(row.block),
         "callboard.base": row.base or "none",
         "callboard.verdict": verdict(row),
         "callboard.certainty": row.certainty,
         "callboard.cv_definition": CV_DEFINITION,
-        "mlflow.note.content": note,
+        tag.NOTE: note,
         "source": "experiments.yaml",
     }
 
@@ -126,8 +131,8 @@ def import_runs(runs: Iterable[AuthorRun]) -> str:
 
 
 def _known(client: "MlflowClient", experiment_id: str) -> dict[str, "Run"]:
-    found = client.search_runs([experiment_id], "tags.`callboard.kind` = 'author'", max_results=5000)
-    return {run.data.tags["callboard.row"]: run for run in found}
+    found = searched(client, experiment_id, f"tags.`{tag.KIND}` = '{tag.AUTHOR}'")
+    return {run.data.tags[ROW]: run for run in found}
 
 
 def _upsert(client: "MlflowClient", experiment_id: str, known: "Run | None", run: AuthorRun) -> str:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from callboard.tracker import tags as tag
 from callboard.tracker.run_record import KnownRun, Point, RunRecord, fold_tags, now_ms
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ class MlflowRuns:
 
     def known(self, key: str = "") -> dict[str, KnownRun]:
         """Results in MLflow by content key, or the one with `key`; of two the first finished counts."""
-        query = "tags.`callboard.kind` = 'cv'" + (f" and tags.`callboard.key` = '{key}'" if key else "")
+        query = f"tags.`{tag.KIND}` = '{tag.RESULT}'" + (f" and tags.`{tag.KEY}` = '{key}'" if key else "")
         found: dict[str, KnownRun] = {}
         for run in sorted(self._search(query), key=lambda run: run.info.status != "FINISHED"):
-            found.setdefault(run.data.tags["callboard.key"], _known(run))
+            found.setdefault(run.data.tags[tag.KEY], _known(run))
         return found
 
     def write(self, record: RunRecord, unfinished: KnownRun | None) -> None:
@@ -85,27 +86,32 @@ class MlflowRuns:
         return str(created.info.run_id)
 
     def _children(self, run_id: str) -> dict[str, str]:
-        found = self._search(f"tags.`mlflow.parentRunId` = '{run_id}'")
-        return {run.data.tags["callboard.fold"]: run.info.run_id for run in found}
+        found = self._search(f"tags.`{tag.PARENT}` = '{run_id}'")
+        return {run.data.tags[tag.FOLD]: run.info.run_id for run in found}
 
     def _finish(self, run_id: str, start_ms: int, points: list[Point]) -> None:
         end_ms = max((point.time_ms for point in points), default=start_ms)
         self._client.set_terminated(run_id, "FINISHED", end_time=end_ms)
 
     def _search(self, query: str) -> "list[Run]":
-        found: list[Run] = []
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment],
-                query,
-                max_results=RUNS_PER_CALL,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            found += page
-            if not (token := page.token):
-                return found
+        return searched(self._client, self._experiment, query)
+
+
+def searched(client: "MlflowClient", experiment_id: str, query: str) -> "list[Run]":
+    """All runs that a query finds, oldest first, page by page; raises what mlflow raises."""
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            query,
+            max_results=RUNS_PER_CALL,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found += page
+        if not (token := page.token):
+            return found
 
 
 def _metrics(points: list[Point]) -> "list[Metric]":

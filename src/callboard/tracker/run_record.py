@@ -1,22 +1,19 @@
 """What MLflow shall hold of a result: a parent run with one run per fold below it, as plain data."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
+from callboard.errors import UserError
 from callboard.history import params_at
 from callboard.results import CLIPS, OUT_OF_FOLD, Result, changes
+from callboard.runs.captions import read_captions
+from callboard.tracker import tags as tag
+from callboard.tracker.tags import joined_names, nameless, split_names
 
 MAX_TEXT = 6000
 """Characters of a parameter or note that MLflow keeps on every kind of server."""
-
-NOTE = "mlflow.note.content"
-NAMES = "dvc.exp_name"
 
 
 class Point(NamedTuple):
@@ -77,12 +74,7 @@ class KnownRun:
     @property
     def names(self) -> tuple[str, ...]:
         """Experiments that reached it."""
-        return split_names(self.tags.get(NAMES, ""))
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """The names in a list with commas."""
-    return tuple(name for name in text.split(",") if name)
+        return split_names(self.tags.get(tag.NAMES, ""))
 
 
 def record_of(result: Result, origin: Origin, start_ms: int | None = None) -> RunRecord:
@@ -107,7 +99,7 @@ def record_of(result: Result, origin: Origin, start_ms: int | None = None) -> Ru
     }
     return RunRecord(
         key=result.key,
-        name=origin.names[0] if origin.names else f"workspace-{result.key[:6]}",
+        name=origin.names[0] if origin.names else nameless(result.key),
         start_ms=start_ms,
         tags=_tags(result, origin),
         params={key: text[:MAX_TEXT] for key, text in result.params.items()},
@@ -119,12 +111,12 @@ def record_of(result: Result, origin: Origin, start_ms: int | None = None) -> Ru
 
 
 def fold_tags(record: RunRecord, parent_id: str, fold: str) -> dict[str, str]:
-    """Tags of a fold's run; the first makes MLflow show it below its parent."""
+    """Tags of a fold's run."""
     return {
-        "mlflow.parentRunId": parent_id,
-        "callboard.key": record.key,
-        "callboard.kind": "fold",
-        "callboard.fold": fold,
+        tag.PARENT: parent_id,
+        tag.KEY: record.key,
+        tag.KIND: tag.FOLD_OF_RESULT,
+        tag.FOLD: fold,
     }
 
 
@@ -133,36 +125,19 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-@cache
-def memos(table: Path) -> dict[str, str]:
-    """English memo by name of a row; empty where there is no table.
-
-    Only this much of the table is read here; whether the rest of it is right is asked where it is run.
-    """
-    if not table.is_file():
-        return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    rows: Iterable[dict[str, str]] = yaml.load(table.read_text(encoding="utf-8"), Loader=loader)["rows"]
-    return {
-        "-".join(row[part] for part in ("id", "variant") if row.get(part)): row["memo_en"]
-        for row in rows
-        if row.get("memo_en")
-    }
-
-
 def _tags(result: Result, origin: Origin) -> dict[str, str]:
     tags = {
-        "callboard.key": result.key,
-        "callboard.kind": "cv",
-        "callboard.submission_md5": result.submission_md5,
-        "callboard.oof_md5": result.outs[OUT_OF_FOLD],
-        "callboard.clips_md5": result.outs[CLIPS],
-        "callboard.data_md5": result.data_md5,
-        "git.commit": origin.commit,
+        tag.KEY: result.key,
+        tag.KIND: tag.RESULT,
+        tag.SUBMISSION_MD5: result.submission_md5,
+        tag.OOF_MD5: result.outs[OUT_OF_FOLD],
+        tag.CLIPS_MD5: result.outs[CLIPS],
+        tag.DATA_MD5: result.data_md5,
+        tag.COMMIT: origin.commit,
         "source": "callboard",
-        NOTE: _note(result, origin),
+        tag.NOTE: _note(result, origin),
     }
-    return tags | ({NAMES: ",".join(origin.names)} if origin.names else {})
+    return tags | ({tag.NAMES: joined_names(origin.names)} if origin.names else {})
 
 
 @cache
@@ -176,6 +151,15 @@ def _note(result: Result, origin: Origin) -> str:
     base = _base_params(origin.commit)
     changed = changes(base, result.params) if base else []
     against = f"Against {origin.commit[:7]}: {', '.join(changed) or 'no other parameter'}"
-    known = memos(Path.cwd() / "experiments.yaml") if origin.names else {}
-    memo = next((known[name] for name in origin.names if name in known), "")
-    return "\n\n".join(text for text in (memo, against) if text)[:MAX_TEXT]
+    return "\n\n".join(text for text in (_memo(origin.names), against) if text)[:MAX_TEXT]
+
+
+def _memo(names: tuple[str, ...]) -> str:
+    """What the table says of the first of these experiments that it has."""
+    if not names:
+        return ""
+    try:
+        captions = read_captions()
+    except UserError:  # a wrong table is told where it is run; it costs no result
+        return ""
+    return next((captions[name].memo for name in names if name in captions), "")

@@ -8,10 +8,12 @@ the columns known here are touched; for others there is `mlflow_runs`.
 import math
 import sqlite3
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from callboard.tracker import tags as tag
 from callboard.tracker.run_record import KnownRun, Point, RunRecord, fold_tags, now_ms
 
 COLUMNS = {
@@ -67,29 +69,26 @@ class SqliteRuns:
         selected = f"""
             SELECT runs.run_uuid FROM runs
             JOIN tags kind ON kind.run_uuid = runs.run_uuid
-             AND kind.key = 'callboard.kind' AND kind.value = 'cv'
-            JOIN tags of ON of.run_uuid = runs.run_uuid AND of.key = 'callboard.key'
+             AND kind.key = '{tag.KIND}' AND kind.value = '{tag.RESULT}'
+            JOIN tags of ON of.run_uuid = runs.run_uuid AND of.key = '{tag.KEY}'
             WHERE runs.experiment_id = {self._experiment} AND runs.lifecycle_stage = 'active'
               AND :key IN ('', of.value)"""
         ask = self._connection.execute
-        values: dict[str, dict[str, dict[str, object]]] = {}
-        for table in ("tags", "latest_metrics"):
-            rows = ask(
-                f"SELECT run_uuid, key, value FROM {table} WHERE run_uuid IN ({selected})", {"key": key}
-            )
-            for run_id, name, value in rows:
-                values.setdefault(run_id, {}).setdefault(table, {})[name] = value
+        where, given = f"WHERE run_uuid IN ({selected})", {"key": key}
+        tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for run_id, name, text in ask(f"SELECT run_uuid, key, value FROM tags {where}", given):
+            tags[run_id][name] = text
+        metrics: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        asked = f"SELECT run_uuid, key, value, is_nan FROM latest_metrics {where}"
+        for run_id, name, value, is_nan in ask(asked, given):
+            metrics[run_id][name] = loaded(value, is_nan)
         order = "ORDER BY status != 'FINISHED', start_time, run_uuid"
-        runs = ask(
-            f"SELECT run_uuid, name, start_time, status FROM runs WHERE run_uuid IN ({selected}) {order}",
-            {"key": key},
-        )
         found: dict[str, KnownRun] = {}
-        for run_id, name, start_ms, status in runs:
-            tags = {tag: str(value) for tag, value in values[run_id]["tags"].items()}
-            metrics = {m: float(str(v)) for m, v in values[run_id].get("latest_metrics", {}).items()}
-            run = KnownRun(run_id, name, start_ms, status == "FINISHED", tags, metrics)
-            found.setdefault(tags["callboard.key"], run)
+        for run_id, name, start_ms, status in ask(
+            f"SELECT run_uuid, name, start_time, status FROM runs {where} {order}", given
+        ):
+            run = KnownRun(run_id, name, start_ms, status == "FINISHED", tags[run_id], metrics[run_id])
+            found.setdefault(run.tags[tag.KEY], run)
         return found
 
     def write(self, record: RunRecord, unfinished: KnownRun | None) -> None:
@@ -154,11 +153,11 @@ class SqliteRuns:
         return run_id
 
     def _child(self, parent_id: str, fold: str) -> str | None:
-        asked = """
+        asked = f"""
             SELECT up.run_uuid FROM tags up JOIN tags fold ON fold.run_uuid = up.run_uuid
             JOIN runs ON runs.run_uuid = up.run_uuid AND runs.lifecycle_stage = 'active'
-            WHERE up.key = 'mlflow.parentRunId' AND up.value = ?
-              AND fold.key = 'callboard.fold' AND fold.value = ?"""
+            WHERE up.key = '{tag.PARENT}' AND up.value = ?
+              AND fold.key = '{tag.FOLD}' AND fold.value = ?"""
         row = self._connection.execute(asked, (parent_id, fold)).fetchone()
         return row[0] if row else None
 
@@ -230,6 +229,11 @@ def _stored(value: float) -> tuple[float, bool]:
     if math.isnan(value):
         return 0.0, True
     return max(-LARGEST, min(LARGEST, value)), False
+
+
+def loaded(value: float, is_nan: bool) -> float:
+    """A value out of MLflow's tables; NaN has a column of its own."""
+    return math.nan if is_nan else float(value)
 
 
 def version_of(database: Path) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from callboard.errors import UserError
 from callboard.ledger.entries import ledger_of, with_reported
-from callboard.memory import Memory
-from callboard.results import Result, content_key, parse_lock, read_result
+from callboard.results import Result, read_result
 from callboard.runs.commits import (
     CommittedFiles,
     Named,
@@ -20,13 +19,14 @@ from callboard.runs.commits import (
     committed_files,
     reached_from,
 )
+from callboard.runs.locks import Locks
 from callboard.terminal import Stopwatch, progress
+from callboard.tracker.access import Runs, open_runs
+from callboard.tracker.connection import TrackingError
 from callboard.tracker.run_record import KnownRun, Origin
-from callboard.tracker.tracking import Runs, TrackingError, new_scores, open_runs, set_names, upsert
+from callboard.tracker.tags import SUBMISSION_MD5
+from callboard.tracker.tracking import new_scores, set_names, upsert
 from callboard.workspace import main_workspace
-
-KEY_VERSION = "1"
-"""Raised when `results.content_key` tells results apart in another way."""
 
 Warn = Callable[[str], None]
 
@@ -105,32 +105,16 @@ def results_in_git(files: CommittedFiles, folder: Path, warn: Warn) -> dict[str,
         folder: The main workspace.
         warn: Told of every dvc.lock that cannot be read.
     """
-    memory = Memory("commit-keys")
+    locks = Locks(files)
     found: dict[str, InGit] = {}
     for named in commits_with_results(folder):
-        if not (lock := files.blob(named.commit, "dvc.lock")):
-            continue
-        remembered = f"{KEY_VERSION}:{lock.sha}"
-        if remembered not in memory:
-            memory[remembered] = _key_of(lock.text)
-        if (key := memory[remembered]) is None:
+        lock = locks.at(named.commit)
+        if lock.is_broken:
             warn(f"{named}: its dvc.lock cannot be read; nothing is recorded of it")
-        elif key:
-            found.setdefault(key, InGit(key)).holders.append(named)
-    memory.save()
+        elif lock.key:
+            found.setdefault(lock.key, InGit(lock.key)).holders.append(named)
+    locks.save()
     return found
-
-
-def _key_of(text: str) -> str | None:
-    """Content key; empty for a lock without the last stages, None for one that is broken."""
-    import yaml
-
-    try:
-        return content_key(parse_lock(text, "dvc.lock"))
-    except UserError:
-        return ""
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-        return None
 
 
 def _sync_one(
@@ -182,7 +166,7 @@ def _kept_as(result: InGit) -> tuple[str, ...]:
 
 
 def _score(runs: Runs, known: KnownRun, ledger: dict[str, dict[str, float]], summary: Summary) -> bool:
-    scores = new_scores(known, ledger.get(known.tags.get("callboard.submission_md5", ""), {}))
+    scores = new_scores(known, ledger.get(known.tags.get(SUBMISSION_MD5, ""), {}))
     if not (scores and known.is_finished):
         return False
     runs.set_scores(known, scores)

@@ -11,6 +11,8 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from callboard.tracker import tags as tag
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -21,7 +23,7 @@ TAG = "mlflow.sharedViewState."
 MARK = "callboardVersion"
 """MLflow's pages leave this key out of the views that they save, so a person's view never has it."""
 
-RESULTS = "tags.`callboard.kind` = 'cv'"
+RESULTS = f"tags.`{tag.KIND}` = '{tag.RESULT}'"
 """Leaves out folds and the author's rows."""
 
 METRICS = ["cv.lwlrap", "lb.public", "lb.private"]
@@ -98,7 +100,7 @@ def decode(tag: str) -> dict[str, Any]:
 def page_state() -> dict[str, Any]:
     """Settings of the page of runs; table and charts take what concerns them."""
     columns = [f"metrics.`{key}`" for key in METRICS]
-    columns += ["tags.`dvc.exp_name`"] + [f"params.`{key}`" for key in PARAMS]
+    columns += [f"tags.`{tag.NAMES}`"] + [f"params.`{key}`" for key in PARAMS]
     section = {"name": "CV and LB", "uuid": "callboard-section", "display": True, "isReordered": False}
     section |= {"columns": 2, "cardHeight": 420}
     charts = [

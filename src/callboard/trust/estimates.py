@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from callboard.better.difference import MismatchError
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.memory import Memory
@@ -28,7 +30,7 @@ NAMES: dict[str, str] = {
 }
 """Name to words; the functions, estimators.ESTIMATES, import pandas and scikit-learn and stand apart."""
 
-VERSION = 1
+VERSION = "1"
 """To be raised when an estimate of the same tables changes."""
 
 Estimates = dict[str, float]
@@ -39,7 +41,7 @@ def estimates_of(rows: Sequence[Row]) -> dict[str, Estimates]:
 
     A row whose tables are no longer in the cache has those that MLflow holds as `cv.` metrics.
     """
-    memory = Memory("estimates")
+    memory = Memory("estimates", VERSION)
     new = {_memory_key(row): row for row in rows if _memory_key(row) not in memory}
     for key, row in progress(new.items(), total=len(new), label="estimates", unit="runs"):
         if (found := _from_tables(row)) is not None:
@@ -52,7 +54,7 @@ def estimates_of(rows: Sequence[Row]) -> dict[str, Estimates]:
 
 
 def _memory_key(row: Row) -> str:
-    return f"v{VERSION} {row.oof_md5} {row.clips_md5} {row.submission_md5}"
+    return f"{row.oof_md5} {row.clips_md5} {row.submission_md5}"
 
 
 def _from_metrics(row: Row) -> Estimates:
@@ -61,21 +63,20 @@ def _from_metrics(row: Row) -> Estimates:
 
 def _from_tables(row: Row) -> Estimates | None:
     """None where a table is not in the cache, or the tables are of different species."""
-    import math
-
+    try:
+        out_of_fold = cached_file(row.oof_md5, OUT_OF_FOLD)
+        clips, submission = cached_file(row.clips_md5, CLIPS), cached_file(row.submission_md5, SUBMISSION)
+    except UserError:
+        return None
     from callboard.submission import read_score_table
     from callboard.trust.estimators import ESTIMATES, scored
 
     try:
-        result = scored(
-            read_score_table(cached_file(row.oof_md5, OUT_OF_FOLD)),
-            _clips(cached_file(row.clips_md5, CLIPS)),
-            read_score_table(cached_file(row.submission_md5, SUBMISSION)),
-        )
-        values = {name: estimate(result) for name, estimate in ESTIMATES.items()}
-    except (UserError, KeyError, ValueError):
+        result = scored(read_score_table(out_of_fold), _clips(clips), read_score_table(submission))
+    except MismatchError:
         return None
-    return {name: value for name, value in values.items() if not math.isnan(value)}
+    values = {name: estimate(result) for name, estimate in ESTIMATES.items()}
+    return {name: value for name, value in values.items() if not isnan(value)}
 
 
 @lru_cache(maxsize=4)

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from callboard.better.comparison import pair_precisions
+from callboard.better.difference import MismatchError
 from callboard.evaluation import CrossValidation, OutOfFold, cross_validate
 from callboard.metrics import average_precisions, lrap_over_folds, lwlrap_known, precision_sums
 from callboard.submission import score_columns
@@ -31,9 +33,15 @@ def scored(out_of_fold: pd.DataFrame, clips: pd.DataFrame, submission: pd.DataFr
         out_of_fold: recording_id, fold, and a score column per species.
         clips: recording_id, species_id and label_type.
         submission: recording_id and the same score columns.
+
+    Raises:
+        MismatchError: the submission lacks a species, or one is annotated that has no scores.
     """
     species = [name.removeprefix("s") for name in out_of_fold.columns if name not in ("recording_id", "fold")]
     columns = score_columns(species)
+    annotated = set(score_columns(clips["species_id"].tolist()))
+    if missing := (annotated - set(columns)) | (set(columns) - set(submission.columns)):
+        raise MismatchError(f"score columns {sorted(missing)} are missing")
     table = OutOfFold(
         recording_ids=out_of_fold["recording_id"].tolist(),
         fold=out_of_fold["fold"].to_numpy().astype(np.int64),
@@ -78,8 +86,10 @@ def macro_ap(result: Scored) -> float:
 
 
 def prevalence_weighted(result: Scored) -> float:
-    """LWLRAP as if the species were as common as in the test set, by `expected_shares`."""
+    """LWLRAP as if species were as common as in test, by `expected_shares`; NaN where that refuses."""
     cv = result.cv
+    if not _are_probabilities(cv.scores, result.test_scores):
+        return float("nan")
     shares = expected_shares(cv.is_present.sum(axis=0), cv.scores, result.test_scores)
     return share_weighted(cv.is_present, cv.scores, shares)
 
@@ -100,11 +110,11 @@ def species_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floatin
 
     Ties share their worst rank, as in LWLRAP.
     """
-    means = np.full(is_present.shape[1], np.nan)
-    for k in np.flatnonzero(is_present.any(axis=0)):
-        with_it = is_present[:, k]
-        is_above = scores[with_it] >= scores[with_it, k, None]  # (recordings with it, species)
-        means[k] = ((is_above & is_present[with_it]).sum(axis=1) / is_above.sum(axis=1)).mean()
+    n_present = is_present.sum(axis=0)
+    values = pair_precisions(is_present, scores)
+    sums = np.bincount(np.nonzero(is_present)[1], values, minlength=len(n_present))
+    means = np.full(len(n_present), np.nan)
+    np.divide(sums, n_present, out=means, where=n_present > 0)
     return means
 
 
@@ -146,8 +156,13 @@ def expected_shares(
     Raises:
         ValueError: a score is negative, or all out-of-fold scores of a species are 0.
     """
-    trained, tested = oof_scores.mean(axis=0), test_scores.mean(axis=0)
-    if min(oof_scores.min(), test_scores.min()) < 0 or not trained.all():
+    if not _are_probabilities(oof_scores, test_scores):
         raise ValueError("scores must be probabilities, with one above 0 for every species")
-    expected = n_present * tested / trained
+    expected = n_present * test_scores.mean(axis=0) / oof_scores.mean(axis=0)
     return np.asarray(expected / expected.sum(), dtype=np.float64)
+
+
+def _are_probabilities(oof_scores: NDArray[np.floating], test_scores: NDArray[np.floating]) -> bool:
+    """Whether none is negative, and each species has an out-of-fold score above 0."""
+    is_negative = min(oof_scores.min(), test_scores.min()) < 0
+    return not is_negative and bool(oof_scores.any(axis=0).all())

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from callboard.better.comparison import N_BOOTSTRAP, SEED, Correlation
-from callboard.trust.correlation import (
+from callboard.better.comparison import N_BOOTSTRAP, SEED
+from callboard.better.correlation import (
     KINDS,
     N_LEAST,
+    Correlation,
     Kind,
     Numbers,
     change,

@@ -7,11 +7,10 @@ from textwrap import fill
 
 import numpy as np
 
-from callboard.better.comparison import Correlation
+from callboard.better.correlation import KINDS, Correlation, advantage, correlation, spearman
 from callboard.board.table import markdown_table
 from callboard.metrics import COVERAGE
 from callboard.runs.rows import Row
-from callboard.trust.correlation import KINDS, advantage, correlation, spearman
 from callboard.trust.estimates import NAMES, POOLED, Estimates
 from callboard.trust.judging import Trust, told
 

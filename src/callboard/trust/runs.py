@@ -7,11 +7,11 @@ from itertools import groupby
 
 import numpy as np
 
+from callboard.better.correlation import N_LEAST, Pairs
 from callboard.errors import UserError
 from callboard.runs.rows import Row
 from callboard.table import Table
 from callboard.tracker.author_history import author_rows
-from callboard.trust.correlation import N_LEAST, Pairs
 
 MIN_BLOCK = 15
 """Runs that a block needs: with fewer, a correlation below 0.5 cannot be told from none."""

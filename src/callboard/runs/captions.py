@@ -13,7 +13,7 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class Caption:
-    """A row of the table as the board of results needs it."""
+    """A row of the table as far as results show it."""
 
     memo: str
     step: Step | None
@@ -28,8 +28,8 @@ def read_captions(path: Path = Path("experiments.yaml")) -> dict[str, Caption]:
     """
     if not path.exists():
         return {}
-    memory = Memory("captions")
-    place = f"{hashlib.sha256(path.read_bytes()).hexdigest()} {VERSION}"
+    memory = Memory("captions", VERSION)
+    place = hashlib.sha256(path.read_bytes()).hexdigest()
     if place not in memory:
         memory[place] = _captions(path)
         memory.save()

@@ -1,4 +1,4 @@
-"""How well one list of scores follows another, and by how much two such correlations differ.
+"""Pearson's and Spearman's correlations of two lists of scores, their intervals, and how two of them differ.
 
 Pairs are resampled with replacement; a resample in which a list is constant has no correlation and is left
 out. Intervals are percentiles, and say how far another draw of as many pairs might land.
@@ -6,13 +6,26 @@ out. Intervals are percentiles, and say how far another draw of as many pairs mi
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ConstantInputWarning, NearConstantInputWarning, pearsonr, rankdata
 
-from callboard.better.comparison import N_BOOTSTRAP, SEED, Correlation
+from callboard.better.comparison import N_BOOTSTRAP, SEED
 from callboard.metrics import COVERAGE
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation, or a difference of two, with its 95 % interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Pairs."""
+
 
 N_LEAST = 3
 """Pairs below which no correlation is told."""

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+
+from callboard.errors import UserError
+from callboard.results import Lock, changes, content_key, flatten
+from tests.toy_results import empty_database, entry, lock_stages, result_in, workspace
+
+__all__ = ["empty_database", "workspace"]
+
+
+# the key
+
+
+def test_the_key_is_the_same_for_other_code_that_changes_no_output() -> None:
+    other = lock_stages()
+    other["train@0"]["deps"][1]["md5"] = "code2"
+    assert content_key(other) == content_key(lock_stages())
+
+
+def test_the_key_does_not_ask_for_the_fingerprints_of_code() -> None:
+    def with_code(md5: str) -> Lock:
+        stages = lock_stages()
+        stages["code"] = entry({"src/callboard": md5}, {".check/code": md5})
+        stages["train@0"]["deps"].append({"path": ".check/code/train.txt", "md5": md5})
+        return stages
+
+    assert content_key(with_code("old")) == content_key(with_code("new")) == content_key(lock_stages())
+
+
+@pytest.mark.parametrize("stage", ["prepare", "split", "train@1", "predict", "evaluate", "score"])
+def test_another_output_anywhere_is_another_key(stage: str) -> None:
+    other = lock_stages()
+    other[stage]["outs"][0]["md5"] += "x"
+    if stage == "split":  # what read it has been made anew
+        for name in ("train@0", "train@1"):
+            other[name]["deps"][0]["md5"] += "x"
+    assert content_key(other) != content_key(lock_stages())
+
+
+def test_another_parameter_is_another_key_even_where_no_output_differs() -> None:
+    other = lock_stages()
+    other["train@0"]["params"]["params.yaml"]["seed"] = 2
+    assert content_key(other) != content_key(lock_stages())
+
+
+def test_folds_that_the_matrix_no_longer_has_do_not_change_the_key() -> None:
+    with_orphan = lock_stages()
+    with_orphan["train@2"] = entry({"data/folds.csv": "of three folds"}, {"models/r0/fold2.pt": "old"})
+    with_orphan["predict"]["deps"][0]["md5"] = "folder with the old file.dir"
+    assert content_key(with_orphan) == content_key(lock_stages())
+
+
+def test_stages_that_lead_nowhere_do_not_change_the_key() -> None:
+    with_round = lock_stages()
+    with_round["retrain@round0-0"] = entry({"data/folds.csv": "f1"}, {"models/r1/fold0.pt": "student"})
+    assert content_key(with_round) == content_key(lock_stages())
+
+
+# what is read
+
+
+def test_flatten_by_hand() -> None:
+    tree = {"a": 1, "b": {"c": 1e-4, "d": {"e": True, "f": None}}, "g": [1, 2], "h": {}, "i": "text"}
+    flat = {
+        "a": "1",
+        "b.c": "0.0001",
+        "b.d.e": "true",
+        "b.d.f": "null",
+        "g": "[1, 2]",
+        "h": "{}",
+        "i": "text",
+    }
+    assert flatten(tree) == flat
+
+
+def test_changes_name_what_differs_appears_and_goes() -> None:
+    assert changes({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "4", "d": "5"}) == [
+        "b: 2 → 4",
+        "d: absent → 5",
+        "c: 3 → absent",
+    ]
+
+
+def test_a_result_without_known_truth_has_no_leaderboard_score(workspace: Path) -> None:
+    (workspace / "metrics/lb.json").write_text('{"lb": {}}')
+    assert result_in(workspace).lb == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("leaderboard.csv", "git checkout leaderboard.csv"),
+        ("metrics/cv.json", "dvc repro"),
+        ("plots/train/r0-fold1.csv", "dvc repro"),
+    ],
+)
+def test_a_missing_file_is_named_with_a_way_to_get_it(workspace: Path, name: str, way_out: str) -> None:
+    (workspace / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: not found; .*{way_out}"):
+        result_in(workspace)
+
+
+def test_without_a_lock_one_is_told_to_run_the_pipeline(workspace: Path) -> None:
+    (workspace / "dvc.lock").unlink()
+    with pytest.raises(UserError, match=r"dvc\.lock: not found; `dvc repro` writes it"):
+        result_in(workspace)
