@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from callboard.better.remembered import difference, work_out
-from callboard.board.bases import of_one_setting, started_from, table_base
+from callboard.board.bases import of_one_setting, same_truth, started_from, table_base
 from callboard.errors import UserError
 from callboard.results import SUBMISSION
 from callboard.runs.rows import Row
@@ -74,6 +74,23 @@ def test_the_author_s_rows_get_results_of_the_setting_that_most_have():
 
 def test_a_result_of_other_data_is_no_base():
     assert table_base(replace(CHANGED, data_md5="else"), STEP, [PLAIN, CHANGED]) is None
+
+
+def test_a_result_of_other_annotations_is_no_base() -> None:
+    other = replace(CHANGED, clips_md5="else")
+    assert table_base(other, STEP, [PLAIN, other]) is None
+    assert started_from(replace(other, base=PLAIN.params), [PLAIN, other]) is None
+    assert not same_truth(PLAIN, other)
+    lone = replace(PLAIN, clips_md5="else", names=("e2",), key="k4")
+    also = replace(PLAIN, names=("e4",), key="k5")
+    assert set(of_one_setting([PLAIN, lone, also], toy_table())) == {"e1", "e4"}
+
+
+def test_other_features_place_the_same_annotations_in_other_frames() -> None:
+    other = replace(PLAIN, params=PLAIN.params | {"features.hop_length": "512"}, key="k3", clips_md5="else")
+    assert started_from(other, [PLAIN, other]) is not None
+    assert same_truth(PLAIN, other)
+    assert not same_truth(PLAIN, replace(other, data_md5="else"))
 
 
 def test_the_same_content_under_both_names_is_its_own_base():

@@ -1,19 +1,22 @@
 """Markdown, CSV and HTML of the same lines."""
 
+import html
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
+from rich.console import Console
 
 from callboard.better.difference import Difference
-from callboard.better.noise import Judgement
-from callboard.board.columns import COLUMNS
+from callboard.better.noise import CV, Judgement, SeedNoise, judge
+from callboard.board.columns import COLUMNS, SEEDS_LEGEND, Column, columns_of, estimate_column
 from callboard.board.csv_file import as_csv
 from callboard.board.lines import Line
 from callboard.board.page import board_html
-from callboard.board.table import board_markdown
+from callboard.board.table import board_markdown, print_table
 from tests.test_board_table import E1, E3, PLAIN
 
 EVIL = '<script>alert("a|b")</script>'
@@ -81,6 +84,42 @@ def test_all_formats_say_the_same() -> None:
         1, ["cv_change", "cv_change_low", "cv_change_high", "p_better", "verdict", "memo"]
     ].tolist()
     assert told == [0.02824, -0.0012, 0.0643, 0.991, "better", EVIL]
+
+
+def printed(columns: Sequence[Column], *lines: Line) -> list[str]:
+    """Of people's formats, without line ends."""
+    console = Console(file=io.StringIO(), width=400)
+    print_table([list(lines)], console, columns)
+    texts = (
+        console.file.getvalue(),
+        board_markdown([list(lines)], columns),
+        board_html([list(lines)], "toy", columns),
+    )
+    return [" ".join(html.unescape(text).split()) for text in texts]
+
+
+def test_where_seeds_were_not_measured_it_is_said_once() -> None:
+    change = Difference(0.01, -0.02, 0.04, 0.7, 0.01)
+    of_recordings = replace(LINES[1], judgement=judge(change, None))
+    measured = replace(LINES[1], judgement=judge(change, SeedNoise({CV: 0.01}, 0.01, 10, 11)))
+    without_interval = replace(LINES[1], judgement=judge(Difference(0.01), None))
+    assert of_recordings.judgement.word == measured.judgement.word == "within noise"
+    for text in printed(COLUMNS, of_recordings, of_recordings, measured):
+        assert text.count(SEEDS_LEGEND) == 1
+    for text in printed(COLUMNS, measured, without_interval, LINES[0]):
+        assert SEEDS_LEGEND not in text
+    table = pd.read_csv(io.StringIO(as_csv([[of_recordings, measured, without_interval]])))
+    assert table["are_seeds_measured"].fillna("").tolist() == [False, True, ""]
+
+
+def test_another_cv_is_named_and_what_stays_the_pooled_one_s_is_said() -> None:
+    columns = columns_of(estimate_column("macro_ap", {PLAIN.key: {"macro_ap": 0.1234}}))
+    told = "CV macro_ap is that estimate; ±, Δ, P, verdict and best are of the pooled LWLRAP."
+    for text in printed(columns, *LINES):
+        assert text.count(told) == 1
+        assert "0.1234" in text
+    for text in printed(COLUMNS, *LINES):
+        assert "that estimate" not in text
 
 
 def test_a_memo_is_text_on_the_page_and_in_markdown() -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from callboard.better.difference import Difference
-from callboard.better.noise import Judgement
+from callboard.better.noise import CV, Judgement
 from callboard.board.columns import COLUMNS, LEGEND, author_columns_of, interval, tone
 from callboard.board.lines import Line, best_of, judged, lines_of_results, lines_of_table
 from callboard.board.table import board_markdown, fitting, print_table
@@ -187,6 +187,61 @@ def test_a_leaderboard_s_change_within_noise_is_marked_and_explained():
     assert column(text, "Δ LB", 0) == "+0.0100 ≈"
     assert "≈ another seed alone" in text
     assert "≈" not in board_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("better"))]])
+
+
+NAMED = replace(PLAIN, data_md5="d", clips_md5="c")
+
+
+def of_seeds(cvs: list[float], publics: list[float], privates: list[float]) -> list[Row]:
+    scores = zip(cvs, publics, privates, strict=True)
+    return [
+        replace(
+            NAMED,
+            key=f"seed {seed}",
+            params=BASE | {"optim.lr": "3", "seed": str(seed)},
+            metrics=dict(zip((CV, "lb.public", "lb.private"), three, strict=True)),
+        )
+        for seed, three in enumerate(scores)
+    ]
+
+
+def judged_line(row: Row, base: Row, change: Difference, others: list[Row]) -> Line:
+    return judged([[Line(row, base=base, change=change)]], [base, row, *others])[0][0]
+
+
+def test_on_the_board_an_optimistic_result_is_not_called_better() -> None:
+    group = of_seeds([0.7, 0.701, 0.699, 0.7], [0.5] * 4, [0.5] * 4)
+    row = replace(NAMED, key="row", params=BASE | {"optim.lr": "9"})
+    sure = Difference(0.2, 0.19, 0.21, 1.0, 0.005)
+    assert judged_line(row, NAMED, sure, group).judgement.word == "better"
+    optimistic = replace(row, params=row.params | {"train.select": "best"})
+    assert judged_line(optimistic, NAMED, sure, group).judgement.word == "optimistic"
+
+
+def test_of_two_equal_results_the_older_is_the_best() -> None:
+    older, newer = replace(SEQ, key="older"), replace(SEQ, key="newer")
+    assert best_of([PLAIN, older, newer])[""].key == "older"
+    no_number = replace(SEQ, key="NaN", metrics={CV: float("nan")})
+    assert best_of([no_number, older])[""].key == "older"
+
+
+def test_the_public_leaderboard_is_judged_by_its_own_noise() -> None:
+    quiet, loud = [0.5, 0.501, 0.499, 0.5], [0.3, 0.7, 0.2, 0.8]
+    row = replace(NAMED, key="row", params=BASE | {"optim.lr": "9"}, metrics=SCORES | {"lb.public": 0.70})
+    change = Difference(0.01, -0.02, 0.04, 0.7, 0.01)
+    words = [
+        judged_line(row, NAMED, change, of_seeds(quiet, *leaderboards)).lb_judgement.word
+        for leaderboards in ((quiet, loud), (loud, quiet))
+    ]
+    assert words == ["better", "within noise"]
+
+
+def test_a_best_result_of_other_annotations_has_no_interval() -> None:
+    best = replace(NAMED, key="best", metrics={CV: 0.9})
+    line = judged([[Line(NAMED)]], [NAMED, best])[0][0]
+    assert line.best_change.value == pytest.approx(0.7118 - 0.9)
+    other = replace(best, clips_md5="else")
+    assert judged([[Line(NAMED)]], [NAMED, other])[0][0].best_change is None
 
 
 def test_a_narrow_terminal_shows_what_matters_and_names_the_rest():

@@ -81,6 +81,8 @@ def test_one_result_and_other_data_are_refused(rows: list[Row]) -> None:
         pair_of(rows[0], rows[0], rows)
     with pytest.raises(UserError, match=r"before of .* d and after of .* e are of different data"):
         pair_of(rows[0], replace(rows[1], data_md5="e"), rows)
+    with pytest.raises(UserError, match=r"after of data/clips\.csv e are of different annotations"):
+        pair_of(rows[0], replace(rows[1], clips_md5="e"), rows)
 
 
 def test_the_text_shows_the_species_that_changed_most_and_all_when_asked(

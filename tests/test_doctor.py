@@ -119,6 +119,10 @@ def two_versions(toy: ToyRepository) -> None:
     alter(toy, "INSERT INTO alembic_version VALUES ('c48cb773bb87')")
 
 
+def lost_column(toy: ToyRepository) -> None:
+    alter(toy, "ALTER TABLE runs DROP COLUMN source_version")
+
+
 def half_written(toy: ToyRepository) -> None:
     alter(toy, "UPDATE runs SET status = 'RUNNING' WHERE name = 'first'")
 
@@ -214,6 +218,7 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (half_migrated, "half migrated, _alembic_tmp_latest_metrics", "move mlflow.db away", True),
     (two_versions, "2 versions in alembic_version", "move mlflow.db away", True),
     (other_version, "tables of version c48cb773bb87", "mlflow db upgrade", True),
+    (lost_column, "MLflow's database cannot be read", "move mlflow.db away", True),
     (half_written, "1 result in git without a finished run in MLflow: first@", "callboard sync", True),
     (removed, "1 run in MLflow whose result git has under no name: first", "nothing", False),
     (merge_marks, "experiment merged: its dvc.lock cannot be read", "mend dvc.lock", True),
@@ -275,6 +280,31 @@ def test_a_server_that_is_down_is_found(well: ToyRepository, monkeypatch: pytest
 def test_a_command_that_was_killed_holds_nothing(well: ToyRepository) -> None:
     write_lock(well, 2**22 + 1)  # above the largest process number
     assert examine().findings == []
+
+
+def test_a_command_of_another_user_holds_its_part(
+    well: ToyRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("callboard.doctor.surroundings.os.kill", refuse)
+    write_lock(well, 1)
+    assert found("1 DVC command at work")
+
+
+@pytest.mark.parametrize(
+    "uri", ["ann:s3cr3t@host:5000", "http://ann:s3cr3t@[::1", "http://ann:s3cr3t@127.0.0.1:9"]
+)
+def test_no_password_is_shown(
+    well: ToyRepository, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(SystemExit):
+        dispatch(["doctor"])
+    printed = "".join(capfd.readouterr())
+    assert "MLflow's server does not answer" in printed
+    assert "s3cr3t" not in printed
 
 
 def test_parameters_of_folds_that_the_matrix_no_longer_has_poison_nothing(well: ToyRepository) -> None:

@@ -150,6 +150,13 @@ def test_an_incomplete_submission_is_not_sent(
     assert not toy.uploaded
 
 
+def test_what_is_no_result_yet_is_told_how_to_become_one(repository: ToyRepository) -> None:
+    with pytest.raises(
+        UserError, match=r"no result is called 'exp0099'.*`callboard run NAME` makes a result"
+    ):
+        cli.dispatch(["lb", "submit", "exp0099"])
+
+
 def test_what_left_the_cache_cannot_be_sent(
     repository: ToyRepository, toy: ToyKaggle, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,7 +273,7 @@ def test_without_the_client_its_installation_is_told(monkeypatch: pytest.MonkeyP
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(kaggle_client, "version", missing)
-    with pytest.raises(UserError, match=r"pip install 'callboard\[kaggle\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[kaggle\]' in the clone"):
         kaggle_client.list_submissions("toy")
 
 

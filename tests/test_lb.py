@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.toy_results import empty_database, result_in, runs, workspace  # noqa
 HEADER = "submission_md5,key,public,private,date,note\n"
 MD5 = "ab" * 16
 OTHER_MD5 = "cd" * 16
+SCORES = b"recording_id,s0\nr1,0.1\n"
 
 
 @pytest.fixture
@@ -94,17 +97,65 @@ def test_a_score_that_is_none_is_refused(repository: ToyRepository, score: str, 
     assert rows(repository) == []
 
 
+@pytest.mark.parametrize("arguments", [["params.yaml"], [MD5, "--file", "params.yaml"]])
+def test_a_file_that_is_no_submission_is_refused(repository: ToyRepository, arguments: list[str]) -> None:
+    message = r"params\.yaml: no submission, the first column is 'loss:', must be recording_id"
+    with pytest.raises(UserError, match=message):
+        cli.dispatch(["lb", "add", *arguments, "--public", "0.5"])
+    assert rows(repository) == []
+
+
+def test_a_result_without_a_submission_gets_no_row(repository: ToyRepository) -> None:
+    repository.experiment("exp0021", {SUBMISSION: ""})
+    with pytest.raises(UserError, match=r"leaderboard\.csv: result \w{16} has no submission"):
+        cli.dispatch(["lb", "add", "exp0021", "--public", "0.5"])
+    assert rows(repository) == []
+
+
+def test_processes_that_add_at_once_lose_no_row(repository: ToyRepository) -> None:
+    start = [sys.executable, "-c", "from callboard.cli import main; main()", "lb", "add"]
+    md5s = [f"{number:032x}" for number in range(5)]
+    processes = [
+        subprocess.Popen(
+            [*start, md5, "--public", "0.5"],
+            env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for md5 in md5s
+    ]
+    printed = [process.communicate()[0].decode() for process in processes]
+    assert all("committed leaderboard.csv" in text and "warning" not in text for text in printed), printed
+    assert sorted(row.split(",")[0] for row in rows(repository)) == md5s
+    assert repository.git("rev-list", "--count", f"{repository.baseline}..HEAD") == "5"
+
+
+def test_a_score_that_no_branch_has_is_told_how_to_be_kept(
+    repository: ToyRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.git("checkout", "--quiet", "--detach")
+    cli.dispatch(["lb", "add", MD5, "--public", "0.5"])
+    told = re.search(r"HEAD is on no branch, .*: git (cherry-pick \w+)", capsys.readouterr().err)
+    assert told
+    repository.git("checkout", "--quiet", "main")
+    assert rows(repository) == []
+    repository.git(*told[1].split())
+    assert len(rows(repository)) == 1
+    cli.dispatch(["lb", "add", MD5, "--public", "0.6"])
+    assert "no branch" not in capsys.readouterr().err
+
+
 def test_without_a_score_there_is_nothing_to_add(repository: ToyRepository) -> None:
     with pytest.raises(UserError, match="no score; give --public SCORE"):
         cli.dispatch(["lb", "add", MD5])
 
 
 def test_a_submission_has_many_names(repository: ToyRepository, capsys: pytest.CaptureFixture[str]) -> None:
-    md5 = repository.cache(b"scores")
+    md5 = repository.cache(SCORES)
     repository.experiment("exp0021", {SUBMISSION: md5})
     key = find_submitted("exp0021").key
     (repository.root / "folder").mkdir()
-    (repository.root / "folder/sub.csv").write_bytes(b"scores")
+    (repository.root / "folder/sub.csv").write_bytes(SCORES)
     for what in (
         "exp0021",
         f"exp0021@{key}",
@@ -124,7 +175,7 @@ def test_a_file_is_named_from_where_one_stands(
     repository: ToyRepository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (repository.root / "folder").mkdir()
-    (repository.root / "folder/sub.csv").write_bytes(b"scores")
+    (repository.root / "folder/sub.csv").write_bytes(SCORES)
     monkeypatch.chdir(repository.root / "folder")
     printed = lb(capsys, "add", "sub.csv", "--public", "0.5")
     assert "no result here has this submission; the score waits for one" in printed
@@ -149,7 +200,7 @@ def test_another_file_of_a_run_has_a_row_of_its_own(
     repository: ToyRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository.experiment("exp0021", {SUBMISSION: MD5})
-    (repository.root / "better.csv").write_text("post-processed")
+    (repository.root / "better.csv").write_text("recording_id,s0\nr1,0.5\n")
     lb(capsys, "add", "exp0021", "--public", "0.9")
     printed = lb(capsys, "add", "exp0021", "--file", "better.csv", "--public", "0.92")
     assert "lb: exp0021, another file (" in printed
@@ -312,6 +363,26 @@ def test_kaggles_list_is_imported_once(
     with_private = LIST.format(key=found.key, md5=MD5).replace("0.95012,", "0.95012,0.93")
     (tmp_path / "list.csv").write_text(with_private)
     assert "1 new in leaderboard.csv, 3 already there" in lb(capsys, "import", str(tmp_path / "list.csv"))
+    assert rows(repository)[-1].split(",")[2:5] == ["", "0.93", "2021-02-17"]  # the public one is corrected
+
+
+def test_an_import_does_not_override_a_later_correction(
+    repository: ToyRepository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lb(capsys, "add", MD5, "--public", "0.5", "--date", "2021-03-01")
+    (tmp_path / "list.csv").write_text(LIST.format(key="", md5=MD5).replace("0.9,0.8", "0.44,"))
+    printed = lb(capsys, "import", str(tmp_path / "list.csv"))
+    assert "0 new in leaderboard.csv, 0 already there, 1 older than what is there and left out" in printed
+    assert [row.split(",")[2] for row in rows(repository)] == ["0.5"]
+    (tmp_path / "list.csv").write_text(LIST.format(key="", md5=MD5).replace("2021-02-16", "2021-03-02"))
+    assert "1 new in" in lb(capsys, "import", str(tmp_path / "list.csv"))
+    assert [row.split(",")[2] for row in rows(repository)] == ["0.5", "0.9"]
+
+
+def test_a_list_that_is_no_utf_8_is_refused(repository: ToyRepository, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(LIST.encode("utf-16"))
+    with pytest.raises(UserError, match=r"list\.csv: no UTF-8, byte 0 is 0xff"):
+        cli.dispatch(["lb", "import", str(tmp_path / "list.csv")])
 
 
 @pytest.mark.parametrize(

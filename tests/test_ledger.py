@@ -63,7 +63,14 @@ def test_what_is_written_is_read_again_and_rows_of_both_kinds_may_be_mixed(tmp_p
         ("aa,,nan,,", "row 2: private nan must lie between 0 and 1"),
         ("aa,k,83.1,,,", r"row 2: public 83\.1 must lie between 0 and 1; 83\.1 % is 0\.831"),
         (",0.8,,,", "row 2: submission_md5 is empty"),
-        ("<<<<<<< HEAD", "row 2: 1 cells, must be 6: submission_md5, key, public"),
+        ("aa,0.8", "row 2: 2 cells, must be 6: submission_md5, key, public"),
+        ("aa,0.8,,20.11.2020,", r"row 2: date '20\.11\.2020' is none, must be like 2020-11-20"),
+        ("aa,0.8,,20201120,", "row 2: date '20201120' is none"),
+        (
+            "<<<<<<< HEAD\naa,0.8,,,",
+            r"merge conflict in leaderboard\.csv, line 2; keep the rows of both sides",
+        ),
+        ("aa,0.8,,,\n=======", r"merge conflict in leaderboard\.csv, line 3"),
     ],
 )
 def test_a_bad_row_in_the_ledger_is_named(tmp_path: Path, row: str, message: str) -> None:
@@ -71,6 +78,23 @@ def test_a_bad_row_in_the_ledger_is_named(tmp_path: Path, row: str, message: str
     ledger.write_text(f"{OLD_HEADER}{row}\n")
     with pytest.raises(UserError, match=message):
         read_ledger(ledger)
+
+
+def test_a_file_that_is_no_utf_8_is_named_with_the_byte(repository: ToyRepository) -> None:
+    ledger = repository.root / "leaderboard.csv"
+    ledger.write_bytes(HEADER.encode() + b"aa,,0.8,,,f\xfcnf\n")
+    place = len(HEADER) + len("aa,,0.8,,,f")
+    message = rf"leaderboard\.csv: no UTF-8, byte {place} is 0xfc; save the file as UTF-8"
+    for read in (lambda: read_ledger(ledger), lambda: entries_of(repository.root)):
+        with pytest.raises(UserError, match=message):
+            read()
+    repository.commit()
+    ledger.write_text(f"{HEADER}aa,,0.8,,,fünf\n")  # what was committed does not stand in the way
+    assert ledger_of(repository.root) == {"aa": {"lb.public": 0.8}}
+
+
+def test_no_score_is_less_than_nothing() -> None:
+    assert str(checked_score("-0", "x")) == "0.0"
 
 
 @pytest.mark.parametrize("text", ["0", "1", "0.9447", "1e-3"])
@@ -119,6 +143,16 @@ def test_a_row_added_by_hand_after_exp_apply_is_the_last_word(repository: ToyRep
     commit_rows(repository, "aa,,0.7,,2020-01-01,", "aa,,0.8,,2020-01-02,")
     (repository.root / "leaderboard.csv").write_text(f"{HEADER}aa,,0.7,,2020-01-01,\naa,,0.6,,2020-01-03,\n")
     assert publics(entries_of(repository.root)) == [0.7, 0.8, 0.6]
+
+
+def test_a_row_that_is_emptied_and_brought_back_is_no_new_row(repository: ToyRepository) -> None:
+    rows = ["aa,,0.5,,2020-01-01,", "aa,,0.6,,2020-01-01,", "aa,,0.5,,2020-01-01,"]
+    for _ in range(2):
+        commit_rows(repository, *rows)
+        commit_rows(repository)
+    assert publics(entries_of(repository.root)) == [0.5, 0.6, 0.5]  # the first is the last word again
+    commit_rows(repository, *rows, "aa,,0.6,,2020-01-01,")
+    assert publics(entries_of(repository.root)) == [0.5, 0.6, 0.5, 0.6]
 
 
 def test_a_change_of_columns_makes_no_row_twice(repository: ToyRepository) -> None:

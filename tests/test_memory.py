@@ -124,3 +124,13 @@ def test_it_lies_in_the_main_workspace(file: Path, monkeypatch: pytest.MonkeyPat
     remember("c0ffee", 1)
     assert file.exists()
     assert not list(copy.iterdir())
+
+
+def test_a_memory_that_cannot_be_written_costs_time_only(file: Path) -> None:
+    file.parent.parent.mkdir(exist_ok=True)
+    file.parent.write_text("a file where the folder goes")
+    memory = Memory("toy")
+    memory["a"] = 1
+    memory.save()
+    assert memory["a"] == 1
+    assert "a" not in Memory("toy")

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
-from math import isnan, nan, sqrt
+from math import inf, isnan, nan, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -54,6 +54,8 @@ def test_a_group_differs_in_nothing_but_the_seed() -> None:
         replace(group[0], params=group[0].params | {"lr": "2", "seed": "5"}),
         replace(group[0], params=group[0].params | {"seed": "6"}, data_md5="else"),
         replace(group[0], params=group[0].params | {"seed": "7"}, metrics={}),
+        replace(group[0], params=group[0].params | {"seed": "8"}, clips_md5="else"),
+        replace(group[0], params=group[0].params | {"seed": "9"}, metrics={CV: nan}),
     ]
     assert seed_groups([*others, *group]) == [group]
     assert seed_groups(others) == []
@@ -84,8 +86,32 @@ def test_seeds_have_no_part_in_a_change_of_what_is_done_after_training() -> None
         replace(maximum, params=maximum.params | {"optim.lr": "9"}),
         replace(maximum, params=maximum.params | {"infer.blend": '["a@0"]'}),
         replace(maximum, data_md5="another"),
+        replace(maximum, clips_md5="another"),
     ):
         assert not same_networks(unlike, base)
+
+
+def test_equal_parameters_of_two_results_are_no_equal_networks() -> None:
+    base, *_ = group = seeds(0.5, 0.6, 0.7, 0.4)
+    by_other_code = replace(base, key="other code", oof_md5="other weights")
+    assert not same_networks(by_other_code, base)
+    noises = NoiseOfRows(group, bootstrap(0.01))
+    assert noises.between(by_other_code, base) == noises.of(base)
+    itself = noises.between(base, base)
+    assert itself is not None
+    assert itself.beyond == 0
+
+
+@pytest.mark.parametrize(("final", "is_same"), [("0", True), ("1", False), (None, False)])
+def test_a_teacher_that_predicts_in_another_way_makes_another_student(
+    final: str | None, is_same: bool
+) -> None:
+    params = PLAIN.params | ({"pseudo.final": final} if final else {})
+    one = replace(PLAIN, params=params | {"predict.tta": "1"})
+    two = replace(PLAIN, params=params | {"predict.tta": "2"}, key="two")
+    assert same_networks(one, two) == is_same
+    inferred = replace(one, params=one.params | {"infer.fold_agg": "max"}, key="max")
+    assert same_networks(one, inferred)
 
 
 def test_of_one_seed_the_newest_counts_and_of_a_blend_none() -> None:
@@ -106,6 +132,17 @@ def test_variances_are_pooled_by_degrees_of_freedom() -> None:
     assert "lb.private" not in found.sd
     assert (found.dof, found.n_runs) == (4, 6)
     assert found.dofs == {CV: 4, "lb.public": 3}
+
+
+def test_a_score_that_is_no_number_is_left_out() -> None:
+    good = seeds(0.70, 0.72, 0.75, public=[0.5, 0.6, 0.7])
+    bad = replace(good[0], params=good[0].params | {"seed": "9"}, metrics={CV: nan, "lb.public": 0.9})
+    half = replace(good[2], metrics=good[2].metrics | {"lb.public": inf})
+    assert seed_noise([*good, bad], bootstrap(0.01)) == seed_noise(good, bootstrap(0.01))
+    found = seed_noise([*good[:2], half], bootstrap(0.01))
+    assert found
+    assert found.sd["lb.public"] == pytest.approx(np.std([0.5, 0.6], ddof=1))
+    assert found.dofs == {CV: 2, "lb.public": 1}
 
 
 def test_beyond_is_what_pairs_show_more_than_the_bootstrap_says() -> None:
@@ -155,6 +192,7 @@ def test_the_word_says_on_which_side_of_zero_the_interval_lies(value: float, wor
     assert measured.word == word
     assert unmeasured.word == (word if word == "within noise" else f"{word}?")
     assert (unmeasured.low, unmeasured.high, unmeasured.p_better) == (change.low, change.high, 0.5)
+    assert (measured.has_seeds, unmeasured.has_seeds) == (True, False)
 
 
 def test_two_seeds_are_used_but_marked() -> None:

@@ -1,5 +1,8 @@
 """What a report gathers: mistakes, shares, calibration, leaks; by hand and against other routes."""
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +10,12 @@ from sklearn.calibration import calibration_curve
 
 from callboard.clips import DTYPES
 from callboard.metrics import lwlrap, precision_sums
+from callboard.report.blocks import Figures, Text
 from callboard.report.calibration import reliability, wilson_interval
 from callboard.report.evidence import lost_points, precision_at_present, weigh, worst_recordings
+from callboard.report.figures import draw_curves
 from callboard.report.leaks import fold_checks, network_checks, pseudo_checks, score_checks
-from callboard.report.sections import SOURCES, fold_grid, pseudo_counts, species_table
+from callboard.report.sections import SOURCES, cv_against_lb, fold_grid, pseudo_counts, species_table
 
 FOLDS = pd.DataFrame({"recording_id": ["a", "b", "c", "d"], "fold": ["0", "0", "1", "1"]})
 
@@ -190,3 +195,27 @@ def test_pseudo_labels_are_counted_by_species_and_kind_of_recording():
 def test_each_fold_is_counted():
     rows = fold_grid(evidence()).rows
     assert rows == [["fold 0", "2", "2", "0", "2", "1"], ["fold 1", "2", "1", "1", "1", "2"]]
+
+
+# pictures
+
+
+@pytest.mark.parametrize(("n_results", "kind"), [(1, Text), (2, Text), (3, Figures)])
+def test_cv_against_lb_is_drawn_of_three_results(n_results, kind):
+    rows = [
+        SimpleNamespace(data_md5="d", metrics={"cv.lwlrap": 0.5 + 0.1 * k, "lb.public": 0.4 + 0.1 * k})
+        for k in range(n_results)
+    ]
+    [block] = cv_against_lb(SimpleNamespace(row=rows[0], rows=rows))
+    assert isinstance(block, kind)
+    assert f"{n_results} with public LB" in getattr(block, "text", "3 with public LB")
+
+
+def test_curves_beside_each_other_have_the_same_axes():
+    low, high = ([{"epoch": k, "loss": loss / k} for k in range(1, n)] for loss, n in ((1.0, 4), (7.0, 9)))
+    texts = [
+        re.findall(r">([^<>]+)</text>", draw_curves({"fold 0": one}, "loss", "loss", "x", [low, high]))
+        for one in (low, high)
+    ]
+    assert texts[0] == texts[1]
+    assert "8" in texts[0]

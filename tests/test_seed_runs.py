@@ -126,8 +126,13 @@ def test_of_a_failure_what_is_finished_counts(
 
 
 def test_results_of_other_data_or_parameters_are_not_counted(board: Board) -> None:
-    board += [replace(result(1, 0.7), data_md5="old"), result(2, 0.7, train__epochs="3"), result(3, 0.7)]
-    assert seed_runs.runs_of([], board) == [board[2]]
+    board += [
+        replace(result(1, 0.7), data_md5="old"),
+        replace(result(4, 0.7), clips_md5="old"),
+        result(2, 0.7, train__epochs="3"),
+        result(3, 0.7),
+    ]
+    assert seed_runs.runs_of([], board) == [board[3]]
 
 
 def test_what_cannot_be_repeated_is_refused(board: Board) -> None:
@@ -137,6 +142,7 @@ def test_what_cannot_be_repeated_is_refused(board: Board) -> None:
         (["blend"], "a blend has no noise of its own"),
         (["todo-adversarial_validation"], "is no experiment; run `callboard adversarial`"),
         (["exp0051", "--seeds", "1"], "--seeds 1: noise needs at least 2 runs"),
+        (["no such name", "--seeds", "101"], "--seeds 101: should be at most 100"),
     ):
         with pytest.raises(UserError, match=words):
             cli.dispatch(["noise", *arguments])

@@ -10,6 +10,7 @@ import yaml
 
 from callboard.errors import UserError
 from callboard.results import files_in, read_result
+from callboard.runs.stored_runs import NoResultsError, stored_runs
 from callboard.tracker.run_record import Origin
 from callboard.tracker.sync import sync
 from callboard.tracker.tracking import record
@@ -329,3 +330,30 @@ def test_a_result_that_a_later_commit_replaced_is_rebuilt_too(toy: ToyRepository
     titles = {run.info.run_name.split("-")[0] for run in runs(toy.root)}
     assert titles == {"workspace"}
     assert sync().unchanged == 2
+
+
+def test_an_experiment_that_only_a_branch_names_any_more_keeps_its_names(toy: ToyRepository) -> None:
+    sync()
+    branched(toy)
+    toy.git("update-ref", "-d", ref_of(toy, "first"))
+    summary = sync()
+    assert (summary.renamed, summary.unchanged) == (0, 2)
+    assert shown(toy) == {"first": "first", "second": "second"}
+
+
+def test_a_folder_without_git_is_refused_and_gets_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "leaderboard.csv").write_text("submission_md5,public,private,date,note\n")
+    with pytest.raises(UserError, match="is in no git repository"):
+        sync()
+    assert [path.name for path in tmp_path.iterdir()] == ["leaderboard.csv"]
+
+
+def test_a_board_without_database_names_sync_where_git_has_results(toy: ToyRepository) -> None:
+    (toy.root / "mlflow.db").unlink()
+    with pytest.raises(
+        NoResultsError, match=r"is not there; git has results, which `callboard sync` records"
+    ):
+        stored_runs()

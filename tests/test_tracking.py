@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,8 +13,15 @@ import pytest
 
 from callboard.errors import UserError
 from callboard.tracker.access import known_runs, open_runs
-from callboard.tracker.connection import TrackingError, open_experiment, tracking_uri, without_credentials
+from callboard.tracker.connection import (
+    TrackingError,
+    open_experiment,
+    refuse_if_down,
+    tracking_uri,
+    without_credentials,
+)
 from callboard.tracker.run_record import Origin
+from callboard.tracker.sqlite_runs import SqliteRuns
 from callboard.tracker.tracking import push_scores, record
 from tests.toy_results import empty_database, result_in, runs, workspace, write_workspace
 
@@ -132,8 +140,6 @@ def test_a_killed_track_is_completed_the_next_time(
 def test_what_is_killed_while_it_writes_by_sql_leaves_nothing(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from callboard.tracker.sqlite_runs import SqliteRuns
-
     def die(*_: Any) -> None:
         raise InterruptedError
 
@@ -349,6 +355,125 @@ def test_passwords_are_not_shown() -> None:
     uri = "https://ann:secret@host:5000/x"
     assert without_credentials(f"GET {uri}/runs failed", uri) == "GET https://host:5000/x/runs failed"
     assert without_credentials("no table", "sqlite:////w/mlflow.db") == "no table"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("ann:s3cr3t@host:5000", "host:5000"),
+        ("http://ann:s3cr3t@[::1", "http://[::1"),
+        ("http://ann:s3cr3t/7@host", "http://host"),
+        ("http://ann:s3cr3t@7@host", "http://host"),
+        ("postgresql+psycopg://ann:s3cr3t@host/db", "postgresql+psycopg://host/db"),
+        ("http://s3cr3t@host", "http://host"),
+        ("sqlite:////w/ann@home/mlflow.db", "sqlite:////w/ann@home/mlflow.db"),
+    ],
+)
+def test_no_address_however_wrong_shows_its_password(uri: str, shown: str) -> None:
+    assert without_credentials(f"at {uri}: refused", uri) == f"at {shown}: refused"
+
+
+def test_a_password_that_is_quoted_alone_is_not_shown() -> None:
+    uri = "http://ann:s%40crets@host"
+    assert without_credentials("no s@crets, no 's%40crets'; secrets", uri) == "no ***, no '***'; secrets"
+
+
+@pytest.mark.parametrize(
+    "uri", ["ann:s3cr3t@host:5000", "http://ann:s3cr3t@[::1", "http://ann:s3cr3t@h:port"]
+)
+def test_an_address_that_is_none_is_a_tracking_error_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingError) as raised:
+        known_runs()
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_a_server_that_is_down_is_asked_once_and_without_mlflow(workspace: Path) -> None:
+    code = (
+        "import sys\n"
+        "from callboard.tracker.access import known_runs\n"
+        "from callboard.tracker.connection import TrackingError\n"
+        "try: known_runs()\n"
+        "except TrackingError as error: print(error)\n"
+        "assert 'mlflow' not in sys.modules"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        process = in_its_own_process(workspace, code)
+    assert "http://127.0.0.1:9: [Errno 111] Connection refused" in process.communicate()[0]
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+def test_a_server_behind_a_proxy_is_not_asked_directly(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:8")
+    refuse_if_down("http://127.0.0.1:9")
+
+
+def test_a_server_that_takes_connections_and_answers_slowly_is_not_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        refuse_if_down(f"http://ann:secret@127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_database_without_one_of_its_columns_is_told_in_a_sentence(
+    workspace: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    record(result_in(workspace), REPRO)
+    with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
+        connection.execute("ALTER TABLE runs DROP COLUMN source_version")
+    with pytest.raises(TrackingError, match=r"no such column: runs\.source_version$"):
+        known_runs()
+    assert "SELECT" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_tables_of_an_unknown_version_are_left_to_mlflow(workspace: Path) -> None:
+    record(result_in(workspace), REPRO)
+    with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(LookupError, match="tables of version ffffffffffff, not "):
+        SqliteRuns(workspace.parent / "mlflow.db", "callboard")
+
+
+@pytest.mark.parametrize("is_by_sql", [True, False])
+def test_of_two_runs_of_a_result_the_finished_one_counts_and_a_deleted_one_never(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, is_by_sql: bool
+) -> None:
+    from mlflow import MlflowClient
+
+    result = result_in(workspace)
+    record(result, REPRO)
+    ((_, finished),) = known_runs().items()
+    client = MlflowClient(tracking_uri())
+    ours = client.get_experiment_by_name("callboard").experiment_id
+    tags = {"callboard.kind": "cv", "callboard.key": result.key}
+    client.create_run(ours, start_time=5, tags=tags, run_name="killed")  # earlier than the finished one
+    if not is_by_sql:
+        by_mlflow_alone(monkeypatch)
+    assert known_runs()[result.key] == finished
+    client.delete_run(finished.run_id)
+    assert known_runs()[result.key].name == "killed"
+    assert not known_runs()[result.key].is_finished
+
+
+@pytest.mark.parametrize("is_by_sql", [True, False])
+def test_a_score_is_logged_later_than_one_of_the_future(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, is_by_sql: bool
+) -> None:
+    """As after the clock was set back; at the same time the higher value would stay."""
+    later_ms = 4_000_000_000_000
+    record(result_in(workspace), REPRO)
+    with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
+        for table in ("metrics", "latest_metrics"):
+            connection.execute(f"UPDATE {table} SET timestamp = {later_ms} WHERE key = 'lb.public'")
+    if not is_by_sql:
+        by_mlflow_alone(monkeypatch)
+    push_scores("sub-none", {"lb.public": 0.1})
+    (run,) = runs(workspace.parent)
+    assert run.data.metrics["lb.public"] == 0.1
 
 
 def in_its_own_process(folder: Path, code: str) -> subprocess.Popen[str]:

@@ -263,7 +263,20 @@ def test_a_cv_against_lb_is_warned_of():
 
 
 def test_few_runs_tell_nothing():
-    assert "cannot be told from 6 runs" in trust(runs_of([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 0])).verdict
+    for lb in ([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]):
+        found = trust(runs_of([1, 2, 3, 4, 5, 6], lb))
+        assert conclusion(found) == "6 runs are too few to say whether CV follows LB: it takes 10.\n"
+        assert not found.is_lost
+        assert not found.is_lost_among_best
+    assert trust(following(9, 1.0)).verdict.startswith("9 runs are too few")
+    assert trust(following(10, 1.0)).verdict.startswith("CV follows LB: Spearman +1.00")
+
+
+def test_more_runs_may_not_tell_either():
+    assert (
+        "cannot be told from 12 runs"
+        in trust(runs_of(range(12), [2, 0, 4, 3, 9, 1, 8, 0.5, 5, 7, 6, 2.5])).verdict
+    )
 
 
 def test_equal_scores_tell_nothing():
@@ -306,6 +319,13 @@ def test_without_an_advantage_beyond_noise_the_pooled_one_is_kept():
     for values in estimates.values():
         values["prevalence"] = values["lwlrap"] + 0.05 * rng.normal()
     assert recommendation(followings(rows, estimates)).endswith("keep lwlrap.")
+
+
+def test_of_few_runs_no_estimate_is_recommended():
+    rows, estimates = estimated(9)
+    estimates = {key: values | {"lwlrap": -values["prevalence"]} for key, values in estimates.items()}
+    told = recommendation(followings(rows, estimates))
+    assert told == "9 runs are too few to say which estimate follows LB best: keep lwlrap."
 
 
 def test_an_advantage_on_one_leaderboard_only_is_not_enough():

@@ -18,6 +18,7 @@ from callboard.live.checkpoints import CHECKPOINTS, SECTIONS, checkpoint_names, 
 from callboard.live.trainings import Training, interrupted_trainings, running_trainings
 from callboard.params.base import read_tree
 from tests.conftest import ROOT, TOY_PARAMS, merge
+from tests.toy_git import ToyRepository
 from tests.toy_training import PARAMS, write_fold_inputs
 
 N_EPOCHS = 5000
@@ -191,15 +192,25 @@ def test_a_history_read_without_torch_is_the_one_that_torch_reads(started: Train
 
 def test_finished_folds_are_those_that_this_run_has_written(tmp_path: Path) -> None:
     curve = "epoch,lr,loss,val_lwlrap\n1,0.001,2.0,\n2,0.001,1.0,0.5\n"
-    (tmp_path / "plots/train").mkdir(parents=True)
-    (tmp_path / "models/r0").mkdir(parents=True)
-    for fold, written in ((0, 2000), (1, 2000), (2, 500), (3, 2000)):  # 1 trains, 2 is of an earlier run
-        path = tmp_path / f"plots/train/r0-fold{fold}.csv"
+    repository = ToyRepository(tmp_path / "main")
+    folder = repository.root
+    (folder / "plots/train").mkdir(parents=True)
+    (folder / "models/r0").mkdir(parents=True)
+    for fold, written in (
+        (4, 2000),
+        (0, 2000),
+        (1, 2000),
+        (2, 500),
+        (3, 2000),
+    ):  # 1 trains, 2 is of an earlier run
+        path = folder / f"plots/train/r0-fold{fold}.csv"
         path.write_text(curve)
         os.utime(path, (written, written))
-        if fold != 3:  # no weights: the curve of the commit
-            (tmp_path / f"models/r0/fold{fold}.pt").touch()
-    training = Training(1, "exp0058", tmp_path, "r0-fold1", 9, 1500.0, 1000.0, ())
+        if fold == 4:  # dvc puts what was committed into a temporary copy
+            repository.commit()
+        if fold != 3:  # no weights
+            (folder / f"models/r0/fold{fold}.pt").touch()
+    training = Training(1, "exp0058", folder, "r0-fold1", 9, 1500.0, 1000.0, ())
     assert training.finished_folds() == {
         "r0-fold0": [
             {"epoch": 1, "lr": 0.001, "loss": 2.0, "val_lwlrap": None},

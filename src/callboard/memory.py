@@ -2,8 +2,10 @@
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
+from callboard.errors import UserError
 from callboard.outputs import written_whole
 from callboard.workspace import main_workspace
 
@@ -38,12 +40,15 @@ class Memory:
 
     def save(self) -> None:
         """Add what is new to what is on disk by now; of two processes that save at once the later may win."""
-        if self._new:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(self._path, writer=str(os.getpid())) as unfinished:
-                content = {"version": self._version, "values": self._on_disk() | self._new}
-                unfinished.write_text(json.dumps(content), encoding="utf-8")
-            self._new = {}
+        if not self._new:
+            return
+        content = {"version": self._version, "values": self._on_disk() | self._new}
+        with (
+            suppress(UserError),  # no space or no permission: worked out again the next time
+            written_whole(self._path, writer=str(os.getpid())) as unfinished,
+        ):
+            unfinished.write_text(json.dumps(content), encoding="utf-8")
+        self._new = {}
 
     def _on_disk(self) -> dict[str, Any]:
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from math import copysign, inf, isnan, nan, sqrt
+from math import copysign, inf, isfinite, isnan, nan, sqrt
 from statistics import fmean, variance
 
 from callboard.better.difference import Difference
@@ -63,20 +63,27 @@ class Judgement:
     low: float = nan
     high: float = nan
     p_better: float = nan
+    has_seeds: bool = True
+    """Whether the interval holds what seeds do too, not the recordings alone."""
 
 
 def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
     """Results that differ in nothing but `seed`, two or more to a group; of one seed the newest counts.
 
-    Blends are left out: their seed does nothing.
+    Blends are left out, as their seed does nothing; so are results without data or with a CV that is no
+    finite number.
 
     Args:
         rows: Oldest first.
     """
-    groups: dict[tuple[str, frozenset[tuple[str, str]]], dict[str, Row]] = {}
+    groups: dict[tuple[str, str, frozenset[tuple[str, str]]], dict[str, Row]] = {}
     for row in rows:
-        if CV in row.metrics and row.data_md5 and row.params.get("infer.blend", "[]") == "[]":
-            group = groups.setdefault((row.data_md5, all_but_seed(row.params)), {})
+        if (
+            isfinite(row.metrics.get(CV, nan))
+            and row.data_md5
+            and row.params.get("infer.blend", "[]") == "[]"
+        ):
+            group = groups.setdefault((row.data_md5, row.clips_md5, all_but_seed(row.params)), {})
             group[row.params.get("seed", "")] = row
     return [list(group.values()) for group in groups.values() if len(group) > 1]
 
@@ -92,12 +99,17 @@ def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
 def same_networks(a: Row, b: Row) -> bool:
     """Whether two results differ only in what is done after training, so that seeds have no part in it.
 
-    Blends never do: what they are made of has its own seeds.
+    Blends never do: what they are made of has its own seeds. Nor do results of equal parameters, whose code
+    or weights must differ, nor students whose teachers predicted in another way.
     """
-    if a.data_md5 != b.data_md5 or any(row.params.get("infer.blend", "[]") != "[]" for row in (a, b)):
+    if (a.data_md5, a.clips_md5) != (b.data_md5, b.clips_md5):
         return False
-    keys = a.params.keys() | b.params.keys()
-    return all(key.startswith(AFTER_TRAINING) for key in keys if a.params.get(key) != b.params.get(key))
+    if any(row.params.get("infer.blend", "[]") != "[]" for row in (a, b)):
+        return False
+    keys = {key for key in a.params.keys() | b.params.keys() if a.params.get(key) != b.params.get(key)}
+    if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.final") != "0":
+        return False
+    return bool(keys) and all(key.startswith(AFTER_TRAINING) for key in keys)
 
 
 def seed_pairs(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
@@ -138,7 +150,7 @@ def pooled_noise(groups: Sequence[Sequence[Row]], compare: Compare = difference)
 
 def _pooled_variance(groups: Sequence[Sequence[Row]], key: str) -> tuple[float, int] | None:
     """Variance of a metric within groups and its degrees of freedom; None where no group has it twice."""
-    values = [[row.metrics[key] for row in group if key in row.metrics] for group in groups]
+    values = [[row.metrics[key] for row in group if isfinite(row.metrics.get(key, nan))] for group in groups]
     several = [group for group in values if len(group) > 1]
     dof = sum(len(group) - 1 for group in several)
     return (sum((len(group) - 1) * variance(group) for group in several) / dof, dof) if dof else None
@@ -169,8 +181,8 @@ class NoiseOfRows:
         return next((noise for noise in found if noise.dof >= MIN_DOF), found[0] if found else None)
 
     def between(self, row: Row, base: Row | None) -> SeedNoise | None:
-        """The noise of a change from `base`; without base that of the row."""
-        return NO_SEEDS if base and same_networks(row, base) else self.of(row)
+        """The noise of a change from `base`, which may be the row itself; without base that of the row."""
+        return NO_SEEDS if base and (base == row or same_networks(row, base)) else self.of(row)
 
     def _within(self, row: Row, keys: tuple[str, ...]) -> SeedNoise | None:
         setting = _setting(row, keys)
@@ -200,7 +212,8 @@ def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | Non
     if not change.has_interval:
         return Judgement("unsure")
     if noise is None:
-        return Judgement(_word(change.low, change.high, "?"), change.low, change.high, change.p_better)
+        word = _word(change.low, change.high, "?")
+        return Judgement(word, change.low, change.high, change.p_better, has_seeds=False)
     error = change.sd**2 + noise.beyond**2
     seeds = 2 * noise.sd[CV] ** 2
     return _judged(change.value, error, noise.dof, noise.dof * (error / seeds) ** 2 if seeds else inf)

@@ -1,6 +1,7 @@
 """The noise of one setting, for a terminal."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 from callboard.better.noise import CV, METRICS, MIN_DOF, SeedNoise, least_change, seed_noise
 from callboard.board.columns import MISSING
@@ -43,7 +44,7 @@ def _line(label: str, values: dict[str, float] | dict[str, str], form: str = "")
 
 
 def _range(runs: Sequence[Row], key: str) -> float:
-    values = [row.metrics[key] for row in runs if key in row.metrics]
+    values = [row.metrics[key] for row in runs if key in row.metrics and isfinite(row.metrics[key])]
     return max(values) - min(values) if values else float("nan")
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from callboard.table import Table
 
 
+FRAMES = ("audio.", "features.")
+"""Sections of parameters that place an annotation in the features, and change nothing of what it says."""
+
+
 def table_base(row: Row, step: Step | None, rows: Sequence[Row]) -> Row | None:
     """The newest result of the row of the table that `row` is a step from, on the same data.
 
@@ -51,7 +55,19 @@ def started_from(row: Row, rows: Sequence[Row]) -> Row | None:
 
 
 def _others(row: Row, rows: Sequence[Row]) -> list[Row]:
-    return [other for other in rows if other.key != row.key and other.data_md5 == row.data_md5]
+    return [other for other in rows if other.key != row.key and same_truth(row, other)]
+
+
+def same_truth(a: Row, b: Row) -> bool:
+    """Whether two results are measured on the same annotations of the same data.
+
+    `data/clips.csv` also says where a call lies in the features, so that another one is no other truth where
+    the features are others.
+    """
+    if a.data_md5 != b.data_md5 or a.clips_md5 == b.clips_md5:
+        return a.data_md5 == b.data_md5
+    keys = a.params.keys() | b.params.keys()
+    return any(key.startswith(FRAMES) for key in keys if a.params.get(key) != b.params.get(key))
 
 
 def differs_by(base: Row, row: Row, step: Step) -> bool:
@@ -63,7 +79,7 @@ def differs_by(base: Row, row: Row, step: Step) -> bool:
 def of_one_setting(rows: Sequence[Row], table: "Table") -> dict[str, Row]:
     """By name of a row of the table its newest result, all of one setting: that which most results have.
 
-    A setting is what the table leaves to the workspace: data, seed, epochs, folds.
+    A setting is what the table leaves to the workspace: data, annotations, seed, epochs, folds.
 
     Args:
         rows: All results, oldest first.
@@ -80,4 +96,4 @@ def of_one_setting(rows: Sequence[Row], table: "Table") -> dict[str, Row]:
 
 def _setting(name: str, row: Row, table: "Table") -> frozenset[tuple[str, str]]:
     own = {(key, text) for key, text in row.params.items() if table.leaves_alone(key, name)}
-    return frozenset(own | {("data", row.data_md5)})
+    return frozenset(own | {("data", row.data_md5), ("clips", row.clips_md5)})

@@ -18,6 +18,9 @@ LEGEND = (
     "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0)."
 )
 NOISE_LEGEND = f"{WITHIN_NOISE} another seed alone changes the leaderboard's score by as much."
+SEEDS_LEGEND = (
+    "Seeds were not measured: intervals hold the recordings alone; `callboard noise NAME` measures them."
+)
 
 Value = str | float | bool | None
 """As CSV holds it; None is an empty cell."""
@@ -83,6 +86,13 @@ def half_width(line: Line) -> float | None:
 def word(line: Line) -> str:
     """The verdict."""
     return line.judgement.word if line.judgement else MISSING
+
+
+def has_seeds(line: Line) -> bool | None:
+    """Whether the verdict's interval holds what seeds do; None without interval."""
+    if line.judgement is None or isnan(line.judgement.low):
+        return None
+    return line.judgement.has_seeds
 
 
 TONES = {
@@ -220,12 +230,21 @@ def shown_rows(blocks: Blocks) -> dict[str, Row]:
     return {line.row.key or line.row.name: line.row for block in blocks for line in block if line.row}
 
 
-def legends(blocks: Blocks) -> list[str]:
-    """What the marks in the table mean, as far as there are any, and which results are the best."""
+def legends(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> list[str]:
+    """What the marks in the table mean, as far as there are any, and which results are the best.
+
+    Also what a reader would take for something else: intervals without seeds, and another CV in a column.
+    """
     lines = [line for block in blocks for line in block if line.row]
     found = [_best_legend(line.best for line in lines if line.best)]
     found.append(LEGEND if any(line.row and line.row.is_optimistic for line in lines) else "")
     found.append(NOISE_LEGEND if any(map(is_lb_noise, lines)) else "")
+    found.append(SEEDS_LEGEND if any(has_seeds(line) is False for line in lines) else "")
+    found += [
+        f"{column.name} is that estimate; ±, Δ, P, verdict and best are of the pooled LWLRAP."
+        for column in columns
+        if column.is_extra
+    ]
     return [text for text in found if text]
 
 

@@ -7,7 +7,16 @@ from math import isnan
 
 from callboard.better.difference import Difference
 from callboard.better.noise import CV
-from callboard.board.columns import Value, base_of, changed, half_width, is_lb_noise, name_of, word
+from callboard.board.columns import (
+    Value,
+    base_of,
+    changed,
+    half_width,
+    has_seeds,
+    is_lb_noise,
+    name_of,
+    word,
+)
 from callboard.board.lines import Blocks, Line
 
 Field = Callable[[Line], Value]
@@ -50,6 +59,7 @@ FIELDS: Mapping[str, Field] = {
     "cv_change_high": lambda line: line.judgement.high if line.judgement else None,
     "p_better": lambda line: line.judgement.p_better if line.judgement else None,
     "verdict": lambda line: word(line) if line.judgement else None,
+    "are_seeds_measured": has_seeds,
     "lb_public_change": _change("lb.public"),
     "lb_private_change": _change("lb.private"),
     "is_lb_change_within_noise": lambda line: is_lb_noise(line) if line.lb_judgement else None,

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 from callboard.better.difference import Difference
 from callboard.better.noise import CV, Judgement, NoiseOfRows, judge, judge_lb, seed_pairs, warned
 from callboard.better.remembered import difference, work_out
-from callboard.board.bases import of_one_setting, started_from, table_base
+from callboard.board.bases import of_one_setting, same_truth, started_from, table_base
 from callboard.runs.captions import Caption
 from callboard.runs.rows import Row
 from callboard.steps import Step
@@ -142,8 +143,8 @@ def best_of(rows: Sequence[Row]) -> dict[str, Row]:
     """By data the result with the highest CV that is not optimistic; the older of equal ones."""
     best: dict[str, Row] = {}
     for row in rows:
-        cv = row.metrics.get(CV)
-        if cv is not None and not row.is_optimistic:
+        cv = row.metrics.get(CV, nan)
+        if isfinite(cv) and not row.is_optimistic:
             known = best.setdefault(row.data_md5, row)
             if cv > known.metrics[CV]:
                 best[row.data_md5] = row
@@ -155,11 +156,15 @@ def judged(blocks: Blocks, rows: Sequence[Row]) -> Blocks:
     noise, best = NoiseOfRows(rows), best_of(rows)
     shown = [line.row for block in blocks for line in block if line.row]
     data = {row.data_md5 for row in shown}
-    to_best = [(row, best[row.data_md5]) for row in shown if best.get(row.data_md5, row).key != row.key]
+    to_best = [(row, top) for row in shown if (top := best.get(row.data_md5)) and _is_held_against(row, top)]
     work_out([*to_best, *seed_pairs(row for row in rows if row.data_md5 in data)])
     return [
         [_judged(line, line.row, noise, best) if line.row else line for line in block] for block in blocks
     ]
+
+
+def _is_held_against(row: Row, top: Row) -> bool:
+    return row.key != top.key and same_truth(row, top)
 
 
 def _judged(line: Line, row: Row, noise: NoiseOfRows, best: Mapping[str, Row]) -> Line:
@@ -168,7 +173,7 @@ def _judged(line: Line, row: Row, noise: NoiseOfRows, best: Mapping[str, Row]) -
     return replace(
         line,
         best=top,
-        best_change=difference(row, top) if top and top.key != row.key else None,
+        best_change=difference(row, top) if top and _is_held_against(row, top) else None,
         judgement=warned(judgement, row, line.base) if line.base else judgement,
         lb_judgement=judge_lb(line.metric_change("lb.public"), "lb.public", own),
     )

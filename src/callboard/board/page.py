@@ -73,7 +73,7 @@ def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = COLUMNS) 
         newest=max((line.row.start.astimezone() for line in lines if line.row), default=None),
         verdicts=Counter(word(line) for line in lines if line.judgement).most_common(),
         best=next((line.best for line in lines if line.best), None),
-        legends=legends(blocks),
+        legends=legends(blocks, columns),
         columns=columns,
         blocks=[[[_cell(column, line) for column in columns] for line in block] for block in blocks],
         scatter=_scatter(lines),

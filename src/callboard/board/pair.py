@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from callboard.better.difference import Difference, MismatchError, SpeciesDifference
 from callboard.better.noise import Judgement, NoiseOfRows, judge, judge_lb, warned
 from callboard.better.remembered import difference
+from callboard.board.bases import same_truth
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.results import CLIPS, OUT_OF_FOLD, changes
@@ -87,7 +88,7 @@ def pair_of(a: Row, b: Row, rows: Sequence[Row]) -> Pair:
     """From `a` to `b`, judged by the noise among all results.
 
     Raises:
-        UserError: they are one result, or of different data.
+        UserError: they are one result, or of different data or annotations.
     """
     if a.key == b.key:
         raise UserError(f"{a.name} and {b.name} are one result, {reference(a)}: there is nothing to compare")
@@ -96,6 +97,9 @@ def pair_of(a: Row, b: Row, rows: Sequence[Row]) -> Pair:
             f"{row.name} of {row.params.get('data.source', '?')} {row.data_md5[:7]}" for row in (a, b)
         )
         raise UserError(f"{told} are of different data: their scores cannot be compared")
+    if not same_truth(a, b):
+        told = " and ".join(f"{row.name} of {CLIPS} {row.clips_md5[:7]}" for row in (a, b))
+        raise UserError(f"{told} are of different annotations: their scores cannot be compared")
     change, noise = difference(b, a), NoiseOfRows(rows).between(b, a)
     lb = {
         key: judge_lb(b.metrics[key] - a.metrics[key], key, noise)

@@ -8,9 +8,12 @@ from callboard.board.pair_text import METRIC_HEADER, SPECIES_HEADER, metric_cell
 from callboard.pages import page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from markupsafe import Markup
 
     from callboard.better.difference import SpeciesDifference
+    from callboard.report.figures import Curve
     from callboard.runs.files import Source
 
 
@@ -23,13 +26,15 @@ def pair_html(pair: Pair, sources: "tuple[Source | None, Source | None]") -> str
     """
     from callboard.report.figures import draw_curves
 
-    curves = [
-        (
-            row.name,
-            draw_curves(source.result.curves, "loss", f"training loss of {row.name}", f"curves{place}"),
-        )
-        for place, (row, source) in enumerate(zip((pair.a, pair.b), sources, strict=True))
+    known = [
+        (row.name, _labelled(source.result.curves))
+        for row, source in zip((pair.a, pair.b), sources, strict=True)
         if source and any(source.result.curves.values())
+    ]
+    every = [epochs for _, folds in known for epochs in folds.values()]
+    curves = [
+        (name, draw_curves(folds, "loss", "training loss", f"curves{place}", every))
+        for place, (name, folds) in enumerate(known)
     ]
     word = pair.judgement.word if pair.judgement else ""
     return page(
@@ -45,6 +50,15 @@ def pair_html(pair: Pair, sources: "tuple[Source | None, Source | None]") -> str
         curves=curves,
         dots=_draw_species(pair.species) if pair.species else None,
     )
+
+
+def _labelled(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
+    """The curves by what a legend calls them: the round only where there are several."""
+    rounds = {name.partition("-")[0] for name in curves}
+    return {
+        (name if len(rounds) > 1 else name.partition("-")[2]).replace("fold", "fold "): epochs
+        for name, epochs in curves.items()
+    }
 
 
 def _draw_species(species: "list[SpeciesDifference]") -> "Markup":

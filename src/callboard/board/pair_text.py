@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import isnan
 
 from callboard.better.difference import SpeciesDifference
+from callboard.better.noise import Judgement
 from callboard.board.columns import interval, number
 from callboard.board.pair import Metric, Pair
 from callboard.board.table import markdown_table
@@ -39,8 +40,12 @@ def verdict(pair: Pair) -> str:
         return "One of the two has no CV."
     chance = number(pair.judgement.p_better, ".2f")
     told = f"{pair.b.name} is {WORDS.get(pair.judgement.word.rstrip('?'), pair.judgement.word)}"
-    doubt = "; seeds are not measured well enough to be sure" * pair.judgement.word.endswith("?")
+    doubt = "; seeds are not measured well enough to be sure" * _is_doubtful(pair.judgement)
     return f"CV {interval(pair.change, pair.judgement)}, P(better) {chance}: {told}{doubt}."
+
+
+def _is_doubtful(judgement: Judgement) -> bool:
+    return judgement.word.endswith("?") or not judgement.has_seeds
 
 
 WORDS = {

@@ -41,7 +41,7 @@ def board_markdown(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> str:
     table = markdown_table(
         [column.name for column in columns], cells, [column.is_number for column in columns]
     )
-    return table + "".join(f"\n{text.replace('*', chr(92) + '*')}\n" for text in legends(blocks))
+    return table + "".join(f"\n{text.replace('*', chr(92) + '*')}\n" for text in legends(blocks, columns))
 
 
 def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]], is_number: Sequence[bool]) -> str:
@@ -103,7 +103,7 @@ def print_table(blocks: Blocks, console: "Console", columns: Sequence[Column] = 
             table.add_row(*(Text(c.text(line), style) for c, style in zip(shown, styles, strict=True)))
         table.add_section()
     console.print(table)
-    notes = legends(blocks)
+    notes = legends(blocks, columns)
     if hidden := [column.name for column in columns if column not in shown]:
         notes.append(f"No room here for {', '.join(hidden)}: widen the window, or see --format or --output.")
     console.print(Text("\n".join(notes)))

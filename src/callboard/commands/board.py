@@ -165,9 +165,11 @@ def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
 
 
 def _html(blocks: "Blocks", columns: "Sequence[Column]") -> str:
+    from callboard.board.columns import shown_rows
     from callboard.board.page import board_html
 
-    return board_html(blocks, f"Board of {Path.cwd().name}", columns)
+    n_results = len(shown_rows(blocks))
+    return board_html(blocks, f"callboard: {n_results} result{'s' * (n_results != 1)}", columns)
 
 
 TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {

@@ -74,6 +74,7 @@ def add_score(args: argparse.Namespace) -> None:
     """Note down one score, as given."""
     from callboard.errors import UserError
     from callboard.ledger.entries import LEDGER, Entry, checked_score
+    from callboard.ledger.required_rows import refuse_no_submission
     from callboard.ledger.submitted import find_submitted, md5_of
     from callboard.ledger.taking import note_down
 
@@ -85,6 +86,9 @@ def add_score(args: argparse.Namespace) -> None:
     )
     if args.file and not args.file.is_file():
         raise UserError(f"{args.file}: not found")
+    for file in (args.file, Path(args.what)):
+        if file and file.is_file():
+            refuse_no_submission(file)
     found = find_submitted(args.what)
     md5 = md5_of(args.file) if args.file else found.md5
     entry = Entry(md5, found.key, public, private, args.date or _today(), " ".join(args.note.split()))
@@ -120,10 +124,11 @@ def list_scores(args: argparse.Namespace) -> None:
 def import_list(args: argparse.Namespace) -> None:
     """Take the scores of a list that lies in a file."""
     from callboard.errors import UserError
+    from callboard.ledger.entries import utf8_text
 
     if not args.file.is_file():
         raise UserError(f"{args.file}: not found")
-    _take(args.file.read_text(encoding="utf-8"), args.file.name, args.file.parent)
+    _take(utf8_text(args.file), args.file.name, args.file.parent)
 
 
 def fetch_scores(args: argparse.Namespace) -> None:
@@ -139,6 +144,8 @@ def _take(text: str, where: str, folder: Path | None) -> None:
 
     taken = take(text, where, folder)
     facts = [f"{taken.n_new} new in {LEDGER}", f"{taken.n_known} already there"]
+    if taken.n_older:
+        facts.append(f"{taken.n_older} older than what is there and left out")
     print(f"lb: scores: {', '.join([*facts, *([taken.done] if taken.done else [])])}")
     unknown = [str(row) for row in taken.unknown]
     unscored = [f"{row} ({row.status})" for row in taken.unscored]
@@ -157,7 +164,10 @@ def submit(args: argparse.Namespace) -> None:
     from callboard.ledger.required_rows import refuse_incomplete
     from callboard.ledger.submitted import find_submitted
 
-    found = find_submitted(args.name)
+    try:
+        found = find_submitted(args.name)
+    except UserError as error:
+        raise UserError(f"{error}; `callboard run NAME` makes a result") from error
     if not found.key:
         raise UserError(f"{args.name}: no result here has this submission; what is sent must be a run's own")
     if (scores := ledger_of(Path.cwd()).get(found.md5)) and not args.again:

@@ -1,14 +1,12 @@
 """Whether MLflow's own database is there and whole: checks of `callboard doctor`."""
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 from callboard.doctor.findings import SYNC, Finding, State
-from callboard.tracker.sqlite_runs import version_of
+from callboard.tracker.sqlite_runs import newest_version, version_of
 
 
 def database(state: State) -> Iterator[Finding]:
@@ -32,20 +30,8 @@ def database(state: State) -> Iterator[Finding]:
     elif (wanted := newest_version()) and version != wanted:
         todo = f"mlflow db upgrade sqlite:///{path}  (an older MLflow cannot read it afterwards)"
         yield Finding(f"{path}: tables of version {version}, the installed MLflow wants {wanted}", todo, True)
-
-
-def newest_version() -> str | None:
-    """Of MLflow's tables, read from its migrations without importing it; None where they lie elsewhere."""
-    spec = find_spec("mlflow")
-    if not spec or not spec.origin:
-        return None
-    made, replaced = set(), set()
-    for script in (Path(spec.origin).parent / "store/db_migrations/versions").glob("*.py"):
-        text = script.read_text(encoding="utf-8")
-        made |= set(re.findall(r"^revision = ['\"](\w+)", text, re.MULTILINE))
-        replaced |= set(re.findall(r"^down_revision = ['\"](\w+)", text, re.MULTILINE))
-    heads = made - replaced
-    return heads.pop() if len(heads) == 1 else None
+    elif isinstance(state.runs, str):
+        yield Finding(f"MLflow's database cannot be read: {state.runs}", rebuild, loses_results=True)
 
 
 def _half_made_tables(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from configparser import ConfigParser
 
 from callboard.doctor.findings import Finding, State, counted, listed
 from callboard.history import git
-from callboard.tracker.connection import SQLITE
+from callboard.tracker.connection import SQLITE, without_credentials
 
 VARIABLES: dict[str, tuple[str, str]] = {
     "MLFLOW_RUN_ID": ("MLflow's own commands would write into that run", "unset MLFLOW_RUN_ID"),
@@ -33,12 +33,13 @@ def variables(state: State) -> Iterator[Finding]:
 def tracking_address(state: State) -> Iterator[Finding]:
     """MLFLOW_TRACKING_URI that means another place in every folder, or a store that MLflow gave up."""
     uri = state.environment.get("MLFLOW_TRACKING_URI", "")
+    shown = without_credentials(uri, uri)
     todo = f"unset MLFLOW_TRACKING_URI, or export MLFLOW_TRACKING_URI={SQLITE}{state.folder / 'mlflow.db'}"
     if uri.startswith(SQLITE) and not uri.removeprefix(SQLITE).startswith("/"):
-        what = f"MLFLOW_TRACKING_URI {uri} is relative: `mlflow` itself takes it from the current folder"
+        what = f"MLFLOW_TRACKING_URI {shown} is relative: `mlflow` itself takes it from the current folder"
         yield Finding(what, todo)
     elif uri.startswith("file:") or (uri and "://" not in uri):
-        what = f"MLFLOW_TRACKING_URI {uri} is a folder of files, which MLflow refuses since 3.13"
+        what = f"MLFLOW_TRACKING_URI {shown} is a folder of files, which MLflow refuses since 3.13"
         yield Finding(what, todo, loses_results=True)
 
 

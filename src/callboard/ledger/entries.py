@@ -6,14 +6,18 @@ Rows are only ever added: a correction is a later row, and the last word on each
 import csv
 import heapq
 import io
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from callboard.errors import UserError
-from callboard.history import git, text_at
+from callboard.history import git
 from callboard.outputs import written_whole
 from callboard.results import N_DIGITS, Result
+from callboard.runs.commits import committed_files
 from callboard.workspace import main_workspace
 
 LEDGER = "leaderboard.csv"
@@ -26,6 +30,9 @@ FORMS = {len(columns): columns for columns in (COLUMNS, WITHOUT_KEY)}
 
 APPLY_STASH = "refs/exps/apply/stash"
 """Where `dvc exp apply` leaves the files that it overwrote, the last time only."""
+
+CONFLICT = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
+"""How the lines begin that git leaves between both sides of a merge."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def read_ledger(path: Path) -> dict[str, dict[str, float]]:
     """`lb.public` and `lb.private` by the submission's md5; the last word on each counts.
 
     Raises:
-        UserError: no such file, a row without md5, or a score that is no number from 0 to 1.
+        UserError: no such file, or a row that cannot be read, see `entries_of`.
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; restore it with `git checkout {path.name}`")
@@ -71,14 +78,15 @@ def entries_of(workspace: Path) -> list[Entry]:
     drops the rows since then; here they are still found.
 
     Raises:
-        UserError: a row of a file lacks its md5, or has a score that is no number from 0 to 1.
+        UserError: a file is no UTF-8 or holds a merge conflict, or one of its rows lacks the md5, has a score
+            that is no number from 0 to 1, or a date that is none.
     """
     main = main_workspace()
     folders = [workspace] if workspace.resolve() == main else [workspace, main]
     found: list[Entry] = []
     for source in (
         *(_committed(folder) for folder in folders),
-        _readable(text_at(APPLY_STASH, LEDGER, main)),
+        _kept_aside(main),
         *(_in_file(folder / LEDGER) for folder in reversed(folders)),
     ):
         found = merged(found, source)
@@ -90,10 +98,7 @@ def merged(older: Sequence[Entry], newer: Sequence[Entry]) -> list[Entry]:
     n_common = 0
     while n_common < min(len(older), len(newer)) and older[n_common] == newer[n_common]:
         n_common += 1
-    tail, extra = older[n_common:], list(newer[n_common:])
-    for entry in tail:
-        if entry in extra:
-            extra.remove(entry)
+    tail, extra = older[n_common:], _beyond(older[n_common:], newer[n_common:])
     return [*older[:n_common], *heapq.merge(tail, extra, key=lambda entry: entry.date)]
 
 
@@ -112,7 +117,10 @@ def with_reported(result: Result, ledger: dict[str, dict[str, float]]) -> Result
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
     """Write the file anew, whole or not at all."""
-    with written_whole(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+    with (
+        written_whole(path, str(os.getpid())) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for entry in entries:
@@ -127,7 +135,7 @@ def checked_score(text: str, where: str) -> float:
         UserError: it is no number from 0 to 1.
     """
     try:
-        score = round(float(text), N_DIGITS)
+        score = round(float(text), N_DIGITS) + 0.0  # no -0.0
     except ValueError:
         raise UserError(f"{where} {text!r} is not a number") from None
     if not 0 <= score <= 1:
@@ -136,16 +144,64 @@ def checked_score(text: str, where: str) -> float:
     return score
 
 
+def utf8_text(path: Path) -> str:
+    """A text file, whatever ends its lines.
+
+    Raises:
+        UserError: it is no UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        raise UserError(
+            f"{path.name}: no UTF-8, byte {error.start} is 0x{byte:02x}; save the file as UTF-8"
+        ) from None
+    return io.StringIO(text, newline=None).read()
+
+
 def _in_file(path: Path) -> list[Entry]:
-    text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+    text = utf8_text(path) if path.is_file() else ""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith(CONFLICT):
+            raise UserError(
+                f"merge conflict in {path.name}, line {number}; keep the rows of both sides, no such lines"
+            )
     return [_entry(cells, f"{path.name} row {number}") for number, cells in _rows(text)]
 
 
 def _committed(folder: Path) -> list[Entry]:
-    """Rows in the order in which the commits below HEAD added them."""
-    form = ("--reverse", "--date-order", "--format=", "--patch", "--unified=0", "--no-color", "--no-ext-diff")
-    lines = git("log", *form, "--", LEDGER, folder=folder).splitlines()
-    return _readable("\n".join(line[1:] for line in lines if line[:1] == "+" and line[:4] != "+++ "))
+    """Rows in the order in which the commits below HEAD added them.
+
+    A row that a commit brings back after an earlier one dropped it is no new row; one that a file holds
+    twice, as where a correction was taken back, counts twice.
+    """
+    commits = git("log", "--reverse", "--date-order", "--format=%H", "--", LEDGER, folder=folder).split()
+    found: list[Entry] = []
+    if commits:
+        with committed_files(folder) as files:
+            for commit in commits:
+                found += _beyond(found, _readable(files.of(commit)(LEDGER)))
+    return found
+
+
+def _kept_aside(folder: Path) -> list[Entry]:
+    if not git("rev-parse", "--verify", "--quiet", APPLY_STASH, folder=folder):
+        return []
+    with committed_files(folder) as files:
+        return _readable(files.of(APPLY_STASH)(LEDGER))
+
+
+def _beyond(known: Iterable[Entry], rows: Iterable[Entry]) -> list[Entry]:
+    """Rows that are not known, or not that often."""
+    left, beyond = Counter(known), []
+    for entry in rows:
+        if left[entry]:
+            left[entry] -= 1
+        else:
+            beyond.append(entry)
+    return beyond
 
 
 def _readable(text: str) -> list[Entry]:
@@ -174,4 +230,14 @@ def _entry(cells: list[str], where: str) -> Entry:
     public, private = (
         checked_score(row[name], f"{where}: {name}") if row[name] else None for name in ("public", "private")
     )
+    _refuse_no_date(row["date"], where)
     return Entry(md5, row.get("key", ""), public, private, row["date"], row["note"])
+
+
+def _refuse_no_date(text: str, where: str) -> None:
+    try:
+        is_date = not text or date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        is_date = False
+    if not is_date:
+        raise UserError(f"{where}: date {text!r} is none, must be like 2020-11-20")

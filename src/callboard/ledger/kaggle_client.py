@@ -106,7 +106,7 @@ def _call(arguments: Sequence[str], competition: str | None, timeout_s: float, a
     try:
         version("kaggle")
     except PackageNotFoundError:
-        raise UserError("Kaggle's client is not installed; pip install 'callboard[kaggle]'") from None
+        raise UserError("Kaggle's client is not installed; pip install -e '.[kaggle]' in the clone") from None
     # -P: a folder `kaggle` in the workspace is not the client
     client = [sys.executable, "-P", "-m", "kaggle", "--no-warn", "competitions"]
     command = [*client, *arguments, *([competition] if competition else [])]

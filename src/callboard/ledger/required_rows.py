@@ -36,6 +36,22 @@ def refuse_incomplete(submission: Path, data_md5: str, name: str) -> None:
             )
 
 
+def refuse_no_submission(path: Path) -> None:
+    """A file that is no submission has an md5 too, which no run will ever have.
+
+    Raises:
+        UserError: its first column is not `recording_id`.
+    """
+    first = (
+        path.read_bytes().partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").partition(b",")[0].strip(b'"\r')
+    )
+    if first != b"recording_id":
+        raise UserError(
+            f"{path.name}: no submission, the first column is {first[:40].decode('utf-8', 'replace')!r}, "
+            "must be recording_id"
+        )
+
+
 def _header_and_ids(path: Path) -> tuple[list[str], set[str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)

@@ -1,8 +1,10 @@
 """A reported score on its way: into the ledger, into git, into MLflow."""
 
+import fcntl
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from callboard.errors import UserError
 from callboard.history import git
@@ -14,9 +16,28 @@ from callboard.tracker.tracking import push_scores
 from callboard.workspace import main_workspace
 
 
+@contextmanager
+def one_keeper() -> Iterator[None]:
+    """One process at a time from reading the ledger to committing it: rows of others would be lost.
+
+    Raises:
+        UserError: the main workspace cannot be written.
+    """
+    place = main_workspace() / ".cache/ledger.lock"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file = place.open("w")
+    except OSError as error:
+        raise UserError(f"{place}: {error.strerror}") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def keep(entries: Sequence[Entry], md5s: Sequence[str], message: str) -> str:
     """Add rows to the ledger and commit it; then tell MLflow the last word on each submission.
 
+    To be called, as what finds out which rows are new, within `one_keeper`.
     What fails on the way costs a warning: the rows stay, and the same command again mends the rest.
 
     Args:
@@ -26,7 +47,12 @@ def keep(entries: Sequence[Entry], md5s: Sequence[str], message: str) -> str:
 
     Returns:
         What was done beyond writing, for the summary line.
+
+    Raises:
+        UserError: a new row has no md5, as of a result without a submission.
     """
+    if strange := [entry for entry in entries if not entry.submission_md5]:
+        raise UserError(f"{LEDGER}: result {strange[0].key} has no submission; nothing was written")
     workspace = main_workspace()
     known = entries_of(workspace)
     if entries:
@@ -50,6 +76,9 @@ def _commit(message: str) -> str:
         reason = _reason(done.stderr or done.stdout)
         _warn(f"{LEDGER} is written, not committed: {reason}; once mended: {command}")
         return ""
+    if not git("symbolic-ref", "--quiet", "HEAD", folder=folder):
+        commit = git("rev-parse", "--short", "HEAD", folder=folder).strip()
+        _warn(f"HEAD is on no branch, which loses the score; once on one again: git cherry-pick {commit}")
     return f"committed {LEDGER}"
 
 

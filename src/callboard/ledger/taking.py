@@ -1,12 +1,12 @@
 """New scores held against what the ledger says already, and kept where they say more."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callboard.ledger.entries import Entry, entries_of
 from callboard.ledger.kaggle_submissions import Sent, match, parse_sent
-from callboard.ledger.scorekeeping import keep
+from callboard.ledger.scorekeeping import keep, one_keeper
 from callboard.ledger.submitted import Submitted, known_submissions
 from callboard.ledger.table import current
 
@@ -18,6 +18,8 @@ class Taken:
     n_new: int
     n_known: int
     """Rows that the ledger had."""
+    n_older: int
+    """Rows that say nothing but what later ones of the ledger say otherwise."""
     done: str
     """What was done beyond writing."""
     unknown: tuple[Sent, ...]
@@ -35,13 +37,16 @@ def note_down(entry: Entry, message: str) -> tuple[bool, str]:
     Returns:
         Whether it is new, and what was done beyond writing.
     """
-    before = [known for known in entries_of(Path.cwd()) if known.submission_md5 == entry.submission_md5]
-    is_new = not (before and _says_nothing_new(entry, current(before)[0]))
-    return is_new, keep([entry] if is_new else [], [entry.submission_md5], message)
+    with one_keeper():
+        before = [known for known in entries_of(Path.cwd()) if known.submission_md5 == entry.submission_md5]
+        is_new = not (before and _says_nothing_new(entry, current(before)[0]))
+        return is_new, keep([entry] if is_new else [], [entry.submission_md5], message)
 
 
 def take(text: str, where: str, folder: Path | None) -> Taken:
     """Add the rows of a list of Kaggle's that the ledger does not have.
+
+    A score that is older than what the ledger says of it is left out: a correction stays the last word.
 
     Args:
         text: The list, as CSV.
@@ -51,18 +56,34 @@ def take(text: str, where: str, folder: Path | None) -> Taken:
     Raises:
         UserError: it is no such list, or a score is no number from 0 to 1.
     """
-    known = entries_of(Path.cwd())
-    submissions = [Submitted(entry.submission_md5, entry.key) for entry in known] + known_submissions()
-    matched = match(parse_sent(text, where), submissions, where, folder)
-    new = [entry for entry in matched.entries if not _is_told(entry, known)]
-    md5s = list(dict.fromkeys(entry.submission_md5 for entry in matched.entries))
-    done = keep(new, md5s, f"LB of {len(new)} submissions from {where}")
-    return Taken(len(new), len(matched.entries) - len(new), done, matched.unknown, matched.unscored)
+    sent, ours = parse_sent(text, where), known_submissions()
+    with one_keeper():
+        known = entries_of(Path.cwd())
+        submissions = [Submitted(entry.submission_md5, entry.key) for entry in known] + ours
+        matched = match(sent, submissions, where, folder)
+        untold = [entry for entry in matched.entries if not _is_told(entry, known)]
+        left = [_without_older(entry, known) for entry in untold]
+        new = [entry for entry in left if entry.scores and not _is_told(entry, known)]
+        md5s = list(dict.fromkeys(entry.submission_md5 for entry in matched.entries))
+        done = keep(new, md5s, f"LB of {len(new)} submissions from {where}")
+    n_known, n_older = len(matched.entries) - len(untold), len(untold) - len(new)
+    return Taken(len(new), n_known, n_older, done, matched.unknown, matched.unscored)
 
 
 def _says_nothing_new(entry: Entry, last: Entry) -> bool:
     has_scores = last.scores | entry.scores == last.scores
     return has_scores and entry.note in ("", last.note) and entry.key in ("", last.key)
+
+
+def _without_older(entry: Entry, known: Sequence[Entry]) -> Entry:
+    """The row without the scores that a row of a later date tells."""
+    later = [row for row in known if row.submission_md5 == entry.submission_md5 and row.date > entry.date]
+    is_public, is_private = (any(name in row.scores for row in later) for name in ("lb.public", "lb.private"))
+    return replace(
+        entry,
+        public=None if is_public else entry.public,
+        private=None if is_private else entry.private,
+    )
 
 
 def _is_told(entry: Entry, known: Sequence[Entry]) -> bool:

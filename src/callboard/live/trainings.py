@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.errors import UserError
+from callboard.history import text_at
 from callboard.live.checkpoints import CHECKPOINTS, STAGE, UNREADABLE, Curve, checkpoint_names, read_history
 from callboard.params.base import read_tree
 from callboard.workspace import main_workspace
@@ -48,14 +49,17 @@ class Training:
     def finished_folds(self) -> dict[str, Curve]:
         """Curves of the folds that the same experiment has finished, by name.
 
-        A curve counts if its weights are there and dvc began before it was written: others are of the commit
-        or of the run before.
+        A curve counts if its weights are there and dvc began before it was written: others are of the run
+        before. Into a temporary copy dvc first puts the results of the commit: those are no news either.
         """
         found = {}
         for path in sorted((self.folder / "plots" / "train").glob("r*-fold*.csv")):
             round_, fold = path.stem.split("-")
             has_weights = (self.folder / "models" / round_ / f"{fold}.pt").exists()
-            if path.stem != self.name and has_weights and path.stat().st_mtime >= self.run_started:
+            is_new = path.stat().st_mtime >= self.run_started and path.read_text(encoding="utf-8") != text_at(
+                "HEAD", f"plots/train/{path.name}", self.folder
+            )
+            if path.stem != self.name and has_weights and is_new:
                 found[path.stem] = read_curve(path)
         return found
 

@@ -1,6 +1,7 @@
 """The figures of lines, dots and bars; each returns one SVG."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,32 +22,55 @@ from callboard.report.drawing import (
     panel,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Curve = Sequence[Mapping[str, float]]
 """Epochs of a fold, each with the columns that have a value there."""
 
+LEGEND_LETTERS = 60
+"""That a row of a panel's legend holds; the line before each label takes the room of 5."""
 
-def draw_curves(curves: Mapping[str, Curve], column: str, label: str, name: str) -> Markup:
-    """A column of the learning curves over epochs, a line per fold; dots where not every epoch has it."""
+
+def draw_curves(
+    curves: Mapping[str, Curve], column: str, label: str, name: str, beside: Iterable[Curve] = ()
+) -> Markup:
+    """A column of the learning curves over epochs, a line per fold; dots where not every epoch has it.
+
+    Args:
+        curves: Label to epochs.
+        column: Drawn.
+        label: Of the y axis.
+        name: Before every id of the SVG.
+        beside: Curves of figures that stand beside this one: its axes have room for them too.
+    """
     from matplotlib.ticker import MaxNLocator
 
     with panel(PANEL_INCHES, 3.1) as (figure, axes):
         for number, (fold, epochs) in enumerate(curves.items()):
-            points = [(epoch["epoch"], epoch[column]) for epoch in epochs if column in epoch]
+            points = _points(epochs, column)
             marker = "o" if len(points) < len(epochs) or len(points) == 1 else None
             colour = SERIES[number % len(SERIES)]
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=fold)
+        for epochs in beside:
+            axes.update_datalim(_points(epochs, column))
+        axes.autoscale_view()
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         axes.legend(
-            ncols=min(len(curves), 5),
+            ncols=min(len(curves), LEGEND_LETTERS // (5 + max(map(len, curves)))),
             loc="lower left",
             bbox_to_anchor=(-0.02, 1),
             handlelength=1.2,
             columnspacing=1,
         )
         return as_svg(figure, name, f"{label} over epochs, one line for each of {len(curves)} folds")
+
+
+def _points(epochs: Curve, column: str) -> list[tuple[float, float]]:
+    return [(epoch["epoch"], epoch[column]) for epoch in epochs if column in epoch]
 
 
 def draw_species(table: pd.DataFrame) -> Markup:
@@ -62,10 +86,9 @@ def draw_species(table: pd.DataFrame) -> Markup:
         for place, value in zip(places, table["ap"], strict=True):
             if np.isfinite(value):
                 axes.annotate(f"{value:.2f}", (value, place), (7, -3), textcoords="offset points", fontsize=9)
-        axes.set_yticks(places, _species_labels(table))
+        _name_rows(axes, table)
         axes.set_xlim(0, 1.08)
         axes.set_xlabel("average precision over recordings, out of fold")
-        axes.set_ylabel("species (recordings confirmed)")
         return as_svg(figure, "species", "average precision of each species with its number of recordings")
 
 
@@ -79,13 +102,18 @@ def draw_losses(table: pd.DataFrame) -> Markup:
         places = np.arange(len(table))[::-1]
         axes.barh(places, 100 * table["lost"], color=WORSE, height=0.55, alpha=0.85)
         axes.plot(100 * table["n_tp"] / table["n_tp"].sum(), places, "|", color=INK, markersize=11)
-        axes.set_yticks(places, _species_labels(table))
+        _name_rows(axes, table)
         axes.set_xlabel("share of all lost points, % (tick: share of the recordings)")
         return as_svg(figure, "losses", "share of the lost points of LWLRAP of each species")
 
 
-def _species_labels(table: pd.DataFrame) -> list[str]:
-    return [f"{row.species} ({row.n_tp})" for row in table.itertuples()]
+def _name_rows(axes: "Axes", table: pd.DataFrame) -> None:
+    """The same y axis for every figure of the table, so that rows of figures side by side line up."""
+    axes.set_yticks(
+        np.arange(len(table))[::-1], [f"{row.species} ({row.n_tp})" for row in table.itertuples()]
+    )
+    axes.set_ylim(-0.7, len(table) - 0.3)
+    axes.set_ylabel("species (recordings confirmed)")
 
 
 def draw_cv_against_lb(

@@ -23,6 +23,8 @@ from callboard.runs.rows import Row
 PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
 SOURCES = ("training, with TP", "training, FP only", "test")
 """Kinds of recordings that pseudo-labels are in."""
+MIN_SCORED = 3
+"""Results with CV and LB below which a picture of one against the other is left out."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,16 @@ def cv_against_lb(subject: Subject) -> Iterator[Block]:
     """
     if subject.row is None:
         raise UserError("this result is not on the board; `callboard sync` records it there")
-    drawings, sentences = [], []
+    drawings, sentences, few = [], [], []
     same_data = [row for row in subject.rows if row.data_md5 == subject.row.data_md5]
     for part in ("public", "private"):
         keys = ("cv.lwlrap", f"lb.{part}")
         if not all(key in subject.row.metrics for key in keys):
             continue
         scored = [row for row in same_data if all(key in row.metrics for key in keys)]
+        if len(scored) < MIN_SCORED:
+            few.append(f"{len(scored)} with {part} LB")
+            continue
         cv, lb = (np.array([row.metrics[key] for row in scored]) for key in keys)
         marked = (subject.row.metrics[keys[0]], subject.row.metrics[keys[1]])
         drawings.append(figures.draw_cv_against_lb(cv, lb, marked, part))
@@ -127,10 +132,16 @@ def cv_against_lb(subject: Subject) -> Iterator[Block]:
             sentences.append(
                 f"{part} {rho.value:+.2f} ({rho.low:+.2f} … {rho.high:+.2f}) over {rho.n} results"
             )
-    if not drawings:
+    if few:
+        yield Text(
+            f"Not drawn, since {MIN_SCORED} results on the same data are the least that show anything: "
+            f"there are {', '.join(few)}, this one included."
+        )
+    elif not drawings:
         raise UserError("no LB is known of this result; `callboard lb add` records one")
     told = f" Spearman's correlation with its 95 % interval: {'; '.join(sentences)}." if sentences else ""
-    yield Figures(drawings, f"Results on the same data as this one, which is marked.{told}")
+    if drawings:
+        yield Figures(drawings, f"Results on the same data as this one, which is marked.{told}")
 
 
 def calibration(subject: Subject) -> Iterator[Block]:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from callboard.errors import UserError
+from callboard.runs.naming import names_in_git
 from callboard.tracker import tags as tag
 from callboard.tracker.connection import (
     EXPERIMENT,
     TrackingError,
-    connected,
+    connecting,
     local_database,
-    mlflow_errors,
-    prepare_environment,
     tracking_uri,
 )
 from callboard.tracker.mlflow_runs import searched
@@ -38,13 +37,15 @@ class NoResultsError(UserError):
     """Nothing has been recorded yet."""
 
     def __init__(self, database: Path, why: str) -> None:
-        """Say what makes the first result.
+        """Say what makes the first result, or records those that git has.
 
         Args:
             database: The file.
             why: What is the matter with it.
         """
-        super().__init__(f"no results yet: {database} {why}; `dvc repro` makes the first")
+        in_git = any(name.key for name in names_in_git())
+        todo = "git has results, which `callboard sync` records" if in_git else "`dvc repro` makes the first"
+        super().__init__(f"no results yet: {database} {why}; {todo}")
 
 
 @dataclass
@@ -114,11 +115,9 @@ def _selected(connection: sqlite3.Connection) -> list[StoredRun]:
 
 
 def _by_client(uri: str) -> list[StoredRun]:
-    prepare_environment()
     query = f"tags.`{tag.KIND}` = '{tag.RESULT}' and attributes.status = 'FINISHED'"
     try:
-        with mlflow_errors(uri):
-            client = connected(uri)
+        with connecting(uri) as client:
             experiment = client.get_experiment_by_name(EXPERIMENT)
             found = searched(client, experiment.experiment_id, query) if experiment else []
     except TrackingError as error:

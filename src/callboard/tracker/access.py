@@ -8,13 +8,12 @@ from typing import Protocol
 from callboard.tracker.connection import (
     EXPERIMENT,
     TrackingError,
-    connected,
+    connecting,
     guarded,
     local_database,
     mlflow_errors,
     one_writer,
     our_experiment,
-    prepare_environment,
     sqlite_errors,
     tracking_uri,
 )
@@ -51,7 +50,6 @@ def open_runs() -> Iterator[Runs]:
         TrackingError: the server is down, or the database cannot be written.
     """
     uri = tracking_uri()
-    prepare_environment()
     with one_writer(), closing(_by_sql(uri) or _by_mlflow(uri)) as runs:
         yield runs
 
@@ -63,7 +61,6 @@ def known_runs() -> dict[str, KnownRun]:
         TrackingError: the server is down, or there is no database that can be read.
     """
     uri = tracking_uri()
-    prepare_environment()
     if runs := _by_sql(uri):
         with closing(runs):
             return runs.known()
@@ -71,8 +68,7 @@ def known_runs() -> dict[str, KnownRun]:
         raise TrackingError(f"{database} is not there")
     from callboard.tracker.mlflow_runs import MlflowRuns
 
-    with mlflow_errors(uri):
-        client = connected(uri)
+    with connecting(uri) as client:
         found = client.get_experiment_by_name(EXPERIMENT)
         return MlflowRuns(client, found.experiment_id).known() if found else {}
 
@@ -102,7 +98,6 @@ def _by_sql(uri: str) -> Runs | None:
 def _by_mlflow(uri: str) -> Runs:
     from callboard.tracker.mlflow_runs import MlflowRuns
 
-    with mlflow_errors(uri):
-        client = connected(uri)
+    with connecting(uri) as client:
         experiment_id = our_experiment(client)  # a database that was missing has its tables now
     return _by_sql(uri) or guarded(MlflowRuns(client, experiment_id), partial(mlflow_errors, uri))

@@ -2,13 +2,16 @@
 
 import fcntl
 import os
+import re
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 from callboard.errors import one_line
 from callboard.workspace import main_workspace
@@ -18,8 +21,12 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "callboard"
 SQLITE = "sqlite:///"
+DEFAULT_PORTS = {"http": 80, "https": 443}
 UNUSABLE = (OSError, ImportError, ValueError)
 """What an address leads to that nobody answers, that has no driver here, or that is none."""
+
+CONNECT_S = 4.0
+"""For a server to take a connection; to answer then may take it longer."""
 
 Errors = Callable[[], AbstractContextManager[None]]
 T = TypeVar("T")
@@ -44,9 +51,20 @@ def local_database(uri: str) -> Path | None:
 
 
 def without_credentials(text: str, uri: str) -> str:
-    """`text` with the user and password of `uri` taken out."""
-    netloc = urlsplit(uri).netloc
-    return text.replace(netloc, netloc.rpartition("@")[2]) if "@" in netloc else text
+    """`text` with the user and password of `uri` taken out.
+
+    All before the last @ counts as them: an address that is wrong, without a scheme or with a slash in its
+    password, must not show it either.
+    """
+    user = "" if uri.startswith(SQLITE) else re.sub(r"^[\w+.-]+://", "", uri).rpartition("@")[0]
+    if not user:
+        return text
+    password = user.partition(":")[2] or user
+    for secret in (user, unquote(user)):
+        text = text.replace(f"{secret}@", "")
+    for secret in filter(None, (password, unquote(password))):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+    return text
 
 
 def prepare_environment() -> None:
@@ -75,11 +93,41 @@ def one_writer() -> Iterator[None]:
         yield
 
 
-def connected(uri: str) -> "MlflowClient":
-    """A client of a server or database; it raises what mlflow raises."""
+def refuse_if_down(uri: str) -> None:
+    """Ask a server for a connection, once: mlflow waits long and often for one that is down.
+
+    Raises:
+        TrackingError: nobody takes the connection, or the address is none.
+    """
+    try:
+        address = urlsplit(uri)
+        if address.scheme not in DEFAULT_PORTS or {address.scheme, "all"} & getproxies().keys():
+            return
+        place = (address.hostname or "", address.port or DEFAULT_PORTS[address.scheme])
+        with closing(socket.create_connection(place, CONNECT_S)):
+            pass
+    except (OSError, ValueError) as error:
+        raise TrackingError(without_credentials(f"{uri}: {one_line(error)}", uri)) from error
+
+
+@contextmanager
+def connecting(uri: str) -> Iterator["MlflowClient"]:
+    """A client of a server or database, for a block of nothing but its calls.
+
+    Raises:
+        TrackingError: the server is down, or mlflow raised something in the block.
+    """
+    prepare_environment()
+    refuse_if_down(uri)
+    with mlflow_errors(uri):
+        yield _connected(uri)
+
+
+def _connected(uri: str) -> "MlflowClient":
     import logging
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs a traceback, then raises
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -104,10 +152,8 @@ def open_experiment(uri: str) -> Iterator[tuple["MlflowClient", str]]:
     Raises:
         TrackingError: the server is down, or the database cannot be written.
     """
-    prepare_environment()
     with one_writer():
-        with mlflow_errors(uri):
-            client = connected(uri)
+        with connecting(uri) as client:
             experiment_id = our_experiment(client)
         yield guarded(client, partial(mlflow_errors, uri)), experiment_id
 
@@ -125,8 +171,12 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError, *UNUSABLE) as error:
-        reason = f"{type(error).__name__} at {uri}: {one_line(error)}"
-        raise TrackingError(without_credentials(reason, uri)) from error
+        raise TrackingError(without_credentials(f"{uri}: {_cause(error)}", uri)) from error
+
+
+def _cause(error: Exception) -> str:
+    """One sentence; of a failed query without its text and its values."""
+    return f"{type(error).__name__}: {one_line(error)}".partition(" [SQL:")[0]
 
 
 @contextmanager
@@ -135,7 +185,7 @@ def sqlite_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise TrackingError(f"{type(error).__name__} at {uri}: {one_line(error)}") from error
+        raise TrackingError(f"{uri}: {one_line(error)}") from error
 
 
 def guarded(thing: T, errors: Errors) -> T:

@@ -1,16 +1,19 @@
 """Runs in MLflow's own SQLite database, read and written by SQL.
 
 Importing mlflow takes 2 to 3 s, more than all of the writing, and each of its calls is a transaction.
-Here a result is written in one transaction, so it is there whole or not at all. Only tables that have exactly
-the columns known here are touched; for others there is `mlflow_runs`.
+Here a result is written in one transaction, so it is there whole or not at all. Only tables of the
+installed MLflow's version that have exactly the columns known here are touched; for others there is
+`mlflow_runs`.
 """
 
 import math
+import re
 import sqlite3
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 from callboard.tracker import tags as tag
@@ -120,6 +123,9 @@ class SqliteRuns:
                 self._add_points(run.run_id, [Point(key, value, time_ms, 0)])
 
     def _look_at(self, experiment: str) -> tuple[int, str]:
+        version = _version(self._connection)
+        if (wanted := newest_version()) and version != wanted:
+            raise LookupError(f"tables of version {version}, not {wanted}")
         for table, columns in COLUMNS.items():
             found = [row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")]
             if set(found) != set(columns.split()):
@@ -243,7 +249,25 @@ def version_of(database: Path) -> str:
         sqlite3.Error: it has none, or is no database.
     """
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        versions = [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")]
+        return _version(connection)
+
+
+def _version(connection: sqlite3.Connection) -> str:
+    versions = [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")]
     if len(versions) != 1:
         raise sqlite3.DatabaseError(f"{len(versions)} versions in alembic_version")
     return str(versions[0])
+
+
+def newest_version() -> str | None:
+    """Of MLflow's tables, read from its migrations without importing it; None where they lie elsewhere."""
+    spec = find_spec("mlflow")
+    if not spec or not spec.origin:
+        return None
+    made, replaced = set(), set()
+    for script in (Path(spec.origin).parent / "store/db_migrations/versions").glob("*.py"):
+        text = script.read_text(encoding="utf-8")
+        made |= set(re.findall(r"^revision = ['\"](\w+)", text, re.MULTILINE))
+        replaced |= set(re.findall(r"^down_revision = ['\"](\w+)", text, re.MULTILINE))
+    heads = made - replaced
+    return heads.pop() if len(heads) == 1 else None

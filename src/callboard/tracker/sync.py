@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from callboard.errors import UserError
+from callboard.history import git
 from callboard.ledger.entries import ledger_of, with_reported
 from callboard.results import Result, read_result
 from callboard.runs.commits import (
@@ -78,9 +79,12 @@ def sync() -> Summary:
     A run that git does not know any more stays as it is.
 
     Raises:
-        UserError: the server is down, the database cannot be written, or leaderboard.csv is broken.
+        UserError: there is no git repository, the server is down, the database cannot be written, or
+            leaderboard.csv is broken.
     """
     watch, summary, folder = Stopwatch(), Summary(), main_workspace()
+    if not git("rev-parse", "--git-dir", folder=folder):
+        raise UserError(f"{folder} is in no git repository; results are read out of its commits")
     ledger = ledger_of(folder)
     try:
         with committed_files(folder) as files, open_runs() as runs:

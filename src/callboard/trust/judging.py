@@ -32,7 +32,8 @@ ORDER = "Spearman"
 anything."""
 
 MIN_RUNS = 10
-"""Runs from which a correlation of 0 or less counts as lost, whatever its interval."""
+"""Runs below which nothing is said of CV and LB, and from which a correlation of 0 or less counts as lost,
+whatever its interval."""
 
 
 def best_by_cv(cv: Numbers) -> NDArray[np.bool_]:
@@ -83,9 +84,14 @@ class Trust:
     blocks: "list[Block]"
 
     @property
+    def is_too_few(self) -> bool:
+        """Whether there are fewer than MIN_RUNS runs."""
+        return self.everything[ORDER].n < MIN_RUNS
+
+    @property
     def is_lost(self) -> bool:
         """Whether CV says nothing of LB over all runs or in the last block."""
-        return is_lost(self.everything[ORDER]) or self._is_lost_late
+        return not self.is_too_few and (is_lost(self.everything[ORDER]) or self._is_lost_late)
 
     @property
     def _is_lost_late(self) -> bool:
@@ -95,11 +101,13 @@ class Trust:
     def is_lost_among_best(self) -> bool:
         """Whether it says nothing among the best by CV, and less than their range alone would leave."""
         best = self.best[ORDER]
-        return is_lost(best) and best.value < self.best_by_range[ORDER].low
+        return not self.is_too_few and is_lost(best) and best.value < self.best_by_range[ORDER].low
 
     @property
     def lost(self) -> list[str]:
-        """Where CV does not order LB, each in words."""
+        """Where CV does not order LB, each in words; nowhere as long as there are too few runs to say."""
+        if self.is_too_few:
+            return []
         overall, best, last = self.everything[ORDER], self.best[ORDER], self.blocks[-1]
         late = last.correlations[ORDER]
         range_leaves = told(self.best_by_range[ORDER])
@@ -119,6 +127,8 @@ class Trust:
         overall, best = self.everything[ORDER], self.best[ORDER]
         if np.isnan(overall.value):
             return "CV or LB is the same in all runs: nothing can be said."
+        if self.is_too_few:
+            return f"{overall.n} runs are too few to say whether CV follows LB: it takes {MIN_RUNS}."
         if self.is_lost:
             return "CV no longer predicts LB: choose by LB or hold-outs, not by CV."
         if self.is_lost_among_best:

@@ -12,7 +12,7 @@ from callboard.board.table import markdown_table
 from callboard.metrics import COVERAGE
 from callboard.runs.rows import Row
 from callboard.trust.estimates import NAMES, POOLED, Estimates
-from callboard.trust.judging import Trust, told
+from callboard.trust.judging import MIN_RUNS, Trust, told
 
 INTERVALS = (
     "Intervals: 95 %, bootstrap over runs. All runs share their training and test recordings, so they say\n"
@@ -130,7 +130,13 @@ def _cells(name: str, by_lb: Mapping[str, Following]) -> list[str]:
 
 
 def recommendation(table: Table) -> str:
-    """Keep the pooled LWLRAP, unless another follows every LB that is known better beyond noise."""
+    """Keep the pooled LWLRAP, unless another follows every LB that is known better beyond noise.
+
+    Below MIN_RUNS runs no other is recommended.
+    """
+    n_runs = min((one.by_rank.n for one in table[POOLED].values()), default=0)
+    if n_runs < MIN_RUNS:
+        return f"{n_runs} runs are too few to say which estimate follows LB best: keep {POOLED}."
     better = [name for name, by_lb in table.items() if all(one.is_better for one in by_lb.values())]
     if not better:
         return f"No estimate follows LB better than {POOLED} beyond noise: keep {POOLED}."
