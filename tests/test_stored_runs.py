@@ -74,6 +74,7 @@ def test_runs_of_one_moment_stand_in_the_order_of_their_names(
 def test_a_database_that_is_not_there_is_told_and_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     at(tmp_path / "mlflow.db", monkeypatch)
     with pytest.raises(NoResultsError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro`"):
         stored_runs()

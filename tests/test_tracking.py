@@ -401,6 +401,8 @@ def test_a_server_that_is_down_is_asked_once_and_without_mlflow(workspace: Path)
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            patch.delenv(variable, raising=False)
         process = in_its_own_process(workspace, code)
     assert "http://127.0.0.1:9: [Errno 111] Connection refused" in process.communicate()[0]
     assert process.returncode == 0

@@ -12,13 +12,17 @@ from callboard.tracker.connection import prepare_environment
 from callboard.tracker.server import Server
 
 
-def test_a_missing_database_says_what_makes_it(tmp_path: Path) -> None:
+def test_a_missing_database_says_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     with pytest.raises(UserError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro`"):
         ui.refuse_without_results(f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_database_without_a_result_says_what_makes_one(tmp_path: Path) -> None:
+def test_a_database_without_a_result_says_what_makes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     database = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE tags (key, value, run_uuid)")
