@@ -78,7 +78,7 @@ def _scores(line: Line, row: Row) -> list[str]:
     shown = (CV, "cv.lwlrap_low", "cv.lwlrap_high")
     others = [
         f"{key.removeprefix('cv.')} {value:g}"
-        for key, value in row.metrics.items()
+        for key, value in sorted(row.metrics.items())
         if key.startswith("cv.") and key not in shown
     ]
     base = line.base

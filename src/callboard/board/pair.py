@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from callboard.better.difference import Difference, MismatchError, SpeciesDifference
-from callboard.better.noise import Judgement, NoiseOfRows, judge, judge_lb, warned
+from callboard.better.noise import CV, Judgement, NoiseOfRows, judge, judge_lb, warned
 from callboard.better.remembered import difference
 from callboard.board.bases import same_truth
 from callboard.errors import UserError
@@ -52,8 +52,8 @@ class Pair:
 
     @property
     def metrics(self) -> list[Metric]:
-        """Of either, in the order of the first that has it."""
-        keys = dict.fromkeys((*self.a.metrics, *self.b.metrics))
+        """Of either: CV, then by name."""
+        keys = sorted({*self.a.metrics, *self.b.metrics}, key=lambda key: (key != CV, key))
         return [Metric(key, self.a.metrics.get(key), self.b.metrics.get(key)) for key in keys]
 
     @cached_property

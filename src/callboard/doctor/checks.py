@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from callboard.doctor import database, results, surroundings
-from callboard.doctor.findings import Finding, State
+from callboard.doctor.findings import Finding, State, counted
 from callboard.runs.commits import committed_files
 from callboard.workspace import main_workspace
 
@@ -44,5 +44,7 @@ def examine() -> Diagnosis:
     with committed_files(folder) as files:
         state = State(folder, files)
         findings = [finding for check in CHECKS for finding in check(state)]
-        counts = f"{len(state.results)} results in git, {len(state.known())} runs in MLflow"
+        counts = (
+            f"{counted(len(state.results), 'result')} in git, {counted(len(state.known()), 'run')} in MLflow"
+        )
     return Diagnosis(findings, [counts, f"device: {surroundings.device_in_use()}"])

@@ -70,7 +70,11 @@ class Summary:
             "broken": self.broken,
         }
         told = [f"{count} {what}" for what, count in counts.items() if count]
-        return [f"{self.n_results} results in git", *told, f"{self.seconds:.1f} s"]
+        return [
+            f"{self.n_results} result{'s' * (self.n_results != 1)} in git",
+            *told,
+            f"{self.seconds:.1f} s",
+        ]
 
 
 def sync() -> Summary:
