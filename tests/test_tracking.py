@@ -203,9 +203,9 @@ def test_scores_are_pushed_to_every_run_with_the_submission_and_the_last_word_co
     record(result_in(workspace), REPRO)
     record(replace(result_in(workspace), key="of other folds"), REPRO)
     record(result_in(write_workspace(workspace.parent / "other", "seq")), REPRO)
-    assert push_scores("sub-none", {"lb.public": 0.9}) == 2
-    assert push_scores("sub-none", {"lb.public": 0.8}) == 2
-    assert push_scores("of nobody", {"lb.public": 0.7}) == 0
+    assert push_scores({"sub-none": {"lb.public": 0.9}}) == 2
+    assert push_scores({"sub-none": {"lb.public": 0.8}}) == 2
+    assert push_scores({"of nobody": {"lb.public": 0.7}}) == 0
     shown = sorted(
         (r.data.params["loss.neg_mask"], r.data.metrics["lb.public"]) for r in runs(workspace.parent)
     )
@@ -473,7 +473,7 @@ def test_a_score_is_logged_later_than_one_of_the_future(
             connection.execute(f"UPDATE {table} SET timestamp = {later_ms} WHERE key = 'lb.public'")
     if not is_by_sql:
         by_mlflow_alone(monkeypatch)
-    push_scores("sub-none", {"lb.public": 0.1})
+    push_scores({"sub-none": {"lb.public": 0.1}})
     (run,) = runs(workspace.parent)
     assert run.data.metrics["lb.public"] == 0.1
 

@@ -85,6 +85,14 @@ def cached_file(md5: str, what: str) -> Path:
     return path
 
 
+def is_cached(md5: str) -> bool:
+    """Whether a file is in DVC's cache."""
+    try:
+        return bool(cached_file(md5, "file"))
+    except UserError:
+        return False
+
+
 def _commits_by_name() -> dict[str, list[str]]:
     """Commits of every experiment, branch and tag, the newest of a name first."""
     # %(*objectname) is the commit behind an annotated tag, and empty otherwise

@@ -76,14 +76,10 @@ def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
     Args:
         rows: Oldest first.
     """
-    groups: dict[tuple[str, str, frozenset[tuple[str, str]]], dict[str, Row]] = {}
+    groups: dict[tuple[tuple[str, str], frozenset[tuple[str, str]]], dict[str, Row]] = {}
     for row in rows:
-        if (
-            isfinite(row.metrics.get(CV, nan))
-            and row.data_md5
-            and row.params.get("infer.blend", "[]") == "[]"
-        ):
-            group = groups.setdefault((row.data_md5, row.clips_md5, all_but_seed(row.params)), {})
+        if isfinite(row.metrics.get(CV, nan)) and row.data_md5 and not row.blend:
+            group = groups.setdefault((row.measured_on, all_but_seed(row.params)), {})
             group[row.params.get("seed", "")] = row
     return [list(group.values()) for group in groups.values() if len(group) > 1]
 
@@ -102,9 +98,7 @@ def same_networks(a: Row, b: Row) -> bool:
     Blends never do: what they are made of has its own seeds. Nor do results of equal parameters, whose code
     or weights must differ, nor students whose teachers predicted in another way.
     """
-    if (a.data_md5, a.clips_md5) != (b.data_md5, b.clips_md5):
-        return False
-    if any(row.params.get("infer.blend", "[]") != "[]" for row in (a, b)):
+    if a.measured_on != b.measured_on or a.blend or b.blend:
         return False
     keys = {key for key in a.params.keys() | b.params.keys() if a.params.get(key) != b.params.get(key)}
     if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.final") != "0":

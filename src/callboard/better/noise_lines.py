@@ -6,6 +6,7 @@ from math import isfinite
 from callboard.better.noise import CV, METRICS, MIN_DOF, SeedNoise, least_change, seed_noise
 from callboard.board.columns import MISSING
 from callboard.runs.rows import Row
+from callboard.words import counted
 
 HEADS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
 
@@ -19,7 +20,7 @@ def noise_lines(name: str, runs: Sequence[Row]) -> list[str]:
     """
     noise = seed_noise(runs)
     if noise is None:
-        return [f"{name}: {len(runs)} finished run{'s' * (len(runs) != 1)}; noise needs two seeds"]
+        return [f"{name}: {counted(len(runs), 'finished run')}; noise needs two seeds"]
     title = f"{name}: {len(runs)} runs that differ in nothing but the seed"
     body = [
         _line(row.params["seed"], row.metrics, ".4f") + "  " + (row.names or (row.name,))[0] for row in runs

@@ -8,13 +8,13 @@ from functools import cache
 
 from callboard.better.difference import Difference, MismatchError
 from callboard.errors import UserError
-from callboard.finished import cached_file
+from callboard.finished import cached_file, is_cached
 from callboard.memory import Memory
 from callboard.results import CLIPS, OUT_OF_FOLD
 from callboard.runs.rows import Row
 
-DIFFERENCES_VERSION = "1: 2000 resamples, seed 0"
-"""Part of the key of every remembered difference; another one forgets them all."""
+VERSION = "1: 2000 resamples, seed 0"
+"""Of how a difference follows from the tables."""
 
 
 def difference(row: Row, base: Row) -> Difference | None:
@@ -42,7 +42,7 @@ def work_out(pairs: Iterable[tuple[Row, Row]]) -> None:
     """Work out those differences of these pairs that are not remembered, with progress on stderr."""
     memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
     new = {key: (row, base) for row, base in pairs if (key := _key(row, base)) not in memory}
-    is_there = cache(_is_cached)
+    is_there = cache(is_cached)
     measurable = [
         (row, base)
         for row, base in new.values()
@@ -57,20 +57,13 @@ def work_out(pairs: Iterable[tuple[Row, Row]]) -> None:
 
 
 def _key(row: Row, base: Row) -> str:
-    return " ".join((row.oof_md5, base.oof_md5, row.clips_md5, DIFFERENCES_VERSION))
-
-
-def _is_cached(md5: str) -> bool:
-    try:
-        return bool(cached_file(md5, "a table"))
-    except UserError:
-        return False
+    return f"{row.oof_md5} {base.oof_md5} {row.clips_md5}"
 
 
 @cache
 def _remembered(_dvc_root: str | None, _folder: str) -> Memory:
     """Differences by the md5 of what they were worked out from; written when the process ends."""
-    memory = Memory("differences")
+    memory = Memory("differences", VERSION)
     atexit.register(memory.save)
     return memory
 

@@ -102,11 +102,7 @@ def runs_of(overrides: Sequence[str], rows: Sequence[Row]) -> list[Row]:
         raise UserError("a blend has no noise of its own: its seed does nothing; name one of its parts")
     setting = all_but_seed(params)
     found = [row for row in rows if CV in row.metrics and all_but_seed(row.params) == setting]
-    by_seed = {
-        row.params["seed"]: row
-        for row in found
-        if (row.data_md5, row.clips_md5) == (found[-1].data_md5, found[-1].clips_md5)
-    }
+    by_seed = {row.params["seed"]: row for row in found if row.measured_on == found[-1].measured_on}
     return [by_seed[seed] for seed in sorted(by_seed, key=int)]
 
 

@@ -10,6 +10,7 @@ from callboard.board.lines import Blocks, Line
 from callboard.board.table import markdown_table
 from callboard.results import changes
 from callboard.table import Table
+from callboard.words import counted
 
 Score = Callable[[Line], float | None]
 
@@ -45,7 +46,7 @@ def agreement(blocks: Blocks, table: Table, params: dict[str, str]) -> str:
     changes = [line for line in lines if line.is_against_author_base]
     parts = [
         "## Agreement with the author's table\n",
-        f"{len(lines)} row{'s' * (len(lines) != 1)} in the table, {n_ours} of them with a result here"
+        f"{counted(len(lines), 'row')} in the table, {n_ours} of them with a result here"
         f"{_setting(lines, table, params)}.\n",
         _correlations(lines),
         _tally("CV", [_signs(line.metric_change("cv.lwlrap"), line.author_cv_change) for line in changes])

@@ -69,12 +69,16 @@ def base_of(line: Line) -> str:
     return line.base.name if line.base else MISSING
 
 
+def changes_of(line: Line) -> list[str] | None:
+    """Parameters against the base, else against the commit that it started from; None without either."""
+    before = line.base.params if line.base else line.row.base if line.row else {}
+    return changes(before, line.row.params) if line.row and before else None
+
+
 def changed(line: Line) -> str:
-    """Parameters against the base, else against the commit that it started from."""
-    if line.row is None:
-        return MISSING
-    before = line.base.params if line.base else line.row.base
-    return ", ".join(changes(before, line.row.params)) if before else MISSING
+    """The same as text."""
+    found = changes_of(line)
+    return MISSING if found is None else ", ".join(found)
 
 
 def half_width(line: Line) -> float | None:
@@ -167,11 +171,13 @@ def estimate_column(name: str, estimates: dict[str, dict[str, float]]) -> Column
     return Column(f"CV {name}", text, is_number=True, value=value, is_extra=True)
 
 
-def _metric(key: str) -> Callable[[Line], float | None]:
+def metric_of(key: str) -> Callable[[Line], float | None]:
+    """How to read a metric of a line."""
     return lambda line: line.metric(key)
 
 
-def _change_value(line: Line) -> float | None:
+def change_value(line: Line) -> float | None:
+    """Change of CV against the base."""
     return line.change.value if line.change else None
 
 
@@ -181,16 +187,16 @@ def _best_value(line: Line) -> float | None:
 
 NAME = Column("name", name_of)
 MEMO = Column("memo", lambda line: line.memo, may_wrap=True)
-POOLED_CV = Column("CV", _cv, is_number=True, value=_metric(CV))
+POOLED_CV = Column("CV", _cv, is_number=True, value=metric_of(CV))
 SCORES = (
     Column("±", lambda line: number(half_width(line)), is_number=True, value=half_width),
     Column("verdict", word, tone=tone),
-    Column("LB public", lambda line: number(line.metric("lb.public")), True, value=_metric("lb.public")),
-    Column("LB private", lambda line: number(line.metric("lb.private")), True, value=_metric("lb.private")),
+    Column("LB public", lambda line: number(line.metric("lb.public")), True, value=metric_of("lb.public")),
+    Column("LB private", lambda line: number(line.metric("lb.private")), True, value=metric_of("lb.private")),
 )
 COMPARISON = (
     Column("base", base_of),
-    Column("Δ CV", lambda line: interval(line.change, line.judgement), True, value=_change_value),
+    Column("Δ CV", lambda line: interval(line.change, line.judgement), True, value=change_value),
     Column("P", _probability, is_number=True),
     Column("Δ LB", _lb_change, is_number=True, value=lambda line: line.metric_change("lb.public")),
 )

@@ -10,10 +10,13 @@ from callboard.better.noise import CV
 from callboard.board.columns import (
     Value,
     base_of,
+    change_value,
     changed,
+    changes_of,
     half_width,
     has_seeds,
     is_lb_noise,
+    metric_of,
     name_of,
     word,
 )
@@ -31,10 +34,6 @@ ESTIMATES = (
 """Other CV metrics of `metrics/cv.json`."""
 
 
-def _metric(key: str) -> Field:
-    return lambda line: line.metric(key)
-
-
 def _change(key: str) -> Field:
     return lambda line: line.metric_change(key)
 
@@ -45,16 +44,16 @@ def _best(read: Callable[[Difference], float]) -> Field:
 
 FIELDS: Mapping[str, Field] = {
     "name": name_of,
-    "cv": _metric(CV),
+    "cv": metric_of(CV),
     "cv_half_width": half_width,
-    "cv_low": _metric("cv.lwlrap_low"),
-    "cv_high": _metric("cv.lwlrap_high"),
+    "cv_low": metric_of("cv.lwlrap_low"),
+    "cv_high": metric_of("cv.lwlrap_high"),
     "is_optimistic": lambda line: line.row.is_optimistic if line.row else None,
-    "lb_public": _metric("lb.public"),
-    "lb_private": _metric("lb.private"),
+    "lb_public": metric_of("lb.public"),
+    "lb_private": metric_of("lb.private"),
     "base": lambda line: base_of(line) if line.base else None,
     "base_key": lambda line: line.base.key if line.base else None,
-    "cv_change": lambda line: line.change.value if line.change else None,
+    "cv_change": change_value,
     "cv_change_low": lambda line: line.judgement.low if line.judgement else None,
     "cv_change_high": lambda line: line.judgement.high if line.judgement else None,
     "p_better": lambda line: line.judgement.p_better if line.judgement else None,
@@ -67,13 +66,13 @@ FIELDS: Mapping[str, Field] = {
     "cv_change_to_best": _best(lambda change: change.value),
     "cv_change_to_best_low": _best(lambda change: change.low),
     "cv_change_to_best_high": _best(lambda change: change.high),
-    "changed": lambda line: changed(line) if line.base or (line.row and line.row.base) else None,
+    "changed": lambda line: None if changes_of(line) is None else changed(line),
     "memo": lambda line: line.memo or None,
     "start": lambda line: line.row.start.isoformat(timespec="seconds") if line.row else None,
     "commit": lambda line: line.row.commit if line.row else None,
     "key": lambda line: line.row.key if line.row else None,
     "names": lambda line: " ".join(line.row.names) if line.row else None,
-    **{f"cv_{name}": _metric(f"cv.{name}") for name in ESTIMATES},
+    **{f"cv_{name}": metric_of(f"cv.{name}") for name in ESTIMATES},
     "author_cv": lambda line: line.author_cv,
     "author_lb": lambda line: line.author_lb,
     "block": lambda line: line.entry.block if line.entry else None,

@@ -11,6 +11,7 @@ from callboard.board.columns import (
     MISSING,
     NOISE_LEGEND,
     base_of,
+    changes_of,
     half_width,
     interval,
     is_lb_noise,
@@ -18,7 +19,6 @@ from callboard.board.columns import (
     word,
 )
 from callboard.board.lines import Line
-from callboard.results import changes
 from callboard.runs.named_row import reference
 from callboard.runs.rows import Row
 
@@ -112,11 +112,10 @@ def _chance(line: Line) -> str:
 
 
 def _changed(line: Line, row: Row) -> list[str]:
-    before = line.base.params if line.base else row.base
-    if not before:
+    found = changes_of(line)
+    if found is None:
         return []
     against = base_of(line) if line.base else f"commit {row.commit[:7]}"
-    found = changes(before, row.params)
     return [f"changed against {against}" + ("" if found else ": nothing"), *(f"  {text}" for text in found)]
 
 

@@ -167,6 +167,18 @@ def _is_held_against(row: Row, top: Row) -> bool:
     return row.key != top.key and same_truth(row, top)
 
 
+def judged_line(row: Row, rows: Sequence[Row], captions: Mapping[str, Caption]) -> Line:
+    """The line of one result, with its verdict.
+
+    Args:
+        row: The result.
+        rows: All results, oldest first.
+        captions: By name of an experiment.
+    """
+    ((line,),) = judged([[result_line(row, rows, captions)]], rows)
+    return line
+
+
 def _judged(line: Line, row: Row, noise: NoiseOfRows, best: Mapping[str, Row]) -> Line:
     top, own = best.get(row.data_md5), noise.between(row, line.base)
     judgement = judge(line.change, own)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from callboard.board.columns import COLUMNS, Column, legends, shown_rows
 from callboard.board.lines import Block, Blocks
+from callboard.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +92,7 @@ def print_table(blocks: Blocks, console: "Console", columns: Sequence[Column] = 
     from rich.text import Text
 
     n_results = len(shown_rows(blocks))
-    table = Table(title=f"{n_results} result{'s' * (n_results != 1)}", title_justify="left")
+    table = Table(title=counted(n_results, "result"), title_justify="left")
     shown = fitting(columns, [line for block in blocks for line in block], console.width)
     for column in shown:
         table.add_column(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callboard.errors import UserError
+from callboard.words import counted
 
 if TYPE_CHECKING:
     from callboard.board.columns import Column
@@ -169,7 +170,7 @@ def _html(blocks: "Blocks", columns: "Sequence[Column]") -> str:
     from callboard.board.page import board_html
 
     n_results = len(shown_rows(blocks))
-    return board_html(blocks, f"callboard: {n_results} result{'s' * (n_results != 1)}", columns)
+    return board_html(blocks, f"callboard: {counted(n_results, 'result')}", columns)
 
 
 TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {
@@ -193,4 +194,4 @@ def _write(output: Path, text: str, n_results: int) -> None:
 
     with written_whole(output) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-    print(f"board: {n_results} result{'s' * (n_results != 1)} in {output}")
+    print(f"board: {counted(n_results, 'result')} in {output}")

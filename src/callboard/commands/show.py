@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
 def show_result(args: argparse.Namespace) -> None:
     """Print what is known of the newest result of that name."""
     from callboard.board.details import details
-    from callboard.board.lines import judged, result_line
+    from callboard.board.lines import judged_line
     from callboard.ledger.entries import entries_of
     from callboard.runs.captions import read_captions
     from callboard.runs.named_row import rows_named, source_of
@@ -25,5 +25,5 @@ def show_result(args: argparse.Namespace) -> None:
 
     rows = read_rows()
     *namesakes, row = rows_named(args.name, rows)
-    ((line,),) = judged([[result_line(row, rows, read_captions())]], rows)
+    line = judged_line(row, rows, read_captions())
     print(details(line, namesakes, source_of(row, rows), entries_of(main_workspace())), end="")

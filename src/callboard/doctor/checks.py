@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from callboard.doctor import database, results, surroundings
-from callboard.doctor.findings import Finding, State, counted
+from callboard.doctor.findings import Finding, State
 from callboard.runs.commits import committed_files
+from callboard.words import counted
 from callboard.workspace import main_workspace
 
 Check = Callable[[State], Iterator[Finding]]

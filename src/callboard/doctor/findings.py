@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from callboard.results import Lock, parse_lock
 from callboard.runs.commits import CommittedFiles
 from callboard.tracker.access import known_runs
 from callboard.tracker.connection import TrackingError, local_database, tracking_uri
@@ -39,6 +40,7 @@ class State:
     """As it was at the start: to speak with MLflow, some variables are changed."""
     unreadable: list[str] = field(default_factory=list)
     """What git holds and nobody can read, in words."""
+    _locks: dict[str, Lock] = field(default_factory=dict)
 
     @cached_property
     def results(self) -> dict[str, InGit]:
@@ -52,6 +54,14 @@ class State:
             return known_runs()
         except TrackingError as error:
             return str(error)
+
+    def lock_of(self, result: InGit) -> Lock:
+        """The dvc.lock of the first of its commits."""
+        if result.key not in self._locks:
+            named = result.holders[0]
+            blob = self.files.blob(named.commit, "dvc.lock")
+            self._locks[result.key] = parse_lock(blob.text if blob else "", str(named))
+        return self._locks[result.key]
 
     @property
     def database(self) -> Path | None:
@@ -67,8 +77,3 @@ def listed(names: list[str], most: int = 5) -> str:
     """Names with commas, of many the first few."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def counted(count: int, what: str) -> str:
-    """`1 result`, `2 results`."""
-    return f"{count} {what}{'s' * (count != 1)}"

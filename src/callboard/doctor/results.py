@@ -5,14 +5,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from callboard.doctor.findings import SYNC, Finding, State, counted, listed
+from callboard.doctor.findings import SYNC, Finding, State, listed
 from callboard.errors import UserError
-from callboard.finished import cached_file
+from callboard.finished import is_cached
 from callboard.history import text_at
 from callboard.ledger.entries import LEDGER, read_ledger
 from callboard.memory import Memory
-from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key, parse_lock
+from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key
 from callboard.tracker.tags import SUBMISSION_MD5
+from callboard.words import counted
 
 POISON_VERSION = "1"
 """Of how a poisoned result is told by its files."""
@@ -58,13 +59,13 @@ def poisoned_results(state: State) -> Iterator[Finding]:
     memory = Memory("poisoned", POISON_VERSION)
     for result in state.results.values():
         named = result.holders[0]
-        lock, params = (state.files.blob(named.commit, name) for name in ("dvc.lock", "params.yaml"))
-        if not lock or not params:
+        blob, params = (state.files.blob(named.commit, name) for name in ("dvc.lock", "params.yaml"))
+        if not blob or not params:
             continue
-        key = f"{lock.sha} {params.sha}"
+        key, lock = f"{blob.sha} {params.sha}", state.lock_of(result)
         if key not in memory:
-            memory[key] = _wrong_params(parse_lock(lock.text, str(named)), params.text)
-        wrong = memory[key] or _wrong_metrics(state, named.commit, lock.text)
+            memory[key] = _wrong_params(lock, params.text)
+        wrong = memory[key] or _wrong_metrics(state, named.commit, lock)
         if wrong:
             todo = (
                 "dvc exp run --force with these parameters, then remove this one: the run-cache holds it too"
@@ -107,22 +108,13 @@ def missing_tables(state: State) -> Iterator[Finding]:
     """Scores and annotations that intervals and differences need and that DVC's cache no longer has."""
     lost = []
     for result in state.results.values():
-        named = result.holders[0]
-        if lock := state.files.blob(named.commit, "dvc.lock"):
-            outs = all_outs(parse_lock(lock.text, str(named)))
-            if not all(_is_cached(outs.get(path, "")) for path in (CLIPS, OUT_OF_FOLD, SUBMISSION)):
-                lost.append(named.name)
+        outs = all_outs(state.lock_of(result))
+        if not all(is_cached(outs.get(path, "")) for path in (CLIPS, OUT_OF_FOLD, SUBMISSION)):
+            lost.append(result.holders[0].name)
     if lost:
         results = counted(len(lost), "result")
         what = f"{results} with tables that DVC's cache lacks, thus without intervals: {listed(lost)}"
         yield Finding(what, "dvc pull, `dvc exp pull`, or run them again", loses_results=True)
-
-
-def _is_cached(md5: str) -> bool:
-    try:
-        return cached_file(md5, "table").is_file()
-    except UserError:
-        return False
 
 
 def _wrong_params(lock: Lock, params: str) -> str:
@@ -137,8 +129,7 @@ def _wrong_params(lock: Lock, params: str) -> str:
     return ""
 
 
-def _wrong_metrics(state: State, commit: str, lock_text: str) -> str:
-    lock = parse_lock(lock_text, commit)
+def _wrong_metrics(state: State, commit: str, lock: Lock) -> str:
     for name, stage in lock.items():
         for out in stage.get("outs", []):
             path = out["path"]

@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator
 from configparser import ConfigParser
 
-from callboard.doctor.findings import Finding, State, counted, listed
+from callboard.doctor.findings import Finding, State, listed
 from callboard.history import git
 from callboard.tracker.connection import SQLITE, without_credentials
+from callboard.words import counted
 
 VARIABLES: dict[str, tuple[str, str]] = {
     "MLFLOW_RUN_ID": ("MLflow's own commands would write into that run", "unset MLFLOW_RUN_ID"),

@@ -1,18 +1,18 @@
 """A reported score on its way: into the ledger, into git, into MLflow."""
 
-import fcntl
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from callboard.errors import UserError
+from callboard.exclusive import exclusive
 from callboard.history import git
-from callboard.ledger.entries import LEDGER, Entry, entries_of, last_words, write_entries
+from callboard.ledger.entries import LEDGER, Entry, last_words, write_entries
 from callboard.runs.stored_runs import NoResultsError, StoredRun, stored_runs
 from callboard.tracker.connection import TrackingError
 from callboard.tracker.tags import SUBMISSION_MD5
 from callboard.tracker.tracking import push_scores
+from callboard.words import counted, warn
 from callboard.workspace import main_workspace
 
 
@@ -23,24 +23,18 @@ def one_keeper() -> Iterator[None]:
     Raises:
         UserError: the main workspace cannot be written.
     """
-    place = main_workspace() / ".cache/ledger.lock"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("w")
-    except OSError as error:
-        raise UserError(f"{place}: {error.strerror}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with exclusive(main_workspace() / ".cache/ledger.lock", UserError):
         yield
 
 
-def keep(entries: Sequence[Entry], md5s: Sequence[str], message: str) -> str:
+def keep(known: Sequence[Entry], entries: Sequence[Entry], md5s: Sequence[str], message: str) -> str:
     """Add rows to the ledger and commit it; then tell MLflow the last word on each submission.
 
     To be called, as what finds out which rows are new, within `one_keeper`.
     What fails on the way costs a warning: the rows stay, and the same command again mends the rest.
 
     Args:
+        known: Rows of the ledger.
         entries: New rows; none where the ledger has them already.
         md5s: Of the submissions concerned.
         message: Of the commit.
@@ -53,10 +47,8 @@ def keep(entries: Sequence[Entry], md5s: Sequence[str], message: str) -> str:
     """
     if strange := [entry for entry in entries if not entry.submission_md5]:
         raise UserError(f"{LEDGER}: result {strange[0].key} has no submission; nothing was written")
-    workspace = main_workspace()
-    known = entries_of(workspace)
     if entries:
-        write_entries(workspace / LEDGER, [*known, *entries])
+        write_entries(main_workspace() / LEDGER, [*known, *entries])
     return ", ".join(done for done in (_commit(message), _push([*known, *entries], md5s)) if done)
 
 
@@ -65,7 +57,7 @@ def _commit(message: str) -> str:
     folder = main_workspace()
     command = f'git commit -m "{message}" -- {LEDGER}'
     if not git("rev-parse", "--git-dir", folder=folder):
-        _warn("not committed, there is no git repository here; without one `dvc exp apply` may lose the row")
+        warn("not committed, there is no git repository here; without one `dvc exp apply` may lose the row")
         return ""
     if not git("status", "--porcelain", "--", LEDGER, folder=folder):
         return ""
@@ -74,11 +66,11 @@ def _commit(message: str) -> str:
     done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = _reason(done.stderr or done.stdout)
-        _warn(f"{LEDGER} is written, not committed: {reason}; once mended: {command}")
+        warn(f"{LEDGER} is written, not committed: {reason}; once mended: {command}")
         return ""
     if not git("symbolic-ref", "--quiet", "HEAD", folder=folder):
         commit = git("rev-parse", "--short", "HEAD", folder=folder).strip()
-        _warn(f"HEAD is on no branch, which loses the score; once on one again: git cherry-pick {commit}")
+        warn(f"HEAD is on no branch, which loses the score; once on one again: git cherry-pick {commit}")
     return f"committed {LEDGER}"
 
 
@@ -90,20 +82,16 @@ def _reason(printed: str) -> str:
 def _push(entries: Sequence[Entry], md5s: Sequence[str]) -> str:
     words = last_words(entries)
     try:
-        behind = [run.tags[SUBMISSION_MD5] for run in stored_runs() if _is_behind(run, words, md5s)]
-        n_runs = sum(push_scores(md5, words[md5]) for md5 in dict.fromkeys(behind))
+        behind = {run.tags[SUBMISSION_MD5] for run in stored_runs() if _is_behind(run, words, md5s)}
+        n_runs = push_scores({md5: words[md5] for md5 in behind}) if behind else 0
     except NoResultsError:
         return ""  # the first result makes the database, and reads the ledger
     except (TrackingError, UserError) as error:
-        _warn(f"not in MLflow yet: {error}; once it answers: callboard sync")
+        warn(f"not in MLflow yet: {error}; once it answers: callboard sync")
         return ""
-    return f"set in {n_runs} MLflow {'run' if n_runs == 1 else 'runs'}" if n_runs else ""
+    return f"set in {counted(n_runs, 'MLflow run')}" if n_runs else ""
 
 
 def _is_behind(run: StoredRun, words: dict[str, dict[str, float]], md5s: Sequence[str]) -> bool:
     md5 = run.tags.get(SUBMISSION_MD5, "")
     return md5 in md5s and run.metrics | words[md5] != run.metrics
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)

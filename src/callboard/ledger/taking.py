@@ -38,9 +38,10 @@ def note_down(entry: Entry, message: str) -> tuple[bool, str]:
         Whether it is new, and what was done beyond writing.
     """
     with one_keeper():
-        before = [known for known in entries_of(Path.cwd()) if known.submission_md5 == entry.submission_md5]
+        known = entries_of(Path.cwd())
+        before = [row for row in known if row.submission_md5 == entry.submission_md5]
         is_new = not (before and _says_nothing_new(entry, current(before)[0]))
-        return is_new, keep([entry] if is_new else [], [entry.submission_md5], message)
+        return is_new, keep(known, [entry] if is_new else [], [entry.submission_md5], message)
 
 
 def take(text: str, where: str, folder: Path | None) -> Taken:
@@ -65,7 +66,7 @@ def take(text: str, where: str, folder: Path | None) -> Taken:
         left = [_without_older(entry, known) for entry in untold]
         new = [entry for entry in left if entry.scores and not _is_told(entry, known)]
         md5s = list(dict.fromkeys(entry.submission_md5 for entry in matched.entries))
-        done = keep(new, md5s, f"LB of {len(new)} submissions from {where}")
+        done = keep(known, new, md5s, f"LB of {len(new)} submissions from {where}")
     n_known, n_older = len(matched.entries) - len(untold), len(untold) - len(new)
     return Taken(len(new), n_known, n_older, done, matched.unknown, matched.unscored)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from callboard.board.columns import LEGEND, number, tone
-from callboard.board.lines import Line, judged, result_line
+from callboard.board.lines import Line, judged_line
 from callboard.errors import UserError
 from callboard.results import changes
 from callboard.runs.captions import read_captions
@@ -41,7 +41,7 @@ class Head:
 
 def read_head(source: Source, row: Row | None, rows: Sequence[Row]) -> Head:
     """The numbers of a result; what only the board knows is left out where `row` is None."""
-    line = _line(row, rows) if row else Line(None)
+    line = judged_line(row, rows, read_captions()) if row else Line(None)
     base = line.base
     return Head(
         name=source.name,
@@ -54,12 +54,6 @@ def read_head(source: Source, row: Row | None, rows: Sequence[Row]) -> Head:
         tone=tone(line) or "noise",
         warning=LEGEND if row and row.is_optimistic else "",
     )
-
-
-def _line(row: Row, rows: Sequence[Row]) -> Line:
-    """The line of the board."""
-    [[line]] = judged([[result_line(row, rows, read_captions())]], rows)
-    return line
 
 
 def _scores(source: Source, row: Row | None) -> dict[str, float]:

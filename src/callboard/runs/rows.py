@@ -38,10 +38,20 @@ class Row:
     """Of a blend, as far as they are on the board."""
 
     @property
+    def measured_on(self) -> tuple[str, str]:
+        """Data and annotations; scores on others cannot be held against it."""
+        return self.data_md5, self.clips_md5
+
+    @property
+    def blend(self) -> list[str]:
+        """References of the results that it is a blend of; empty for one with networks of its own."""
+        return list(json.loads(self.params.get("infer.blend", "[]")))
+
+    @property
     def is_optimistic(self) -> bool:
         """Whether CV saw something of the labels that it is measured on; an unknown part may have."""
-        if blend := json.loads(self.params.get("infer.blend", "[]")):
-            return len(self.parts) < len(blend) or any(part.is_optimistic for part in self.parts)
+        if self.blend:
+            return len(self.parts) < len(self.blend) or any(part.is_optimistic for part in self.parts)
         chose_epoch = self.params.get("train.select", "last") != "last"
         return chose_epoch or self.params.get("pseudo.final", "0") != "0"
 

@@ -1,6 +1,5 @@
 """The way to MLflow: its address, a client, one writer at a time, and what goes wrong in one line."""
 
-import fcntl
 import os
 import re
 import socket
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 from callboard.errors import one_line
+from callboard.exclusive import exclusive
 from callboard.workspace import main_workspace
 
 if TYPE_CHECKING:
@@ -83,13 +83,7 @@ def one_writer() -> Iterator[None]:
     Raises:
         TrackingError: the main workspace cannot be written.
     """
-    place = main_workspace() / ".mlflow.lock"
-    try:
-        file = place.open("w")
-    except OSError as error:
-        raise TrackingError(f"{place}: {error.strerror}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with exclusive(main_workspace() / ".mlflow.lock", TrackingError):
         yield
 
 

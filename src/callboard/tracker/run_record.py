@@ -2,13 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 from callboard.errors import UserError
-from callboard.history import params_at
 from callboard.results import CLIPS, OUT_OF_FOLD, Result, changes
 from callboard.runs.captions import read_captions
+from callboard.runs.committed import params_of
 from callboard.tracker import tags as tag
 from callboard.tracker.tags import joined_names, nameless, split_names
 
@@ -140,15 +139,9 @@ def _tags(result: Result, origin: Origin) -> dict[str, str]:
     return tags | ({tag.NAMES: joined_names(origin.names)} if origin.names else {})
 
 
-@cache
-def _base_params(commit: str) -> dict[str, str]:
-    """Many results start from one commit, and reading params.yaml takes as long as writing a run."""
-    return params_at(commit)
-
-
 def _note(result: Result, origin: Origin) -> str:
     """What a person reads first; theirs to overwrite in MLflow."""
-    base = _base_params(origin.commit)
+    base = params_of(origin.commit)
     changed = changes(base, result.params) if base else []
     against = f"Against {origin.commit[:7]}: {', '.join(changed) or 'no other parameter'}"
     return "\n\n".join(text for text in (_memo(origin.names), against) if text)[:MAX_TEXT]

@@ -13,6 +13,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -259,6 +260,7 @@ def _version(connection: sqlite3.Connection) -> str:
     return str(versions[0])
 
 
+@cache
 def newest_version() -> str | None:
     """Of MLflow's tables, read from its migrations without importing it; None where they lie elsewhere."""
     spec = find_spec("mlflow")

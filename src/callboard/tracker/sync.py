@@ -4,7 +4,6 @@ The database is disposable. What git and leaderboard.csv say of the results is e
 what people typed into MLflow's pages is lost with it.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,9 +26,10 @@ from callboard.tracker.connection import TrackingError
 from callboard.tracker.run_record import KnownRun, Origin
 from callboard.tracker.tags import SUBMISSION_MD5
 from callboard.tracker.tracking import new_scores, set_names, upsert
+from callboard.words import counted, warn
 from callboard.workspace import main_workspace
 
-Warn = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Summary:
         }
         told = [f"{count} {what}" for what, count in counts.items() if count]
         return [
-            f"{self.n_results} result{'s' * (self.n_results != 1)} in git",
+            f"{counted(self.n_results, 'result')} in git",
             *told,
             f"{self.seconds:.1f} s",
         ]
@@ -92,7 +92,7 @@ def sync() -> Summary:
     ledger = ledger_of(folder)
     try:
         with committed_files(folder) as files, open_runs() as runs:
-            results = results_in_git(files, folder, _warn)
+            results = results_in_git(files, folder, warn)
             known = runs.known()
             for result in progress(results.values(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
@@ -105,20 +105,20 @@ def sync() -> Summary:
     return summary
 
 
-def results_in_git(files: CommittedFiles, folder: Path, warn: Warn) -> dict[str, InGit]:
+def results_in_git(files: CommittedFiles, folder: Path, tell: Tell) -> dict[str, InGit]:
     """Results by content key. Commits without a complete dvc.lock hold none.
 
     Args:
         files: Of any commit.
         folder: The main workspace.
-        warn: Told of every dvc.lock that cannot be read.
+        tell: Told of every dvc.lock that cannot be read.
     """
     locks = Locks(files)
     found: dict[str, InGit] = {}
     for named in commits_with_results(folder):
         lock = locks.at(named.commit)
         if lock.is_broken:
-            warn(f"{named}: its dvc.lock cannot be read; nothing is recorded of it")
+            tell(f"{named}: its dvc.lock cannot be read; nothing is recorded of it")
         elif lock.key:
             found.setdefault(lock.key, InGit(lock.key)).holders.append(named)
     locks.save()
@@ -144,7 +144,7 @@ def _sync_one(
     try:
         read, origin = _read(result, files)
     except UserError as error:
-        _warn(str(error))
+        warn(str(error))
         summary.broken += 1
         return
     upsert(runs, known, with_reported(read, ledger), origin)
@@ -180,7 +180,3 @@ def _score(runs: Runs, known: KnownRun, ledger: dict[str, dict[str, float]], sum
     runs.set_scores(known, scores)
     summary.scored += 1
     return True
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ after a crash, so a run logged from inside it would be missing or doubled.
 """
 
 import os
+from collections.abc import Mapping
 
 from callboard.history import git
 from callboard.results import Result
@@ -72,23 +73,22 @@ def set_names(runs: Runs, run: KnownRun, names: tuple[str, ...]) -> None:
     runs.rename(run, title, {NAMES: joined_names(names)})
 
 
-def push_scores(md5: str, scores: dict[str, float]) -> int:
-    """Set leaderboard scores of every finished run with this submission; the last word counts.
+def push_scores(words: Mapping[str, dict[str, float]]) -> int:
+    """Set leaderboard scores of every finished run with one of these submissions; the last word counts.
 
     Args:
-        md5: Of the submission, as dvc.lock tells it.
-        scores: `lb.public`, `lb.private` or both.
+        words: By the submission's md5, as dvc.lock tells it, `lb.public`, `lb.private` or both.
 
     Returns:
-        How many runs have the submission; 0 where none is known yet, which `callboard sync` mends.
+        How many runs have them; 0 where none is known yet, which `callboard sync` mends.
 
     Raises:
         TrackingError: the server is down, or the database cannot be written.
     """
     with open_runs() as runs:
         found = [
-            run for run in runs.known().values() if run.is_finished and run.tags.get(SUBMISSION_MD5) == md5
+            run for run in runs.known().values() if run.is_finished and run.tags.get(SUBMISSION_MD5) in words
         ]
         for run in found:
-            runs.set_scores(run, new_scores(run, scores))
+            runs.set_scores(run, new_scores(run, words[run.tags[SUBMISSION_MD5]]))
     return len(found)

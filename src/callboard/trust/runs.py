@@ -50,12 +50,12 @@ def points_of_results(rows: Sequence[Row], lb: str = "lb.public") -> tuple[list[
             left_out["without LB"] += 1
         else:
             with_both.append(row)
-    counted = Counter((row.data_md5, row.clips_md5) for row in reversed(with_both))  # the newest of equals
+    counted = Counter(row.measured_on for row in reversed(with_both))  # the newest of equals
     common = counted.most_common(1)[0][0] if counted else ("", "")
     kept: dict[tuple[str, ...], Row] = {}
     for row in with_both:
         content = (row.oof_md5, row.submission_md5) if row.oof_md5 and row.submission_md5 else (row.key,)
-        if (row.data_md5, row.clips_md5) != common:
+        if row.measured_on != common:
             left_out["of other data"] += 1
         elif content in kept:
             left_out["with the very scores of another"] += 1
