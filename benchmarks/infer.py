@@ -35,7 +35,17 @@ from callboard.predict import ScoreParams, score_recordings
 from callboard.scores import recording_scores
 from callboard.windows import plan_windows
 
-INFER = InferParams(head="attention_max", window_agg="max", fold_agg="mean", blend=[])
+INFER = InferParams(
+    head="attention_max",
+    window_agg="max",
+    fold_agg="mean",
+    temperature=1.0,
+    smoothing=[],
+    blend=[],
+    blend_weights=[],
+    stack=False,
+    prevalence=0.0,
+)
 N_SPECIES = 24
 
 
@@ -63,7 +73,7 @@ def score_params(overlap_frames: int) -> ScoreParams:
         freq_crop=None,
         freq_crop_p=0.0,
     )
-    predict = PredictParams(overlap_frames=overlap_frames, batch_size=128, tta=0)
+    predict = PredictParams(overlap_frames=overlap_frames, batch_size=128, weights="last", tta=0)
     return ScoreParams(seed=0, augment=augment, predict=predict)
 
 
@@ -160,6 +170,7 @@ def make_models(case: Case) -> list[LoadedModel]:
         backbone="resnet18",
         backbone_args=case.backbone_args,
         pretrained=False,
+        weights=None,
         head_bias=False,
         attention="softmax",
         segment_source="class",

@@ -26,7 +26,8 @@ SHIFTED = slice(3, 5)
 SETTINGS = Settings(n_folds=3, n_repeats=1, seed=0, in_decibels=False)
 PARAMS = f"""
 audio: {{sample_rate: 1000, on_other_rate: error}}
-features: {{n_fft: 256, hop_length: 100, n_mels: {N_MELS}, f_min: 0.0, f_max: 480.0, top_db: 80.0}}
+features: {{kind: log_mel, embedding_hop_s: 0.5,
+  n_fft: 256, hop_length: 100, n_mels: {N_MELS}, f_min: 0.0, f_max: 480.0, top_db: 80.0}}
 """
 """Ten frames a second: pieces of 50 frames."""
 

@@ -7,11 +7,11 @@ import pytest
 from callboard.errors import UserError
 from callboard.evaluation import cross_validate, pool_out_of_fold, score_submission, write_metrics
 from callboard.metrics import lwlrap
-from callboard.params.scoring import InferParams
 from callboard.scores import HEADS, WindowScores
 from callboard.submission import score_table
+from tests.toy_scoring import infer_params
 
-INFER = InferParams(head="max", window_agg="max", fold_agg="mean", blend=[])
+INFER = infer_params(head="max")
 SPECIES = ["a", "b", "c"]
 
 

@@ -9,7 +9,16 @@ from callboard.errors import UserError
 from callboard.features import log_mel, mel_centres, mel_filterbank, mel_power, quantise
 from callboard.params.features import FrontEndParams
 
-SMALL = {"n_fft": 256, "hop_length": 96, "n_mels": 12, "f_min": 100.0, "f_max": 3900.0, "top_db": 80.0}
+SMALL = {
+    "kind": "log_mel",
+    "embedding_hop_s": 0.5,
+    "n_fft": 256,
+    "hop_length": 96,
+    "n_mels": 12,
+    "f_min": 100.0,
+    "f_max": 3900.0,
+    "top_db": 80.0,
+}
 
 
 def front_end(sample_rate: int = 8000, **features: Any) -> FrontEndParams:

@@ -9,7 +9,6 @@ from callboard.heads import SedOutput
 from callboard.image import normalise, to_unit
 from callboard.mel_cache import EncodedRecording, MelCache, write_cache
 from callboard.model import build_model
-from callboard.params.scoring import PredictParams
 from callboard.params.training import AugmentParams
 from callboard.predict import (
     ScoreParams,
@@ -30,6 +29,7 @@ from tests.toy_models import (
     save_fold,
     tiny_network,
 )
+from tests.toy_scoring import predict_params
 
 CPU = torch.device("cpu")
 MASKS = AugmentParams(
@@ -45,7 +45,7 @@ MASKS = AugmentParams(
 
 
 def score_params(seed=1, batch_size=5, tta=0, **augment):
-    predict = PredictParams(overlap_frames=10, batch_size=batch_size, tta=tta)
+    predict = predict_params(overlap_frames=10, batch_size=batch_size, tta=tta)
     return ScoreParams(seed=seed, augment=MASKS.model_copy(update=augment), predict=predict)
 
 
@@ -309,6 +309,12 @@ def test_fold_models_load_in_order_of_folds(tmp_path):
     models = load_fold_models(tmp_path, [1, 0], CPU)
     assert [loaded.fold for loaded in models] == [0, 1]
     assert not any(loaded.model.training for loaded in models)
+
+
+def test_fold_models_without_averaged_weights_are_refused_where_those_are_asked_for(tmp_path):
+    save_fold(tmp_path, 0)
+    with pytest.raises(UserError, match=r"fold0\.pt: no ema weights"):
+        load_fold_models(tmp_path, [0], CPU, "ema")
 
 
 def test_a_fold_without_weights_is_refused(tmp_path):

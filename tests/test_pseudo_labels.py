@@ -6,8 +6,9 @@ from callboard.clips import PROVENANCE_DTYPES, read_clips
 from callboard.params.scoring import PseudoParams
 from callboard.pseudo_labels import SOURCES, as_clips, find_pseudo_labels, write_pseudo_labels
 from callboard.scores import HEADS, WindowScores
+from tests.toy_scoring import pseudo_params
 
-PARAMS = PseudoParams(rounds=[], final=0, source="train", threshold=0.9, min_votes=2, n_frames=20)
+PARAMS = pseudo_params()
 SPECIES = ["a", "b"]
 N_FRAMES = {"r0": 300, "r1": 15}
 

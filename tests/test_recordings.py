@@ -16,6 +16,7 @@ FRONT_END = FrontEndParams.model_validate(
     {
         "audio": {"sample_rate": 8000, "on_other_rate": "resample"},
         "features": {
+            "kind": "log_mel", "embedding_hop_s": 0.5,
             "n_fft": 256, "hop_length": 80, "n_mels": 12, "f_min": 50.0, "f_max": 3900.0, "top_db": 80.0
         },
     }

@@ -14,10 +14,7 @@ from callboard.scores import (
     load_scores,
     recording_scores,
 )
-
-
-def infer_params(head, window_agg="max", fold_agg="mean"):
-    return InferParams(head=head, window_agg=window_agg, fold_agg=fold_agg, blend=[])
+from tests.toy_scoring import infer_params
 
 
 def window_scores(

@@ -37,8 +37,13 @@ TEST_IDS = ["000000002", "000000001"]
 Write = Callable[..., None]
 
 
+def data_params(source: str, root: str | None, on_bad_recording: str = "error") -> DataParams:
+    values = {"source": source, "root": root, "on_bad_recording": on_bad_recording, "corrections": False}
+    return DataParams.model_validate(values | {"demo": DEMO})
+
+
 def params(root: Path, source: str = "rfcx", on_bad_recording: str = "error") -> DataParams:
-    return DataParams(source=source, root=str(root), on_bad_recording=on_bad_recording, demo=DEMO)  # type: ignore[arg-type]
+    return data_params(source, str(root), on_bad_recording)
 
 
 def write_tone(path: Path, rate: int = RATE, channels: int = 1, length_s: float = 2.0) -> None:
@@ -102,7 +107,7 @@ def test_a_competition_folder_becomes_the_tables_every_stage_reads(root: Path, o
 
 
 def test_the_demo_has_the_same_tables_and_its_truth(out: Path) -> None:
-    data = DataParams(source="demo", root=None, on_bad_recording="error", demo=DEMO)
+    data = data_params("demo", None)
     prepare_source(data, AUDIO, out)
     assert {path.name for path in out.iterdir()} == {
         *(
@@ -380,7 +385,7 @@ def test_a_full_disk_leaves_nothing_half_written(out: Path, monkeypatch: pytest.
         return write_bytes(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", write_until_full)
-    data = DataParams(source="demo", root=None, on_bad_recording="error", demo=DEMO)
+    data = data_params("demo", None)
     message = refusal(data, out)
     assert re.fullmatch(rf"{out}: cannot be written: No space left on device; \d+ MB free", message)
 

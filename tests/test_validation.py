@@ -14,10 +14,10 @@ from callboard.heads import SedOutput
 from callboard.image import normalise, to_unit
 from callboard.mel_cache import MelCache
 from callboard.model import build_model
-from callboard.params.scoring import InferParams, PredictParams
 from callboard.predict import ScoreParams, score_out_of_fold
 from callboard.scores import recording_scores
 from callboard.validation import recording_probabilities, trained_heads, validate
+from tests.toy_scoring import infer_params, predict_params
 from tests.toy_training import CPU, SPECIES, fit_params
 
 BOTH = ("attention", "max")
@@ -138,10 +138,10 @@ def test_validation_scores_are_those_of_cv_on_the_same_windows(root, data, head,
     names = [cache.recording_ids[row] for row in data.validation]
     model = SpeciesModel(network, class_species).eval()
     loaded = LoadedModel(model, SPECIES, 0, params.clip, frozenset(names))
-    predict = PredictParams(overlap_frames=0, batch_size=5, tta=0)
+    predict = predict_params(batch_size=5)
     scoring = ScoreParams(seed=0, augment=params.augment, predict=predict)
     cv = score_out_of_fold([loaded], cache, folds[folds["recording_id"].isin(names)], scoring, CPU)
-    infer = InferParams(head=head, window_agg="max", fold_agg="mean", blend=[])
+    infer = infer_params(head=head)
     assert cv.recording_ids == names
     np.testing.assert_allclose(found, recording_scores(cv, infer), rtol=1e-5)
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from callboard.params.scoring import PredictParams
 from callboard.window_batches import WindowBatches, cut_windows
 from tests.toy_models import CLIP, N_MELS, random_cache
+from tests.toy_scoring import predict_params
 
 
 def test_a_short_recording_is_padded_with_quiet():
@@ -15,7 +15,7 @@ def test_a_short_recording_is_padded_with_quiet():
 @pytest.mark.parametrize("mel_rows", [None, (3, 9)])
 def test_batches_hold_every_window_with_its_place(tmp_path, mel_rows):
     cache = random_cache(tmp_path, {"a": 150, "b": 40, "c": 65})
-    params = PredictParams(overlap_frames=0, batch_size=4, tta=0)
+    params = predict_params()
     batches = WindowBatches.plan(cache, ["c", "a"], CLIP.model_copy(update={"mel_rows": mel_rows}), params)
     assert len(batches) == 2
     first, second = batches

@@ -28,6 +28,7 @@ MODEL = ModelParams(
     backbone="resnet18",
     backbone_args={"layers": [1] * 4, "channels": [8] * 4, "stem_type": "deep", "stem_width": 4},
     pretrained=False,
+    weights=None,
     head_bias=True,
     attention="softmax",
     segment_source="class",
@@ -103,15 +104,29 @@ augment:
   brightness_contrast: 0.5
   freq_crop: null
   freq_crop_p: 0.5
-predict: {overlap_frames: 8, batch_size: 16, tta: 0}
-infer: {head: attention_max, window_agg: max, fold_agg: mean, blend: []}
+predict: {overlap_frames: 8, batch_size: 16, weights: last, tta: 0}
+infer:
+  head: attention_max
+  window_agg: max
+  fold_agg: mean
+  temperature: 1.0
+  smoothing: []
+  blend: []
+  blend_weights: []
+  stack: false
+  prevalence: 0.0
 evaluate: {n_bootstrap: 100}
 pseudo:
   rounds: [{teacher: 0, student: 1}]
   final: 1
   source: train
+  isolation: recording
   threshold: 0.99
+  negative_threshold: null
   min_votes: 1
+  labels: hard
+  temperature: 1.0
+  power: 1.0
   n_frames: 32
 """
 

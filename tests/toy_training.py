@@ -33,6 +33,13 @@ LOSS: dict[str, Any] = {
     "position": {"weight": 0.0, "kind": "bce"},
     "segment": {"weight": 0.5, "weighted": True},
     "frequency": {"weight": 0.0},
+    "labeled": {
+        "weight": 0.0,
+        "positives": "sum",
+        "negatives": "sum",
+        "focal_gamma": 0.0,
+        "class_weights": "none",
+    },
     "smoothing": {"target": "none", "mode": "uniform", "eps": 0.2},
 }
 
@@ -54,6 +61,7 @@ PARAMS: dict[str, Any] = {
         "backbone": "resnet18",
         "backbone_args": {"layers": [1] * 4, "channels": [8] * 4, "stem_type": "deep", "stem_width": 4},
         "pretrained": False,
+        "weights": None,
         "head_bias": False,
         "attention": "softmax",
         "segment_source": "class",
@@ -66,9 +74,15 @@ PARAMS: dict[str, Any] = {
     "train": {
         "epochs": 3,
         "batch_size": 4,
+        "init_from": None,
+        "items": "annotations",
+        "skip_unlabeled": True,
         "labels": "tp",
         "classes": "species",
         "fp_per_epoch": 2,
+        "pseudo_weight": 1.0,
+        "labeled_share": None,
+        "ema_decay": 0.0,
         "select": "last",
         "validate_every": 2,
     },

@@ -13,7 +13,8 @@ import pytest
 import soundfile as sf
 from ruamel.yaml import YAML
 
-from callboard.audio import read_recording
+from callboard import embeddings
+from callboard.audio import read_recording, resample
 from callboard.clips import read_clips
 from callboard.errors import UserError
 from callboard.features import log_mel, mel_centres
@@ -40,6 +41,7 @@ class Source:
         self.params: dict[str, Any] = read_tree(ROOT / "params.yaml")
         self.params["audio"] = {"sample_rate": RATE, "on_other_rate": "error"}
         self.params["features"] = {
+            "kind": "log_mel", "embedding_hop_s": 0.5,
             "n_fft": 256, "hop_length": 80, "n_mels": 12, "f_min": 50.0, "f_max": 3900.0, "top_db": 80.0
         }  # fmt: skip
         for seed, name in enumerate(TRAIN + TEST):
@@ -149,6 +151,34 @@ def test_results_do_not_depend_on_the_number_of_workers(
     monkeypatch.setenv("CALLBOARD_WORKERS", n_workers)
     source.crop()
     assert [Path("data", file).read_bytes() for file in files] == before
+
+
+def test_embeddings_make_a_cache_of_the_same_kind(
+    source: Source, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def loudness(window: np.ndarray) -> np.ndarray:
+        assert window.shape == (embeddings.WINDOW_SAMPLES,)
+        return np.full(embeddings.N_NUMBERS, 10 * np.abs(window).max(), np.float32)
+
+    monkeypatch.setattr(embeddings, "read_network", lambda: b"")
+    monkeypatch.setattr(embeddings, "birdnet", loudness)
+    source.params["features"] |= {"kind": "birdnet", "embedding_hop_s": 0.5}
+    source.crop()
+    for subset, names in {"train": TRAIN, "test": TEST}.items():
+        cache = MelCache.open(source.root / "data/mel" / subset)
+        assert cache.frames.shape == (4 * len(names), embeddings.N_NUMBERS)
+        assert cache.n_frames.tolist() == [4] * len(names)
+        assert set(cache.db_max) == {embeddings.FULL_SCALE}
+        for name in names:
+            waveform = resample(read_recording(source.path(name), RATE, "error"), RATE, embeddings.RATE)
+            level = round(10 * np.abs(waveform).max() / embeddings.FULL_SCALE * 255)
+            assert (cache.read(name) == level).all()
+    clips = read_clips(Path("data/clips.csv"))
+    assert clips[["start_frame", "stop_frame"]].to_numpy().tolist() == [[1, 2], [0, 4], [0, 1], [2, 3]]
+    assert (clips[["low_mel", "high_mel"]] == 0).to_numpy().all()
+    licence, line = capsys.readouterr().out.strip().splitlines()
+    assert licence == embeddings.LICENCE
+    assert line.startswith("crop: 5 recordings, 0 MB of embeddings, 4 annotations, 0 skipped, ")
 
 
 def test_without_test_recordings_the_test_cache_is_empty(source: Source) -> None:

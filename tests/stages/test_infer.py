@@ -6,7 +6,6 @@ import pytest
 
 from callboard.errors import UserError
 from callboard.finished import find_finished
-from callboard.params.scoring import InferParams
 from callboard.results import SUBMISSION
 from callboard.scores import load_scores, recording_scores
 from callboard.submission import read_score_table, score_table, write_score_table
@@ -14,11 +13,13 @@ from stages import infer
 from tests.test_scores import window_scores
 from tests.toy_git import ToyRepository
 from tests.toy_models import PARAMS_YAML
+from tests.toy_scoring import infer_params
 
 ARGV = shlex.split(
     "--scores test.npz --sample sample_submission.csv --skipped skipped.csv "
     "--submission submission/submission.csv"
 )
+
 COLUMNS = ["recording_id", "ssp0", "ssp1", "ssp2", "ssp3"]
 
 
@@ -47,7 +48,7 @@ def test_the_submission_holds_pooled_scores_in_the_order_of_the_sample(workspace
     submission = read_score_table(workspace / "submission/submission.csv")
     assert submission.columns.tolist() == COLUMNS
     assert submission["recording_id"].tolist() == ["r2", "r0", "r1"]
-    params = InferParams(head="attention_max", window_agg="max", fold_agg="mean", blend=[])
+    params = infer_params()
     expected = recording_scores(load_scores(workspace / "test.npz"), params)[[2, 0, 1]]
     np.testing.assert_allclose(submission[COLUMNS[1:]], expected, rtol=1e-5)
     assert capsys.readouterr().out.startswith(

@@ -14,6 +14,7 @@ import yaml
 
 from callboard.checkpoint import load_model
 from callboard.clips import read_clips, write_clips
+from callboard.device import describe
 from callboard.errors import UserError
 from callboard.mel_cache import EncodedRecording, write_cache
 from callboard.params.training import TrainParams
@@ -66,7 +67,7 @@ def test_a_fold_is_trained_to_weights_and_a_curve(root, capsys):
     assert curve["val_lwlrap"].notna().tolist() == [False, True, True]
     assert (curve["loss"] > 0).all()
     line = capsys.readouterr().out
-    assert line.startswith("train: fold 0, 3 epochs of 8 clips on cpu, loss ")
+    assert line.startswith(f"train: fold 0, 3 epochs of 8 clips on {describe(CPU)}, loss ")
     assert "clips/s, data wait" in line
     assert not (root / ".cache" / "checkpoints").exists() or not list((root / ".cache/checkpoints").iterdir())
 

@@ -20,6 +20,9 @@ class Params(BaseModel):
 
 P = TypeVar("P", bound=Params)
 
+Reference = Annotated[str, Field(pattern=r"^.+@[0-9a-f]{16}$")]
+"""A finished experiment as `name@key`, which means this result and no later one of the same name."""
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What starts a stream of random numbers; numpy takes no negative one."""
 

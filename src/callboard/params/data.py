@@ -34,6 +34,8 @@ class DataParams(Params):
     """Folder with train/, test/, train_tp.csv, train_fp.csv (rfcx, own); relative to the main workspace."""
     on_bad_recording: Literal["error", "skip"]
     """skip: a missing, unreadable, silent or NaN recording is counted, listed and left out of everything."""
+    corrections: bool
+    """Annotations are taken as corrections.csv changes them, where a person has reviewed them."""
     demo: DemoParams
 
     @model_validator(mode="after")

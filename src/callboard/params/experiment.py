@@ -21,6 +21,9 @@ from callboard.params.training import (
     TrainParams,
 )
 
+EMBEDDING_BACKBONE = "frames"
+"""As `model.backbone`, what takes embeddings."""
+
 
 class Experiment(FrontEndParams):
     """Every section; unknown ones are refused."""
@@ -71,6 +74,35 @@ class Experiment(FrontEndParams):
         return self
 
     @model_validator(mode="after")
+    def _embeddings_are_no_images(self) -> Self:
+        is_embedded, backbone = self.features.kind == "birdnet", self.model.backbone
+        if is_embedded != (backbone == EMBEDDING_BACKBONE):
+            raise ValueError(
+                f"features.kind {self.features.kind} does not go with model.backbone {backbone}: embeddings "
+                f"go with backbone {EMBEDDING_BACKBONE}, and nothing else does"
+            )
+        if not is_embedded:
+            return self
+        off = {
+            "augment.time_mask": (self.augment.time_mask, 0),
+            "augment.freq_mask": (self.augment.freq_mask, 0),
+            "augment.gamma": (self.augment.gamma, None),
+            "augment.brightness_contrast": (self.augment.brightness_contrast, 0),
+            "augment.freq_crop": (self.augment.freq_crop, None),
+            "predict.tta": (self.predict.tta, 0),
+            "clip.mel_rows": (self.clip.mel_rows, None),
+            "model.pretrained": (self.model.pretrained, False),
+            "model.weights": (self.model.weights, None),
+            "model.cbam": (self.model.cbam, False),
+            "model.frequency_head": (self.model.frequency_head, False),
+        }
+        if on := [f"{name} {value}" for name, (value, neutral) in off.items() if value != neutral]:
+            raise ValueError(
+                f"{', '.join(on)}: made for images, and features.kind birdnet gives embeddings; turn off"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _frequency_head_where_needed(self) -> Self:
         is_there = self.model.frequency_head
         if self.loss.frequency.weight and not is_there:
@@ -88,9 +120,17 @@ class Experiment(FrontEndParams):
 
     @model_validator(mode="after")
     def _votes_can_be_had(self) -> Self:
-        if self.pseudo.source == "test" and self.pseudo.min_votes > len(self.split.folds):
+        if self.pseudo.min_votes > len(self.split.folds) and self.pseudo.all_vote:
             raise ValueError(
                 f"pseudo.min_votes {self.pseudo.min_votes} is more than the {len(self.split.folds)} folds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averaged_weights_are_there(self) -> Self:
+        if self.predict.weights == "ema" and not self.train.ema_decay:
+            raise ValueError(
+                "predict.weights ema takes averaged weights, but train.ema_decay 0 does not average them"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""The front end: recordings to log-mel frames."""
+"""The front end: recordings to frames."""
 
 from typing import Literal, Self
 
@@ -17,8 +17,13 @@ class AudioParams(Params):
 
 
 class FeatureParams(Params):
-    """The `features` section, in torchaudio's terms."""
+    """The `features` section; what describes log-mel frames is in torchaudio's terms."""
 
+    kind: Literal["log_mel", "birdnet"]
+    """What a frame is. birdnet: an embedding of 3 s of sound by BirdNET v2.4, 1024 numbers; of this section
+    only embedding_hop_s then has an effect."""
+    embedding_hop_s: float = Field(gt=0, le=3)
+    """Seconds from embedding to embedding."""
     n_fft: int = Field(gt=1)
     """STFT window, samples."""
     hop_length: int = Field(gt=0)
@@ -60,4 +65,6 @@ class FrontEndParams(Params):
     @property
     def frames_per_s(self) -> float:
         """Frames per second of recording."""
-        return self.audio.sample_rate / self.features.hop_length
+        if self.features.kind == "log_mel":
+            return self.audio.sample_rate / self.features.hop_length
+        return 1 / self.features.embedding_hop_s

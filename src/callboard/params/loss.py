@@ -49,6 +49,27 @@ class FrequencyTermParams(Params):
     weight: float = Field(ge=0)
 
 
+class LabeledTermParams(Params):
+    """The attention logit against expert labels and pseudo-labels alone: no other cell has a gradient.
+
+    It looks at the labelled share of each cell, so `neg_mask` and `pos_mask` do not act on it. Its usual
+    companions: every other term at weight 0, weights of a first training (`train.init_from`), all windows
+    (`train.items`), all FP recordings.
+    """
+
+    weight: float = Field(ge=0)
+    positives: Literal["sum", "mean"]
+    """Over the batch, so it grows with the number of clips. mean: divided by the positives' label weights
+    (positive-sum decay)."""
+    negatives: Literal["sum", "mean"]
+    """Likewise, by the label weights of negatives."""
+    focal_gamma: float = Field(ge=0)
+    """Positives count (1 - p)^gamma times, negatives once; 0 = plain BCE."""
+    class_weights: Literal["none", "largest", "smallest"]
+    """On positives, from TP annotations of the training folds. largest: largest count / count, at least 1.
+    smallest: smallest count / count, at most 1."""
+
+
 class SmoothingParams(Params):
     """Label smoothing, before mixup."""
 
@@ -79,6 +100,7 @@ class LossParams(Params):
     position: PositionTermParams
     segment: SegmentTermParams
     frequency: FrequencyTermParams
+    labeled: LabeledTermParams
     smoothing: SmoothingParams
 
     @model_validator(mode="after")
@@ -89,15 +111,32 @@ class LossParams(Params):
             raise ValueError("neg_mask clip acts on the BCE part of the attention term, which is off")
         if self.smoothing.target == "seq" and self.segment.weight == 0:
             raise ValueError("smoothing.target seq acts on the segment term, but segment.weight is 0")
-        on_clips = {
-            "pos_mask aux": self.pos_mask == "aux",
-            "smoothing.target clip": self.smoothing.target == "clip",
-        }
-        for name, is_on in on_clips.items():
-            if is_on and not (self.attention.weight or self.max.weight):
-                raise ValueError(f"{name} acts on the attention and max terms, but both have weight 0")
-        if not any(term.weight for term in (self.attention, self.max, self.segment)):
-            raise ValueError("attention, max and segment all have weight 0: nothing would be learned")
+        has_clip_term = self.attention.weight or self.max.weight
+        if self.pos_mask == "aux" and not has_clip_term:
+            raise ValueError("pos_mask aux acts on the attention and max terms, but both have weight 0")
+        if self.smoothing.target == "clip" and not (has_clip_term or self.labeled.weight):
+            raise ValueError(
+                "smoothing.target clip acts on the attention, max and labeled terms, but all have weight 0"
+            )
+        if self.frequency.weight and not any(
+            term.weight for term in (self.attention, self.max, self.pseudo, self.segment)
+        ):
+            raise ValueError(
+                "frequency repeats the attention, max, pseudo and segment terms, but all have weight 0"
+            )
+        if not any(term.weight for term in (self.attention, self.max, self.segment, self.labeled)):
+            raise ValueError(
+                "attention, max, segment and labeled all have weight 0: nothing would be learned"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _smoothing_invents_no_label(self) -> Self:
+        if self.labeled.weight and self.smoothing.target == "clip" and self.neg_mask != "unlabeled":
+            raise ValueError(
+                f"smoothing.target clip with neg_mask {self.neg_mask} gives cells that nobody labelled a "
+                "target, which the labeled term would take for a label; set neg_mask unlabeled"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,8 +1,11 @@
 """Backbone and heads."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import field_validator, model_validator
 
 from callboard.params.base import Params
+from callboard.weights_files import PACKAGES, refuse_unknown
 
 
 class ModelParams(Params):
@@ -14,6 +17,9 @@ class ModelParams(Params):
     """Passed to `timm.create_model`, e.g. channels and layers of a small resnet."""
     pretrained: bool
     """Start from timm's weights (needs a model hub); false = random initialisation."""
+    weights: str | None
+    """Backbone weights to start from: a package of weights by name, or a file as `path@digest`, relative to the
+    main workspace; null = none."""
     head_bias: bool
     attention: Literal["softmax", "tanh", "sigmoid", "softmax_tanh"]
     """What makes attention weights of attention logits, over time."""
@@ -23,3 +29,25 @@ class ModelParams(Params):
     """Channel and spatial attention on the backbone's feature map (Woo et al. 2018)."""
     frequency_head: bool
     """A second head with weights of its own, pooled over time instead of frequency."""
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_named(cls, weights: str | None) -> str | None:
+        if weights is not None:
+            refuse_unknown(weights)
+        return weights
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.pretrained and self.weights is not None:
+            raise ValueError(
+                f"pretrained and weights {self.weights} both say where to start; set one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_backbone(self) -> Self:
+        package = PACKAGES.get(self.weights or "")
+        if package and self.backbone.split(".")[0] != package.backbone:
+            raise ValueError(f"weights {self.weights} fit backbone {package.backbone}, not {self.backbone}")
+        return self

@@ -1,10 +1,10 @@
 """The sections behind training: predict, infer, evaluate, pseudo."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from callboard.params.base import Params
+from callboard.params.base import Params, Reference
 
 
 class PredictParams(Params):
@@ -14,6 +14,8 @@ class PredictParams(Params):
     """Frames that neighbouring windows share."""
     batch_size: int = Field(gt=0)
     """Windows per forward pass."""
+    weights: Literal["last", "ema"]
+    """Which of a network's weights: those of its last step (or selected epoch), or their moving average."""
     tta: int = Field(ge=0)
     """Passes over each window under the time and frequency masks of `augment`, their logits averaged; 0 = one
     pass without. The masks are drawn for each forward pass anew, so they depend on batch_size."""
@@ -27,8 +29,42 @@ class InferParams(Params):
     attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency head's."""
     window_agg: Literal["max", "mean"]
     fold_agg: Literal["mean", "max"]
-    blend: list[Annotated[str, Field(pattern=r"^.+@[0-9a-f]{16}$")]]
-    """Finished experiments as `name@key`, whose mean replaces this one's own scores; empty = off."""
+    temperature: float = Field(gt=0)
+    """Logits of every head are divided by it before they become probabilities. Like `smoothing`, it acts on this
+    experiment's own networks: the parts of a blend have their own."""
+    smoothing: list[float]
+    """Weights of a window's probability and its neighbours' in the recording, an odd number of them; at a
+    recording's ends those that fall inside, rescaled to the same sum. Before `window_agg`; empty = off."""
+    blend: list[Reference]
+    """Finished experiments, whose mean replaces this one's own scores; empty = off."""
+    blend_weights: list[float]
+    """Of each part of `blend`, to any sum; empty = equal."""
+    stack: bool
+    """The parts of `blend` are combined species by species by logistic regressions on out-of-fold scores."""
+    prevalence: float = Field(ge=0)
+    """Exponent of the ratio of estimated prevalences, scored set to training set, that each species' odds are
+    multiplied by; 0 = off. Out-of-fold scores are of the training set itself, where the ratio is 1: CV stays."""
+
+    @model_validator(mode="after")
+    def _smoothing_has_a_middle(self) -> Self:
+        weights = self.smoothing
+        if weights and (len(weights) % 2 == 0 or min(weights) < 0 or not weights[len(weights) // 2]):
+            raise ValueError(
+                f"smoothing {weights} must be an odd number of weights, none negative, the middle one above 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_of_parts(self) -> Self:
+        if self.blend_weights and len(self.blend_weights) != len(self.blend):
+            raise ValueError(
+                f"blend_weights are {len(self.blend_weights)}, but blend has {len(self.blend)} parts"
+            )
+        if self.blend_weights and (min(self.blend_weights) < 0 or not sum(self.blend_weights)):
+            raise ValueError(f"blend_weights {self.blend_weights} must not be negative, and not all 0")
+        if self.stack and (not self.blend or self.blend_weights):
+            raise ValueError("stack combines the parts of blend and finds their weights itself")
+        return self
 
     @model_validator(mode="after")
     def _parts_once(self) -> Self:
@@ -66,16 +102,38 @@ class PseudoParams(Params):
     """In order, e.g. [{teacher: 0, student: 1}]; empty = no student."""
     final: int = Field(ge=0)
     """The round that predict, evaluate and infer use: the last student, or 0."""
-    source: Literal["train", "train_fp", "test"]
+    source: Literal["train", "train_fp", "test", "train_test"]
     """Which recordings get pseudo-labels. train: all training ones. train_fp: those without a TP annotation.
-    test: test recordings, which then are trained on around their pseudo-labels."""
+    test: test recordings, which then are trained on around their pseudo-labels. train_test: both sets."""
+    isolation: Literal["recording", "none"]
+    """Who may label a training recording. recording: only the model that has not seen it. none: the models of
+    all folds vote, as the author's did; CV then means nothing, and the board says so."""
     threshold: float = Field(gt=0, lt=1)
-    """Lowest probability that makes a pseudo-label."""
+    """Lowest probability that makes a positive pseudo-label."""
+    negative_threshold: float | None = Field(gt=0, lt=1)
+    """Highest probability that makes a negative one, of the whole window; null = none."""
     min_votes: int = Field(ge=1)
-    """Test recordings: folds whose model must reach the threshold. A training recording has one vote, of the
-    model that has not seen it."""
+    """Models that must agree, where all folds' models vote: on test recordings, and without isolation. With
+    isolation a training recording has one vote."""
+    labels: Literal["hard", "soft"]
+    """hard: a positive's target is 1. soft: σ(logit / temperature) ^ power."""
+    temperature: float = Field(gt=0)
+    power: float = Field(gt=0)
     n_frames: int = Field(gt=0)
     """Length of a pseudo-annotation, centred on the highest segment of its window, frames."""
+
+    @property
+    def all_vote(self) -> bool:
+        """Whether the models of all folds vote on some recordings."""
+        return self.source in ("test", "train_test") or self.isolation == "none"
+
+    @model_validator(mode="after")
+    def _thresholds_in_order(self) -> Self:
+        if self.negative_threshold is not None and self.negative_threshold >= self.threshold:
+            raise ValueError(
+                f"negative_threshold {self.negative_threshold} must be below threshold {self.threshold}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rounds_form_a_chain(self) -> Self:

@@ -45,12 +45,6 @@ class Entry(Params):
         """`exp0058`, or with its variant `exp0036-thr0.7`; the name of its experiment in DVC too."""
         return f"{self.id}-{self.variant}" if self.variant else self.id
 
-    @property
-    def blend(self) -> list[str]:
-        """Rows whose finished experiments this one blends."""
-        parts: list[str] = self.changes.get("infer.blend", [])
-        return parts
-
 
 class TableFile(Params):
     """The whole file; rows are checked one by one, so that a message can name the row."""

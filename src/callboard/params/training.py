@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from callboard.params.base import Params
+from callboard.params.base import Params, Reference
 
 
 class ClipParams(Params):
@@ -95,6 +95,17 @@ class TrainParams(Params):
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=1)
+    init_from: Reference | None
+    """Finished experiment whose weights of the same fold a fold starts from, with an optimiser of its own; its
+    data, folds and network must be the same. They take the place of model.pretrained and model.weights. null =
+    none."""
+    items: Literal["annotations", "windows"]
+    """What an epoch shows. annotations: one clip of each recording, around a random annotation, FP recordings
+    apart. windows: all windows of each recording, side by side from a start that is random in every epoch."""
+    skip_unlabeled: bool
+    """With `items` windows, those without any label are left out: they have no loss where only labelled cells
+    count. They have no part in the statistics of batch normalisation either, which are then those of labelled
+    windows alone, in training and in the running averages that predict."""
     labels: Literal["tp", "fp"]
     """fp: a probe that trains on rejected boxes as if they were confirmed ones; CV stays on TP labels."""
     classes: Literal["species", "songtype"]
@@ -103,6 +114,16 @@ class TrainParams(Params):
     """FP recordings drawn afresh every epoch from the training folds; a rejected species is labelled absent.
 
     Assumes that a box rejected for a species says: the species is absent from that clip."""
+    pseudo_weight: float = Field(gt=0, le=1)
+    """Label weight of pseudo-labels; TP and FP annotations have 1. It is a factor of their targets, so where
+    unlabelled cells count as absent (`loss.neg_mask` none), the rest of a positive does too."""
+    labeled_share: float | None = Field(gt=0, le=1)
+    """Least share of each batch that windows with a TP or FP annotation have: those are all shown, and of the
+    others, which carry nothing but pseudo-labels, as many are drawn afresh every epoch as fit. null = all."""
+    ema_decay: float = Field(ge=0, lt=1)
+    """Weights are averaged over steps too, w ← decay · w + (1 - decay) · new; `predict.weights` chooses which
+    ones predict. It remembers some 1 / (1 - decay) steps, and is of all of them, whatever epoch `select`
+    keeps. 0 = no average."""
     select: Literal["last", "best", "best_loss"]
     """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic. best_loss:
     that with the lowest BCE of its recording scores there, which does too."""
@@ -113,4 +134,10 @@ class TrainParams(Params):
     def _best_needs_validation(self) -> Self:
         if self.select != "last" and self.validate_every == 0:
             raise ValueError(f"select {self.select} needs validate_every above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _share_of_windows(self) -> Self:
+        if self.labeled_share is not None and self.items != "windows":
+            raise ValueError("labeled_share acts on windows, but items is annotations")
         return self
