@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from callboard import model as model_room
+from callboard import start_weights
 from callboard.cbam import Cbam
 from callboard.errors import UserError
 from callboard.heads import ATTENTION_ACTIVATIONS, SEGMENT_SOURCES, AttentionHead, TimeFrequencyHead
@@ -253,11 +254,12 @@ def test_a_backbone_of_one_image_size_is_refused(monkeypatch):
 def test_pretrained_weights_that_cannot_be_had_are_refused_with_a_way_out(monkeypatch):
     create = model_room.timm.create_model
 
-    def without_hub(name, pretrained, **arguments):
+    def without_weights(name, pretrained, **arguments):
         if pretrained:
-            raise ConnectionError("no route to host")
+            raise RuntimeError("No pretrained weights exist")
         return create(name, pretrained=False, **arguments)
 
-    monkeypatch.setattr(model_room.timm, "create_model", without_hub)
-    with pytest.raises(UserError, match=r"no weights for resnet18 .*no route.*set model.pretrained=false"):
+    monkeypatch.setattr(model_room.timm, "create_model", without_weights)
+    monkeypatch.setattr(start_weights, "_hub_answers", lambda: True)
+    with pytest.raises(UserError, match=r"no weights for resnet18 \(RuntimeError: No pre.*pretrained=false"):
         build_model(params(pretrained=True), 2)

@@ -7,10 +7,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from callboard import embedding_frames
 from callboard.cbam import Cbam
 from callboard.errors import UserError, one_line
 from callboard.heads import AttentionHead, SedOutput, TimeFrequencyHead
-from callboard.params.model import ModelParams
+from callboard.params.model import FRAMES, ModelParams
+from callboard.start_weights import hub_asked_once, load_start_weights, no_hub_weights
 
 PROBE_SIZE = 64
 """Frames and mel rows of the blank image that shows what feature map a backbone gives."""
@@ -48,7 +50,7 @@ def build_model(params: ModelParams, n_classes: int) -> SedModel:
 
     Raises:
         UserError: timm has no such backbone, its arguments do not fit, it gives no feature map, or its
-            pretrained weights cannot be had.
+            start weights cannot be had or do not fit.
     """
     backbone = _build_backbone(params)
     n_features = _count_features(backbone, params.backbone)
@@ -73,6 +75,8 @@ def _breaks_channels_last(module: nn.Module) -> bool:
 
 
 def _build_backbone(params: ModelParams) -> nn.Module:
+    if params.backbone == FRAMES:
+        return embedding_frames.build(params.backbone_args)
     if not timm.is_model(params.backbone):
         nearest = get_close_matches(params.backbone, timm.list_models(), n=3, cutoff=0.4)
         hint = f"; the nearest are {', '.join(nearest)}" if nearest else ""
@@ -84,6 +88,8 @@ def _build_backbone(params: ModelParams) -> nn.Module:
             f"model.backbone_args: {params.backbone} cannot be built with {params.backbone_args}: "
             f"{one_line(error)}"
         ) from error
+    if params.weights is not None:
+        load_start_weights(backbone, params.weights)
     return _create_pretrained(params) if params.pretrained else backbone
 
 
@@ -100,14 +106,11 @@ def _create(params: ModelParams, *, pretrained: bool) -> nn.Module:
 
 
 def _create_pretrained(params: ModelParams) -> nn.Module:
-    try:
-        return _create(params, pretrained=True)
-    except Exception as error:
-        raise UserError(
-            f"model.pretrained: no weights for {params.backbone} ({type(error).__name__}: "
-            f"{one_line(error)}); set model.pretrained=false, or run once where a model hub can be "
-            "reached and keep its cache (HF_HOME)"
-        ) from error
+    with hub_asked_once() as answers:
+        try:
+            return _create(params, pretrained=True)
+        except Exception as error:
+            raise no_hub_weights(params.backbone, error, answers=answers) from error
 
 
 def _count_features(backbone: Any, name: str) -> int:
@@ -116,6 +119,8 @@ def _count_features(backbone: Any, name: str) -> int:
     Raises:
         UserError: the output is no map (batch, channels, segments, mel cells).
     """
+    if name == FRAMES:
+        return int(backbone.num_features)
     backbone.eval()
     try:
         with torch.no_grad():

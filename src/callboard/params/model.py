@@ -7,19 +7,22 @@ from pydantic import field_validator, model_validator
 from callboard.params.base import Params
 from callboard.weights_files import PACKAGES, refuse_unknown
 
+FRAMES = "frames"
+"""The backbone that is none: it takes embeddings as they are."""
+
 
 class ModelParams(Params):
     """The `model` section."""
 
     backbone: str
-    """Any timm model that gives a feature map."""
+    """Any timm model that gives a feature map; `frames` where `features.kind` gives embeddings."""
     backbone_args: dict[str, Any]
     """Passed to `timm.create_model`, e.g. channels and layers of a small resnet."""
     pretrained: bool
     """Start from timm's weights (needs a model hub); false = random initialisation."""
     weights: str | None
-    """Backbone weights to start from: a package of weights by name, or a file as `path@digest`, relative to the
-    main workspace; null = none."""
+    """Backbone weights to start from: a package of weights by name, or a file as `path@digest`, relative to
+    the main workspace; null = none."""
     head_bias: bool
     attention: Literal["softmax", "tanh", "sigmoid", "softmax_tanh"]
     """What makes attention weights of attention logits, over time."""
@@ -47,6 +50,8 @@ class ModelParams(Params):
 
     @model_validator(mode="after")
     def _weights_are_of_the_backbone(self) -> Self:
+        if self.backbone == FRAMES and (self.pretrained or self.weights is not None):
+            raise ValueError(f"backbone {FRAMES} has no weights to start from; unset pretrained and weights")
         package = PACKAGES.get(self.weights or "")
         if package and self.backbone.split(".")[0] != package.backbone:
             raise ValueError(f"weights {self.weights} fit backbone {package.backbone}, not {self.backbone}")
