@@ -41,7 +41,10 @@ TOY_PARAMS: dict[str, Any] = {
     "pseudo": {"n_frames": 32, "threshold": 0.3},
 }
 
-COPIED = ("src", "stages", "dvc.yaml", "params.yaml", "requirements.lock", "leaderboard.csv", "README.md")
+COPIED = (
+    *("src", "stages", "dvc.yaml", "params.yaml", "requirements.lock"),
+    *("leaderboard.csv", "corrections.csv", "README.md"),
+)
 COPIED += ("experiments.yaml", "presets")
 COPIED += (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
 

@@ -1,0 +1,107 @@
+"""How many wrong labels a review of the first N suspects finds, on soundscapes with planted mistakes.
+
+    python benchmarks/label_noise.py plant --seed 1 --rows 25     # corrections.csv that is wrong on purpose
+    dvc exp run -n planted1 -S data.corrections=true
+    python benchmarks/label_noise.py measure planted1             # beside cleanlab, where it is installed
+    git checkout corrections.csv
+
+The annotator of the soundscapes leaves out most calls, but makes no wrong boxes; so as many tp rows are
+called absent as fp rows present, at random. Each ranking is held against hidden/train_labels.csv. Without
+adjustment every score of cleanlab for two classes is in the order of the probability itself.
+"""
+
+import argparse
+import importlib.util
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from callboard.annotations import COLUMNS
+from callboard.corrections import CORRECTION_COLUMNS, CORRECTIONS, KINDS, read_labels
+from callboard.runs.files import find_source
+from callboard.suspects.report import read_calls_of, read_suspects
+from callboard.suspects.review import SOURCE
+from callboard.suspects.truth import NUMBERS_SHOWN, is_mistake
+
+MISTAKEN = {"tp": "absent", "fp": "present"}
+
+
+def plant(n_rows: int, seed: int) -> None:
+    """Write corrections.csv with as many wrong verdicts on tp rows as on fp rows."""
+    labels, rng = read_labels(SOURCE), np.random.default_rng(seed)
+    planted = []
+    for kind, verdict in MISTAKEN.items():
+        rows = labels[labels["label_type"] == kind]
+        chosen = rows.iloc[np.sort(rng.choice(len(rows), n_rows, replace=False))]
+        planted.append(chosen[COLUMNS].assign(kind=kind, verdict=verdict, model="", note="planted"))
+    pd.concat(planted)[CORRECTION_COLUMNS].to_csv(CORRECTIONS, index=False)
+
+
+def measure(reference: str) -> None:
+    """Print for each kind and ranking the precision among the first N, and the average precision."""
+    source = find_source(reference, [])
+    suspects, calls = read_suspects(source), read_calls_of(source)
+    assert calls is not None, "only the soundscapes know their calls"
+    wrong = is_mistake(suspects, calls)
+    rankings = {"probability": suspects["score"].to_numpy()}
+    rankings["probability, of species"] = of_species(suspects)
+    if importlib.util.find_spec("cleanlab"):
+        rankings["cleanlab, adjusted"] = cleanlab_scores(suspects)
+    print(f"{'':<34}{'AP':>6}" + "".join(f"{f'P@{n}':>8}" for n in NUMBERS_SHOWN))
+    for kind in KINDS:
+        is_kind = (suspects["kind"] == kind).to_numpy()
+        if wrong[is_kind].any():
+            print(f"{kind}: {wrong[is_kind].sum()} mistakes among {is_kind.sum()}")
+            for name, scores in rankings.items():
+                print(f"  {name:<32}{described(wrong[is_kind], scores[is_kind])}")
+
+
+def described(wrong: NDArray[np.bool_], scores: NDArray[np.float64]) -> str:
+    in_order = wrong[np.argsort(scores, kind="stable")]
+    precision = "".join(f"{in_order[:n].mean():8.2f}" for n in NUMBERS_SHOWN)
+    return f"{average_precision_score(wrong, -scores):6.3f}{precision}"
+
+
+def of_species(suspects: pd.DataFrame) -> NDArray[np.float64]:
+    """The share of the species' cells of the same kind that are more suspicious."""
+    return suspects.groupby(["kind", "species_id"])["score"].rank(pct=True).to_numpy()
+
+
+def cleanlab_scores(suspects: pd.DataFrame) -> NDArray[np.float64]:
+    """cleanlab's self-confidence of each species by itself, adjusted for how confident its model is.
+
+    What has no label counts as absent, in a problem of its own beside the confirmed rows.
+    """
+    from cleanlab.rank import get_label_quality_scores
+
+    scores = suspects["score"].to_numpy().copy()
+    for other in ("fp", "missing"):
+        for _, rows in suspects[suspects["kind"].isin(["tp", other])].groupby("species_id"):
+            labels = (rows["kind"] == "tp").to_numpy(dtype=int)
+            if len(set(labels)) < 2:
+                continue
+            pair = np.c_[1 - rows["probability"], rows["probability"]]
+            quality = get_label_quality_scores(labels, pair, adjust_pred_probs=True)
+            is_own = (rows["kind"] == other).to_numpy() | (other == "fp")
+            scores[rows.index[is_own]] = quality[is_own]
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    planting = commands.add_parser("plant")
+    planting.add_argument("--seed", type=int, default=1)
+    planting.add_argument("--rows", type=int, default=25)
+    planting.set_defaults(run=lambda args: plant(args.rows, args.seed))
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("name")
+    measuring.set_defaults(run=lambda args: measure(args.name))
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
