@@ -1,13 +1,11 @@
-"""Recordings to one packed log-mel cache per set, annotations to frame spans."""
+"""Recordings to one packed cache of frames per set, annotations to frame spans."""
 
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
-from callboard.annotations import LABEL_TYPES, read_annotations, read_species
 from callboard.clips import build_clips, drop_recordings, write_clips
-from callboard.features import mel_centres, mel_groups
+from callboard.corrections import CORRECTIONS, read_labels
+from callboard.frames import frames_of
 from callboard.mel_cache import write_cache
 from callboard.outputs import replaced_folder
 from callboard.params.base import load_params
@@ -25,24 +23,27 @@ class CropParams(FrontEndParams):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the mel caches of train and test, then the table of clips: each whole or not at all."""
+    """Write the caches of train and test, then the table of clips: each whole or not at all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("mel", type=Path)
     parser.add_argument("clips", type=Path)
+    parser.add_argument("--corrections", type=Path, default=CORRECTIONS)
     args = parser.parse_args(argv)
     params = load_params(CropParams)
     watch = Stopwatch()
 
-    mel_groups(params.audio.sample_rate, params.features)  # refuses an impossible filterbank before any work
+    frames = frames_of(params)  # refuses what cannot be made before any work
+    if frames.notice:
+        print(frames.notice)
     recordings = read_recordings(args.source)
     n_frames = {
         recording.recording_id: recording.n_frames(params)
         for recording in recordings
         if recording.subset == "train"
     }
-    labels, centres = read_labels(args.source), mel_centres(params.features)
-    clips = build_clips(labels, n_frames, params.frames_per_s, centres)
+    labels = read_labels(args.source, args.corrections if params.data.corrections else None)
+    clips = build_clips(labels, n_frames, params.frames_per_s, frames.centres)
 
     bad = BadRecordings(params.data.on_bad_recording)
     with replaced_folder(args.mel) as folder:
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
             chosen = [recording for recording in recordings if recording.subset == subset]
             encoded = encode_recordings(chosen, params, n_workers())
             watched = progress(encoded, total=len(chosen), label=f"crop {subset}", unit="recordings")
-            write_cache(folder / subset, bad.sieve(watched, subset), params.features.n_mels)
+            write_cache(folder / subset, bad.sieve(watched, subset), frames.n_rows)
         bad.write(folder / "skipped.csv")
         clips = drop_recordings(clips, bad.recording_ids)
     write_clips(clips, args.clips)
@@ -58,18 +59,11 @@ def main(argv: list[str] | None = None) -> None:
     summarize(
         "crop",
         f"{len(recordings) - len(bad)} recordings",
-        f"{sum(path.stat().st_size for path in args.mel.glob('*/mel.npy')) / 1e6:.0f} MB of log-mel",
+        f"{sum(path.stat().st_size for path in args.mel.glob('*/mel.npy')) / 1e6:.0f} MB of {frames.noun}",
         f"{len(clips)} annotations",
         f"{len(bad)} skipped",
         f"{watch.elapsed_s:.1f} s ({len(recordings) / watch.elapsed_s:.0f} recordings/s)",
     )
-
-
-def read_labels(source: Path) -> pd.DataFrame:
-    """The tp and fp annotations of `source`, tp first."""
-    species = read_species(source / "species.csv")
-    tables = [read_annotations(source / f"train_{kind}.csv", kind, species) for kind in LABEL_TYPES]
-    return pd.concat(tables, ignore_index=True)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,18 @@ DTYPES = {
     "f_max": "float64",
 }
 """Columns of a table of clips: times in seconds, frequencies in Hz, half-open spans in frames of the
-recording and in mel rows of the filterbank, row 0 lowest. A pseudo-label has no box: its rows are none."""
+recording and in mel rows of the filterbank, row 0 lowest. A pseudo-label has no box: its rows are none. So
+are those of every box where frames are embeddings."""
 
-PROVENANCE_DTYPES = {"round": "int64", "teacher": "str", "score": "float64", "votes": "int64"}
+PROVENANCE_DTYPES = {
+    "round": "int64",
+    "teacher": "str",
+    "score": "float64",
+    "votes": "int64",
+    "target": "float64",
+}
 """Further columns of pseudo-labels: the student's round, the model that scored the recording, its
-probability, how many models agreed."""
+probability, how many models agreed, and the student's target: 1 = present, 0 = absent, between = soft."""
 
 END_TOLERANCE_FRAMES = 1e-6
 """Keeps a time on the frame boundary where it lies: 0.29 s at 100 frames/s is 28.999… in floating point."""
@@ -53,8 +60,10 @@ def mel_span(f_min: float, f_max: float, centres: NDArray[np.float64]) -> tuple[
     Args:
         f_min: Hz, lower edge of the band.
         f_max: Hz, upper edge.
-        centres: (mels,) Hz, ascending.
+        centres: (mels,) Hz, ascending; where frames have no rows of frequencies it is empty, as is the span.
     """
+    if not len(centres):
+        return 0, 0
     low, high = np.searchsorted(centres, f_min), np.searchsorted(centres, f_max, side="right")
     if low == high:
         low = np.abs(centres - (f_min + f_max) / 2).argmin()
@@ -74,7 +83,7 @@ def build_clips(
         annotations: As read_annotations gives them, tables concatenated.
         n_frames: Length of each recording that can be used.
         frames_per_s: Frames per second of recording.
-        mel_centres: (mels,) Hz, centre of each row of the filterbank.
+        mel_centres: (mels,) Hz, centre of each row of the filterbank; empty where frames are embeddings.
 
     Raises:
         UserError: no tp annotation has a recording.

@@ -1,4 +1,4 @@
-"""The recordings that prepare found, and each of them as uint8 log-mel."""
+"""The recordings that prepare found, and each of them as uint8 frames."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from callboard.annotations import read_table
 from callboard.audio import SKIPPED_COLUMNS, BadRecording, read_recording, resampled_length
 from callboard.errors import UserError
-from callboard.features import log_mel, quantise
+from callboard.frames import frames_of
 from callboard.mel_cache import EncodedRecording
 from callboard.params.features import FrontEndParams
 from callboard.workers import ahead
@@ -33,9 +33,9 @@ class Recording(NamedTuple):
     """Size of the file when prepare looked at it."""
 
     def n_frames(self, front_end: FrontEndParams) -> int:
-        """Frames of its log-mel, after resampling where needed."""
+        """Its frames, counted after resampling where needed."""
         n_samples = resampled_length(self.n_samples, self.sample_rate, front_end.audio.sample_rate)
-        return n_samples // front_end.features.hop_length + 1
+        return frames_of(front_end).count(n_samples)
 
 
 def read_recordings(source: Path) -> list[Recording]:
@@ -55,21 +55,20 @@ def read_recordings(source: Path) -> list[Recording]:
 
 
 def encode_recording(recording: Recording, front_end: FrontEndParams) -> EncodedRecording | BadRecording:
-    """Decode, log-mel, quantise; a recording that cannot be used is returned as the reason why.
+    """Decode, make frames of it; a recording that cannot be used is returned as the reason why.
 
     Raises:
         UserError: the file is not the one that prepare looked at.
     """
     _refuse_changed(recording)
-    audio, features = front_end.audio, front_end.features
+    audio, frames = front_end.audio, frames_of(front_end)
     try:
-        waveform = read_recording(recording.path, audio.sample_rate, audio.on_other_rate, features.f_max)
+        waveform = read_recording(recording.path, audio.sample_rate, audio.on_other_rate, frames.f_max)
     except BadRecording as bad:
         return BadRecording(recording.recording_id, bad.reason)
-    if len(waveform) < features.n_fft:
-        reason = f"{len(waveform)} samples are less than one window of {features.n_fft} (features.n_fft)"
+    if reason := frames.refusal(len(waveform)):
         return BadRecording(recording.recording_id, reason)
-    return EncodedRecording(recording.recording_id, *quantise(log_mel(waveform, front_end)))
+    return EncodedRecording(recording.recording_id, *frames.encode(waveform))
 
 
 def encode_recordings(
@@ -77,8 +76,8 @@ def encode_recordings(
 ) -> Iterator[EncodedRecording | BadRecording]:
     """encode_recording of each, in order, on `n_workers` threads that run at most two recordings ahead each.
 
-    Decoding, FFT and matrix product release the interpreter's lock; BLAS gets one thread per worker, so that
-    workers do not fight and the numbers do not depend on how many there are.
+    Decoding, FFT, matrix product and embedding release the interpreter's lock; BLAS gets one thread per
+    worker, so that workers do not fight and the numbers do not depend on how many there are.
     """
     encode = partial(encode_recording, front_end=front_end)
     with threadpool_limits(1, user_api="blas"):

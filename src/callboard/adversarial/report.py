@@ -30,10 +30,14 @@ def validate(mel: Path, output: Path, settings: Settings) -> None:
     """Compare the two caches in `mel`, print the summary, write tables and picture to `output`.
 
     Raises:
-        UserError: no caches, other caches than params.yaml describes, or too few recordings.
+        UserError: no caches, other caches than params.yaml describes, embeddings, or too few recordings.
     """
     watch = Stopwatch()
     front_end = load_params(FrontEndParams)
+    if front_end.features.kind != "log_mel":
+        raise UserError(
+            f"features.kind is {front_end.features.kind}, but it is levels of log-mel rows that are compared"
+        )
     train, test = (open_cache(mel / subset, front_end.features) for subset in ("train", "test"))
     piece_frames = max(1, round(PIECE_S * front_end.frames_per_s))
     pieces = read_pieces(train, test, piece_frames, settings.in_decibels)

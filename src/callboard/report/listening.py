@@ -35,17 +35,18 @@ class Tracks:
 class Listener:
     """The networks of the last round, each for recordings that it has not trained on."""
 
-    def __init__(self, weights: dict[int, Path]) -> None:
+    def __init__(self, files: dict[int, Path], weights: str = "last") -> None:
         """Load the networks.
 
         Args:
-            weights: Fold to its weights.
+            files: Fold to its weights.
+            weights: Which of them, as `predict.weights` names them.
 
         Raises:
             UserError: a file is no network of this project.
         """
         self.device = pick_device()
-        self.models = {fold: load_model(path, self.device) for fold, path in weights.items()}
+        self.models = {fold: load_model(path, self.device, weights) for fold, path in files.items()}
 
     def hear(self, recording_id: str, fold: int, cache: MelCache, params: PredictParams) -> Tracks:
         """The tracks of a recording by the network of its fold, without test-time masks.
@@ -100,7 +101,8 @@ def read_listener(source: Source) -> Listener:
     params = source.result.params
     if params.get("infer.blend", "[]") != "[]":
         raise UserError("a blend has no networks of its own; its parts' reports have them")
-    return Listener({fold: source.output(path) for fold, path in weights_of(source).items()})
+    files = {fold: source.output(path) for fold, path in weights_of(source).items()}
+    return Listener(files, params.get("predict.weights", "last"))
 
 
 def weights_of(source: Source) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from callboard.errors import UserError
 from callboard.mel_cache import MelCache
@@ -29,6 +29,14 @@ SCORES_RULE = (
     "attention weighs the moment within its window. Shaded: where the missed species was confirmed."
 )
 
+NO_SPECTROGRAMS = "Nothing is drawn: the network's input were embeddings, of which there is no spectrogram."
+
+UNSAID: dict[str, dict[str, Any]] = {
+    "features": {"kind": "log_mel", "embedding_hop_s": 0.5},
+    "predict": {"weights": "last"},
+}
+"""What holds for results whose params.yaml is older than these keys."""
+
 
 class DrawingParams(Params):
     """What of params.yaml says how the frames came to be and how windows are laid."""
@@ -38,7 +46,7 @@ class DrawingParams(Params):
 
 
 def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: bool) -> Iterator[Block]:
-    """A figure per recording.
+    """A figure per recording, or a sentence where frames are embeddings.
 
     Raises:
         UserError: the mel cache of the result is gone.
@@ -48,6 +56,12 @@ def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: 
         yield Text("None costs anything: every confirmed species is ranked first.")
         return
     params = read_params(source)
+    if params.front_end.features.kind != "log_mel":
+        yield Text(NO_SPECTROGRAMS)
+        for place, mistake in enumerate(mistakes, start=1):
+            sentences = describe(mistake, len(evidence.species))
+            yield Text(f"{place}. Recording {mistake.recording_id}, fold {mistake.fold}. {sentences}")
+        return
     with ExitStack() as stack:
         cache = MelCache.open(stack.enter_context(source.folder("data/mel")) / "train")
         listener, why_not = _listener(source) if with_scores else (None, "--no-scores")
@@ -62,8 +76,9 @@ def read_params(source: Source) -> DrawingParams:
     from ruamel.yaml import YAML
 
     tree = YAML(typ="safe", pure=True).load(source.text("params.yaml"))
-    front_end = {name: tree[name] for name in ("audio", "features")}
-    return validate(DrawingParams, {"front_end": front_end, "predict": tree["predict"]}, "params.yaml")
+    sections = {name: UNSAID.get(name, {}) | tree[name] for name in ("audio", "features", "predict")}
+    predict = sections.pop("predict")
+    return validate(DrawingParams, {"front_end": sections, "predict": predict}, "params.yaml")
 
 
 def _listener(source: Source) -> "tuple[Listener | None, str]":
