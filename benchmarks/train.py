@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from callboard.batches import BatchSource
 from callboard.device import describe, keep_freed_memory, pick_device
-from callboard.fold_data import Annotations, FoldData
+from callboard.fold_data import CONFIRMED, Annotations, FoldData
 from callboard.heads import AttentionHead, SedOutput
 from callboard.image import MEAN, STD
-from callboard.losses import Loss, count_to_weights
+from callboard.losses import Loss
 from callboard.mel_cache import EncodedRecording, MelCache, write_cache
 from callboard.mixup import MIXUP, draw_mixing
 from callboard.params.base import read_tree
@@ -136,12 +136,14 @@ def fold_data(cache: MelCache) -> FoldData:
     start = rng.integers(0, cache.n_frames - CALL_FRAMES)[:, None]
     species = rng.integers(0, N_SPECIES, (n, 1))
     low, high = np.zeros((n, 1), dtype=np.int64), np.full((n, 1), cache.n_mels)
-    is_fp, none = np.zeros((n, 1), dtype=bool), np.zeros(n, dtype=np.int64)
+    verdict, none = np.full((n, 1), CONFIRMED), np.zeros(n, dtype=np.int64)
     return FoldData(
         frames=cache.frames,
         first_frame=cache.offsets,
         n_frames=cache.n_frames,
-        annotations=Annotations(start, start + CALL_FRAMES, low, high, species, is_fp, none + 1, none, none),
+        annotations=Annotations(
+            start, start + CALL_FRAMES, low, high, species, verdict, none + 1, none, none, none
+        ),
         n_tp_annotations=np.bincount(species[:, 0], minlength=N_SPECIES),
         class_species=np.arange(N_SPECIES),
         validation=none[:0],
@@ -216,7 +218,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def learner_and_loss(params: FitParams, data: FoldData, device: torch.device) -> tuple[Learner, Loss]:
-    loss = Loss(params.loss, count_to_weights(data.n_tp_annotations).to(device))
+    loss = Loss(params.loss, torch.as_tensor(data.n_tp_annotations, device=device))
     return build_learner(params, 0, N_SPECIES, device), loss
 
 
@@ -298,7 +300,7 @@ class PlainDataset(Dataset[tuple[Tensor, ...]]):
 def their_steps(params: FitParams, data: FoldData, paths: list[Path], device: torch.device) -> Iterator[Any]:
     model = PlainModel(params).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=params.optim.lr)
-    loss = Loss(params.loss, count_to_weights(data.n_tp_annotations).to(device))
+    loss = Loss(params.loss, torch.as_tensor(data.n_tp_annotations, device=device))
     rng = np.random.default_rng(0)
     loader = DataLoader(PlainDataset(params, data, paths), params.train.batch_size, num_workers=2)
     for columns in loader:

@@ -6,80 +6,23 @@ import torch
 
 from callboard import batches
 from callboard.batches import (
+    SHOWN,
     BatchSource,
-    Items,
     Moment,
     Purpose,
-    batch_bounds,
-    build_targets,
     copy_frames,
-    draw_items,
     event_starts,
     gather_clips,
     on_device,
 )
-from callboard.fold_data import Annotations, FoldData
+from callboard.clip_labels import build_targets
+from callboard.epochs import Items, Streams, draw_items, draw_windows
 from callboard.image import normalise, to_unit
 from callboard.mel_cache import JoinedFrames, MelCache
-from callboard.params.training import ClipParams
-from tests.toy_training import CPU, SPECIES, annotation, choose_fold, clips_table, fit_params
+from callboard.params.training import ClipParams, TrainParams
+from tests.toy_training import CPU, annotation, choose_fold, clips_table, fit_params, random_fold
 
-N_MELS = 12
 ALL = slice(None)
-
-
-def random_data(seed, n_recordings=6, n_species=4):
-    """Recordings of 20 to 200 frames with random annotations: 3 TP, 4 FP, a pseudo one without rows."""
-    rng = np.random.default_rng(seed)
-    n_frames = rng.integers(20, 200, n_recordings)
-    start = rng.integers(0, n_frames[:, None], (n_recordings, 8))
-    stop = np.minimum(start + rng.integers(1, 60, start.shape), n_frames[:, None])
-    is_fp = np.zeros(start.shape, dtype=bool)
-    is_fp[:, 3:7] = True
-    low = rng.integers(0, N_MELS, start.shape)
-    high = np.minimum(low + rng.integers(1, 5, start.shape), N_MELS)
-    low[:, 7] = high[:, 7] = 0
-    species = rng.integers(0, n_species, start.shape)
-    return FoldData(
-        frames=rng.integers(0, 256, (n_frames.sum(), N_MELS), dtype=np.uint8),
-        first_frame=np.cumsum(n_frames) - n_frames,
-        n_frames=n_frames,
-        annotations=Annotations(
-            start, stop, low, high, species, is_fp, *(np.full(n_recordings, n) for n in (3, 4, 1))
-        ),
-        n_tp_annotations=np.ones(n_species, dtype=np.int64),
-        class_species=np.arange(n_species),
-        validation=np.arange(0),
-        is_present=np.zeros((0, n_species), dtype=bool),
-    )
-
-
-def test_an_epoch_shows_every_tp_recording_once_and_some_fp_ones(data):
-    n_tp = int((data.annotations.n_tp > 0).sum())
-    seen = []
-    for epoch in range(40):
-        items = draw_items(data.annotations, 2, np.random.default_rng(epoch))
-        assert sorted(items.recording[~items.is_fp]) == np.flatnonzero(data.annotations.n_tp).tolist()
-        fp = items.recording[items.is_fp]
-        assert len(items.recording) == n_tp + 2
-        assert len(set(fp)) == 2
-        seen.extend(fp)
-    assert set(seen) == set(np.flatnonzero(data.annotations.n_fp))
-
-
-def test_more_fp_recordings_than_there_are_means_all(data):
-    items = draw_items(data.annotations, 1000, np.random.default_rng(0))
-    assert items.is_fp.sum() == (data.annotations.n_fp > 0).sum()
-    assert len(items.is_fp) == data.count_items(1000)
-
-
-@pytest.mark.parametrize(
-    ("n_items", "sizes"), [(8, [4, 4]), (10, [4, 4, 2]), (9, [4, 5]), (3, [3]), (1, [1]), (5, [5])]
-)
-def test_the_last_batch_is_kept_and_never_a_single_clip(n_items, sizes):
-    bounds = batch_bounds(n_items, 4)
-    assert [bound.stop - bound.start for bound in bounds] == sizes
-    assert np.concatenate([np.arange(n_items)[bound] for bound in bounds]).tolist() == list(range(n_items))
 
 
 def possible_starts(data, recording, is_fp, clip):
@@ -98,7 +41,7 @@ def possible_starts(data, recording, is_fp, clip):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_clips_start_where_the_naive_rule_may_start_them(seed):
-    data = random_data(seed)
+    data = random_fold(seed)
     clip = ClipParams(mode="event", n_frames=50, offsets=[40, 8, 16], mel_rows=None)
     items = Items(np.repeat(np.arange(6), 2), np.tile([False, True], 6))
     drawn = [set() for _ in items.recording]
@@ -137,7 +80,6 @@ def test_a_recording_with_pseudo_labels_alone_is_shown_once_an_epoch_around_one_
         ):
             drawn[row].add(int(start))
     assert drawn == {1: {34, 94}, 2: {0}, 13: {0}}
-    assert data.count_items(5) == 3
 
 
 def test_mode_full_shows_whole_recordings(data):
@@ -178,8 +120,8 @@ def test_gathered_clips_are_slices_of_the_recording(root):
 
 
 def test_what_lies_behind_the_end_is_zero_and_not_the_next_recording():
-    data = random_data(0)
-    clips = gather_clips(data.frames, data.first_frame, data.n_frames, 250, CPU).numpy()
+    data = random_fold(0)
+    clips = gather_clips(data.frames, data.first_frame, data.n_frames, 510, CPU).numpy()
     for k, length in enumerate(data.n_frames):
         first = data.first_frame[k]
         assert np.array_equal(clips[k, :length], data.frames[first : first + length])
@@ -187,14 +129,14 @@ def test_what_lies_behind_the_end_is_zero_and_not_the_next_recording():
 
 
 def test_frames_on_a_device_are_gathered_as_from_disk():
-    data = random_data(1)
+    data = random_fold(1)
     arguments = data.first_frame, data.n_frames, 120, CPU
     from_tensor = gather_clips(torch.from_numpy(data.frames), *arguments)
     assert torch.equal(from_tensor, gather_clips(data.frames, *arguments))
 
 
 def test_frames_of_two_caches_are_gathered_and_copied_as_if_they_were_one(monkeypatch):
-    data = random_data(3)
+    data = random_fold(3)
     joined = JoinedFrames(data.frames[:70], data.frames[70:])
     arguments = data.first_frame, data.n_frames, 120, CPU
     assert torch.equal(gather_clips(joined, *arguments), gather_clips(data.frames, *arguments))
@@ -203,13 +145,13 @@ def test_frames_of_two_caches_are_gathered_and_copied_as_if_they_were_one(monkey
 
 
 def test_frames_are_copied_to_a_device_piece_by_piece(monkeypatch):
-    data = random_data(2)
+    data = random_fold(2)
     monkeypatch.setattr(batches, "COPIED_FRAMES", 50)
     assert np.array_equal(copy_frames(data.frames, CPU), data.frames)
 
 
 def test_frames_stay_on_disk_for_a_cpu_and_where_a_gpu_lacks_the_room(monkeypatch):
-    data = random_data(2)
+    data = random_fold(2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (data.frames.nbytes, 10**12))
     assert on_device(data, CPU) is data
     assert on_device(data, torch.device("cuda")) is data
@@ -223,63 +165,12 @@ def test_a_mapped_cache_keeps_no_resident_pages(root):
     assert "Rss:                   0 kB" in mapping.splitlines()[4]
 
 
-def naive_targets(data, recording, start, n_frames, mels):
-    """Cell by cell, as sets of (clip, species), (clip, frame, species), (clip, row of the clip, species)."""
-    positive, labeled = ({"clip": set(), "frame": set(), "band": set()} for _ in range(2))
-    for k, row in enumerate(recording):
-        columns = (column[row] for column in data.annotations[:6])
-        for first, stop, low, high, species, is_fp in zip(*columns, strict=True):
-            frames = {frame - start[k] for frame in range(first, stop)} & set(range(n_frames))
-            bands = {mel - mels.start for mel in range(low, high) if mels.start <= mel < mels.stop}
-            for marked in [labeled] if is_fp else [labeled, positive]:
-                marked["clip"] |= {(k, species) for _ in frames}
-                marked["frame"] |= {(k, frame, species) for frame in frames}
-                marked["band"] |= {(k, band, species) for band in bands if frames}
-    return positive | {f"{name}_labeled": cells for name, cells in labeled.items()}
+def epoch_of(data, n_threads=1, fold=0, epoch=0, **changes):
+    return BatchSource(data, fit_params(**changes), fold, CPU, n_threads).epoch(epoch)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_targets_equal_the_naive_twin(seed):
-    data, mels = random_data(seed), slice(2, 9)
-    recording = np.random.default_rng(seed).integers(0, 6, 20)
-    start = np.random.default_rng(seed + 1).integers(0, 150, 20)
-    targets = build_targets(data, recording, start, 64, mels, CPU)
-    naive = naive_targets(data, recording, start, 64, mels)
-    assert set(naive) == set(targets._fields)
-    for name, cells in targets._asdict().items():
-        assert {tuple(cell) for cell in cells.nonzero().tolist()} == naive[name]
-        assert set(cells.unique().tolist()) <= {0.0, 1.0}
-    assert targets.band.shape == targets.band_labeled.shape == (20, 7, 4)
-    assert targets.frame.shape == targets.frame_labeled.shape == (20, 64, 4)
-    assert targets.clip.shape == targets.clip_labeled.shape == (20, 4)
-
-
-def marked(cells):
-    return {name: np.flatnonzero(cells[0, :, k]).tolist() for k, name in enumerate(SPECIES)}
-
-
-def test_targets_by_hand(root):
-    clips = clips_table(
-        annotation("r01", "tp", "a", 10, 20, (4, 6)),
-        annotation("r01", "tp", "a", 15, 25, (5, 7)),  # overlaps the one before
-        annotation("r01", "fp", "a", 22, 30, (6, 9)),  # its first three frames are confirmed above
-        annotation("r01", "fp", "07", 0, 12, (0, 3)),  # its last two frames are in the clip
-        annotation("r01", "pseudo", "2e1", 19, 20),
-        annotation("r01", "tp", "2e1", 42, 50, (8, 9)),  # begins with the frame after the clip
-        annotation("r02", "tp", "a", 0, 5, (9, 10)),
-    )
-    data = choose_fold(root, clips)
-    targets = build_targets(data, np.array([1]), np.array([10]), 32, slice(2, 10), CPU)
-    assert targets.clip.tolist() == [[1, 0, 1]]
-    assert targets.clip_labeled.tolist() == [[1, 1, 1]]
-    assert marked(targets.frame) == {"a": list(range(15)), "07": [], "2e1": [9]}
-    assert marked(targets.frame_labeled) == {"a": list(range(20)), "07": [0, 1], "2e1": [9]}
-    assert marked(targets.band) == {"a": [2, 3, 4], "07": [], "2e1": []}
-    assert marked(targets.band_labeled) == {"a": [2, 3, 4, 5, 6], "07": [0], "2e1": []}
-
-
-def batches_of(data, n_threads=1, fold=0, epoch=0, **changes):
-    return list(BatchSource(data, fit_params(**changes), fold, CPU, n_threads).epoch(epoch))
+def batches_of(data, **changes):
+    return list(epoch_of(data, **changes))
 
 
 def tensors_of(batch):
@@ -323,3 +214,67 @@ def test_a_batch_has_the_shapes_it_promises(data):
     assert batch.image.shape == (4, 64, 32)
     assert batch.image.dtype == torch.float32
     assert [target.shape for target in batch.targets] == [(4, 3), (4, 64, 3)] * 2 + [(4, 32, 3)] * 2
+
+
+WINDOWS = {"train__items": "windows"}
+
+
+def test_an_epoch_says_how_many_clips_and_batches_it_has(data):
+    for changes in ({}, WINDOWS, WINDOWS | {"train__skip_unlabeled": False}):
+        shown = epoch_of(data, **changes)
+        made = list(shown)
+        assert shown.n_batches == len(made)
+        assert shown.n_items == sum(len(batch.image) for batch in made)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_batches_of_windows_depend_on_seed_fold_and_epoch_only(data, n_threads):
+    first = batches_of(data, **WINDOWS)
+    torch.manual_seed(99)
+    assert are_equal(first, batches_of(data, n_threads=n_threads, **WINDOWS))
+    for change in ({"seed": 8}, {"fold": 1}, {"epoch": 1}):
+        other = batches_of(data, **WINDOWS, **change)
+        assert len(first) != len(other) or not are_equal(first, other)
+
+
+def test_windows_have_a_label_each_unless_the_others_are_shown_too(data):
+    kept, everything = (
+        batches_of(data, **WINDOWS, train__skip_unlabeled=skip, mixup__mode="none") for skip in (True, False)
+    )
+    n_labeled = [
+        torch.cat([batch.targets.clip_labeled.amax(dim=1) for batch in made]).gt(0).sum().item()
+        for made in (kept, everything)
+    ]
+    assert n_labeled[0] == n_labeled[1] == sum(len(batch.image) for batch in kept)
+    assert sum(len(batch.image) for batch in everything) > n_labeled[1]
+
+
+def test_a_batch_of_windows_shows_the_windows_that_were_drawn(data):
+    plain = {"augment__p": 0.0, "augment__brightness_contrast": 0.0}
+    made = batches_of(data, **WINDOWS, **plain)
+    streams = Streams(*map(Moment(7, 0).rng, (Purpose.ITEMS, Purpose.PHASES, Purpose.ORDER)))
+    recording, start = draw_windows(data, 64, fit_params(**WINDOWS).train, streams)
+    rows = (data.first_frame[recording] + start)[:, None] + np.arange(64)
+    expected = normalise(to_unit(torch.from_numpy(np.asarray(data.frames[rows]))))
+    assert torch.equal(torch.cat([batch.image for batch in made]), expected)
+    targets = build_targets(data, recording, start, 64, ALL, CPU)
+    for name, cells in targets._asdict().items():
+        assert torch.equal(torch.cat([getattr(batch.targets, name) for batch in made]), cells)
+
+
+def test_windows_of_whole_recordings_are_the_recordings_once_each(data):
+    made = batches_of(data, **WINDOWS, clip__mode="full", train__fp_per_epoch=99)
+    n_shown = int((data.annotations.n_tp + data.annotations.n_fp > 0).sum())
+    assert sum(len(batch.image) for batch in made) == n_shown
+    assert all(batch.image.shape[1] == 150 for batch in made)
+
+
+def test_the_weight_of_pseudo_labels_reaches_the_targets(root):
+    clips = clips_table(annotation("r02", "tp", "a", 0, 5), annotation("r01", "pseudo", "07", 40, 60))
+    made = batches_of(choose_fold(root, clips), train__pseudo_weight=0.25, **WINDOWS)
+    values = torch.cat([batch.targets.clip_labeled for batch in made]).unique()
+    assert values.tolist() == [0.0, 0.25, 1.0]
+
+
+def test_every_kind_of_items_of_the_params_is_in_its_table():
+    assert set(SHOWN) == set(TrainParams.model_fields["items"].annotation.__args__)

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.batches import draw_items
 from callboard.clips import read_clips
+from callboard.epochs import draw_items
 from callboard.errors import UserError
-from callboard.fold_data import LABELS
+from callboard.fold_data import CONFIRMED, LABELS, REJECTED
 from callboard.folds import read_folds
 from callboard.mel_cache import EncodedRecording, MelCache, write_cache
 from callboard.params.training import TrainParams
@@ -111,7 +111,7 @@ def test_a_pseudo_label_of_a_test_recording_is_trained_on_in_every_fold_and_vali
         assert data.annotations.n_pseudo.nonzero()[0].tolist() == [17]
         assert data.annotations.start[17, 0] == 10
         assert 17 in draw_items(data.annotations, 0, np.random.default_rng(0)).recording
-        assert data.count_items(0) == plain.count_items(0) + 1
+        assert data.annotations.has_positive_clip.sum() == plain.annotations.has_positive_clip.sum() + 1
         assert np.array_equal(data.validation, plain.validation)
         assert np.array_equal(data.is_present, plain.is_present)
         assert np.array_equal(data.n_tp_annotations, plain.n_tp_annotations)
@@ -161,7 +161,7 @@ def test_labels_fp_trains_on_rejected_boxes_and_validates_on_confirmed_ones(root
     )
     assert data.n_tp_annotations.tolist() == [int((fp["species_id"] == name).sum()) for name in SPECIES]
     assert data.n_tp_annotations.tolist() != plain.n_tp_annotations.tolist()
-    assert data.count_items(99) == len(expected)
+    assert data.annotations.has_positive_clip.sum() == len(expected)
     assert np.array_equal(data.validation, plain.validation)
     assert np.array_equal(data.is_present, plain.is_present)
 
@@ -196,3 +196,88 @@ def test_song_types_are_classes_in_training_and_species_in_validation(root):
     assert kept.species[6].tolist() == [0, 1, 2]
     assert kept.is_fp[6].tolist() == [True, False, False]
     assert data.is_present.tolist() == [[False, True, False]]
+
+
+def with_targets(table, *targets):
+    return table.assign(target=np.array(targets, dtype=np.float64))
+
+
+def test_pseudo_labels_say_their_target_and_one_without_says_1(root):
+    clips = with_targets(
+        clips_table(
+            annotation("r01", "pseudo", "07", 30, 40),
+            annotation("r01", "pseudo", "a", 50, 60),
+            annotation("r01", "pseudo", "a", 0, 20),
+            annotation("r01", "fp", "a", 20, 30),
+            annotation("r02", "tp", "a", 0, 5),
+        ),
+        *(0.4, np.nan, 0.0, np.nan, np.nan),
+    )
+    kept = choose_fold(root, clips).annotations
+    assert kept.verdict[1].tolist() == [REJECTED, 0.4, 1.0, 0.0]
+    assert kept.start[1].tolist() == [20, 30, 50, 0]
+    assert kept.verdict[2, 0] == CONFIRMED
+    assert [count[1] for count in (kept.n_tp, kept.n_fp, kept.n_pseudo, kept.n_negative)] == [0, 1, 2, 1]
+    assert choose_fold(root, clips.drop(columns="target")).annotations.verdict[1].tolist() == [2, 1, 1, 1]
+
+
+def test_negatives_that_touch_or_overlap_are_one_span(root):
+    spans = [
+        ("a", 60, 80),
+        ("a", 0, 20),
+        ("a", 20, 40),
+        ("a", 70, 75),
+        ("a", 41, 50),
+        ("07", 10, 30),
+        ("07", 0, 9),
+    ]
+    negatives = [annotation("r01", "pseudo", *span) for span in spans]
+    other = annotation("r05", "pseudo", "a", 5, 60)
+    table = with_targets(
+        clips_table(annotation("r02", "tp", "a", 0, 5), *negatives, other), np.nan, *[0.0] * 8
+    )
+    kept = choose_fold(root, table).annotations
+    joined = zip(kept.species[1], kept.start[1], kept.stop[1], strict=True)
+    assert sorted(joined) == [(0, 0, 40), (0, 41, 50), (0, 60, 80), (1, 0, 9), (1, 10, 30)]
+    assert kept.n_negative.tolist()[:6] == [0, 5, 0, 0, 0, 1]
+    assert (kept.start[5, 0], kept.stop[5, 0]) == (5, 60)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_joined_negatives_cover_the_frames_that_they_covered(root, seed):
+    rng = np.random.default_rng(seed)
+    start = rng.integers(0, 130, 40)
+    spans = np.stack([start, start + rng.integers(1, 20, 40)])
+    species = rng.integers(0, 3, 40)
+    rows = [annotation("r01", "pseudo", SPECIES[k], *span) for k, span in zip(species, spans.T, strict=True)]
+    table = with_targets(clips_table(annotation("r02", "tp", "a", 0, 5), *rows), np.nan, *[0.0] * 40)
+    kept = choose_fold(root, table).annotations
+    for k in range(3):
+        before, after = np.zeros(150, dtype=int), np.zeros(150, dtype=int)
+        for first, stop in spans[:, species == k].T:
+            before[first:stop] = 1
+        is_k = kept.species[1] == k
+        for first, stop in zip(kept.start[1, is_k], kept.stop[1, is_k], strict=True):
+            after[first:stop] += 1
+        assert np.array_equal(before, after)
+
+
+def test_a_recording_with_negatives_alone_has_windows_and_no_positive_clip(root):
+    table = clips_table(
+        annotation("r02", "tp", "a", 0, 5),
+        annotation("r01", "pseudo", "a", 0, 64),
+        annotation("r13", "fp", "a", 0, 5),
+        annotation("r13", "pseudo", "07", 0, 64),
+    )
+    kept = choose_fold(root, with_targets(table, np.nan, 0, np.nan, 0)).annotations
+    assert np.flatnonzero(kept.has_positive_clip).tolist() == [2]
+    assert np.flatnonzero(kept.has_window).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("target", [-0.1, 1.5])
+def test_a_target_that_is_no_share_is_refused(root, target):
+    table = clips_table(annotation("r02", "tp", "a", 0, 5), annotation("r01", "pseudo", "07", 0, 5))
+    with pytest.raises(
+        UserError, match=rf"1 annotation.* target outside \[0, 1\], first: {target} of species 07"
+    ):
+        choose_fold(root, with_targets(table, np.nan, target))

@@ -6,24 +6,34 @@ from callboard.cells import NEG_MASKS, POS_MASKS
 from callboard.errors import UserError
 from callboard.heads import SedOutput
 from callboard.losses import (
+    CLASS_WEIGHTS,
     CLIP_KINDS,
+    DIVISORS,
     HEAD_TERMS,
     POSITION_KINDS,
     TERMS,
     Loss,
     build_smoothing,
-    count_to_weights,
     reduce_to_segments,
     repeat_to_frames,
 )
 from callboard.mixup import Mixing
-from callboard.params.loss import ClipTermParams, LossParams, PositionTermParams, PseudoTermParams
+from callboard.params.loss import (
+    ClipTermParams,
+    LabeledTermParams,
+    LossParams,
+    PositionTermParams,
+    PseudoTermParams,
+)
 from callboard.targets import Targets
+from callboard.validation import trained_heads
 from tests.toy_training import loss_params
 
 N_CLIPS, N_SEGMENTS, N_FRAMES, N_SPECIES = 3, 2, 8, 4
 N_BANDS, N_MELS = 3, 6
+COUNTS = torch.tensor([12, 6, 3, 8])
 WEIGHTS = torch.tensor([1.0, 2.0, 4.0, 1.5])
+"""Largest count over count."""
 
 
 def sigmoid(x):
@@ -72,12 +82,21 @@ def numpy_of(*tensors):
     return [tensor.detach().double().numpy() for tensor in tensors]
 
 
-def test_class_weights_are_the_largest_count_over_the_count():
-    assert count_to_weights(np.array([8, 4, 1])).tolist() == [1.0, 2.0, 8.0]
+@pytest.mark.parametrize(
+    ("rule", "weights"),
+    [
+        ("none", [1.0, 1.0, 1.0, 1.0]),
+        ("largest", [1.0, 1.0, 2.0, 8.0]),
+        ("smallest", [0.125, 1.0, 0.25, 1.0]),
+    ],
+)
+def test_class_weights_come_from_counts_and_a_species_without_annotations_weighs_one(rule, weights):
+    assert CLASS_WEIGHTS[rule](torch.tensor([8.0, 0.0, 4.0, 1.0])).tolist() == weights
 
 
-def test_a_species_without_annotations_weighs_one():
-    assert count_to_weights(np.array([6, 0, 3])).tolist() == [1.0, 1.0, 2.0]
+@pytest.mark.parametrize("rule", CLASS_WEIGHTS)
+def test_without_any_annotation_every_species_weighs_one(rule):
+    assert CLASS_WEIGHTS[rule](torch.zeros(3)).tolist() == [1.0, 1.0, 1.0]
 
 
 def test_frame_t_shows_segment_t_times_segments_over_frames():
@@ -99,7 +118,7 @@ def expected_segment(output, targets, cells):
 
 
 def test_every_term_follows_its_formula(output, targets):
-    total, terms = Loss(loss_params(), WEIGHTS)(output, targets)
+    total, terms = Loss(loss_params(), COUNTS)(output, targets)
     x, y, w = numpy_of(output.max, targets.clip, WEIGHTS)
     a, z, _ = numpy_of(output.attention_weights, output.framewise, output.segment)
     by_hand = {
@@ -117,7 +136,7 @@ def test_every_term_follows_its_formula(output, targets):
 
 def test_seq_keeps_annotated_frames_only_and_divides_by_all(output, targets):
     """The row exp0058: w_c / T · sum over t of y · BCE(seg, y)."""
-    _, terms = Loss(loss_params(neg_mask="seq"), WEIGHTS)(output, targets)
+    _, terms = Loss(loss_params(neg_mask="seq"), COUNTS)(output, targets)
     assert terms["segment"].item() == pytest.approx(
         expected_segment(output, targets, numpy_of(targets.frame)[0]), rel=1e-5
     )
@@ -125,8 +144,8 @@ def test_seq_keeps_annotated_frames_only_and_divides_by_all(output, targets):
 
 def test_clip_keeps_positives_only_in_the_bce_part_of_attention(output, targets):
     """The row exp0057: mean of w_c · y · BCE(attention, y); its focal part and the other terms stay."""
-    _, plain = Loss(loss_params(), WEIGHTS)(output, targets)
-    _, terms = Loss(loss_params(neg_mask="clip"), WEIGHTS)(output, targets)
+    _, plain = Loss(loss_params(), COUNTS)(output, targets)
+    _, terms = Loss(loss_params(neg_mask="clip"), COUNTS)(output, targets)
     x, y, w = numpy_of(output.attention, targets.clip, WEIGHTS)
     miss = y * (1 - sigmoid(x)) + (1 - y) * sigmoid(x)
     by_hand = ((w * y * bce(x, y) + w * miss**2 * bce(x, y)) / 2).mean()
@@ -145,7 +164,7 @@ def gradients(params, output, targets):
     columns = leaves(output)
     for column in columns.values():
         column.grad = None
-    Loss(params, WEIGHTS)(output, targets)[0].backward()
+    Loss(params, COUNTS)(output, targets)[0].backward()
     return {
         name: torch.zeros_like(column) if column.grad is None else column.grad.clone()
         for name, column in columns.items()
@@ -201,7 +220,7 @@ def test_unlabeled_with_every_cell_labelled_is_none(two_heads, targets):
         band_labeled=torch.ones_like(targets.band),
     )
     plain, masked = (
-        Loss(loss_params(neg_mask=mask, position__weight=1.0, frequency__weight=0.25), WEIGHTS)(
+        Loss(loss_params(neg_mask=mask, position__weight=1.0, frequency__weight=0.25), COUNTS)(
             two_heads, targets
         )[0]
         for mask in ("none", "unlabeled")
@@ -245,19 +264,19 @@ def test_a_lone_mixed_clip_has_its_share_of_the_loss_of_a_positive(output):
 @pytest.mark.parametrize("neg_mask", NEG_MASKS)
 def test_a_mixup_share_of_one_changes_no_loss(output, targets, neg_mask):
     mixed = Mixing(1.0, torch.tensor([1, 2, 0]), frame_targets=True).blend_targets(targets)
-    loss = Loss(loss_params(neg_mask=neg_mask), WEIGHTS)
+    loss = Loss(loss_params(neg_mask=neg_mask), COUNTS)
     assert torch.equal(loss(output, mixed)[0], loss(output, targets)[0])
 
 
 def test_the_pseudo_term_moves_attention_and_nothing_else(output, targets):
-    Loss(loss_params(), WEIGHTS).terms["pseudo"](output, targets).backward()
+    Loss(loss_params(), COUNTS).terms["pseudo"](output, targets).backward()
     assert output.framewise.grad is None
     assert output.attention_weights.grad is not None
 
 
 def test_the_pseudo_threshold_decides_what_is_believed(output, targets):
     believes_all, believes_none = (
-        Loss(loss_params(pseudo__threshold=t, pseudo__weighted=False), WEIGHTS).terms["pseudo"](
+        Loss(loss_params(pseudo__threshold=t, pseudo__weighted=False), COUNTS).terms["pseudo"](
             output, targets
         )
         for t in (1e-6, 1 - 1e-6)
@@ -277,13 +296,13 @@ def test_the_pseudo_threshold_decides_what_is_believed(output, targets):
 )
 def test_without_class_weights_a_term_is_the_term_with_equal_ones(output, targets, changes, name):
     params = loss_params(**changes)
-    _, terms = Loss(params, WEIGHTS)(output, targets)
+    _, terms = Loss(params, COUNTS)(output, targets)
     _, equal = Loss(params, torch.ones(N_SPECIES))(output, targets)
     assert terms[name] == equal[name]
 
 
 def test_a_term_of_weight_zero_is_not_computed(output, targets):
-    total, terms = Loss(loss_params(pseudo__weight=0.0, max__weight=0.0), WEIGHTS)(output, targets)
+    total, terms = Loss(loss_params(pseudo__weight=0.0, max__weight=0.0), COUNTS)(output, targets)
     assert set(terms) == {"attention", "segment"}
     assert total.item() == pytest.approx((terms["attention"] + 0.5 * terms["segment"]).item())
 
@@ -305,20 +324,20 @@ def test_every_kind_and_term_of_the_params_is_in_a_table():
 
 @pytest.mark.parametrize("kind", CLIP_KINDS)
 def test_every_kind_is_computed(output, targets, kind):
-    total, _ = Loss(loss_params(attention__kind=kind, max__kind=kind), WEIGHTS)(output, targets)
+    total, _ = Loss(loss_params(attention__kind=kind, max__kind=kind), COUNTS)(output, targets)
     assert torch.isfinite(total)
 
 
 def test_half_and_half_is_the_mean_of_bce_and_focal(output, targets):
     values = {
-        kind: Loss(loss_params(attention__kind=kind), WEIGHTS)(output, targets)[1]["attention"]
+        kind: Loss(loss_params(attention__kind=kind), COUNTS)(output, targets)[1]["attention"]
         for kind in CLIP_KINDS
     }
     torch.testing.assert_close(values["bce_focal"], (values["bce"] + values["focal"]) / 2)
 
 
 def test_the_focal_pseudo_term_equals_its_twin(output, targets):
-    _, terms = Loss(loss_params(pseudo__kind="focal", focal_gamma=1.5), WEIGHTS)(output, targets)
+    _, terms = Loss(loss_params(pseudo__kind="focal", focal_gamma=1.5), COUNTS)(output, targets)
     a, z, w = numpy_of(output.attention_weights, output.framewise, WEIGHTS)
     believed = sigmoid(z) >= 0.7
     miss = np.where(believed, 1 - sigmoid(a), sigmoid(a))
@@ -341,7 +360,7 @@ def test_the_position_term_by_hand(kind, loss):
 
 
 def test_the_position_term_moves_attention_and_nothing_else(output, targets):
-    Loss(loss_params(position__weight=0.5), WEIGHTS).terms["position"](output, targets).backward()
+    Loss(loss_params(position__weight=0.5), COUNTS).terms["position"](output, targets).backward()
     moved = {name for name, column in leaves(output).items() if column.grad is not None}
     assert moved == {"attention_weights"}
 
@@ -370,10 +389,10 @@ def mirrored(targets):
 @pytest.mark.parametrize("neg_mask", NEG_MASKS)
 def test_the_frequency_term_is_the_sum_of_the_others_on_its_head_and_rows(two_heads, targets, neg_mask):
     """The row exp0045: every term becomes time + 0.25 frequency."""
-    plain = Loss(loss_params(neg_mask=neg_mask), WEIGHTS)
+    plain = Loss(loss_params(neg_mask=neg_mask), COUNTS)
     over_time, _ = plain(two_heads, targets)
     over_frequency, _ = plain(two_heads.frequency, mirrored(targets))
-    both = Loss(loss_params(neg_mask=neg_mask, frequency__weight=0.25), WEIGHTS)
+    both = Loss(loss_params(neg_mask=neg_mask, frequency__weight=0.25), COUNTS)
     total, terms = both(two_heads, targets)
     torch.testing.assert_close(terms["frequency"], over_frequency.detach())
     torch.testing.assert_close(total, over_time + 0.25 * over_frequency)
@@ -382,7 +401,7 @@ def test_the_frequency_term_is_the_sum_of_the_others_on_its_head_and_rows(two_he
 def test_the_frequency_term_compares_bands_with_annotated_mel_rows(two_heads, targets):
     off = {f"{name}__weight": 0.0 for name in HEAD_TERMS if name != "segment"}
     params = loss_params(frequency__weight=0.25, segment__weight=0.5, **off)
-    _, terms = Loss(params, WEIGHTS)(two_heads, targets)
+    _, terms = Loss(params, COUNTS)(two_heads, targets)
     seg, y, w = numpy_of(two_heads.frequency.segment, targets.band, WEIGHTS)
     seg = np.repeat(seg, N_MELS // N_BANDS, axis=1)
     assert terms["frequency"].item() == pytest.approx(0.5 * (w * bce(seg, y)).mean(), rel=1e-5)
@@ -390,7 +409,7 @@ def test_the_frequency_term_compares_bands_with_annotated_mel_rows(two_heads, ta
 
 def test_the_position_term_has_no_twin_over_frequency(two_heads, targets):
     values = [
-        Loss(loss_params(frequency__weight=0.25, position__weight=weight), WEIGHTS)(two_heads, targets)[1]
+        Loss(loss_params(frequency__weight=0.25, position__weight=weight), COUNTS)(two_heads, targets)[1]
         for weight in (0.0, 1.0)
     ]
     assert values[0]["frequency"] == values[1]["frequency"]
@@ -398,15 +417,15 @@ def test_the_position_term_has_no_twin_over_frequency(two_heads, targets):
 
 def test_without_a_frequency_weight_the_second_head_has_no_loss(two_heads, targets):
     found = gradients(loss_params(), two_heads, targets)
-    total, terms = Loss(loss_params(), WEIGHTS)(two_heads, targets)
+    total, terms = Loss(loss_params(), COUNTS)(two_heads, targets)
     assert "frequency" not in terms
-    assert total == Loss(loss_params(), WEIGHTS)(two_heads._replace(frequency=None), targets)[0]
+    assert total == Loss(loss_params(), COUNTS)(two_heads._replace(frequency=None), targets)[0]
     assert not any(found[name].any() for name in found if name.startswith("frequency."))
 
 
 def test_a_network_without_frequency_head_is_refused(output, targets):
     with pytest.raises(UserError, match=r"no frequency head; set model\.frequency_head=true"):
-        Loss(loss_params(frequency__weight=0.25), WEIGHTS)(output, targets)
+        Loss(loss_params(frequency__weight=0.25), COUNTS)(output, targets)
 
 
 @pytest.mark.parametrize("name", ["attention", "max"])
@@ -414,7 +433,7 @@ def test_aux_adds_the_unweighted_loss_of_all_but_whole_positives(output, targets
     """The row exp0039; 0.75 is a mixed positive, which stays."""
     targets = targets._replace(clip=torch.tensor([[1.0, 0.75, 0.0, 0.0]]).expand(N_CLIPS, -1))
     plain, aux = (
-        Loss(loss_params(pos_mask=mask), WEIGHTS)(output, targets)[1][name] for mask in ("none", "aux")
+        Loss(loss_params(pos_mask=mask), COUNTS)(output, targets)[1][name] for mask in ("none", "aux")
     )
     x, y = numpy_of(getattr(output, name), targets.clip)
     by_hand = np.hstack([np.zeros((N_CLIPS, 1)), bce(x, y)[:, 1:]]).mean()
@@ -422,7 +441,7 @@ def test_aux_adds_the_unweighted_loss_of_all_but_whole_positives(output, targets
 
 
 def test_aux_changes_no_other_term(output, targets):
-    plain, aux = (Loss(loss_params(pos_mask=mask), WEIGHTS)(output, targets)[1] for mask in ("none", "aux"))
+    plain, aux = (Loss(loss_params(pos_mask=mask), COUNTS)(output, targets)[1] for mask in ("none", "aux"))
     assert {name for name in plain if plain[name] != aux[name]} == {"attention", "max"}
 
 
@@ -432,13 +451,13 @@ def test_aux_has_no_loss_where_nobody_looked(output, targets):
 
 
 def test_smoothing_clips_changes_clip_terms_alone(output, targets):
-    loss = Loss(loss_params(smoothing__target="clip"), WEIGHTS)
+    loss = Loss(loss_params(smoothing__target="clip"), COUNTS)
     plain, smoothed = loss(output, targets)[1], loss(output, loss.smooth(targets))[1]
     assert {name for name in plain if plain[name] != smoothed[name]} == {"attention", "max"}
 
 
 def test_smoothing_frames_changes_the_terms_of_frames_alone(output, targets):
-    loss = Loss(loss_params(smoothing__target="seq", position__weight=0.5), WEIGHTS)
+    loss = Loss(loss_params(smoothing__target="seq", position__weight=0.5), COUNTS)
     plain, smoothed = loss(output, targets)[1], loss(output, loss.smooth(targets))[1]
     assert {name for name in plain if plain[name] != smoothed[name]} == {"segment", "position"}
 
@@ -479,8 +498,166 @@ def test_smoothing_the_factors_of_a_mask_is_refused(name):
 
 @pytest.mark.parametrize(
     ("changes", "name"),
-    [({"pos_mask": "aux"}, "pos_mask aux"), ({"smoothing__target": "clip"}, "smoothing.target clip")],
+    [
+        ({"pos_mask": "aux", "labeled__weight": 1.0}, "pos_mask aux acts on the attention and max terms"),
+        (
+            {"smoothing__target": "clip"},
+            "smoothing.target clip acts on the attention, max and labeled terms, but all have weight 0",
+        ),
+    ],
 )
 def test_what_acts_on_clip_terms_is_refused_without_one(changes, name):
-    with pytest.raises(ValueError, match=f"{name} acts on the attention and max terms"):
+    with pytest.raises(ValueError, match=name):
         loss_params(attention__weight=0.0, max__weight=0.0, **changes)
+
+
+ALONE = {f"{name}__weight": 0.0 for name in HEAD_TERMS} | {"labeled__weight": 1.0}
+
+
+def labeled_loss(counts=COUNTS, **changes):
+    """The loss with the labeled term alone, `gamma=2.0` changing labeled.gamma."""
+    return Loss(
+        loss_params(**ALONE, **{f"labeled__{name}": value for name, value in changes.items()}), counts
+    )
+
+
+@pytest.fixture
+def soft():
+    """Cells of every sort: present, absent, soft, of small weight, and two columns nobody looked at."""
+    clip = torch.tensor([[1.0, 0.0, 0.4, 0.0], [0.3, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    labeled = torch.tensor([[1.0, 0.0, 0.5, 0.0], [0.5, 0.0, 0.5, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    blank = torch.zeros(N_CLIPS, 1, N_SPECIES)
+    return Targets(clip, blank, labeled, blank, blank, blank)
+
+
+def naive_labeled(output, targets, params, weights):
+    """Cell by cell, in plain numbers."""
+    x, y, k = numpy_of(output.attention, targets.clip, targets.clip_labeled)
+    sums, shares = {"positives": 0.0, "negatives": 0.0}, {"positives": 0.0, "negatives": 0.0}
+    for clip in range(N_CLIPS):
+        for species in range(N_SPECIES):
+            logit, present, absent = x[clip, species], y[clip, species], k[clip, species] - y[clip, species]
+            miss = (1 - sigmoid(logit)) ** params.focal_gamma
+            sums["positives"] += weights[species] * present * miss * np.log1p(np.exp(-logit))
+            sums["negatives"] += absent * np.log1p(np.exp(logit))
+            shares["positives"] += present
+            shares["negatives"] += absent
+    return sum(sums[half] / (shares[half] if getattr(params, half) == "mean" else 1) for half in sums)
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights"),
+    [("none", [1, 1, 1, 1]), ("largest", [1, 2, 4, 1.5]), ("smallest", [0.25, 0.5, 1, 0.375])],
+)
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("positives", DIVISORS)
+@pytest.mark.parametrize("negatives", DIVISORS)
+def test_the_labeled_term_equals_its_naive_twin(output, soft, rule, weights, gamma, positives, negatives):
+    changes = {"positives": positives, "negatives": negatives, "focal_gamma": gamma, "class_weights": rule}
+    total, terms = (loss := labeled_loss(**changes))(output, soft)
+    params = loss_params(**{f"labeled__{name}": value for name, value in changes.items()}).labeled
+    assert list(loss.terms) == list(terms) == ["labeled"]
+    assert total.item() == pytest.approx(naive_labeled(output, soft, params, weights), rel=1e-5)
+
+
+def test_the_labeled_term_of_wholly_labelled_cells_is_the_sum_of_their_bce(output, targets):
+    everywhere = targets._replace(clip_labeled=torch.ones_like(targets.clip))
+    total, _ = labeled_loss()(output, everywhere)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        output.attention, targets.clip, reduction="sum"
+    )
+    torch.testing.assert_close(total, expected)
+
+
+@pytest.mark.parametrize("neg_mask", NEG_MASKS)
+def test_neg_mask_does_not_act_on_the_labeled_term(output, soft, neg_mask):
+    off = {"segment__weight": 0.5} if neg_mask == "seq" else {}
+    off |= {"attention__weight": 1.0} if neg_mask == "clip" else {}
+    params = loss_params(**(ALONE | off), neg_mask=neg_mask)
+    value = Loss(params, COUNTS).terms["labeled"](output, soft)
+    assert torch.equal(value, labeled_loss()(output, soft)[0])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+@pytest.mark.parametrize("divisor", DIVISORS)
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_a_cell_nobody_labelled_has_no_gradient_in_the_labeled_term(output, soft, share, divisor, gamma):
+    mixed = Mixing(share, torch.tensor([2, 1, 0]), frame_targets=False).blend_targets(soft)
+    loss = labeled_loss(positives=divisor, negatives=divisor, focal_gamma=gamma)
+    loss(output, mixed)[0].backward()
+    assert torch.equal(output.attention.grad != 0, mixed.clip_labeled > 0)
+    assert (mixed.clip_labeled[:, [1, 3]] == 0).all()
+
+
+def test_the_labeled_term_of_a_blend_is_the_blend_of_its_halves_by_share(output, soft):
+    """Summed without focal factor, it is linear in the two shares of every cell."""
+    mixing = Mixing(0.3, torch.tensor([2, 0, 1]), frame_targets=False)
+    partners = soft._replace(clip=soft.clip[mixing.partner], clip_labeled=soft.clip_labeled[mixing.partner])
+    loss = labeled_loss()
+    own, theirs, mixed = (loss(output, t)[0] for t in (soft, partners, mixing.blend_targets(soft)))
+    torch.testing.assert_close(mixed, 0.3 * own + 0.7 * theirs)
+
+
+def test_rounding_of_a_blend_makes_no_negative_share(output, soft):
+    rounded = soft._replace(clip=soft.clip_labeled + 1e-7)
+    total, _ = labeled_loss(negatives="mean")(output, rounded)
+    assert total >= 0
+
+
+@pytest.mark.parametrize(("divisor", "factor"), [("sum", 2.0), ("mean", 1.0)])
+def test_a_sum_grows_with_the_batch_and_a_mean_does_not(output, soft, divisor, factor):
+    twice = Targets(*(column.repeat(2, *[1] * (column.ndim - 1)) for column in soft))
+    both = SedOutput(*(column.repeat(2, *[1] * (column.ndim - 1)) for column in output[:5]))
+    loss = labeled_loss(positives=divisor, negatives=divisor)
+    torch.testing.assert_close(loss(both, twice)[0], factor * loss(output, soft)[0])
+
+
+@pytest.mark.parametrize("divisor", DIVISORS)
+def test_without_a_label_the_labeled_term_is_zero(output, soft, divisor):
+    blank = soft._replace(clip=torch.zeros_like(soft.clip), clip_labeled=torch.zeros_like(soft.clip))
+    total, _ = labeled_loss(positives=divisor, negatives=divisor)(output, blank)
+    total.backward()
+    assert total.item() == 0
+    assert not output.attention.grad.any()
+
+
+def test_the_labeled_term_moves_the_attention_logit_and_nothing_else(two_heads, soft):
+    labeled_loss()(two_heads, soft)[0].backward()
+    assert {name for name, column in leaves(two_heads).items() if column.grad is not None} == {"attention"}
+
+
+def test_smoothing_of_labelled_cells_is_no_label_for_the_others(output, soft):
+    params = loss_params(**ALONE, neg_mask="unlabeled", smoothing__target="clip")
+    smoothed = build_smoothing(params)(soft)
+    assert (smoothed.clip <= soft.clip_labeled).all()
+    Loss(params, COUNTS)(output, smoothed)[0].backward()
+    assert torch.equal(output.attention.grad != 0, soft.clip_labeled > 0)
+
+
+@pytest.mark.parametrize("neg_mask", ["none", "seq"])
+def test_smoothing_that_would_invent_labels_for_the_labeled_term_is_refused(neg_mask):
+    with pytest.raises(
+        ValueError, match=f"smoothing.target clip with neg_mask {neg_mask} gives cells that nobody"
+    ):
+        loss_params(labeled__weight=1.0, neg_mask=neg_mask, smoothing__target="clip")
+
+
+def test_a_frequency_term_without_a_term_to_repeat_is_refused():
+    with pytest.raises(
+        ValueError, match="frequency repeats the attention, max, pseudo and segment terms, but all"
+    ):
+        loss_params(**ALONE, frequency__weight=0.25)
+
+
+def test_every_divisor_and_class_weight_of_the_params_is_in_its_table():
+    fields = LabeledTermParams.model_fields
+    for half in ("positives", "negatives"):
+        assert set(DIVISORS) == set(fields[half].annotation.__args__)
+    assert set(CLASS_WEIGHTS) == set(fields["class_weights"].annotation.__args__)
+
+
+@pytest.mark.parametrize(
+    ("changes", "heads"), [({}, ["attention"]), ({"max__weight": 0.5}, ["attention", "max"])]
+)
+def test_validation_looks_at_the_attention_that_the_labeled_term_trains(changes, heads):
+    assert trained_heads(loss_params(**(ALONE | changes))) == heads

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from callboard import training
-from callboard.batches import BatchSource, draw_items
+from callboard.batches import BatchSource
 from callboard.checkpoint import Checkpoint
+from callboard.epochs import draw_items
 from callboard.errors import UserError
-from callboard.losses import Loss, Targets, count_to_weights
+from callboard.init_from import FoldWeights
+from callboard.losses import Loss, Targets
 from callboard.mixup import MIXUP
 from callboard.params.training import OptimParams, TrainParams
 from callboard.training import OPTIMIZERS, Execution, build_learner, fit, is_validated, train_step
@@ -31,7 +33,7 @@ def test_one_batch_is_learned_by_heart(data):
     batch = next(BatchSource(data, params, 0, CPU, 1).epoch(0))
     learner, loss = (
         build_learner(params, 0, 3, CPU),
-        Loss(params.loss, count_to_weights(data.n_tp_annotations)),
+        Loss(params.loss, torch.as_tensor(data.n_tp_annotations)),
     )
     terms = [train_step(learner, loss, batch, MIXUP["none"]) for _ in range(60)]
     falls = {name: (terms[-1][name] / terms[0][name]).item() for name in terms[0]}
@@ -44,6 +46,65 @@ def test_same_seed_same_weights_and_curve(data, fitted):
     again = fit(fit_params(), 0, data, Execution(CPU))
     assert have_equal_weights(fitted, again)
     assert fitted.history == again.history
+
+
+def test_averaging_weights_changes_none_of_them(data, fitted):
+    averaged = fit(fit_params(train__ema_decay=0.9), 0, data, Execution(CPU))
+    assert fitted.average is None
+    assert have_equal_weights(fitted, averaged)
+    assert averaged.history == fitted.history
+    assert not torch.equal(averaged.average.head.classify.weight, averaged.model.head.classify.weight)
+
+
+def test_the_average_is_of_every_step(data):
+    params = fit_params(train__ema_decay=0.5)
+    learner, loss = build_learner(params, 0, 3, CPU), Loss(params.loss, torch.ones(3))
+    batch = next(BatchSource(data, params, 0, CPU, 1).epoch(0))
+    seen = []
+    for _ in range(3):
+        train_step(learner, loss, batch, MIXUP["none"])
+        seen.append(learner.model.head.classify.weight.detach().clone())
+    expected = seen[0] / 4 + seen[1] / 4 + seen[2] / 2
+    torch.testing.assert_close(learner.average.module.head.classify.weight.detach(), expected)
+
+
+def start_from(fitted):
+    return FoldWeights("a@0123456789abcdef", fit_params().model, fitted.model.state_dict())
+
+
+def test_a_training_starts_from_the_weights_it_is_given_with_a_new_optimiser(data, fitted):
+    learner = build_learner(fit_params(seed=8), 0, 3, CPU, start_from(fitted))
+    assert have_equal_weights(learner, fitted)
+    assert not learner.optimizer.state
+    params = fit_params(seed=8, optim__lr=1e-9, train__epochs=1, train__ema_decay=0.9)
+    again = fit(params, 0, data, Execution(CPU), start_from(fitted))
+    for network in (again.model, again.average):
+        for weights, before in zip(network.parameters(), fitted.model.parameters(), strict=True):
+            torch.testing.assert_close(weights, before, rtol=0, atol=1e-6)
+
+
+def test_pretrained_weights_are_not_fetched_where_others_are_given(fitted):
+    learner = build_learner(fit_params(model__pretrained=True), 0, 3, CPU, start_from(fitted))
+    assert have_equal_weights(learner, fitted)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("head_bias", True, "model.head_bias: false → true"),
+        ("cbam", True, "model.cbam: false → true"),
+        ("frequency_head", True, "model.frequency_head: false → true"),
+        (
+            "backbone_args",
+            {"layers": [1] * 4, "channels": [16] * 4, "stem_type": "deep", "stem_width": 4},
+            r"model.backbone_args.channels: \[8, 8, 8, 8\] → \[16, 16, 16, 16\]",
+        ),
+    ],
+)
+def test_start_weights_of_another_network_are_refused_with_what_differs(fitted, key, value, words):
+    params = fit_params(**{f"model__{key}": value})
+    with pytest.raises(UserError, match=f"weights of a@0123456789abcdef are of another network: {words}$"):
+        build_learner(params, 0, 3, CPU, start_from(fitted))
 
 
 def test_the_number_of_threads_changes_nothing(data, fitted):
@@ -79,6 +140,11 @@ def validate_as(monkeypatch, scores, losses=(0.7, 0.7, 0.7, 0.7)):
     monkeypatch.setattr(training, "validate", lambda *args: next(found))
 
 
+def have_equal_averages(one, other):
+    weights, others = one.average.state_dict(), other.average.state_dict()
+    return all(torch.equal(weights[name], others[name]) for name in weights)
+
+
 @pytest.mark.parametrize(
     ("select", "sched"),
     [("last", "cosine"), ("best", "cosine"), ("best_loss", "cosine"), ("last", "plateau")],
@@ -89,6 +155,7 @@ def test_an_interrupted_training_resumes_as_if_nothing_had_been(data, tmp_path, 
         sched__name=sched,
         sched__patience=0,
         train__validate_every=1,
+        train__ema_decay=0.9,
         model__backbone_args={**fit_params().model.backbone_args, "drop_rate": 0.0, "drop_path_rate": 0.3},
     )
     whole = fit(params, 0, data, Execution(CPU))
@@ -100,6 +167,7 @@ def test_an_interrupted_training_resumes_as_if_nothing_had_been(data, tmp_path, 
     resumed = fit(params, 0, data, Execution(CPU, checkpoint=checkpoint, log=epochs.append))
     assert [report.row["epoch"] for report in epochs] == [3]
     assert have_equal_weights(whole, resumed)
+    assert have_equal_averages(whole, resumed)
     assert whole.history == resumed.history
 
 
@@ -269,3 +337,34 @@ def test_a_cropped_batch_is_trained_on_as_any_other(data):
     assert next(BatchSource(data, params, 0, CPU, 1).epoch(0)).image.shape[2] == 20
     fitted = fit(params, 0, data, Execution(CPU))
     assert all(math.isfinite(row["loss"]) for row in fitted.history)
+
+
+def test_a_training_on_labelled_cells_of_windows_learns_and_its_rate_follows_the_epochs(data):
+    """Epochs have as many windows as happen to be labelled; the cosine runs in epochs all the same."""
+    labeled = {
+        "weight": 1.0,
+        "positives": "mean",
+        "negatives": "sum",
+        "focal_gamma": 2.0,
+        "class_weights": "none",
+    }
+    off = {f"loss__{name}__weight": 0.0 for name in ("attention", "max", "pseudo", "segment")}
+    reports = []
+    fitted = fit(
+        fit_params(
+            loss__labeled=labeled,
+            **off,
+            train__items="windows",
+            train__epochs=6,
+            sched__t_max=6,
+            optim__lr=0.01,
+        ),
+        0,
+        data,
+        Execution(CPU, log=reports.append),
+    )
+    assert len({report.n_clips for report in reports}) > 1
+    expected = [0.01 * 0.5 * (1 + math.cos(math.pi * epoch / 6)) for epoch in range(6)]
+    assert [row["lr"] for row in fitted.history] == pytest.approx(expected)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert fitted.history[-1]["labeled"] == fitted.history[-1]["loss"]

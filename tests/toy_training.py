@@ -10,7 +10,7 @@ import torch
 from callboard.annotations import write_species
 from callboard.classes import CLASSES
 from callboard.clips import DTYPES, read_clips, write_clips
-from callboard.fold_data import FoldData, select_fold
+from callboard.fold_data import CONFIRMED, REJECTED, Annotations, FoldData, select_fold
 from callboard.folds import read_folds, write_folds
 from callboard.mel_cache import EncodedRecording, MelCache, TrainingCache, write_cache
 from callboard.params.loss import LossParams
@@ -171,3 +171,35 @@ def choose_fold(
     folds = read_folds(root / "folds.csv") if folds is None else folds
     cache = TrainingCache(MelCache.open(root / "mel"), test)
     return select_fold(cache, clips, folds, fold, CLASSES[classes](clips, SPECIES), labels)
+
+
+def random_fold(seed: int, n_recordings: int = 6, n_species: int = 4, n_mels: int = 12) -> FoldData:
+    """Recordings of 20 to 500 frames with random annotations and random frames.
+
+    Each has 3 TP, 4 FP, 3 pseudo-labels (a hard and two soft ones) and 3 negatives; the last two kinds have
+    no mel rows. Negatives of a species never touch.
+    """
+    rng = np.random.default_rng(seed)
+    n_frames = rng.integers(20, 500, n_recordings)
+    verdict = np.tile([*[CONFIRMED] * 3, *[REJECTED] * 4, 1.0, 0.6, 0.3, *[0.0] * 3], (n_recordings, 1))
+    start = rng.integers(0, n_frames[:, None], verdict.shape)
+    stop = np.minimum(start + rng.integers(1, 60, start.shape), n_frames[:, None])
+    low = rng.integers(0, n_mels, start.shape)
+    high = np.minimum(low + rng.integers(1, 5, start.shape), n_mels)
+    low[verdict <= 1] = high[verdict <= 1] = 0
+    species = rng.integers(0, n_species, start.shape)
+    n_long = rng.integers(60, 150, (n_recordings, 3))  # long enough that they hold whole clips
+    stop[:, 10:] = np.minimum(start[:, 10:] + n_long, n_frames[:, None])
+    species[:, 10:] = rng.permuted(np.tile(np.arange(n_species), (n_recordings, 1)), axis=1)[:, :3]
+    return FoldData(
+        frames=rng.integers(0, 256, (n_frames.sum(), n_mels), dtype=np.uint8),
+        first_frame=np.cumsum(n_frames) - n_frames,
+        n_frames=n_frames,
+        annotations=Annotations(
+            *(start, stop, low, high, species, verdict), *(np.full(n_recordings, n) for n in (3, 4, 3, 3))
+        ),
+        n_tp_annotations=np.ones(n_species, dtype=np.int64),
+        class_species=np.arange(n_species),
+        validation=np.arange(0),
+        is_present=np.zeros((0, n_species), dtype=bool),
+    )

@@ -1,4 +1,4 @@
-"""Batches of training clips: what an epoch shows, where clips are cut, what they are compared with.
+"""Batches of training clips: where they are cut, and what they are compared with.
 
 Nothing here keeps state: everything drawn for a batch is a function of (seed, fold, epoch, batch), so neither
 the number of threads, nor the order of folds, nor an interruption changes a number.
@@ -11,18 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from callboard.augment import Augment, Place
-from callboard.fold_data import Annotations, FoldData, Frames, Integers
+from callboard.clip_labels import build_targets
+from callboard.epochs import Items, Streams, batch_bounds, draw_items, draw_windows
+from callboard.fold_data import FoldData, Frames, Integers
 from callboard.image import to_unit
 from callboard.mel_cache import MappedFrames, release_pages
 from callboard.mixup import Mixing, draw_mixing
 from callboard.params.base import Params, Seed
 from callboard.params.training import AugmentParams, ClipParams, MixupParams, TrainParams
 from callboard.targets import Targets
-from callboard.windows import clip_length
+from callboard.windows import Windows, clip_length
 from callboard.workers import ahead
 
 MAX_SEED = 2**63
@@ -51,6 +52,8 @@ class Purpose(IntEnum):
     CLIPS = 3
     AUGMENT = 4
     MIXUP = 5
+    PHASES = 6
+    ORDER = 7
 
 
 class Moment(NamedTuple):
@@ -92,35 +95,6 @@ def copy_frames(frames: MappedFrames, device: torch.device) -> Tensor:
     return copied
 
 
-class Items(NamedTuple):
-    """Recordings to cut a clip from, and around which kind of annotation."""
-
-    recording: Integers
-    """(items,) rows of the cache."""
-    is_fp: NDArray[np.bool_]
-    """(items,) around an FP annotation; else around a TP one, or a pseudo one where there is no other."""
-
-
-def draw_items(annotations: Annotations, fp_per_epoch: int, rng: np.random.Generator) -> Items:
-    """An epoch in random order: those with a positive clip, and `fp_per_epoch` with FP (all if fewer)."""
-    positive = np.flatnonzero(annotations.has_positive_clip)
-    fp = np.flatnonzero(annotations.n_fp)
-    fp = rng.choice(fp, min(fp_per_epoch, len(fp)), replace=False)
-    order = rng.permutation(len(positive) + len(fp))
-    return Items(np.concatenate([positive, fp])[order], (order >= len(positive)))
-
-
-def batch_bounds(n_items: int, batch_size: int) -> list[slice]:
-    """Consecutive batches of `batch_size`, the last one shorter; a single leftover joins the batch before it.
-
-    Batch normalisation has no use for a batch of one.
-    """
-    starts = list(range(0, n_items, batch_size))
-    if len(starts) > 1 and n_items - starts[-1] == 1:
-        starts.pop()
-    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], n_items], strict=True)]
-
-
 def event_starts(data: FoldData, items: Items, clip: ClipParams, rng: np.random.Generator) -> Integers:
     """(items,) first frames of clips around a random annotation of each recording.
 
@@ -129,7 +103,8 @@ def event_starts(data: FoldData, items: Items, clip: ClipParams, rng: np.random.
     would run over the end is moved back.
     """
     annotations = data.annotations
-    n_tp, n_fp, n_pseudo = (counts[items.recording] for counts in annotations[-3:])
+    counts = annotations.n_tp, annotations.n_fp, annotations.n_pseudo
+    n_tp, n_fp, n_pseudo = (count[items.recording] for count in counts)
     draw, offset_draw = rng.random((2, len(items.recording)))
     n_slots = np.where(items.is_fp, n_fp, np.where(n_tp > 0, n_tp, n_pseudo))
     slot = np.where(items.is_fp, n_tp, 0) + (draw * n_slots).astype(np.int64)
@@ -180,56 +155,6 @@ def gather_clips(
     return clips
 
 
-def build_targets(
-    data: FoldData, recording: Integers, start: Integers, n_frames: int, mels: slice, device: torch.device
-) -> Targets:
-    """What the clips are compared with: every TP or pseudo annotation is positive where it is in the clip.
-
-    FP annotations make labelled negatives; where a TP covers the same cell, the TP wins. The mel rows of an
-    annotation count if some frame of it is in the clip.
-
-    Args:
-        data: Of the fold.
-        recording: (clips,) rows of the cache.
-        start: (clips,) first frame of each clip in its recording.
-        n_frames: Length of a clip.
-        mels: Of the filterbank's rows, those that a clip shows.
-        device: Where the targets are wanted.
-    """
-    annotations = data.annotations
-    first, stop = (np.clip(edge[recording] - start[:, None], 0, n_frames) for edge in annotations[:2])
-    clip, slot = np.nonzero(stop > first)
-    row = recording[clip], slot
-    lowest, highest, _ = mels.indices(data.frames.shape[1])
-    low, high = (np.clip(edge[row] - lowest, 0, highest - lowest) for edge in annotations[2:4])
-    species, is_fp = annotations.species[row], annotations.is_fp[row]
-
-    def mark(span: Integers, position: Integers, length: int) -> tuple[Tensor, Tensor]:
-        """Positive and labelled cells (clips, length, species), given as annotations and positions."""
-        cells = np.stack([clip[span], position, species[span]])
-        shape = len(recording), length, data.n_classes
-        return _ones_at(cells[:, ~is_fp[span]], shape, device), _ones_at(cells, shape, device)
-
-    once = np.arange(len(clip))
-    by_clip, clip_labeled = (cells.squeeze(1) for cells in mark(once, np.zeros_like(once), 1))
-    frame, frame_labeled = mark(*_positions(first[clip, slot], stop[clip, slot]), n_frames)
-    band, band_labeled = mark(*_positions(low, high), highest - lowest)
-    return Targets(by_clip, frame, clip_labeled, frame_labeled, band, band_labeled)
-
-
-def _positions(first: Integers, stop: Integers) -> tuple[Integers, Integers]:
-    """Half-open spans to the span that each of their positions is of, and the position: both (positions,)."""
-    length = stop - first
-    span = np.repeat(np.arange(len(length)), length)
-    return span, np.arange(len(span)) + (first - np.cumsum(length) + length)[span]
-
-
-def _ones_at(cells: Integers, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    zeros = torch.zeros(shape, device=device)
-    zeros[torch.from_numpy(cells.copy()).to(device).unbind()] = 1.0
-    return zeros
-
-
 class Batch(NamedTuple):
     """One training step's input, on the device."""
 
@@ -237,6 +162,55 @@ class Batch(NamedTuple):
     """(clips, frames, mels), augmented and normalised."""
     targets: Targets
     mixing: Mixing
+
+
+class Shown(NamedTuple):
+    """What an epoch shows."""
+
+    bounds: list[slice]
+    """The items of each batch."""
+    cut: Callable[[int], Windows]
+    """From a batch, counted from 0, to where its clips are cut."""
+
+
+def show_annotations(data: FoldData, params: BatchParams, moment: Moment) -> Shown:
+    """One clip of each recording, cut as its batch is made."""
+    items = draw_items(data.annotations, params.train.fp_per_epoch, moment.rng(Purpose.ITEMS))
+    bounds = batch_bounds(len(items.recording), params.train.batch_size)
+
+    def cut(batch: int) -> Windows:
+        part = Items(items.recording[bounds[batch]], items.is_fp[bounds[batch]])
+        rng = moment._replace(batch=batch).rng(Purpose.CLIPS)
+        return Windows(part.recording, CLIP_STARTS[params.clip.mode](data, part, params.clip, rng))
+
+    return Shown(bounds, cut)
+
+
+def show_windows(data: FoldData, params: BatchParams, moment: Moment) -> Shown:
+    """Windows of recordings."""
+    streams = Streams(*map(moment.rng, (Purpose.ITEMS, Purpose.PHASES, Purpose.ORDER)))
+    windows = draw_windows(data, clip_length(params.clip, data.n_frames), params.train, streams)
+    bounds = batch_bounds(len(windows.recording), params.train.batch_size)
+    return Shown(bounds, lambda batch: Windows._make(column[bounds[batch]] for column in windows))
+
+
+SHOWN: dict[str, Callable[[FoldData, BatchParams, Moment], Shown]] = {
+    "annotations": show_annotations,
+    "windows": show_windows,
+}
+"""By train.items."""
+
+
+class EpochBatches(Iterator[Batch]):
+    """The batches of an epoch in order, and how many clips and batches they are."""
+
+    def __init__(self, bounds: list[slice], batches: Iterator[Batch]) -> None:
+        self.n_items = bounds[-1].stop
+        self.n_batches = len(bounds)
+        self._batches = batches
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
 
 
 class BatchSource:
@@ -252,33 +226,31 @@ class BatchSource:
         self.n_threads = n_threads
         self.augment = Augment(params.augment)
         self.clip_frames = clip_length(params.clip, data.n_frames)
-        self.n_items = data.count_items(params.train.fp_per_epoch)
-        self.bounds = batch_bounds(self.n_items, params.train.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch in order, prepared ahead on threads."""
+    def epoch(self, epoch: int) -> EpochBatches:
+        """The batches of an epoch, prepared ahead on threads."""
         moment = self.moment._replace(epoch=epoch)
-        items = draw_items(self.data.annotations, self.params.train.fp_per_epoch, moment.rng(Purpose.ITEMS))
+        shown = SHOWN[self.params.train.items](self.data, self.params, moment)
 
         def make(batch: int) -> Batch:
-            part = self.bounds[batch]
-            return self.make(Items(items.recording[part], items.is_fp[part]), moment._replace(batch=batch))
+            return self.make(shown.cut(batch), moment._replace(batch=batch))
 
-        return ahead(make, range(len(self.bounds)), self.n_threads, self.n_threads + 1)
+        n_batches = len(shown.bounds)
+        return EpochBatches(shown.bounds, ahead(make, range(n_batches), self.n_threads, self.n_threads + 1))
 
-    def make(self, items: Items, moment: Moment) -> Batch:
-        """The batch of `items`, drawn as of `moment`."""
-        data, clip = self.data, self.params.clip
-        start = CLIP_STARTS[clip.mode](data, items, clip, moment.rng(Purpose.CLIPS))
-        recording_frames = data.n_frames[items.recording]
-        first_frame = data.first_frame[items.recording] + start
+    def make(self, clips: Windows, moment: Moment) -> Batch:
+        """The batch of `clips`, drawn as of `moment`."""
+        data, mels = self.data, self.params.clip.visible_mels
+        recording, start = clips
+        recording_frames = data.n_frames[recording]
+        first_frame = data.first_frame[recording] + start
         n_valid = recording_frames - start
         frames = gather_clips(data.frames, first_frame, n_valid, self.clip_frames, self.device)
-        mels = clip.visible_mels
         generator = torch.Generator().manual_seed(moment.torch_seed(Purpose.AUGMENT))
         place = Place(torch.from_numpy(start), torch.from_numpy(recording_frames))
+        pseudo_weight = self.params.train.pseudo_weight
         return Batch(
             image=self.augment(to_unit(frames[..., mels]), place, generator),
-            targets=build_targets(data, items.recording, start, self.clip_frames, mels, self.device),
+            targets=build_targets(data, recording, start, self.clip_frames, mels, self.device, pseudo_weight),
             mixing=draw_mixing(self.params.mixup, len(start), moment.rng(Purpose.MIXUP)),
         )

@@ -3,12 +3,11 @@
 Notation: w_c class weights, y targets, σ the sigmoid, BCE(x, y) binary cross-entropy on logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,14 +18,27 @@ from callboard.params.loss import ClipTermParams, LossParams
 from callboard.targets import Targets, smooth_targets
 
 
-def count_to_weights(n_annotations: NDArray) -> Tensor:  # type: ignore[type-arg]
-    """Class weights w_c = largest count / count; 1 for a species without any.
-
-    Args:
-        n_annotations: (species,) TP annotations of the training part of a fold.
-    """
-    counts = torch.as_tensor(n_annotations, dtype=torch.float32)
+def largest_over_count(counts: Tensor) -> Tensor:
+    """Class weights w_c = largest count / count; 1 for a species without any."""
     return torch.where(counts > 0, counts.max() / counts.clamp(min=1), torch.ones_like(counts))
+
+
+def smallest_over_count(counts: Tensor) -> Tensor:
+    """Class weights w_c = smallest count of a species with any / count; 1 for a species without any."""
+    present = counts[counts > 0]
+    smallest = present.min() if len(present) else 1
+    return torch.where(counts > 0, smallest / counts.clamp(min=1), torch.ones_like(counts))
+
+
+ClassWeights = Mapping[str, Tensor]
+"""(species,) weights by the name of their rule."""
+
+CLASS_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": torch.ones_like,
+    "largest": largest_over_count,
+    "smallest": smallest_over_count,
+}
+"""From TP annotations of each species to weights."""
 
 
 CLIP_KINDS: dict[str, tuple[str, ...]] = {"bce": ("bce",), "focal": ("focal",), "bce_focal": ("bce", "focal")}
@@ -52,15 +64,16 @@ class ClipTerm:
     `pos_mask` adds to the loss of every cell before that mean, so it obeys `neg_mask` as the rest does.
     """
 
-    def __init__(self, head: str, term: ClipTermParams, params: LossParams, class_weights: Tensor) -> None:
+    def __init__(
+        self, head: str, term: ClipTermParams, params: LossParams, class_weights: ClassWeights
+    ) -> None:
         mask = NEG_MASKS[params.neg_mask]
-        no_weights = torch.ones_like(class_weights)
         bce = mask.attention_bce if head == "attention" else pos_weighted_bce
         parts: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-            "bce": partial(bce, weights=class_weights if params.pos_weight else no_weights),
+            "bce": partial(bce, weights=class_weights["largest" if params.pos_weight else "none"]),
             "focal": partial(
                 focal,
-                weights=class_weights if term.focal_weighted else no_weights,
+                weights=class_weights["largest" if term.focal_weighted else "none"],
                 gamma=params.focal_gamma,
             ),
         }
@@ -84,10 +97,10 @@ class PseudoTerm:
     The targets carry no gradient: the term only draws attention to segments that the network believes in.
     """
 
-    def __init__(self, params: LossParams, class_weights: Tensor) -> None:
+    def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
         self.threshold = params.pseudo.threshold
         self.loss = POSITION_KINDS[params.pseudo.kind](params)
-        self.weights = class_weights if params.pseudo.weighted else torch.ones_like(class_weights)
+        self.weights = class_weights["largest" if params.pseudo.weighted else "none"]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
         """The mean over batch and species of w_c times the mean over time."""
@@ -98,11 +111,11 @@ class PseudoTerm:
 class PositionTerm:
     """Attention weights, taken as logits, against annotated segments; no class weights."""
 
-    def __init__(self, params: LossParams, class_weights: Tensor) -> None:
+    def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
         mask = NEG_MASKS[params.neg_mask]
         self.cells, self.target = mask.cells, mask.target
         self.loss = POSITION_KINDS[params.position.kind](params)
-        self.weights = torch.ones_like(class_weights)
+        self.weights = class_weights["none"]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
         """The mean over batch, segments and species."""
@@ -116,10 +129,10 @@ class PositionTerm:
 class SegmentTerm:
     """Segmentwise logits, repeated to frames, against annotated frames."""
 
-    def __init__(self, params: LossParams, class_weights: Tensor) -> None:
+    def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
         mask = NEG_MASKS[params.neg_mask]
         self.cells, self.target = mask.segment_cells, mask.target
-        self.weights = class_weights if params.segment.weighted else torch.ones_like(class_weights)
+        self.weights = class_weights["largest" if params.segment.weighted else "none"]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
         """The mean over batch and species of w_c times the mean over time."""
@@ -144,13 +157,46 @@ def reduce_to_segments(frames: Tensor, n_segments: int) -> Tensor:
     return F.adaptive_max_pool1d(frames.transpose(1, 2), n_segments).transpose(1, 2)
 
 
+class LabeledTerm:
+    """The attention logit where somebody has labelled: positives and negatives, each summed by label weight.
+
+    With P the share of a cell that is labelled present and N that labelled absent:
+    Σ w_c · P · (1 - p)^gamma · BCE(x, 1) + Σ N · BCE(x, 0), p = σ(x), either sum over ΣP or ΣN where it is to
+    be a mean. A cell that nobody labelled has neither share, so `neg_mask` has nothing to mask here; mixup
+    blends both shares. Without a positive, or a negative, the mean of that half is 0.
+    """
+
+    def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
+        self.gamma = params.labeled.focal_gamma
+        self.weights = class_weights[params.labeled.class_weights]
+        self.divisors = DIVISORS[params.labeled.positives], DIVISORS[params.labeled.negatives]
+
+    def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
+        """The term's unweighted value."""
+        logits, positive = output.attention, targets.clip
+        negative = (targets.clip_labeled - positive).clamp(min=0)  # rounding of a blend may go below
+        of_positives = focal(logits, torch.ones_like(logits), self.weights, self.gamma)
+        of_negatives = F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction="none")
+        divide_positives, divide_negatives = self.divisors
+        return (positive * of_positives).sum() / divide_positives(positive) + (
+            negative * of_negatives
+        ).sum() / divide_negatives(negative)
+
+
+DIVISORS: dict[str, Callable[[Tensor], Tensor | float]] = {
+    "sum": lambda shares: 1.0,
+    "mean": lambda shares: shares.sum().clamp(min=1e-8),
+}
+"""By labeled.positives and labeled.negatives: what the sum over cells is divided by."""
+
+
 class FrequencyTerm:
     """The terms of a head once more on the frequency head: bands of mel rows stand where frames stood.
 
     Its value is their sum with their own weights.
     """
 
-    def __init__(self, params: LossParams, class_weights: Tensor) -> None:
+    def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
         self.mirrored = WeightedSum(HEAD_TERMS, params, class_weights)
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
@@ -169,7 +215,7 @@ class FrequencyTerm:
         return value
 
 
-BuildTerm = Callable[[LossParams, Tensor], Term]
+BuildTerm = Callable[[LossParams, ClassWeights], Term]
 """(params, class weights) to a term."""
 
 HEAD_TERMS: dict[str, BuildTerm] = {
@@ -180,14 +226,19 @@ HEAD_TERMS: dict[str, BuildTerm] = {
 }
 """The terms that either head has, by the name of their section in `loss`."""
 
-TERMS: dict[str, BuildTerm] = {**HEAD_TERMS, "position": PositionTerm, "frequency": FrequencyTerm}
+TERMS: dict[str, BuildTerm] = {
+    **HEAD_TERMS,
+    "position": PositionTerm,
+    "frequency": FrequencyTerm,
+    "labeled": LabeledTerm,
+}
 """Every term by the name of its section in `loss`."""
 
 
 class WeightedSum:
     """The sum of those terms of a table whose weight is not 0."""
 
-    def __init__(self, table: dict[str, BuildTerm], params: LossParams, class_weights: Tensor) -> None:
+    def __init__(self, table: dict[str, BuildTerm], params: LossParams, class_weights: ClassWeights) -> None:
         self.factors = {name: factor for name in table if (factor := getattr(params, name).weight)}
         self.terms = {name: table[name](params, class_weights) for name in self.factors}
 
@@ -201,8 +252,16 @@ class WeightedSum:
 class Loss(WeightedSum):
     """The sum of all terms whose weight is not 0, on targets that `smooth` softened before mixup."""
 
-    def __init__(self, params: LossParams, class_weights: Tensor) -> None:
-        super().__init__(TERMS, params, class_weights)
+    def __init__(self, params: LossParams, n_annotations: Tensor) -> None:
+        """Build the terms.
+
+        Args:
+            params: The `loss` section.
+            n_annotations: (species,) TP annotations of the training part of a fold, on the device of the
+                logits; class weights come from them.
+        """
+        counts = n_annotations.float()
+        super().__init__(TERMS, params, {name: rule(counts) for name, rule in CLASS_WEIGHTS.items()})
         self._smoothing = build_smoothing(params)
 
     def smooth(self, targets: Targets) -> Targets:

@@ -16,7 +16,7 @@ class Targets(NamedTuple):
     """What a batch of clips is compared with; all float in [0, 1], fractions by smoothing and mixup."""
 
     clip: Tensor
-    """(batch, species): the species has an annotated frame in the clip."""
+    """(batch, species): the species has an annotated frame in the clip; pseudo-labels by their weight."""
     frame: Tensor
     """(batch, frames, species): the frame is annotated."""
     clip_labeled: Tensor

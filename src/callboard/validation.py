@@ -43,7 +43,7 @@ SELECTIONS: dict[str, Callable[[Validation], float]] = {
 
 def trained_heads(loss: LossParams) -> list[str]:
     """The clipwise outputs that a term of their own trains; attention if neither has one."""
-    weights = {"attention": loss.attention.weight, "max": loss.max.weight}
+    weights = {"attention": loss.attention.weight or loss.labeled.weight, "max": loss.max.weight}
     return [name for name, weight in weights.items() if weight] or ["attention"]
 
 

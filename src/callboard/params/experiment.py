@@ -9,7 +9,7 @@ from callboard.params.base import Seed, read_tree, validate
 from callboard.params.data import DataParams
 from callboard.params.features import FrontEndParams
 from callboard.params.loss import LossParams
-from callboard.params.model import ModelParams
+from callboard.params.model import FRAMES, ModelParams
 from callboard.params.scoring import EvaluateParams, InferParams, PredictParams, PseudoParams
 from callboard.params.split import SplitParams
 from callboard.params.training import (
@@ -20,9 +20,6 @@ from callboard.params.training import (
     SchedParams,
     TrainParams,
 )
-
-EMBEDDING_BACKBONE = "frames"
-"""As `model.backbone`, what takes embeddings."""
 
 
 class Experiment(FrontEndParams):
@@ -76,10 +73,10 @@ class Experiment(FrontEndParams):
     @model_validator(mode="after")
     def _embeddings_are_no_images(self) -> Self:
         is_embedded, backbone = self.features.kind == "birdnet", self.model.backbone
-        if is_embedded != (backbone == EMBEDDING_BACKBONE):
+        if is_embedded != (backbone == FRAMES):
             raise ValueError(
                 f"features.kind {self.features.kind} does not go with model.backbone {backbone}: embeddings "
-                f"go with backbone {EMBEDDING_BACKBONE}, and nothing else does"
+                f"go with backbone {FRAMES}, and nothing else does"
             )
         if not is_embedded:
             return self

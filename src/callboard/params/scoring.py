@@ -30,8 +30,8 @@ class InferParams(Params):
     window_agg: Literal["max", "mean"]
     fold_agg: Literal["mean", "max"]
     temperature: float = Field(gt=0)
-    """Logits of every head are divided by it before they become probabilities. Like `smoothing`, it acts on this
-    experiment's own networks: the parts of a blend have their own."""
+    """Logits of every head are divided by it before they become probabilities. Like `smoothing`, it acts on
+    this experiment's own networks: the parts of a blend have their own."""
     smoothing: list[float]
     """Weights of a window's probability and its neighbours' in the recording, an odd number of them; at a
     recording's ends those that fall inside, rescaled to the same sum. Before `window_agg`; empty = off."""
@@ -43,7 +43,8 @@ class InferParams(Params):
     """The parts of `blend` are combined species by species by logistic regressions on out-of-fold scores."""
     prevalence: float = Field(ge=0)
     """Exponent of the ratio of estimated prevalences, scored set to training set, that each species' odds are
-    multiplied by; 0 = off. Out-of-fold scores are of the training set itself, where the ratio is 1: CV stays."""
+    multiplied by; 0 = off. Out-of-fold scores are of the training set itself, where the ratio is 1: CV
+    stays."""
 
     @model_validator(mode="after")
     def _smoothing_has_a_middle(self) -> Self:
@@ -120,7 +121,7 @@ class PseudoParams(Params):
     temperature: float = Field(gt=0)
     power: float = Field(gt=0)
     n_frames: int = Field(gt=0)
-    """Length of a pseudo-annotation, centred on the highest segment of its window, frames."""
+    """Length of a positive pseudo-annotation, centred on the highest segment of its window, frames."""
 
     @property
     def all_vote(self) -> bool:

@@ -1,8 +1,8 @@
 """What experiments.yaml may hold."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from callboard.params.base import Params
 
@@ -16,17 +16,18 @@ class Entry(Params):
     id: str = Field(pattern=NAME_PART)
     variant: str | None = Field(default=None, pattern=NAME_PART)
     """Tells rows of one id apart."""
-    block: int | Literal["todo", "footnote"]
-    """Part of the author's table; todo and footnote stand beside it."""
+    block: int | Literal["todo", "footnote", "preset"]
+    """Part of the author's table; todo and footnote stand beside it. Presets are a chain of their own."""
     base: str | None = None
-    """Name of the row above that this one starts from; only the first row has none."""
+    """Name of the row above that this one starts from; only the first row of a chain has none."""
     cv: float | None = Field(default=None, ge=0, le=1)
     """As the author noted it; none where he has no score."""
     lb: float | None = Field(default=None, ge=0, le=1)
     """Public leaderboard, likewise."""
     verdict: str | None = None
     """The author's, where he judged without a score."""
-    memo_ja: str
+    memo_ja: str | None = None
+    """The author's own words; a preset has none."""
     memo_en: str
     changes: dict[str, Any] = Field(default_factory=dict, alias="set")
     """Dotted key to value, at the competition's scale: what differs from the base."""
@@ -37,8 +38,19 @@ class Entry(Params):
     """What runs instead, where the row is no experiment."""
     note: str | None = None
     """Where the author's words and his code differ, or leave a choice."""
-    certainty: Literal["code", "inferred"]
+    certainty: Literal["code", "inferred"] | None = None
     """Whether the author's code shows the change, or only his memo and its neighbours do."""
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether the row is a recipe of ours, not one of the author's."""
+        return self.block == "preset"
+
+    @model_validator(mode="after")
+    def _author_s_rows_say_where_they_are_from(self) -> Self:
+        if not self.is_preset and (self.memo_ja is None or self.certainty is None):
+            raise ValueError("a row of the author's needs memo_ja and certainty")
+        return self
 
     @property
     def name(self) -> str:

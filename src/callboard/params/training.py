@@ -96,9 +96,8 @@ class TrainParams(Params):
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=1)
     init_from: Reference | None
-    """Finished experiment whose weights of the same fold a fold starts from, with an optimiser of its own; its
-    data, folds and network must be the same. They take the place of model.pretrained and model.weights. null =
-    none."""
+    """Finished experiment whose weights of the same fold a fold starts from, with a fresh optimiser; its
+    data, folds and network must be the same. They replace model.pretrained and model.weights. null = none."""
     items: Literal["annotations", "windows"]
     """What an epoch shows. annotations: one clip of each recording, around a random annotation, FP recordings
     apart. windows: all windows of each recording, side by side from a start that is random in every epoch."""
