@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from callboard.annotations import read_species
@@ -16,6 +17,7 @@ from callboard.curve import write_curve
 from callboard.device import describe, keep_freed_memory, pick_device
 from callboard.fold_data import select_fold
 from callboard.folds import read_folds
+from callboard.init_from import find_fold_weights
 from callboard.mel_cache import MelCache, TrainingCache
 from callboard.params.base import load_params
 from callboard.terminal import Stopwatch, progress, run, summarize
@@ -28,7 +30,11 @@ class TrainStageParams(FitParams):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train the network of a fold, or go on where a killed run stopped; write weights and learning curve."""
+    """Train the network of a fold, or go on where a killed run stopped; write weights and learning curve.
+
+    It may start from another experiment's weights of the same fold. They have not seen the recordings that
+    this fold holds out, which is checked, so the CV of a chain is as honest as that of its links.
+    """
     args = _parse(argv)
     stopwatch = Stopwatch()
     params = load_params(TrainStageParams)
@@ -40,6 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     folds = read_folds(args.folds)
     axis = CLASSES[params.train.classes](clips, species)
     cache = open_cache(args.mel, args.mel_test, clips)
+    held_out = folds.loc[folds["fold"] == args.fold, "recording_id"]
+    reference = params.train.init_from
+    start = find_fold_weights(reference, args.fold, axis, set(held_out)) if reference else None
     data = select_fold(cache, clips, folds, args.fold, axis, params.train.labels)
     indices = [part.folder / "index.csv" for part in cache.caches]
     inputs = [*tables, args.folds, args.species, *indices, *code_files()]
@@ -53,18 +62,17 @@ def main(argv: list[str] | None = None) -> None:
         return progress(epochs, total=len(epochs), label=f"train fold {args.fold}", unit="epochs", note=loss)
 
     execution = Execution(device, n_workers(), checkpoint, follow, reports.append)
-    fitted = fit(params, args.fold, data, execution)
+    fitted = fit(params, args.fold, data, execution, start)
 
     weights_params = WeightsParams(model=params.model, clip=params.clip)
-    held_out = folds.loc[folds["fold"] == args.fold, "recording_id"]
-    save_model(args.weights, fitted.model, weights_params, axis, args.fold, held_out)
+    save_model(args.weights, fitted.model, weights_params, axis, args.fold, held_out, fitted.average)
     write_curve(fitted.history, args.curve)
     checkpoint.remove()
-    n_clips = data.count_items(params.train.fp_per_epoch)
     summarize(
         "train",
         f"fold {args.fold}",
-        f"{len(fitted.history)} epochs of {n_clips} clips on {describe(device)}",
+        f"{len(fitted.history)} epochs{_clips_per_epoch(reports)} on {describe(device)}",
+        *([f"from {reference}"] if reference else []),
         *_progress_facts(fitted, reports),
         f"{stopwatch.elapsed_s:.1f} s{_speed(reports)}",
     )
@@ -104,6 +112,11 @@ def _progress_facts(fitted: Fitted, reports: list[EpochReport]) -> Iterator[str]
     yield f"loss {last['loss']:.3f}"
     if last["val_lwlrap"] is not None and not math.isnan(last["val_lwlrap"]):
         yield f"LWLRAP {last['val_lwlrap']:.3f}"
+
+
+def _clips_per_epoch(reports: list[EpochReport]) -> str:
+    """The mean over the epochs of this run; windows of FP recordings are drawn afresh, so epochs differ."""
+    return f" of {np.mean([report.n_clips for report in reports]):.0f} clips" if reports else ""
 
 
 def _speed(reports: list[EpochReport]) -> str:

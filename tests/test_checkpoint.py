@@ -74,12 +74,33 @@ def test_weights_are_plain_values_and_tensors(tmp_path):
         "fold",
         "held_out",
         "state_dict",
+        "ema_state_dict",
     }
+    assert content["ema_state_dict"] is None
     assert set(content["params"]) == {"model", "clip"}
 
 
-def test_a_pretrained_model_is_loaded_without_a_hub(tmp_path):
-    save_model(tmp_path / "a.pt", network(), weights_params(model__pretrained=True), AXIS, 0, ["b", "a"])
+def test_averaged_weights_come_back_where_they_are_asked_for(tmp_path):
+    model, average = network(0), network(1)
+    save_model(tmp_path / "a.pt", model, weights_params(), AXIS, 0, ["b", "a"], average)
+    for weights, network_ in (("last", model), ("ema", average)):
+        loaded = load_model(tmp_path / "a.pt", CPU, weights).model.state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in network_.state_dict().items())
+
+
+def test_averaged_weights_that_are_not_there_are_refused(tmp_path):
+    save_model(tmp_path / "a.pt", network(), weights_params(), AXIS, 0, ["b", "a"])
+    with pytest.raises(
+        UserError,
+        match=r"a.pt: no ema weights; take predict.weights=last, or train with train.ema_decay above",
+    ):
+        load_model(tmp_path / "a.pt", CPU, "ema")
+
+
+@pytest.mark.parametrize("start", [{"pretrained": True}, {"weights": "gone.pt@579344248a93e230"}])
+def test_a_trained_model_is_loaded_without_what_it_started_from(tmp_path, start):
+    params = weights_params(**{f"model__{name}": value for name, value in start.items()})
+    save_model(tmp_path / "a.pt", network(), params, AXIS, 0, ["b", "a"])
     assert load_model(tmp_path / "a.pt", CPU).fold == 0
 
 
@@ -174,9 +195,10 @@ def test_trainings_that_differ_never_share_a_checkpoint(tmp_path, monkeypatch):
     assert plain.is_relative_to(tmp_path / ".cache" / "checkpoints")
     other_params = checkpoint_for(fit_params(loss__neg_mask="seq"), [table], 0).path
     other_fold = checkpoint_for(fit_params(), [table], 1).path
+    starts = [checkpoint_for(fit_params(train__init_from=f"a@{key * 16}"), [table], 0).path for key in "01"]
     table.write_text("b")
     other_input = checkpoint_for(fit_params(), [table], 0).path
-    assert len({plain, other_params, other_fold, other_input}) == 4
+    assert len({plain, other_params, other_fold, *starts, other_input}) == 6
 
 
 def test_without_dvc_a_checkpoint_lies_in_the_current_folder(tmp_path, monkeypatch):

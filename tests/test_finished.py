@@ -1,7 +1,7 @@
 import pytest
 
 from callboard.errors import UserError
-from callboard.finished import find_finished, split_reference
+from callboard.finished import find_exactly, find_finished, results_named, split_reference
 from callboard.results import OUT_OF_FOLD, SUBMISSION
 from tests.toy_git import ToyRepository
 
@@ -100,6 +100,31 @@ def test_the_cache_may_lie_elsewhere(repository):
     )
     (repository.root / ".dvc/config.local").write_text("[cache]\n    dir = ../../shared\n")
     assert find_finished("exp").file(SUBMISSION).read_bytes() == b"far"
+
+
+def test_the_networks_of_a_result_are_those_it_predicts_by(repository):
+    repository.experiment("student", {f"models/r{k}/fold0.pt": f"m{k}" for k in (0, 1)})
+    repository.experiment("none", {})
+    assert find_finished("student").models == "models/r1"
+    assert find_finished("none").models == ""
+
+
+def test_all_results_of_a_name_are_listed_the_newest_first(repository):
+    for content in ("older", "newer"):
+        commit = repository.experiment("exp", {SUBMISSION: content})
+        repository.baseline = repository.commit()
+    newer, older = results_named("exp")
+    assert (newer.outs[SUBMISSION], older.outs[SUBMISSION]) == ("newer", "older")
+    assert newer.commit == commit
+    assert results_named("other") == []
+
+
+def test_a_parameter_must_name_the_result_that_it_means(repository):
+    repository.experiment("exp", {})
+    reference = find_finished("exp").reference
+    assert find_exactly(reference, "train.init_from").reference == reference
+    with pytest.raises(UserError, match=f"train.init_from: 'exp' must say which result: {reference}"):
+        find_exactly("exp", "train.init_from")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import yaml
 from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
 from callboard import cli, launch
 from callboard.errors import UserError
-from callboard.table import TABLE
+from callboard.finished import find_finished
+from callboard.params.base import read_tree
+from callboard.results import SUBMISSION
+from callboard.table import TABLE, read_table
+from tests.toy_git import lock_stages
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,10 +22,13 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def mark_as_run(name: str, *overrides: str) -> None:
-    """An experiment of the current commit, as DVC leaves one in git."""
+def mark_as_run(name: str, *overrides: str, outs: dict[str, str] | None = None) -> None:
+    """An experiment of the current commit, as DVC leaves one in git; with a result where `outs` tells it."""
     commit = git("rev-parse", "HEAD").strip()
     apply_overrides(Path("params.yaml"), list(overrides))
+    if outs:
+        Path("dvc.lock").write_text(yaml.safe_dump({"stages": lock_stages(outs, {})}))
+        git("add", "dvc.lock")
     git("commit", "--quiet", "--all", "--allow-empty", "--message", "experiment")
     git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}", "HEAD")
     git("reset", "--quiet", "--hard", commit)
@@ -146,47 +154,166 @@ def test_a_failure_stops_there_names_what_is_left_and_passes_the_status_on(
 
 
 @pytest.fixture
-def finished(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Experiments that count as finished: name to content key."""
-    keys: dict[str, str] = {}
+def finishing(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> Dvc:
+    """The same, where what has run is finished."""
 
-    def find(name: str) -> SimpleNamespace:
-        if name not in keys:
-            raise UserError(f"no experiment {name}")
-        return SimpleNamespace(reference=f"{name}@{keys[name]}")
+    def finish(*arguments: str) -> int:
+        status = dvc(*arguments)
+        if not status:
+            finish_as(arguments[3], *[text for text in arguments[4:] if not text.startswith("-")])
+        return status
 
-    monkeypatch.setattr(launch, "find_finished", find)
-    return keys
+    monkeypatch.setattr(launch, "dvc", finish)
+    return dvc
 
 
-def test_a_blend_names_the_results_of_its_parts(dvc: Dvc, finished: dict[str, str]) -> None:
-    finished |= {"exp0021": "0123456789abcdef", "exp0025": "00000000000000e5"}
+def finish_as(name: str, *overrides: str) -> str:
+    """An experiment of the current commit with a result; its reference."""
+    mark_as_run(name, *overrides, outs={SUBMISSION: f"{name} {overrides}"})
+    return find_finished(name).reference
+
+
+def test_a_blend_names_the_results_of_its_parts(dvc: Dvc) -> None:
+    first = finish_as("exp0021", *overrides_of("exp0021"))
+    second = finish_as("exp0025", *overrides_of("exp0025"))
     cli.dispatch(["run", "--queue", "exp0025-mix"])
-    assert "infer.blend=['exp0021@0123456789abcdef','exp0025@00000000000000e5']" in dvc.calls[0]
+    assert f"infer.blend=['{first}','{second}']" in dvc.calls[0]
 
 
-@pytest.mark.parametrize(
-    "names", [["exp0025-mix"], ["exp0025-mix", "exp0025"], ["--queue", "exp0025", "exp0025-mix"]]
-)
-def test_a_blend_of_what_is_not_finished_is_refused_before_anything_runs(
-    dvc: Dvc, finished: dict[str, str], names: list[str]
-) -> None:
-    finished["exp0021"] = "0123456789abcdef"
-    with pytest.raises(UserError, match="exp0025-mix: run exp0021 and exp0025 first: no experiment exp0025"):
-        cli.dispatch(["run", *names])
+def overrides_of(name: str) -> list[str]:
+    return launch.row_overrides(read_table(), name, read_tree(Path("params.yaml")))
+
+
+@pytest.mark.parametrize("names", [["exp0025-mix"], ["exp0025", "exp0025-mix"]])
+def test_what_is_queued_must_have_all_that_it_needs(dvc: Dvc, names: list[str]) -> None:
+    finish_as("exp0021", *overrides_of("exp0021"))
+    words = (
+        "exp0025-mix needs exp0025, not finished .*; a queue keeps no order, so run `callboard run exp0025`"
+    )
+    with pytest.raises(UserError, match=words):
+        cli.dispatch(["run", "--queue", *names])
     assert dvc.calls == []
 
 
-def test_a_blend_may_follow_its_parts(
-    dvc: Dvc, finished: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["exp0025-mix"], "exp0025-mix needs exp0021 and exp0025, which come first\n"),
+        (["exp0025-mix", "exp0025"], "exp0025-mix needs exp0021 and exp0025, which come first\n"),
+        (["exp0021", "exp0025-mix"], "exp0025-mix needs exp0025, which comes first\n"),
+        (["exp0021", "exp0025", "exp0025-mix"], ""),
+    ],
+)
+def test_what_a_row_needs_comes_first_and_that_is_said(
+    finishing: Dvc, names: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def finish(*arguments: str) -> int:
-        finished[arguments[3]] = "0123456789abcdef"
-        return dvc(*arguments)
+    cli.dispatch(["run", *names])
+    assert finishing.names() == ["exp0021", "exp0025", "exp0025-mix"]
+    assert capsys.readouterr().out == line
 
-    monkeypatch.setattr(launch, "dvc", finish)
-    cli.dispatch(["run", "exp0021", "exp0025", "exp0025-mix"])
-    assert dvc.names() == ["exp0021", "exp0025", "exp0025-mix"]
+
+def test_what_is_finished_is_not_run_again(finishing: Dvc, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.dispatch(["run", "exp0021"])
+    cli.dispatch(["run", "--force", "exp0025-mix"])
+    assert finishing.names() == ["exp0021", "exp0025", "exp0025-mix"]
+    assert ["--force" in call for call in finishing.calls] == [False, False, True]
+    assert "exp0025-mix needs exp0025, which comes first" in capsys.readouterr().out
+    cli.dispatch(["run", "exp0025-mix"])
+    assert len(finishing.calls) == 3
+
+
+@pytest.fixture
+def stages(finishing: Dvc) -> Dvc:
+    """The same with rows that start from each other, stage1 to stage3, and variant, based on stage2."""
+    tree = YAML(typ="safe", pure=True).load(TABLE.read_text(encoding="utf-8"))
+    tree["rows"][0]["set"]["train.init_from"] = None
+    common = {"block": "todo", "memo_ja": "x", "memo_en": "x", "certainty": "code"}
+    for name, base, changes in (
+        ("stage1", "exp0051", {"loss.neg_mask": "seq"}),
+        ("stage2", "exp0051", {"train.init_from": "stage1"}),
+        ("stage3", "exp0051", {"train.init_from": "stage2"}),
+        ("variant", "stage2", {"mixup.alpha": 0.3}),
+    ):
+        tree["rows"].append(common | {"id": name, "base": base, "set": changes})
+    with TABLE.open("w", encoding="utf-8") as file:
+        YAML(typ="safe", pure=True).dump(tree, file)
+    git("commit", "--quiet", "--all", "--message", "stages")
+    return finishing
+
+
+def test_a_row_starts_from_the_result_of_the_row_it_names(
+    stages: Dvc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.dispatch(["run", "-S", "train.epochs=5", "stage3"])
+    assert stages.names() == ["stage1", "stage2", "stage3"]
+    added = ["-S", "train.epochs=5"]
+    assert stages.calls == [
+        ["stage1", "--temp", "-S", "loss.neg_mask=seq", *added],
+        ["stage2", "--temp", "-S", f"train.init_from='{find_finished('stage1').reference}'", *added],
+        ["stage3", "--temp", "-S", f"train.init_from='{find_finished('stage2').reference}'", *added],
+    ]
+    assert capsys.readouterr().out.splitlines() == [
+        "stage2 starts from stage1, which comes first",
+        "stage3 starts from stage2, which comes first",
+    ]
+
+
+def test_a_row_inherits_what_its_base_starts_from(stages: Dvc) -> None:
+    cli.dispatch(["run", "variant"])
+    assert stages.names() == ["stage1", "variant"]
+    assert f"train.init_from='{find_finished('stage1').reference}'" in stages.calls[1]
+
+
+def test_dry_shows_the_names_of_rows_without_keys(stages: Dvc, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.dispatch(["run", "--dry", "stage3", "exp0025-mix"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "stage3: train.init_from=stage2"
+    assert "infer.blend=[exp0021,exp0025]" in second
+    assert stages.calls == []
+
+
+def test_a_result_of_an_earlier_commit_counts_if_its_parameters_are_the_row_s(stages: Dvc) -> None:
+    reference = finish_as("stage1", "loss.neg_mask=seq")
+    git("commit", "--quiet", "--allow-empty", "--message", "later")
+    cli.dispatch(["run", "stage2"])
+    assert stages.names() == ["stage2"]
+    assert f"train.init_from='{reference}'" in stages.calls[0]
+
+
+def test_a_result_of_an_earlier_commit_with_other_parameters_does_not(stages: Dvc) -> None:
+    old = finish_as("stage1", "loss.neg_mask=seq", "train.epochs=7")
+    git("commit", "--quiet", "--allow-empty", "--message", "later")
+    cli.dispatch(["run", "stage2"])
+    assert stages.names() == ["stage1", "stage2"]
+    assert old not in str(stages.calls)
+
+
+def test_the_newest_result_with_the_parameters_of_the_row_is_taken(stages: Dvc) -> None:
+    wanted = finish_as("stage1", "loss.neg_mask=seq")
+    git("commit", "--quiet", "--allow-empty", "--message", "later")
+    finish_as("stage1", "loss.neg_mask=seq", "train.epochs=7")
+    cli.dispatch(["run", "stage2"])
+    assert f"train.init_from='{wanted}'" in stages.calls[0]
+
+
+def test_a_needed_experiment_of_this_commit_with_other_parameters_is_refused(stages: Dvc) -> None:
+    finish_as("stage1", "loss.neg_mask=seq", "train.epochs=7")
+    words = (
+        r"stage1 is there on this commit with other parameters \(train.epochs: 7 → 20\); .* --force stage1"
+    )
+    with pytest.raises(UserError, match=words):
+        cli.dispatch(["run", "stage2"])
+    assert stages.calls == []
+
+
+def test_a_failure_of_what_comes_first_stops_what_needs_it(
+    stages: Dvc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages.failing = {"stage1": 2}
+    with pytest.raises(SystemExit):
+        cli.dispatch(["run", "stage3"])
+    assert stages.names() == ["stage1"]
+    assert "error: stage1 failed; not run: stage2, stage3" in capsys.readouterr().err
 
 
 def test_the_command_of_dvc_is_that_of_this_python(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"clip": {"offsets": [16, 300]}},
         r"offsets \[300\] put the event outside the clip of 256 frames",
     ),
+    (
+        {"predict": {"weights": "ema"}},
+        "predict.weights ema takes averaged weights, but train.ema_decay 0 does not average them",
+    ),
     ({"predict": {"overlap_frames": 256}}, "predict.overlap_frames 256 must be below clip.n_frames 256"),
     ({"augment": {"freq_mask": 65}}, "augment.freq_mask 65 is more than the 64 mel rows of a clip"),
     ({"train": {"select": "best", "validate_every": 0}}, "select best needs validate_every above 0"),

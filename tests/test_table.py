@@ -11,7 +11,8 @@ from callboard.errors import UserError
 from callboard.hydra import hydra_overrides
 from callboard.params.base import read_tree, validate
 from callboard.params.experiment import Experiment
-from callboard.table import look_up, read_table, scaled
+from callboard.table import NAMES_OF_ROWS, look_up, read_table, scaled
+from callboard.tracker.author_history import author_rows
 
 ROOT = Path(__file__).parent.parent
 TABLE = read_table(ROOT / "experiments.yaml")
@@ -79,18 +80,21 @@ def applied(tree: dict[str, Any], name: str) -> dict[str, Any]:
         section = result
         for part in sections:
             section = section[part]
-        section[leaf] = with_keys(value) if key == "infer.blend" else value
+        section[leaf] = with_keys(value) if key in NAMES_OF_ROWS else value
     return result
 
 
-def with_keys(parts: list[str]) -> list[str]:
-    """A blend as `callboard run` writes it."""
-    return [f"{part}@{0:016x}" for part in parts]
+def with_keys(names: Any) -> Any:
+    """Names of rows, one or several, as `callboard run` writes them."""
+    if isinstance(names, list):
+        return [with_keys(name) for name in names]
+    return f"{names}@{0:016x}" if names else None
 
 
 def test_the_table_has_the_author_s_rows_in_his_order() -> None:
-    assert list(TABLE.rows) == [author_name(entry) for entry in AUTHOR]
-    assert len(TABLE.rows) == 79
+    rows = [name for name, row in TABLE.rows.items() if not row.is_preset]
+    assert rows == [author_name(entry) for entry in AUTHOR]
+    assert len(rows) == 79
 
 
 @pytest.mark.parametrize("entry", AUTHOR, ids=author_name)
@@ -110,16 +114,21 @@ def test_a_row_is_a_whole_set_of_valid_parameters(name: str, tree: dict[str, Any
     changed = applied(tree, name)
     validate(Experiment, changed, name)
     again = dict(TABLE.overrides(name, changed))
-    assert list(again) == ["infer.blend"] * bool(TABLE.rows[name].blend)  # its parts have keys by then
+    needed = {key: value for key, value in TABLE.resolve(name, "own").items() if key in NAMES_OF_ROWS}
+    assert again == {key: value for key, value in needed.items() if value}  # they have keys by then
 
 
 def test_a_row_changes_a_handful_of_its_base() -> None:
-    assert max(len(row.changes | row.alone) for row in TABLE.rows.values() if row.base) <= 6
+    assert max(len(row.changes | row.alone) for row in author_rows(TABLE) if row.base) <= 6
 
 
-def test_the_first_row_names_only_what_some_row_moves() -> None:
-    moved = {key for row in TABLE.rows.values() if row.base for key in row.changes}
-    assert set(TABLE.rows["exp0001"].changes) == moved
+@pytest.mark.parametrize("first", ["exp0001", "stage1"])
+def test_the_first_row_of_a_chain_names_only_what_some_row_moves(first: str) -> None:
+    is_preset = TABLE.rows[first].is_preset
+    chain = [row for row in TABLE.rows.values() if row.is_preset == is_preset]
+    moved = {key for row in chain if row.base for key in row.changes}
+    assert moved - set(TABLE.rows[first].changes) == set()
+    assert is_preset or set(TABLE.rows[first].changes) == moved
 
 
 def test_names_are_fit_for_git() -> None:
@@ -179,6 +188,7 @@ def test_dvc_reads_the_overrides_of_a_row_as_they_are_meant(name: str, tmp_path:
     apply_overrides(path, [text for key, value in overrides for text in hydra_overrides(key, value)])
     tree = read_tree(path)
     tree["infer"]["blend"] = with_keys(tree["infer"]["blend"])
+    tree["train"]["init_from"] = with_keys(tree["train"]["init_from"])
     assert tree == applied(COMMITTED, name)
 
 
@@ -228,6 +238,9 @@ REFUSED = [
         "a2: optim.lr is moved by the table, so it belongs to set",
     ),
     ("{id: a2, base: a1, set: {infer.blend: [a7]}}", "a2: infer.blend a7 does not stand above it"),
+    ("{id: a2, base: a1, alone: {train.init_from: a7}}", "a2: train.init_from a7 does not stand above it"),
+    ("{id: a2, base: a1, alone: {train.init_from: a2}}", "a2: train.init_from a2 does not stand above it"),
+    ("{id: a2, base: a1, alone: {train.init_from: [a1]}}", "a2: train.init_from .* should be a valid string"),
     ("{id: a2, base: a1, set: {optim.lr: fast}}", "a2: optim.lr 'fast': Input should be a valid number"),
     ("{id: a2, base: a1, set: {optim.lr: -1.0}}", "a2: optim.lr -1.0: Input should be greater than 0"),
     ("{id: a2, base: a1, set: {infer.blend: null}}", "a2: infer.blend None: Input should be a valid list"),
@@ -246,6 +259,31 @@ def test_a_wrong_row_is_refused_by_its_name(row: str, message: str, tmp_path: Pa
     path.write_text(f"{FIRST}- {row[:-1]}, {common}}}\n")
     with pytest.raises(UserError, match=message):
         read_table(path)
+
+
+CHAIN = """\
+scales: {}
+rows:
+- {id: a1, set: {optim.lr: 0.001, infer.blend: [], train.init_from: null}, COMMON}
+- {id: a2, base: a1, set: {train.init_from: a1}, COMMON}
+- {id: a3, base: a2, set: {optim.lr: 0.1}, COMMON}
+- {id: a4, base: a3, set: {train.init_from: null, infer.blend: [a2, a3]}, COMMON}
+- {id: a5, base: a4, set: {train.init_from: a3}, COMMON}
+"""
+
+
+def test_a_row_needs_what_it_starts_from_and_blends_also_through_its_base(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(CHAIN.replace("COMMON", "block: 1, memo_ja: x, memo_en: x, certainty: code"))
+    table = read_table(path)
+    assert {name: table.needs(name) for name in table.rows} == {
+        "a1": [],
+        "a2": ["a1"],
+        "a3": ["a1"],
+        "a4": ["a2", "a3"],
+        "a5": ["a3", "a2"],
+    }
+    assert [table.start(name) for name in table.rows] == [None, "a1", "a1", None, "a3"]
 
 
 def test_a_first_row_with_a_base_and_a_scale_without_a_key_are_refused(tmp_path: Path) -> None:

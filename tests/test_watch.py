@@ -96,14 +96,27 @@ def test_the_sections_are_those_that_training_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pseudo", "has_test_set"), [("", False), ("r", False), ("", True), ("r", True), ("t", True)]
+    ("pseudo", "has_test_set", "start"),
+    [
+        ("", False, "null"),
+        ("r", False, "null"),
+        ("", True, "null"),
+        ("r", True, "null"),
+        ("t", True, "null"),
+        ("", False, f"stage1@{'0' * 16}"),
+    ],
 )
 def test_training_writes_its_checkpoint_where_watch_looks(
-    main: Path, monkeypatch: pytest.MonkeyPatch, pseudo: str, has_test_set: bool
+    main: Path, monkeypatch: pytest.MonkeyPatch, pseudo: str, has_test_set: bool, start: str
 ) -> None:
     from stages import train
 
     folder = write_world(main / "here", 1)
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    assert params.count("init_from:") == 1
+    params = re.sub("init_from:.*", f"init_from: {start}", params)
+    (folder / "params.yaml").write_text(params, encoding="utf-8")
+    monkeypatch.setattr(train, "find_fold_weights", lambda *given: None)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
     arguments = ["--fold", "0", "--mel", "mel", "--clips", "clips.csv", "--folds", "folds.csv"]
@@ -116,7 +129,7 @@ def test_training_writes_its_checkpoint_where_watch_looks(
         rename_recordings(Path("mel/index.csv"), "t", Path("mel-test/index.csv"))
         arguments += ["--mel-test", "mel-test"]
 
-    def stop_before_fitting(params: Any, fold: int, data: Any, execution: Any) -> None:
+    def stop_before_fitting(params: Any, fold: int, data: Any, execution: Any, start: Any) -> None:
         raise ReachedError(execution.checkpoint.path)
 
     monkeypatch.setattr(train, "fit", stop_before_fitting)

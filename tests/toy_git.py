@@ -81,7 +81,10 @@ class ToyRepository:
 
 
 def lock_stages(outs: dict[str, str], params: dict[str, Any]) -> dict[str, Any]:
-    """A pipeline of five stages; `outs` replaces the md5 of what it names; a sixth made all else in it."""
+    """A pipeline of five stages; `outs` replaces the md5 of what it names; a sixth made all else in it.
+
+    Where there are networks, a seventh predicts by those of their last round.
+    """
     wrote = {
         "prepare": ["data/source"],
         "crop": [CLIPS],
@@ -91,7 +94,9 @@ def lock_stages(outs: dict[str, str], params: dict[str, Any]) -> dict[str, Any]:
     }
     if others := sorted(set(outs) - {path for paths in wrote.values() for path in paths}):
         wrote["train"] = others
-    return {
+    rounds = {path.rpartition("/")[0] for path in outs if path.startswith("models/")}
+    predict = {"predict": {"deps": [{"path": max(rounds), "md5": "m.dir"}]}} if rounds else {}
+    return predict | {
         stage: {
             "cmd": stage,
             "deps": [{"path": "data/source", "md5": outs.get("data/source", "d")}] * (stage != "prepare"),

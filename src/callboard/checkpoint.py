@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from callboard.classes import ClassAxis, SpeciesModel
 from callboard.errors import UserError, one_line
@@ -25,8 +26,20 @@ from callboard.workspace import main_workspace
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 """What torch raises for a file that is cut short, damaged, or of another kind."""
 
-CONTENT = {"params", "species", "classes", "class_species", "fold", "held_out", "state_dict"}
-"""What a file of weights holds."""
+CONTENT = {
+    "params",
+    "species",
+    "classes",
+    "class_species",
+    "fold",
+    "held_out",
+    "state_dict",
+    "ema_state_dict",
+}
+"""What a file of weights holds; ema_state_dict is None where the weights were not averaged over steps."""
+
+WEIGHTS = {"last": "state_dict", "ema": "ema_state_dict"}
+"""By predict.weights: where a file has them."""
 
 ABANDONED_AFTER_S = 30 * 24 * 3600
 """Age at which the checkpoint of a run that nobody went on with is removed."""
@@ -60,6 +73,7 @@ def save_model(
     axis: ClassAxis,
     fold: int,
     held_out: Iterable[str],
+    average: SedModel | None = None,
 ) -> None:
     """Write weights and what rebuilds the network; equal weights give equal bytes.
 
@@ -70,11 +84,11 @@ def save_model(
         axis: The class axis.
         fold: The fold that it has not seen.
         held_out: The recordings of that fold.
+        average: The same network with its weights averaged over steps, where they were.
 
     Raises:
         UserError: the file cannot be written.
     """
-    state_dict = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     content = {
         "params": params.model_dump(),
         "species": axis.species,
@@ -82,13 +96,18 @@ def save_model(
         "class_species": axis.class_species.tolist(),
         "fold": fold,
         "held_out": sorted(held_out),
-        "state_dict": state_dict,
+        "state_dict": _on_cpu(model),
+        "ema_state_dict": None if average is None else _on_cpu(average),
     }
     _write(path, content)
 
 
-def load_model(path: Path, device: torch.device) -> LoadedModel:
-    """The network saved at `path`, on `device`, in eval mode.
+def _on_cpu(model: SedModel) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+
+
+def read_weights(path: Path, device: torch.device) -> dict[str, Any]:
+    """What the file of weights at `path` holds, see CONTENT; tensors on `device`.
 
     Raises:
         UserError: there is no such file, it is damaged, or it holds something else.
@@ -101,15 +120,51 @@ def load_model(path: Path, device: torch.device) -> LoadedModel:
         raise UserError(f"{path}: not readable as weights ({one_line(error)}); train again") from error
     if not isinstance(content, dict) or content.keys() != CONTENT:
         raise UserError(f"{path}: not weights of this project; train again")
+    return content
+
+
+def load_model(path: Path, device: torch.device, weights: str = "last") -> LoadedModel:
+    """The network saved at `path`, on `device`, in eval mode.
+
+    Args:
+        path: Of the file.
+        device: Of the network.
+        weights: Which of its weights, as `predict.weights` names them.
+
+    Raises:
+        UserError: there is no such file, it is damaged, holds something else, or lacks these weights.
+    """
+    content = read_weights(path, device)
+    state_dict = content[WEIGHTS[weights]]
+    if state_dict is None:
+        raise UserError(
+            f"{path}: no {weights} weights; take predict.weights=last, or train with train.ema_decay above 0"
+        )
     params = validate(WeightsParams, content["params"], path)
-    model = build_model(params.model.model_copy(update={"pretrained": False}), len(content["classes"]))
+    blank = params.model.model_copy(update={"pretrained": False, "weights": None})
+    model = build_model(blank, len(content["classes"]))
     try:
-        model.load_state_dict(content["state_dict"])
+        model.load_state_dict(state_dict)
     except RuntimeError as error:
         raise UserError(f"{path}: weights do not fit the network they describe; train again") from error
     species, held_out = content["species"], frozenset(content["held_out"])
     speaking = model if content["classes"] == species else SpeciesModel(model, content["class_species"])
     return LoadedModel(speaking.to(device).eval(), species, content["fold"], params.clip, held_out)
+
+
+def read_held_out(path: Path) -> tuple[int, frozenset[str]]:
+    """The fold that a network has not seen, and the fold's recordings, without building the network.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return int(content["fold"]), frozenset(content["held_out"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run train first") from None
+    except (*UNREADABLE, TypeError) as error:
+        raise UserError(f"{path}: not readable as weights ({one_line(error)}); train again") from error
 
 
 class Checkpoint:
@@ -152,7 +207,8 @@ class Checkpoint:
 def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int) -> Checkpoint:
     """The checkpoint of training `fold` by `params` on the content of `inputs`, in the main workspace.
 
-    Two trainings that differ in any of these never share one.
+    Two trainings that differ in any of these never share one. Start weights need no digest of their own: the
+    content key in `train.init_from` is one of them.
 
     Args:
         params: All that training depends on.

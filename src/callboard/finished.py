@@ -2,13 +2,13 @@
 
 import re
 from configparser import ConfigParser
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
 from callboard.errors import UserError
 from callboard.history import git, text_at
-from callboard.results import OUT_OF_FOLD, SUBMISSION, all_outs, content_key, parse_lock
+from callboard.results import OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key, parse_lock
 from callboard.workspace import main_workspace
 
 NAMED = re.compile(r"refs/(?:exps/[0-9a-f]{2}/[0-9a-f]{38}|heads|tags)/(?P<name>.+)")
@@ -26,6 +26,14 @@ class Finished:
     """Content key, see results.content_key."""
     outs: dict[str, str]
     """Path to md5, of every output that its dvc.lock tells."""
+    commit: str = field(compare=False)
+    lock: Lock = field(repr=False, compare=False)
+
+    @property
+    def models(self) -> str:
+        """The folder of the networks that it predicts by, of its last round; empty where it has none."""
+        deps = self.lock.get("predict", {}).get("deps", [])
+        return next((dep["path"] for dep in deps if dep["path"].startswith("models/")), "")
 
     @property
     def reference(self) -> str:
@@ -54,13 +62,38 @@ def find_finished(reference: str) -> Finished:
     if name not in commits:
         near = ", ".join(get_close_matches(name, commits, n=3)) or "none"
         raise UserError(f"no experiment, branch or tag {name!r} in git; similar names: {near}")
-    results = [result for commit in commits[name] if (result := _finished(name, commit))]
+    results = _results(name, commits[name])
     if not results:
         raise UserError(f"{name}: not finished, its commit {commits[name][0][:7]} has no complete dvc.lock")
     wanted = [result for result in results if key in ("", result.key)]
     if not wanted:
         raise UserError(f"{reference}: no such result any more; {name} is now {results[0].reference}")
     return wanted[0]
+
+
+def find_exactly(reference: str, setting: str) -> Finished:
+    """The result that a parameter means.
+
+    Args:
+        reference: `name@key`.
+        setting: The parameter, for the error.
+
+    Raises:
+        UserError: it has no key, or there is no such result.
+    """
+    finished = find_finished(reference)
+    if not split_reference(reference)[1]:
+        raise UserError(f"{setting}: {reference!r} must say which result: {finished.reference}")
+    return finished
+
+
+def results_named(name: str) -> list[Finished]:
+    """Every result of an experiment, branch or tag, the newest first."""
+    return _results(name, _commits_by_name().get(name, []))
+
+
+def _results(name: str, commits: list[str]) -> list[Finished]:
+    return [result for commit in commits if (result := _finished(name, commit))]
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -115,7 +148,7 @@ def _finished(name: str, commit: str) -> Finished | None:
     outs = all_outs(lock)
     if SUBMISSION not in outs or OUT_OF_FOLD not in outs:
         return None
-    return Finished(name, content_key(lock), outs)
+    return Finished(name, content_key(lock), outs, commit, lock)
 
 
 def _cache_folder() -> Path:

@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from callboard.errors import UserError
-from callboard.finished import find_finished
+from callboard.finished import Finished, results_named
 from callboard.history import git, params_at
 from callboard.hydra import hydra_overrides
 from callboard.params.base import read_tree
 from callboard.params.table import Entry
 from callboard.results import changes, flatten
-from callboard.table import Table, read_table
+from callboard.table import NAMES_OF_ROWS, Table, named_rows, read_table
 
 
 @dataclass(frozen=True)
@@ -36,40 +36,132 @@ class Manner:
         return ["--queue" if self.is_queued else "--temp", *(["--force"] if self.is_forced else [])]
 
 
-def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = ()) -> int:
+def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = (), seed: int | None = None) -> int:
     """Run rows one after the other, each as an experiment of its name; stop at the first that fails.
 
-    An experiment that the current commit has already is left alone, unless `manner` is forced. Extra
-    overrides do not change its name: a whole table may be run at a smaller scale.
+    Rows whose results a row takes come before it, unless they are finished with the parameters that they have
+    now. An experiment that the current commit has already is left alone, unless `manner` is forced, which
+    concerns the rows asked for. Extra overrides do not change its name: a whole table may be run at a smaller
+    scale.
 
     Args:
         names: Rows, in the order to run them.
         manner: Of running.
-        extra: Overrides of the user's, for every row.
+        extra: Overrides of the user's, for every row, also for those that come first.
+        seed: Of every row, also of those that come first; the experiments are then called `NAME-seedN`.
 
     Returns:
         Exit status of the run that failed, or 0.
 
     Raises:
-        UserError: before anything has run, where a name is no row or a row no experiment, and where a part
-            of a blend neither is finished nor comes first; later, where an experiment of that name is there
-            with other parameters.
+        UserError: before anything has run, where a name is no row or a row no experiment, and where a row is
+            queued that needs one which is not finished; later, where an experiment of that name is there with
+            other parameters.
     """
-    table, tree = read_table(), read_tree(Path("params.yaml"))
-    names = list(dict.fromkeys(names))
-    _refuse_what_cannot_run(table, names, manner)
-    for position, name in enumerate(names):
-        overrides = [*row_overrides(table, name, tree), *extra]
-        if not manner.is_forced and (experiment := experiment_of(name)):
-            _refuse_other_params(name, params_at(experiment), overrides)
-            print(f"{name} is there on this commit; `callboard run --force {name}` runs it anew", flush=True)
+    plan = Plan(read_table(), read_tree(Path("params.yaml")), extra, seed)
+    order = plan.order(names)
+    _tell_what_comes_first(plan, list(dict.fromkeys(names)), manner)
+    for position, name in enumerate(order):
+        if name not in names and plan.finished(name):
             continue
-        status = run_experiment(name, overrides, manner)
+        how = manner if name in names else Manner()
+        overrides, called = plan.overrides(name), plan.called(name)
+        if not how.is_forced and (experiment := experiment_of(called)):
+            _refuse_other_params(called, params_at(experiment), overrides)
+            again = f"callboard run --force {name}{'' if seed is None else f' --seed {seed}'}"
+            print(f"{called} is there on this commit; `{again}` runs it anew", flush=True)
+            continue
+        status = run_experiment(called, overrides, how)
         if status:
-            left = ", ".join(names[position + 1 :])
-            print(f"error: {name} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True)
+            left = ", ".join(map(plan.called, order[position + 1 :]))
+            print(f"error: {called} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True)
             return status
     return 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What rows of the table would be if they were run now."""
+
+    table: Table
+    tree: dict[str, Any]
+    """All of params.yaml."""
+    extra: Sequence[str] = ()
+    """Overrides of the user's, for every row."""
+    seed: int | None = None
+    """Of every row; None = params.yaml's, or what a row sets alone."""
+
+    def called(self, name: str) -> str:
+        """The name of a row's experiment."""
+        return name if self.seed is None else f"{name}-seed{self.seed}"
+
+    def order(self, names: Sequence[str]) -> list[str]:
+        """The rows and all that they need, each once and behind what it needs.
+
+        Raises:
+            UserError: a name is no row, or a row no experiment.
+        """
+        found: dict[str, None] = {}
+        for name in names:
+            row = experiment_row(self.table, name)
+            found |= dict.fromkeys(self.order(self.table.needs(row.name)))  # they stand above it: this ends
+            found[name] = None
+        return list(found)
+
+    def overrides(self, name: str) -> list[str]:
+        """What `dvc exp run -S` takes to turn the workspace's parameters into a row's; the user's come last.
+
+        Raises:
+            UserError: the row needs one that is not finished.
+        """
+        values = dict(self.table.overrides(name, self.tree))
+        for key in NAMES_OF_ROWS.keys() & values.keys():
+            references = {part: self._reference(name, part) for part in named_rows({key: values[key]})}
+            values[key] = _replaced(values[key], references)
+        if self.seed is not None:
+            values["seed"] = self.seed
+        return [*_as_text(values.items()), *self.extra]
+
+    def finished(self, name: str) -> Finished | None:
+        """The newest result of a row that has the very parameters which running it now would give it."""
+        if not all(self.finished(part) for part in self.table.needs(name)):
+            return None
+        results = results_named(self.called(name))
+        wanted = with_overrides(self.overrides(name)) if results else {}
+        return next((result for result in results if params_at(result.commit) == wanted), None)
+
+    def _reference(self, name: str, part: str) -> str:
+        if result := self.finished(part):
+            return result.reference
+        raise UserError(
+            f"{name}: run {self.called(part)} first: it has no result with the parameters that it has now"
+        )
+
+
+def _replaced(value: str | list[str] | None, references: dict[str, str]) -> str | list[str] | None:
+    """Names of rows, one or several, by references to their results."""
+    if isinstance(value, list):
+        return [references[part] for part in value]
+    return references[value] if value else None
+
+
+def _tell_what_comes_first(plan: Plan, names: Sequence[str], manner: Manner) -> None:
+    """Say which rows run before others though nobody asked for them there; refuse where they cannot."""
+    for position, name in enumerate(names):
+        before = plan.order([] if manner.is_queued else names[:position])
+        for row in plan.order([name]):
+            absent = [
+                part for part in plan.table.needs(row) if part not in before and not plan.finished(part)
+            ]
+            if absent and manner.is_queued:
+                raise UserError(
+                    f"{row} needs {' and '.join(absent)}, not finished with the parameters of now; a queue "
+                    f"keeps no order, so run `callboard run {' '.join(absent)}` first"
+                )
+            if absent and row not in before:
+                come = "comes" if len(absent) == 1 else "come"
+                relation = "starts from" if absent == [plan.table.start(row)] else "needs"
+                print(f"{row} {relation} {' and '.join(absent)}, which {come} first", flush=True)
 
 
 def run_experiment(name: str, overrides: Sequence[str], manner: Manner) -> int:
@@ -98,7 +190,7 @@ def dvc(*arguments: str) -> int:
 
 
 def show_rows(names: Sequence[str], extra: Sequence[str] = ()) -> None:
-    """Print what running the rows would override, one row a line; parts of a blend without their keys.
+    """Print what running the rows would override, one row a line; rows it needs without the keys of results.
 
     Raises:
         UserError: a name is no row, or a row no experiment.
@@ -109,21 +201,19 @@ def show_rows(names: Sequence[str], extra: Sequence[str] = ()) -> None:
         print(f"{row.name}:", *(overrides + list(extra) or ["params.yaml as it is"]))
 
 
-def row_overrides(table: Table, name: str, tree: dict[str, Any]) -> list[str]:
-    """What `dvc exp run -S` takes to turn the workspace's parameters into a row's.
+def row_overrides(table: Table, name: str, tree: dict[str, Any], extra: Sequence[str] = ()) -> list[str]:
+    """What `dvc exp run -S` takes to turn the workspace's parameters into a row's; the user's come last.
 
     Args:
         table: Of experiments.
         name: Of the row.
         tree: All of params.yaml.
+        extra: Overrides of the user's.
 
     Raises:
-        UserError: the row blends an experiment that is not finished.
+        UserError: the row needs one that is not finished.
     """
-    values = dict(table.overrides(name, tree))
-    if parts := values.get("infer.blend"):
-        values["infer.blend"] = [find_finished(part).reference for part in parts]
-    return _as_text(values.items())
+    return Plan(table, tree, extra).overrides(name)
 
 
 def _as_text(overrides: Iterable[tuple[str, Any]]) -> list[str]:
@@ -165,14 +255,3 @@ def experiment_row(table: Table, name: str) -> Entry:
     if row.command:
         raise UserError(f"{name} is no experiment; run `{row.command}`")
     return row
-
-
-def _refuse_what_cannot_run(table: Table, names: list[str], manner: Manner) -> None:
-    for position, row in enumerate([experiment_row(table, name) for name in names]):
-        before = [] if manner.is_queued else names[:position]
-        for part in row.blend:
-            if part not in before:
-                try:
-                    find_finished(part)
-                except UserError as error:
-                    raise UserError(f"{row.name}: run {' and '.join(row.blend)} first: {error}") from error

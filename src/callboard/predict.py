@@ -35,19 +35,27 @@ class ScoreParams(Params):
     predict: PredictParams
 
 
-def load_fold_models(folder: Path, folds: Sequence[int], device: torch.device) -> list[LoadedModel]:
+def load_fold_models(
+    folder: Path, folds: Sequence[int], device: torch.device, weights: str = "last"
+) -> list[LoadedModel]:
     """The models `fold<k>.pt` of one round, in order of their folds.
 
+    Args:
+        folder: Of the round.
+        folds: All of them.
+        device: Of the models.
+        weights: Which of each model's weights, as `predict.weights` names them.
+
     Raises:
-        UserError: a fold's weights are missing, a file holds another fold's weights, or the models disagree
-            on species or clips.
+        UserError: a fold's weights are missing, a file holds another fold's weights or lacks these ones, or
+            the models disagree on species or clips.
     """
     expected, found = {f"fold{k}.pt" for k in folds}, {path.name for path in folder.glob("*.pt")}
     if missing := sorted(expected - found):
         raise UserError(f"{folder}: {', '.join(missing)} missing; the folds are {sorted(folds)}")
     if extra := sorted(found - expected):  # DVC leaves them there when split.folds gets shorter
         print(f"{folder}: {', '.join(extra)} left over from other folds than {sorted(folds)}, not used")
-    models = [load_model(folder / f"fold{k}.pt", device) for k in sorted(folds)]
+    models = [load_model(folder / f"fold{k}.pt", device, weights) for k in sorted(folds)]
     for fold, loaded in zip(sorted(folds), models, strict=True):
         _refuse_odd_one(folder / f"fold{fold}.pt", fold, loaded, models[0])
     return models

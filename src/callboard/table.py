@@ -22,10 +22,13 @@ TABLE = Path("experiments.yaml")
 Values = dict[str, Any]
 """Dotted key to value."""
 
+NAMES_OF_ROWS: dict[str, Any] = {"train.init_from": str | None, "infer.blend": list[str]}
+"""Keys whose value here names rows; running one adds the keys of their results."""
+
 
 @dataclass(frozen=True)
 class Table:
-    """The rows by name, in the table's order."""
+    """The rows by name, in the table's order: the author's and the presets, two chains that share no base."""
 
     rows: dict[str, Entry]
     scales: dict[str, dict[str, float]]
@@ -46,6 +49,15 @@ class Table:
             return None
         before, after = self.resolved[base], self.resolved[name]
         return Step(base, {key for key in after if before[key] != after[key]} | self.rows[name].alone.keys())
+
+    def needs(self, name: str) -> list[str]:
+        """Rows whose results this one takes: what it starts from, then the parts of its blend; each once."""
+        return named_rows(self.resolved[name] | self.rows[name].alone)
+
+    def start(self, name: str) -> str | None:
+        """The row whose weights this one starts from."""
+        row: str | None = (self.resolved[name] | self.rows[name].alone).get("train.init_from")
+        return row
 
     def leaves_alone(self, key: str, name: str) -> bool:
         """Whether a dotted key is the workspace's: neither the table nor this row moves it."""
@@ -101,17 +113,17 @@ def read_table(path: Path = TABLE) -> Table:
     """The table as its file has it, checked.
 
     Raises:
-        UserError: the file is missing or no table, or a row is wrong: two of one name, a base or a part of a
-            blend that does not stand above it, an unknown key, a change that changes nothing.
+        UserError: the file is missing or no table, or a row is wrong: two of one name, a base or another row
+            that it needs does not stand above it, an unknown key, a change that changes nothing.
     """
     file = validate(TableFile, read_tree(path), path)
     table = Table({}, file.scales, {})
     for number, entry in enumerate(file.rows, start=1):
         place = f"{path}: {entry.get('id') or f'row {number}'}"
         _append(table, validate(Entry, entry, place), path)
-    moved = next(iter(table.resolved.values()))
+    moved = {key for values in table.resolved.values() for key in values}
     for source, factors in file.scales.items():
-        if unknown := sorted(set(factors) - set(moved)):
+        if unknown := sorted(set(factors) - moved):
             raise UserError(f"{path}: scales.{source} has {unknown[0]}, which no row moves")
     return table
 
@@ -122,22 +134,34 @@ def _append(table: Table, row: Entry, path: Path) -> None:
         raise UserError(f"{place}: two rows have this name; a variant tells them apart")
     for key, value in (row.changes | row.alone).items():
         _refuse_bad_value(key, value, place)
-    if table.rows:
-        _refuse_bad_links(table, row, place)
-        _refuse_bad_changes(table.resolved[str(row.base)], row, place)
-    elif row.base:
-        raise UserError(f"{place}: base {row.base} does not stand above it; the first row has none")
+    chain = [name for name, other in table.rows.items() if other.is_preset == row.is_preset]
+    _refuse_bad_links(table, row, chain, place)
+    if row.base:
+        _refuse_bad_changes(table.resolved[row.base], row, place)
     table.rows[row.name] = row
     table.resolved[row.name] = (table.resolved[row.base] if row.base else {}) | row.changes
 
 
-def _refuse_bad_links(table: Table, row: Entry, place: str) -> None:
-    first = next(iter(table.rows))
-    if not row.base:
-        raise UserError(f"{place}: base is missing; only the first row, {first}, has none")
-    for what, names in (("base", [row.base]), ("infer.blend", row.blend)):
+def _refuse_bad_links(table: Table, row: Entry, chain: list[str], place: str) -> None:
+    if chain and not row.base:
+        raise UserError(f"{place}: base is missing; only the first row, {chain[0]}, has none")
+    if row.base and row.base not in chain:
+        first = "" if chain else "; the first row has none"
+        raise UserError(f"{place}: base {row.base} does not stand above it{first}")
+    links = {
+        key: named_rows({key: value})
+        for key, value in (row.changes | row.alone).items()
+        if key in NAMES_OF_ROWS
+    }
+    for what, names in links.items():
         if missing := [name for name in names if name not in table.rows]:
             raise UserError(f"{place}: {what} {missing[0]} does not stand above it")
+
+
+def named_rows(values: Values) -> list[str]:
+    """Rows that values of NAMES_OF_ROWS name, each once."""
+    start, parts = values.get("train.init_from"), values.get("infer.blend", [])
+    return list(dict.fromkeys([*([start] if start else []), *parts]))
 
 
 def _refuse_bad_changes(base: Values, row: Entry, place: str) -> None:
@@ -166,8 +190,8 @@ def _holder(key: str) -> type[Params] | None:
     field = parameter(key)
     if field is None:
         return None
-    if key == "infer.blend":  # names of rows here; running one adds the keys of their results
-        field = FieldInfo(annotation=list[str])
+    if key in NAMES_OF_ROWS:
+        field = FieldInfo(annotation=NAMES_OF_ROWS[key])
     return create_model("holder", __base__=Params, value=(field.annotation or Any, field))
 
 

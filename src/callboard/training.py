@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from callboard.batches import (
     Batch,
@@ -23,7 +24,8 @@ from callboard.curve import EpochRow
 from callboard.device import autocast
 from callboard.errors import UserError
 from callboard.fold_data import FoldData
-from callboard.losses import Loss, count_to_weights
+from callboard.init_from import FoldWeights
+from callboard.losses import Loss
 from callboard.mixup import MIXUP, Mixup
 from callboard.model import SedModel, build_model
 from callboard.params.loss import LossParams
@@ -31,6 +33,7 @@ from callboard.params.model import ModelParams
 from callboard.params.training import OptimParams, SchedParams, TrainParams
 from callboard.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step
 from callboard.validation import SELECTIONS, trained_heads, validate
+from callboard.weight_average import average_of
 
 
 class FitParams(BatchParams):
@@ -76,6 +79,8 @@ class Learner:
 
     model: SedModel
     optimizer: Optimizer
+    average: AveragedModel | None = None
+    """Of the weights over steps, where `train.ema_decay` asks for it."""
     history: list[EpochRow] = field(default_factory=list)
     best_score: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -86,6 +91,7 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "history": self.history,
             "best_score": self.best_score,
             "best_weights": self.best_weights,
@@ -95,6 +101,8 @@ class Learner:
         """Take over what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.history = state["history"]
         self.best_score = state["best_score"]
         self.best_weights = state["best_weights"]
@@ -111,21 +119,33 @@ class Fitted(NamedTuple):
 
     model: SedModel
     history: list[EpochRow]
+    average: SedModel | None
+    """The network with the average of its weights over all steps, whatever epoch `train.select` keeps."""
 
 
-def fit(params: FitParams, fold: int, data: FoldData, execution: Execution) -> Fitted:
+def fit(
+    params: FitParams, fold: int, data: FoldData, execution: Execution, start: FoldWeights | None = None
+) -> Fitted:
     """Train a network on the training part of `fold`, or go on from its checkpoint.
 
+    Args:
+        params: All that training depends on.
+        fold: Number of the fold.
+        data: Of the fold.
+        execution: Where and how.
+        start: Weights to start from, of the same fold; None = random or pretrained ones.
+
     Raises:
-        UserError: the loss is no longer finite, the backbone cannot be built, or there is no validation
-            recording where the best epoch or the learning rate depends on one.
+        UserError: the loss is no longer finite, the backbone cannot be built, the start weights are of
+            another network, or there is no validation recording where the best epoch or the learning rate
+            depends on one.
     """
     if not len(data.validation):
         _refuse_what_follows_validation(params, fold)
     data = on_device(data, execution.device)
     source = BatchSource(data, params, fold, execution.device, execution.n_threads)
-    loss = Loss(params.loss, count_to_weights(data.n_tp_annotations).to(execution.device))
-    learner = build_learner(params, fold, data.n_classes, execution.device)
+    loss = Loss(params.loss, torch.as_tensor(data.n_tp_annotations, device=execution.device))
+    learner = build_learner(params, fold, data.n_classes, execution.device, start)
     if execution.checkpoint and (state := execution.checkpoint.read()):
         learner.restore(state)
     for epoch in execution.follow(range(len(learner.history), params.train.epochs)):
@@ -136,7 +156,7 @@ def fit(params: FitParams, fold: int, data: FoldData, execution: Execution) -> F
         execution.log(report)
     if params.train.select in SELECTIONS:
         learner.model.load_state_dict(learner.best_weights)
-    return Fitted(learner.model, learner.history)
+    return Fitted(learner.model, learner.history, learner.average.module if learner.average else None)  # type: ignore[arg-type]
 
 
 def _refuse_what_follows_validation(params: FitParams, fold: int) -> None:
@@ -150,17 +170,30 @@ def _refuse_what_follows_validation(params: FitParams, fold: int) -> None:
             raise UserError(f"{setting}: fold {fold} has no TP recording to validate on; use {instead}")
 
 
-def build_learner(params: FitParams, fold: int, n_classes: int, device: torch.device) -> Learner:
-    """A new network, the same for the same seed and fold, and its optimiser."""
+def build_learner(
+    params: FitParams, fold: int, n_classes: int, device: torch.device, start: FoldWeights | None = None
+) -> Learner:
+    """A new network, the same for the same seed, fold and start weights, and its optimiser.
+
+    Raises:
+        UserError: the backbone cannot be built, or the start weights are of another network.
+    """
     torch.manual_seed(Moment(params.seed, fold).torch_seed(Purpose.WEIGHTS))
-    model = build_model(params.model, n_classes).to(device)
+    if start:
+        blank = params.model.model_copy(update={"pretrained": False, "weights": None})
+        model = build_model(blank, n_classes)
+        start.load_into(model, params.model)
+    else:
+        model = build_model(params.model, n_classes)
+    model = model.to(device)
     optimizer = OPTIMIZERS[params.optim.name](
         model.parameters(),
         lr=params.optim.lr,
         weight_decay=params.optim.weight_decay,
         fused=True,
     )
-    return Learner(model, optimizer)
+    average = average_of(model, params.train.ema_decay) if params.train.ema_decay else None
+    return Learner(model, optimizer, average)
 
 
 def run_epoch(
@@ -168,14 +201,14 @@ def run_epoch(
 ) -> EpochReport:
     """Train an epoch (counted from 0), and validate where it is due."""
     torch.manual_seed(source.moment._replace(epoch=epoch).torch_seed(Purpose.DROPOUT))
-    n_batches = len(source.bounds)
+    start = time.perf_counter()
+    shown = source.epoch(epoch)
 
     def rate(batch: int) -> float:
-        step = Step(epoch * n_batches + batch, n_batches, learner.history)
+        step = Step(epoch * shown.n_batches + batch, shown.n_batches, learner.history)
         return SCHEDULES[params.sched.name](params.optim, params.sched, step)
 
-    start = time.perf_counter()
-    batches = TimedIterator(source.epoch(epoch))
+    batches = TimedIterator(shown)
     means = train_one_epoch(learner, loss, batches, rate, MIXUP[params.mixup.mode])
     duration_s = time.perf_counter() - start
     row: EpochRow = {"epoch": epoch + 1, "lr": rate(0), **means, "val_lwlrap": None, "val_loss": None}
@@ -190,7 +223,7 @@ def run_epoch(
         row |= {"val_lwlrap": validation.lwlrap, "val_loss": validation.loss}
         if measure := SELECTIONS.get(params.train.select):
             learner.keep_if_best(measure(validation))
-    return EpochReport(row, source.n_items, duration_s, batches.wait_s)
+    return EpochReport(row, shown.n_items, duration_s, batches.wait_s)
 
 
 def is_validated(train: TrainParams, epoch: int) -> bool:
@@ -260,5 +293,7 @@ def train_step(learner: Learner, loss: Loss, batch: Batch, mixup: Mixup) -> dict
     learner.optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]
     learner.optimizer.step()
+    if learner.average:
+        learner.average.update_parameters(learner.model)
     terms = {name: torch.stack([values[name] for _, values in losses]).mean() for name in losses[0][1]}
     return {"loss": total.detach(), **terms}

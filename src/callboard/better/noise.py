@@ -1,5 +1,6 @@
 """What another seed alone does to a score, and whether a change is more; derived in docs/better.md."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -67,6 +68,13 @@ class Judgement:
     """Whether the interval holds what seeds do too, not the recordings alone."""
 
 
+TAKEN_RESULTS = ("train.init_from", "infer.blend")
+"""Parameters that name other results: another seed of a chain takes those of that seed."""
+
+RESULT_OF_A_SEED = re.compile(r"(-seed\d+)?@[0-9a-f]{16}")
+"""What tells the results of one row apart, by its seed and content."""
+
+
 def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
     """Results that differ in nothing but `seed`, two or more to a group; of one seed the newest counts.
 
@@ -88,7 +96,9 @@ def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
     """What a group of runs has in common; how pseudo-labels would be made counts only where there are any."""
     unused = ("pseudo.",) if params.get("pseudo.final") == "0" else ()
     return frozenset(
-        (key, text) for key, text in params.items() if key != "seed" and not key.startswith(unused)
+        (key, RESULT_OF_A_SEED.sub("", text) if key in TAKEN_RESULTS else text)
+        for key, text in params.items()
+        if key != "seed" and not key.startswith(unused)
     )
 
 
@@ -239,10 +249,13 @@ def least_change(noise: SeedNoise, key: str = CV) -> float:
 def warned(judgement: Judgement | None, row: Row, base: Row) -> Judgement | None:
     """The judgement, or `optimistic` where it would hang on a CV that saw its own labels.
 
-    Such a CV is too high by an unknown amount: `worse` in spite of it stands, as does `better` than it.
+    Such a CV is too high by an unknown amount: `worse` in spite of it stands, as does `better` than it. Where
+    networks labelled what they had trained on, CV means nothing and no verdict stands.
     """
     if judgement is None or not (row.is_optimistic or base.is_optimistic):
         return judgement
+    if row.is_unisolated or base.is_unisolated:
+        return replace(judgement, word="optimistic")
     stands = "worse" if row.is_optimistic else "better"
     both = row.is_optimistic and base.is_optimistic
     return (

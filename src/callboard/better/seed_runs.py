@@ -17,6 +17,7 @@ from callboard.launch import (
     experiment_row,
     row_overrides,
     run_experiment,
+    run_rows,
     with_overrides,
 )
 from callboard.params.base import read_tree
@@ -34,6 +35,7 @@ class SeedRun:
     name: str
     overrides: list[str]
     """Of the workspace's parameters, as `dvc exp run -S` takes them; the seed is the last."""
+    seed: int
 
 
 def rows_so_far() -> list[Row]:
@@ -65,7 +67,7 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[Row]) -> list[s
     except UserError:
         if not table or name not in table.rows:
             raise
-    return [*row_overrides(table, experiment_row(table, name).name, tree), *extra]
+    return row_overrides(table, experiment_row(table, name).name, tree, extra)
 
 
 def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:
@@ -92,34 +94,46 @@ def _value(text: str) -> Any:
 
 
 def runs_of(overrides: Sequence[str], rows: Sequence[Row]) -> list[Row]:
-    """Results of these parameters and any seed, by seed; of one seed the newest, all of the newest's data.
-
-    Raises:
-        UserError: they are a blend's.
-    """
+    """Results of these parameters and any seed, by seed; of one seed the newest, all of the newest's data."""
     params = with_overrides(overrides)
-    if params.get("infer.blend", "[]") != "[]":
-        raise UserError("a blend has no noise of its own: its seed does nothing; name one of its parts")
     setting = all_but_seed(params)
     found = [row for row in rows if CV in row.metrics and all_but_seed(row.params) == setting]
     by_seed = {row.params["seed"]: row for row in found if row.measured_on == found[-1].measured_on}
     return [by_seed[seed] for seed in sorted(by_seed, key=int)]
 
 
+def is_chained(name: str) -> bool:
+    """Whether a name is a row that takes results of other rows, which another seed has to run too."""
+    table = read_table() if TABLE.exists() else None
+    return table is not None and name in table.rows and bool(table.needs(name))
+
+
+def run_chains(name: str, runs: Sequence[SeedRun], manner: Manner, extra: Sequence[str]) -> int:
+    """Run a chained row with other seeds, each behind the rows that it needs; the first bad exit status."""
+    for run in runs:
+        print(f"noise: {run.name}", flush=True)
+        if status := run_rows([name], manner, extra, run.seed):
+            return status
+    return 0
+
+
 def missing_runs(name: str, overrides: Sequence[str], found: Sequence[Row], n_seeds: int) -> list[SeedRun]:
     """As many runs as `found` lacks of `n_seeds`, with the smallest seeds from 1 that it does not have.
 
     Raises:
-        UserError: the name of one is taken by an experiment of this commit.
+        UserError: the name of one is taken by an experiment of this commit, or all blend the same parts.
     """
+    if not is_chained(name) and any(override.startswith("infer.blend=[") for override in overrides):
+        raise UserError("a blend has no noise of its own: its seed does nothing; name one of its parts")
     taken = {row.params["seed"] for row in found}
     free = (seed for seed in range(1, n_seeds + len(taken) + 1) if str(seed) not in taken)
     runs = [
-        SeedRun(f"{name}-seed{seed}", [*overrides, f"seed={seed}"])
+        SeedRun(f"{name}-seed{seed}", [*overrides, f"seed={seed}"], seed)
         for seed, _ in zip(free, range(n_seeds - len(found)), strict=False)
     ]
-    for run in runs:
-        _refuse_taken(run)
+    if not is_chained(name):
+        for run in runs:
+            _refuse_taken(run)
     return runs
 
 

@@ -2,9 +2,12 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callboard.errors import UserError
+
+if TYPE_CHECKING:
+    from callboard.better.seed_runs import SeedRun
 
 
 def add(commands: Any) -> None:
@@ -34,7 +37,6 @@ def measure(args: argparse.Namespace) -> None:
         raise UserError(f"--seeds {args.seeds}: noise needs at least 2 runs")
     if args.seeds > MAX_SEEDS:
         raise UserError(f"--seeds {args.seeds}: should be at most {MAX_SEEDS}; 5 to 10 tell enough")
-    from callboard import launch
     from callboard.better import seed_runs
     from callboard.better.noise_lines import noise_lines
 
@@ -45,7 +47,7 @@ def measure(args: argparse.Namespace) -> None:
     if args.dry:
         for run in missing:
             print(f"{run.name}:", *run.overrides)
-    status = 0 if args.dry else seed_runs.run_all(missing, launch.Manner(args.queue))
+    status = 0 if args.dry else _run(args, missing)
     if missing and args.queue and not args.dry and not status:
         print(f"{len(missing)} queued; `dvc queue start`, and once they are finished this command again")
     if missing and not args.dry and not args.queue:
@@ -53,3 +55,13 @@ def measure(args: argparse.Namespace) -> None:
     print("\n".join(noise_lines(args.name, found)))
     if status:
         sys.exit(status)
+
+
+def _run(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
+    from callboard import launch
+    from callboard.better import seed_runs
+
+    manner = launch.Manner(args.queue)
+    if seed_runs.is_chained(args.name):
+        return seed_runs.run_chains(args.name, missing, manner, args.extra)
+    return seed_runs.run_all(missing, manner)

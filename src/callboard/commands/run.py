@@ -7,13 +7,28 @@ from typing import Any
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    rows = commands.add_parser("run", help="rows of experiments.yaml, each as a DVC experiment of its name")
+    rows = commands.add_parser(
+        "run",
+        help="rows of experiments.yaml, each as a DVC experiment of its name, behind the rows that it needs",
+    )
     rows.add_argument("names", nargs="+", metavar="NAME", help="as exp0058 or exp0036-thr0.7")
     rows.add_argument(
-        "-S", dest="extra", action="append", default=[], metavar="KEY=VALUE", help="for every row"
+        "-S",
+        dest="extra",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="for every row, also those that come first",
+    )
+    rows.add_argument(
+        "--seed", type=int, metavar="N", help="run NAME-seedN with this seed, and what it needs likewise"
     )
     rows.add_argument("--queue", action="store_true", help="leave them to `dvc queue start`")
-    rows.add_argument("--force", action="store_true", help="run every stage again, replace the experiment")
+    rows.add_argument(
+        "--force",
+        action="store_true",
+        help="run every stage again, replace the experiment; not of rows that another needs",
+    )
     rows.add_argument("--dry", action="store_true", help="only print what a row overrides")
     rows.set_defaults(command=run)
 
@@ -24,5 +39,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.dry:
         launch.show_rows(args.names, args.extra)
-    elif status := launch.run_rows(args.names, launch.Manner(args.queue, args.force), args.extra):
+        return
+    manner = launch.Manner(args.queue, args.force)
+    if status := launch.run_rows(args.names, manner, args.extra, args.seed):
         sys.exit(status)

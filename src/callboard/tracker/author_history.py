@@ -97,7 +97,7 @@ def _tags(row: Entry) -> dict[str, str]:
         "callboard.block": str(row.block),
         "callboard.base": row.base or "none",
         "callboard.verdict": verdict(row),
-        "callboard.certainty": row.certainty,
+        "callboard.certainty": str(row.certainty),
         "callboard.cv_definition": CV_DEFINITION,
         tag.NOTE: note,
         "source": "experiments.yaml",

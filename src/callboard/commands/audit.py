@@ -1,0 +1,56 @@
+"""`callboard audit`: who made the pseudo-labels of a result, and what they had seen."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from callboard.commands import RESULT_NAME
+from callboard.errors import UserError
+
+if TYPE_CHECKING:
+    from callboard.lineage import RoundLineage
+
+HEADER = ("round", "teachers", "labels", "of test", "unseen", "inherited", "seen")
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    audit = commands.add_parser(
+        "audit", help="had a teacher seen the recordings that it pseudo-labelled? fails where it had"
+    )
+    audit.add_argument("name", nargs="?", metavar="NAME", help=f"{RESULT_NAME}; default the result of HEAD")
+    audit.set_defaults(command=show)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print the lineage of every round.
+
+    Raises:
+        UserError: a label breaks the promise of `pseudo.isolation`, or a file that proves it is missing.
+    """
+    from callboard.board.table import markdown_table
+    from callboard.lineage import read_lineage, refuse_violations
+    from callboard.report.head import read_board
+    from callboard.runs.files import find_source
+
+    rows, _ = read_board()
+    source = find_source(args.name, rows)
+    params = source.result.params
+    if params.get("infer.blend", "[]") != "[]":
+        raise UserError(f"{source.name} is a blend and has no networks of its own; audit its parts")
+    rounds = read_lineage(source.output, params)
+    if not rounds:
+        print(f"{source.name}: no pseudo-labels, its networks have learned from annotations alone")
+        return
+    print(markdown_table(HEADER, [cells(one) for one in rounds], [False, False, *[True] * 5]))
+    for one in rounds:
+        print(f"round {one.round}: {one.sentence}; {one.depth}")
+    for one in rounds:
+        refuse_violations(one)
+
+
+def cells(one: "RoundLineage") -> list[str]:
+    """A line of the table; lineage.py says what the words mean."""
+    inherited = f"{one.n_inherited:,}" if one.is_traced else "unknown"
+    unseen = f"{one.n_unseen:,}" if one.is_traced else "unknown"
+    counts = [f"{one.n_labels:,}", f"{one.n_test:,}", unseen, inherited, f"{one.n_seen + one.n_unsure:,}"]
+    return [f"r{one.round}", ", ".join(f"{name} {n:,}" for name, n in one.by_teacher.items()), *counts]

@@ -1,0 +1,32 @@
+"""A row that starts from another, run by name with DVC."""
+
+import re
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import Workspace
+from tests.stages.test_one_run import callboard
+
+pytestmark = pytest.mark.slow
+
+
+def add_rows(workspace: Workspace) -> None:
+    """A first stage, and a second that starts from its weights and hardly moves them."""
+    yaml = YAML()
+    path = workspace.root / "experiments.yaml"
+    table = yaml.load(path)
+    table["rows"][0]["set"]["train.init_from"] = None
+    common = {"block": "todo", "base": "exp0051", "memo_ja": "x", "memo_en": "x", "certainty": "code"}
+    table["rows"].append(common | {"id": "stage1", "alone": {"train.ema_decay": 0.5}})
+    table["rows"].append(common | {"id": "stage2", "set": {"train.init_from": "stage1", "optim.lr": 5e-10}})
+    yaml.dump(table, path)
+    workspace.commit()
+
+
+def test_a_row_runs_behind_the_row_that_it_starts_from(workspace: Workspace) -> None:
+    add_rows(workspace)
+    printed = callboard(workspace, "run", "stage2")
+    assert "stage2 starts from stage1, which comes first" in printed
+    assert len(re.findall(r"train: fold \d, .*, from stage1@[0-9a-f]{16}, ", printed)) == 2
+    assert "stage2 is there on this commit" in callboard(workspace, "run", "stage2")
