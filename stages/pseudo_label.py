@@ -8,11 +8,12 @@ import pandas as pd
 from callboard.clips import read_clips
 from callboard.device import pick_device
 from callboard.folds import audit_folds, read_folds
+from callboard.lineage import refuse_violations, trace_rounds
 from callboard.mel_cache import MelCache
 from callboard.params.base import load_params
 from callboard.params.scoring import PseudoParams
 from callboard.predict import ScoreParams, load_fold_models
-from callboard.pseudo_labels import SOURCES, Teacher, as_clips, find_pseudo_labels, write_pseudo_labels
+from callboard.pseudo_labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
 from callboard.terminal import Stopwatch, run, summarize
 
 
@@ -31,21 +32,30 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device()
     clips, folds = read_clips(args.clips), read_folds(args.folds)
     audit_folds(folds, clips)
-    models = load_fold_models(args.models, folds["fold"].unique().tolist(), device)
-    teacher = Teacher(args.models.name, models, args.mel, params, device)
-    window_scores, cache = SOURCES[params.pseudo.source](teacher, clips, folds)
-    n_frames = dict(zip(cache.recording_ids, cache.n_frames.tolist(), strict=True))
-    found = find_pseudo_labels(window_scores, clips, n_frames, params.pseudo, teacher.name)
-    table = as_clips(found, clips, args.round)
+    names = folds["fold"].unique().tolist()
+    models = load_fold_models(args.models, names, device, params.predict.weights)
+    teacher = Teacher(args.models.name, models, args.mel, params, device, params.pseudo.isolation)
+    heard = [score(teacher, clips, folds) for score in SOURCES[params.pseudo.source]]
+    found = [label_recordings(one, clips, params.pseudo, teacher.name) for one in heard]
+    table = as_clips(pd.concat(found, ignore_index=True), clips, args.round)
     audit_folds(folds, pd.concat([clips, table]), MelCache.open(args.mel / "test").recording_ids)
+    held_out = {f"{teacher.name}/fold{loaded.fold}": loaded.held_out for loaded in models}
+    (lineage,) = trace_rounds({args.round: table}, folds, held_out, params.pseudo.isolation)
+    refuse_violations(lineage)
     write_pseudo_labels(table, args.pseudo)
-    per_species = ", ".join(f"{name} {count}" for name, count in table["species_id"].value_counts().items())
-    n_scored = len(window_scores.recording_ids)
+    positives = table[table["target"] > 0]
+    per_species = ", ".join(
+        f"{name} {count}" for name, count in positives["species_id"].value_counts().items()
+    )
+    n_scored = sum(len(one.scores.recording_ids) for one in heard)
+    n_negatives = len(table) - len(positives)
     summarize(
         "pseudo_label",
         f"round {args.round}",
         f"{len(table)} pseudo-labels in {table['recording_id'].nunique()} of {n_scored} recordings",
+        *[f"{n_negatives} of them spans of absence"] * bool(n_negatives),
         f"per species: {per_species or 'none'}",
+        lineage.sentence,
         f"{stopwatch.elapsed_s:.1f} s",
     )
 

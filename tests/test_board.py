@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from callboard import cli
+from callboard.board.columns import mark_of
 from callboard.errors import UserError
 from callboard.runs import rows as board
 from callboard.runs.rows import Row, read_rows
@@ -30,6 +31,34 @@ def row(**params: str) -> Row:
 def test_an_optimistic_cv_is_known_by_its_parameters(trait: dict[str, str]) -> None:
     assert row(**trait).is_optimistic
     assert not row(**{"train.select": "last", "pseudo.final": "0"}).is_optimistic
+
+
+VOTED = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"pseudo.source": "train_test"}, True),
+        ({"pseudo.source": "test"}, False),
+        ({"pseudo.isolation": "recording"}, False),
+        ({"pseudo.final": "0"}, False),
+    ],
+)
+def test_a_result_is_unisolated_if_networks_labelled_what_they_had_trained_on(
+    change: dict[str, str], expected: bool
+) -> None:
+    found = row(**(VOTED | change))
+    assert found.is_unisolated is expected
+    assert found.is_optimistic or not found.is_unisolated
+    assert mark_of(found) == ("!" if expected else "*" if found.is_optimistic else "")
+
+
+def test_a_blend_is_unisolated_if_a_part_is() -> None:
+    parts = [stored_run("", {}, key="0" * 16), stored_run("", VOTED, key="1" * 16)]
+    blends = [stored_run("", {"infer.blend": f'["a@{digit * 16}"]'}) for digit in "01"]
+    assert [found.is_unisolated for found in rows_of([*parts, *blends])] == [False, True, False, True]
 
 
 def test_a_blend_is_optimistic_if_a_part_is() -> None:

@@ -150,3 +150,21 @@ def test_cv_against_lb_is_drawn_of_three_honest_results() -> None:
     optimistic = Line(replace(rows[0], params={"train.select": "best"}))
     assert board_html([[*honest, optimistic]], "toy").count("<circle") == 4
     assert "<svg" not in board_html([honest[:2]], "toy")
+
+
+def test_a_cv_without_isolation_has_its_own_mark_in_every_format():
+    voted = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
+    lines = [Line(replace(PLAIN, params=PLAIN.params | voted, metrics={CV: 0.5})), Line(E3)]
+    console = Console(file=io.StringIO(), width=300)
+    print_table([lines], console)
+    for text in (
+        board_markdown([lines]),
+        html.unescape(board_html([lines], "board")),
+        console.file.getvalue(),
+    ):
+        assert "0.5000!" in text
+        assert "! CV means nothing: models voted on recordings that they had trained on" in text
+        assert "* CV is optimistic" not in text.replace("\\", "")
+    table = pd.read_csv(io.StringIO(as_csv([lines])))
+    assert table["is_unisolated"].tolist() == [True, False]
+    assert table["is_optimistic"].tolist() == [True, False]

@@ -272,6 +272,16 @@ def test_an_optimistic_cv_is_not_called_better(of_row: str, of_base: str, words:
     assert warned(None, row, base) is None
 
 
+def test_no_verdict_stands_on_a_cv_without_isolation() -> None:
+    voted = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
+    row = replace(PLAIN, params=voted)
+    for word in ("better", "worse", "within noise"):
+        for pair in ((row, PLAIN), (PLAIN, row)):
+            found = warned(Judgement(word, nan, nan, 0.5), *pair)
+            assert found
+            assert found.word == "optimistic"
+
+
 def rates(common: float, gain: float, n_worlds: int) -> tuple[float, float]:
     """Share of pairs that the bootstrap alone, and judge, call different; noise is measured on 5 seeds."""
     alone, judged = [], []

@@ -4,7 +4,16 @@ import pytest
 
 from callboard.clips import PROVENANCE_DTYPES, read_clips
 from callboard.params.scoring import PseudoParams
-from callboard.pseudo_labels import SOURCES, as_clips, find_pseudo_labels, write_pseudo_labels
+from callboard.pseudo_labels import (
+    LEAST_TARGET,
+    SOURCES,
+    Heard,
+    as_clips,
+    find_negatives,
+    find_pseudo_labels,
+    label_recordings,
+    write_pseudo_labels,
+)
 from callboard.scores import HEADS, WindowScores
 from tests.toy_scoring import pseudo_params
 
@@ -162,9 +171,10 @@ def test_rows_can_be_read_as_clips_and_tell_where_they_come_from(tmp_path):
     assert read["teacher"].tolist() == ["r2/fold0", "r2/fold1"]
     assert read["round"].tolist() == [3, 3]
     assert read["votes"].tolist() == [1, 1]
+    assert read["target"].tolist() == [1.0, 1.0]
     assert read["t_min"].isna().all()
     assert read[["low_mel", "high_mel"]].to_numpy().tolist() == [[0, 0], [0, 0]]
-    assert read.columns[-4:].tolist() == list(PROVENANCE_DTYPES)
+    assert read.columns[-5:].tolist() == list(PROVENANCE_DTYPES)
 
 
 def test_no_sure_window_gives_a_table_without_rows(tmp_path):
@@ -172,3 +182,174 @@ def test_no_sure_window_gives_a_table_without_rows(tmp_path):
     table = as_clips(find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2"), clips_of(), 1)
     write_pseudo_labels(table, tmp_path / "r1.csv")
     assert read_clips(tmp_path / "r1.csv").empty
+
+
+# what a student is taught
+
+
+def sigmoid(logit):
+    return 1 / (1 + np.exp(-logit))
+
+
+def test_a_hard_positive_is_taught_as_present():
+    scores = scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1)
+    assert find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")["target"].tolist() == [1.0]
+
+
+def test_a_soft_target_tempers_each_head_before_the_heads_are_averaged_and_then_sharpens():
+    scores = scores_of((0, 100, (SURE, LOW), (3.0, LOW)), QUIET_R1)
+    params = pseudo_params(labels="soft", temperature=2.0, power=1.5)
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, params, "r2")
+    expected = ((sigmoid(SURE / 2) + sigmoid(3.0 / 2)) / 2) ** 1.5
+    assert found["target"].tolist() == pytest.approx([expected], rel=1e-6)
+    assert found["score"].tolist() == pytest.approx([(sigmoid(SURE) + sigmoid(3.0)) / 2], rel=1e-6)
+
+
+def test_temperature_moves_targets_but_neither_votes_nor_spans():
+    scores = scores_of((0, 100, (SURE, 1.0), (SURE, 1.0)), (0, 160, (2.5, LOW), (2.5, LOW)), QUIET_R1)
+    hard = find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")
+    soft = find_pseudo_labels(
+        scores, clips_of(), N_FRAMES, pseudo_params(labels="soft", temperature=5.0), "r2"
+    )
+    pd.testing.assert_frame_equal(hard.drop(columns="target"), soft.drop(columns="target"))
+    assert (soft["target"] < PARAMS.threshold).all()
+
+
+def test_the_soft_target_of_several_models_is_of_those_that_voted():
+    scores = heard_by_all((0, [(100, SURE, LOW), (110, 3.0, LOW), (200, 1.0, LOW)]), (1, QUIET))
+    params = pseudo_params(labels="soft", power=2.0)
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, params, "r2")
+    assert found["target"].tolist() == pytest.approx([((sigmoid(5.0) + sigmoid(3.0)) / 2) ** 2], rel=1e-6)
+
+
+def test_no_positive_is_sharpened_into_an_absence():
+    scores = scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1)
+    params = pseudo_params(labels="soft", temperature=50.0, power=100.0)
+    table = as_clips(find_pseudo_labels(scores, clips_of(), N_FRAMES, params, "r2"), clips_of(), 1)
+    assert table["target"].tolist() == [LEAST_TARGET]
+
+
+# absences
+
+WINDOW = 50
+
+
+def rows_of(*windows, n_models=1, fold=None, n_frames=300):
+    """One recording of windows given as (start, per model logit of a, logit of b), as heard."""
+    start = np.array([window[0] for window in windows], dtype=np.int32)
+    logits = np.array([window[1:] for window in windows], dtype=np.float32).reshape(len(windows), n_models, 2)
+    peak = np.broadcast_to((start + WINDOW // 2)[:, None, None], logits.shape).astype(np.int32)
+    scores = WindowScores(
+        ["r0"],
+        SPECIES,
+        np.zeros(len(windows), dtype=np.int32),
+        start,
+        dict.fromkeys(HEADS, logits),
+        peak,
+        None if fold is None else np.array([fold]),
+    )
+    return Heard(scores, WINDOW, {"r0": n_frames})
+
+
+def negatives(heard, clips, **changes):
+    params = pseudo_params(negative_threshold=0.01, **changes)
+    found = label_recordings(heard, clips, params, "r2")
+    return found[found["target"] == 0].reset_index(drop=True)
+
+
+def test_windows_of_silence_are_joined_to_one_span_of_absence():
+    heard = rows_of((0, LOW, 0.0), (40, -6.0, 0.0), (80, LOW, 0.0), (140, LOW, LOW), (190, LOW, 0.0), fold=1)
+    found = negatives(heard, clips_of(), min_votes=1)
+    assert spans(found) == [("r0", "a", 0, 130), ("r0", "a", 140, 240), ("r0", "b", 140, 190)]
+    assert found["teacher"].tolist() == ["r2/fold1"] * 3
+    assert found["score"].tolist() == pytest.approx([sigmoid(LOW)] * 3, rel=1e-5)
+    assert found["votes"].tolist() == [1, 1, 1]
+
+
+def test_without_a_negative_threshold_nothing_is_called_absent():
+    heard = rows_of((0, LOW, LOW), fold=1)
+    assert label_recordings(heard, clips_of(), PARAMS, "r2").empty
+    with pytest.raises(ValueError, match="negatives need a negative_threshold"):
+        find_negatives(heard, clips_of(), PARAMS, "r2")
+
+
+def test_a_span_of_absence_ends_with_the_recording():
+    found = negatives(rows_of((0, LOW, 0.0), (40, LOW, 0.0), fold=0, n_frames=70), clips_of())
+    assert spans(found) == [("r0", "a", 0, 70)]
+
+
+@pytest.mark.parametrize("label_type", ["tp", "fp"])
+def test_no_window_with_a_frame_that_an_expert_judged_is_called_absent(label_type):
+    heard = rows_of((0, LOW, LOW), (40, LOW, LOW), (90, LOW, LOW), (140, LOW, LOW), fold=0)
+    clips = clips_of(("r0", "a", label_type, 45, 91), ("elsewhere", "a", label_type, 0, 300))
+    assert spans(negatives(heard, clips)) == [("r0", "b", 0, 190), ("r0", "a", 140, 190)]
+
+
+def test_a_positive_wins_over_the_windows_that_it_reaches_into():
+    heard = rows_of((0, LOW, 0.0), (50, SURE, 0.0), (100, LOW, 0.0), fold=0)
+    assert spans(negatives(heard, clips_of(), n_frames=20)) == [("r0", "a", 0, 50), ("r0", "a", 100, 150)]
+    assert spans(negatives(heard, clips_of(), n_frames=52)) == []
+
+
+def test_absence_needs_as_many_votes_as_presence_and_presence_wins():
+    heard = rows_of(
+        (0, LOW, 0.0, LOW, 0.0, 0.0, 0.0, 0.0, 0.0),  # two of four models hear no a
+        (60, LOW, LOW, LOW, LOW, LOW, SURE, 0.0, SURE),  # b: two say absent and two present
+        n_models=4,
+    )
+    clips = clips_of(("r0", "b", "fp", 80, 90))  # the positive of b is an expert's, so it is not there
+    assert spans(negatives(heard, clips, min_votes=2, isolation="none")) == [
+        ("r0", "a", 0, 50),
+        ("r0", "a", 60, 110),
+    ]
+    assert spans(negatives(heard, clips, min_votes=3, isolation="none")) == [("r0", "a", 60, 110)]
+
+
+def test_absences_are_those_of_a_naive_twin():
+    rng = np.random.default_rng(0)
+    names, n_windows = [f"r{k}" for k in range(20)], 7
+    common = rng.normal(-3, 4, (20 * n_windows, 1, 2))
+    logits = (common + rng.normal(0, 1, (20 * n_windows, 3, 2))).astype(np.float32)
+    start = np.tile(np.arange(n_windows) * 40, 20).astype(np.int32)
+    scores = WindowScores(
+        names,
+        SPECIES,
+        np.repeat(np.arange(20, dtype=np.int32), n_windows),
+        start,
+        dict.fromkeys(HEADS, logits),
+        np.broadcast_to((start + 11)[:, None, None], logits.shape).astype(np.int32),
+        None,
+    )
+    n_frames = {name: 240 + 5 * k for k, name in enumerate(names)}
+    params = pseudo_params(negative_threshold=0.02, isolation="none")
+    judged = [(rng.choice(names), rng.choice(SPECIES), "fp", at, at + 30) for at in rng.integers(0, 200, 30)]
+    found = label_recordings(Heard(scores, WINDOW, n_frames), clips_of(*judged), params, "r0")
+    is_positive = found["target"] > 0
+    taken = [(row[0], row[1], row[3], row[4]) for row in judged] + spans(found[is_positive])
+    expected = np.zeros((20, 2, 340), dtype=bool)
+    for window in range(20 * n_windows):
+        name, first = names[window // n_windows], start[window]
+        last = min(first + WINDOW, n_frames[name])
+        for column, species in enumerate(SPECIES):
+            probability = sigmoid(logits[window, :, column].astype(float))
+            is_free = all(
+                (name, species) != other[:2] or last <= other[2] or other[3] <= first for other in taken
+            )
+            if (probability <= 0.02).sum() >= 2 > (probability >= 0.9).sum() and is_free:
+                expected[window // n_windows, column, first:last] = True
+    marked = np.zeros_like(expected)
+    for name, species, first, last in spans(found[~is_positive]):
+        cells = marked[names.index(name), SPECIES.index(species), first:last]
+        assert not cells.any()
+        cells[:] = True
+    assert is_positive.any()
+    assert expected.any()
+    assert (marked == expected).all()
+
+
+def test_without_isolation_models_of_all_folds_may_vote_on_training_recordings():
+    scores = heard_by_all((0, [(100, SURE, LOW)] * 3), (1, QUIET))
+    params = pseudo_params(isolation="none")
+    found = find_pseudo_labels(scores, clips_of(("r1", "b", "fp", 0, 9)), N_FRAMES, params, "r2")
+    assert found["teacher"].tolist() == ["r2"]
+    assert found["votes"].tolist() == [3]

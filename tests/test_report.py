@@ -9,12 +9,13 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from callboard.clips import DTYPES
+from callboard.lineage import trace_rounds
 from callboard.metrics import lwlrap, precision_sums
 from callboard.report.blocks import Figures, Text
 from callboard.report.calibration import reliability, wilson_interval
 from callboard.report.evidence import lost_points, precision_at_present, weigh, worst_recordings
 from callboard.report.figures import draw_curves
-from callboard.report.leaks import fold_checks, network_checks, pseudo_checks, score_checks
+from callboard.report.leaks import fold_checks, lineage_checks, network_checks, pseudo_checks, score_checks
 from callboard.report.sections import SOURCES, cv_against_lb, fold_grid, pseudo_counts, species_table
 
 FOLDS = pd.DataFrame({"recording_id": ["a", "b", "c", "d"], "fold": ["0", "0", "1", "1"]})
@@ -180,6 +181,22 @@ def test_a_network_that_has_seen_its_own_fold_is_found():
 def test_a_teacher_labels_what_it_has_not_trained_on(recording_id, teacher, is_sound):
     pseudo = pd.DataFrame({"recording_id": [recording_id], "teacher": [teacher]})
     assert all(check.holds for check in pseudo_checks(1, pseudo, FOLDS)) == is_sound
+
+
+def test_votes_without_isolation_are_one_violation_with_their_number():
+    table = pd.DataFrame({"recording_id": ["a", "b", "t"], "teacher": "r0", "votes": 2})
+    held_out = {"r0/fold0": {"a", "b"}, "r0/fold1": {"c", "d"}}
+    folds = FOLDS.astype({"fold": int})
+    meant, strict = (
+        lineage_checks(trace_rounds({1: table}, folds, held_out, isolation))
+        for isolation in ("none", "recording")
+    )
+    assert [check.counted for check in meant] == [
+        "3 pseudo-labels, 1 teacher",
+        "2 pseudo-labels of training recordings",
+    ]
+    assert violated(meant) == {"NOT isolated: 2 of 2 labels had a vote of a model trained on the recording"}
+    assert len(violated(strict)) == 2
 
 
 # counts

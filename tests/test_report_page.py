@@ -22,7 +22,7 @@ from callboard.report.spectrogram import FP_COLOUR, TP_COLOUR, loudest
 from callboard.runs.files import find_source
 from callboard.submission import score_table
 from tests.toy_git import ToyRepository
-from tests.toy_models import SPECIES, TRAIN, save_fold, toy_clips, write_workspace
+from tests.toy_models import SPECIES, TRAIN, save_fold, tiny_network, toy_clips, write_workspace
 
 FOLDS = [0, 1, 2]
 PARAMS = {
@@ -64,7 +64,7 @@ class ToyResult(ToyRepository):
         table = score_table(list(TRAIN), SPECIES, scores)
         table.insert(1, "fold", np.arange(len(TRAIN)) % 3)
         for fold in FOLDS:
-            save_fold(made / "models/r1", fold)
+            save_fold(made / "models/r1", fold, tiny_network(10 + fold))
         self.outs = {
             "data/clips.csv": self.cache((made / "data/clips.csv").read_bytes()),
             "data/folds.csv": self.cache((made / "data/folds.csv").read_bytes()),
@@ -72,7 +72,10 @@ class ToyResult(ToyRepository):
             "pseudo/r1.csv": self.cache((made / "pseudo.csv").read_bytes()),
             "scores/oof.csv": self.cache_table(table),
             **{
-                f"models/r1/fold{k}.pt": self.cache((made / f"models/r1/fold{k}.pt").read_bytes())
+                f"models/r{number}/fold{k}.pt": self.cache(
+                    (made / f"models/r{number}/fold{k}.pt").read_bytes()
+                )
+                for number in (0, 1)
                 for k in FOLDS
             },
         }
@@ -170,6 +173,15 @@ def test_the_leak_audit_counts_and_finds_nothing(written):
     assert "(3 networks)" in audit
     assert "(4 test recordings)" in audit
     assert 'class="violated"' not in audit
+    assert "(6 pseudo-labels of training recordings)" in audit
+    assert "Round 1: of 6 labels nobody in the makers&#39; line had seen the recording." in audit
+
+
+def test_without_weights_files_makers_are_checked_by_their_names(repository, tmp_path):
+    write_report("exp<1>", tmp_path / "page.html", 0, with_scores=False)
+    audit = section((tmp_path / "page.html").read_text(), "leaks")
+    assert audit.count('class="passed"') == 8
+    assert "Makers of pseudo-labels are checked by their names alone: --no-scores." in audit
 
 
 def test_figures_are_in_the_colours_of_the_page(written):

@@ -10,6 +10,7 @@ from typing import Any
 
 from callboard.commands import (
     adversarial,
+    audit,
     author,
     board,
     diff,
@@ -19,6 +20,7 @@ from callboard.commands import (
     report,
     run,
     show,
+    suspects,
     sync,
     trust,
     ui,
@@ -40,8 +42,9 @@ Experiments are run with DVC:
 GROUPS: dict[str, Sequence[ModuleType]] = {
     "run": (run, watch),
     "look at results": (board, show, diff, report, ui),
+    "labels to listen to again": (suspects,),
     "scores of the leaderboard": (lb,),
-    "how far to trust a difference": (noise, trust, adversarial),
+    "how far to trust a difference": (noise, trust, adversarial, audit),
     "keep git, DVC and MLflow in step": (sync, doctor, author),
 }
 """In the order of --help. These modules import the rest of the package only when their command runs."""

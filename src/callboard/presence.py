@@ -34,3 +34,26 @@ def species_presence(
     is_asked = row >= 0
     is_present[row[is_asked], column[is_asked]] = True
     return is_present
+
+
+def relabeled_presence(
+    clips: pd.DataFrame, pseudo: pd.DataFrame, recording_ids: Sequence[str], species: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Presence with positive pseudo-labels counted as if experts had confirmed them.
+
+    A network that is measured by it is measured by what its own teachers said, so it is no estimate of LB:
+    the distance to the CV of experts' labels shows how far such a CV is inflated.
+
+    Args:
+        clips: TP and FP annotations.
+        pseudo: Pseudo-labels, `target` 0 where the species is absent.
+        recording_ids: the rows of the result, in order.
+        species: its columns, in order.
+
+    Returns:
+        (recordings, species).
+    """
+    confirmed = clips[clips["label_type"] == "tp"]
+    positive = pseudo[pseudo["target"] > 0] if "target" in pseudo else pseudo
+    columns = ["recording_id", "species_id"]
+    return species_presence(pd.concat([confirmed[columns], positive[columns]]), recording_ids, species)

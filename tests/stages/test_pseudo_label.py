@@ -75,6 +75,8 @@ def test_no_pseudo_label_overlaps_an_annotation_of_its_species(workspace):
 
 def set_source(workspace, source, min_votes=1):
     text = (workspace / "params.yaml").read_text().replace("source: train", f"source: {source}")
+    if "isolation: none" in source:
+        text = text.replace("  isolation: recording\n", "")
     (workspace / "params.yaml").write_text(text.replace("min_votes: 1", f"min_votes: {min_votes}"))
 
 
@@ -109,6 +111,67 @@ def test_source_test_labels_test_recordings_by_the_votes_of_all_folds(workspace,
     assert set(table["recording_id"]) == (set(TEST) if expected else set())
     assert set(table["teacher"]) <= {"r0"}
     assert set(table["votes"]) <= {2}
+
+
+def test_source_train_test_labels_both_sets_and_numbers_them_through(workspace):
+    set_source(workspace, "train_test", min_votes=3)
+    for fold in range(3):
+        save_fold(workspace / "models/r0", fold, network_that_hears("07"))
+    pseudo_label.main(ARGV)
+    table = read_clips(workspace / "pseudo/r1.csv")
+    assert set(table["recording_id"]) == set(TRAIN) | set(TEST)
+    of_test = table["recording_id"].isin(list(TEST))
+    assert set(table.loc[of_test, "teacher"]) == {"r0"}
+    assert set(table.loc[~of_test, "teacher"]) == {"r0/fold0", "r0/fold1", "r0/fold2"}
+    assert table["clip_id"].is_unique
+
+
+def test_without_isolation_all_models_vote_on_training_recordings_and_the_stage_says_so(workspace, capsys):
+    set_source(workspace, "train\n  isolation: none", min_votes=2)
+    for fold in range(2):
+        save_fold(workspace / "models/r0", fold, network_that_hears("07"))
+    pseudo_label.main(ARGV)
+    table = read_clips(workspace / "pseudo/r1.csv")
+    assert set(table["teacher"]) == {"r0"}
+    assert set(table["votes"]) == {2}
+    assert set(table["recording_id"]) == set(TRAIN)
+    n = len(table)
+    assert f"NOT isolated: {n} of {n} labels had a vote of a model trained" in capsys.readouterr().out
+
+
+def test_the_stage_stops_on_a_label_of_a_model_that_had_seen_the_recording(workspace, monkeypatch):
+    label = pseudo_label.label_recordings
+    for fold in range(3):
+        save_fold(workspace / "models/r0", fold, network_that_hears("07"))
+    monkeypatch.setattr(
+        pseudo_label, "label_recordings", lambda *given: label(*given).assign(teacher="r0/fold1")
+    )
+    message = r"leak: pseudo-labels of round 1: recording 000 \(fold 0\) was labelled by r0/fold1, which had"
+    with pytest.raises(UserError, match=message):
+        pseudo_label.main(ARGV)
+    assert not (workspace / "pseudo/r1.csv").exists()
+
+
+def test_absences_are_written_beside_positives(workspace, capsys):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(
+        text.replace("negative_threshold: null", "negative_threshold: 0.01")
+    )
+    for fold in range(3):
+        save_fold(workspace / "models/r0", fold, network_that_hears("07"))
+    pseudo_label.main(ARGV)
+    table = read_clips(workspace / "pseudo/r1.csv")
+    absent = table[table["target"] == 0]
+    assert set(table.loc[table["target"] == 1, "species_id"]) == {"07"}
+    assert set(absent["species_id"]) == {"3", "x1"}
+    judged = toy_clips().merge(absent, on=["recording_id", "species_id"])
+    is_apart = (judged["stop_frame_x"] <= judged["start_frame_y"]) | (
+        judged["stop_frame_y"] <= judged["start_frame_x"]
+    )
+    assert is_apart.all()
+    printed = capsys.readouterr().out
+    assert f"{len(absent)} of them spans of absence, per species: 07 " in printed
+    assert f"isolated: no teacher had seen its recording ({len(table)} of {len(table)})" in printed
 
 
 def test_a_test_recording_with_the_name_of_a_training_one_is_not_pseudo_labelled(workspace):

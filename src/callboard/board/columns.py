@@ -12,10 +12,15 @@ from callboard.runs.rows import Row
 
 MISSING = "–"
 OPTIMISTIC = "*"
+UNISOLATED = "!"
 WITHIN_NOISE = "≈"
 LEGEND = (
     f"{OPTIMISTIC} CV is optimistic: the epoch was chosen on the validation fold (train.select), or "
     "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0)."
+)
+UNISOLATED_LEGEND = (
+    f"{UNISOLATED} CV means nothing: models voted on recordings that they had trained on (pseudo.isolation "
+    "none)."
 )
 NOISE_LEGEND = f"{WITHIN_NOISE} another seed alone changes the leaderboard's score by as much."
 SEEDS_LEGEND = (
@@ -117,8 +122,19 @@ def _probability(line: Line) -> str:
     return number(line.judgement.p_better if line.judgement else None, ".2f")
 
 
+def mark_of(row: Row | None) -> str:
+    """What stands behind a CV that cannot be trusted; empty behind others."""
+    if row is None:
+        return ""
+    return UNISOLATED if row.is_unisolated else OPTIMISTIC * row.is_optimistic
+
+
+MARKS = {OPTIMISTIC: LEGEND, UNISOLATED: UNISOLATED_LEGEND}
+"""Marks of CV with what they mean."""
+
+
 def _cv(line: Line) -> str:
-    return number(line.metric(CV)) + OPTIMISTIC * bool(line.row and line.row.is_optimistic)
+    return number(line.metric(CV)) + mark_of(line.row)
 
 
 def _against_best(line: Line) -> str:
@@ -166,7 +182,7 @@ def estimate_column(name: str, estimates: dict[str, dict[str, float]]) -> Column
         return estimates.get(line.row.key, {}).get(name) if line.row else None
 
     def text(line: Line) -> str:
-        return number(value(line)) + OPTIMISTIC * bool(line.row and line.row.is_optimistic)
+        return number(value(line)) + mark_of(line.row)
 
     return Column(f"CV {name}", text, is_number=True, value=value, is_extra=True)
 
@@ -243,7 +259,8 @@ def legends(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> list[str]:
     """
     lines = [line for block in blocks for line in block if line.row]
     found = [_best_legend(line.best for line in lines if line.best)]
-    found.append(LEGEND if any(line.row and line.row.is_optimistic for line in lines) else "")
+    marks = {mark_of(line.row) for line in lines}
+    found += [legend for mark, legend in MARKS.items() if mark in marks]
     found.append(NOISE_LEGEND if any(map(is_lb_noise, lines)) else "")
     found.append(SEEDS_LEGEND if any(has_seeds(line) is False for line in lines) else "")
     found += [

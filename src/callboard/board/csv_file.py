@@ -49,6 +49,7 @@ FIELDS: Mapping[str, Field] = {
     "cv_low": metric_of("cv.lwlrap_low"),
     "cv_high": metric_of("cv.lwlrap_high"),
     "is_optimistic": lambda line: line.row.is_optimistic if line.row else None,
+    "is_unisolated": lambda line: line.row.is_unisolated if line.row else None,
     "lb_public": metric_of("lb.public"),
     "lb_private": metric_of("lb.private"),
     "base": lambda line: base_of(line) if line.base else None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from callboard.better.noise import CV
 from callboard.board.columns import (
-    LEGEND,
+    MARKS,
     MISSING,
     NOISE_LEGEND,
     base_of,
@@ -15,6 +15,7 @@ from callboard.board.columns import (
     half_width,
     interval,
     is_lb_noise,
+    mark_of,
     number,
     word,
 )
@@ -73,8 +74,8 @@ def _heading(line: Line, row: Row, namesakes: Sequence[Row]) -> list[str]:
 
 
 def _scores(line: Line, row: Row) -> list[str]:
-    half = half_width(line)
-    cv = number(row.metrics.get(CV)) + (f" ± {half:.4f}" if half else "") + " *" * row.is_optimistic
+    half, mark = half_width(line), mark_of(row)
+    cv = number(row.metrics.get(CV)) + (f" ± {half:.4f}" if half else "") + f" {mark}" * bool(mark)
     shown = (CV, "cv.lwlrap_low", "cv.lwlrap_high")
     others = [
         f"{key.removeprefix('cv.')} {value:g}"
@@ -97,7 +98,7 @@ def _scores(line: Line, row: Row) -> list[str]:
         lines.append(_fact("best", f"{reference(line.best)}: CV {interval(line.best_change)} against it"))
     elif line.best:
         lines.append(_fact("best", "this one: the highest CV of the same data that is not optimistic"))
-    notes = [LEGEND] * row.is_optimistic + [NOISE_LEGEND] * is_lb_noise(line)
+    notes = [legend for known, legend in MARKS.items() if known == mark] + [NOISE_LEGEND] * is_lb_noise(line)
     return [*lines, *notes]
 
 

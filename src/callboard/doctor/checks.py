@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from callboard.doctor import database, results, surroundings
+from callboard.doctor import database, results, surroundings, teachers
 from callboard.doctor.findings import Finding, State
 from callboard.runs.commits import committed_files
 from callboard.words import counted
@@ -19,6 +19,7 @@ CHECKS: tuple[Check, ...] = (
     results.poisoned_results,
     results.doubled_names,
     results.missing_tables,
+    teachers.leaking_teachers,
     results.ledger_rows,
     surroundings.untracked_code,
     surroundings.variables,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from callboard.board.columns import LEGEND, number, tone
+from callboard.board.columns import MARKS, mark_of, number, tone
 from callboard.board.lines import Line, judged_line
 from callboard.errors import UserError
 from callboard.results import changes
@@ -52,7 +52,7 @@ def read_head(source: Source, row: Row | None, rows: Sequence[Row]) -> Head:
         verdict=line.judgement.word if line.judgement else "",
         reason=_sentence(line),
         tone=tone(line) or "noise",
-        warning=LEGEND if row and row.is_optimistic else "",
+        warning=MARKS.get(mark_of(row), ""),
     )
 
 

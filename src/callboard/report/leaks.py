@@ -1,9 +1,12 @@
 """Could a network have seen what it was scored on? Each check with what it counted."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+
+from callboard.lineage import RoundLineage
+from callboard.words import counted
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,32 @@ def network_checks(held_out: Mapping[str, tuple[int, Collection[str]]], folds: p
     return [Check(claim, f"{len(held_out)} networks", violations)]
 
 
+def lineage_checks(rounds: Sequence[RoundLineage]) -> list[Check]:
+    """Whoever labelled a training recording had not trained on it, as its weights file tells.
+
+    Where `pseudo.isolation` is none, so that a violation is meant, one line stands for all.
+    """
+    checks = []
+    for lineage in rounds:
+        seen = lineage.seen if lineage.isolation == "recording" else [lineage.sentence] * bool(lineage.seen)
+        checks += [
+            Check(
+                f"Round {lineage.round}: every teacher is of the round before, and its weights file is there",
+                f"{counted(lineage.n_labels, 'pseudo-label')}, {counted(len(lineage.by_teacher), 'teacher')}",
+                lineage.strangers,
+            ),
+            Check(
+                f"Round {lineage.round}: no teacher labelled a training recording that it had trained on, as "
+                "its weights file tells",
+                f"{counted(lineage.n_training, 'pseudo-label')} of training recordings",
+                seen,
+            ),
+        ]
+    return checks
+
+
 def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> list[Check]:
-    """Whoever labelled a training recording had not trained on it, and belongs to an earlier round.
+    """The same by names alone, where weights files are not read.
 
     Args:
         number: The student's round.

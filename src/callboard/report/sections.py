@@ -11,12 +11,13 @@ import pandas as pd
 from callboard.better.correlation import correlation, spearman
 from callboard.clips import read_clips
 from callboard.errors import UserError
+from callboard.lineage import read_lineage
 from callboard.mel_cache import read_index
 from callboard.report import figures
 from callboard.report.blocks import Block, Checks, Figures, Grid, Section, Text
 from callboard.report.calibration import reliability
 from callboard.report.evidence import Evidence, lost_points, read_evidence
-from callboard.report.leaks import Check, fold_checks, pseudo_checks, score_checks
+from callboard.report.leaks import Check, fold_checks, lineage_checks, pseudo_checks, score_checks
 from callboard.runs.files import Source
 from callboard.runs.rows import Row
 
@@ -170,18 +171,38 @@ def leak_audit(subject: Subject) -> Iterator[Block]:
     evidence, source = subject.evidence, subject.source
     checks = fold_checks(evidence.folds, evidence.clips, _test_ids(source))
     checks += score_checks(evidence.out_of_fold, evidence.folds)
-    for number, table in subject.pseudo_labels.items():
-        checks += pseudo_checks(number, table, evidence.folds)
+    makers, told = _maker_checks(subject)
     networks, why_not = _network_checks(subject)
-    yield Checks(checks + networks)
+    yield Checks(checks + makers + networks)
     if why_not:
         yield Text(f"What the networks were trained on is not checked: {why_not}.")
+    if told:
+        yield Text(told)
     yield fold_grid(evidence)
     if subject.pseudo_labels:
         yield Text(
             "CV of a result with pseudo-labels is optimistic even where all of this holds: the students of a "
             "fold learn from teachers that had learned from that fold's labels."
         )
+
+
+def _maker_checks(subject: Subject) -> tuple[list[Check], str]:
+    """Who made the pseudo-labels, by their weights files or else by their names, and how far that goes."""
+    if not subject.pseudo_labels:
+        return [], ""
+    try:
+        if not subject.with_scores:  # weights files are read with torch
+            raise UserError("--no-scores")
+        rounds = read_lineage(subject.source.output, subject.source.result.params)
+    except UserError as error:
+        folds = subject.evidence.folds
+        by_name = [
+            check
+            for number, table in subject.pseudo_labels.items()
+            for check in pseudo_checks(number, table, folds)
+        ]
+        return by_name, f"Makers of pseudo-labels are checked by their names alone: {error}."
+    return lineage_checks(rounds), " ".join(f"Round {one.round}: {one.depth}." for one in rounds)
 
 
 def _network_checks(subject: Subject) -> tuple[list[Check], str]:
@@ -224,7 +245,8 @@ def pseudo_labels(subject: Subject) -> Iterator[Block]:
         yield Text("None: this result has learned from experts' annotations alone.")
         return
     drawings, rows = [], []
-    for number, table in subject.pseudo_labels.items():
+    for number, found in subject.pseudo_labels.items():
+        table = found[found["target"] > 0] if "target" in found else found
         counts = pseudo_counts(table, subject.evidence)
         drawings.append(figures.draw_pseudo_labels(counts, number))
         rows.append(
@@ -236,11 +258,14 @@ def pseudo_labels(subject: Subject) -> Iterator[Block]:
                 *(f"{counts[kind].sum():,}" if kind in counts else "0" for kind in SOURCES),
                 f"{table['score'].mean():.2f}",
                 f"{table['votes'].mean():.1f}",
+                f"{len(found) - len(table):,}",
             ]
         )
-    header = ["", "teachers", "labels", "recordings", *SOURCES, "mean score", "mean votes"]
+    header = ["", "teachers", "labels", "recordings", *SOURCES, "mean score", "mean votes", "absences"]
     yield Grid(header, rows, n_words=2)
-    yield Figures(drawings, "Spans that a teacher added, by species and by what was known of the recording.")
+    yield Figures(
+        drawings, "Positive spans that a teacher added, by species and by what was known of the recording."
+    )
 
 
 def pseudo_counts(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:

@@ -55,6 +55,15 @@ class Row:
         chose_epoch = self.params.get("train.select", "last") != "last"
         return chose_epoch or self.params.get("pseudo.final", "0") != "0"
 
+    @property
+    def is_unisolated(self) -> bool:
+        """Whether networks labelled recordings that they had trained on; of a blend, those of a part."""
+        if self.blend:
+            return any(part.is_unisolated for part in self.parts)
+        voted_on_all = self.params.get("pseudo.isolation", "recording") == "none"
+        has_students = self.params.get("pseudo.final", "0") != "0"
+        return voted_on_all and has_students and self.params.get("pseudo.source") != "test"
+
 
 def read_rows() -> list[Row]:
     """Every finished result that MLflow holds, oldest first, then by name.

@@ -1,0 +1,55 @@
+"""Whether teachers had seen what they labelled: a check of `callboard doctor`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from callboard.doctor.findings import Finding, State
+from callboard.errors import UserError
+from callboard.finished import cached_file
+from callboard.lineage import read_lineage
+from callboard.memory import Memory
+from callboard.results import all_outs, flatten
+from callboard.tracker.sync import InGit
+
+LINEAGE_VERSION = "1"
+"""Of how a lineage is told by its files."""
+
+
+def leaking_teachers(state: State) -> Iterator[Finding]:
+    """Results whose pseudo-labels break what `pseudo.isolation` promises.
+
+    Those with files that DVC's cache lacks cannot be asked.
+    """
+    memory = Memory("lineage", LINEAGE_VERSION)
+    for result in state.results.values():
+        outs = all_outs(state.lock_of(result))
+        if not any(path.startswith("pseudo/") for path in outs):
+            continue
+        if result.key not in memory:
+            try:
+                memory[result.key] = _violations(state, result, outs)
+            except UserError:
+                continue
+        if violations := memory[result.key]:
+            named = result.holders[0]
+            more = f" (and {len(violations) - 1} more such)" * (len(violations) > 1)
+            what = f"{named}: its CV leaks, {violations[0]}{more}"
+            yield Finding(
+                what,
+                f"`callboard audit {named.name}` tells all; then `dvc exp run --force` with its parameters",
+            )
+    memory.save()
+
+
+def _violations(state: State, result: InGit, outs: dict[str, str]) -> list[str]:
+    blob = state.files.blob(result.holders[0].commit, "params.yaml")
+    params = flatten(YAML(typ="safe", pure=True).load(blob.text if blob else "") or {})
+
+    def open_output(path: str) -> Path:
+        if path not in outs:
+            raise UserError(f"{path}: no such output")
+        return cached_file(outs[path], path)
+
+    return [violation for one in read_lineage(open_output, params) for violation in one.violations]

@@ -1,0 +1,109 @@
+"""`callboard audit`, and doctor's check of the same, on results that are in git and DVC's cache only."""
+
+import pytest
+
+from callboard.cli import dispatch
+from callboard.clips import write_clips
+from callboard.doctor.findings import State
+from callboard.doctor.teachers import leaking_teachers
+from callboard.errors import UserError
+from callboard.runs.commits import committed_files
+from tests.test_report_page import PARAMS, ToyResult
+from tests.toy_models import toy_clips
+
+TEACHERS = {
+    "sound": lambda k: f"r0/fold{k % 3}",
+    "leaking": lambda k: f"r0/fold{(k + (k > 3)) % 3}",
+    "voted": lambda k: "r0",
+    "plain": None,
+}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    toy = ToyResult(tmp_path_factory.mktemp("audit") / "main")
+    made = toy.root.parent / "made"
+    for name, teacher in TEACHERS.items():
+        toy.outs |= {"scores/oof.csv": toy.cache(name.encode())}
+        params = PARAMS | {"infer": {"blend": []}, "pseudo": PARAMS["pseudo"] | {"isolation": "recording"}}
+        if teacher is None:
+            params |= {"pseudo": {"rounds": [], "final": 0}}
+        else:
+            table = toy_clips().head(6).assign(label_type="pseudo", round=1, score=0.9, votes=3, target=1.0)
+            write_clips(table.assign(teacher=[teacher(k) for k in range(6)]), made / "pseudo.csv")
+            toy.outs |= {"pseudo/r1.csv": toy.cache((made / "pseudo.csv").read_bytes())}
+        if name == "voted":
+            params["pseudo"] |= {"isolation": "none"}
+        for folder in ("metrics", "plots"):
+            assert not (toy.root / folder).exists()
+        finish(toy, name, params)
+    return toy
+
+
+def finish(toy, name, params):
+    (toy.root / "metrics").mkdir()
+    (toy.root / "plots/train").mkdir(parents=True)
+    for part, score in (("cv", "lwlrap"), ("lb", "public")):
+        (toy.root / f"metrics/{part}.json").write_text(f'{{"{part}": {{"{score}": 0.7}}}}')
+    for number in (0, 1):
+        for fold in range(3):
+            curve = toy.root / f"plots/train/r{number}-fold{fold}.csv"
+            curve.write_text("epoch,loss\n1,2.0\n")
+    toy.experiment(name, toy.outs, params)
+
+
+@pytest.fixture(autouse=True)
+def inside(repository, monkeypatch):
+    (repository.root / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.setenv("DVC_ROOT", str(repository.root))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(repository.root)
+
+
+def test_the_lineage_of_a_sound_result_is_told(capsys):
+    dispatch(["audit", "sound"])
+    header, _, row, _, sentence = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:-1]][2:] == [
+        "labels",
+        "of test",
+        "unseen",
+        "inherited",
+        "seen",
+    ]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+        "r1",
+        "r0/fold0 2, r0/fold1 2, r0/fold2 2",
+        "6",
+        "0",
+        "6",
+        "0",
+        "0",
+    ]
+    assert sentence.startswith("round 1: isolated: no teacher had seen its recording (6 of 6); of 6 labels")
+
+
+def test_a_leak_is_an_error_that_names_recording_fold_and_teacher(capsys):
+    message = r"round 1: recording 004 \(fold 1\) was labelled by r0/fold2, which had trained on it \(and 1"
+    with pytest.raises(UserError, match=message):
+        dispatch(["audit", "leaking"])
+    assert "NOT isolated: 2 of 6 labels" in capsys.readouterr().out
+
+
+def test_votes_without_isolation_are_told_and_no_error(capsys):
+    dispatch(["audit", "voted"])
+    assert "NOT isolated: 6 of 6 labels had a vote of a model trained" in capsys.readouterr().out
+
+
+def test_a_result_without_pseudo_labels_has_nothing_to_audit(capsys):
+    dispatch(["audit", "plain"])
+    assert capsys.readouterr().out.startswith("plain: no pseudo-labels")
+
+
+def test_doctor_finds_the_leak_and_remembers_it(repository):
+    for _ in range(2):
+        with committed_files(repository.root) as files:
+            (finding,) = leaking_teachers(State(repository.root, files))
+        assert finding.what.startswith(
+            "experiment leaking: its CV leaks, recording 004 (fold 1) was labelled"
+        )
+        assert "callboard audit leaking" in finding.todo
