@@ -1,17 +1,20 @@
-"""Test scores to a submission."""
+"""Test scores to a submission, and to one without each step of infer that is on."""
 
 import argparse
 from pathlib import Path
 
 import pandas as pd
 
-from callboard.annotations import read_table
-from callboard.blend import blend_tables
+from callboard.annotations import read_species, read_table
+from callboard.clips import read_clips
+from callboard.folds import read_folds
+from callboard.outputs import replaced_folder
 from callboard.params.base import Params, load_params
 from callboard.params.scoring import InferParams
-from callboard.results import SUBMISSION
-from callboard.scores import load_scores, recording_scores
-from callboard.submission import fill_submission, read_score_table, score_table, write_score_table
+from callboard.postprocessing import STEPS, without_each
+from callboard.prevalence import write_prevalence
+from callboard.scored_sets import SubmissionScores, TrainingScores
+from callboard.submission import read_score_table, write_score_table
 from callboard.terminal import Stopwatch, run, summarize
 
 
@@ -22,21 +25,21 @@ class StageParams(Params):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read window scores and the sample submission, write the submission."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scores", type=Path, required=True)
-    parser.add_argument("--sample", type=Path, required=True)
-    parser.add_argument("--skipped", type=Path, required=True, help="recordings that crop left out")
-    parser.add_argument("--submission", type=Path, required=True)
-    args = parser.parse_args(argv)
+    """Read window scores of both sets and the sample submission, write submissions and prevalences."""
+    args = _parse(argv)
     params = load_params(StageParams).infer
 
     stopwatch = Stopwatch()
     sample = read_score_table(args.sample)
     wanted = sample[~sample["recording_id"].isin(read_table(args.skipped, ["recording_id"])["recording_id"])]
-    table, how = _blended(params, wanted) if params.blend else _own(params, args.scores)
-    submission = fill_submission(wanted, table)
+    training = TrainingScores(
+        args.oof, read_folds(args.folds), read_clips(args.clips), read_species(args.species)
+    )
+    test = SubmissionScores(args.scores, wanted, training)
+    submission, prevalence = test.submission(params)
     write_score_table(submission, args.submission)
+    write_prevalence(prevalence, args.prevalence)
+    _write_without(test, params, args.without)
     if len(submission) < len(sample):
         print(f"infer: {len(sample) - len(submission)} recordings that crop skipped are left out")
     if submission.empty:
@@ -44,26 +47,35 @@ def main(argv: list[str] | None = None) -> None:
     summarize(
         "infer",
         f"{len(submission)} recordings × {len(submission.columns) - 1} species",
-        how,
+        test.how(params),
+        *_rescaling(prevalence),
         f"{stopwatch.elapsed_s:.1f} s",
     )
 
 
-def _own(params: InferParams, path: Path) -> tuple[pd.DataFrame, str]:
-    """Pooled scores of this experiment's networks, and in words how they were pooled."""
-    window_scores = load_scores(path)
-    table = score_table(
-        window_scores.recording_ids, window_scores.species, recording_scores(window_scores, params)
-    )
-    over = f"{params.window_agg} over windows, {params.fold_agg} over {window_scores.n_models} models"
-    return table, f"{params.head} head, {over}"
+def _write_without(test: SubmissionScores, params: InferParams, folder: Path) -> None:
+    """A submission without each active step, and the list of these, which may be empty."""
+    with replaced_folder(folder) as draft:
+        steps = []
+        for step, without in without_each(params):
+            write_score_table(test.submission(without)[0], draft / f"{step}.csv")
+            steps.append(step)
+        pd.DataFrame({"step": steps}).to_csv(draft / STEPS, index=False)
 
 
-def _blended(params: InferParams, wanted: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Mean of finished experiments' submissions, and what it is made of."""
-    columns = [name for name in wanted.columns if name != "recording_id"]
-    table = blend_tables(params.blend, SUBMISSION, wanted["recording_id"].tolist(), columns)
-    return table, f"blend of {', '.join(params.blend)}"
+def _rescaling(prevalence: pd.DataFrame | None) -> list[str]:
+    if prevalence is None:
+        return []
+    return [f"odds times {prevalence['factor'].min():.2f} … {prevalence['factor'].max():.2f}"]
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("scores", "oof", "clips", "folds", "species", "sample", "submission", "prevalence"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--skipped", type=Path, required=True, help="recordings that crop left out")
+    parser.add_argument("--without", type=Path, required=True, help="folder for submissions without a step")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

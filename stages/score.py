@@ -1,9 +1,13 @@
-"""Score a submission where the source knows the truth."""
+"""Score a submission where the source knows the truth, and what each step of infer gains there."""
 
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
+from callboard.annotations import read_table
 from callboard.evaluation import score_submission, write_metrics
+from callboard.postprocessing import STEPS
 from callboard.submission import read_score_table
 from callboard.terminal import Stopwatch, run, summarize
 
@@ -14,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("submission", type=Path)
     parser.add_argument("hidden", type=Path, help="folder that holds test_labels.csv if the truth is known")
     parser.add_argument("metrics", type=Path)
+    parser.add_argument("--without", type=Path, required=True, help="folder of submissions without a step")
     args = parser.parse_args(argv)
 
     stopwatch = Stopwatch()
@@ -30,13 +35,26 @@ def main(argv: list[str] | None = None) -> None:
     truth = read_score_table(truth_path)
     lb = score_submission(submission, truth)
     n_left_out = len(truth) - len(submission)
-    write_metrics(lb, "lb", args.metrics)
+    gained = _gains(lb, args.without, truth)
+    write_metrics(lb | gained, "lb", args.metrics)
     summarize(
         "score",
         *(f"LB LWLRAP {usage} {value:.4f}" for usage, value in lb.items()),
         f"{len(submission)} recordings" + (f" ({n_left_out} without scores left out)" if n_left_out else ""),
+        *(f"{name} {gain:+.4f}" for name, gain in gained.items()),
         f"{stopwatch.elapsed_s:.1f} s",
     )
+
+
+def _gains(lb: dict[str, float], without: Path, truth: pd.DataFrame) -> dict[str, float]:
+    """`gain_<step>_<usage>`: the submission's score minus that of the one without the step."""
+    steps = read_table(without / STEPS, ["step"])["step"]
+    lb_without = {step: score_submission(read_score_table(without / f"{step}.csv"), truth) for step in steps}
+    return {
+        f"gain_{step}_{usage}": lb[usage] - value
+        for step, values in lb_without.items()
+        for usage, value in values.items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from callboard.blend import blend_tables
+from callboard.blend import blend_tables, refuse_rescaled
 from callboard.errors import UserError
 from callboard.finished import find_finished
 from callboard.results import OUT_OF_FOLD, SUBMISSION
 from callboard.submission import score_table
-from tests.toy_git import ToyRepository
+from tests.toy_git import PARAMS, ToyRepository
 
 SPECIES = ["3", "07"]
 COLUMNS = ["s3", "s07"]
@@ -21,12 +21,12 @@ def repository(tmp_path, monkeypatch):
     return repository
 
 
-def add(repository, name, recording_ids, scores, species=SPECIES):
+def add(repository, name, recording_ids, scores, species=SPECIES, params=PARAMS):
     table = score_table(recording_ids, species, np.array(scores))
     with_fold = table.copy()
     with_fold.insert(1, "fold", 7)
     outs = {SUBMISSION: repository.cache_table(table), OUT_OF_FOLD: repository.cache_table(with_fold)}
-    repository.experiment(name, outs)
+    repository.experiment(name, outs, params)
 
 
 def references(*names):
@@ -44,6 +44,24 @@ def test_a_blend_is_the_plain_mean_in_the_order_asked_for(repository, path):
 def test_a_blend_of_one_is_that_one_to_the_bit(repository):
     table = blend_tables(references("a"), SUBMISSION, ["r1", "r2"], COLUMNS)
     assert table[COLUMNS].to_numpy().tolist() == [[0.1, 0.2], [0.3, 0.4]]
+
+
+def test_weights_say_how_much_of_each_part(repository):
+    table = blend_tables(references("a", "b"), SUBMISSION, ["r1", "r2"], COLUMNS, [3, 1])
+    np.testing.assert_allclose(table[COLUMNS], [[0.3, 0.3], [0.35, 0.3]])
+
+
+def test_a_part_whose_submission_was_rescaled_is_refused_where_it_is_held_against_out_of_fold_scores(
+    repository,
+):
+    rescaled = {**PARAMS, "infer": {"prevalence": 0.5}}
+    add(repository, "c", ["r1", "r2"], [[0.1, 0.2], [0.3, 0.4]], params=rescaled)
+    refuse_rescaled(references("a", "b"), "stack")
+    (reference,) = references("c")
+    with pytest.raises(
+        UserError, match=f"infer.stack: infer.prevalence rescaled the submission of {reference}"
+    ):
+        refuse_rescaled(references("a", "c"), "stack")
 
 
 def test_a_part_without_key_is_refused_with_the_right_one(repository):

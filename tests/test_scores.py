@@ -13,6 +13,8 @@ from callboard.scores import (
     join_out_of_fold,
     load_scores,
     recording_scores,
+    smoothed,
+    window_probabilities,
 )
 from tests.toy_scoring import infer_params
 
@@ -208,3 +210,62 @@ def test_a_file_that_is_no_scores_is_refused(tmp_path):
             load_scores(tmp_path / name)
     with pytest.raises(UserError, match="not found; the predict stage writes it"):
         load_scores(tmp_path / "none.npz")
+
+
+def test_a_temperature_divides_the_logits_of_every_head():
+    scores = window_scores()
+    hotter = replace(scores, heads={name: logits / 4 for name, logits in scores.heads.items()})
+    np.testing.assert_array_equal(
+        window_probabilities(scores, "attention_max", 4.0), window_probabilities(hotter, "attention_max")
+    )
+    params = infer_params("max", temperature=2.5)
+    only_window = 1 / (1 + np.exp(-scores.heads["max"][3].astype(np.float64) / 2.5))  # (models, species)
+    np.testing.assert_allclose(recording_scores(scores, params)[1], only_window.mean(axis=0))
+
+
+def naive_smoothed(probabilities, recording, weights):
+    middle = len(weights) // 2
+    smooth = np.empty_like(probabilities)
+    for window in range(len(recording)):
+        pairs = [
+            (weight, probabilities[window + index - middle])
+            for index, weight in enumerate(weights)
+            if 0 <= window + index - middle < len(recording)
+            and recording[window + index - middle] == recording[window]
+        ]
+        smooth[window] = sum(weight * p for weight, p in pairs) / sum(weight for weight, _ in pairs)
+    return smooth
+
+
+@pytest.mark.parametrize("weights", [[0.1, 0.2, 0.4, 0.2, 0.1], [0, 3, 1], [2.0], [1] * 15])
+def test_smoothing_equals_the_naive_twin(weights):
+    scores = window_scores((3, 1, 7, 2))
+    probabilities = window_probabilities(scores, "max")
+    found = smoothed(probabilities, scores.recording, weights)
+    np.testing.assert_allclose(found, naive_smoothed(probabilities, scores.recording, weights), rtol=1e-12)
+
+
+def test_smoothing_by_hand_stops_at_the_recordings_end():
+    probabilities = np.array([0.2, 0.6, 1.0, 0.0])[:, None, None]
+    found = smoothed(probabilities, np.array([0, 0, 0, 1]), [1, 2, 1])
+    np.testing.assert_allclose(found[:, 0, 0], [(2 * 0.2 + 0.6) / 3, 0.6, (0.6 + 2) / 3, 0.0])
+
+
+def test_a_recordings_smoothed_scores_do_not_depend_on_its_neighbours():
+    params = infer_params(smoothing=[1, 2, 1])
+    whole = window_scores((4, 3, 5), 1)
+    middle = slice(4, 7)
+    alone = WindowScores(
+        ["r1"],
+        whole.species,
+        np.zeros(3, dtype=np.int32),
+        whole.start_frame[middle],
+        {name: logits[middle] for name, logits in whole.heads.items()},
+        whole.peak_frame[middle],
+        None,
+    )
+    np.testing.assert_array_equal(recording_scores(whole, params)[1:2], recording_scores(alone, params))
+
+
+def test_no_recordings_can_be_smoothed():
+    assert recording_scores(window_scores(()), infer_params(smoothing=[1, 2, 1])).shape == (0, 4)

@@ -10,41 +10,70 @@ from functools import reduce
 import pandas as pd
 
 from callboard.errors import UserError
-from callboard.finished import Finished, find_finished, split_reference
+from callboard.finished import Finished, find_exactly
 from callboard.submission import read_score_table
 
 
 def blend_tables(
-    references: Sequence[str], path: str, recording_ids: Sequence[str], columns: Sequence[str]
+    references: Sequence[str],
+    path: str,
+    recording_ids: Sequence[str],
+    columns: Sequence[str],
+    weights: Sequence[float] = (),
 ) -> pd.DataFrame:
-    """Mean with equal weights of one table of several finished experiments.
+    """Weighted mean of one table of several finished experiments.
 
     Args:
         references: `name@key` of each part.
         path: The table, `submission/submission.csv` or `scores/oof.csv`.
         recording_ids: Rows of the result, in order; each part must have exactly these.
         columns: Score columns of the result, in order; likewise.
+        weights: Of each part, to any sum; none = equal.
 
     Returns:
         recording_id and `columns`.
 
     Raises:
+        UserError: as `part_tables`.
+    """
+    tables = part_tables(references, path, recording_ids, columns)
+    if weights:
+        tables = [weight * table for weight, table in zip(weights, tables, strict=True)]
+    total: pd.DataFrame = reduce(lambda so_far, table: so_far + table, tables)
+    return (total / (sum(weights) if weights else len(tables))).reset_index()
+
+
+def part_tables(
+    references: Sequence[str], path: str, recording_ids: Sequence[str], columns: Sequence[str]
+) -> list[pd.DataFrame]:
+    """The table of each part, indexed by recording_id, in the order asked for; arguments as `blend_tables`.
+
+    Raises:
         UserError: a reference without key or with one that its name does not have, parts of different data, a
             table that is not in DVC's cache, other recordings or other species.
     """
-    parts = [_exactly(reference) for reference in references]
+    parts = [find_exactly(reference, "infer.blend") for reference in references]
     if len({part.outs["data/source"] for part in parts}) > 1:
         raise UserError(f"infer.blend: {', '.join(references)} are of different data")
-    tables = [_fitting_scores(part, path, recording_ids, columns) for part in parts]
-    mean: pd.DataFrame = reduce(lambda total, table: total + table, tables) / len(tables)
-    return mean.reset_index()
+    return [_fitting_scores(part, path, recording_ids, columns) for part in parts]
 
 
-def _exactly(reference: str) -> Finished:
-    finished = find_finished(reference)
-    if not split_reference(reference)[1]:
-        raise UserError(f"infer.blend: {reference!r} must say which result: {finished.reference}")
-    return finished
+def refuse_rescaled(references: Sequence[str], step: str) -> None:
+    """Refuse parts whose submission infer.prevalence has rescaled, as their out-of-fold scores are not.
+
+    Args:
+        references: `name@key` of each part.
+        step: The key of `infer` that holds test scores against out-of-fold scores.
+
+    Raises:
+        UserError: there is such a part.
+    """
+    for part in (find_exactly(reference, "infer.blend") for reference in references):
+        if part.lock["infer"].get("params", {}).get("params.yaml", {}).get("infer", {}).get("prevalence"):
+            raise UserError(
+                f"infer.{step}: infer.prevalence rescaled the submission of {part.reference}, but not its "
+                "out-of-fold scores; blend the same experiment with infer.prevalence=0"
+            )
 
 
 def _fitting_scores(

@@ -66,8 +66,10 @@ def pool_out_of_fold(window_scores: WindowScores, folds: pd.DataFrame, params: I
     )
 
 
-def blend_out_of_fold(references: Sequence[str], folds: pd.DataFrame, species: list[str]) -> OutOfFold:
-    """Mean of finished experiments' out-of-fold scores, in the order of the folds table.
+def blend_out_of_fold(
+    references: Sequence[str], folds: pd.DataFrame, species: list[str], weights: Sequence[float] = ()
+) -> OutOfFold:
+    """Weighted mean of finished experiments' out-of-fold scores, in the order of the folds table.
 
     The parts may have been split in other folds: each part's scores of a recording come from models that did
     not see it, and so do their mean's. The folds here only say over which recordings the spread is taken.
@@ -76,7 +78,7 @@ def blend_out_of_fold(references: Sequence[str], folds: pd.DataFrame, species: l
         UserError: as `blend_tables`.
     """
     recording_ids, columns = folds["recording_id"].tolist(), score_columns(species)
-    table = blend_tables(references, OUT_OF_FOLD, recording_ids, columns)
+    table = blend_tables(references, OUT_OF_FOLD, recording_ids, columns, weights)
     return OutOfFold(recording_ids, folds["fold"].to_numpy(), species, table[columns].to_numpy())
 
 
@@ -102,7 +104,7 @@ class CrossValidation:
         of_folds = self._lwlrap_of_folds()
         precisions = self.average_precisions()
         return {
-            "lwlrap": lwlrap(self.is_present, self.scores),
+            "lwlrap": self.lwlrap(),
             "lwlrap_low": low,
             "lwlrap_high": high,
             "fold_mean": float(np.mean(of_folds)),
@@ -112,6 +114,10 @@ class CrossValidation:
             "macro_ap": float(np.nanmean(precisions)),
             "n_recordings": len(self.fold),
         }
+
+    def lwlrap(self) -> float:
+        """CV, over all recordings at once."""
+        return lwlrap(self.is_present, self.scores)
 
     def average_precisions(self) -> NDArray[np.float64]:
         """(species,), NaN for a species without TP recordings."""

@@ -1,4 +1,4 @@
-"""One packed file of log-mel frames per set, read in place by training and prediction.
+"""One packed file of frames per set, read in place by training and prediction: log-mel, or embeddings.
 
 `mel.npy` holds uint8 frames, (total_frames, n_mels), one recording after another; `index.csv` says where each
 begins. Time comes before frequency, so that a clip is one contiguous piece of the file.
@@ -33,7 +33,11 @@ INDEX_DTYPES = {
 
 
 class EncodedRecording(NamedTuple):
-    """The log-mel of one recording: value v stands for db_min + v / 255 * (db_max - db_min)."""
+    """The frames of one recording: value v stands for db_min + v / 255 * (db_max - db_min).
+
+    That is in dB where frames are log-mel. Where they are embeddings, the range is the same for all
+    recordings, and mels here and below are numbers of an embedding.
+    """
 
     recording_id: str
     frames: NDArray[np.uint8]
@@ -44,7 +48,7 @@ class EncodedRecording(NamedTuple):
 
 @dataclass(frozen=True)
 class MelCache:
-    """A set of recordings as uint8 log-mel, opened for reading."""
+    """A set of recordings as uint8 frames, opened for reading."""
 
     folder: Path
     recording_ids: list[str]

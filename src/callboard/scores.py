@@ -177,8 +177,13 @@ def _stored_heads(arrays: Container[str]) -> tuple[str, ...]:
     return HEADS + FREQUENCY_HEADS if has_frequency_head else HEADS
 
 
-def window_probabilities(window_scores: WindowScores, head: str) -> Probabilities:
+def window_probabilities(window_scores: WindowScores, head: str, temperature: float = 1.0) -> Probabilities:
     """(N, M, S) probabilities: those of the heads that `head` names, weighted by HEAD_WEIGHTS.
+
+    Args:
+        window_scores: Logits.
+        head: A key of HEAD_WEIGHTS.
+        temperature: Each head's logits are divided by it.
 
     Raises:
         UserError: the scores are of models without a head that is needed.
@@ -189,7 +194,7 @@ def window_probabilities(window_scores: WindowScores, head: str) -> Probabilitie
             "head; train with model.frequency_head=true"
         )
     weighted = [
-        weight * expit(window_scores.heads[name].astype(np.float64))
+        weight * expit(window_scores.heads[name].astype(np.float64) / temperature)
         for name, weight in HEAD_WEIGHTS[head].items()
     ]
     probabilities: Probabilities = np.sum(weighted, axis=0)
@@ -197,14 +202,40 @@ def window_probabilities(window_scores: WindowScores, head: str) -> Probabilitie
 
 
 def recording_scores(window_scores: WindowScores, params: InferParams) -> Probabilities:
-    """(R, S) probabilities: pooled over the windows of each model, then over models."""
+    """(R, S) probabilities: smoothed and pooled over the windows of each model, then pooled over models."""
     if not window_scores.recording_ids:  # reduceat needs at least one window
         return np.empty((0, len(window_scores.species)))
-    probabilities = window_probabilities(window_scores, params.head)
+    probabilities = window_probabilities(window_scores, params.head, params.temperature)
+    if params.smoothing:
+        probabilities = smoothed(probabilities, window_scores.recording, params.smoothing)
     pool = WINDOW_AGGREGATES[params.window_agg]
     per_model = pool(probabilities, window_scores.first_windows)  # (R, M, S)
     pooled: Probabilities = FOLD_AGGREGATES[params.fold_agg](per_model, axis=1)
     return pooled
+
+
+def smoothed(
+    probabilities: Probabilities, recording: NDArray[np.int32], weights: Sequence[float]
+) -> Probabilities:
+    """Weighted mean of each window and its neighbours in the same recording.
+
+    Args:
+        probabilities: (N, M, S).
+        recording: (N,), ascending.
+        weights: An odd number; the middle one is the window's own, those before it are of earlier windows.
+            Where a neighbour is missing, the others are rescaled to the same sum.
+    """
+    total = np.zeros_like(probabilities)
+    weight_sum = np.zeros(len(recording))
+    n_windows, middle = len(recording), len(weights) // 2
+    for index, weight in enumerate(weights):
+        offset = index - middle
+        here = np.arange(max(0, -offset), min(n_windows, n_windows - offset))
+        here = here[recording[here] == recording[here + offset]]
+        total[here] += weight * probabilities[here + offset]
+        weight_sum[here] += weight
+    mean: Probabilities = total / weight_sum[:, None, None]
+    return mean
 
 
 def _max_over_windows(probabilities: Probabilities, first_windows: NDArray[np.int64]) -> Probabilities:

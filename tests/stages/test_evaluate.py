@@ -1,8 +1,10 @@
 import json
 import shlex
 
+import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from callboard.annotations import write_species
 from callboard.errors import UserError
@@ -11,7 +13,8 @@ from callboard.folds import read_folds, write_folds
 from callboard.metrics import lwlrap
 from callboard.presence import species_presence
 from callboard.results import OUT_OF_FOLD
-from callboard.submission import read_score_table
+from callboard.stacking import cross_fitted
+from callboard.submission import read_score_table, score_table
 from stages import evaluate, predict
 from tests.stages.test_predict import ARGV as PREDICT_ARGV
 from tests.toy_git import ToyRepository
@@ -112,3 +115,75 @@ def test_a_blend_is_evaluated_in_place_of_the_own_networks(workspace, tmp_path_f
     pd.testing.assert_frame_equal(blended[scores], own[scores] / 4)
     assert json.loads((workspace / "metrics/cv.json").read_text()) == cv_of_own  # ranks are the same
     assert f"blend of {', '.join(references)}" in capsys.readouterr().out
+
+
+def set_infer(workspace, **changes):
+    tree = YAML().load(PARAMS_YAML)
+    tree["infer"] |= changes
+    YAML().dump(tree, workspace / "params.yaml")
+
+
+def cv_of(workspace, **changes):
+    set_infer(workspace, **changes)
+    evaluate.main(ARGV)
+    return json.loads((workspace / "metrics/cv.json").read_text())["cv"]
+
+
+def test_the_gain_of_a_step_is_cv_with_it_minus_cv_without(workspace, capsys):
+    both = cv_of(workspace, temperature=20.0, smoothing=[1, 3, 0])
+    assert list(both)[-2:] == ["gain_temperature", "gain_smoothing"]
+    for step, only in (("temperature", {"smoothing": [1, 3, 0]}), ("smoothing", {"temperature": 20.0})):
+        gain = both["lwlrap"] - cv_of(workspace, **only)["lwlrap"]
+        assert both[f"gain_{step}"] == pytest.approx(gain, abs=1.1e-5)  # each of the three is rounded
+    assert f"gain_smoothing {both['gain_smoothing']:+.4f}" in capsys.readouterr().out
+
+
+def test_prevalence_changes_no_out_of_fold_score(workspace):
+    before = cv_of(workspace)
+    table = (workspace / "scores/oof.csv").read_bytes()
+    assert cv_of(workspace, prevalence=1.0) == before | {"gain_prevalence": 0.0}
+    assert (workspace / "scores/oof.csv").read_bytes() == table
+
+
+@pytest.fixture
+def parts(tmp_path_factory, monkeypatch):
+    """Out-of-fold scores of two finished experiments, and their references."""
+    repository = ToyRepository(tmp_path_factory.mktemp("main") / "main")
+    monkeypatch.setenv("DVC_ROOT", str(repository.root))
+    scores = np.random.default_rng(3).random((2, len(TRAIN), len(SPECIES)))
+    for name, part in zip(("exp0021", "exp0025"), scores, strict=True):
+        outs = {OUT_OF_FOLD: repository.cache_table(score_table(list(TRAIN), SPECIES, part))}
+        repository.experiment(name, outs)
+    return scores, [find_finished(name).reference for name in ("exp0021", "exp0025")]
+
+
+def test_weights_of_a_blend_are_held_against_the_plain_mean(workspace, parts):
+    scores, references = parts
+    weighted = cv_of(workspace, blend=references, blend_weights=[0.25, 0.75])
+    table = read_score_table(workspace / OUT_OF_FOLD)
+    np.testing.assert_allclose(table[["s3", "s07", "sx1"]], scores[0] / 4 + scores[1] * 3 / 4)
+    plain = cv_of(workspace, blend=references)
+    assert "gain_blend_weights" not in plain
+    assert weighted["gain_blend_weights"] == pytest.approx(weighted["lwlrap"] - plain["lwlrap"], abs=1.1e-5)
+
+
+def test_a_stack_scores_each_recording_by_regressions_that_did_not_see_it(
+    workspace, parts, monkeypatch, capsys
+):
+    monkeypatch.setattr("callboard.stacking.MIN_RECORDINGS", 2)
+    scores, references = parts
+    stacked = cv_of(workspace, blend=references, stack=True)
+    table = read_score_table(workspace / OUT_OF_FOLD)
+    is_present = species_presence(toy_clips().query("label_type == 'tp'"), list(TRAIN), SPECIES)
+    expected, _ = cross_fitted(scores, is_present, table["fold"].to_numpy())
+    np.testing.assert_allclose(table[["s3", "s07", "sx1"]], expected)
+    assert stacked["lwlrap"] == pytest.approx(lwlrap(is_present, expected), abs=1e-5)
+    gain = lwlrap(is_present, expected) - lwlrap(is_present, scores.mean(axis=0))
+    assert stacked["gain_stack"] == pytest.approx(gain, abs=1e-5)
+    assert "regressions for 3 species, folds" in capsys.readouterr().out
+
+
+def test_species_too_rare_for_a_regression_are_told(workspace, parts, capsys):
+    cv_of(workspace, blend=parts[1], stack=True)
+    words = "regressions for 0 species; 3 in fewer than 5 recordings have the mean: 3, 07, x1"
+    assert words in capsys.readouterr().out

@@ -9,13 +9,15 @@ from callboard.evaluation import score_submission
 from callboard.submission import read_score_table, score_table, write_score_table
 from stages import score
 
-ARGV = ["submission.csv", "hidden", "metrics/lb.json"]
+ARGV = ["submission.csv", "hidden", "metrics/lb.json", "--without", "without"]
 
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hidden").mkdir()
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "steps.csv").write_text("step\n")
     scores = np.array([[0.9, 0.1, 0.2], [0.1, 0.5, 0.9], [0.3, 0.2, 0.1]])
     write_score_table(score_table(["t0", "t1", "t2"], ["a", "b", "c"], scores), tmp_path / "submission.csv")
     return tmp_path
@@ -68,3 +70,23 @@ def test_a_submission_of_very_sure_scores_is_scored_as_in_memory(workspace):
     in_memory = score_submission(table, read_score_table(workspace / "hidden" / "test_labels.csv"))
     written = json.loads((workspace / "metrics/lb.json").read_text())["lb"]
     assert written == {usage: round(value, 5) for usage, value in in_memory.items()}
+
+
+def test_the_gain_of_a_step_is_the_score_with_it_minus_that_without(workspace, capsys):
+    write_truth(workspace, "t2,private,0,1,0\nt0,public,1,0,0\nt1,public,0,1,0\n")
+    (workspace / "without" / "steps.csv").write_text("step\nsmoothing\nprevalence\n")
+    wrong = np.array([[0.1, 0.9, 0.2], [0.1, 0.5, 0.9], [0.3, 0.9, 0.1]])
+    for step, scores in (("smoothing", wrong), ("prevalence", 1 - wrong)):
+        table = score_table(["t0", "t1", "t2"], ["a", "b", "c"], scores)
+        write_score_table(table, workspace / "without" / f"{step}.csv")
+    score.main(ARGV)
+    lb = json.loads((workspace / "metrics/lb.json").read_text())["lb"]
+    assert lb == {
+        "public": 0.75,
+        "private": 0.5,
+        "gain_smoothing_public": round(0.75 - (1 / 3 + 1 / 2) / 2, 5),
+        "gain_smoothing_private": -0.5,
+        "gain_prevalence_public": round(0.75 - (1 + 1 / 2) / 2, 5),
+        "gain_prevalence_private": round(0.5 - 1 / 3, 5),
+    }
+    assert "gain_smoothing_private -0.5000" in capsys.readouterr().out
