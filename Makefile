@@ -1,6 +1,7 @@
 # make repro   from a fresh clone to the board: environment, pipeline, table
 # make test    what CI checks: lint, format, types, all tests
 # make quick   the same without the slow tests
+# make ladder  what the winners did, rung by rung on the soundscapes, and the board: an hour on two cores. SEEDS="1 2" more seeds
 # make clean   drop the environment and the caches of the tools; results and mlflow.db stay
 
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
@@ -14,7 +15,10 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # compiling 5 GB of packages would take a minute; Python does it for what is imported
 INSTALL := .venv/bin/python -m pip install --quiet --no-compile --no-deps
 
-.PHONY: repro test quick lint clean
+LADDER := exp0051 stage1 stage2 stage3 stage3-cycle2 stage3-not_isolated birdnet birdnet-stage2 birdnet-stage3 best
+SEEDS :=
+
+.PHONY: repro test quick ladder lint clean
 
 repro: .venv/runtime
 	dvc repro
@@ -25,6 +29,11 @@ test: lint
 
 quick: lint
 	pytest -m "not slow"
+
+ladder: .venv/birdnet
+	callboard run $(LADDER)
+	@for seed in $(SEEDS); do callboard run --seed $$seed $(LADDER) || exit 1; done
+	callboard board
 
 lint: .venv/dev
 	ruff check
@@ -43,6 +52,10 @@ lint: .venv/dev
 
 .venv/dev: .venv/runtime requirements-dev.lock
 	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+.venv/birdnet: .venv/runtime requirements-birdnet.lock
+	@$(INSTALL) -r requirements-birdnet.lock
 	@touch $@
 
 clean:

@@ -224,15 +224,15 @@ def test_what_is_finished_is_not_run_again(finishing: Dvc, capsys: pytest.Captur
 
 @pytest.fixture
 def stages(finishing: Dvc) -> Dvc:
-    """The same with rows that start from each other, stage1 to stage3, and variant, based on stage2."""
+    """The same with rows that start from each other, link1 to link3, and variant, based on link2."""
     tree = YAML(typ="safe", pure=True).load(TABLE.read_text(encoding="utf-8"))
     tree["rows"][0]["set"]["train.init_from"] = None
     common = {"block": "todo", "memo_ja": "x", "memo_en": "x", "certainty": "code"}
     for name, base, changes in (
-        ("stage1", "exp0051", {"loss.neg_mask": "seq"}),
-        ("stage2", "exp0051", {"train.init_from": "stage1"}),
-        ("stage3", "exp0051", {"train.init_from": "stage2"}),
-        ("variant", "stage2", {"mixup.alpha": 0.3}),
+        ("link1", "exp0051", {"loss.neg_mask": "seq"}),
+        ("link2", "exp0051", {"train.init_from": "link1"}),
+        ("link3", "exp0051", {"train.init_from": "link2"}),
+        ("variant", "link2", {"mixup.alpha": 0.3}),
     ):
         tree["rows"].append(common | {"id": name, "base": base, "set": changes})
     with TABLE.open("w", encoding="utf-8") as file:
@@ -244,76 +244,76 @@ def stages(finishing: Dvc) -> Dvc:
 def test_a_row_starts_from_the_result_of_the_row_it_names(
     stages: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.dispatch(["run", "-S", "train.epochs=5", "stage3"])
-    assert stages.names() == ["stage1", "stage2", "stage3"]
+    cli.dispatch(["run", "-S", "train.epochs=5", "link3"])
+    assert stages.names() == ["link1", "link2", "link3"]
     added = ["-S", "train.epochs=5"]
     assert stages.calls == [
-        ["stage1", "--temp", "-S", "loss.neg_mask=seq", *added],
-        ["stage2", "--temp", "-S", f"train.init_from='{find_finished('stage1').reference}'", *added],
-        ["stage3", "--temp", "-S", f"train.init_from='{find_finished('stage2').reference}'", *added],
+        ["link1", "--temp", "-S", "loss.neg_mask=seq", *added],
+        ["link2", "--temp", "-S", f"train.init_from='{find_finished('link1').reference}'", *added],
+        ["link3", "--temp", "-S", f"train.init_from='{find_finished('link2').reference}'", *added],
     ]
     assert capsys.readouterr().out.splitlines() == [
-        "stage2 starts from stage1, which comes first",
-        "stage3 starts from stage2, which comes first",
+        "link2 starts from link1, which comes first",
+        "link3 starts from link2, which comes first",
     ]
 
 
 def test_a_row_inherits_what_its_base_starts_from(stages: Dvc) -> None:
     cli.dispatch(["run", "variant"])
-    assert stages.names() == ["stage1", "variant"]
-    assert f"train.init_from='{find_finished('stage1').reference}'" in stages.calls[1]
+    assert stages.names() == ["link1", "variant"]
+    assert f"train.init_from='{find_finished('link1').reference}'" in stages.calls[1]
 
 
 def test_dry_shows_the_names_of_rows_without_keys(stages: Dvc, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.dispatch(["run", "--dry", "stage3", "exp0025-mix"])
+    cli.dispatch(["run", "--dry", "link3", "exp0025-mix"])
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "stage3: train.init_from=stage2"
+    assert first == "link3: train.init_from=link2"
     assert "infer.blend=[exp0021,exp0025]" in second
     assert stages.calls == []
 
 
 def test_a_result_of_an_earlier_commit_counts_if_its_parameters_are_the_row_s(stages: Dvc) -> None:
-    reference = finish_as("stage1", "loss.neg_mask=seq")
+    reference = finish_as("link1", "loss.neg_mask=seq")
     git("commit", "--quiet", "--allow-empty", "--message", "later")
-    cli.dispatch(["run", "stage2"])
-    assert stages.names() == ["stage2"]
+    cli.dispatch(["run", "link2"])
+    assert stages.names() == ["link2"]
     assert f"train.init_from='{reference}'" in stages.calls[0]
 
 
 def test_a_result_of_an_earlier_commit_with_other_parameters_does_not(stages: Dvc) -> None:
-    old = finish_as("stage1", "loss.neg_mask=seq", "train.epochs=7")
+    old = finish_as("link1", "loss.neg_mask=seq", "train.epochs=7")
     git("commit", "--quiet", "--allow-empty", "--message", "later")
-    cli.dispatch(["run", "stage2"])
-    assert stages.names() == ["stage1", "stage2"]
+    cli.dispatch(["run", "link2"])
+    assert stages.names() == ["link1", "link2"]
     assert old not in str(stages.calls)
 
 
 def test_the_newest_result_with_the_parameters_of_the_row_is_taken(stages: Dvc) -> None:
-    wanted = finish_as("stage1", "loss.neg_mask=seq")
+    wanted = finish_as("link1", "loss.neg_mask=seq")
     git("commit", "--quiet", "--allow-empty", "--message", "later")
-    finish_as("stage1", "loss.neg_mask=seq", "train.epochs=7")
-    cli.dispatch(["run", "stage2"])
+    finish_as("link1", "loss.neg_mask=seq", "train.epochs=7")
+    cli.dispatch(["run", "link2"])
     assert f"train.init_from='{wanted}'" in stages.calls[0]
 
 
 def test_a_needed_experiment_of_this_commit_with_other_parameters_is_refused(stages: Dvc) -> None:
-    finish_as("stage1", "loss.neg_mask=seq", "train.epochs=7")
+    finish_as("link1", "loss.neg_mask=seq", "train.epochs=7")
     words = (
-        r"stage1 is there on this commit with other parameters \(train.epochs: 7 → 20\); .* --force stage1"
+        r"link1 is there on this commit with other parameters \(train.epochs: 7 → 20\); .* --force link1"
     )
     with pytest.raises(UserError, match=words):
-        cli.dispatch(["run", "stage2"])
+        cli.dispatch(["run", "link2"])
     assert stages.calls == []
 
 
 def test_a_failure_of_what_comes_first_stops_what_needs_it(
     stages: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stages.failing = {"stage1": 2}
+    stages.failing = {"link1": 2}
     with pytest.raises(SystemExit):
-        cli.dispatch(["run", "stage3"])
-    assert stages.names() == ["stage1"]
-    assert "error: stage1 failed; not run: stage2, stage3" in capsys.readouterr().err
+        cli.dispatch(["run", "link3"])
+    assert stages.names() == ["link1"]
+    assert "error: link1 failed; not run: link2, link3" in capsys.readouterr().err
 
 
 def test_the_command_of_dvc_is_that_of_this_python(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ SIZE = {
     "train.epochs": 1,
     "train.batch_size": 3,  # makes two steps
 }
-NAMES = [name for name, row in TABLE.rows.items() if not row.command]
+NAMES = [name for name, row in TABLE.rows.items() if not row.command and not row.is_preset]
 
 ACTS_ELSEWHERE = {"infer.fold_agg", "infer.blend", "pseudo.rounds", "pseudo.final", "pseudo.source"}
 """Not on one network of round 0."""

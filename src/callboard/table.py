@@ -22,6 +22,9 @@ TABLE = Path("experiments.yaml")
 Values = dict[str, Any]
 """Dotted key to value."""
 
+MISSING = object()
+"""What no value of a key is."""
+
 NAMES_OF_ROWS: dict[str, Any] = {"train.init_from": str | None, "infer.blend": list[str]}
 """Keys whose value here names rows; running one adds the keys of their results."""
 
@@ -37,18 +40,18 @@ class Table:
     """Name of a row to its value of every key that the table moves, at the competition's scale."""
 
     def step(self, name: str) -> "Step | None":
-        """From the row that a result is compared with: its base, past bases that change something alone.
+        """From the row that a result is compared with: its base, past bases that change something else alone.
 
         exp0005 repeats exp0001 with another seed, which rows based on it do not take over. None for the first
-        row.
+        row of a chain.
         """
-        base = self.rows[name].base
-        while base and self.rows[base].alone:
+        own, base = self.rows[name].alone, self.rows[name].base
+        while base and any(own.get(key) != value for key, value in self.rows[base].alone.items()):
             base = self.rows[base].base
         if base is None:
             return None
-        before, after = self.resolved[base], self.resolved[name]
-        return Step(base, {key for key in after if before[key] != after[key]} | self.rows[name].alone.keys())
+        before, after = (self.resolved[row] | self.rows[row].alone for row in (base, name))
+        return Step(base, {key for key in after if before.get(key, MISSING) != after[key]})
 
     def needs(self, name: str) -> list[str]:
         """Rows whose results this one takes: what it starts from, then the parts of its blend; each once."""

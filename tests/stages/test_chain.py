@@ -18,15 +18,15 @@ def add_rows(workspace: Workspace) -> None:
     table = yaml.load(path)
     table["rows"][0]["set"]["train.init_from"] = None
     common = {"block": "todo", "base": "exp0051", "memo_ja": "x", "memo_en": "x", "certainty": "code"}
-    table["rows"].append(common | {"id": "stage1", "alone": {"train.ema_decay": 0.5}})
-    table["rows"].append(common | {"id": "stage2", "set": {"train.init_from": "stage1", "optim.lr": 5e-10}})
+    table["rows"].append(common | {"id": "link1", "alone": {"train.ema_decay": 0.5}})
+    table["rows"].append(common | {"id": "link2", "set": {"train.init_from": "link1", "optim.lr": 5e-10}})
     yaml.dump(table, path)
     workspace.commit()
 
 
 def test_a_row_runs_behind_the_row_that_it_starts_from(workspace: Workspace) -> None:
     add_rows(workspace)
-    printed = callboard(workspace, "run", "stage2")
-    assert "stage2 starts from stage1, which comes first" in printed
-    assert len(re.findall(r"train: fold \d, .*, from stage1@[0-9a-f]{16}, ", printed)) == 2
-    assert "stage2 is there on this commit" in callboard(workspace, "run", "stage2")
+    printed = callboard(workspace, "run", "link2")
+    assert "link2 starts from link1, which comes first" in printed
+    assert len(re.findall(r"train: fold \d, .*, from link1@[0-9a-f]{16}, ", printed)) == 2
+    assert "link2 is there on this commit" in callboard(workspace, "run", "link2")
