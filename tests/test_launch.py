@@ -298,9 +298,7 @@ def test_the_newest_result_with_the_parameters_of_the_row_is_taken(stages: Dvc) 
 
 def test_a_needed_experiment_of_this_commit_with_other_parameters_is_refused(stages: Dvc) -> None:
     finish_as("link1", "loss.neg_mask=seq", "train.epochs=7")
-    words = (
-        r"link1 is there on this commit with other parameters \(train.epochs: 7 → 20\); .* --force link1"
-    )
+    words = r"link1 is there on this commit with other parameters \(train.epochs: 7 → 20\); .* --force link1"
     with pytest.raises(UserError, match=words):
         cli.dispatch(["run", "link2"])
     assert stages.calls == []
