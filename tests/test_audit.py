@@ -1,5 +1,7 @@
 """`callboard audit`, and doctor's check of the same, on results that are in git and DVC's cache only."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from callboard.cli import dispatch
@@ -7,9 +9,11 @@ from callboard.clips import write_clips
 from callboard.doctor.findings import State
 from callboard.doctor.teachers import leaking_teachers
 from callboard.errors import UserError
+from callboard.evaluation import relabeled_lwlrap
 from callboard.runs.commits import committed_files
+from callboard.submission import score_table
 from tests.test_report_page import PARAMS, ToyResult
-from tests.toy_models import toy_clips
+from tests.toy_models import SPECIES, TRAIN, toy_clips
 
 TEACHERS = {
     "sound": lambda k: f"r0/fold{k % 3}",
@@ -24,7 +28,7 @@ def repository(tmp_path_factory):
     toy = ToyResult(tmp_path_factory.mktemp("audit") / "main")
     made = toy.root.parent / "made"
     for name, teacher in TEACHERS.items():
-        toy.outs |= {"scores/oof.csv": toy.cache(name.encode())}
+        toy.outs |= {"scores/oof.csv": toy.cache_table(out_of_fold(len(name)))}
         params = PARAMS | {"infer": {"blend": []}, "pseudo": PARAMS["pseudo"] | {"isolation": "recording"}}
         if teacher is None:
             params |= {"pseudo": {"rounds": [], "final": 0}}
@@ -38,6 +42,14 @@ def repository(tmp_path_factory):
             assert not (toy.root / folder).exists()
         finish(toy, name, params)
     return toy
+
+
+def out_of_fold(seed):
+    """Random scores, so that results differ."""
+    scores = np.random.default_rng(seed).random((len(TRAIN), len(SPECIES)))
+    table = score_table(list(TRAIN), SPECIES, scores)
+    table.insert(1, "fold", np.arange(len(TRAIN)) % 3)
+    return table
 
 
 def finish(toy, name, params):
@@ -62,7 +74,8 @@ def inside(repository, monkeypatch):
 
 def test_the_lineage_of_a_sound_result_is_told(capsys):
     dispatch(["audit", "sound"])
-    header, _, row, _, sentence = capsys.readouterr().out.splitlines()
+    header, _, row, _, sentence, inflation = capsys.readouterr().out.splitlines()
+    assert inflation.startswith("CV 0.")
     assert [cell.strip() for cell in header.split("|")[1:-1]][2:] == [
         "labels",
         "of test",
@@ -97,6 +110,18 @@ def test_votes_without_isolation_are_told_and_no_error(capsys):
 def test_a_result_without_pseudo_labels_has_nothing_to_audit(capsys):
     dispatch(["audit", "plain"])
     assert capsys.readouterr().out.startswith("plain: no pseudo-labels")
+
+
+def test_pseudo_labels_as_truth_are_measured_beside_the_experts_labels():
+    scores = pd.DataFrame(
+        {"recording_id": ["a", "b"], "fold": [0, 1], "s3": [0.9, 0.1], "s7": [0.5, 0.8], "sx": [0.1, 0.6]}
+    )
+    clips = pd.DataFrame({"recording_id": ["a", "b"], "species_id": ["x", "7"], "label_type": ["tp", "fp"]})
+    pseudo = pd.DataFrame(
+        {"recording_id": ["a", "b", "b"], "species_id": ["3", "7", "3"], "target": [1, 1, 0]}
+    )
+    assert relabeled_lwlrap(scores, clips, pseudo.head(0)) == pytest.approx(1 / 3)  # x is third in a
+    assert relabeled_lwlrap(scores, clips, pseudo) == pytest.approx((2 / 3 + 1 + 1) / 3)
 
 
 def test_doctor_finds_the_leak_and_remembers_it(repository):

@@ -15,7 +15,7 @@ from callboard.errors import UserError
 from callboard.metrics import average_precisions, lrap_over_folds, lwlrap, lwlrap_interval, lwlrap_known
 from callboard.outputs import written_whole
 from callboard.params.scoring import InferParams
-from callboard.presence import species_presence
+from callboard.presence import relabeled_presence, species_presence
 from callboard.results import OUT_OF_FOLD
 from callboard.scores import WindowScores, recording_scores
 from callboard.submission import score_columns
@@ -155,6 +155,23 @@ def cross_validate(out_of_fold: OutOfFold, clips: pd.DataFrame) -> CrossValidati
         is_labeled=(is_present | is_rejected)[has_tp],
         scores=out_of_fold.scores[has_tp],
     )
+
+
+def relabeled_lwlrap(out_of_fold: pd.DataFrame, clips: pd.DataFrame, pseudo: pd.DataFrame) -> float:
+    """LWLRAP of out-of-fold scores where positive pseudo-labels count as if experts had confirmed them.
+
+    No estimate of LB: networks are measured by what their own teachers said.
+
+    Args:
+        out_of_fold: recording_id, fold and a score column per species.
+        clips: TP and FP annotations.
+        pseudo: Those of the last round; none of it gives the LWLRAP of experts' labels.
+    """
+    scores = out_of_fold.drop(columns=["recording_id", "fold"])
+    species = [str(column).removeprefix("s") for column in scores]
+    is_present = relabeled_presence(clips, pseudo, out_of_fold["recording_id"].tolist(), species)
+    is_counted = is_present.any(axis=1)
+    return lwlrap(is_present[is_counted], scores.to_numpy()[is_counted])
 
 
 def score_submission(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:

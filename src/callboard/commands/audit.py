@@ -8,6 +8,7 @@ from callboard.errors import UserError
 
 if TYPE_CHECKING:
     from callboard.lineage import RoundLineage
+    from callboard.runs.files import Source
 
 HEADER = ("round", "teachers", "labels", "of test", "unseen", "inherited", "seen")
 
@@ -44,8 +45,23 @@ def show(args: argparse.Namespace) -> None:
     print(markdown_table(HEADER, [cells(one) for one in rounds], [False, False, *[True] * 5]))
     for one in rounds:
         print(f"round {one.round}: {one.sentence}; {one.depth}")
+    print(inflation(source, rounds[-1].round))
     for one in rounds:
         refuse_violations(one)
+
+
+def inflation(source: "Source", last: int) -> str:
+    """CV as it is, and as it would be if the last round's pseudo-labels counted as truth."""
+    from callboard.clips import read_clips
+    from callboard.evaluation import relabeled_lwlrap
+    from callboard.results import CLIPS, OUT_OF_FOLD
+    from callboard.submission import read_score_table
+
+    out_of_fold = read_score_table(source.output(OUT_OF_FOLD))
+    clips, pseudo = read_clips(source.output(CLIPS)), read_clips(source.output(f"pseudo/r{last}.csv"))
+    honest = relabeled_lwlrap(out_of_fold, clips, pseudo.head(0))
+    inflated = relabeled_lwlrap(out_of_fold, clips, pseudo)
+    return f"CV {honest:.4f} on the experts' labels; {inflated:.4f} if pseudo-labels counted as truth"
 
 
 def cells(one: "RoundLineage") -> list[str]:
