@@ -1,6 +1,5 @@
 """`callboard audit`, and doctor's check of the same, on results that are in git and DVC's cache only."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,9 +10,8 @@ from callboard.doctor.teachers import leaking_teachers
 from callboard.errors import UserError
 from callboard.evaluation import relabeled_lwlrap
 from callboard.runs.commits import committed_files
-from callboard.submission import score_table
 from tests.test_report_page import PARAMS, ToyResult
-from tests.toy_models import SPECIES, TRAIN, toy_clips
+from tests.toy_models import random_out_of_fold, toy_clips
 
 TEACHERS = {
     "sound": lambda k: f"r0/fold{k % 3}",
@@ -28,7 +26,7 @@ def repository(tmp_path_factory):
     toy = ToyResult(tmp_path_factory.mktemp("audit") / "main")
     made = toy.root.parent / "made"
     for name, teacher in TEACHERS.items():
-        toy.outs |= {"scores/oof.csv": toy.cache_table(out_of_fold(len(name)))}
+        toy.outs |= {"scores/oof.csv": toy.cache_table(random_out_of_fold(len(name)))}
         params = PARAMS | {"infer": {"blend": []}, "pseudo": PARAMS["pseudo"] | {"isolation": "recording"}}
         if teacher is None:
             params |= {"pseudo": {"rounds": [], "final": 0}}
@@ -42,14 +40,6 @@ def repository(tmp_path_factory):
             assert not (toy.root / folder).exists()
         finish(toy, name, params)
     return toy
-
-
-def out_of_fold(seed):
-    """Random scores, so that results differ."""
-    scores = np.random.default_rng(seed).random((len(TRAIN), len(SPECIES)))
-    table = score_table(list(TRAIN), SPECIES, scores)
-    table.insert(1, "fold", np.arange(len(TRAIN)) % 3)
-    return table
 
 
 def finish(toy, name, params):

@@ -20,9 +20,14 @@ from callboard.report.page import render, write_report
 from callboard.report.sections import SECTIONS
 from callboard.report.spectrogram import FP_COLOUR, TP_COLOUR, loudest
 from callboard.runs.files import find_source
-from callboard.submission import score_table
 from tests.toy_git import ToyRepository
-from tests.toy_models import SPECIES, TRAIN, save_fold, tiny_network, toy_clips, write_workspace
+from tests.toy_models import (
+    random_out_of_fold,
+    save_fold,
+    tiny_network,
+    toy_clips,
+    write_workspace,
+)
 
 FOLDS = [0, 1, 2]
 PARAMS = {
@@ -60,9 +65,6 @@ class ToyResult(ToyRepository):
         pseudo = toy_clips().head(6).assign(label_type="pseudo", round=1, score=0.9, votes=1)
         pseudo["teacher"] = [f"r0/fold{k % 3}" for k in range(6)]
         write_clips(pseudo, made / "pseudo.csv")
-        scores = np.random.default_rng(0).random((len(TRAIN), len(SPECIES)))
-        table = score_table(list(TRAIN), SPECIES, scores)
-        table.insert(1, "fold", np.arange(len(TRAIN)) % 3)
         for fold in FOLDS:
             save_fold(made / "models/r1", fold, tiny_network(10 + fold))
         self.outs = {
@@ -70,7 +72,7 @@ class ToyResult(ToyRepository):
             "data/folds.csv": self.cache((made / "data/folds.csv").read_bytes()),
             "data/mel": self.cache_folder(made / "data/mel"),
             "pseudo/r1.csv": self.cache((made / "pseudo.csv").read_bytes()),
-            "scores/oof.csv": self.cache_table(table),
+            "scores/oof.csv": self.cache_table(random_out_of_fold(0)),
             **{
                 f"models/r{number}/fold{k}.pt": self.cache(
                     (made / f"models/r{number}/fold{k}.pt").read_bytes()
