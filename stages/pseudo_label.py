@@ -1,4 +1,4 @@
-"""Annotations that a teacher adds to recordings that it has not trained on, or to test recordings."""
+"""What a teacher says of recordings that it has not trained on, or without isolation of any."""
 
 import argparse
 from pathlib import Path
@@ -13,6 +13,7 @@ from callboard.mel_cache import MelCache
 from callboard.params.base import load_params
 from callboard.params.scoring import PseudoParams
 from callboard.predict import ScoreParams, load_fold_models
+from callboard.presence import positives
 from callboard.pseudo_labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
 from callboard.terminal import Stopwatch, run, summarize
 
@@ -43,12 +44,10 @@ def main(argv: list[str] | None = None) -> None:
     (lineage,) = trace_rounds({args.round: table}, folds, held_out, params.pseudo.isolation)
     refuse_violations(lineage)
     write_pseudo_labels(table, args.pseudo)
-    positives = table[table["target"] > 0]
-    per_species = ", ".join(
-        f"{name} {count}" for name, count in positives["species_id"].value_counts().items()
-    )
+    present = positives(table)
+    per_species = ", ".join(f"{name} {count}" for name, count in present["species_id"].value_counts().items())
     n_scored = sum(len(one.scores.recording_ids) for one in heard)
-    n_negatives = len(table) - len(positives)
+    n_negatives = len(table) - len(present)
     summarize(
         "pseudo_label",
         f"round {args.round}",

@@ -99,8 +99,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fold", type=int, required=True)
     for name in ("--mel", "--clips", "--folds", "--species", "--weights", "--curve"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--pseudo", type=Path, help="further positives")
-    parser.add_argument("--mel-test", type=Path, help="test recordings, for further positives in them")
+    parser.add_argument("--pseudo", type=Path, help="pseudo-labels")
+    parser.add_argument("--mel-test", type=Path, help="cache of test recordings, for pseudo-labels in them")
     return parser.parse_args(argv)
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from callboard.clip_labels import build_targets
-from callboard.epochs import Streams, batch_bounds, draw_items, draw_order, draw_windows, windows_from
+from callboard.epochs import Streams, batch_bounds, draw_items, draw_order, draw_windows
+from callboard.windows import windows_from
 from tests.toy_training import CPU, annotation, choose_fold, clips_table, fit_params, random_fold
 
 

@@ -131,12 +131,27 @@ def _read_lines(path: Path, hint: str) -> tuple[list[str], dict[int, list[str]]]
 
 def _refuse(path: Path, problems: Iterable[tuple[int, str]]) -> None:
     """Raise if there are problems, given as (row, what is wrong)."""
-    found = list(problems)
-    if not found:
-        return
-    shown = "\n".join(f"{path.name} row {row}: {problem}" for row, problem in found[:N_SHOWN])
-    more = f"\n… and {len(found) - N_SHOWN} more" if len(found) > N_SHOWN else ""
-    raise UserError(shown + more)
+    refuse_rows((row_name(path, row), problem) for row, problem in problems)
+
+
+def row_name(path: Path, line: int) -> str:
+    """What messages call a row of a table."""
+    return f"{path.name} row {line}"
+
+
+def refuse_rows(problems: Iterable[tuple[str, str]]) -> None:
+    """Stop if there are problems.
+
+    Args:
+        problems: Each as the row, see row_name, and what is wrong with it.
+
+    Raises:
+        UserError: spelling out the first N_SHOWN.
+    """
+    found = [f"{row}: {problem}" for row, problem in problems]
+    if found:
+        more = [f"… and {len(found) - N_SHOWN} more"] if len(found) > N_SHOWN else []
+        raise UserError("\n".join([*found[:N_SHOWN], *more]))
 
 
 def _blank_cells(table: pd.DataFrame) -> Iterable[tuple[int, str]]:

@@ -112,14 +112,9 @@ def read_weights(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, it is damaged, or it holds something else.
     """
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run train first") from None
-    except UNREADABLE as error:
-        raise UserError(f"{path}: not readable as weights ({one_line(error)}); train again") from error
-    if not isinstance(content, dict) or content.keys() != CONTENT:
-        raise UserError(f"{path}: not weights of this project; train again")
+    content = _load(path, device)
+    if content.keys() != CONTENT:
+        raise _not_ours(path)
     return content
 
 
@@ -141,8 +136,7 @@ def load_model(path: Path, device: torch.device, weights: str = "last") -> Loade
             f"{path}: no {weights} weights; take predict.weights=last, or train with train.ema_decay above 0"
         )
     params = validate(WeightsParams, content["params"], path)
-    blank = params.model.model_copy(update={"pretrained": False, "weights": None})
-    model = build_model(blank, len(content["classes"]))
+    model = build_model(params.model.blank, len(content["classes"]))
     try:
         model.load_state_dict(state_dict)
     except RuntimeError as error:
@@ -155,16 +149,31 @@ def load_model(path: Path, device: torch.device, weights: str = "last") -> Loade
 def read_held_out(path: Path) -> tuple[int, frozenset[str]]:
     """The fold that a network has not seen, and the fold's recordings, without building the network.
 
+    Files that lack newer parts of CONTENT are read too: an audit is of old results as well.
+
     Raises:
-        UserError: as `load_model`.
+        UserError: there is no such file, it is damaged, or it holds something else.
     """
+    content = _load(path, torch.device("cpu"), mmap=True)
+    if not {"fold", "held_out"} <= content.keys():
+        raise _not_ours(path)
+    return int(content["fold"]), frozenset(content["held_out"])
+
+
+def _load(path: Path, device: torch.device, *, mmap: bool = False) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(content["fold"]), frozenset(content["held_out"])
+        content = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run train first") from None
-    except (*UNREADABLE, TypeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: not readable as weights ({one_line(error)}); train again") from error
+    if not isinstance(content, dict):
+        raise _not_ours(path)
+    return content
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(f"{path}: not weights of this project; train again")
 
 
 class Checkpoint:

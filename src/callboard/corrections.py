@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from callboard.annotations import (
     COLUMNS,
     LABEL_TYPES,
-    N_SHOWN,
     NUMBERS,
     read_annotations,
     read_species,
     read_table,
+    refuse_rows,
+    row_name,
 )
-from callboard.errors import UserError
 from callboard.recordings import read_recordings
 
 CORRECTIONS = Path("corrections.csv")
@@ -99,8 +99,21 @@ def read_corrections(path: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, or columns missing.
     """
-    table = read_table(path, CORRECTION_COLUMNS, hint="git restores it; its header alone is enough")
-    return table.set_axis([f"{path.name} row {line}" for line in table.index])
+    return read_placed(path, hint="git restores it; its header alone is enough")
+
+
+def read_placed(path: Path, hint: str = "") -> pd.DataFrame:
+    """CORRECTION_COLUMNS of any table as text; the index names file and row.
+
+    Args:
+        path: Of the table, which may have further columns.
+        hint: What to do where there is no such file.
+
+    Raises:
+        UserError: no such file, or columns missing.
+    """
+    table = read_table(path, CORRECTION_COLUMNS, hint=hint)
+    return table.set_axis([row_name(path, line) for line in table.index])
 
 
 def corrected(
@@ -122,9 +135,9 @@ def corrected(
         UserError: a correction is malformed, speaks of what is not there, or stands against another one.
     """
     corrections = _parsed(table, species, lengths_s.keys() | set(labels["recording_id"]))
-    _refuse(_second_verdicts(corrections))
+    refuse_rows(_second_verdicts(corrections))
     targets = [_targets(labels, correction) for correction in corrections]
-    _refuse(_misplaced(labels, corrections, targets, lengths_s))
+    refuse_rows(_misplaced(labels, corrections, targets, lengths_s))
     label_type = labels["label_type"].to_numpy(dtype=object, copy=True)
     for correction, is_target in zip(corrections, targets, strict=True):
         label_type[is_target] = LABEL_OF_VERDICT[correction.verdict]
@@ -140,7 +153,7 @@ def _parsed(table: pd.DataFrame, species: Sequence[str], recordings: set[str]) -
         {str(name): str(cell) for name, cell in row.items()} for row in table.to_dict("records")
     ]
     places = [str(place) for place in table.index]
-    _refuse(
+    refuse_rows(
         (place, problem)
         for place, row in zip(places, rows, strict=True)
         for problem in _bad_cells(row, species, recordings)
@@ -227,10 +240,3 @@ def _added(correction: Correction, lengths_s: Mapping[str, float]) -> list[str |
     end_s = min(correction.t_max, lengths_s.get(correction.recording_id, np.inf))
     box = [end_s if name == "t_max" else getattr(correction, name) for name in COLUMNS]
     return [*box, LABEL_OF_VERDICT[correction.verdict]]
-
-
-def _refuse(problems: Iterator[tuple[str, str]]) -> None:
-    found = [f"{place}: {problem}" for place, problem in problems]
-    if found:
-        more = [f"… and {len(found) - N_SHOWN} more"] if len(found) > N_SHOWN else []
-        raise UserError("\n".join([*found[:N_SHOWN], *more]))

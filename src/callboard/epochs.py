@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from callboard.clip_labels import find_labels
 from callboard.fold_data import REJECTED, Annotations, FoldData, Integers
 from callboard.params.training import TrainParams
-from callboard.windows import Windows
+from callboard.windows import Windows, windows_from
 
 ROUNDING = 1e-9
 """Keeps a share of a batch that is a whole number of clips at that number: 0.28 · 25 is 7.000…1."""
@@ -76,24 +76,6 @@ def draw_windows(data: FoldData, clip_frames: int, train: TrainParams, streams: 
     has_expert = labels.clips_with(labels.verdict >= REJECTED, len(recording))[kept]
     order = kept[draw_order(has_expert, train.labeled_share, train.batch_size, streams.order)]
     return Windows(recording[order], start[order])
-
-
-def windows_from(n_frames: Integers, clip_frames: int, phase: Integers) -> Windows:
-    """Windows side by side that together cover each recording, `phase` frames of the first lying before it.
-
-    The first and the last are moved inside the recording, so that no frame is padded. A recording no longer
-    than a window gets one, to be padded.
-
-    Args:
-        n_frames: (recordings,) their lengths.
-        clip_frames: Length of a window.
-        phase: (recordings,) in [0, clip_frames).
-    """
-    last = np.maximum(n_frames - clip_frames, 0)
-    n_windows = np.where(last > 0, -(-(n_frames + phase) // clip_frames), 1)
-    recording = np.repeat(np.arange(len(n_frames)), n_windows)
-    position = np.arange(len(recording)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
-    return Windows(recording, np.clip(position * clip_frames - phase[recording], 0, last[recording]))
 
 
 def draw_order(

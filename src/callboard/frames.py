@@ -20,7 +20,7 @@ class Levels(NamedTuple):
     high: float
 
 
-class Frames(Protocol):
+class FrameKind(Protocol):
     """A kind of frame, for recordings at `audio.sample_rate`."""
 
     noun: str
@@ -112,10 +112,10 @@ class BirdnetFrames:
         return Levels(embeddings.to_levels(embedded), 0.0, embeddings.FULL_SCALE)
 
 
-KINDS: dict[str, Callable[[FrontEndParams], Frames]] = {"log_mel": LogMelFrames, "birdnet": BirdnetFrames}
+KINDS: dict[str, Callable[[FrontEndParams], FrameKind]] = {"log_mel": LogMelFrames, "birdnet": BirdnetFrames}
 
 
-def frames_of(front_end: FrontEndParams) -> Frames:
+def frames_of(front_end: FrontEndParams) -> FrameKind:
     """The kind of frame that `features.kind` names.
 
     Raises:

@@ -216,8 +216,12 @@ def refuse_violations(lineage: RoundLineage) -> None:
         UserError: naming the first recording, its fold and its teacher.
     """
     if violations := lineage.violations:
-        more = f" (and {len(violations) - 1:,} more such)" * (len(violations) > 1)
-        raise UserError(f"leak: pseudo-labels of round {lineage.round}: {violations[0]}{more}")
+        raise UserError(f"leak: pseudo-labels of round {lineage.round}: {first_of(violations)}")
+
+
+def first_of(violations: list[str]) -> str:
+    """The first violation, and how many more there are."""
+    return violations[0] + f" (and {len(violations) - 1:,} more such)" * (len(violations) > 1)
 
 
 def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLineage]:

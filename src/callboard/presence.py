@@ -54,6 +54,11 @@ def relabeled_presence(
         (recordings, species).
     """
     confirmed = clips[clips["label_type"] == "tp"]
-    positive = pseudo[pseudo["target"] > 0] if "target" in pseudo else pseudo
     columns = ["recording_id", "species_id"]
-    return species_presence(pd.concat([confirmed[columns], positive[columns]]), recording_ids, species)
+    present = pd.concat([confirmed[columns], positives(pseudo)[columns]])
+    return species_presence(present, recording_ids, species)
+
+
+def positives(pseudo: pd.DataFrame) -> pd.DataFrame:
+    """The pseudo-labels that say present: all of a table without targets."""
+    return pseudo[pseudo["target"] > 0] if "target" in pseudo else pseudo

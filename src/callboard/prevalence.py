@@ -10,6 +10,7 @@ balance of train to that of test brought C. Deotte from 0.926 to 0.963 on the pr
 LWLRAP ranks the species of one recording, so only a factor's ratio to those of other species matters.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,9 @@ class Prevalence:
         return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
-def estimate_prevalence(oof_scores: Table, scores: Table, n_steps: int = EM_STEPS) -> Prevalence:
+def estimate_prevalence(
+    oof_scores: Table, scores: Table, n_steps: int = EM_STEPS, species: Sequence[str] = ()
+) -> Prevalence:
     """Steps of Saerens's EM for each species apart, from the training set's prevalence.
 
     Confirmed boxes are few, and balanced: their counts are not the prevalence that a network believes in. The
@@ -67,6 +70,7 @@ def estimate_prevalence(oof_scores: Table, scores: Table, n_steps: int = EM_STEP
         oof_scores: (training recordings, species) probabilities by models that had not seen the recording.
         scores: (recordings of the scored set, species), made in the same way.
         n_steps: The first gives the mean score.
+        species: Their ids, for errors; none = positions.
 
     Raises:
         UserError: a score is not a probability, or all out-of-fold scores of a species are 0.
@@ -76,7 +80,8 @@ def estimate_prevalence(oof_scores: Table, scores: Table, n_steps: int = EM_STEP
             raise UserError(f"infer.prevalence: the {name} scores are no probabilities")
     training = np.minimum(oof_scores.mean(axis=0), 1 - EDGE)
     if not training.all():
-        raise UserError(f"infer.prevalence: all out-of-fold scores of species {training.argmin()} are 0")
+        silent = (species or range(len(training)))[training.argmin()]
+        raise UserError(f"infer.prevalence: all out-of-fold scores of species {silent} are 0")
     scored = training
     for _ in range(n_steps):
         present = scores * (scored / training)

@@ -67,7 +67,7 @@ class TrainingScores:
         """In words, where a blend takes the place of the own networks; else nothing."""
         if params.stack:
             _, is_fitted = cross_fitted(self._parts(params), self._is_present, self._fold)
-            return [f"stack of {', '.join(params.blend)}: {in_words(is_fitted, self.species)}"]
+            return [stack_in_words(params, is_fitted, self.species)]
         return [blend_in_words(params)] * bool(params.blend)
 
     @cached_property
@@ -85,9 +85,7 @@ class TrainingScores:
         return species_presence(confirmed, self._recording_ids, self.species)
 
     def _parts(self, params: InferParams) -> NDArray[np.float64]:
-        """(parts, recordings, species)."""
-        columns = score_columns(self.species)
-        return np.array([*part_tables(params.blend, OUT_OF_FOLD, self._recording_ids, columns)])
+        return part_scores(params, OUT_OF_FOLD, self._recording_ids, self.species)
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class SubmissionScores:
             refuse_rescaled(params.blend, "prevalence")
         species, columns = self.training.species, score_columns(self.training.species)
         scores = table[columns].to_numpy()
-        prevalence = estimate_prevalence(self.training.out_of_fold(params).scores, scores)
+        prevalence = estimate_prevalence(self.training.out_of_fold(params).scores, scores, species=species)
         rescaled = with_odds_times(scores, prevalence.factors(params.prevalence))
         submission = score_table(table["recording_id"].tolist(), species, rescaled)
         return submission[list(table.columns)], prevalence.table(species, params.prevalence)
@@ -128,8 +126,8 @@ class SubmissionScores:
     def how(self, params: InferParams) -> str:
         """In words, what the scores are made of."""
         if params.stack:
-            fitted = in_words(self.training.stack(params).is_fitted, self.training.species)
-            return f"stack of {', '.join(params.blend)}: {fitted}"
+            is_fitted = self.training.stack(params).is_fitted
+            return stack_in_words(params, is_fitted, self.training.species)
         if params.blend:
             return blend_in_words(params)
         over = (
@@ -147,8 +145,24 @@ class SubmissionScores:
             return blend_tables(params.blend, SUBMISSION, recording_ids, columns, params.blend_weights)
         refuse_rescaled(params.blend, "stack")
         species = self.training.species
-        parts = np.array([*part_tables(params.blend, SUBMISSION, recording_ids, score_columns(species))])
+        parts = part_scores(params, SUBMISSION, recording_ids, species)
         return score_table(recording_ids, species, self.training.stack(params).scores(parts))
+
+
+def part_scores(
+    params: InferParams, path: str, recording_ids: list[str], species: list[str]
+) -> NDArray[np.float64]:
+    """(parts, recordings, species) of one table of the parts of `blend`.
+
+    Raises:
+        UserError: as `part_tables`.
+    """
+    return np.array(part_tables(params.blend, path, recording_ids, score_columns(species)))
+
+
+def stack_in_words(params: InferParams, is_fitted: NDArray[np.bool_], species: list[str]) -> str:
+    """The parts, and which species have regressions."""
+    return f"stack of {', '.join(params.blend)}: {in_words(is_fitted, species)}"
 
 
 def blend_in_words(params: InferParams) -> str:

@@ -50,21 +50,21 @@ class Table:
             base = self.rows[base].base
         if base is None:
             return None
-        before, after = (self.resolved[row] | self.rows[row].alone for row in (base, name))
+        before, after = self._values(base), self._values(name)
         return Step(base, {key for key in after if before.get(key, MISSING) != after[key]})
 
     def needs(self, name: str) -> list[str]:
         """Rows whose results this one takes: what it starts from, then the parts of its blend; each once."""
-        return named_rows(self.resolved[name] | self.rows[name].alone)
+        return named_rows(self._values(name))
 
     def start(self, name: str) -> str | None:
         """The row whose weights this one starts from."""
-        row: str | None = (self.resolved[name] | self.rows[name].alone).get("train.init_from")
+        row: str | None = self._values(name).get("train.init_from")
         return row
 
     def leaves_alone(self, key: str, name: str) -> bool:
         """Whether a dotted key is the workspace's: neither the table nor this row moves it."""
-        return not is_below(key, self.resolved[name].keys() | self.rows[name].alone.keys())
+        return not is_below(key, self._values(name).keys())
 
     def row(self, name: str) -> Entry:
         """The row of that name.
@@ -92,7 +92,7 @@ class Table:
         Raises:
             UserError: no such row.
         """
-        values = self.resolved[self.row(name).name] | self.rows[name].alone
+        values = self._values(self.row(name).name)
         factors = self.scales.get(source, {})
         return {
             key: scaled(value, factors[key]) if key in factors else value for key, value in values.items()
@@ -110,6 +110,10 @@ class Table:
         """
         source = look_up(tree, "data.source")
         return [(k, value) for k, value in self.resolve(name, source).items() if look_up(tree, k) != value]
+
+    def _values(self, name: str) -> Values:
+        """A row's value of every key that the table moves and of those that it moves alone, unscaled."""
+        return self.resolved[name] | self.rows[name].alone
 
 
 def read_table(path: Path = TABLE) -> Table:

@@ -180,8 +180,7 @@ def build_learner(
     """
     torch.manual_seed(Moment(params.seed, fold).torch_seed(Purpose.WEIGHTS))
     if start:
-        blank = params.model.model_copy(update={"pretrained": False, "weights": None})
-        model = build_model(blank, n_classes)
+        model = build_model(params.model.blank, n_classes)
         start.load_into(model, params.model)
     else:
         model = build_model(params.model, n_classes)

@@ -30,12 +30,12 @@ def clip_length(clip: ClipParams, n_frames: Integers) -> int:
 
 
 class Windows(NamedTuple):
-    """Windows of recordings, those of a recording together, recordings in order."""
+    """Windows of recordings: planned ones in order, those of a training epoch shuffled."""
 
     recording: Integers
     """(windows,) index of the recording."""
     start_frame: Integers
-    """(windows,) first frame in the recording, ascending within it."""
+    """(windows,) first frame in the recording."""
 
 
 def plan_windows(n_frames: Integers, clip_frames: int, overlap_frames: int) -> Windows:
@@ -60,3 +60,21 @@ def plan_windows(n_frames: Integers, clip_frames: int, overlap_frames: int) -> W
     recording = np.repeat(np.arange(len(n_frames)), n_windows)
     position = np.arange(len(recording)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
     return Windows(recording, np.minimum(position * step, last[recording]))
+
+
+def windows_from(n_frames: Integers, clip_frames: int, phase: Integers) -> Windows:
+    """Windows side by side that together cover each recording, `phase` frames of the first lying before it.
+
+    The first and the last are moved inside the recording, so that no frame is padded. A recording no longer
+    than a window gets one, to be padded.
+
+    Args:
+        n_frames: (recordings,) their lengths.
+        clip_frames: Length of a window.
+        phase: (recordings,) in [0, clip_frames).
+    """
+    last = np.maximum(n_frames - clip_frames, 0)
+    n_windows = np.where(last > 0, -(-(n_frames + phase) // clip_frames), 1)
+    recording = np.repeat(np.arange(len(n_frames)), n_windows)
+    position = np.arange(len(recording)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
+    return Windows(recording, np.clip(position * clip_frames - phase[recording], 0, last[recording]))

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,7 @@ def is_chained(name: str) -> bool:
 
 def run_chains(name: str, runs: Sequence[SeedRun], manner: Manner, extra: Sequence[str]) -> int:
     """Run a chained row with other seeds, each behind the rows that it needs; the first bad exit status."""
-    for run in runs:
-        print(f"noise: {run.name}", flush=True)
-        if status := run_rows([name], manner, extra, run.seed):
-            return status
-    return 0
+    return _run_each(runs, lambda run: run_rows([name], manner, extra, run.seed))
 
 
 def missing_runs(name: str, overrides: Sequence[str], found: Sequence[Row], n_seeds: int) -> list[SeedRun]:
@@ -123,7 +119,8 @@ def missing_runs(name: str, overrides: Sequence[str], found: Sequence[Row], n_se
     Raises:
         UserError: the name of one is taken by an experiment of this commit, or all blend the same parts.
     """
-    if not is_chained(name) and any(override.startswith("infer.blend=[") for override in overrides):
+    is_alone = not is_chained(name)
+    if is_alone and any(override.startswith("infer.blend=[") for override in overrides):
         raise UserError("a blend has no noise of its own: its seed does nothing; name one of its parts")
     taken = {row.params["seed"] for row in found}
     free = (seed for seed in range(1, n_seeds + len(taken) + 1) if str(seed) not in taken)
@@ -131,7 +128,7 @@ def missing_runs(name: str, overrides: Sequence[str], found: Sequence[Row], n_se
         SeedRun(f"{name}-seed{seed}", [*overrides, f"seed={seed}"], seed)
         for seed, _ in zip(free, range(n_seeds - len(found)), strict=False)
     ]
-    if not is_chained(name):
+    if is_alone:
         for run in runs:
             _refuse_taken(run)
     return runs
@@ -151,9 +148,13 @@ def _refuse_taken(run: SeedRun) -> None:
 
 def run_all(runs: Sequence[SeedRun], manner: Manner) -> int:
     """Run or queue them one after the other, up to the first that fails; its exit status, else 0."""
+    return _run_each(runs, lambda run: run_experiment(run.name, run.overrides, manner))
+
+
+def _run_each(runs: Sequence[SeedRun], start: Callable[[SeedRun], int]) -> int:
     for number, run in enumerate(runs, start=1):
         print(f"noise: {run.name}, {number} of {len(runs)}", flush=True)
-        if status := run_experiment(run.name, run.overrides, manner):
+        if status := start(run):
             print(f"error: {run.name} failed; what is finished counts", file=sys.stderr, flush=True)
             return status
     return 0

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from callboard.lineage import RoundLineage
     from callboard.runs.files import Source
 
-HEADER = ("round", "teachers", "labels", "of test", "unseen", "inherited", "seen")
+HEADER = ("round", "teachers", "labels", "of test", "unseen", "inherited", "seen or unsure")
 
 
 def add(commands: Any) -> None:
@@ -59,9 +59,9 @@ def inflation(source: "Source", last: int) -> str:
 
     out_of_fold = read_score_table(source.output(OUT_OF_FOLD))
     clips, pseudo = read_clips(source.output(CLIPS)), read_clips(source.output(f"pseudo/r{last}.csv"))
-    honest = relabeled_lwlrap(out_of_fold, clips, pseudo.head(0))
-    inflated = relabeled_lwlrap(out_of_fold, clips, pseudo)
-    return f"CV {honest:.4f} on the experts' labels; {inflated:.4f} if pseudo-labels counted as truth"
+    of_experts = relabeled_lwlrap(out_of_fold, clips, pseudo.head(0))
+    with_pseudo = relabeled_lwlrap(out_of_fold, clips, pseudo)
+    return f"CV {of_experts:.4f} on the experts' labels; {with_pseudo:.4f} if pseudo-labels counted as truth"
 
 
 def cells(one: "RoundLineage") -> list[str]:

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from callboard.doctor.findings import Finding, State
 from callboard.errors import UserError
 from callboard.finished import cached_file
-from callboard.lineage import read_lineage
+from callboard.lineage import first_of, read_lineage
 from callboard.memory import Memory
 from callboard.results import all_outs, flatten
 from callboard.tracker.sync import InGit
@@ -34,10 +34,8 @@ def leaking_teachers(state: State) -> Iterator[Finding]:
                 continue
         if violations := memory[result.key]:
             named = result.holders[0]
-            more = f" (and {len(violations) - 1} more such)" * (len(violations) > 1)
-            what = f"{named}: its CV leaks, {violations[0]}{more}"
             yield Finding(
-                what,
+                f"{named}: its CV leaks, {first_of(violations)}",
                 f"`callboard audit {named.name}` tells all; then `dvc exp run --force` with its parameters",
             )
     memory.save()

@@ -33,6 +33,11 @@ class ModelParams(Params):
     frequency_head: bool
     """A second head with weights of its own, pooled over time instead of frequency."""
 
+    @property
+    def blank(self) -> Self:
+        """The same network from random weights, for one whose weights are loaded afterwards."""
+        return self.model_copy(update={"pretrained": False, "weights": None})
+
     @field_validator("weights")
     @classmethod
     def _weights_are_named(cls, weights: str | None) -> str | None:

@@ -36,9 +36,10 @@ class InferParams(Params):
     """Weights of a window's probability and its neighbours' in the recording, an odd number of them; at a
     recording's ends those that fall inside, rescaled to the same sum. Before `window_agg`; empty = off."""
     blend: list[Reference]
-    """Finished experiments, whose mean replaces this one's own scores; empty = off."""
+    """Finished experiments, whose combined scores replace this one's own: their mean, weighted by
+    `blend_weights`, or a `stack`. Empty = off."""
     blend_weights: list[float]
-    """Of each part of `blend`, to any sum; empty = equal."""
+    """Of each part of `blend`, with any sum; empty = equal."""
     stack: bool
     """The parts of `blend` are combined species by species by logistic regressions on out-of-fold scores."""
     prevalence: float = Field(ge=0)

@@ -13,6 +13,7 @@ from callboard.clips import read_clips
 from callboard.errors import UserError
 from callboard.lineage import read_lineage
 from callboard.mel_cache import read_index
+from callboard.presence import positives
 from callboard.report import figures
 from callboard.report.blocks import Block, Checks, Figures, Grid, Section, Text
 from callboard.report.calibration import reliability
@@ -246,7 +247,7 @@ def pseudo_labels(subject: Subject) -> Iterator[Block]:
         return
     drawings, rows = [], []
     for number, found in subject.pseudo_labels.items():
-        table = found[found["target"] > 0] if "target" in found else found
+        table = positives(found)
         counts = pseudo_counts(table, subject.evidence)
         drawings.append(figures.draw_pseudo_labels(counts, number))
         rows.append(

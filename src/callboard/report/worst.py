@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from callboard.errors import UserError
 from callboard.mel_cache import MelCache
@@ -12,7 +12,7 @@ from callboard.params.scoring import PredictParams
 from callboard.report.blocks import Block, Figures, Text
 from callboard.report.evidence import Evidence, Mistake, worst_recordings
 from callboard.report.spectrogram import Scene, draw_scene
-from callboard.runs.files import Source
+from callboard.runs.files import Source, read_sections
 
 if TYPE_CHECKING:
     from callboard.report.listening import Listener, Tracks
@@ -30,12 +30,6 @@ SCORES_RULE = (
 )
 
 NO_SPECTROGRAMS = "Nothing is drawn: the network's input were embeddings, of which there is no spectrogram."
-
-UNSAID: dict[str, dict[str, Any]] = {
-    "features": {"kind": "log_mel", "embedding_hop_s": 0.5},
-    "predict": {"weights": "last"},
-}
-"""What holds for results whose params.yaml is older than these keys."""
 
 
 class DrawingParams(Params):
@@ -73,12 +67,9 @@ def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: 
 
 def read_params(source: Source) -> DrawingParams:
     """Front end and windows, as the result's own params.yaml has them."""
-    from ruamel.yaml import YAML
-
-    tree = YAML(typ="safe", pure=True).load(source.text("params.yaml"))
-    sections = {name: UNSAID.get(name, {}) | tree[name] for name in ("audio", "features", "predict")}
-    predict = sections.pop("predict")
-    return validate(DrawingParams, {"front_end": sections, "predict": predict}, "params.yaml")
+    front_end = read_sections(source.text, "audio", "features")
+    predict = read_sections(source.text, "predict")
+    return validate(DrawingParams, {"front_end": front_end, **predict}, "params.yaml")
 
 
 def _listener(source: Source) -> "tuple[Listener | None, str]":

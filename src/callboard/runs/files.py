@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from callboard.errors import UserError
 from callboard.finished import cached_file
@@ -18,6 +19,12 @@ from callboard.runs.named_row import names_on_board
 from callboard.runs.naming import Name, names_in_git, results_named
 from callboard.runs.rows import Row
 from callboard.workspace import main_workspace
+
+UNSAID: dict[str, dict[str, Any]] = {
+    "features": {"kind": "log_mel", "embedding_hop_s": 0.5},
+    "predict": {"weights": "last"},
+}
+"""By section of params.yaml, what holds for results that are older than these keys."""
 
 MAX_COMMITS = 200
 """How far back a result is looked for that no branch, tag or experiment names any more."""
@@ -63,6 +70,14 @@ class Source:
                 except UserError:
                     continue
             yield Path(temporary)
+
+
+def read_sections(files: Files, *names: str) -> dict[str, Any]:
+    """Sections of a result's params.yaml, with UNSAID where it is older than a key."""
+    from ruamel.yaml import YAML
+
+    tree = YAML(typ="safe", pure=True).load(files("params.yaml"))
+    return {name: UNSAID.get(name, {}) | tree[name] for name in names}
 
 
 def find_source(reference: str | None, rows: Sequence[Row]) -> Source:

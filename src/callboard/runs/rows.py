@@ -60,9 +60,14 @@ class Row:
         """Whether networks labelled recordings that they had trained on; of a blend, those of a part."""
         if self.blend:
             return any(part.is_unisolated for part in self.parts)
-        voted_on_all = self.params.get("pseudo.isolation", "recording") == "none"
-        has_students = self.params.get("pseudo.final", "0") != "0"
-        return voted_on_all and has_students and self.params.get("pseudo.source") != "test"
+        return is_unisolated(self.params)
+
+
+def is_unisolated(params: dict[str, str]) -> bool:
+    """Whether the parameters of a result, as text, let networks label what they had trained on."""
+    voted_on_all = params.get("pseudo.isolation", "recording") == "none"
+    has_students = params.get("pseudo.final", "0") != "0"
+    return voted_on_all and has_students and params.get("pseudo.source") != "test"
 
 
 def read_rows() -> list[Row]:

@@ -43,7 +43,7 @@ class Hearing:
     """S ids."""
     fold: NDArray[np.int64]
     """(R,)."""
-    first_window: NDArray[np.int64]
+    window_bounds: NDArray[np.int64]
     """(R + 1,) index of each recording's first window; N at the end."""
     start_frame: NDArray[np.int32]
     """(N,) first frame of the window."""
@@ -57,7 +57,7 @@ class Hearing:
 
     def windows_with(self, row: int, start_frame: int, stop_frame: int) -> NDArray[np.int64]:
         """Windows of a recording that hold most of a span: all of it, where any does."""
-        windows = np.arange(self.first_window[row], self.first_window[row + 1])
+        windows = np.arange(self.window_bounds[row], self.window_bounds[row + 1])
         starts = self.start_frame[windows]
         held = np.minimum(starts + self.clip_frames, stop_frame) - np.maximum(starts, start_frame)
         most: NDArray[np.int64] = windows[held == held.max()]
@@ -82,7 +82,7 @@ def hearing(scores: WindowScores, head: str, clip_frames: int, frames_per_s: flo
         recording_ids=scores.recording_ids,
         species=scores.species,
         fold=scores.fold,
-        first_window=np.append(scores.first_windows, len(scores.recording)),
+        window_bounds=np.append(scores.first_windows, len(scores.recording)),
         start_frame=scores.start_frame,
         probability=window_probabilities(scores, head)[:, 0],
         peak_frame=scores.peak_frame[:, 0],
@@ -140,7 +140,7 @@ def missing_labels(clips: pd.DataFrame, heard: Hearing) -> pd.DataFrame:
     those of its commonest box.
     """
     is_labeled = species_presence(clips, heard.recording_ids, heard.species)
-    highest = np.maximum.reduceat(heard.probability, heard.first_window[:-1], axis=0)  # (R, S)
+    highest = np.maximum.reduceat(heard.probability, heard.window_bounds[:-1], axis=0)  # (R, S)
     rows, columns = np.nonzero(~is_labeled)
     peaks_s = [_peak_s(heard, int(row), int(column)) for row, column in zip(rows, columns, strict=True)]
     boxes = usual_boxes(clips, heard.species).iloc[columns].reset_index(drop=True)
@@ -176,6 +176,6 @@ def usual_boxes(clips: pd.DataFrame, species: Sequence[str]) -> pd.DataFrame:
 
 def _peak_s(heard: Hearing, row: int, column: int) -> float:
     """When the species is highest in the recording's highest window, seconds."""
-    windows = slice(heard.first_window[row], heard.first_window[row + 1])
+    windows = slice(heard.window_bounds[row], heard.window_bounds[row + 1])
     highest = heard.probability[windows, column].argmax()
     return float(heard.peak_frame[windows, column][highest] / heard.frames_per_s)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from callboard.annotations import read_table
 from callboard.clips import read_clips
@@ -16,9 +15,10 @@ from callboard.outputs import written_whole
 from callboard.params.base import validate
 from callboard.params.features import FrontEndParams
 from callboard.params.training import ClipParams
+from callboard.report.head import read_board
 from callboard.results import CLIPS
-from callboard.runs.files import Source, find_source
-from callboard.runs.rows import Row, read_rows
+from callboard.runs.files import Source, find_source, read_sections
+from callboard.runs.rows import is_unisolated
 from callboard.scores import load_scores
 from callboard.suspects.ranking import Hearing, hearing, rank
 from callboard.suspects.review import reviewed_boxes
@@ -48,7 +48,8 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
     """
     watch = Stopwatch()
     refuse_reviewed(output)
-    source = find_source(reference, _board())
+    rows, _ = read_board()
+    source = find_source(reference, rows)
     suspects = read_suspects(source)
     calls = read_calls_of(source)
     suspects, n_reviewed = without_reviewed(suspects)
@@ -92,7 +93,7 @@ def read_suspects(source: Source) -> pd.DataFrame:
     params = source.result.params
     if params.get("infer.blend", "[]") != "[]":
         raise UserError(f"{source.name} is a blend, which has no windows of its own; name one of its parts")
-    if params.get("pseudo.isolation") == "none" and params.get("pseudo.final", "0") != "0":
+    if is_unisolated(params):
         warn(f"{source.name}: its teachers saw all recordings, so labels may vouch for themselves")
     final = params.get("pseudo.final", "0")
     clips = read_clips(source.output(CLIPS))
@@ -109,20 +110,12 @@ def without_reviewed(suspects: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def _hearing(source: Source, clips: pd.DataFrame, final: str) -> Hearing:
-    tree = YAML(typ="safe", pure=True).load(source.text("params.yaml"))
-    sections = {name: tree[name] for name in HearingParams.model_fields if name in tree}
+    sections = read_sections(source.text, *HearingParams.model_fields)
     params = validate(HearingParams, sections, f"params.yaml of {source.name}")
     clip_frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
     with source.folder(f"scores/r{final}") as folder:
         scores = load_scores(folder / "oof.npz")
     return hearing(scores, source.result.params["infer.head"], clip_frames, params.frames_per_s)
-
-
-def _board() -> list[Row]:
-    try:
-        return read_rows()
-    except UserError:
-        return []
 
 
 def read_calls_of(source: Source) -> pd.DataFrame | None:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.annotations import read_species, read_table
+from callboard.annotations import read_species
 from callboard.corrections import (
-    CORRECTION_COLUMNS,
     CORRECTIONS,
     VERDICTS,
     corrected,
     read_corrections,
     read_labels,
+    read_placed,
     train_lengths_s,
 )
 from callboard.errors import UserError
@@ -53,8 +53,7 @@ def decided(path: Path) -> tuple[pd.DataFrame, int]:
     Raises:
         UserError: no such table, or no verdict in it.
     """
-    table = read_table(path, CORRECTION_COLUMNS).apply(lambda column: column.str.strip())
-    table = table.set_axis([f"{path.name} row {line}" for line in table.index])
+    table = read_placed(path).apply(lambda column: column.str.strip())
     has_verdict = table["verdict"] != ""
     if not has_verdict.any():
         raise UserError(
