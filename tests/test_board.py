@@ -68,6 +68,18 @@ def test_a_blend_is_optimistic_if_a_part_is() -> None:
     assert [found.is_optimistic for found in rows] == [False, True, False, True]
 
 
+@pytest.mark.parametrize("trait", [{"train.select": "best"}, {"pseudo.final": "1"}, VOTED])
+def test_a_result_is_no_more_honest_than_the_weights_that_it_started_from(trait: dict[str, str]) -> None:
+    first = [stored_run("", {}, key="0" * 16), stored_run("", trait, key="1" * 16)]
+    second = [stored_run("", {"train.init_from": f"a@{k * 16}"}, key=f"{k}a") for k in "01"]
+    third = stored_run("", {"train.init_from": "b@1a"})  # two links behind
+    unknown = stored_run("", {"train.init_from": "gone@2"})
+    rows = rows_of([*first, *second, third, unknown, stored_run("", {"train.init_from": "null"})])
+    assert [found.is_optimistic for found in rows] == [False, True, False, True, True, True, False]
+    voted = trait is VOTED
+    assert [found.is_unisolated for found in rows] == [False, voted, False, voted, voted, False, False]
+
+
 def rows_of(stored: list[StoredRun]) -> list[Row]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(board, "stored_runs", lambda: stored)

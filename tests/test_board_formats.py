@@ -163,7 +163,7 @@ def test_a_cv_without_isolation_has_its_own_mark_in_every_format():
         console.file.getvalue(),
     ):
         assert "0.5000!" in text
-        assert "! CV means nothing: models voted on recordings that they had trained on" in text
+        assert "! CV is not out of fold: models voted on recordings that they had trained on" in text
         assert "* CV is optimistic" not in text.replace("\\", "")
     table = pd.read_csv(io.StringIO(as_csv([lines])))
     assert table["is_unisolated"].tolist() == [True, False]

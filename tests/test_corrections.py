@@ -130,6 +130,16 @@ def test_two_verdicts_on_one_thing_are_refused(tmp_path: Path, first: str, secon
     assert message in str(refusal.value)
 
 
+def test_two_song_types_in_one_box_have_a_verdict_each(tmp_path: Path) -> None:
+    second = CONFIRMED.replace("055088446,3,1,", "055088446,3,4,")
+    rows = [[*row.split(","), "tp"] for row in (CONFIRMED, second)]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "label_type"], dtype=str).astype(labels().dtypes.to_dict())
+    path = tmp_path / "corrections.csv"
+    path.write_text(f"{HEADER}\ntp,{CONFIRMED},absent,,\ntp,{second},present,,\n")
+    result = corrected(table, read_corrections(path), SPECIES, LENGTHS_S)
+    assert result[["songtype_id", "label_type"]].to_numpy().tolist() == [["4", "tp"], ["1", "fp"]]
+
+
 def test_two_missing_calls_of_a_recording_are_two(tmp_path: Path) -> None:
     result = correct(
         tmp_path, "missing,NA,3,1,1,500,2,2000,present,,", "missing,NA,3,1,2,500,3,2000,present,,"

@@ -63,6 +63,7 @@ def counting(n_samples: int) -> np.ndarray:
         (479_999, 24_000, 0.5, 40),
         (24_000, 24_000, 0.1, 10),
         (1, 24_000, 3.0, 1),
+        (6960, 24_000, 0.29, 1),  # 0.29 · 24000 is 6959.999…
     ],
 )
 def test_frames_cover_the_recording(n_samples: int, sample_rate: int, hop_s: float, n_frames: int) -> None:

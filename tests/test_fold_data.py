@@ -274,6 +274,18 @@ def test_a_recording_with_negatives_alone_has_windows_and_no_positive_clip(root)
     assert np.flatnonzero(kept.has_window).tolist() == [1, 2]
 
 
+def test_a_recording_with_a_rejected_box_is_not_shown_for_its_pseudo_labels(root):
+    table = clips_table(
+        annotation("r02", "tp", "a", 0, 5),
+        annotation("r01", "pseudo", "a", 0, 64),
+        annotation("r13", "fp", "a", 0, 5),
+        annotation("r13", "pseudo", "07", 0, 64),
+    )
+    kept = choose_fold(root, table).annotations
+    assert np.flatnonzero(kept.has_positive_clip).tolist() == [1, 2]
+    assert np.flatnonzero(kept.has_window).tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("target", [-0.1, 1.5])
 def test_a_target_that_is_no_share_is_refused(root, target):
     table = clips_table(annotation("r02", "tp", "a", 0, 5), annotation("r01", "pseudo", "07", 0, 5))

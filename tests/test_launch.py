@@ -258,6 +258,40 @@ def test_a_row_starts_from_the_result_of_the_row_it_names(
     ]
 
 
+def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
+    stages: Dvc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish_as("link1", "loss.neg_mask=seq")
+    cli.dispatch(["run", "--seed", "3", "link2"])
+    cli.dispatch(["run", "--seed", "3", "link3"])
+    seed = ["-S", "seed=3"]
+    assert stages.calls == [
+        ["link1-seed3", "--temp", "-S", "loss.neg_mask=seq", *seed],
+        *[
+            [f"{name}-seed3", *["--temp", "-S", f"train.init_from='{find_finished(start).reference}'"], *seed]
+            for name, start in (("link2", "link1-seed3"), ("link3", "link2-seed3"))
+        ],
+    ]
+    capsys.readouterr()
+    cli.dispatch(["run", "--seed", "3", "--dry", "link2", "exp0051"])
+    assert capsys.readouterr().out == "link2-seed3: train.init_from=link1 seed=3\nexp0051-seed3: seed=3\n"
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_no_run_could_have_is_refused_before_anything_runs(stages: Dvc, seed: str) -> None:
+    with pytest.raises(UserError, match=f"--seed {seed}: must be at least 0"):
+        cli.dispatch(["run", "--seed", seed, "link2"])
+    assert stages.calls == []
+
+
+def test_a_result_whose_own_start_is_not_finished_now_is_run_again(stages: Dvc) -> None:
+    first = finish_as("link1", "loss.neg_mask=seq", "train.epochs=7")
+    finish_as("link2", f"train.init_from='{first}'")
+    git("commit", "--quiet", "--allow-empty", "--message", "later")
+    cli.dispatch(["run", "link3"])
+    assert stages.names() == ["link1", "link2", "link3"]
+
+
 def test_a_row_inherits_what_its_base_starts_from(stages: Dvc) -> None:
     cli.dispatch(["run", "variant"])
     assert stages.names() == ["link1", "variant"]

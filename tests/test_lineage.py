@@ -90,6 +90,14 @@ def test_labels_of_test_recordings_hand_on_what_their_makers_had_seen():
     assert found.n_inherited == 1
 
 
+def test_what_a_maker_had_only_inherited_is_handed_on():
+    """r1/fold1 holds a and b out, but learned from the label of c, made by r0/fold1, which had seen them."""
+    held_out = HELD_OUT | {"r1/fold1": "ab", "r2/fold0": "ab"}
+    tables = {1: labels(("c", "r0/fold1", 1)), 2: labels(("d", "r1/fold1", 1))}
+    found = trace(labels(("a", "r2/fold0", 1)), number=3, tables=tables, held_out=held_out)
+    assert (found.n_inherited, found.n_unseen) == (1, 0)
+
+
 def test_how_far_a_proof_goes_is_not_claimed_without_the_files_of_earlier_rounds():
     found = trace(labels(("a", "r1/fold0", 1)), number=2)
     assert found.sentence == "isolated: no teacher had seen its recording (1 of 1)"

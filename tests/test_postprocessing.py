@@ -54,6 +54,7 @@ def test_smoothing_without_a_middle_is_refused(smoothing):
         ({"blend_weights": [1.0]}, "blend_weights are 1, but blend has 0 parts"),
         ({"blend": PARTS, "blend_weights": [1.0, -1.0]}, "must not be negative, and not all 0"),
         ({"blend": PARTS, "blend_weights": [0, 0]}, "must not be negative, and not all 0"),
+        ({"smoothing": [1e308] * 3}, "has no finite sum"),
         ({"stack": True}, "stack combines the parts of blend and finds their weights itself"),
         ({"blend": PARTS, "blend_weights": [1, 1], "stack": True}, "finds their weights itself"),
         ({"blend": PARTS + PARTS[:1]}, "names an experiment twice"),

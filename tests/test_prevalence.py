@@ -52,6 +52,20 @@ def naive_em(oof_scores, scores, n_steps):
     return estimate
 
 
+def test_scores_of_0_and_1_alone_leave_factors_that_are_above_0_and_finite():
+    found = estimate_prevalence(np.ones((4, 2)), np.array([[0.0, 1.0]] * 3))
+    factors = found.factors(2.0)
+    assert np.isfinite(factors).all()
+    assert (factors > 0).all()
+
+
+@pytest.mark.parametrize(("training", "scored"), [(0.2, 0.6), (0.6, 0.2)])
+def test_an_exponent_that_no_number_can_hold_is_refused(training, scored):
+    prevalence = Prevalence(np.array([0.5, training]), np.array([0.5, scored]))
+    with pytest.raises(UserError, match=r"infer\.prevalence 1e\+06: factors of odds are 0 or infinite"):
+        prevalence.factors(1e6)
+
+
 @pytest.mark.parametrize("n_steps", [1, 2, 7])
 def test_the_estimate_equals_the_naive_twin(n_steps):
     rng = np.random.default_rng(0)

@@ -305,6 +305,26 @@ def test_absence_needs_as_many_votes_as_presence_and_presence_wins():
     assert spans(negatives(heard, clips, min_votes=3, isolation="none")) == [("r0", "a", 60, 110)]
 
 
+def test_presence_wins_where_an_expert_outside_the_window_has_its_span():
+    heard = rows_of((60, 0.0, LOW, 0.0, LOW, 0.0, SURE, 0.0, SURE), n_models=4)
+    clips = clips_of(("r0", "b", "fp", 112, 114))  # in the positive's span 55 to 115, behind the window
+    found = label_recordings(
+        heard, clips, pseudo_params(negative_threshold=0.01, min_votes=2, n_frames=60, isolation="none"), "r2"
+    )
+    assert found.empty
+
+
+def test_the_votes_of_a_joined_span_are_those_of_its_weakest_window():
+    heard = rows_of((0, LOW, 0.0, LOW, 0.0), (50, LOW, 0.0, 0.0, 0.0), n_models=2)
+    assert negatives(heard, clips_of(), min_votes=1, isolation="none")["votes"].tolist() == [1]
+
+
+def test_a_probability_at_the_negative_threshold_is_a_vote_for_absence():
+    heard = rows_of((0, 0.0, 1.0), fold=0)
+    found = label_recordings(heard, clips_of(), pseudo_params(negative_threshold=0.5), "r2")
+    assert spans(found) == [("r0", "a", 0, 50)]
+
+
 def test_absences_are_those_of_a_naive_twin():
     rng = np.random.default_rng(0)
     names, n_windows = [f"r{k}" for k in range(20)], 7

@@ -267,5 +267,12 @@ def test_a_recordings_smoothed_scores_do_not_depend_on_its_neighbours():
     np.testing.assert_array_equal(recording_scores(whole, params)[1:2], recording_scores(alone, params))
 
 
+def test_smoothing_weights_go_from_earlier_windows_to_later_ones():
+    scores, params = window_scores((4, 3), 1), infer_params(smoothing=[3, 2, 0], window_agg="mean")
+    probabilities = window_probabilities(scores, params.head)
+    expected = naive_smoothed(probabilities, scores.recording, [3, 2, 0])[4:, 0].mean(axis=0)
+    np.testing.assert_allclose(recording_scores(scores, params)[1], expected, rtol=1e-12)
+
+
 def test_no_recordings_can_be_smoothed():
     assert recording_scores(window_scores(()), infer_params(smoothing=[1, 2, 1])).shape == (0, 4)

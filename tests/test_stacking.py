@@ -77,6 +77,13 @@ def test_a_species_too_rare_without_one_fold_counts_as_not_fitted():
     np.testing.assert_array_equal(scores[fold == 1, 0], parts.mean(axis=0)[fold == 1, 0])
 
 
+def test_a_species_that_only_the_first_fold_s_stack_lacks_counts_as_not_fitted():
+    parts, is_present = simulated(n_recordings=60)
+    is_present[:, 0] = np.arange(60) < 12
+    is_first = (np.arange(60) < 9) | (np.arange(60) >= 50)  # 3 of the species are outside, 9 inside
+    assert not cross_fitted(parts, is_present, np.where(is_first, 0, 1))[1][0]
+
+
 def test_a_part_that_says_the_same_of_all_recordings_adds_nothing():
     parts, is_present = simulated()
     constant = np.concatenate([parts, np.full_like(parts[:1], 0.3)])

@@ -38,7 +38,7 @@ MISSING = (
 )
 
 END_TOLERANCE_FRAMES = 1e-6
-"""0.1 s at 24 kHz is 2400.0000000000005 samples in floating point: no frame for the rest."""
+"""0.29 s at 24 kHz is 6959.999… samples in floating point: no frame for the rest."""
 
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A window (WINDOW_SAMPLES,) at RATE to its embedding (N_NUMBERS,)."""

@@ -118,9 +118,11 @@ class Plan:
         for key in NAMES_OF_ROWS.keys() & values.keys():
             references = {part: self._reference(name, part) for part in named_rows({key: values[key]})}
             values[key] = _replaced(values[key], references)
-        if self.seed is not None:
-            values["seed"] = self.seed
-        return [*_as_text(values.items()), *self.extra]
+        return [*_as_text((values | self.own_seed()).items()), *self.extra]
+
+    def own_seed(self) -> dict[str, Any]:
+        """The override by this plan's seed; empty where it has none."""
+        return {} if self.seed is None else {"seed": self.seed}
 
     def finished(self, name: str) -> Finished | None:
         """The newest result of a row that has the very parameters which running it now would give it."""
@@ -189,16 +191,17 @@ def dvc(*arguments: str) -> int:
             continue
 
 
-def show_rows(names: Sequence[str], extra: Sequence[str] = ()) -> None:
+def show_rows(names: Sequence[str], extra: Sequence[str] = (), seed: int | None = None) -> None:
     """Print what running the rows would override, one row a line; rows it needs without the keys of results.
 
     Raises:
         UserError: a name is no row, or a row no experiment.
     """
     table, tree = read_table(), read_tree(Path("params.yaml"))
+    plan = Plan(table, tree, extra, seed)
     for row in [experiment_row(table, name) for name in dict.fromkeys(names)]:
-        overrides = _as_text(table.overrides(row.name, tree))
-        print(f"{row.name}:", *(overrides + list(extra) or ["params.yaml as it is"]))
+        overrides = _as_text((dict(table.overrides(row.name, tree)) | plan.own_seed()).items())
+        print(f"{plan.called(row.name)}:", *(overrides + list(extra) or ["params.yaml as it is"]))
 
 
 def row_overrides(table: Table, name: str, tree: dict[str, Any], extra: Sequence[str] = ()) -> list[str]:

@@ -47,8 +47,18 @@ class Prevalence:
     """(species,) estimate, see `estimate_prevalence`."""
 
     def factors(self, alpha: float) -> Vector:
-        """(species,) (scored / training) ^ alpha, what odds are multiplied by."""
-        return np.asarray((self.scored / self.training) ** alpha, dtype=np.float64)
+        """(species,) (scored / training) ^ alpha, what odds are multiplied by.
+
+        Raises:
+            UserError: one is 0 or infinite in double precision.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            factors = np.asarray((self.scored / self.training) ** alpha, dtype=np.float64)
+        if not (np.isfinite(factors) & (factors > 0)).all():
+            raise UserError(
+                f"infer.prevalence {alpha:g}: factors of odds are 0 or infinite; use a smaller one"
+            )
+        return factors
 
     def table(self, species: list[str], alpha: float) -> pd.DataFrame:
         """COLUMNS, species as given."""

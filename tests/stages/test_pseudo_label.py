@@ -181,6 +181,13 @@ def test_a_test_recording_with_the_name_of_a_training_one_is_not_pseudo_labelled
         pseudo_label.main(ARGV)
 
 
+def test_teachers_take_the_weights_that_predict_takes(workspace):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text.replace("weights: last", "weights: ema"))
+    with pytest.raises(UserError, match=r"fold0\.pt: no ema weights"):
+        pseudo_label.main(ARGV)
+
+
 def test_silent_teachers_add_nothing(workspace, capsys):
     pseudo_label.main(ARGV)
     assert read_clips(workspace / "pseudo/r1.csv").empty

@@ -250,7 +250,7 @@ def warned(judgement: Judgement | None, row: Row, base: Row) -> Judgement | None
     """The judgement, or `optimistic` where it would hang on a CV that saw its own labels.
 
     Such a CV is too high by an unknown amount: `worse` in spite of it stands, as does `better` than it. Where
-    networks labelled what they had trained on, CV means nothing and no verdict stands.
+    networks labelled what they had trained on, CV is not out of fold and no verdict stands.
     """
     if judgement is None or not (row.is_optimistic or base.is_optimistic):
         return judgement

@@ -16,11 +16,12 @@ UNISOLATED = "!"
 WITHIN_NOISE = "≈"
 LEGEND = (
     f"{OPTIMISTIC} CV is optimistic: the epoch was chosen on the validation fold (train.select), or "
-    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0)."
+    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0), or "
+    "training started from the weights of such a result (train.init_from)."
 )
 UNISOLATED_LEGEND = (
-    f"{UNISOLATED} CV means nothing: models voted on recordings that they had trained on (pseudo.isolation "
-    "none)."
+    f"{UNISOLATED} CV is not out of fold: models voted on recordings that they had trained on "
+    "(pseudo.isolation none), for this result or for one that it started from."
 )
 NOISE_LEGEND = f"{WITHIN_NOISE} another seed alone changes the leaderboard's score by as much."
 SEEDS_LEGEND = (

@@ -45,6 +45,8 @@ def show(args: argparse.Namespace) -> None:
     print(markdown_table(HEADER, [cells(one) for one in rounds], [False, False, *[True] * 5]))
     for one in rounds:
         print(f"round {one.round}: {one.sentence}; {one.depth}")
+    if (start := params.get("train.init_from", "null")) != "null":
+        print(f"all of them started from {start}, which is not traced here: `callboard audit {start}`")
     print(inflation(source, rounds[-1].round))
     for one in rounds:
         refuse_violations(one)

@@ -1,5 +1,6 @@
 """The sections behind training: predict, infer, evaluate, pseudo."""
 
+from math import isfinite
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -54,6 +55,8 @@ class InferParams(Params):
             raise ValueError(
                 f"smoothing {weights} must be an odd number of weights, none negative, the middle one above 0"
             )
+        if not isfinite(sum(weights)):
+            raise ValueError(f"smoothing {weights} has no finite sum")
         return self
 
     @model_validator(mode="after")
@@ -109,7 +112,7 @@ class PseudoParams(Params):
     test: test recordings, which then are trained on around their pseudo-labels. train_test: both sets."""
     isolation: Literal["recording", "none"]
     """Who may label a training recording. recording: only the model that has not seen it. none: the models of
-    all folds vote, as the author's did; CV then means nothing, and the board says so."""
+    all folds vote, as the author's did; the board marks such a CV."""
     threshold: float = Field(gt=0, lt=1)
     """Lowest probability that makes a positive pseudo-label."""
     negative_threshold: float | None = Field(gt=0, lt=1)

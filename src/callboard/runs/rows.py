@@ -36,6 +36,8 @@ class Row:
     """What a person wrote about it in MLflow."""
     parts: "tuple[Row, ...]" = ()
     """Of a blend, as far as they are on the board."""
+    begun_from: "Row | None" = None
+    """Whose weights training started from, if it is on the board."""
 
     @property
     def measured_on(self) -> tuple[str, str]:
@@ -49,18 +51,29 @@ class Row:
 
     @property
     def is_optimistic(self) -> bool:
-        """Whether CV saw something of the labels that it is measured on; an unknown part may have."""
+        """Whether CV saw something of the labels that it is measured on.
+
+        What it started from hands that on with its weights; an unknown part or start may have.
+        """
         if self.blend:
             return len(self.parts) < len(self.blend) or any(part.is_optimistic for part in self.parts)
+        if init_from(self.params) and (self.begun_from is None or self.begun_from.is_optimistic):
+            return True
         chose_epoch = self.params.get("train.select", "last") != "last"
         return chose_epoch or self.params.get("pseudo.final", "0") != "0"
 
     @property
     def is_unisolated(self) -> bool:
-        """Whether networks labelled recordings that they had trained on; of a blend, those of a part."""
+        """Whether networks labelled recordings that they had trained on; those of a part or start too."""
         if self.blend:
             return any(part.is_unisolated for part in self.parts)
-        return is_unisolated(self.params)
+        return is_unisolated(self.params) or (self.begun_from is not None and self.begun_from.is_unisolated)
+
+
+def init_from(params: dict[str, str]) -> str:
+    """The result that training started from, as `name@key`; empty where there is none."""
+    reference = params.get("train.init_from", "null")
+    return "" if reference == "null" else reference
 
 
 def is_unisolated(params: dict[str, str]) -> bool:
@@ -105,4 +118,5 @@ def _row(run: StoredRun, earlier: dict[str, Row]) -> Row:
         submission_md5=tags.get(tag.SUBMISSION_MD5, ""),
         note=AUTOMATIC_NOTE.sub("", tags.get(tag.NOTE, "")).strip(),
         parts=tuple(earlier[key] for key in earlier if key in keys),
+        begun_from=earlier.get(init_from(run.params).rpartition("@")[2]),
     )
