@@ -1,7 +1,7 @@
 # make repro   from a fresh clone to the board: environment, pipeline, table
 # make test    what CI checks: lint, format, types, all tests
 # make quick   the same without the slow tests
-# make ladder  what the winners did, rung by rung on the soundscapes, and the board: an hour on two cores. SEEDS="1 2" more seeds
+# make ladder  what the winners did, rung by rung on the soundscapes, and the board; SEEDS="1 2" runs them with more seeds
 # make clean   drop the environment and the caches of the tools; results and mlflow.db stay
 
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
