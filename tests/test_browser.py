@@ -71,6 +71,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) ->
     return main
 
 
+def _hear_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would the server."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def addresses(workspace: Path) -> Iterator[list[str]]:
     """The two that `callboard ui` prints; it is interrupted at the end and must take its server along."""
@@ -80,7 +85,9 @@ def addresses(workspace: Path) -> Iterator[list[str]]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))}
     code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); from callboard.cli import main; main()"
     command = [sys.executable, "-c", code, "ui", "--no-browser", "--port", str(port)]
-    ui = subprocess.Popen(command, cwd=workspace, env=clean, stdout=-1, stderr=-2, text=True)
+    ui = subprocess.Popen(
+        command, cwd=workspace, env=clean, stdout=-1, stderr=-2, text=True, preexec_fn=_hear_interrupts
+    )
     assert ui.stdout
     printed = []
     for line in ui.stdout:
