@@ -262,26 +262,23 @@ def test_joined_negatives_cover_the_frames_that_they_covered(root, seed):
         assert np.array_equal(before, after)
 
 
+PSEUDO_ALONE_AND_BESIDE_A_REJECTED_BOX = (
+    annotation("r02", "tp", "a", 0, 5),
+    annotation("r01", "pseudo", "a", 0, 64),
+    annotation("r13", "fp", "a", 0, 5),
+    annotation("r13", "pseudo", "07", 0, 64),
+)
+
+
 def test_a_recording_with_negatives_alone_has_windows_and_no_positive_clip(root):
-    table = clips_table(
-        annotation("r02", "tp", "a", 0, 5),
-        annotation("r01", "pseudo", "a", 0, 64),
-        annotation("r13", "fp", "a", 0, 5),
-        annotation("r13", "pseudo", "07", 0, 64),
-    )
+    table = clips_table(*PSEUDO_ALONE_AND_BESIDE_A_REJECTED_BOX)
     kept = choose_fold(root, with_targets(table, np.nan, 0, np.nan, 0)).annotations
     assert np.flatnonzero(kept.has_positive_clip).tolist() == [2]
     assert np.flatnonzero(kept.has_window).tolist() == [1, 2]
 
 
 def test_a_recording_with_a_rejected_box_is_not_shown_for_its_pseudo_labels(root):
-    table = clips_table(
-        annotation("r02", "tp", "a", 0, 5),
-        annotation("r01", "pseudo", "a", 0, 64),
-        annotation("r13", "fp", "a", 0, 5),
-        annotation("r13", "pseudo", "07", 0, 64),
-    )
-    kept = choose_fold(root, table).annotations
+    kept = choose_fold(root, clips_table(*PSEUDO_ALONE_AND_BESIDE_A_REJECTED_BOX)).annotations
     assert np.flatnonzero(kept.has_positive_clip).tolist() == [1, 2]
     assert np.flatnonzero(kept.has_window).tolist() == [1, 2]
 
