@@ -1,52 +1,60 @@
-"""What a teacher says of recordings that it has not trained on, or without isolation of any."""
+"""What teachers say of recordings that they have not trained on, or without isolation of any."""
 
 import argparse
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+from callboard.annotations import read_species
 from callboard.clips import read_clips
-from callboard.device import pick_device
+from callboard.closure import trained_by
+from callboard.device import keep_freed_memory, pick_device
 from callboard.folds import audit_folds, read_folds
-from callboard.lineage import refuse_violations, trace_rounds
+from callboard.lineage import RoundLineage, read_nested, refuse_violations, trace_rounds
 from callboard.mel_cache import MelCache
+from callboard.nested import Inputs, Nested, NestedParams
+from callboard.outputs import replaced_folder
 from callboard.params.base import load_params
-from callboard.params.scoring import PseudoParams
-from callboard.predict import ScoreParams, load_fold_models
+from callboard.predict import load_fold_models
 from callboard.presence import positives
 from callboard.pseudo_labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
-from callboard.terminal import Stopwatch, run, summarize
+from callboard.terminal import Stopwatch, progress, run, summarize
+from callboard.workers import n_workers
+from stages.train import open_cache
 
 
-class StageParams(ScoreParams):
+class StageParams(NestedParams):
     """What `pseudo_label` reads of params.yaml."""
 
-    pseudo: PseudoParams
+
+class Labelled(NamedTuple):
+    """Pseudo-labels, and who made them."""
+
+    table: pd.DataFrame
+    lineage: RoundLineage
+    n_scored: int
+    """Recordings that were listened to."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the teacher's models, write pseudo-labels for the student of `--round`."""
+    """Write pseudo-labels for the students of `--round`."""
     args = _parse(argv)
     params = load_params(StageParams)
 
     stopwatch = Stopwatch()
-    device = pick_device()
     clips, folds = read_clips(args.clips), read_folds(args.folds)
     audit_folds(folds, clips)
-    names = folds["fold"].unique().tolist()
-    models = load_fold_models(args.models, names, device, params.predict.weights)
-    teacher = Teacher(args.models.name, models, args.mel, params, device, params.pseudo.isolation)
-    heard = [score(teacher, clips, folds) for score in SOURCES[params.pseudo.source]]
-    found = [label_recordings(one, clips, params.pseudo, teacher.name) for one in heard]
-    table = as_clips(pd.concat(found, ignore_index=True), clips, args.round)
-    audit_folds(folds, pd.concat([clips, table]), MelCache.open(args.mel / "test").recording_ids)
-    held_out = {f"{teacher.name}/fold{loaded.fold}": loaded.held_out for loaded in models}
-    (lineage,) = trace_rounds({args.round: table}, folds, held_out, params.pseudo.isolation)
-    refuse_violations(lineage)
-    write_pseudo_labels(table, args.pseudo)
+    label = by_nested_networks if params.pseudo.isolation == "nested" else by_round
+    with replaced_folder(args.networks) as folder:
+        table, lineage, n_scored = label(args, params, clips, folds, folder)
+        audit_folds(folds, pd.concat([clips, table]), MelCache.open(args.mel / "test").recording_ids)
+        refuse_violations(lineage)
+        write_pseudo_labels(table, args.pseudo)
     present = positives(table)
     per_species = ", ".join(f"{name} {count}" for name, count in present["species_id"].value_counts().items())
-    n_scored = sum(len(one.scores.recording_ids) for one in heard)
     n_negatives = len(table) - len(present)
     summarize(
         "pseudo_label",
@@ -59,12 +67,59 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
+def by_round(
+    args: argparse.Namespace, params: StageParams, clips: pd.DataFrame, folds: pd.DataFrame, folder: Path
+) -> Labelled:
+    """By the models of the round before; the folder stays empty."""
+    device, numbers = pick_device(), folds["fold"].unique().tolist()
+    models = load_fold_models(args.models, numbers, device, params.predict.weights)
+    teacher = Teacher(args.models.name, models, args.mel, params, device, params.pseudo.isolation)
+    heard = [score(teacher, clips, folds) for score in SOURCES[params.pseudo.source]]
+    found = [label_recordings(one, clips, params.pseudo, teacher.name) for one in heard]
+    table = as_clips(pd.concat(found, ignore_index=True), clips, args.round)
+    held_out = {f"{teacher.name}/fold{loaded.fold}": loaded.held_out for loaded in models}
+    (lineage,) = trace_rounds({args.round: table}, folds, held_out, params.pseudo.isolation)
+    return Labelled(table, lineage, sum(len(one.scores.recording_ids) for one in heard))
+
+
+def by_nested_networks(
+    args: argparse.Namespace, params: StageParams, clips: pd.DataFrame, folds: pd.DataFrame, folder: Path
+) -> Labelled:
+    """By networks trained for it, which the folder keeps."""
+    keep_freed_memory()
+    indices = sorted(args.mel.glob("*/index.csv"))
+    code = trained_by(Path(__file__).resolve().parent.parent, "stages.pseudo_label")
+    inputs = Inputs(
+        args.mel,
+        args.clips,
+        folds,
+        read_species(args.species),
+        partial(open_cache, args.mel / "train", args.mel / "test"),
+        [args.clips, args.folds, args.species, *indices, *code],
+    )
+    nested = Nested(params, inputs, folder, pick_device(), n_workers(), follow)
+    table = nested.pseudo_labels(args.round)
+    files = read_nested({path.name: path for path in folder.iterdir()})
+    (lineage,) = trace_rounds({args.round: table}, folds, files.held_out, "nested", files.tables)
+    return Labelled(table, lineage, len(nested.scored))
+
+
+def follow(network: str) -> Callable[[range], Iterable[int]]:
+    """A progress bar for the epochs of a network."""
+
+    def watch(epochs: range) -> Iterable[int]:
+        return progress(epochs, total=len(epochs), label=f"pseudo_label {network}", unit="epochs")
+
+    return watch
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--round", type=int, required=True, help="round of the student")
     parser.add_argument("--mel", type=Path, required=True, help="folder with train/ and test/")
-    for name in ("models", "clips", "folds", "pseudo"):
+    for name in ("models", "clips", "folds", "species", "pseudo"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--networks", type=Path, required=True, help="folder for nested networks")
     return parser.parse_args(argv)
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from callboard.annotations import read_species
 from callboard.checkpoint import WeightsParams, checkpoint_for, save_model
 from callboard.classes import CLASSES
-from callboard.clips import read_clips
-from callboard.closure import import_closure
+from callboard.clips import labels_for, read_clips
+from callboard.closure import trained_by
 from callboard.curve import write_curve
 from callboard.device import describe, keep_freed_memory, pick_device
 from callboard.fold_data import select_fold
@@ -41,8 +41,10 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device()
     keep_freed_memory()
     species = read_species(args.species)
-    tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
-    clips = pd.concat([read_clips(path) for path in tables])
+    clips, tables = read_clips(args.clips), [args.clips]
+    if args.pseudo:
+        clips = pd.concat([clips, labels_for(read_clips(args.pseudo), str(args.fold))])
+        tables.append(args.pseudo)
     folds = read_folds(args.folds)
     axis = CLASSES[params.train.classes](clips, species)
     cache = open_cache(args.mel, args.mel_test, clips)
@@ -51,7 +53,8 @@ def main(argv: list[str] | None = None) -> None:
     start = find_fold_weights(reference, args.fold, axis, set(held_out)) if reference else None
     data = select_fold(cache, clips, folds, args.fold, axis, params.train.labels)
     indices = [part.folder / "index.csv" for part in cache.caches]
-    inputs = [*tables, args.folds, args.species, *indices, *code_files()]
+    code = trained_by(Path(__file__).resolve().parent.parent, "stages.train")
+    inputs = [*tables, args.folds, args.species, *indices, *code]
     checkpoint = checkpoint_for(params, inputs, args.fold)
     reports: list[EpochReport] = []
 
@@ -84,14 +87,6 @@ def open_cache(mel: Path, mel_test: Path | None, clips: pd.DataFrame) -> Trainin
     if mel_test is None or clips["recording_id"].isin(train.recording_ids).all():
         return TrainingCache(train)
     return TrainingCache(train, MelCache.open(mel_test))
-
-
-def code_files() -> list[Path]:
-    """What this training runs: the stage, all it imports from this project, and the versions of the rest."""
-    root = Path(__file__).resolve().parent.parent
-    lock = root / "requirements.lock"
-    code = [root / file for file in import_closure(root, "stages.train")]
-    return [*code, lock] if lock.is_file() else code
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

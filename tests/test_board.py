@@ -33,6 +33,12 @@ def test_an_optimistic_cv_is_known_by_its_parameters(trait: dict[str, str]) -> N
     assert not row(**{"train.select": "last", "pseudo.final": "0"}).is_optimistic
 
 
+def test_students_of_nested_teachers_have_an_honest_cv() -> None:
+    nested = {"pseudo.final": "2", "pseudo.isolation": "nested"}
+    assert not row(**nested).is_optimistic
+    assert row(**nested, **{"train.select": "best"}).is_optimistic
+
+
 VOTED = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
 
 
@@ -43,6 +49,7 @@ VOTED = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "trai
         ({"pseudo.source": "train_test"}, True),
         ({"pseudo.source": "test"}, False),
         ({"pseudo.isolation": "recording"}, False),
+        ({"pseudo.isolation": "nested"}, False),
         ({"pseudo.final": "0"}, False),
     ],
 )

@@ -172,9 +172,10 @@ def test_rows_can_be_read_as_clips_and_tell_where_they_come_from(tmp_path):
     assert read["round"].tolist() == [3, 3]
     assert read["votes"].tolist() == [1, 1]
     assert read["target"].tolist() == [1.0, 1.0]
+    assert read["student"].tolist() == ["", ""]
     assert read["t_min"].isna().all()
     assert read[["low_mel", "high_mel"]].to_numpy().tolist() == [[0, 0], [0, 0]]
-    assert read.columns[-5:].tolist() == list(PROVENANCE_DTYPES)
+    assert read.columns[-6:].tolist() == list(PROVENANCE_DTYPES)
 
 
 def test_no_sure_window_gives_a_table_without_rows(tmp_path):

@@ -172,6 +172,8 @@ def test_a_network_that_has_seen_its_own_fold_is_found():
     [
         ("a", "r0/fold0", True),
         ("a", "r0/fold1", False),  # has trained on it
+        ("a", "r0/folds0-1", True),  # nested
+        ("a", "r0/folds1-2", False),
         ("a", "r0", False),  # so have all others of the round
         ("t", "r0", True),  # a test recording
         ("a", "r1/fold0", False),  # a student that labels its own training

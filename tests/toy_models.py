@@ -1,5 +1,6 @@
 """Networks small enough to build and run in a test, and random recordings for them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from callboard.model import SedModel, build_model
 from callboard.params.model import ModelParams
 from callboard.params.training import ClipParams
 from callboard.submission import score_table, write_score_table
+from tests.toy_training import PARAMS
 
 N_MELS = 32
 SPECIES = ["3", "07", "x1"]
@@ -92,6 +94,7 @@ def random_cache(folder: Path, n_frames: dict[str, int], seed: int = 0) -> MelCa
     return MelCache.open(folder)
 
 
+TRAINING_SECTIONS = ("clip", "mixup", "model", "loss", "optim", "sched", "train")
 TEST = {f"t{i}": 100 + i for i in range(4)}
 PARAMS_YAML = """\
 seed: 1
@@ -129,6 +132,7 @@ pseudo:
   power: 1.0
   n_frames: 32
 """
+PARAMS_YAML += "".join(f"{name}: {json.dumps(PARAMS[name])}\n" for name in TRAINING_SECTIONS)
 
 
 def random_out_of_fold(seed: int) -> pd.DataFrame:

@@ -213,7 +213,7 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int) -> Checkpoint:
+def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int | str) -> Checkpoint:
     """The checkpoint of training `fold` by `params` on the content of `inputs`, in the main workspace.
 
     Two trainings that differ in any of these never share one. Start weights need no digest of their own: the
@@ -222,7 +222,7 @@ def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int) -> Checkpo
     Args:
         params: All that training depends on.
         inputs: Tables and code, in a fixed order.
-        fold: Number of the fold.
+        fold: Number of the fold, or what else names the part that is held out.
     """
     digest = hashlib.sha256(json.dumps(params.model_dump(), sort_keys=True).encode())
     for path in inputs:

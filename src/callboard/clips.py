@@ -36,9 +36,11 @@ PROVENANCE_DTYPES = {
     "score": "float64",
     "votes": "int64",
     "target": "float64",
+    "student": "str",
 }
 """Further columns of pseudo-labels: the student's round, the model that scored the recording, its
-probability, how many models agreed, and the student's target: 1 = present, 0 = absent, between = soft."""
+probability, how many models agreed, the student's target (1 = present, 0 = absent, between = soft), and the
+folds that the student holds out, as `2` or `0-2`; blank where the label is for all students of the round."""
 
 END_TOLERANCE_FRAMES = 1e-6
 """Keeps a time on the frame boundary where it lies: 0.29 s at 100 frames/s is 28.999… in floating point."""
@@ -134,6 +136,21 @@ def read_clips(path: Path) -> pd.DataFrame:
     table = read_table(path, list(DTYPES), others=True, hint="run crop first")
     dtypes = DTYPES | {name: dtype for name, dtype in PROVENANCE_DTYPES.items() if name in table}
     return typed(table, dtypes, path)
+
+
+def labels_for(pseudo: pd.DataFrame, student: str) -> pd.DataFrame:
+    """The pseudo-labels that a student may learn from.
+
+    Args:
+        pseudo: Of one round.
+        student: The folds that it holds out, as the table tells them.
+    """
+    return pseudo[students_of(pseudo).isin(["", student])]
+
+
+def students_of(pseudo: pd.DataFrame) -> pd.Series:
+    """Column `student`; blank in tables without it, whose labels are for all."""
+    return pseudo["student"] if "student" in pseudo else pd.Series("", index=pseudo.index)
 
 
 def _refuse_without_tp(annotations: pd.DataFrame) -> None:

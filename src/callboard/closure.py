@@ -35,6 +35,17 @@ def import_closure(root: Path, module: str) -> list[str]:
     return sorted(files, key=lambda file: (not file.startswith("stages/"), file))
 
 
+def trained_by(root: Path, module: str) -> list[Path]:
+    """What a training runs: a stage, all it imports from this project, and the versions of the rest.
+
+    Args:
+        root: Of the workspace.
+        module: The stage.
+    """
+    lock = root / "requirements.lock"
+    return [*(root / file for file in import_closure(root, module)), *[lock] * lock.is_file()]
+
+
 def _module_file(root: Path, module: str) -> Path | None:
     base = root / "src" if module.split(".")[0] == "callboard" else root
     path = base.joinpath(*module.split("."))

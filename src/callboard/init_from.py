@@ -21,6 +21,9 @@ from callboard.params.model import ModelParams
 from callboard.results import CLIPS, Lock, all_outs, changes, flatten
 
 SETTING = "train.init_from"
+FIRST_ROUND = "models/r0"
+"""Networks that have learned from annotations alone."""
+
 SAME_DATA = ("data/mel", CLIPS)
 """Outputs that both experiments must share."""
 DATA_STAGES = ("prepare", "crop")
@@ -88,6 +91,27 @@ def find_fold_weights(reference: str, fold: int, axis: ClassAxis, held_out: set[
             raise UserError(f"{SETTING}: {reference} has other {what}: {_difference(theirs, ours)}")
     model = validate(WeightsParams, content["params"], Path(path)).model
     return FoldWeights(reference, model, content["state_dict"])
+
+
+def find_recipe(reference: str) -> dict[str, Any]:
+    """The sections of params.yaml that a finished experiment's folds were trained by.
+
+    Args:
+        reference: `name@key`.
+
+    Raises:
+        UserError: there is no such result, or it has learned from pseudo-labels, which are made for its own
+            folds.
+    """
+    finished = find_exactly(reference, SETTING)
+    if finished.models != FIRST_ROUND:
+        raise UserError(
+            f"{SETTING}: {reference} predicts by {finished.models or 'no networks'}; pseudo.isolation nested "
+            f"trains it again with more folds held out, which takes a result without rounds of its own"
+        )
+    trainings = (stage for name, stage in finished.lock.items() if name.startswith("train@"))
+    sections: dict[str, Any] = next(trainings)["params"]["params.yaml"]
+    return sections
 
 
 def _refuse_other_data(finished: Finished, here: Lock) -> None:

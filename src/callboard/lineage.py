@@ -3,8 +3,9 @@
 A network has *seen* a training recording that its weights file does not list as held out. It has *inherited*
 one that a maker of the pseudo-labels it was trained on had seen or inherited: labels of that recording may
 have reached it by way of other recordings. A pseudo-label of a training recording is isolated where no
-network that voted had seen the recording; that is what `pseudo.isolation` recording promises. Nothing is
-promised of inheritance, which no round after the first avoids while folds stay the same; it is counted.
+network that voted had seen the recording; that is what `pseudo.isolation` recording promises. Inheritance,
+which no round after the first avoids while folds stay the same, is counted. `nested` promises that no network
+that voted had seen or inherited the recording, or any that its student holds out.
 
 Not traced: what weights that a network started from had seen (`train.init_from`, `model.weights`).
 """
@@ -18,7 +19,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from callboard.clips import labels_for, read_clips, students_of
 from callboard.errors import UserError
+from callboard.finished import cached_file
 
 HeldOut = Mapping[str, Collection[str]]
 """Network (`r0/fold3`) to the recordings that its weights file says it was not trained on."""
@@ -49,6 +52,8 @@ class RoundLineage:
     """Of training recordings that a network which may have voted had been trained on."""
     seen: list[str]
     """The cases of the two before, in words."""
+    known: list[str]
+    """What breaks the promise of `nested` beyond that, in words."""
     strangers: list[str]
     """Teachers that are no network of the round before, or without weights file, in words."""
     is_traced: bool
@@ -67,7 +72,8 @@ class RoundLineage:
     @property
     def violations(self) -> list[str]:
         """What breaks the promise of `pseudo.isolation`, or cannot be proved to keep it."""
-        return self.strangers + self.seen * (self.isolation == "recording")
+        is_promised, is_nested = self.isolation != "none", self.isolation == "nested"
+        return self.strangers + self.seen * is_promised + self.known * is_nested
 
     @property
     def sentence(self) -> str:
@@ -83,6 +89,13 @@ class RoundLineage:
         proved = self.n_unseen + self.n_inherited
         if proved < self.n_training:
             return f"isolation proved of {proved:,} of {self.n_training:,} labels only"
+        if self.isolation == "nested":
+            also = ", or what its student is validated on"
+            return (
+                f"NOT nested: {first_of(self.known)}"
+                if self.known
+                else f"isolated: no teacher had seen its recording{also} ({proved:,} of {self.n_training:,})"
+            )
         return f"isolated: no teacher had seen its recording ({proved:,} of {self.n_training:,})"
 
     @property
@@ -101,26 +114,66 @@ class RoundLineage:
         )
 
 
+@dataclass(frozen=True)
+class NestedFiles:
+    """What the networks of `pseudo.isolation` nested leave."""
+
+    held_out: dict[str, frozenset[str]]
+    """As HeldOut, by names such as `r0/folds0-2`."""
+    tables: dict[str, pd.DataFrame]
+    """Pseudo-labels that such a network was trained on."""
+
+
+def read_nested(paths: Mapping[str, Path]) -> NestedFiles:
+    """What files of a folder tell, by their names there: `r0-folds0-2.pt`, `r1-folds0-2.csv`.
+
+    Raises:
+        UserError: a file is not what it should be.
+    """
+    from callboard.checkpoint import read_held_out
+
+    named = {
+        (name.partition(".")[0].replace("-", "/", 1), Path(name).suffix): path for name, path in paths.items()
+    }
+    return NestedFiles(
+        {network: read_held_out(path)[1] for (network, suffix), path in named.items() if suffix == ".pt"},
+        {network: read_clips(path) for (network, suffix), path in named.items() if suffix == ".csv"},
+    )
+
+
 def trace_rounds(
-    tables: Mapping[int, pd.DataFrame], folds: pd.DataFrame, held_out: HeldOut, isolation: str
+    tables: Mapping[int, pd.DataFrame],
+    folds: pd.DataFrame,
+    held_out: HeldOut,
+    isolation: str,
+    of_networks: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[RoundLineage]:
     """The lineage of every round, in order.
 
     Args:
-        tables: Round of the student to its pseudo-labels: recording_id, teacher, votes.
+        tables: Round of the student to its pseudo-labels: recording_id, teacher, votes, and student where
+            they are not for all.
         folds: recording_id, fold of the training recordings; all others are test recordings.
         held_out: Of the networks of all rounds before the last, as far as they are known.
         isolation: `pseudo.isolation`.
+        of_networks: Pseudo-labels of single networks, which stand in none of `tables`.
     """
-    tracer = _Tracer(tables, folds, held_out)
+    tracer = _Tracer(tables, folds, held_out, of_networks or {})
     return [tracer.trace(number, isolation) for number in sorted(tables)]
 
 
 class _Tracer:
     """Looks up networks, and works out once what each has inherited."""
 
-    def __init__(self, tables: Mapping[int, pd.DataFrame], folds: pd.DataFrame, held_out: HeldOut) -> None:
+    def __init__(
+        self,
+        tables: Mapping[int, pd.DataFrame],
+        folds: pd.DataFrame,
+        held_out: HeldOut,
+        of_networks: Mapping[str, pd.DataFrame],
+    ) -> None:
         self._tables = tables
+        self._of_networks = of_networks
         self._fold_of = dict(zip(folds["recording_id"], folds["fold"], strict=True))
         self._held_out = {network: frozenset(held) for network, held in held_out.items()}
         self._known: dict[str, frozenset[str] | None] = {}
@@ -132,8 +185,8 @@ class _Tracer:
     def trace(self, number: int, isolation: str) -> RoundLineage:
         table = self._tables[number]
         counts: Counter[str] = Counter()
-        seen, strangers, is_traced = set(), set(), True
-        for (recording_id, teacher, votes), count in _cases(table):
+        seen, known, strangers, is_traced = set(), set(), set(), True
+        for (recording_id, teacher, votes, student), count in _cases(table):
             networks = self._networks(teacher, number - 1)
             where = f"recording {recording_id}"
             if recording_id in self._fold_of:
@@ -141,6 +194,8 @@ class _Tracer:
             if not networks:
                 told = f"of which there are no weights of round {number - 1}"
                 strangers.add(f"{where} was labelled by {teacher}, {told}")
+            if isolation == "nested" and (told := self._known_of(student, networks)):
+                known.add(f"{where} was labelled by {teacher}, {told}")
             if recording_id not in self._fold_of:
                 counts["test"] += count
             elif networks:
@@ -149,6 +204,8 @@ class _Tracer:
                 if kind in ("seen", "unsure"):
                     seen.add(f"{where} was labelled by {teacher}, which had trained on it")
                 else:
+                    if kind == "inherited":
+                        known.add(f"{where} was labelled by {teacher}, whose own teachers had trained on it")
                     is_traced &= all(self._inherited(network) is not None for network in networks)
         return RoundLineage(
             round=number,
@@ -160,6 +217,7 @@ class _Tracer:
             n_seen=counts["seen"],
             n_unsure=counts["unsure"],
             seen=sorted(seen),
+            known=sorted(known),
             strangers=sorted(strangers),
             is_traced=is_traced,
         )
@@ -167,7 +225,18 @@ class _Tracer:
     def _networks(self, teacher: str, number: int) -> list[str]:
         """Those that a teacher of a round stands for; none where it is not of that round, or unknown."""
         if teacher == f"r{number}":
-            return [network for network in self._held_out if network.startswith(f"{teacher}/")]
+            return [
+                network
+                for network in self._held_out
+                if network.startswith(f"{teacher}/fold") and network.removeprefix(f"{teacher}/fold").isdigit()
+            ]
+        if teacher.startswith(f"r{number}/") and teacher.endswith("-*"):
+            student = _told(teacher.removesuffix("-*"))
+            return [
+                network
+                for network in self._held_out
+                if network.startswith(f"r{number}/folds") and student < _told(network)
+            ]
         return [teacher] if teacher in self._held_out and teacher.startswith(f"r{number}/") else []
 
     def _kind(self, recording_id: str, networks: list[str], votes: int) -> str:
@@ -176,6 +245,20 @@ class _Tracer:
             return "seen" if votes > n_isolated else "unsure"
         is_inherited = any(recording_id in (self._inherited(network) or ()) for network in networks)
         return "inherited" if is_inherited else "unseen"
+
+    def _known_of(self, student: str, networks: list[str]) -> str:
+        """How networks came to know what a student is validated on, in words; empty where they did not."""
+        if not student:
+            return "for all students, so it cannot be nested"
+        folds = student.split("-")
+        validated = {recording_id for recording_id, fold in self._fold_of.items() if str(fold) in folds}
+        for network in networks:
+            if validated - self._held_out[network]:
+                return f"and {network} had trained on fold {student}, which the student is validated on"
+            if validated & (self._inherited(network) or frozenset()):
+                who = f"teachers of {network}"
+                return f"and {who} had trained on fold {student}, which the student is validated on"
+        return ""
 
     def _inherited(self, network: str) -> frozenset[str] | None:
         """Recordings that makers of its pseudo-labels had seen or inherited; None where files lack."""
@@ -187,9 +270,11 @@ class _Tracer:
         number = int(network.partition("/")[0].removeprefix("r"))
         if number == 0:
             return frozenset()
-        if number not in self._tables:
+        if number not in self._tables and network not in self._of_networks:
             return None
-        table = self._tables[number]
+        table = self._of_networks.get(network)
+        if table is None:
+            table = labels_for(self._tables[number], network.rpartition("fold")[2])
         trained_on = table[~table["recording_id"].isin(self._held_out[network])]
         inherited: set[str] = set()
         for teacher in trained_on["teacher"].unique():
@@ -204,9 +289,15 @@ class _Tracer:
         return frozenset(inherited)
 
 
-def _cases(table: pd.DataFrame) -> list[tuple[tuple[str, str, int], int]]:
-    """Recording, teacher and votes, each combination with its number of pseudo-labels."""
-    return list(Counter(zip(table["recording_id"], table["teacher"], table["votes"], strict=True)).items())
+def _cases(table: pd.DataFrame) -> list[tuple[tuple[str, str, int, str], int]]:
+    """Recording, teacher, votes and student, each combination with its number of pseudo-labels."""
+    columns = table["recording_id"], table["teacher"], table["votes"], students_of(table)
+    return list(Counter(zip(*columns, strict=True)).items())
+
+
+def _told(network: str) -> frozenset[str]:
+    """The folds in a name such as `r0/folds0-2`."""
+    return frozenset(network.rpartition("folds")[2].split("-"))
 
 
 def refuse_violations(lineage: RoundLineage) -> None:
@@ -237,7 +328,6 @@ def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLine
     final = int(params.get("pseudo.final", "0"))
     if not final:
         return []
-    from callboard.clips import read_clips
     from callboard.folds import read_folds
 
     folds = read_folds(open_output("data/folds.csv"))
@@ -247,7 +337,22 @@ def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLine
         for number in range(final)
         for fold in json.loads(params["split.folds"])
     }
-    return trace_rounds(tables, folds, held_out, params.get("pseudo.isolation", "recording"))
+    isolation = params.get("pseudo.isolation", "recording")
+    if isolation != "nested":
+        return trace_rounds(tables, folds, held_out, isolation)
+    nested = read_nested(
+        {
+            entry["relpath"]: cached_file(entry["md5"], entry["relpath"])
+            for number in tables
+            for entry in json.loads(open_output(networks_of(number)).read_text(encoding="utf-8"))
+        }
+    )
+    return trace_rounds(tables, folds, held_out | nested.held_out, isolation, nested.tables)
+
+
+def networks_of(number: int) -> str:
+    """The folder of the networks that taught the students of a round, where they are nested."""
+    return f"pseudo/r{number}-networks"
 
 
 def _held_out(path: Path, fold: int) -> frozenset[str]:

@@ -169,7 +169,7 @@ def find_pseudo_labels(
     Raises:
         ValueError: the scores are of all models, and of a training recording, in spite of isolation.
     """
-    is_of_all = window_scores.fold is None and params.isolation == "recording"
+    is_of_all = window_scores.fold is None and params.isolation != "none"
     if is_of_all and not set(clips["recording_id"]).isdisjoint(window_scores.recording_ids):
         raise ValueError("training recordings need out-of-fold scores: other models have trained on them")
     candidates = _candidates(window_scores, n_frames, params, teacher)
@@ -326,8 +326,14 @@ def _spans(table: pd.DataFrame) -> list[tuple[str, str, int, int]]:
     return list(table[SPAN].itertuples(index=False, name=None))
 
 
-def as_clips(found: pd.DataFrame, clips: pd.DataFrame, student_round: int) -> pd.DataFrame:
+def as_clips(found: pd.DataFrame, clips: pd.DataFrame, student_round: int, student: str = "") -> pd.DataFrame:
     """The found spans in the columns of the clips table, clip ids continuing, with their provenance.
+
+    Args:
+        found: As `find_pseudo_labels` returns them.
+        clips: The annotations.
+        student_round: Of the networks that learn from them.
+        student: The folds that their student holds out; blank = they are for all students of the round.
 
     The network says in which frames it hears a species, so the box in seconds and Hz stays blank and
     its span of mel rows empty.
@@ -343,6 +349,7 @@ def as_clips(found: pd.DataFrame, clips: pd.DataFrame, student_round: int) -> pd
         round=student_round,
         score=found["score"].astype(np.float64).round(N_DIGITS),
         target=found["target"].astype(np.float64).round(N_DIGITS),
+        student=student,
     )
     return table[[*DTYPES, *PROVENANCE_DTYPES]]
 

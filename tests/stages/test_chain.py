@@ -30,3 +30,30 @@ def test_a_row_runs_behind_the_row_that_it_starts_from(workspace: Workspace) -> 
     assert "link2 starts from link1, which comes first" in printed
     assert len(re.findall(r"train: fold \d, .*, from link1@[0-9a-f]{16}, ", printed)) == 2
     assert "link2 is there on this commit" in callboard(workspace, "run", "link2")
+
+
+def test_nested_students_start_from_a_row_carried_out_without_their_teachers_folds(
+    workspace: Workspace,
+) -> None:
+    add_rows(workspace)
+    yaml = YAML()
+    path = workspace.root / "experiments.yaml"
+    table = yaml.load(path)
+    pseudo = {
+        "pseudo.rounds": [{"teacher": 0, "student": 1}],
+        "pseudo.final": 1,
+        "pseudo.isolation": "nested",
+    }
+    for row in table["rows"][-2:]:
+        row["alone"] = row.get("alone", {}) | {"split.folds": [0, 1, 2]}
+    table["rows"][-1]["alone"] |= pseudo
+    yaml.dump(table, path)
+    workspace.commit()
+    printed = callboard(workspace, "run", "link2")
+    for pair in ("0-1", "0-2", "1-2"):
+        assert f"pseudo_label link1 without {pair}: 2 of 2 epochs" in printed
+        assert f"pseudo_label r0/folds{pair}: 2 of 2 epochs" in printed
+    told = callboard(workspace, "audit", "link2")
+    assert "isolated: no teacher had seen its recording, or what its student is validated on" in told
+    lines = callboard(workspace, "board").splitlines()
+    assert ["*" in line for line in lines if "| link" in line] == [False, False]

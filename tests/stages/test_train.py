@@ -14,11 +14,12 @@ import yaml
 
 from callboard.checkpoint import load_model
 from callboard.clips import read_clips, write_clips
+from callboard.closure import trained_by
 from callboard.device import describe
 from callboard.errors import UserError
 from callboard.mel_cache import EncodedRecording, write_cache
 from callboard.params.training import TrainParams
-from stages.train import TrainStageParams, code_files, main
+from stages.train import TrainStageParams, main
 from tests.toy_training import CPU, PARAMS, SPECIES, annotation, changed, clips_table, write_fold_inputs
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,16 @@ def test_pseudo_labels_of_validation_recordings_are_not_seen(root):
     assert digest(root, "teacher") == digest(root, "student")
 
 
+def test_pseudo_labels_for_other_students_are_not_seen(root):
+    pseudo = clips_table(*(annotation(name, "pseudo", "a", 0, 150) for name in ("r02", "r05")))
+    for name, students in (("both", ["", "0"]), ("none", ["1", "2"]), ("one", ["0", "0-1"])):
+        write_clips(pseudo.assign(student=students), root / "pseudo.csv")
+        main(arguments(name, 0, "--pseudo", "pseudo.csv"))
+    main(arguments("teacher"))
+    assert digest(root, "none") == digest(root, "teacher")
+    assert len({digest(root, name) for name in ("both", "one", "none")}) == 3
+
+
 def write_test_cache(root):
     frames = np.random.default_rng(5).integers(0, 256, (120, 32), dtype=np.uint8)
     write_cache(root / "test", [EncodedRecording("t0", frames, -80.0, 0.0)], 32)
@@ -168,7 +179,7 @@ def test_the_stage_reads_the_sections_that_dvc_watches():
 
 
 def test_the_code_of_a_training_is_the_stage_and_all_it_imports():
-    files = [path.relative_to(ROOT).as_posix() for path in code_files()]
+    files = [path.relative_to(ROOT).as_posix() for path in trained_by(ROOT, "stages.train")]
     assert {"stages/train.py", "src/callboard/losses.py", "src/callboard/classes.py"} < set(files)
     assert "stages/predict.py" not in files
     assert files[-1] == "requirements.lock"

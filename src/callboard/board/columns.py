@@ -16,7 +16,8 @@ UNISOLATED = "!"
 WITHIN_NOISE = "≈"
 LEGEND = (
     f"{OPTIMISTIC} CV is optimistic: the epoch was chosen on the validation fold (train.select), or "
-    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0), or "
+    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0, "
+    "pseudo.isolation not nested), or "
     "training started from the weights of such a result (train.init_from)."
 )
 UNISOLATED_LEGEND = (

@@ -13,7 +13,7 @@ from callboard.memory import Memory
 from callboard.results import all_outs, flatten
 from callboard.tracker.sync import InGit
 
-LINEAGE_VERSION = "1"
+LINEAGE_VERSION = "2"
 """Of how a lineage is told by its files."""
 
 

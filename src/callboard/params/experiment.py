@@ -117,9 +117,16 @@ class Experiment(FrontEndParams):
 
     @model_validator(mode="after")
     def _votes_can_be_had(self) -> Self:
-        if self.pseudo.min_votes > len(self.split.folds) and self.pseudo.all_vote:
+        n_folds, n_held_out = len(self.split.folds), self.pseudo.n_held_out
+        if n_held_out > n_folds - 2:
             raise ValueError(
-                f"pseudo.min_votes {self.pseudo.min_votes} is more than the {len(self.split.folds)} folds"
+                f"pseudo.isolation nested with {n_held_out} rounds holds out {n_held_out + 1} of the "
+                f"{n_folds} folds of split.folds and has none to train on; take fewer rounds or more folds"
+            )
+        if self.pseudo.min_votes > n_folds - n_held_out and self.pseudo.all_vote:
+            without = f" without the {n_held_out} that pseudo.isolation nested holds out" * bool(n_held_out)
+            raise ValueError(
+                f"pseudo.min_votes {self.pseudo.min_votes} is more than the {n_folds} folds{without}"
             )
         return self
 

@@ -110,9 +110,12 @@ class PseudoParams(Params):
     source: Literal["train", "train_fp", "test", "train_test"]
     """Which recordings get pseudo-labels. train: all training ones. train_fp: those without a TP annotation.
     test: test recordings, which then are trained on around their pseudo-labels. train_test: both sets."""
-    isolation: Literal["recording", "none"]
-    """Who may label a training recording. recording: only the model that has not seen it. none: the models of
-    all folds vote, as the author's did; the board marks such a CV."""
+    isolation: Literal["recording", "nested", "none"]
+    """Who may label a training recording. recording: only the model that has not seen it, whatever its own
+    pseudo-labels came from. nested: for the student of each fold, models that have seen neither the recording
+    nor that fold, not even by way of other models' labels; for five folds it takes ten more models in the
+    first round and twenty in the second. none: the models of all folds vote, as the author's did; the board
+    marks such a CV."""
     threshold: float = Field(gt=0, lt=1)
     """Lowest probability that makes a positive pseudo-label."""
     negative_threshold: float | None = Field(gt=0, lt=1)
@@ -131,6 +134,11 @@ class PseudoParams(Params):
     def all_vote(self) -> bool:
         """Whether the models of all folds vote on some recordings."""
         return self.source in ("test", "train_test") or self.isolation == "none"
+
+    @property
+    def n_held_out(self) -> int:
+        """Folds that a model of round 0 holds out for the last student, itself not counted."""
+        return len(self.rounds) if self.isolation == "nested" else 0
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> Self:

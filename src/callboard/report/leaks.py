@@ -121,8 +121,9 @@ def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> lis
     fold_of = dict(zip(folds["recording_id"], folds["fold"].astype(int), strict=True))
     seen, late = [], []
     for recording_id, teacher in zip(pseudo["recording_id"], pseudo["teacher"], strict=True):
-        made_in, _, fold = teacher.partition("/fold")
-        if recording_id in fold_of and fold != str(fold_of[recording_id]):
+        made_in, _, folds_told = teacher.partition("/fold")
+        held_out = folds_told.removeprefix("s").split("-")
+        if recording_id in fold_of and str(fold_of[recording_id]) not in held_out:
             seen.append(f"{recording_id} (fold {fold_of[recording_id]}) labelled by {teacher}")
         if not made_in.removeprefix("r").isdigit() or int(made_in.removeprefix("r")) >= number:
             late.append(f"{recording_id} labelled by {teacher}")

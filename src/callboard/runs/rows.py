@@ -60,7 +60,8 @@ class Row:
         if init_from(self.params) and (self.begun_from is None or self.begun_from.is_optimistic):
             return True
         chose_epoch = self.params.get("train.select", "last") != "last"
-        return chose_epoch or self.params.get("pseudo.final", "0") != "0"
+        has_students = self.params.get("pseudo.final", "0") != "0"
+        return chose_epoch or (has_students and self.params.get("pseudo.isolation") != "nested")
 
     @property
     def is_unisolated(self) -> bool:

@@ -1,0 +1,239 @@
+"""Nested networks: by law (nothing of a held-out fold reaches its student), by hand, and by refusal."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from callboard.clips import labels_for, read_clips, write_clips
+from callboard.errors import UserError
+from callboard.folds import read_folds
+from callboard.lineage import read_nested, refuse_violations, trace_rounds
+from callboard.mel_cache import EncodedRecording, MelCache, TrainingCache, write_cache
+from callboard.nested import Inputs, Nested, NestedParams
+from tests.toy_training import CPU, N_MELS, PARAMS, SPECIES, changed, write_fold_inputs
+
+PREDICT = {"overlap_frames": 8, "batch_size": 16, "weights": "last", "tta": 0}
+PSEUDO = {
+    "rounds": [{"teacher": 0, "student": 1}],
+    "final": 1,
+    "source": "train",
+    "isolation": "nested",
+    "threshold": 0.4,
+    "negative_threshold": None,
+    "min_votes": 1,
+    "labels": "hard",
+    "temperature": 1.0,
+    "power": 1.0,
+    "n_frames": 32,
+}
+TEST_IDS = ["t0", "t1"]
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_fold_inputs(tmp_path)
+    Path("both").mkdir()
+    Path("mel").rename("both/train")
+    rng = np.random.default_rng(5)
+    noise = [
+        EncodedRecording(name, rng.integers(40, 90, (90, N_MELS), np.uint8), -80.0, 0.0) for name in TEST_IDS
+    ]
+    write_cache(Path("both/test"), noise, N_MELS)
+    return tmp_path
+
+
+class World:
+    """Networks trained on the workspace, whose epochs are counted."""
+
+    def __init__(self, n_folds: int = 3, folder: str = "networks", **pseudo: object) -> None:
+        self.folds = read_folds(Path("folds.csv"))
+        self.folds["fold"] = np.arange(len(self.folds)) % n_folds
+        self.folder = Path(folder)
+        self.folder.mkdir()
+        self.n_epochs = 0
+        self.params = NestedParams.model_validate(
+            changed(PARAMS, {}) | {"predict": PREDICT, "pseudo": PSEUDO | pseudo}
+        )
+        inputs = Inputs(
+            Path("both"), Path("clips.csv"), self.folds, SPECIES, self.open_cache, [Path("clips.csv")]
+        )
+        self.nested = Nested(self.params, inputs, self.folder, CPU, 1, self.follow)
+
+    def open_cache(self, clips: pd.DataFrame) -> TrainingCache:
+        return TrainingCache(*(MelCache.open(Path("both") / name) for name in ("train", "test")))
+
+    def follow(self, network: str):
+        def count(epochs: range):
+            for epoch in epochs:
+                self.n_epochs += 1
+                yield epoch
+
+        return count
+
+    @property
+    def files(self):
+        return read_nested({path.name: path for path in self.folder.iterdir()})
+
+    def lineage(self, table: pd.DataFrame, number: int = 1):
+        files = self.files
+        return trace_rounds({number: table}, self.folds, files.held_out, "nested", files.tables)[-1]
+
+
+def spoil(folds: pd.DataFrame, fold: int) -> None:
+    """Other frames and other labels for all recordings of a fold."""
+    spoiled = set(folds.loc[folds["fold"] == fold, "recording_id"])
+    clips = read_clips(Path("clips.csv"))
+    is_here = clips["recording_id"].isin(spoiled)
+    clips.loc[is_here, "species_id"] = [
+        SPECIES[SPECIES.index(name) - 1] for name in clips["species_id"][is_here]
+    ]
+    write_clips(clips, Path("clips.csv"))
+    cache = MelCache.open(Path("both/train"))
+    recordings = [
+        EncodedRecording(name, 255 - cache.read(name) if name in spoiled else cache.read(name), -80.0, 0.0)
+        for name in cache.recording_ids
+    ]
+    shutil.rmtree("both/train")
+    write_cache(Path("both/train"), recordings, N_MELS)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("source", ["train", "train_test"])
+def test_nothing_of_a_fold_reaches_the_labels_that_its_student_learns_from(source):
+    before = World(4, "before", source=source)
+    table = before.nested.pseudo_labels(2)
+    spoil(before.folds, 0)
+    after = World(4, "after", source=source)
+    again = after.nested.pseudo_labels(2)
+    own, others = (
+        [labels_for(one, student).drop(columns="clip_id").reset_index(drop=True) for one in (table, again)]
+        for student in ("0", "1")
+    )
+    assert len(own[0]) > 10
+    pd.testing.assert_frame_equal(*own)
+    assert not others[0].equals(others[1]), "spoiling a fold must matter to those who may see it"
+    for path in before.folder.glob("*.pt"):
+        same = [
+            torch.equal(a, b)
+            for a, b in zip(weights(path).values(), weights(after.folder / path.name).values(), strict=True)
+        ]
+        assert all(same) == ("0" in path.stem.partition("folds")[2])
+
+
+def test_one_round_takes_a_network_for_each_pair_of_folds():
+    world = World()
+    table = world.nested.pseudo_labels(1)
+    assert sorted(path.name for path in world.folder.iterdir()) == [
+        f"r0-folds{pair}.pt" for pair in ("0-1", "0-2", "1-2")
+    ]
+    assert set(table["student"]) == {"0", "1", "2"}
+    fold_of = world.folds.set_index("recording_id")["fold"].astype(str)
+    for student, recording_id, teacher in zip(
+        table["student"], table["recording_id"], table["teacher"], strict=True
+    ):
+        assert teacher == "r0/folds" + "-".join(sorted([student, fold_of[recording_id]]))
+    assert table["clip_id"].is_unique
+
+
+def test_a_second_round_takes_triples_and_pairs_whose_labels_are_kept():
+    world = World(4)
+    world.nested.pseudo_labels(2)
+    names = {path.name for path in world.folder.iterdir()}
+    assert {name for name in names if name.startswith("r0")} == {
+        f"r0-folds{triple}.pt" for triple in ("0-1-2", "0-1-3", "0-2-3", "1-2-3")
+    }
+    pairs = ("0-1", "0-2", "0-3", "1-2", "1-3", "2-3")
+    assert {name for name in names if name.startswith("r1")} == {
+        f"r1-folds{pair}.{kind}" for pair in pairs for kind in ("pt", "csv")
+    }
+
+
+def test_the_lineage_of_two_rounds_is_proved_from_the_files():
+    world = World(4, source="train_test")
+    lineage = world.lineage(world.nested.pseudo_labels(2), 2)
+    refuse_violations(lineage)
+    assert lineage.n_unseen == lineage.n_training > 0
+    assert lineage.n_test > 0
+    assert lineage.sentence.startswith(
+        "isolated: no teacher had seen its recording, or what its student is validated on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("student", "2", "had trained on fold 2, which the student is validated on"),
+        ("student", "", "for all students, so it cannot be nested"),
+        ("teacher", "r0/folds0-2", "was labelled by r0/folds0-2, which had trained on it"),
+        ("teacher", "r0/folds1-3", "of which there are no weights"),
+    ],
+)
+def test_a_label_that_breaks_the_promise_is_named(column, value, message):
+    world = World()
+    table = world.nested.pseudo_labels(1)
+    row = table.index[(table["student"] == "0") & (table["teacher"] == "r0/folds0-1")][0]
+    table.loc[row, column] = value
+    with pytest.raises(UserError, match=rf"leak: pseudo-labels of round 1: .*{message}"):
+        refuse_violations(world.lineage(table))
+
+
+def test_a_teacher_that_was_taught_what_the_student_is_validated_on_is_named():
+    """The pair 0-1 of round 1, taught by a triple that had seen fold 0."""
+    world = World(4)
+    table = world.nested.pseudo_labels(2)
+    path = world.folder / "r1-folds0-1.csv"
+    inner = read_clips(path)
+    write_clips(inner.assign(teacher="r0/folds1-2-3"), path)
+    with pytest.raises(UserError, match=r"r1/folds0-1, (whose own teachers|and teachers of)"):
+        refuse_violations(world.lineage(table, 2))
+
+
+def test_networks_are_trained_once_whatever_becomes_of_their_scores():
+    first = World()
+    table = first.nested.pseudo_labels(1)
+    assert first.n_epochs == 3 * PARAMS["train"]["epochs"]
+    again = World(folder="again")
+    pd.testing.assert_frame_equal(again.nested.pseudo_labels(1), table)
+    stricter = World(folder="stricter", threshold=0.6)
+    assert len(stricter.nested.pseudo_labels(1)) < len(table)
+    assert again.n_epochs == stricter.n_epochs == 0
+
+
+def test_a_killed_tree_goes_on_where_it_stopped():
+    class KilledError(Exception):
+        pass
+
+    world, follow = World(), World.follow
+
+    def kill(network: str):
+        def watch(epochs: range):
+            for epoch in follow(world, network)(epochs):
+                if world.n_epochs == 5:
+                    raise KilledError
+                yield epoch
+
+        return watch
+
+    object.__setattr__(world.nested, "follow", kill)
+    with pytest.raises(KilledError):
+        world.nested.pseudo_labels(1)
+    again = World(folder="again")
+    table = again.nested.pseudo_labels(1)
+    assert again.n_epochs == 9 - 4
+    shutil.rmtree(".cache")
+    pd.testing.assert_frame_equal(World(folder="anew").nested.pseudo_labels(1), table)
+
+
+def test_all_networks_that_teach_a_student_vote_on_test_recordings():
+    table = World(source="test").nested.pseudo_labels(1)
+    assert set(table["recording_id"]) <= set(TEST_IDS)
+    assert set(table["teacher"]) == {f"r0/folds{student}-*" for student in "012"}
+    assert table["votes"].between(1, 2).all()
