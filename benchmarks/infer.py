@@ -9,7 +9,6 @@ same windows, same pooling; the scores of both are compared.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from callboard.params.scoring import InferParams, PredictParams
 from callboard.params.training import AugmentParams, ClipParams
 from callboard.predict import ScoreParams, score_recordings
 from callboard.scores import recording_scores
+from callboard.terminal import peak_memory_mb
 from callboard.windows import plan_windows
 
 INFER = InferParams(
@@ -227,7 +227,7 @@ def report_peak(folder: Path, n_recordings: int) -> None:
         MEMORY_CASE.score,
         pick_device(),
     )
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3))
+    print(peak_memory_mb())
 
 
 if __name__ == "__main__":

@@ -105,10 +105,13 @@ def by_nested_networks(
 
 
 def follow(network: str) -> Callable[[range], Iterable[int]]:
-    """A progress bar for the epochs of a network."""
+    """A progress bar for the epochs of a network, and a line for those that were run."""
 
     def watch(epochs: range) -> Iterable[int]:
-        return progress(epochs, total=len(epochs), label=f"pseudo_label {network}", unit="epochs")
+        stopwatch = Stopwatch()
+        yield from progress(epochs, total=len(epochs), label=f"pseudo_label {network}", unit="epochs")
+        how = f"{len(epochs)} epochs in {stopwatch.elapsed_s:.1f} s" if epochs else "trained before"
+        print(f"pseudo_label: network {network}, {how}", flush=True)
 
     return watch
 

@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pytest
@@ -41,7 +42,14 @@ def test_progress_is_a_bar_on_a_terminal(
 
 def test_a_stage_has_one_summary_line(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.summarize("split", "240 recordings", "5 folds")
-    assert capsys.readouterr().out == "split: 240 recordings, 5 folds\n"
+    line = re.fullmatch(r"split: 240 recordings, 5 folds, peak memory (\d+) MB\n", capsys.readouterr().out)
+    assert line
+    assert 10 < int(line[1]) < 10_000
+
+
+def test_the_peak_of_memory_is_that_of_what_was_held() -> None:
+    held = b"x" * 700_000_000
+    assert terminal.peak_memory_mb() >= len(held) / 1.1e6
 
 
 def test_a_mistake_of_the_user_is_a_sentence_and_status_one(capsys: pytest.CaptureFixture[str]) -> None:

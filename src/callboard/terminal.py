@@ -1,5 +1,6 @@
 """What a person sees while a stage runs: progress, one summary line, and errors as sentences."""
 
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -55,8 +56,14 @@ class Stopwatch:
 
 
 def summarize(stage: str, *facts: str) -> None:
-    """Print the stage's one line: what, how many, how long, and the number that matters."""
-    print(f"{stage}: {', '.join(facts)}", flush=True)
+    """Print the stage's one line: what, how many, how long, the number that matters, and memory used."""
+    print(f"{stage}: {', '.join(facts)}, peak memory {peak_memory_mb():.0f} MB", flush=True)
+
+
+def peak_memory_mb() -> float:
+    """The most that this process has held so far, MB."""
+    in_mb = 1e6 if sys.platform == "darwin" else 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / in_mb
 
 
 def run(main: Callable[[], None]) -> None:

@@ -51,8 +51,8 @@ def test_nested_students_start_from_a_row_carried_out_without_their_teachers_fol
     workspace.commit()
     printed = callboard(workspace, "run", "link2")
     for pair in ("0-1", "0-2", "1-2"):
-        assert f"pseudo_label link1 without {pair}: 2 of 2 epochs" in printed
-        assert f"pseudo_label r0/folds{pair}: 2 of 2 epochs" in printed
+        assert f"pseudo_label: network link1 without {pair}, 2 epochs" in printed
+        assert f"pseudo_label: network r0/folds{pair}, 2 epochs" in printed
     told = callboard(workspace, "audit", "link2")
     assert "isolated: no teacher had seen its recording, or what its student is validated on" in told
     lines = callboard(workspace, "board").splitlines()
