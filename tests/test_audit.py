@@ -9,6 +9,8 @@ from callboard.doctor.findings import State
 from callboard.doctor.teachers import leaking_teachers
 from callboard.errors import UserError
 from callboard.evaluation import relabeled_lwlrap
+from callboard.finished import find_finished
+from callboard.folds import read_folds
 from callboard.runs.commits import committed_files
 from tests.test_report_page import PARAMS, ToyResult
 from tests.toy_models import random_out_of_fold, toy_clips
@@ -42,7 +44,7 @@ def repository(tmp_path_factory):
     return toy
 
 
-def finish(toy, name, params):
+def finish(toy, name, params, outs=None):
     (toy.root / "metrics").mkdir()
     (toy.root / "plots/train").mkdir(parents=True)
     for part, score in (("cv", "lwlrap"), ("lb", "public")):
@@ -51,7 +53,7 @@ def finish(toy, name, params):
         for fold in range(3):
             curve = toy.root / f"plots/train/r{number}-fold{fold}.csv"
             curve.write_text("epoch,loss\n1,2.0\n")
-    toy.experiment(name, toy.outs, params)
+    toy.experiment(name, outs or toy.outs, params)
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +102,46 @@ def test_votes_without_isolation_are_told_and_no_error(capsys):
 def test_a_result_without_pseudo_labels_has_nothing_to_audit(capsys):
     dispatch(["audit", "plain"])
     assert capsys.readouterr().out.startswith("plain: no pseudo-labels")
+
+
+def begin_from(toy, start, name, folds=None):
+    """A result without pseudo-labels whose folds started from those of another."""
+    params = PARAMS | {"infer": {"blend": []}, "pseudo": {"rounds": [], "final": 0}}
+    params |= {"train": {"init_from": f"{start}@{find_finished(start).key}"}}
+    outs = toy.outs | ({"data/folds.csv": toy.cache(folds)} if folds else {})
+    finish(toy, name, params, outs)
+    (toy.root / "dvc.yaml").write_text("stages: {}\n")
+
+
+def test_what_weights_started_from_is_audited_too(repository, capsys):
+    begin_from(repository, "sound", "begun")
+    begin_from(repository, "begun", "begun_twice")
+    dispatch(["audit", "begun_twice"])
+    told = capsys.readouterr().out
+    assert "begun_twice started from begun@" in told
+    assert "begun started from sound@" in told
+    assert (
+        told.count("No network has trained on a recording of its own fold, as its weights file tells: yes, 3")
+        == 2
+    )
+    assert "isolated: no teacher had seen its recording (6 of 6)" in told
+
+
+def test_a_leak_is_handed_on_with_the_weights(repository, capsys):
+    begin_from(repository, "leaking", "tainted")
+    with pytest.raises(UserError, match=r"leak: pseudo-labels of round 1: recording 004 .* by r0/fold2"):
+        dispatch(["audit", "tainted"])
+
+
+def test_weights_that_had_seen_what_their_fold_holds_out_are_named(repository, capsys):
+    moved = read_folds(repository.root.parent / "made/data/folds.csv")
+    moved["fold"] = (moved["fold"] + (moved["recording_id"] == "004")) % 3
+    begin_from(repository, "sound", "moved", moved.to_csv(index=False).encode())
+    with pytest.raises(
+        UserError, match=r"leak: sound: models/r1/fold2.pt has trained on 1 recordings of fold 2"
+    ):
+        dispatch(["audit", "moved"])
+    assert "its weights file tells: NO, 3 networks" in capsys.readouterr().out
 
 
 def test_pseudo_labels_as_truth_are_measured_beside_the_experts_labels():

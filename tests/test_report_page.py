@@ -238,7 +238,9 @@ def test_a_summary_line_tells_file_size_and_seconds(capsys, tmp_path, monkeypatc
     monkeypatch.setattr(page, "SECTIONS", {})
     write_report("exp<1>", tmp_path / "page.html", 0, with_scores=False)
     line = capsys.readouterr().out
-    assert re.fullmatch(rf"report: exp<1> in {tmp_path}/page.html, 0\.0 MB, \d+\.\d s\n", line)
+    assert re.fullmatch(
+        rf"report: exp<1> in {tmp_path}/page.html, 0\.0 MB, \d+\.\d s, peak memory \d+ MB\n", line
+    )
 
 
 # names

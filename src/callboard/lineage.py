@@ -7,7 +7,8 @@ network that voted had seen the recording; that is what `pseudo.isolation` recor
 which no round after the first avoids while folds stay the same, is counted. `nested` promises that no network
 that voted had seen or inherited the recording, or any that its student holds out.
 
-Not traced: what weights that a network started from had seen (`train.init_from`, `model.weights`).
+Not traced: what weights that a network started from had seen. `callboard audit` goes on with the result that
+`train.init_from` names; of `model.weights` nothing is known.
 """
 
 import json
@@ -22,6 +23,7 @@ import pandas as pd
 from callboard.clips import labels_for, read_clips, students_of
 from callboard.errors import UserError
 from callboard.finished import cached_file
+from callboard.results import FOLDS
 
 HeldOut = Mapping[str, Collection[str]]
 """Network (`r0/fold3`) to the recordings that its weights file says it was not trained on."""
@@ -330,7 +332,7 @@ def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLine
         return []
     from callboard.folds import read_folds
 
-    folds = read_folds(open_output("data/folds.csv"))
+    folds = read_folds(open_output(FOLDS))
     tables = {number: read_clips(open_output(f"pseudo/r{number}.csv")) for number in range(1, final + 1)}
     held_out = {
         f"r{number}/fold{fold}": _held_out(open_output(f"models/r{number}/fold{fold}.pt"), fold)

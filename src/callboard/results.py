@@ -23,6 +23,7 @@ CHECKS = ".check/"
 SUBMISSION = "submission/submission.csv"
 OUT_OF_FOLD = "scores/oof.csv"
 CLIPS = "data/clips.csv"
+FOLDS = "data/folds.csv"
 
 N_DIGITS = 5
 """Metrics are rounded for people; LWLRAP moves in the fourth digit when one annotation changes rank."""

@@ -1,10 +1,13 @@
 """`callboard audit`: who made the pseudo-labels of a result, and what they had seen."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callboard.commands import RESULT_NAME
 from callboard.errors import UserError
+from callboard.lineage import first_of
+from callboard.results import FOLDS
 
 if TYPE_CHECKING:
     from callboard.lineage import RoundLineage
@@ -23,33 +26,73 @@ def add(commands: Any) -> None:
 
 
 def show(args: argparse.Namespace) -> None:
-    """Print the lineage of every round.
+    """Print the lineage of every round, and that of every result that the weights come from.
 
     Raises:
-        UserError: a label breaks the promise of `pseudo.isolation`, or a file that proves it is missing.
+        UserError: a label breaks the promise of `pseudo.isolation`, weights to start from had seen what their
+            fold holds out, or a file that proves it is missing.
     """
-    from callboard.board.table import markdown_table
-    from callboard.lineage import read_lineage, refuse_violations
     from callboard.report.head import read_board
     from callboard.runs.files import find_source
+    from callboard.runs.rows import init_from
 
     rows, _ = read_board()
     source = find_source(args.name, rows)
+    folds = source.output(FOLDS)
+    violations = audit(source)
+    while start := init_from(source.result.params):
+        before = find_source(start, rows)
+        print(f"\n{source.name} started from {start}")
+        violations += [*audit_start(before, folds), *audit(before)]
+        source = before
+    if violations:
+        raise UserError(f"leak: {first_of(violations)}")
+
+
+def audit(source: "Source") -> list[str]:
+    """Print the lineage of one result; what breaks the promise of its `pseudo.isolation`.
+
+    Raises:
+        UserError: it is a blend, or a file that proves it is missing.
+    """
+    from callboard.board.table import markdown_table
+    from callboard.lineage import read_lineage
+
     params = source.result.params
     if params.get("infer.blend", "[]") != "[]":
         raise UserError(f"{source.name} is a blend and has no networks of its own; audit its parts")
     rounds = read_lineage(source.output, params)
     if not rounds:
         print(f"{source.name}: no pseudo-labels, its networks have learned from annotations alone")
-        return
+        return []
     print(markdown_table(HEADER, [cells(one) for one in rounds], [False, False, *[True] * 5]))
     for one in rounds:
         print(f"round {one.round}: {one.sentence}; {one.depth}")
-    if (start := params.get("train.init_from", "null")) != "null":
-        print(f"all of them started from {start}, which is not traced here: `callboard audit {start}`")
     print(inflation(source, rounds[-1].round))
-    for one in rounds:
-        refuse_violations(one)
+    return [f"pseudo-labels of round {one.round}: {words}" for one in rounds for words in one.violations]
+
+
+def audit_start(start: "Source", folds: Path) -> list[str]:
+    """Print whether the weights that folds started from had seen what these hold out; those that had.
+
+    Args:
+        start: The result that they are of.
+        folds: The folds table of the result that started from them.
+
+    Raises:
+        UserError: a file that proves it is missing.
+    """
+    import json
+
+    from callboard.checkpoint import read_held_out
+    from callboard.folds import read_folds
+    from callboard.report.leaks import network_checks
+
+    params = start.result.params
+    paths = [f"models/r{params['pseudo.final']}/fold{fold}.pt" for fold in json.loads(params["split.folds"])]
+    (check,) = network_checks({path: read_held_out(start.output(path)) for path in paths}, read_folds(folds))
+    print(f"{check.claim}: {'yes' if check.holds else 'NO'}, {check.counted}")
+    return [f"{start.name}: {words}" for words in check.violations]
 
 
 def inflation(source: "Source", last: int) -> str:

@@ -10,11 +10,9 @@ from callboard.annotations import read_table
 from callboard.better.comparison import pair_precisions
 from callboard.clips import read_clips
 from callboard.presence import species_presence
-from callboard.results import CLIPS, OUT_OF_FOLD
+from callboard.results import CLIPS, FOLDS, OUT_OF_FOLD
 from callboard.runs.files import Source
 from callboard.submission import read_score_table
-
-FOLDS = "data/folds.csv"
 
 
 @dataclass(frozen=True)
