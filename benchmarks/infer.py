@@ -39,6 +39,7 @@ INFER = InferParams(
     head="attention_max",
     window_agg="max",
     fold_agg="mean",
+    fold_weights=[],
     temperature=1.0,
     smoothing=[],
     blend=[],

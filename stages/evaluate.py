@@ -2,6 +2,8 @@
 
 import argparse
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from callboard.annotations import read_species
@@ -11,7 +13,7 @@ from callboard.folds import audit_folds, read_folds
 from callboard.outputs import written_whole
 from callboard.params.base import Params, Seed, load_params
 from callboard.params.scoring import EvaluateParams, InferParams
-from callboard.postprocessing import gains
+from callboard.postprocessing import gains, read_steps
 from callboard.scored_sets import TrainingScores
 from callboard.submission import score_table, write_score_table
 from callboard.terminal import Stopwatch, run, summarize
@@ -41,7 +43,13 @@ def main(argv: list[str] | None = None) -> None:
 
     cross_validation = cross_validate(oof, clips)
     cv = cross_validation.summary(params.evaluate.n_bootstrap, params.seed)
-    gained = gains(params.infer, lambda infer: cross_validate(training.out_of_fold(infer), clips).lwlrap())
+
+    def cv_of(scores: TrainingScores, infer: InferParams) -> float:
+        return cross_validate(scores.out_of_fold(infer), clips).lwlrap()
+
+    gained = gains(params.infer, partial(cv_of, training))
+    for step, scores in without_steps(args, params.infer, training).items():
+        gained[f"gain_{step}"] = cross_validation.lwlrap() - cv_of(scores, params.infer)
     write_metrics(cv | gained, "cv", args.metrics)
     with written_whole(args.plot) as unfinished:
         cross_validation.species_table().to_csv(unfinished, index=False)
@@ -57,9 +65,17 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
+def without_steps(
+    args: argparse.Namespace, params: InferParams, training: TrainingScores
+) -> dict[str, TrainingScores]:
+    """The scores without each step of `predict`; none for a blend, whose parts have their own."""
+    steps = [] if params.blend else read_steps(args.scores_without)
+    return {step: replace(training, path=args.scores_without / step / args.scores.name) for step in steps}
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("scores", "clips", "folds", "species", "oof", "metrics", "plot"):
+    for name in ("scores", "scores-without", "clips", "folds", "species", "oof", "metrics", "plot"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     return parser.parse_args(argv)
 

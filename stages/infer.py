@@ -1,6 +1,7 @@
 """Test scores to a submission, and to one without each step of infer that is on."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from callboard.folds import read_folds
 from callboard.outputs import replaced_folder
 from callboard.params.base import Params, load_params
 from callboard.params.scoring import InferParams
-from callboard.postprocessing import STEPS, without_each
+from callboard.postprocessing import read_steps, without_each, write_steps
 from callboard.prevalence import write_prevalence
 from callboard.scored_sets import SubmissionScores, TrainingScores
 from callboard.submission import read_score_table, write_score_table
@@ -39,7 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     submission, prevalence = test.submission(params)
     write_score_table(submission, args.submission)
     write_prevalence(prevalence, args.prevalence)
-    _write_without(test, params, args.without)
+    scored_without = [] if params.blend else read_steps(args.scores_without)
+    lacking = {step: _scored_without(test, args.scores_without / step) for step in scored_without}
+    _write_without(test, lacking, params, args.without)
     if len(submission) < len(sample):
         print(f"infer: {len(sample) - len(submission)} recordings that crop skipped are left out")
     if submission.empty:
@@ -53,14 +56,29 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def _write_without(test: SubmissionScores, params: InferParams, folder: Path) -> None:
-    """A submission without each active step, and the list of these, which may be empty."""
+def _scored_without(test: SubmissionScores, folder: Path) -> SubmissionScores:
+    """The same from the window scores without a step of `predict`."""
+    training = replace(test.training, path=folder / test.training.path.name)
+    return replace(test, path=folder / test.path.name, training=training)
+
+
+def _write_without(
+    test: SubmissionScores, lacking: dict[str, SubmissionScores], params: InferParams, folder: Path
+) -> None:
+    """A submission without each active step, and the list of these, which may be empty.
+
+    Args:
+        test: With all steps.
+        lacking: By step of `predict`, the scores without it.
+        params: The `infer` section.
+        folder: To be written.
+    """
+    submissions = {step: scores.submission(params)[0] for step, scores in lacking.items()}
+    submissions |= {step: test.submission(without)[0] for step, without in without_each(params)}
     with replaced_folder(folder) as draft:
-        steps = []
-        for step, without in without_each(params):
-            write_score_table(test.submission(without)[0], draft / f"{step}.csv")
-            steps.append(step)
-        pd.DataFrame({"step": steps}).to_csv(draft / STEPS, index=False)
+        for step, submission in submissions.items():
+            write_score_table(submission, draft / f"{step}.csv")
+        write_steps(list(submissions), draft)
 
 
 def _rescaling(prevalence: pd.DataFrame | None) -> list[str]:
@@ -73,6 +91,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("scores", "oof", "clips", "folds", "species", "sample", "submission", "prevalence"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--scores-without", type=Path, required=True, help="scores without a step of predict")
     parser.add_argument("--skipped", type=Path, required=True, help="recordings that crop left out")
     parser.add_argument("--without", type=Path, required=True, help="folder for submissions without a step")
     return parser.parse_args(argv)

@@ -6,8 +6,11 @@ from pathlib import Path
 from callboard.device import pick_device
 from callboard.folds import read_folds
 from callboard.mel_cache import MelCache
+from callboard.outputs import replaced_folder
 from callboard.params.base import load_params
+from callboard.postprocessing import WITHOUT, predict_without_each, write_steps
 from callboard.predict import ScoreParams, load_fold_models, score_out_of_fold, score_recordings
+from callboard.scores import WindowScores
 from callboard.terminal import Stopwatch, run, summarize
 
 
@@ -16,7 +19,7 @@ class StageParams(ScoreParams):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read models and mel caches, write window scores."""
+    """Read models and mel caches, write window scores, and those without each step that is on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, required=True, help="folder with fold<k>.pt")
     parser.add_argument("--mel", type=Path, required=True, help="folder with train/ and test/")
@@ -26,23 +29,37 @@ def main(argv: list[str] | None = None) -> None:
     params = load_params(StageParams)
 
     stopwatch = Stopwatch()
-    device = pick_device()
-    folds = read_folds(args.folds)
-    names = folds["fold"].unique().tolist()
-    models = load_fold_models(args.models, names, device, params.predict.weights)
-    oof = score_out_of_fold(models, MelCache.open(args.mel / "train"), folds, params, device)
-    oof.save(args.scores / "oof.npz")
-    test_cache = MelCache.open(args.mel / "test")
-    test = score_recordings(models, test_cache, test_cache.recording_ids, params, device)
-    test.save(args.scores / "test.npz")
-    n_forward = len(oof.recording) + len(test.recording) * len(models)
+    steps = dict(predict_without_each(params.predict))
+    with replaced_folder(args.scores) as draft:
+        oof, test = write_scores(draft, args, params)
+        for step, predict in steps.items():
+            write_scores(draft / WITHOUT / step, args, params.model_copy(update={"predict": predict}))
+        write_steps(list(steps), draft / WITHOUT)
+    n_forward = len(oof.recording) + len(test.recording) * test.n_models
     summarize(
         "predict",
         f"{len(oof.recording_ids)} training recordings out of fold",
-        f"{len(test.recording_ids)} test recordings by {len(models)} models on {device}",
+        f"{len(test.recording_ids)} test recordings by {test.n_models} models on {pick_device()}",
+        *(f"again without {step}" for step in steps),
         f"{stopwatch.elapsed_s:.1f} s",
-        f"{n_forward / stopwatch.elapsed_s:.0f} windows/s",
+        f"{n_forward * (1 + len(steps)) / stopwatch.elapsed_s:.0f} windows/s",
     )
+
+
+def write_scores(
+    folder: Path, args: argparse.Namespace, params: StageParams
+) -> tuple[WindowScores, WindowScores]:
+    """Score both sets, training and test; into `oof.npz` and `test.npz` of a folder."""
+    device, folds = pick_device(), read_folds(args.folds)
+    train, test = (MelCache.open(args.mel / name) for name in ("train", "test"))
+    names = folds["fold"].unique().tolist()
+    models = load_fold_models(args.models, names, device, params.predict.weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    of_training = score_out_of_fold(models, train, folds, params, device)
+    of_training.save(folder / "oof.npz")
+    of_test = score_recordings(models, test, test.recording_ids, params, device)
+    of_test.save(folder / "test.npz")
+    return of_training, of_test
 
 
 if __name__ == "__main__":

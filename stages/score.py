@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.annotations import read_table
 from callboard.evaluation import score_submission, write_metrics
-from callboard.postprocessing import STEPS
+from callboard.postprocessing import read_steps
 from callboard.submission import read_score_table
 from callboard.terminal import Stopwatch, run, summarize
 
@@ -48,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _gains(lb: dict[str, float], without: Path, truth: pd.DataFrame) -> dict[str, float]:
     """`gain_<step>_<usage>`: the submission's score minus that of the one without the step."""
-    steps = read_table(without / STEPS, ["step"])["step"]
+    steps = read_steps(without)
     lb_without = {step: score_submission(read_score_table(without / f"{step}.csv"), truth) for step in steps}
     return {
         f"gain_{step}_{usage}": lb[usage] - value

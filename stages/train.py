@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     fitted = fit(params, args.fold, data, execution, start)
 
     weights_params = WeightsParams(model=params.model, clip=params.clip)
-    save_model(args.weights, fitted.model, weights_params, axis, args.fold, held_out, fitted.average)
+    save_model(args.weights, fitted.model, weights_params, axis, args.fold, held_out, fitted.averages)
     write_curve(fitted.history, args.curve)
     checkpoint.remove()
     summarize(

@@ -75,26 +75,34 @@ def test_weights_are_plain_values_and_tensors(tmp_path):
         "held_out",
         "state_dict",
         "ema_state_dict",
+        "swa_state_dict",
     }
-    assert content["ema_state_dict"] is None
+    assert content["ema_state_dict"] is content["swa_state_dict"] is None
     assert set(content["params"]) == {"model", "clip"}
 
 
 def test_averaged_weights_come_back_where_they_are_asked_for(tmp_path):
-    model, average = network(0), network(1)
-    save_model(tmp_path / "a.pt", model, weights_params(), AXIS, 0, ["b", "a"], average)
-    for weights, network_ in (("last", model), ("ema", average)):
+    model, averages = network(0), {"ema": network(1), "swa": network(2)}
+    save_model(tmp_path / "a.pt", model, weights_params(), AXIS, 0, ["b", "a"], averages)
+    for weights, network_ in {"last": model, **averages}.items():
         loaded = load_model(tmp_path / "a.pt", CPU, weights).model.state_dict()
         assert all(torch.equal(loaded[name], tensor) for name, tensor in network_.state_dict().items())
 
 
-def test_averaged_weights_that_are_not_there_are_refused(tmp_path):
+@pytest.mark.parametrize(("weights", "asked_for_by"), [("ema", "ema_decay"), ("swa", "swa_epochs")])
+def test_averaged_weights_that_are_not_there_are_refused(tmp_path, weights, asked_for_by):
     save_model(tmp_path / "a.pt", network(), weights_params(), AXIS, 0, ["b", "a"])
-    with pytest.raises(
-        UserError,
-        match=r"a.pt: no ema weights; take predict.weights=last, or train with train.ema_decay above",
-    ):
-        load_model(tmp_path / "a.pt", CPU, "ema")
+    told = rf"a.pt: no {weights} weights; take predict.weights=last, or train with train.{asked_for_by} above"
+    with pytest.raises(UserError, match=told):
+        load_model(tmp_path / "a.pt", CPU, weights)
+
+
+def test_weights_from_before_there_was_an_average_are_read(tmp_path):
+    save_model(tmp_path / "a.pt", network(), weights_params(), AXIS, 0, ["b", "a"])
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    del content["swa_state_dict"]
+    torch.save(content, tmp_path / "old.pt")
+    assert load_model(tmp_path / "old.pt", CPU).fold == 0
 
 
 @pytest.mark.parametrize("start", [{"pretrained": True}, {"weights": "gone.pt@579344248a93e230"}])

@@ -32,6 +32,7 @@ def edited(tmp_path: Path) -> Edit:
     return write
 
 
+FIRST = {"teacher": 0, "student": 1}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"loss": {"negmask": "seq"}}, "loss.negmask: unknown parameter"),
     ({"extra": {"key": 1}}, "extra: unknown parameter"),
@@ -64,6 +65,25 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"predict": {"weights": "ema"}},
         "predict.weights ema takes averaged weights, but train.ema_decay 0 does not average them",
+    ),
+    (
+        {"predict": {"weights": "swa"}},
+        "predict.weights swa takes averaged weights, but train.swa_epochs 0 does not average them",
+    ),
+    ({"train": {"swa_epochs": 21}}, "swa_epochs 21 are more than the 20 epochs"),
+    ({"infer": {"fold_weights": [1.0, 2.0]}}, "infer.fold_weights are 2, but split.folds has 5 folds"),
+    (
+        {"infer": {"fold_weights": [1.0] * 5, "fold_agg": "max"}},
+        "fold_weights weigh a mean, but fold_agg is max",
+    ),
+    ({"infer": {"fold_weights": [0.0] * 5}}, "must not be negative, and not all 0"),
+    (
+        {"split": {"folds": [0, 1]}, "pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested"}},
+        "nested with 1 round holds out 2 of the 2 folds of split.folds and has none to train on",
+    ),
+    (
+        {"pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested", "source": "test", "min_votes": 5}},
+        "min_votes 5 is more than the 5 folds without the 1 that pseudo.isolation nested holds out",
     ),
     ({"predict": {"overlap_frames": 256}}, "predict.overlap_frames 256 must be below clip.n_frames 256"),
     ({"augment": {"freq_mask": 65}}, "augment.freq_mask 65 is more than the 64 mel rows of a clip"),

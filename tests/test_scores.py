@@ -83,6 +83,31 @@ def test_pooling_equals_the_naive_twin(head, window_agg, fold_agg):
     np.testing.assert_allclose(pooled, naive_recording_scores(scores, head, window_agg, fold_agg), rtol=1e-12)
 
 
+@pytest.mark.parametrize("weights", [[1.0, 2.0], [0.0, 3.0]])
+def test_folds_are_weighted_as_a_naive_twin_weighs_them(weights):
+    scores = window_scores()
+    alone = [
+        recording_scores(
+            replace(
+                scores,
+                heads={name: logits[:, [model]] for name, logits in scores.heads.items()},
+                peak_frame=scores.peak_frame[:, [model]],
+            ),
+            infer_params(),
+        )
+        for model in (0, 1)
+    ]
+    expected = (weights[0] * alone[0] + weights[1] * alone[1]) / sum(weights)
+    found = recording_scores(scores, infer_params(fold_weights=weights))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_out_of_fold_scores_have_one_network_and_no_weights():
+    scores = window_scores((2, 2), 1, fold=np.array([0, 1]))
+    weighted = recording_scores(scores, infer_params(fold_weights=[1.0, 9.0]))
+    np.testing.assert_array_equal(weighted, recording_scores(scores, infer_params()))
+
+
 def test_every_head_of_the_params_has_weights_that_make_a_probability():
     assert set(HEAD_WEIGHTS) == set(InferParams.model_fields["head"].annotation.__args__)
     for weights in HEAD_WEIGHTS.values():

@@ -7,6 +7,7 @@ import torch
 from callboard import training
 from callboard.batches import BatchSource
 from callboard.checkpoint import Checkpoint
+from callboard.device import autocast
 from callboard.epochs import draw_items
 from callboard.errors import UserError
 from callboard.init_from import FoldWeights
@@ -50,10 +51,10 @@ def test_same_seed_same_weights_and_curve(data, fitted):
 
 def test_averaging_weights_changes_none_of_them(data, fitted):
     averaged = fit(fit_params(train__ema_decay=0.9), 0, data, Execution(CPU))
-    assert fitted.average is None
+    assert fitted.averages == {}
     assert have_equal_weights(fitted, averaged)
     assert averaged.history == fitted.history
-    assert not torch.equal(averaged.average.head.classify.weight, averaged.model.head.classify.weight)
+    assert not torch.equal(averaged.averages["ema"].head.classify.weight, averaged.model.head.classify.weight)
 
 
 def test_the_average_is_of_every_step(data):
@@ -65,7 +66,37 @@ def test_the_average_is_of_every_step(data):
         train_step(learner, loss, batch, MIXUP["none"])
         seen.append(learner.model.head.classify.weight.detach().clone())
     expected = seen[0] / 4 + seen[1] / 4 + seen[2] / 2
-    torch.testing.assert_close(learner.average.module.head.classify.weight.detach(), expected)
+    torch.testing.assert_close(learner.averages["ema"].module.head.classify.weight.detach(), expected)
+
+
+def test_the_mean_over_last_epochs_is_of_the_weights_at_their_ends(data, fitted, tmp_path):
+    params, checkpoint, seen = fit_params(train__swa_epochs=2), Checkpoint(tmp_path / "fold0.pt"), []
+    execution = Execution(
+        CPU, checkpoint=checkpoint, log=lambda report: seen.append(checkpoint.read()["model"])
+    )
+    averaged = fit(params, 0, data, execution)
+    assert len(seen) == 3
+    assert have_equal_weights(fitted, averaged)
+    for name, weights in averaged.averages["swa"].named_parameters():
+        torch.testing.assert_close(weights.detach(), (seen[1][name] + seen[2][name]) / 2)
+
+
+def test_statistics_of_the_mean_are_taken_anew_over_an_epoch(data):
+    params = fit_params(train__swa_epochs=1)
+    found = fit(params, 0, data, Execution(CPU)).averages["swa"]
+    norm = next(module for module in found.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    inputs = []
+    norm.register_forward_pre_hook(lambda module, args: inputs.append(args[0].float()))
+    expected = norm.running_mean.clone(), norm.running_var.clone()
+    with torch.no_grad():
+        for batch in BatchSource(data, params, 0, CPU, 1).epoch(params.train.epochs):
+            with autocast(CPU):
+                found.train()(batch.image)
+    means = torch.stack([one.mean(dim=(0, 2, 3)) for one in inputs])
+    variances = torch.stack([one.var(dim=(0, 2, 3)) for one in inputs])
+    assert len(inputs) > 1
+    torch.testing.assert_close(expected[0], means.mean(dim=0), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(expected[1], variances.mean(dim=0), rtol=2e-2, atol=2e-3)
 
 
 def start_from(fitted):
@@ -78,7 +109,7 @@ def test_a_training_starts_from_the_weights_it_is_given_with_a_new_optimiser(dat
     assert not learner.optimizer.state
     params = fit_params(seed=8, optim__lr=1e-9, train__epochs=1, train__ema_decay=0.9)
     again = fit(params, 0, data, Execution(CPU), start_from(fitted))
-    for network in (again.model, again.average):
+    for network in (again.model, again.averages["ema"]):
         for weights, before in zip(network.parameters(), fitted.model.parameters(), strict=True):
             torch.testing.assert_close(weights, before, rtol=0, atol=1e-6)
 
@@ -141,8 +172,12 @@ def validate_as(monkeypatch, scores, losses=(0.7, 0.7, 0.7, 0.7)):
 
 
 def have_equal_averages(one, other):
-    weights, others = one.average.state_dict(), other.average.state_dict()
-    return all(torch.equal(weights[name], others[name]) for name in weights)
+    assert one.averages.keys() == other.averages.keys() == {"ema", "swa"}
+    return all(
+        torch.equal(tensor, other.averages[kind].state_dict()[name])
+        for kind, average in one.averages.items()
+        for name, tensor in average.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,6 +191,7 @@ def test_an_interrupted_training_resumes_as_if_nothing_had_been(data, tmp_path, 
         sched__patience=0,
         train__validate_every=1,
         train__ema_decay=0.9,
+        train__swa_epochs=2,
         model__backbone_args={**fit_params().model.backbone_args, "drop_rate": 0.0, "drop_path_rate": 0.3},
     )
     whole = fit(params, 0, data, Execution(CPU))

@@ -1,6 +1,7 @@
 """Networks small enough to build and run in a test, and random recordings for them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,13 @@ def save_fold(
     species: list[str] = SPECIES,
     clip: ClipParams = CLIP,
     name: str | None = None,
+    averages: Mapping[str, SedModel] | None = None,
 ) -> None:
     """Weights of one fold, as train writes them."""
     path = folder / (name or f"fold{fold}.pt")
     params = WeightsParams(model=MODEL, clip=clip)
     axis = species_classes(toy_clips(), species)
-    save_model(path, network or tiny_network(fold), params, axis, fold, TOY_FOLDS[fold])
+    save_model(path, network or tiny_network(fold), params, axis, fold, TOY_FOLDS[fold], averages)
 
 
 class BandLoudness(nn.Module):
@@ -112,6 +114,7 @@ infer:
   head: attention_max
   window_agg: max
   fold_agg: mean
+  fold_weights: []
   temperature: 1.0
   smoothing: []
   blend: []

@@ -7,6 +7,7 @@ from callboard.params.scoring import InferParams, PredictParams, PseudoParams
 PREDICT: dict[str, Any] = {"overlap_frames": 0, "batch_size": 4, "weights": "last", "tta": 0}
 
 INFER: dict[str, Any] = {
+    "fold_weights": [],
     "temperature": 1.0,
     "smoothing": [],
     "blend": [],

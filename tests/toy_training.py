@@ -83,6 +83,7 @@ PARAMS: dict[str, Any] = {
         "pseudo_weight": 1.0,
         "labeled_share": None,
         "ema_decay": 0.0,
+        "swa_epochs": 0,
         "select": "last",
         "validate_every": 2,
     },

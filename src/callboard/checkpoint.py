@@ -7,7 +7,7 @@ import pickle
 import secrets
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,11 +35,15 @@ CONTENT = {
     "held_out",
     "state_dict",
     "ema_state_dict",
+    "swa_state_dict",
 }
-"""What a file of weights holds; ema_state_dict is None where the weights were not averaged over steps."""
+"""What a file of weights holds; an average that was not asked for is None, or in older files not there."""
 
-WEIGHTS = {"last": "state_dict", "ema": "ema_state_dict"}
+WEIGHTS = {"last": "state_dict", "ema": "ema_state_dict", "swa": "swa_state_dict"}
 """By predict.weights: where a file has them."""
+
+ASKED_FOR_BY = {"ema": "train.ema_decay", "swa": "train.swa_epochs"}
+"""By predict.weights: what must be above 0 for a file to have them."""
 
 ABANDONED_AFTER_S = 30 * 24 * 3600
 """Age at which the checkpoint of a run that nobody went on with is removed."""
@@ -73,7 +77,7 @@ def save_model(
     axis: ClassAxis,
     fold: int,
     held_out: Iterable[str],
-    average: SedModel | None = None,
+    averages: Mapping[str, SedModel] | None = None,
 ) -> None:
     """Write weights and what rebuilds the network; equal weights give equal bytes.
 
@@ -84,7 +88,7 @@ def save_model(
         axis: The class axis.
         fold: The fold that it has not seen.
         held_out: The recordings of that fold.
-        average: The same network with its weights averaged over steps, where they were.
+        averages: The same network with averages of its weights, by `predict.weights`.
 
     Raises:
         UserError: the file cannot be written.
@@ -96,8 +100,9 @@ def save_model(
         "class_species": axis.class_species.tolist(),
         "fold": fold,
         "held_out": sorted(held_out),
+        **dict.fromkeys(WEIGHTS.values()),
         "state_dict": _on_cpu(model),
-        "ema_state_dict": None if average is None else _on_cpu(average),
+        **{WEIGHTS[name]: _on_cpu(average) for name, average in (averages or {}).items()},
     }
     _write(path, content)
 
@@ -112,7 +117,8 @@ def read_weights(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, it is damaged, or it holds something else.
     """
-    content = _load(path, device)
+    not_asked_for: dict[str, Any] = dict.fromkeys(WEIGHTS[name] for name in ASKED_FOR_BY)
+    content = not_asked_for | _load(path, device)
     if content.keys() != CONTENT:
         raise _not_ours(path)
     return content
@@ -133,7 +139,8 @@ def load_model(path: Path, device: torch.device, weights: str = "last") -> Loade
     state_dict = content[WEIGHTS[weights]]
     if state_dict is None:
         raise UserError(
-            f"{path}: no {weights} weights; take predict.weights=last, or train with train.ema_decay above 0"
+            f"{path}: no {weights} weights; take predict.weights=last, or train with "
+            f"{ASKED_FOR_BY[weights]} above 0"
         )
     params = validate(WeightsParams, content["params"], path)
     model = build_model(params.model.blank, len(content["classes"]))

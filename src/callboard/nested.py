@@ -136,7 +136,7 @@ class Nested:
         fitted = self._fit(self._fitting, network_name(number, folds), folds, tables, start)
         path = self.folder / f"r{number}-folds{told(folds)}.pt"
         params = WeightsParams(model=self.params.model, clip=self.params.clip)
-        save_model(path, fitted.model, params, self._axis, min(folds), self._held_out(folds), fitted.average)
+        save_model(path, fitted.model, params, self._axis, min(folds), self._held_out(folds), fitted.averages)
         return path
 
     def _start(self, params: FitParams, folds: Folds) -> FoldWeights | None:

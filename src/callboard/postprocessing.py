@@ -1,11 +1,26 @@
-"""What is done to scores after the network, one step at a time left out to measure what it gains."""
+"""What is done after training, one step at a time left out to measure what it gains.
+
+Steps of `predict` change the scores of windows, so `predict` writes them without each step too. Steps of
+`infer` work on what it wrote.
+"""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from callboard.params.scoring import InferParams
+import pandas as pd
+
+from callboard.annotations import read_table
+from callboard.params.scoring import InferParams, PredictParams
+
+OFF_IN_PREDICT: dict[str, Any] = {"weights": "last", "tta": 0}
+"""The steps of `predict`, with the value that leaves the trained network as it is."""
+
+WITHOUT = "without"
+"""Folder beside window scores: a folder of the same for each active step of `predict`, which it lacks."""
 
 OFF: dict[str, Any] = {
+    "fold_weights": [],
     "temperature": 1.0,
     "smoothing": [],
     "blend_weights": [],
@@ -18,8 +33,31 @@ a blend is the plain mean."""
 STEPS = "steps.csv"
 """Lists the active steps, beside a score table without each."""
 
-OF_OWN_NETWORKS = {"temperature", "smoothing"}
+OF_OWN_NETWORKS = {"fold_weights", "temperature", "smoothing"}
 """These do nothing to a blend, whose parts have their own."""
+
+
+def predict_without_each(params: PredictParams) -> Iterator[tuple[str, PredictParams]]:
+    """Each active step of `predict` with the parameters that lack it, in the order of OFF_IN_PREDICT."""
+    for step, off in OFF_IN_PREDICT.items():
+        if getattr(params, step) != off:
+            yield step, params.model_copy(update={step: off})
+
+
+def write_steps(steps: list[str], folder: Path) -> None:
+    """The list of active steps, which may be empty."""
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame({"step": steps}).to_csv(folder / STEPS, index=False)
+
+
+def read_steps(folder: Path) -> list[str]:
+    """As written.
+
+    Raises:
+        UserError: no such list.
+    """
+    steps: list[str] = read_table(folder / STEPS, ["step"])["step"].tolist()
+    return steps
 
 
 def without_each(params: InferParams) -> Iterator[tuple[str, InferParams]]:
@@ -30,7 +68,7 @@ def without_each(params: InferParams) -> Iterator[tuple[str, InferParams]]:
 
 
 def gains(params: InferParams, score: Callable[[InferParams], float]) -> dict[str, float]:
-    """`gain_<step>` of each active step: the score with all steps minus the score without this one.
+    """`gain_<step>` of each active step of `infer`: the score with all steps minus that without this one.
 
     Args:
         params: The `infer` section.

@@ -1,6 +1,6 @@
 """Scores of the training and the test set under any `infer` section: own networks, a blend or a stack."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from callboard.presence import species_presence
 from callboard.prevalence import estimate_prevalence, with_odds_times
 from callboard.results import OUT_OF_FOLD, SUBMISSION
 from callboard.scores import WindowScores, load_scores, recording_scores
-from callboard.stacking import Stack, cross_fitted, fit_stack, in_words
+from callboard.stacking import CrossFitted, Stack, cross_fitted, fit_stack, in_words
 from callboard.submission import fill_submission, score_columns, score_table
 
 
@@ -30,6 +30,11 @@ class TrainingScores:
     clips: pd.DataFrame
     species: list[str]
     """The class axis."""
+    _stacks: dict[tuple[str, ...], Stack] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By parts, so that each is fitted once, whoever asks."""
+    _cross_fits: dict[tuple[str, ...], CrossFitted] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def window_scores(self) -> WindowScores:
@@ -49,7 +54,7 @@ class TrainingScores:
             UserError: as `pool_out_of_fold` and `blend_tables`.
         """
         if params.stack:
-            scores, _ = cross_fitted(self._parts(params), self._is_present, self._fold)
+            scores, _ = self._cross_fitted(params)
             return OutOfFold(self._recording_ids, self._fold, self.species, scores)
         if params.blend:
             return blend_out_of_fold(params.blend, self.folds, self.species, params.blend_weights)
@@ -61,14 +66,23 @@ class TrainingScores:
         Raises:
             UserError: as `blend_tables`.
         """
-        return fit_stack(self._parts(params), self._is_present)
+        parts = tuple(params.blend)
+        if parts not in self._stacks:
+            self._stacks[parts] = fit_stack(self._parts(params), self._is_present)
+        return self._stacks[parts]
 
     def how(self, params: InferParams) -> list[str]:
         """In words, where a blend takes the place of the own networks; else nothing."""
         if params.stack:
-            _, is_fitted = cross_fitted(self._parts(params), self._is_present, self._fold)
+            _, is_fitted = self._cross_fitted(params)
             return [stack_in_words(params, is_fitted, self.species)]
         return [blend_in_words(params)] * bool(params.blend)
+
+    def _cross_fitted(self, params: InferParams) -> CrossFitted:
+        parts = tuple(params.blend)
+        if parts not in self._cross_fits:
+            self._cross_fits[parts] = cross_fitted(self._parts(params), self._is_present, self._fold)
+        return self._cross_fits[parts]
 
     @cached_property
     def _recording_ids(self) -> list[str]:

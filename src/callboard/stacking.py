@@ -82,9 +82,11 @@ def fit_stack(parts: Parts, is_present: Presence) -> Stack:
     return Stack(weights, bias, is_fitted)
 
 
-def cross_fitted(
-    parts: Parts, is_present: Presence, fold: NDArray[np.integer]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+CrossFitted = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""(R, S) scores and (S,) whether a species has regressions."""
+
+
+def cross_fitted(parts: Parts, is_present: Presence, fold: NDArray[np.integer]) -> CrossFitted:
     """(R, S) scores, each recording's by regressions on the other folds; (S,) species fitted in every fold.
 
     A fold's labels do not reach its own scores through the regressions. The parts' scores of the other folds

@@ -4,12 +4,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from callboard.batches import (
     Batch,
@@ -33,7 +32,7 @@ from callboard.params.model import ModelParams
 from callboard.params.training import OptimParams, SchedParams, TrainParams
 from callboard.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step
 from callboard.validation import SELECTIONS, trained_heads, validate
-from callboard.weight_average import average_of
+from callboard.weight_average import Averages, after_epoch, after_step, averages_of, renew_statistics
 
 
 class FitParams(BatchParams):
@@ -79,8 +78,8 @@ class Learner:
 
     model: SedModel
     optimizer: Optimizer
-    average: AveragedModel | None = None
-    """Of the weights over steps, where `train.ema_decay` asks for it."""
+    averages: Averages = field(default_factory=dict)
+    """Of the weights, where `train.ema_decay` and `train.swa_epochs` ask for them."""
     history: list[EpochRow] = field(default_factory=list)
     best_score: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -91,7 +90,7 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            "averages": {name: average.state_dict() for name, average in self.averages.items()},
             "history": self.history,
             "best_score": self.best_score,
             "best_weights": self.best_weights,
@@ -101,8 +100,8 @@ class Learner:
         """Take over what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
+        for name, average in self.averages.items():
+            average.load_state_dict(state["averages"][name])
         self.history = state["history"]
         self.best_score = state["best_score"]
         self.best_weights = state["best_weights"]
@@ -119,8 +118,8 @@ class Fitted(NamedTuple):
 
     model: SedModel
     history: list[EpochRow]
-    average: SedModel | None
-    """The network with the average of its weights over all steps, whatever epoch `train.select` keeps."""
+    averages: dict[str, SedModel]
+    """The network with averages of its weights, by `predict.weights`, whatever epoch `train.select` keeps."""
 
 
 def fit(
@@ -151,12 +150,18 @@ def fit(
     for epoch in execution.follow(range(len(learner.history), params.train.epochs)):
         report = run_epoch(learner, loss, source, params, epoch)
         learner.history.append(report.row)
+        after_epoch(learner.averages, learner.model, params.train, epoch)
         if execution.checkpoint:
             execution.checkpoint.write(learner.state())
         execution.log(report)
     if params.train.select in SELECTIONS:
         learner.model.load_state_dict(learner.best_weights)
-    return Fitted(learner.model, learner.history, learner.average.module if learner.average else None)  # type: ignore[arg-type]
+    if "swa" in learner.averages:
+        torch.manual_seed(source.moment._replace(epoch=params.train.epochs).torch_seed(Purpose.DROPOUT))
+        images = (batch.image for batch in source.epoch(params.train.epochs))
+        renew_statistics(learner.averages["swa"], images)
+    averages = {name: cast(SedModel, average.module) for name, average in learner.averages.items()}
+    return Fitted(learner.model, learner.history, averages)
 
 
 def _refuse_what_follows_validation(params: FitParams, fold: int) -> None:
@@ -191,8 +196,7 @@ def build_learner(
         weight_decay=params.optim.weight_decay,
         fused=True,
     )
-    average = average_of(model, params.train.ema_decay) if params.train.ema_decay else None
-    return Learner(model, optimizer, average)
+    return Learner(model, optimizer, averages_of(model, params.train))
 
 
 def run_epoch(
@@ -292,7 +296,6 @@ def train_step(learner: Learner, loss: Loss, batch: Batch, mixup: Mixup) -> dict
     learner.optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]
     learner.optimizer.step()
-    if learner.average:
-        learner.average.update_parameters(learner.model)
+    after_step(learner.averages, learner.model)
     terms = {name: torch.stack([values[name] for _, values in losses]).mean() for name in losses[0][1]}
     return {"loss": total.detach(), **terms}

@@ -1,11 +1,56 @@
-"""The moving average of a network's weights over the steps of its training."""
+"""Averages of a network's weights: a moving one over all steps of training, an equal one over last epochs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from callboard.device import autocast
+from callboard.params.training import TrainParams
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+Averages = dict[str, AveragedModel]
+"""By the names of `predict.weights`, those that training asks for."""
+
+
+def averages_of(model: nn.Module, params: TrainParams) -> Averages:
+    """The averages of `model` that are asked for, to be told of every step and every epoch."""
+    averages = {}
+    if params.ema_decay:
+        averages["ema"] = average_of(model, params.ema_decay)
+    if params.swa_epochs:
+        averages["swa"] = AveragedModel(model)
+    return averages
+
+
+def after_step(averages: Averages, model: nn.Module) -> None:
+    """Tell the moving average of a step."""
+    if "ema" in averages:
+        averages["ema"].update_parameters(model)
+
+
+def after_epoch(averages: Averages, model: nn.Module, params: TrainParams, epoch: int) -> None:
+    """Tell the average over last epochs of one, counted from 0, if it is among them."""
+    if "swa" in averages and epoch >= params.epochs - params.swa_epochs:
+        averages["swa"].update_parameters(model)
+
+
+def renew_statistics(average: AveragedModel, images: Iterable[Tensor]) -> None:
+    """Running statistics of batch normalisations anew, as means over batches: no step had these weights.
+
+    Args:
+        average: Changed in place; without such layers nothing is done.
+        images: Batches of an epoch, as training shows them before mixup.
+    """
+
+    def in_precision() -> Iterable[Tensor]:
+        for image in images:
+            with autocast(image.device):
+                yield image
+
+    update_bn(in_precision(), average)
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel:

@@ -18,11 +18,12 @@ from callboard.submission import read_score_table, score_table
 from stages import evaluate, predict
 from tests.stages.test_predict import ARGV as PREDICT_ARGV
 from tests.toy_git import ToyRepository
-from tests.toy_models import PARAMS_YAML, SPECIES, TRAIN, toy_clips, write_workspace
+from tests.toy_models import PARAMS_YAML, SPECIES, TRAIN, save_fold, tiny_network, toy_clips, write_workspace
 
 ARGV = shlex.split(
-    "--scores scores/r0/oof.npz --clips data/clips.csv --folds data/folds.csv "
-    "--species data/source/species.csv --oof scores/oof.csv --metrics metrics/cv.json "
+    "--scores scores/r0/oof.npz --scores-without scores/r0/without "
+    "--clips data/clips.csv --folds data/folds.csv --species data/source/species.csv "
+    "--oof scores/oof.csv --metrics metrics/cv.json "
     "--plot plots/species.csv"
 )
 
@@ -121,6 +122,27 @@ def set_infer(workspace, **changes):
     tree = YAML().load(PARAMS_YAML)
     tree["infer"] |= changes
     YAML().dump(tree, workspace / "params.yaml")
+
+
+def test_steps_of_predict_have_a_gain_too(workspace):
+    """Averaged weights of other networks, and masked looks."""
+    for fold in range(3):
+        save_fold(workspace / "models/r0", fold, averages={"ema": tiny_network(50 + fold)})
+    predict_line = "predict: {overlap_frames: 8, batch_size: 16, weights: last, tta: 0}"
+
+    def cv(weights, tta):
+        predicted = predict_line.replace("last", weights).replace("tta: 0", f"tta: {tta}")
+        (workspace / "params.yaml").write_text(PARAMS_YAML.replace(predict_line, predicted))
+        predict.main(PREDICT_ARGV)
+        evaluate.main(ARGV)
+        return json.loads((workspace / "metrics/cv.json").read_text())["cv"]
+
+    plain, averaged, masked, both = cv("last", 0), cv("ema", 0), cv("last", 2), cv("ema", 2)
+    assert both["gain_weights"] == pytest.approx(both["lwlrap"] - masked["lwlrap"], abs=2e-5)
+    assert both["gain_tta"] == pytest.approx(both["lwlrap"] - averaged["lwlrap"], abs=2e-5)
+    assert averaged["gain_weights"] == pytest.approx(averaged["lwlrap"] - plain["lwlrap"], abs=2e-5)
+    assert "gain_tta" not in averaged
+    assert averaged["gain_weights"]
 
 
 def cv_of(workspace, **changes):

@@ -11,6 +11,7 @@ from callboard.clips import DTYPES, write_clips
 from callboard.errors import UserError
 from callboard.finished import find_finished
 from callboard.folds import write_folds
+from callboard.postprocessing import read_steps, write_steps
 from callboard.prevalence import estimate_prevalence, with_odds_times
 from callboard.results import OUT_OF_FOLD, SUBMISSION
 from callboard.scores import load_scores, recording_scores
@@ -23,7 +24,8 @@ from tests.toy_models import PARAMS_YAML
 from tests.toy_scoring import infer_params
 
 ARGV = shlex.split(
-    "--scores test.npz --oof oof.npz --clips clips.csv --folds folds.csv --species species.csv "
+    "--scores test.npz --oof oof.npz --scores-without without "
+    "--clips clips.csv --folds folds.csv --species species.csv "
     "--sample sample_submission.csv --skipped skipped.csv "
     "--submission submission/submission.csv --without submission/without "
     "--prevalence submission/prevalence.csv"
@@ -47,6 +49,7 @@ def workspace(tmp_path, monkeypatch):
     write_clips(clips(), tmp_path / "clips.csv")
     write_sample(["r2", "r0", "r1"])
     write_skipped([])
+    write_steps([], tmp_path / "without")
     return tmp_path
 
 
@@ -177,6 +180,26 @@ def test_rescaling_follows_the_species_not_the_order_of_columns(workspace):
     write_score_table(sample[["recording_id", *COLUMNS[:0:-1]]], workspace / "sample_submission.csv")
     infer.main(ARGV)
     pd.testing.assert_frame_equal(read_score_table(workspace / SUBMISSION)[COLUMNS], in_class_order)
+
+
+def test_a_submission_is_written_without_each_step_of_predict(workspace):
+    set_infer(workspace, prevalence=1.0)
+    infer.main(ARGV)
+    whole = (workspace / SUBMISSION).read_bytes()
+    folder = workspace / "without/tta"
+    folder.mkdir()
+    window_scores(seed=7).save(folder / "test.npz")
+    window_scores((2,) * len(TRAIN), 1, prefix="t", seed=8, fold=FOLD).save(folder / "oof.npz")
+    write_steps(["tta"], workspace / "without")
+    infer.main(ARGV)
+    assert (workspace / SUBMISSION).read_bytes() == whole
+    assert read_steps(workspace / "submission/without") == ["tta", "prevalence"]
+    without = (workspace / "submission/without/tta.csv").read_bytes()
+    for name in ("test.npz", "oof.npz"):
+        (folder / name).rename(workspace / name)
+    write_steps([], workspace / "without")
+    infer.main(ARGV)
+    assert (workspace / SUBMISSION).read_bytes() == without != whole
 
 
 def test_an_empty_test_set_is_not_rescaled(workspace):

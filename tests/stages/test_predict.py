@@ -5,6 +5,7 @@ import pytest
 
 from callboard.errors import UserError
 from callboard.folds import read_folds
+from callboard.postprocessing import read_steps
 from callboard.scores import load_scores
 from stages import predict
 from tests.toy_models import TEST, TRAIN, random_cache, save_fold, tiny_network, write_workspace
@@ -68,6 +69,29 @@ def test_augmented_looks_move_the_scores_and_give_equal_bytes_twice(workspace):
     assert (workspace / "scores/r0/test.npz").read_bytes() == first
 
 
+def test_scores_without_each_step_are_those_of_a_run_without_it(workspace):
+    for fold in range(3):
+        save_fold(workspace / "models/r0", fold, averages={"ema": tiny_network(50 + fold)})
+    params = workspace / "params.yaml"
+    plain = params.read_text()
+
+    def scores(weights, tta):
+        predicted = plain.replace("weights: last", f"weights: {weights}")
+        params.write_text(predicted.replace("tta: 0", f"tta: {tta}"))
+        predict.main(ARGV)
+        return {
+            str(path.relative_to(workspace / "scores/r0")): path.read_bytes()
+            for path in (workspace / "scores/r0").rglob("*.npz")
+        }
+
+    both, averaged, masked = scores("ema", 2), scores("ema", 0), scores("last", 2)
+    assert set(scores("last", 0)) == {"oof.npz", "test.npz"}
+    assert read_steps(workspace / "scores/r0/without") == []
+    for name in ("oof.npz", "test.npz"):
+        assert both[f"without/tta/{name}"] == averaged[name] != both[name]
+        assert both[f"without/weights/{name}"] == masked[name] != both[name]
+
+
 def test_an_empty_test_set_is_no_obstacle(workspace):
     random_cache(workspace / "data/mel/test", {})
     predict.main(ARGV)
@@ -78,4 +102,4 @@ def test_missing_weights_stop_the_stage_before_any_scores(workspace):
     (workspace / "models/r0/fold2.pt").unlink()
     with pytest.raises(UserError, match=r"fold2.pt missing; the folds are \[0, 1, 2\]"):
         predict.main(ARGV)
-    assert not (workspace / "scores").exists()
+    assert not list(workspace.glob("scores/*"))

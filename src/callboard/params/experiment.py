@@ -20,6 +20,7 @@ from callboard.params.training import (
     SchedParams,
     TrainParams,
 )
+from callboard.words import counted
 
 
 class Experiment(FrontEndParams):
@@ -120,8 +121,8 @@ class Experiment(FrontEndParams):
         n_folds, n_held_out = len(self.split.folds), self.pseudo.n_held_out
         if n_held_out > n_folds - 2:
             raise ValueError(
-                f"pseudo.isolation nested with {n_held_out} rounds holds out {n_held_out + 1} of the "
-                f"{n_folds} folds of split.folds and has none to train on; take fewer rounds or more folds"
+                f"pseudo.isolation nested with {counted(n_held_out, 'round')} holds out {n_held_out + 1} of "
+                f"the {n_folds} folds of split.folds and has none to train on; take fewer rounds, more folds"
             )
         if self.pseudo.min_votes > n_folds - n_held_out and self.pseudo.all_vote:
             without = f" without the {n_held_out} that pseudo.isolation nested holds out" * bool(n_held_out)
@@ -131,10 +132,23 @@ class Experiment(FrontEndParams):
         return self
 
     @model_validator(mode="after")
+    def _each_fold_has_a_weight(self) -> Self:
+        n_weights, n_folds = len(self.infer.fold_weights), len(self.split.folds)
+        if n_weights not in (0, n_folds):
+            raise ValueError(f"infer.fold_weights are {n_weights}, but split.folds has {n_folds} folds")
+        return self
+
+    @model_validator(mode="after")
     def _averaged_weights_are_there(self) -> Self:
-        if self.predict.weights == "ema" and not self.train.ema_decay:
+        asked_for_by = {
+            "ema": ("ema_decay", self.train.ema_decay),
+            "swa": ("swa_epochs", self.train.swa_epochs),
+        }
+        name, value = asked_for_by.get(self.predict.weights, ("", True))
+        if not value:
             raise ValueError(
-                "predict.weights ema takes averaged weights, but train.ema_decay 0 does not average them"
+                f"predict.weights {self.predict.weights} takes averaged weights, but train.{name} 0 does not "
+                "average them"
             )
         return self
 

@@ -15,8 +15,10 @@ class PredictParams(Params):
     """Frames that neighbouring windows share."""
     batch_size: int = Field(gt=0)
     """Windows per forward pass."""
-    weights: Literal["last", "ema"]
-    """Which of a network's weights: those of its last step (or selected epoch), or their moving average."""
+    weights: Literal["last", "ema", "swa"]
+    """Which of a network's weights: those of its last step (or selected epoch), their moving average over
+    steps (`train.ema_decay`), or their mean over last epochs (`train.swa_epochs`). To measure what they
+    gain, windows are scored with `last` too: as many forward passes again. So it is with `tta`."""
     tta: int = Field(ge=0)
     """Passes over each window under the time and frequency masks of `augment`, their logits averaged; 0 = one
     pass without. The masks are drawn for each forward pass anew, so they depend on batch_size."""
@@ -30,6 +32,9 @@ class InferParams(Params):
     attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency head's."""
     window_agg: Literal["max", "mean"]
     fold_agg: Literal["mean", "max"]
+    """Over the models of all folds, which score test recordings; a training recording has one model."""
+    fold_weights: list[float]
+    """Of each fold of `split.folds` in `fold_agg` mean, with any sum; empty = equal."""
     temperature: float = Field(gt=0)
     """Logits of every head are divided by it before they become probabilities. Like `smoothing`, it acts on
     this experiment's own networks: the parts of a blend have their own."""
@@ -57,6 +62,16 @@ class InferParams(Params):
             )
         if not isfinite(sum(weights)):
             raise ValueError(f"smoothing {weights} has no finite sum")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_of_folds(self) -> Self:
+        if not self.fold_weights:
+            return self
+        if self.fold_agg != "mean":
+            raise ValueError(f"fold_weights weigh a mean, but fold_agg is {self.fold_agg}")
+        if min(self.fold_weights) < 0 or not sum(self.fold_weights):
+            raise ValueError(f"fold_weights {self.fold_weights} must not be negative, and not all 0")
         return self
 
     @model_validator(mode="after")

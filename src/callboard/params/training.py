@@ -123,11 +123,21 @@ class TrainParams(Params):
     """Weights are averaged over steps too, w ← decay · w + (1 - decay) · new; `predict.weights` chooses which
     ones predict. It remembers some 1 / (1 - decay) steps, and is of all of them, whatever epoch `select`
     keeps. 0 = no average."""
+    swa_epochs: int = Field(ge=0)
+    """Weights at the end of this many last epochs are averaged too, equally (stochastic weight averaging,
+    Izmailov et al. 2018), and the statistics of batch normalisation then taken anew over an epoch of training
+    images. 0 = no average."""
     select: Literal["last", "best", "best_loss"]
     """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic. best_loss:
     that with the lowest BCE of its recording scores there, which does too."""
     validate_every: int = Field(ge=0)
     """Epochs between validations for the learning curve; 0 = none."""
+
+    @model_validator(mode="after")
+    def _epochs_to_average(self) -> Self:
+        if self.swa_epochs > self.epochs:
+            raise ValueError(f"swa_epochs {self.swa_epochs} are more than the {self.epochs} epochs")
+        return self
 
     @model_validator(mode="after")
     def _best_needs_validation(self) -> Self:
