@@ -14,16 +14,16 @@ from callboard.closure import trained_by
 from callboard.device import keep_freed_memory, pick_device
 from callboard.folds import audit_folds, read_folds
 from callboard.lineage import RoundLineage, read_nested, refuse_violations, trace_rounds
-from callboard.mel_cache import MelCache
+from callboard.mel_cache import MelCache, open_training_cache
 from callboard.nested import Inputs, Nested, NestedParams
 from callboard.outputs import replaced_folder
 from callboard.params.base import load_params
 from callboard.predict import load_fold_models
 from callboard.presence import positives
 from callboard.pseudo_labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
+from callboard.recordings import UNFOLDED
 from callboard.terminal import Stopwatch, progress, run, summarize
 from callboard.workers import n_workers
-from stages.train import open_cache
 
 
 class StageParams(NestedParams):
@@ -47,10 +47,12 @@ def main(argv: list[str] | None = None) -> None:
     stopwatch = Stopwatch()
     clips, folds = read_clips(args.clips), read_folds(args.folds)
     audit_folds(folds, clips)
+    caches = [MelCache.open(args.mel / name) for name in UNFOLDED]
+    unfolded_ids = [recording_id for cache in caches for recording_id in cache.recording_ids]
     label = by_nested_networks if params.pseudo.isolation == "nested" else by_round
     with replaced_folder(args.networks) as folder:
         table, lineage, n_scored = label(args, params, clips, folds, folder)
-        audit_folds(folds, pd.concat([clips, table]), MelCache.open(args.mel / "test").recording_ids)
+        audit_folds(folds, pd.concat([clips, table]), unfolded_ids)
         refuse_violations(lineage)
         write_pseudo_labels(table, args.pseudo)
     present = positives(table)
@@ -94,7 +96,7 @@ def by_nested_networks(
         args.clips,
         folds,
         read_species(args.species),
-        partial(open_cache, args.mel / "train", args.mel / "test"),
+        partial(open_training_cache, args.mel / "train", [args.mel / name for name in UNFOLDED]),
         [args.clips, args.folds, args.species, *indices, *code],
     )
     nested = Nested(params, inputs, folder, pick_device(), n_workers(), follow)

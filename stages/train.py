@@ -18,7 +18,7 @@ from callboard.device import describe, keep_freed_memory, pick_device
 from callboard.fold_data import select_fold
 from callboard.folds import read_folds
 from callboard.init_from import find_fold_weights
-from callboard.mel_cache import MelCache, TrainingCache
+from callboard.mel_cache import open_training_cache
 from callboard.params.base import load_params
 from callboard.terminal import Stopwatch, progress, run, summarize
 from callboard.training import EpochReport, Execution, FitParams, Fitted, fit
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         tables.append(args.pseudo)
     folds = read_folds(args.folds)
     axis = CLASSES[params.train.classes](clips, species)
-    cache = open_cache(args.mel, args.mel_test, clips)
+    cache = open_training_cache(args.mel, args.mel_others, clips)
     held_out = folds.loc[folds["fold"] == args.fold, "recording_id"]
     reference = params.train.init_from
     start = find_fold_weights(reference, args.fold, axis, set(held_out)) if reference else None
@@ -81,21 +81,19 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def open_cache(mel: Path, mel_test: Path | None, clips: pd.DataFrame) -> TrainingCache:
-    """The cache of the training set; with that of the test set if an annotation lies there."""
-    train = MelCache.open(mel)
-    if mel_test is None or clips["recording_id"].isin(train.recording_ids).all():
-        return TrainingCache(train)
-    return TrainingCache(train, MelCache.open(mel_test))
-
-
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fold", type=int, required=True)
     for name in ("--mel", "--clips", "--folds", "--species", "--weights", "--curve"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--pseudo", type=Path, help="pseudo-labels")
-    parser.add_argument("--mel-test", type=Path, help="cache of test recordings, for pseudo-labels in them")
+    parser.add_argument(
+        "--mel-others",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="caches of other sets, for pseudo-labels",
+    )
     return parser.parse_args(argv)
 
 

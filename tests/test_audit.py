@@ -70,7 +70,7 @@ def test_the_lineage_of_a_sound_result_is_told(capsys):
     assert inflation.startswith("CV 0.")
     assert [cell.strip() for cell in header.split("|")[1:-1]][2:] == [
         "labels",
-        "of test",
+        "in no fold",
         "unseen",
         "inherited",
         "seen or unsure",

@@ -2,10 +2,18 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from callboard.errors import UserError
-from callboard.mel_cache import EncodedRecording, JoinedFrames, MelCache, TrainingCache, write_cache
+from callboard.mel_cache import (
+    EncodedRecording,
+    JoinedFrames,
+    MelCache,
+    TrainingCache,
+    open_training_cache,
+    write_cache,
+)
 
 N_MELS = 5
 
@@ -107,13 +115,28 @@ def test_an_index_cut_short_or_without_numbers_is_refused(tmp_path: Path) -> Non
         MelCache.open(tmp_path)
 
 
+def test_a_training_opens_the_caches_that_annotations_lie_in(tmp_path: Path) -> None:
+    for name, recording in zip(("train", "test", "external"), recordings(), strict=True):
+        write_cache(tmp_path / name, [recording], N_MELS)
+    ids = [recording.recording_id for recording in recordings()]
+    others = [tmp_path / "test", tmp_path / "external"]
+    for annotated in ([0], [0, 1], [0, 2], [0, 1, 2]):
+        clips = pd.DataFrame({"recording_id": [ids[k] for k in annotated]})
+        joined = open_training_cache(tmp_path / "train", others, clips)
+        assert len(joined) == len(annotated)
+        for row, k in enumerate(annotated):
+            assert joined.row(ids[k]) == row
+            first, n_frames = joined.offsets[row], joined.n_frames[row]
+            np.testing.assert_array_equal(joined.frames[first : first + n_frames], recordings()[k].frames)
+
+
 def test_joined_caches_are_read_as_one(tmp_path: Path) -> None:
     first, *others = recordings()
     write_cache(tmp_path / "train", others, N_MELS)
     write_cache(tmp_path / "test", [first], N_MELS)
     train, test = (MelCache.open(tmp_path / name) for name in ("train", "test"))
     joined = TrainingCache(train, test)
-    assert (len(joined), joined.test_ids) == (3, {first.recording_id})
+    assert (len(joined), joined.other_ids) == (3, {first.recording_id})
     assert isinstance(joined.frames, JoinedFrames)
     assert joined.frames.nbytes == train.frames.nbytes + test.frames.nbytes
     everything = np.concatenate([train.frames, test.frames])

@@ -12,7 +12,7 @@ from callboard.clips import labels_for, read_clips, write_clips
 from callboard.errors import UserError
 from callboard.folds import read_folds
 from callboard.lineage import read_nested, refuse_violations, trace_rounds
-from callboard.mel_cache import EncodedRecording, MelCache, TrainingCache, write_cache
+from callboard.mel_cache import EncodedRecording, MelCache, TrainingCache, open_training_cache, write_cache
 from callboard.nested import Inputs, Nested, NestedParams
 from tests.toy_training import CPU, N_MELS, PARAMS, SPECIES, changed, write_fold_inputs
 
@@ -30,7 +30,7 @@ PSEUDO = {
     "power": 1.0,
     "n_frames": 32,
 }
-TEST_IDS = ["t0", "t1"]
+TEST_IDS, EXTERNAL_IDS = ["t0", "t1"], ["x0"]
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +40,11 @@ def workspace(tmp_path, monkeypatch):
     Path("both").mkdir()
     Path("mel").rename("both/train")
     rng = np.random.default_rng(5)
-    noise = [
-        EncodedRecording(name, rng.integers(40, 90, (90, N_MELS), np.uint8), -80.0, 0.0) for name in TEST_IDS
-    ]
-    write_cache(Path("both/test"), noise, N_MELS)
+    for subset, names in (("test", TEST_IDS), ("external", EXTERNAL_IDS)):
+        noise = [
+            EncodedRecording(name, rng.integers(40, 90, (90, N_MELS), np.uint8), -80.0, 0.0) for name in names
+        ]
+        write_cache(Path("both") / subset, noise, N_MELS)
     return tmp_path
 
 
@@ -65,7 +66,7 @@ class World:
         self.nested = Nested(self.params, inputs, self.folder, CPU, 1, self.follow)
 
     def open_cache(self, clips: pd.DataFrame) -> TrainingCache:
-        return TrainingCache(*(MelCache.open(Path("both") / name) for name in ("train", "test")))
+        return open_training_cache(Path("both/train"), [Path("both/test"), Path("both/external")], clips)
 
     def follow(self, network: str):
         def count(epochs: range):
@@ -106,7 +107,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-@pytest.mark.parametrize("source", ["train", "train_test"])
+@pytest.mark.parametrize("source", ["train", "train_test", "train_external"])
 def test_nothing_of_a_fold_reaches_the_labels_that_its_student_learns_from(source):
     before = World(4, "before", source=source)
     table = before.nested.pseudo_labels(2)
@@ -232,8 +233,9 @@ def test_a_killed_tree_goes_on_where_it_stopped():
     pd.testing.assert_frame_equal(World(folder="anew").nested.pseudo_labels(1), table)
 
 
-def test_all_networks_that_teach_a_student_vote_on_test_recordings():
-    table = World(source="test").nested.pseudo_labels(1)
-    assert set(table["recording_id"]) <= set(TEST_IDS)
+@pytest.mark.parametrize(("source", "ids"), [("test", TEST_IDS), ("external", EXTERNAL_IDS)])
+def test_all_networks_that_teach_a_student_vote_on_recordings_in_no_fold(source, ids):
+    table = World(source=source).nested.pseudo_labels(1)
+    assert set(table["recording_id"]) <= set(ids)
     assert set(table["teacher"]) == {f"r0/folds{student}-*" for student in "012"}
     assert table["votes"].between(1, 2).all()

@@ -70,6 +70,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"predict": {"weights": "swa"}},
         "predict.weights swa takes averaged weights, but train.swa_epochs 0 does not average them",
     ),
+    ({"data": {"external": "somewhere"}}, "external 'somewhere' is set, but source demo makes its own"),
+    (
+        {"pseudo": {"rounds": [FIRST], "final": 1, "source": "train_external"}},
+        "labels external recordings, but there are none; data.demo.n_external_recordings says",
+    ),
     ({"train": {"swa_epochs": 21}}, "swa_epochs 21 are more than the 20 epochs"),
     ({"infer": {"fold_weights": [1.0, 2.0]}}, "infer.fold_weights are 2, but split.folds has 5 folds"),
     (

@@ -25,6 +25,8 @@ DEMO = DemoParams(
     n_tp_recordings=24,
     n_fp_recordings=10,
     n_test_recordings=20,
+    n_external_recordings=0,
+    crowding="sparse",
     recording_length_s=8.0,
     calls=None,
     backgrounds=None,
@@ -70,6 +72,29 @@ def test_a_seed_gives_the_same_bytes_on_any_number_of_threads(
     assert file_bytes(tmp_path) == file_bytes(folder)
     pd.testing.assert_frame_equal(again.train_tp, tables.train_tp)
     pd.testing.assert_frame_equal(again.train_fp, tables.train_fp)
+
+
+def test_external_recordings_leave_all_others_as_they_were(
+    tables: SourceTables, folder: Path, tmp_path: Path
+) -> None:
+    more = make_soundscapes(DEMO.model_copy(update={"n_external_recordings": 5}), RATE, tmp_path)
+    before, after = file_bytes(folder), file_bytes(tmp_path)
+    assert {name: content for name, content in after.items() if name in before} == before
+    external = more.recordings[more.recordings["subset"] == "external"]
+    assert set(after) - set(before) == {"hidden/external_labels.csv", *external["path"]}
+    truth = pd.read_csv(tmp_path / "hidden/external_labels.csv", dtype=IDS)
+    assert set(truth["recording_id"]) == set(external["recording_id"])
+    assert len(external) == 5
+    assert more.test_ids == tables.test_ids
+    pd.testing.assert_frame_equal(more.train_tp, tables.train_tp)
+    assert not set(external["recording_id"]) & {*more.train_fp["recording_id"], *more.test_ids}
+
+
+def test_dense_soundscapes_have_more_species_to_a_recording(truth: pd.DataFrame, tmp_path: Path) -> None:
+    make_soundscapes(DEMO.model_copy(update={"crowding": "dense"}), RATE, tmp_path)
+    dense = pd.read_csv(tmp_path / "hidden/train_labels.csv", dtype=IDS)
+    few, many = (table.groupby("recording_id")["species_id"].nunique().mean() for table in (truth, dense))
+    assert many > few + 1
 
 
 def test_another_seed_gives_other_recordings(tables: SourceTables, tmp_path: Path) -> None:

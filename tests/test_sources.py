@@ -21,6 +21,8 @@ DEMO = DemoParams(
     n_tp_recordings=10,
     n_fp_recordings=2,
     n_test_recordings=4,
+    n_external_recordings=0,
+    crowding="sparse",
     recording_length_s=5.0,
     calls=None,
     backgrounds=None,
@@ -37,9 +39,11 @@ TEST_IDS = ["000000002", "000000001"]
 Write = Callable[..., None]
 
 
-def data_params(source: str, root: str | None, on_bad_recording: str = "error") -> DataParams:
-    values = {"source": source, "root": root, "on_bad_recording": on_bad_recording, "corrections": False}
-    return DataParams.model_validate(values | {"demo": DEMO})
+def data_params(
+    source: str, root: str | None, on_bad_recording: str = "error", external: str | None = None
+) -> DataParams:
+    values = {"source": source, "root": root, "external": external, "on_bad_recording": on_bad_recording}
+    return DataParams.model_validate(values | {"corrections": False, "demo": DEMO})
 
 
 def params(root: Path, source: str = "rfcx", on_bad_recording: str = "error") -> DataParams:
@@ -399,3 +403,54 @@ def test_an_interrupted_run_does_not_hinder_the_next(root: Path, out: Path) -> N
     prepare_source(params(root), AUDIO, out)
     assert not draft.exists()
     assert not (out / "old.csv").exists()
+
+
+@pytest.fixture
+def elsewhere(root: Path) -> Path:
+    """A folder of recordings that nobody annotated."""
+    folder = root.parent / "elsewhere"
+    folder.mkdir()
+    for name in ("x2", "x1"):
+        write_tone(folder / f"{name}.flac")
+    (folder / "notes.txt").write_text("where they were made")
+    return folder
+
+
+def with_external(root: Path, folder: Path, on_bad_recording: str = "error") -> DataParams:
+    return data_params("rfcx", str(root), on_bad_recording, str(folder))
+
+
+def test_external_recordings_are_all_that_lie_in_their_folder(
+    root: Path, elsewhere: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(root.parent))
+    tables = prepare_source(with_external(root, Path("elsewhere")), AUDIO, out)
+    external = tables.recordings[tables.recordings["subset"] == "external"]
+    assert external["recording_id"].tolist() == ["x1", "x2"]
+    assert external["path"].tolist() == [elsewhere / "x1.flac", elsewhere / "x2.flac"]
+    assert not {"x1", "x2"} & {*tables.test_ids, *tables.train_tp["recording_id"]}
+    assert tables.facts()[-1] == "2 external recordings"
+
+
+def test_a_bad_external_recording_is_named_or_left_out(root: Path, elsewhere: Path, out: Path) -> None:
+    write_tone(elsewhere / "x1.flac", channels=2)
+    message = refusal(with_external(root, elsewhere), out)
+    assert "recording x1 (external): external/x1.flac has 2 channels" in message
+    assert "1 of 2 external recordings cannot be used" in message
+    tables = prepare_source(with_external(root, elsewhere, "skip"), AUDIO, out)
+    assert tables.skipped["recording_id"].tolist() == ["x1"]
+
+
+@pytest.mark.parametrize("known", ["055088446", "000000001"])
+def test_an_external_recording_of_the_other_sets_is_refused(
+    root: Path, elsewhere: Path, out: Path, known: str
+) -> None:
+    (elsewhere / "x1.flac").rename(elsewhere / f"{known}.flac")
+    message = refusal(with_external(root, elsewhere), out)
+    assert f"data.external: recording {known} is in the training or test set too (1 such)" in message
+
+
+def test_a_folder_without_external_recordings_is_refused(root: Path, out: Path) -> None:
+    assert "no such folder" in refusal(with_external(root, root / "nowhere"), out)
+    (root / "empty").mkdir()
+    assert "no .flac in it" in refusal(with_external(root, root / "empty"), out)

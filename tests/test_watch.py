@@ -127,7 +127,7 @@ def test_training_writes_its_checkpoint_where_watch_looks(
     if has_test_set:
         shutil.copytree("mel", "mel-test")
         rename_recordings(Path("mel/index.csv"), "t", Path("mel-test/index.csv"))
-        arguments += ["--mel-test", "mel-test"]
+        arguments += ["--mel-others", "mel-test"]
 
     def stop_before_fitting(params: Any, fold: int, data: Any, execution: Any, start: Any) -> None:
         raise ReachedError(execution.checkpoint.path)

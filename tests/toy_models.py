@@ -157,6 +157,7 @@ def write_workspace(folder: Path) -> None:
     )
     random_cache(folder / "data" / "mel" / "train", TRAIN)
     random_cache(folder / "data" / "mel" / "test", TEST, seed=1)
+    random_cache(folder / "data" / "mel" / "external", {})
     clips = toy_clips()
     write_clips(clips, folder / "data" / "clips.csv")
     folds = pd.DataFrame({"recording_id": list(TRAIN), "fold": np.arange(len(TRAIN)) % 3})

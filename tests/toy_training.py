@@ -170,7 +170,7 @@ def choose_fold(
 ) -> FoldData:
     """A fold of other annotations of the same recordings, and of `test` ones."""
     folds = read_folds(root / "folds.csv") if folds is None else folds
-    cache = TrainingCache(MelCache.open(root / "mel"), test)
+    cache = TrainingCache(MelCache.open(root / "mel"), *[test] * (test is not None))
     return select_fold(cache, clips, folds, fold, CLASSES[classes](clips, SPECIES), labels)
 
 

@@ -164,7 +164,7 @@ def select_fold(
 def _refuse_unknown(
     clips: pd.DataFrame, fold_of: dict[str, int], cache: TrainingCache, species: list[str]
 ) -> None:
-    folded = clips[needs_fold(clips, cache.test_ids)]
+    folded = clips[needs_fold(clips, cache.other_ids)]
     checks = (("recording_id", folded, fold_of, "folds"), ("species_id", clips, species, "species"))
     for column, rows, known, table in checks:
         unknown = rows[~rows[column].isin(list(known))]

@@ -43,7 +43,7 @@ class RoundLineage:
     by_teacher: dict[str, int]
     """Pseudo-labels of each teacher: `r0/fold3`, or `r0` for the votes of a whole round."""
     n_test: int
-    """Of test recordings, which any network may label."""
+    """Of test and external recordings, which any network may label."""
     n_unseen: int
     """Of training recordings that no maker had seen or inherited."""
     n_inherited: int
@@ -155,7 +155,7 @@ def trace_rounds(
     Args:
         tables: Round of the student to its pseudo-labels: recording_id, teacher, votes, and student where
             they are not for all.
-        folds: recording_id, fold of the training recordings; all others are test recordings.
+        folds: recording_id, fold of the training recordings; all others are in no fold, test and external ones.
         held_out: Of the networks of all rounds before the last, as far as they are known.
         isolation: `pseudo.isolation`.
         of_networks: Pseudo-labels of single networks, which stand in none of `tables`.

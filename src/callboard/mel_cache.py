@@ -156,18 +156,29 @@ def release_pages(frames: MappedFrames) -> None:
 
 
 class TrainingCache:
-    """The cache of the training set and, behind it, that of the test set if that is trained on too."""
+    """The cache of the training set and, behind it, those of other sets that are trained on too."""
 
-    def __init__(self, train: MelCache, test: MelCache | None = None) -> None:
+    def __init__(self, train: MelCache, *others: MelCache) -> None:
         """Join the caches.
 
         Raises:
-            UserError: a recording is in both.
+            UserError: a recording is in two.
         """
-        self.caches = (train,) if test is None else (train, test)
-        self.test_ids = frozenset(() if test is None else test.recording_ids)
-        if both := sorted(self.test_ids.intersection(train.recording_ids)):
-            raise UserError(f"{len(both)} recordings are in both {train.folder} and test, first {both[0]}")
+        self.caches = (train, *others)
+        self._first_row = np.cumsum([0, *map(len, self.caches)])
+        self._place_of: dict[str, int] = {}
+        for place, cache in enumerate(self.caches):
+            if both := sorted(self._place_of.keys() & set(cache.recording_ids)):
+                other = self.caches[self._place_of[both[0]]]
+                raise UserError(
+                    f"{len(both)} recordings are in both {other.folder} and {cache.folder}, first {both[0]}"
+                )
+            self._place_of |= dict.fromkeys(cache.recording_ids, place)
+
+    @property
+    def other_ids(self) -> frozenset[str]:
+        """Recordings that are not of the training set."""
+        return frozenset(recording_id for cache in self.caches[1:] for recording_id in cache.recording_ids)
 
     def __len__(self) -> int:
         return sum(map(len, self.caches))
@@ -195,12 +206,25 @@ class TrainingCache:
         Raises:
             UserError: no cache has it.
         """
-        train, *test = self.caches
-        return (
-            len(train) + test[0].row(recording_id)
-            if recording_id in self.test_ids
-            else train.row(recording_id)
-        )
+        place = self._place_of.get(recording_id, 0)
+        return int(self._first_row[place]) + self.caches[place].row(recording_id)
+
+
+def open_training_cache(train: Path, others: Iterable[Path], clips: pd.DataFrame) -> TrainingCache:
+    """The cache of the training set, with those of the other sets that an annotation lies in.
+
+    Args:
+        train: Its folder.
+        others: Folders of test and external recordings.
+        clips: Annotations with recording_id.
+
+    Raises:
+        UserError: a cache is missing or damaged, or a recording is in two.
+    """
+    annotated = set(clips["recording_id"])
+    caches = [MelCache.open(folder) for folder in others]
+    needed = [cache for cache in caches if not annotated.isdisjoint(cache.recording_ids)]
+    return TrainingCache(MelCache.open(train), *needed)
 
 
 def read_index(folder: Path) -> pd.DataFrame:

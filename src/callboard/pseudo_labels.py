@@ -95,10 +95,27 @@ def score_test(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -> He
     Raises:
         ValueError: one has the name of a training recording, whose labels it would be given.
     """
-    cache = MelCache.open(teacher.mel / "test")
+    return _score_unfolded(teacher, folds, "test")
+
+
+def score_external(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -> Heard:
+    """All external recordings by all models.
+
+    Raises:
+        UserError: there are none.
+        ValueError: one has the name of a training recording, whose labels it would be given.
+    """
+    heard = _score_unfolded(teacher, folds, "external")
+    if not heard.scores.recording_ids:
+        raise UserError("pseudo.source external: there are no external recordings; see data.external")
+    return heard
+
+
+def _score_unfolded(teacher: Teacher, folds: pd.DataFrame, subset: str) -> Heard:
+    cache = MelCache.open(teacher.mel / subset)
     if shared := sorted(set(cache.recording_ids) & set(folds["recording_id"])):
         raise ValueError(
-            f"training recordings need out-of-fold scores: {shared[0]} is among the test recordings too"
+            f"training recordings need out-of-fold scores: {shared[0]} is among the {subset} recordings too"
         )
     scores = score_recordings(teacher.models, cache, cache.recording_ids, teacher.params, teacher.device)
     return _heard(teacher, scores, cache)
@@ -116,7 +133,9 @@ SOURCES: dict[str, Sequence[Score]] = {
     "train": (score_training,),
     "train_fp": (score_rejected,),
     "test": (score_test,),
+    "external": (score_external,),
     "train_test": (score_training, score_test),
+    "train_external": (score_training, score_external),
 }
 """By pseudo.source."""
 

@@ -29,14 +29,13 @@ class FolderOfRecordings:
     """By recording_id."""
 
     @classmethod
-    def list(cls, root: Path, subset: str, suffixes: tuple[str, ...]) -> "FolderOfRecordings":
-        """What lies in `root`/`subset`, hidden files aside; a missing folder is an empty one.
+    def list(cls, folder: Path, subset: str, suffixes: tuple[str, ...]) -> "FolderOfRecordings":
+        """What lies in a folder, hidden files aside; a missing folder is an empty one.
 
         Raises:
             UserError: two files of one id.
         """
         files: dict[str, Path] = {}
-        folder = root / subset
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.suffix.lower() in suffixes and not path.name.startswith("."):
                 if path.stem in files:

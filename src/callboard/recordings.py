@@ -16,7 +16,10 @@ from callboard.mel_cache import EncodedRecording
 from callboard.params.features import FrontEndParams
 from callboard.workers import ahead
 
-SUBSETS = ("train", "test")
+UNFOLDED = ("test", "external")
+"""Sets whose recordings are in no fold: what they may be trained on by is pseudo-labels."""
+
+SUBSETS = ("train", *UNFOLDED)
 
 
 class Recording(NamedTuple):
@@ -24,7 +27,7 @@ class Recording(NamedTuple):
 
     recording_id: str
     subset: str
-    """"train" or "test"."""
+    """One of SUBSETS."""
     path: Path
     n_samples: int
     sample_rate: int

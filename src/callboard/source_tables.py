@@ -42,6 +42,8 @@ class SourceTables:
             f"{n_train} train and {len(self.test_ids)} test recordings of {length} s",
             f"{len(self.train_tp)} TP and {len(self.train_fp)} FP rows",
         ]
+        if n_external := int((self.recordings["subset"] == "external").sum()):
+            facts.append(f"{n_external} external recordings")
         return [*facts, f"{len(self.skipped)} recordings skipped"] if len(self.skipped) else facts
 
 

@@ -66,7 +66,7 @@ def _from_own(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables
         _refuse_other_columns(sample, species)
         test_ids = _submission_ids(sample)
     else:
-        test_ids = sorted(FolderOfRecordings.list(root, "test", suffixes).files)
+        test_ids = sorted(FolderOfRecordings.list(root / "test", "test", suffixes).files)
     return _checked(data, audio, root, Layout(species, test_ids), suffixes)
 
 
@@ -89,8 +89,15 @@ def _checked(
             f"recording {both[0]}: annotated for training and in the test set ({len(both)} such); "
             "an id must name one recording"
         )
+    paths = {"train": root / "train", "test": root / "test"}
+    if data.external:
+        paths["external"] = _folder("data.external", data.external)
+    folders = {subset: FolderOfRecordings.list(path, subset, suffixes) for subset, path in paths.items()}
     wanted = [("train", train_ids), ("test", layout.test_ids)]
-    folders = {subset: FolderOfRecordings.list(root, subset, suffixes) for subset, _ in wanted}
+    if data.external:
+        external_ids = sorted(folders["external"].files)
+        _refuse_bad_externals(data.external, external_ids, {*train_ids, *layout.test_ids}, suffixes)
+        wanted.append(("external", external_ids))
     recordings, skipped = check_recordings(folders, wanted, audio, data.on_bad_recording)
     usable = set(recordings["recording_id"])
     tp, fp = tp[tp["recording_id"].isin(usable)], fp[fp["recording_id"].isin(usable)]
@@ -107,10 +114,26 @@ def _checked(
 
 
 def _root(data: DataParams) -> Path:
-    root = workspace_path(data.root or "")
-    if not root.is_dir():
-        raise UserError(f"data.root {data.root!r}: no such folder: {root}")
-    return root
+    return _folder("data.root", data.root or "")
+
+
+def _folder(setting: str, value: str) -> Path:
+    folder = workspace_path(value)
+    if not folder.is_dir():
+        raise UserError(f"{setting} {value!r}: no such folder: {folder}")
+    return folder
+
+
+def _refuse_bad_externals(
+    value: str, external_ids: list[str], known: set[str], suffixes: tuple[str, ...]
+) -> None:
+    if not external_ids:
+        raise UserError(f"data.external {value!r}: no {' or '.join(suffixes)} in it")
+    if both := [recording_id for recording_id in external_ids if recording_id in known]:
+        raise UserError(
+            f"data.external: recording {both[0]} is in the training or test set too ({len(both)} such); "
+            "an id must name one recording"
+        )
 
 
 def _score_columns(sample: Path) -> list[str]:

@@ -113,6 +113,28 @@ def test_source_test_labels_test_recordings_by_the_votes_of_all_folds(workspace,
     assert set(table["votes"]) <= {2}
 
 
+@pytest.mark.parametrize(("source", "sets"), [("external", "x"), ("train_external", "0x")])
+def test_external_recordings_are_labelled_by_the_votes_of_all_folds(workspace, source, sets, capsys):
+    random_cache(workspace / "data/mel/external", {"x0": 100, "x1": 120}, seed=2)
+    for fold in range(3):
+        save_fold(workspace / "models/r0", fold, network_that_hears("07"))
+    set_source(workspace, source, min_votes=3)
+    pseudo_label.main(ARGV)
+    table = read_clips(workspace / "pseudo/r1.csv")
+    assert {name[0] for name in table["recording_id"]} == set(sets)
+    external = table[table["recording_id"].str.startswith("x")]
+    assert set(external["recording_id"]) == {"x0", "x1"}
+    assert set(external["teacher"]) == {"r0"}
+    assert set(external["votes"]) == {3}
+
+
+def test_source_external_without_such_recordings_is_refused(workspace):
+    set_source(workspace, "external")
+    with pytest.raises(UserError, match=r"pseudo\.source external: there are no external recordings"):
+        pseudo_label.main(ARGV)
+    assert not (workspace / "pseudo/r1.csv").exists()
+
+
 def test_source_train_test_labels_both_sets_and_numbers_them_through(workspace):
     set_source(workspace, "train_test", min_votes=3)
     for fold in range(3):

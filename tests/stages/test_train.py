@@ -117,7 +117,7 @@ def test_pseudo_labels_of_test_recordings_are_trained_on(root, capsys):
     write_test_cache(root)
     write_clips(clips_table(annotation("t0", "pseudo", "a", 0, 100)), root / "pseudo.csv")
     main(arguments("teacher"))
-    main(arguments("student", 0, "--pseudo", "pseudo.csv", "--mel-test", "test"))
+    main(arguments("student", 0, "--pseudo", "pseudo.csv", "--mel-others", "test"))
     assert digest(root, "teacher") != digest(root, "student")
     assert "epochs of 9 clips" in capsys.readouterr().out
     assert (
@@ -132,7 +132,7 @@ def test_a_test_cache_without_pseudo_labels_changes_nothing(root):
     write_test_cache(root)
     write_clips(clips_table(annotation("r02", "pseudo", "a", 0, 100)), root / "pseudo.csv")
     main(arguments("without", 0, "--pseudo", "pseudo.csv"))
-    main(arguments("with", 0, "--pseudo", "pseudo.csv", "--mel-test", "test"))
+    main(arguments("with", 0, "--pseudo", "pseudo.csv", "--mel-others", "test"))
     assert digest(root, "without") == digest(root, "with")
 
 
@@ -142,7 +142,7 @@ def test_a_recording_in_both_sets_is_refused(root):
     write_cache(root / "test", both, 32)
     write_clips(clips_table(annotation("t0", "pseudo", "a", 0, 100)), root / "pseudo.csv")
     with pytest.raises(UserError, match="1 recordings are in both mel and test, first r00"):
-        main(arguments("student", 0, "--pseudo", "pseudo.csv", "--mel-test", "test"))
+        main(arguments("student", 0, "--pseudo", "pseudo.csv", "--mel-others", "test"))
 
 
 def test_labels_fp_trains_another_network_on_fewer_clips(root, capsys):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from callboard.lineage import RoundLineage
     from callboard.runs.files import Source
 
-HEADER = ("round", "teachers", "labels", "of test", "unseen", "inherited", "seen or unsure")
+HEADER = ("round", "teachers", "labels", "in no fold", "unseen", "inherited", "seen or unsure")
 
 
 def add(commands: Any) -> None:

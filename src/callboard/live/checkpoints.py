@@ -11,6 +11,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,6 @@ def checkpoint_names(folder: Path, args: argparse.Namespace) -> list[str]:
         folder: Where the training runs.
         args: Its arguments; paths relative to the folder.
     """
-    caches = [args.mel, *([args.mel_test] if args.mel_test else [])]
     tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
     try:
         params = load_experiment(folder / "params.yaml").model_dump(include=SECTIONS)
@@ -53,8 +53,10 @@ def checkpoint_names(folder: Path, args: argparse.Namespace) -> list[str]:
         lock = folder / "requirements.lock"
         code += [lock] if lock.is_file() else []
         names = []
-        for n_caches in range(1, len(caches) + 1):  # the test set's is opened where an annotation lies there
-            indices = [cache / "index.csv" for cache in caches[:n_caches]]
+        n_others = range(len(args.mel_others) + 1)
+        for others in chain.from_iterable(combinations(args.mel_others, count) for count in n_others):
+            # other sets than the training set are opened where an annotation lies there
+            indices = [cache / "index.csv" for cache in (args.mel, *others)]
             inputs = [folder / path for path in (*tables, args.folds, args.species, *indices)]
             names.append(f"{_digest(params, [*inputs, *code])}-fold{args.fold}.pt")
     except (UserError, OSError):

@@ -84,8 +84,9 @@ def _training(process: Any) -> Training | None:
     if Path(environment.get("DVC_ROOT") or folder).resolve() != main:
         return None
     parser = argparse.ArgumentParser(exit_on_error=False)
-    for option in ("--clips", "--folds", "--species", "--mel", "--mel-test", "--pseudo", "--curve"):
+    for option in ("--clips", "--folds", "--species", "--mel", "--pseudo", "--curve"):
         parser.add_argument(option, type=Path)
+    parser.add_argument("--mel-others", type=Path, nargs="*", default=[])
     parser.add_argument("--fold", type=int)
     args, _ = parser.parse_known_args(arguments[arguments.index(STAGE) + 1 :])
     return Training(

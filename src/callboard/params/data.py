@@ -18,6 +18,10 @@ class DemoParams(Params):
     n_fp_recordings: int = Field(ge=0)
     """Further training recordings, with rejected annotations only."""
     n_test_recordings: int = Field(ge=2)
+    n_external_recordings: int = Field(ge=0)
+    """Further recordings that nobody annotated, like those of the test set; for `pseudo.source` external."""
+    crowding: Literal["sparse", "dense"]
+    """How many species call in a recording: 1.5 on average in training ones, or 3.6."""
     recording_length_s: float = Field(ge=5)
     calls: str | None
     """CSV manifest of real calls, one species per label; null = synthetic calls."""
@@ -34,6 +38,9 @@ class DataParams(Params):
     """Folder with train/, test/, train_tp.csv, train_fp.csv (rfcx, own); relative to the main workspace."""
     on_bad_recording: Literal["error", "skip"]
     """skip: a missing, unreadable, silent or NaN recording is counted, listed and left out of everything."""
+    external: str | None
+    """Folder of recordings that nobody annotated (rfcx, own), for `pseudo.source` external; relative to the
+    main workspace. Every recording in it is taken. null = none."""
     corrections: bool
     """Annotations are taken as corrections.csv changes them, where a person has reviewed them."""
     demo: DemoParams
@@ -44,4 +51,14 @@ class DataParams(Params):
             raise ValueError(f"source {self.source} needs root, the folder of train/ and train_tp.csv")
         if self.source == "demo" and self.root:
             raise ValueError(f"root {self.root!r} is set, but source demo makes its own recordings")
+        if self.source == "demo" and self.external:
+            raise ValueError(
+                f"external {self.external!r} is set, but source demo makes its own recordings; "
+                "demo.n_external_recordings says how many"
+            )
         return self
+
+    @property
+    def has_external(self) -> bool:
+        """Whether there are recordings that nobody annotated."""
+        return bool(self.external if self.source != "demo" else self.demo.n_external_recordings)

@@ -132,6 +132,16 @@ class Experiment(FrontEndParams):
         return self
 
     @model_validator(mode="after")
+    def _external_recordings_are_there(self) -> Self:
+        if "external" in self.pseudo.source and self.pseudo.rounds and not self.data.has_external:
+            setting = "data.demo.n_external_recordings" if self.data.source == "demo" else "data.external"
+            raise ValueError(
+                f"pseudo.source {self.pseudo.source} labels external recordings, but there are none; "
+                f"{setting} says where they come from"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _each_fold_has_a_weight(self) -> Self:
         n_weights, n_folds = len(self.infer.fold_weights), len(self.split.folds)
         if n_weights not in (0, n_folds):

@@ -122,9 +122,10 @@ class PseudoParams(Params):
     """In order, e.g. [{teacher: 0, student: 1}]; empty = no student."""
     final: int = Field(ge=0)
     """The round that predict, evaluate and infer use: the last student, or 0."""
-    source: Literal["train", "train_fp", "test", "train_test"]
+    source: Literal["train", "train_fp", "test", "external", "train_test", "train_external"]
     """Which recordings get pseudo-labels. train: all training ones. train_fp: those without a TP annotation.
-    test: test recordings, which then are trained on around their pseudo-labels. train_test: both sets."""
+    test: test recordings, which then are trained on around their pseudo-labels. external: those of
+    `data.external`, in the same way. train_test, train_external: both sets."""
     isolation: Literal["recording", "nested", "none"]
     """Who may label a training recording. recording: only the model that has not seen it, whatever its own
     pseudo-labels came from. nested: for the student of each fold, models that have seen neither the recording
@@ -148,7 +149,7 @@ class PseudoParams(Params):
     @property
     def all_vote(self) -> bool:
         """Whether the models of all folds vote on some recordings."""
-        return self.source in ("test", "train_test") or self.isolation == "none"
+        return self.source not in ("train", "train_fp") or self.isolation == "none"
 
     @property
     def n_held_out(self) -> int:

@@ -23,7 +23,7 @@ from callboard.runs.files import Source
 from callboard.runs.rows import Row
 
 PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
-SOURCES = ("training, with TP", "training, FP only", "test")
+SOURCES = ("training, with TP", "training, FP only", "test or external")
 """Kinds of recordings that pseudo-labels are in."""
 MIN_SCORED = 3
 """Results with CV and LB below which a picture of one against the other is left out."""

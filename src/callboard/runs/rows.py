@@ -81,7 +81,7 @@ def is_unisolated(params: dict[str, str]) -> bool:
     """Whether the parameters of a result, as text, let networks label what they had trained on."""
     voted_on_all = params.get("pseudo.isolation", "recording") == "none"
     has_students = params.get("pseudo.final", "0") != "0"
-    return voted_on_all and has_students and params.get("pseudo.source") != "test"
+    return voted_on_all and has_students and params.get("pseudo.source") not in ("test", "external")
 
 
 def read_rows() -> list[Row]:

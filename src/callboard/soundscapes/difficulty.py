@@ -1,6 +1,7 @@
 """How hard the soundscapes are: every knob; the domain shift is what TRAIN and TEST differ in."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ TEST = Conditions(
     n_species_shares=(0.55, 0.28, 0.12, 0.04, 0.01),
     n_distractors_mean=8.0,
 )
+
+DENSE_SHARES: dict[Literal["train", "test"], tuple[float, ...]] = {
+    "train": (0.05, 0.15, 0.25, 0.25, 0.30),
+    "test": (0.20, 0.30, 0.25, 0.15, 0.10),
+}
+"""`n_species_shares` where `data.demo.crowding` is dense: most calls of training are unlabelled."""
 
 SNR_RANGE_DB = (0.0, 20.0)
 """Calls are faint, but none is inaudible."""

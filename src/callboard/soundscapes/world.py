@@ -1,6 +1,7 @@
 """The species, their callers and the backgrounds that all recordings of one seed share."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,6 +25,11 @@ def build_world(demo: DemoParams, sample_rate: int) -> World:
         UserError: more species than call models or labels; a manifest or one of its files is not in order.
     """
     conditions: dict[Subset, Conditions] = {"train": difficulty.TRAIN, "test": difficulty.TEST}
+    if demo.crowding == "dense":
+        conditions = {
+            subset: replace(conditions[subset], n_species_shares=shares)
+            for subset, shares in difficulty.DENSE_SHARES.items()
+        }
     rng = np.random.default_rng([demo.seed, 0])
     species, voices, distractors = _callers(demo, sample_rate, rng)
     backdrop: Backdrop = SyntheticBackdrop(sample_rate, conditions)

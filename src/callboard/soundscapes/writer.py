@@ -20,7 +20,7 @@ from callboard.source_tables import RECORDING_COLUMNS, SourceTables
 from callboard.submission import score_columns
 from callboard.workers import map_threaded
 
-STREAMS = {"train": 1, "test": 2, "ids": 3, "presence": 4, "usage": 5}
+STREAMS = {"train": 1, "test": 2, "ids": 3, "presence": 4, "usage": 5, "external": 6, "external_presence": 7}
 """Second word of the seed of each random stream; the third is the recording's number."""
 PUBLIC_SHARE = 1 / 2
 SONGTYPE = "1"
@@ -34,12 +34,18 @@ class Job:
     """One recording to make."""
 
     recording_id: str
-    subset: Subset
+    subset: str
+    """One of recordings.SUBSETS."""
     number: int
     target: int | None
-    """Species whose call gets confirmed; None = rejected boxes only, or a test recording."""
+    """Species whose call gets confirmed; None = rejected boxes only, or no training recording."""
     present: tuple[int, ...] | None
     """Species that call; None = drawn with the recording."""
+
+    @property
+    def sounds_like(self) -> Subset:
+        """External recordings come from where the detector will be used, as those of the test set do."""
+        return "train" if self.subset == "train" else "test"
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,16 @@ class Made:
 
 
 def write_soundscapes(demo: DemoParams, world: World, folder: Path) -> SourceTables:
-    """All recordings of the world in `folder`/train and test, the truth in `folder`/hidden.
+    """All recordings of the world in `folder`/train, test and external, the truth in `folder`/hidden.
 
     Every recording has a random stream of its own: neither its neighbours nor the number of threads matter.
 
     Returns:
         The tables, not yet written.
     """
-    for name in ("train", "test", "hidden"):
-        (folder / name).mkdir()
     jobs = _jobs(demo, world)
+    for name in {"train", "test", "hidden", *(job.subset for job in jobs)}:
+        (folder / name).mkdir()
     made = list(
         map_threaded(
             lambda job: _make(world, demo.seed, job, folder), jobs, label="soundscapes", unit="recordings"
@@ -76,25 +82,25 @@ def write_soundscapes(demo: DemoParams, world: World, folder: Path) -> SourceTab
 def _jobs(demo: DemoParams, world: World) -> list[Job]:
     n_species = len(world.species)
     n_train = demo.n_tp_recordings + demo.n_fp_recordings
-    ids = recording_ids(n_train + demo.n_test_recordings, np.random.default_rng([demo.seed, STREAMS["ids"]]))
+    n_ids = n_train + demo.n_test_recordings + demo.n_external_recordings
+    ids = iter(recording_ids(n_ids, np.random.default_rng([demo.seed, STREAMS["ids"]])))
     rng = np.random.default_rng([demo.seed, STREAMS["presence"]])
     order = common_to_rare([voice.templates[0].f_max_hz for voice in world.voices], rng)
-    presence = test_presence(demo.n_test_recordings, order, world.conditions["test"].n_species_shares, rng)
+    shares = world.conditions["test"].n_species_shares
+    presence = {"test": test_presence(demo.n_test_recordings, order, shares, rng)}
+    if demo.n_external_recordings:
+        rng = np.random.default_rng([demo.seed, STREAMS["external_presence"]])
+        presence["external"] = test_presence(demo.n_external_recordings, order, shares, rng)
     train = [
-        Job(ids[number], "train", number, number % n_species if number < demo.n_tp_recordings else None, None)
+        Job(next(ids), "train", number, number % n_species if number < demo.n_tp_recordings else None, None)
         for number in range(n_train)
     ]
-    test = [
-        Job(
-            ids[n_train + number],
-            "test",
-            number,
-            None,
-            tuple(int(species) for species in np.flatnonzero(row)),
-        )
-        for number, row in enumerate(presence)
+    others = [
+        Job(next(ids), subset, number, None, tuple(int(species) for species in np.flatnonzero(row)))
+        for subset, rows in presence.items()
+        for number, row in enumerate(rows)
     ]
-    return train + test
+    return train + others
 
 
 def recording_ids(n_ids: int, rng: np.random.Generator) -> list[str]:
@@ -118,7 +124,7 @@ def _make(world: World, seed: int, job: Job, folder: Path) -> Made:
     if present is None:
         shares = world.conditions["train"].n_species_shares
         present = train_cast(job.target, len(world.species), shares, rng)
-    scene = render_scene(world, present, job.subset, rng)
+    scene = render_scene(world, present, job.sounds_like, rng)
     confirmed = confirm(world, scene, job.target, rng) if job.target is not None else []
     has_fp = job.subset == "train" and (job.target is None or rng.random() < TP_AND_FP_SHARE)
     rejected = reject(world, scene, confirmed, rng) if has_fp else []
@@ -173,16 +179,16 @@ def _annotation_table(world: World, annotated: list[tuple[Job, list[Annotation]]
 
 
 def _write_truth(world: World, seed: int, made: list[Made], folder: Path) -> None:
-    train = [
-        (one.job.recording_id, world.species[call.species], call.t_min, call.f_min, call.t_max, call.f_max)
-        for one in made
-        for call in one.calls
-        if one.job.subset == "train" and call.species != DISTRACTOR
-    ]
-    table = pd.DataFrame(train, columns=TRUTH_COLUMNS).sort_values(
-        ["recording_id", "t_min"], ignore_index=True
-    )
-    table.round(4).to_csv(folder / "train_labels.csv", index=False)
+    for subset in sorted({one.job.subset for one in made} - {"test"}):
+        calls = [
+            (one.job.recording_id, world.species[c.species], c.t_min, c.f_min, c.t_max, c.f_max)
+            for one in made
+            for c in one.calls
+            if one.job.subset == subset and c.species != DISTRACTOR
+        ]
+        table = pd.DataFrame(calls, columns=TRUTH_COLUMNS)
+        table = table.sort_values(["recording_id", "t_min"], ignore_index=True)
+        table.round(4).to_csv(folder / f"{subset}_labels.csv", index=False)
     tested = sorted((one for one in made if one.job.subset == "test"), key=lambda one: one.job.recording_id)
     is_present = np.zeros((len(tested), len(world.species)), dtype=np.int64)
     for row, one in enumerate(tested):
