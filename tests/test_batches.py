@@ -8,8 +8,6 @@ from callboard import batches
 from callboard.batches import (
     SHOWN,
     BatchSource,
-    Moment,
-    Purpose,
     copy_frames,
     event_starts,
     gather_clips,
@@ -19,6 +17,7 @@ from callboard.clip_labels import build_targets
 from callboard.epochs import Items, Streams, draw_items, draw_windows
 from callboard.image import normalise, to_unit
 from callboard.mel_cache import JoinedFrames, MelCache
+from callboard.moments import Moment, Purpose
 from callboard.params.training import ClipParams, TrainParams
 from tests.toy_training import CPU, annotation, choose_fold, clips_table, fit_params, random_fold
 
@@ -201,12 +200,6 @@ def test_batches_depend_on_seed_fold_and_epoch_only(data):
 def test_switching_mixup_leaves_clips_and_augmentation_as_they_were(data):
     pairs = zip(batches_of(data), batches_of(data, mixup__mode="none", mixup__alpha=1.0), strict=True)
     assert all(torch.equal(a.image, b.image) for a, b in pairs)
-
-
-def test_streams_of_different_moments_and_purposes_differ():
-    moments = [Moment(1, fold, epoch, batch) for fold in range(3) for epoch in range(3) for batch in range(3)]
-    draws = {moment.rng(purpose).random() for moment in moments for purpose in Purpose}
-    assert len(draws) == len(moments) * len(Purpose)
 
 
 def test_a_batch_has_the_shapes_it_promises(data):

@@ -1,12 +1,10 @@
 """Batches of training clips: where they are cut, and what they are compared with.
 
-Nothing here keeps state: everything drawn for a batch is a function of (seed, fold, epoch, batch), so neither
-the number of threads, nor the order of folds, nor an interruption changes a number.
+Nothing here keeps state: what is drawn for a batch is drawn as of its moment.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +18,12 @@ from callboard.fold_data import FoldData, Frames, Integers
 from callboard.image import to_unit
 from callboard.mel_cache import MappedFrames, release_pages
 from callboard.mixup import Mixing, draw_mixing
+from callboard.moments import Moment, Purpose
 from callboard.params.base import Params, Seed
 from callboard.params.training import AugmentParams, ClipParams, MixupParams, TrainParams
 from callboard.targets import Targets
 from callboard.windows import Windows, clip_length
 from callboard.workers import ahead
-
-MAX_SEED = 2**63
-"""Above every seed that torch takes."""
 
 COPIED_FRAMES = 2**18
 """Frames copied to a GPU at a time: 32 MB at 128 mels."""
@@ -41,36 +37,6 @@ class BatchParams(Params):
     augment: AugmentParams
     mixup: MixupParams
     train: TrainParams
-
-
-class Purpose(IntEnum):
-    """What a stream of random numbers is for: switching one off leaves the others as they were."""
-
-    WEIGHTS = 0
-    DROPOUT = 1
-    ITEMS = 2
-    CLIPS = 3
-    AUGMENT = 4
-    MIXUP = 5
-    PHASES = 6
-    ORDER = 7
-
-
-class Moment(NamedTuple):
-    """A point in the training of one fold; epochs and batches count from 0."""
-
-    seed: int
-    fold: int
-    epoch: int = 0
-    batch: int = 0
-
-    def rng(self, purpose: Purpose) -> np.random.Generator:
-        """The stream of random numbers for `purpose` at this moment."""
-        return np.random.default_rng((self.seed, self.fold, self.epoch, self.batch, purpose))
-
-    def torch_seed(self, purpose: Purpose) -> int:
-        """The same as a seed for torch's generators."""
-        return int(self.rng(purpose).integers(MAX_SEED))
 
 
 def on_device(data: FoldData, device: torch.device) -> FoldData:

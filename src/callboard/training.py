@@ -10,14 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from callboard.batches import (
-    Batch,
-    BatchParams,
-    BatchSource,
-    Moment,
-    Purpose,
-    on_device,
-)
+from callboard.batches import Batch, BatchParams, BatchSource, on_device
 from callboard.checkpoint import Checkpoint
 from callboard.curve import EpochRow
 from callboard.device import autocast
@@ -27,6 +20,7 @@ from callboard.init_from import FoldWeights
 from callboard.losses import Loss
 from callboard.mixup import MIXUP, Mixup
 from callboard.model import SedModel, build_model
+from callboard.moments import Moment, Purpose
 from callboard.params.loss import LossParams
 from callboard.params.model import ModelParams
 from callboard.params.training import OptimParams, SchedParams, TrainParams
