@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from callboard import model as model_room
-from callboard import start_weights
+from callboard import pretrained
 from callboard.cbam import Cbam
 from callboard.errors import UserError
 from callboard.heads import ATTENTION_ACTIVATIONS, SEGMENT_SOURCES, AttentionHead, TimeFrequencyHead
@@ -260,6 +260,6 @@ def test_pretrained_weights_that_cannot_be_had_are_refused_with_a_way_out(monkey
         return create(name, pretrained=False, **arguments)
 
     monkeypatch.setattr(model_room.timm, "create_model", without_weights)
-    monkeypatch.setattr(start_weights, "_hub_answers", lambda: True)
+    monkeypatch.setattr(pretrained, "_hub_answers", lambda: True)
     with pytest.raises(UserError, match=r"no weights for resnet18 \(RuntimeError: No pre.*pretrained=false"):
         build_model(params(pretrained=True), 2)

@@ -12,7 +12,7 @@ from callboard.cbam import Cbam
 from callboard.errors import UserError, one_line
 from callboard.heads import AttentionHead, SedOutput, TimeFrequencyHead
 from callboard.params.model import FRAMES, ModelParams
-from callboard.start_weights import hub_asked_once, load_start_weights, no_hub_weights
+from callboard.pretrained import hub_asked_once, load_pretrained, no_hub_weights
 
 PROBE_SIZE = 64
 """Frames and mel rows of the blank image that shows what feature map a backbone gives."""
@@ -50,7 +50,7 @@ def build_model(params: ModelParams, n_classes: int) -> SedModel:
 
     Raises:
         UserError: timm has no such backbone, its arguments do not fit, it gives no feature map, or its
-            start weights cannot be had or do not fit.
+            pretrained weights cannot be had or do not fit.
     """
     backbone = _build_backbone(params)
     n_features = _count_features(backbone, params.backbone)
@@ -89,7 +89,7 @@ def _build_backbone(params: ModelParams) -> nn.Module:
             f"{one_line(error)}"
         ) from error
     if params.weights is not None:
-        load_start_weights(backbone, params.weights)
+        load_pretrained(backbone, params.weights)
     return _create_pretrained(params) if params.pretrained else backbone
 
 

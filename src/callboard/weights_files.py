@@ -1,4 +1,4 @@
-"""Files of weights that a backbone may start from: `model.weights` names a package of them or a file."""
+"""Files of pretrained weights: `model.weights` names a package of them or a file."""
 
 import hashlib
 import re

@@ -19,9 +19,9 @@ class ModelParams(Params):
     backbone_args: dict[str, Any]
     """Passed to `timm.create_model`, e.g. channels and layers of a small resnet."""
     pretrained: bool
-    """Start from timm's weights (needs a model hub); false = random initialisation."""
+    """Whether the backbone has timm's pretrained weights (needs a model hub); false = random ones."""
     weights: str | None
-    """Backbone weights to start from: a package of weights by name, or a file as `path@digest`, relative to
+    """Pretrained weights of the backbone: a package of them by name, or a file as `path@digest`, relative to
     the main workspace; null = none."""
     head_bias: bool
     attention: Literal["softmax", "tanh", "sigmoid", "softmax_tanh"]
@@ -46,17 +46,17 @@ class ModelParams(Params):
         return weights
 
     @model_validator(mode="after")
-    def _one_start(self) -> Self:
+    def _one_source_of_weights(self) -> Self:
         if self.pretrained and self.weights is not None:
             raise ValueError(
-                f"pretrained and weights {self.weights} both say where to start; set one of them"
+                f"pretrained and weights {self.weights} both give pretrained weights; set one of them"
             )
         return self
 
     @model_validator(mode="after")
     def _weights_are_of_the_backbone(self) -> Self:
         if self.backbone == FRAMES and (self.pretrained or self.weights is not None):
-            raise ValueError(f"backbone {FRAMES} has no weights to start from; unset pretrained and weights")
+            raise ValueError(f"backbone {FRAMES} has no weights; unset pretrained and weights")
         package = PACKAGES.get(self.weights or "")
         if package and self.backbone.split(".")[0] != package.backbone:
             raise ValueError(f"weights {self.weights} fit backbone {package.backbone}, not {self.backbone}")

@@ -7,7 +7,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from callboard import start_weights
+from callboard import pretrained
 from callboard.errors import UserError
 from callboard.model import build_model
 from callboard.params.base import validate
@@ -65,12 +65,12 @@ def test_a_training_checkpoint_may_wrap_the_weights():
     assert torch.equal(loaded.layer1[0].conv1.weight, state["module.layer1.0.conv1.weight"])
 
 
-def test_the_head_is_drawn_as_without_start_weights():
+def test_the_head_is_drawn_as_without_pretrained_weights():
     weights = written(in_colour().state_dict())
     heads = []
-    for start in (None, weights):
+    for setting in (None, weights):
         torch.manual_seed(3)
-        heads.append(build_model(params(weights=start), 2).head.classify.weight)
+        heads.append(build_model(params(weights=setting), 2).head.classify.weight)
     assert torch.equal(*heads)
 
 
@@ -103,15 +103,15 @@ def test_what_is_neither_package_nor_file_is_refused(weights):
         params(weights=weights)
 
 
-def test_two_starts_are_refused():
-    with pytest.raises(ValueError, match=r"pretrained and weights .* both say where to start; set one"):
+def test_pretrained_weights_from_two_places_are_refused():
+    with pytest.raises(ValueError, match=r"pretrained and weights .* both give pretrained weights; set one"):
         params(pretrained=True, weights="w.pt@579344248a93e230")
 
 
-@pytest.mark.parametrize("start", [{"pretrained": True}, {"weights": "w.pt@579344248a93e230"}])
-def test_embeddings_as_they_are_have_no_start(start):
-    with pytest.raises(ValueError, match=r"backbone frames has no weights to start from"):
-        params(backbone="frames", **start)
+@pytest.mark.parametrize("setting", [{"pretrained": True}, {"weights": "w.pt@579344248a93e230"}])
+def test_embeddings_as_they_are_have_no_pretrained_weights(setting):
+    with pytest.raises(ValueError, match=r"backbone frames has no weights; unset"):
+        params(backbone="frames", **setting)
 
 
 def test_weights_of_another_network_are_refused_with_their_number_and_the_first():
@@ -124,7 +124,7 @@ def test_weights_of_another_network_are_refused_with_their_number_and_the_first(
         build_model(params(weights=written(state)), 2)
     wanted = build_model(params(), 2).backbone.state_dict()
     found = {"odd": torch.zeros(1), **wanted, "conv1.0.weight": torch.zeros(4, 2, 3, 3)}
-    assert [*start_weights._misfits(wanted, found)] == [
+    assert [*pretrained._misfits(wanted, found)] == [
         "conv1.0.weight is (4, 2, 3, 3), not (4, 1, 3, 3)",
         "odd is not in the network",
     ]
@@ -233,7 +233,7 @@ def test_an_unreachable_hub_is_asked_once_and_the_ways_out_are_told(tmp_path, mo
 
 def test_a_hub_that_answers_is_used(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(start_weights, "_hub_answers", lambda: True)
-    with start_weights.hub_asked_once() as answers:
+    monkeypatch.setattr(pretrained, "_hub_answers", lambda: True)
+    with pretrained.hub_asked_once() as answers:
         assert answers
         assert not constants.HF_HUB_OFFLINE

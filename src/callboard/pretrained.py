@@ -1,4 +1,4 @@
-"""Weights that a backbone starts from instead of random ones: those of a file, or of timm's model hub."""
+"""Pretrained weights of a backbone, in place of random ones: those of a file, or of timm's model hub."""
 
 import pickle
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ UNREADABLE = (
 """What torch, safetensors and timm raise for a file that is cut short, damaged, or of another kind."""
 
 
-def load_start_weights(backbone: Any, weights: str) -> None:
+def load_pretrained(backbone: Any, weights: str) -> None:
     """Give a timm `backbone` of one input channel, without a classifier, what `model.weights` names.
 
     A first convolution over three channels becomes the sum over them, which is what it does to three equal
