@@ -173,6 +173,11 @@ def forget(toy: ToyRepository, md5: str) -> None:
     (toy.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
 
 
+def lock_of_elsewhere(toy: ToyRepository) -> None:
+    """What a dvc.lock says that another machine has written, in the work tree."""
+    (toy.root / "dvc.lock").write_text(toy.git("show", f"{ref_of(toy, 'first')}:dvc.lock"))
+
+
 def uncommitted_score(toy: ToyRepository) -> None:
     with (toy.root / "leaderboard.csv").open("a") as ledger:
         ledger.write("sub-none,0.9,,,\n")
@@ -227,6 +232,7 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (same_name_twice, "1 experiment name with several results: first", "name@key", False),
     (lost_scores, "2 results with tables that DVC's cache lacks", "dvc pull", True),
     (lost_annotations, "2 results with tables that DVC's cache lacks", "dvc pull", True),
+    (lock_of_elsewhere, "names 2 folders that DVC's cache lacks: ", "dvc repro", False),
     (uncommitted_score, "leaderboard.csv: 1 row not committed", "git commit leaderboard.csv", True),
     (strange_score, "1 submission that no run has: of-nobody", "callboard sync", False),
     (new_code, "1 file of code that git does not know: src/losses.py", "git add", False),

@@ -153,6 +153,18 @@ def test_a_failure_stops_there_names_what_is_left_and_passes_the_status_on(
     assert "error: exp0057 failed; not run: exp0058, exp0059" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("md5", ["0123.dir", "0123"])
+def test_a_failure_tells_of_folders_that_the_cache_lacks(
+    dvc: Dvc, capsys: pytest.CaptureFixture[str], md5: str
+) -> None:
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": lock_stages({"scores/r0": md5}, {})}))
+    dvc.failing = {"exp0058": 1}
+    with pytest.raises(SystemExit):
+        cli.dispatch(["run", "exp0058"])
+    words = "dvc.lock names scores/r0, which DVC's cache lacks; dvc repro, then commit dvc.lock"
+    assert (words in capsys.readouterr().err) == md5.endswith(".dir")
+
+
 @pytest.fixture
 def finishing(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> Dvc:
     """The same, where what has run is finished."""

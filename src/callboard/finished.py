@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+import yaml
+
 from callboard.errors import UserError
 from callboard.history import git, text_at
 from callboard.results import OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key, parse_lock
@@ -13,6 +15,12 @@ from callboard.workspace import main_workspace
 
 NAMED = re.compile(r"refs/(?:exps/[0-9a-f]{2}/[0-9a-f]{38}|heads|tags)/(?P<name>.+)")
 """Experiments hang below the commit that they started from; DVC's own notes, as refs/exps/exec, do not."""
+
+FOLDER = ".dir"
+"""How the md5 of a folder ends in dvc.lock; in the cache it is a list of files."""
+
+MAKE_FOLDERS = "dvc repro, then commit dvc.lock, metrics and plots"
+"""Ends the trouble of `folders_not_cached`."""
 
 REFERENCE = re.compile(r"(?P<name>.+)@(?P<key>[0-9a-f]{16})")
 
@@ -124,6 +132,21 @@ def is_cached(md5: str) -> bool:
         return bool(cached_file(md5, "file"))
     except UserError:
         return False
+
+
+def folders_not_cached() -> list[str]:
+    """Folders that the main workspace's dvc.lock names and DVC's cache lacks; none without a whole dvc.lock.
+
+    It was committed without `dvc repro`, or comes from another machine. An experiment in a copy of the
+    workspace then breaks off behind a stage that DVC need not run and that reads a file of such a folder:
+    it looks the file up in the folder of before.
+    """
+    path = main_workspace() / "dvc.lock"
+    try:
+        lock = parse_lock(path.read_text(encoding="utf-8") if path.is_file() else "", str(path))
+    except (UserError, yaml.YAMLError):
+        return []
+    return [name for name, md5 in all_outs(lock).items() if md5.endswith(FOLDER) and not is_cached(md5)]
 
 
 def _commits_by_name() -> dict[str, list[str]]:

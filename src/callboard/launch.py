@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from callboard.errors import UserError
-from callboard.finished import Finished, results_named
+from callboard.finished import MAKE_FOLDERS, Finished, folders_not_cached, results_named
 from callboard.history import git, params_at
 from callboard.hydra import hydra_overrides
 from callboard.params.base import read_tree
@@ -75,6 +75,7 @@ def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = (), se
         if status:
             left = ", ".join(map(plan.called, order[position + 1 :]))
             print(f"error: {called} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True)
+            _tell_of_lost_folders()
             return status
     return 0
 
@@ -164,6 +165,17 @@ def _tell_what_comes_first(plan: Plan, names: Sequence[str], manner: Manner) -> 
                 come = "comes" if len(absent) == 1 else "come"
                 relation = "starts from" if absent == [plan.table.start(row)] else "needs"
                 print(f"{row} {relation} {' and '.join(absent)}, which {come} first", flush=True)
+
+
+def _tell_of_lost_folders() -> None:
+    """Say what heals DVC's error, where it can be the one of these folders; its text goes to the terminal."""
+    if folders := folders_not_cached():
+        print(
+            f"If it says 'failed to load directory': dvc.lock names {', '.join(folders)}, which DVC's cache "
+            f"lacks; {MAKE_FOLDERS}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def run_experiment(name: str, overrides: Sequence[str], manner: Manner) -> int:

@@ -5,8 +5,9 @@ import re
 import pytest
 from ruamel.yaml import YAML
 
+from callboard.results import all_outs, parse_lock
 from tests.conftest import Workspace
-from tests.stages.test_one_run import callboard
+from tests.stages.test_one_run import CALLBOARD, callboard
 
 pytestmark = pytest.mark.slow
 
@@ -54,3 +55,21 @@ def test_nested_students_start_from_a_row_carried_out_without_their_teachers_fol
     assert "isolated: no teacher had seen its recording, or what its student is validated on" in told
     lines = callboard(workspace, "board").splitlines()
     assert ["*" in line for line in lines if "| link" in line] == [False, False]
+
+
+def test_a_dvc_lock_of_elsewhere_is_named_with_what_heals_it(workspace: Workspace) -> None:
+    callboard(workspace, "run", "exp0058")
+    workspace.dvc("exp", "remove", "exp0058")
+    lock = parse_lock(workspace.read("dvc.lock"), "dvc.lock")
+    md5 = all_outs(lock)["scores/r0"]
+    (workspace.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
+
+    done = workspace.command(*CALLBOARD, "run", "exp0058")
+    assert done.returncode != 0
+    assert "failed to load directory" in done.stdout
+    assert "dvc.lock names scores/r0, which DVC's cache lacks; dvc repro, then commit" in done.stdout
+    assert "1 folder that DVC's cache lacks: scores/r0" in workspace.command(*CALLBOARD, "doctor").stdout
+
+    workspace.dvc("repro")
+    assert "DVC's cache lacks: scores/r0" not in workspace.command(*CALLBOARD, "doctor").stdout
+    callboard(workspace, "run", "exp0058")

@@ -33,10 +33,13 @@ def copied(workspace: Workspace, root: Path) -> Workspace:
     return Workspace(shutil.copytree(workspace.root, root, symlinks=True))
 
 
+CALLBOARD = ("env", "PYTHONPATH=src", sys.executable, "-c", "from callboard.cli import main; main()")
+"""The command of the workspace's own code."""
+
+
 def callboard(workspace: Workspace, *arguments: str) -> str:
     """What a command that must succeed prints."""
-    code = "from callboard.cli import main; main()"
-    done = workspace.command("env", "PYTHONPATH=src", sys.executable, "-c", code, *arguments)
+    done = workspace.command(*CALLBOARD, *arguments)
     assert done.returncode == 0, done.stdout
     return done.stdout
 

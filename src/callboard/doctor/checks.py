@@ -19,6 +19,7 @@ CHECKS: tuple[Check, ...] = (
     results.poisoned_results,
     results.doubled_names,
     results.missing_tables,
+    results.folders_of_elsewhere,
     teachers.leaking_teachers,
     results.ledger_rows,
     surroundings.untracked_code,

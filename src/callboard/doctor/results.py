@@ -7,7 +7,7 @@ from typing import Any
 
 from callboard.doctor.findings import SYNC, Finding, State, listed
 from callboard.errors import UserError
-from callboard.finished import is_cached
+from callboard.finished import MAKE_FOLDERS, folders_not_cached, is_cached
 from callboard.history import text_at
 from callboard.ledger.entries import LEDGER, read_ledger
 from callboard.memory import Memory
@@ -115,6 +115,17 @@ def missing_tables(state: State) -> Iterator[Finding]:
         results = counted(len(lost), "result")
         what = f"{results} with tables that DVC's cache lacks, thus without intervals: {listed(lost)}"
         yield Finding(what, "dvc pull, `dvc exp pull`, or run them again", loses_results=True)
+
+
+def folders_of_elsewhere(state: State) -> Iterator[Finding]:
+    """A dvc.lock of folders that DVC's cache never had or has lost: experiments stumble over them."""
+    del state
+    if folders := folders_not_cached():
+        what = (
+            f"dvc.lock names {counted(len(folders), 'folder')} that DVC's cache lacks: {listed(folders)}; "
+            "`dvc exp run --temp` and `callboard run` may stop at 'failed to load directory'"
+        )
+        yield Finding(what, MAKE_FOLDERS)
 
 
 def _wrong_params(lock: Lock, params: str) -> str:
