@@ -11,7 +11,8 @@ from callboard.errors import UserError
 from callboard.hydra import hydra_overrides
 from callboard.params.base import read_tree, validate
 from callboard.params.experiment import Experiment
-from callboard.table import NAMES_OF_ROWS, look_up, read_table, scaled
+from callboard.references import TAKEN
+from callboard.table import look_up, read_table, scaled
 from callboard.tracker.author_history import author_rows
 
 ROOT = Path(__file__).parent.parent
@@ -80,7 +81,7 @@ def applied(tree: dict[str, Any], name: str) -> dict[str, Any]:
         section = result
         for part in sections:
             section = section[part]
-        section[leaf] = with_keys(value) if key in NAMES_OF_ROWS else value
+        section[leaf] = with_keys(value) if key in TAKEN else value
     return result
 
 
@@ -114,7 +115,7 @@ def test_a_row_is_a_whole_set_of_valid_parameters(name: str, tree: dict[str, Any
     changed = applied(tree, name)
     validate(Experiment, changed, name)
     again = dict(TABLE.overrides(name, changed))
-    needed = {key: value for key, value in TABLE.resolve(name, "own").items() if key in NAMES_OF_ROWS}
+    needed = {key: value for key, value in TABLE.resolve(name, "own").items() if key in TAKEN}
     assert again == {key: value for key, value in needed.items() if value}  # they have keys by then
 
 

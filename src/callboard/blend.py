@@ -11,6 +11,7 @@ import pandas as pd
 
 from callboard.errors import UserError
 from callboard.finished import Finished, find_exactly
+from callboard.references import BLEND
 from callboard.submission import read_score_table
 
 
@@ -52,9 +53,9 @@ def part_tables(
         UserError: a reference without key or with one that its name does not have, parts of different data, a
             table that is not in DVC's cache, other recordings or other species.
     """
-    parts = [find_exactly(reference, "infer.blend") for reference in references]
+    parts = [find_exactly(reference, BLEND) for reference in references]
     if len({part.outs["data/source"] for part in parts}) > 1:
-        raise UserError(f"infer.blend: {', '.join(references)} are of different data")
+        raise UserError(f"{BLEND}: {', '.join(references)} are of different data")
     return [_fitting_scores(part, path, recording_ids, columns) for part in parts]
 
 
@@ -68,7 +69,7 @@ def refuse_rescaled(references: Sequence[str], step: str) -> None:
     Raises:
         UserError: there is such a part.
     """
-    for part in (find_exactly(reference, "infer.blend") for reference in references):
+    for part in (find_exactly(reference, BLEND) for reference in references):
         if part.lock["infer"].get("params", {}).get("params.yaml", {}).get("infer", {}).get("prevalence"):
             raise UserError(
                 f"infer.{step}: infer.prevalence rescaled the submission of {part.reference}, but not its "
@@ -87,7 +88,7 @@ def _fitting_scores(
     ):
         if found != wanted:
             raise UserError(
-                f"infer.blend: {path} of {part.reference} has other {what} than this experiment: "
+                f"{BLEND}: {path} of {part.reference} has other {what} than this experiment: "
                 f"missing {_few(wanted - found)}, extra {_few(found - wanted)}"
             )
     return table.loc[list(recording_ids), list(columns)]

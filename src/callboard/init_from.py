@@ -18,9 +18,10 @@ from callboard.finished import Finished, find_exactly
 from callboard.model import SedModel
 from callboard.params.base import validate
 from callboard.params.model import ModelParams
+from callboard.references import INIT_FROM
 from callboard.results import CLIPS, Lock, all_outs, changes, flatten
 
-SETTING = "train.init_from"
+SETTING = INIT_FROM
 FIRST_ROUND = "models/r0"
 """Networks that have learned from annotations alone."""
 

@@ -15,8 +15,9 @@ from callboard.history import git, params_at
 from callboard.hydra import hydra_overrides
 from callboard.params.base import read_tree
 from callboard.params.table import Entry
+from callboard.references import TAKEN, taken
 from callboard.results import changes, flatten
-from callboard.table import NAMES_OF_ROWS, Table, named_rows, read_table
+from callboard.table import Table, read_table
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class Plan:
             UserError: the row needs one that is not finished.
         """
         values = dict(self.table.overrides(name, self.tree))
-        for key in NAMES_OF_ROWS.keys() & values.keys():
-            references = {part: self._reference(name, part) for part in named_rows({key: values[key]})}
+        for key in TAKEN.keys() & values.keys():
+            references = {part: self._reference(name, part) for part in taken({key: values[key]})}
             values[key] = _replaced(values[key], references)
         return [*_as_text((values | self.own_seed()).items()), *self.extra]
 

@@ -15,6 +15,7 @@ from callboard.errors import UserError
 from callboard.params.base import Params, read_tree, validate
 from callboard.params.experiment import Experiment
 from callboard.params.table import Entry, TableFile
+from callboard.references import INIT_FROM, TAKEN, taken
 from callboard.steps import Step, is_below
 
 TABLE = Path("experiments.yaml")
@@ -24,9 +25,6 @@ Values = dict[str, Any]
 
 MISSING = object()
 """What no value of a key is."""
-
-NAMES_OF_ROWS: dict[str, Any] = {"train.init_from": str | None, "infer.blend": list[str]}
-"""Keys whose value here names rows; running one adds the keys of their results."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,11 @@ class Table:
 
     def needs(self, name: str) -> list[str]:
         """Rows whose results this one takes: what it starts from, then the parts of its blend; each once."""
-        return named_rows(self._values(name))
+        return taken(self._values(name))
 
     def start(self, name: str) -> str | None:
         """The row whose weights this one starts from."""
-        row: str | None = self._values(name).get("train.init_from")
+        row: str | None = self._values(name).get(INIT_FROM)
         return row
 
     def leaves_alone(self, key: str, name: str) -> bool:
@@ -155,20 +153,9 @@ def _refuse_bad_links(table: Table, row: Entry, chain: list[str], place: str) ->
     if row.base and row.base not in chain:
         first = "" if chain else "; the first row has none"
         raise UserError(f"{place}: base {row.base} does not stand above it{first}")
-    links = {
-        key: named_rows({key: value})
-        for key, value in (row.changes | row.alone).items()
-        if key in NAMES_OF_ROWS
-    }
-    for what, names in links.items():
-        if missing := [name for name in names if name not in table.rows]:
-            raise UserError(f"{place}: {what} {missing[0]} does not stand above it")
-
-
-def named_rows(values: Values) -> list[str]:
-    """Rows that values of NAMES_OF_ROWS name, each once."""
-    start, parts = values.get("train.init_from"), values.get("infer.blend", [])
-    return list(dict.fromkeys([*([start] if start else []), *parts]))
+    for key, value in (row.changes | row.alone).items():
+        if missing := [name for name in taken({key: value}) if name not in table.rows]:
+            raise UserError(f"{place}: {key} {missing[0]} does not stand above it")
 
 
 def _refuse_bad_changes(base: Values, row: Entry, place: str) -> None:
@@ -197,8 +184,8 @@ def _holder(key: str) -> type[Params] | None:
     field = parameter(key)
     if field is None:
         return None
-    if key in NAMES_OF_ROWS:
-        field = FieldInfo(annotation=NAMES_OF_ROWS[key])
+    if key in TAKEN:  # names of rows stand in the table; running one adds the keys of their results
+        field = FieldInfo(annotation=TAKEN[key])
     return create_model("holder", __base__=Params, value=(field.annotation or Any, field))
 
 

@@ -10,6 +10,7 @@ from statistics import fmean, variance
 from callboard.better.difference import Difference
 from callboard.better.remembered import difference
 from callboard.better.student import t_cdf, t_quantile
+from callboard.references import TAKEN
 from callboard.runs.rows import Row
 
 CV = "cv.lwlrap"
@@ -68,11 +69,9 @@ class Judgement:
     """Whether the interval holds what seeds do too, not the recordings alone."""
 
 
-TAKEN_RESULTS = ("train.init_from", "infer.blend")
-"""Parameters that name other results: another seed of a chain takes those of that seed."""
-
 RESULT_OF_A_SEED = re.compile(r"(-seed\d+)?@[0-9a-f]{16}")
-"""What tells the results of one row apart, by its seed and content."""
+"""What tells the results of one row apart, by its seed and content: another seed of a chain takes those of
+that seed."""
 
 
 def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
@@ -96,7 +95,7 @@ def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
     """What a group of runs has in common; how pseudo-labels would be made counts only where there are any."""
     unused = ("pseudo.",) if params.get("pseudo.final") == "0" else ()
     return frozenset(
-        (key, RESULT_OF_A_SEED.sub("", text) if key in TAKEN_RESULTS else text)
+        (key, RESULT_OF_A_SEED.sub("", text) if key in TAKEN else text)
         for key, text in params.items()
         if key != "seed" and not key.startswith(unused)
     )

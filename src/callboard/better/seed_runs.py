@@ -21,6 +21,7 @@ from callboard.launch import (
     with_overrides,
 )
 from callboard.params.base import read_tree
+from callboard.references import BLEND
 from callboard.results import changes, flatten
 from callboard.runs.named_row import rows_named
 from callboard.runs.rows import Row, read_rows
@@ -120,7 +121,7 @@ def missing_runs(name: str, overrides: Sequence[str], found: Sequence[Row], n_se
         UserError: the name of one is taken by an experiment of this commit, or all blend the same parts.
     """
     is_alone = not is_chained(name)
-    if is_alone and any(override.startswith("infer.blend=[") for override in overrides):
+    if is_alone and any(override.startswith(f"{BLEND}=[") for override in overrides):
         raise UserError("a blend has no noise of its own: its seed does nothing; name one of its parts")
     taken = {row.params["seed"] for row in found}
     free = (seed for seed in range(1, n_seeds + len(taken) + 1) if str(seed) not in taken)

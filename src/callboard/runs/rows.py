@@ -1,10 +1,10 @@
 """The results that MLflow holds, as rows of the board."""
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from callboard.references import blend_parts, init_from
 from callboard.runs.committed import params_of
 from callboard.runs.stored_runs import StoredRun, stored_runs
 from callboard.tracker import tags as tag
@@ -47,7 +47,7 @@ class Row:
     @property
     def blend(self) -> list[str]:
         """References of the results that it is a blend of; empty for one with networks of its own."""
-        return list(json.loads(self.params.get("infer.blend", "[]")))
+        return blend_parts(self.params)
 
     @property
     def is_optimistic(self) -> bool:
@@ -69,12 +69,6 @@ class Row:
         if self.blend:
             return any(part.is_unisolated for part in self.parts)
         return is_unisolated(self.params) or (self.begun_from is not None and self.begun_from.is_unisolated)
-
-
-def init_from(params: dict[str, str]) -> str:
-    """The result that training started from, as `name@key`; empty where there is none."""
-    reference = params.get("train.init_from", "null")
-    return "" if reference == "null" else reference
 
 
 def is_unisolated(params: dict[str, str]) -> bool:
@@ -103,7 +97,7 @@ def read_rows() -> list[Row]:
 def _row(run: StoredRun, earlier: dict[str, Row]) -> Row:
     tags = run.tags
     commit = tags.get(tag.COMMIT, "")
-    keys = {reference.rpartition("@")[2] for reference in json.loads(run.params.get("infer.blend", "[]"))}
+    keys = {reference.rpartition("@")[2] for reference in blend_parts(run.params)}
     return Row(
         name=run.name,
         params=run.params,

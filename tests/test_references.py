@@ -1,0 +1,36 @@
+from pathlib import Path
+
+from callboard.params.base import read_tree
+from callboard.references import BLEND, INIT_FROM, TAKEN, blend_parts, init_from, taken
+from callboard.results import flatten
+from callboard.table import parameter
+
+ROOT = Path(__file__).parent.parent
+A, B = "a@0123456789abcdef", "b-seed1@0123456789abcdef"
+
+
+def test_every_parameter_that_holds_references_is_in_the_list() -> None:
+    keys = flatten(read_tree(ROOT / "params.yaml"))
+    fields = {key: field for key in keys if (field := parameter(key))}
+    assert {key for key, field in fields.items() if "@[0-9a-f]{16}" in repr(field)} == set(TAKEN)
+
+
+def test_each_name_is_told_once_the_start_first() -> None:
+    values = {BLEND: ["b", "a", "c"], INIT_FROM: "a", "optim.lr": "d"}
+    assert taken(values) == ["a", "b", "c"]
+
+
+def test_nothing_is_taken_where_nothing_is_named() -> None:
+    assert taken({BLEND: [], INIT_FROM: None}) == taken({}) == []
+
+
+def test_flat_parameters_tell_the_same() -> None:
+    tree = {"train": {"init_from": A}, "infer": {"blend": [A, B]}}
+    assert (init_from(flatten(tree)), blend_parts(flatten(tree))) == (A, [A, B])
+    assert taken({INIT_FROM: A, BLEND: [A, B]}) == [A, B]
+
+
+def test_results_older_than_the_keys_take_nothing() -> None:
+    tree = {"train": {"init_from": None}, "infer": {"blend": []}}
+    for params in ({}, flatten(tree)):
+        assert (init_from(params), blend_parts(params)) == ("", [])
