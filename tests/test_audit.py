@@ -21,6 +21,7 @@ TEACHERS = {
     "voted": lambda k: "r0",
     "plain": None,
 }
+PARTS = [f"{name}@0123456789abcdef" for name in ("sound", "voted")]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def repository(tmp_path_factory):
         for folder in ("metrics", "plots"):
             assert not (toy.root / folder).exists()
         finish(toy, name, params)
+    finish(toy, "blended", PARAMS | {"infer": {"blend": PARTS}, "pseudo": {"rounds": [], "final": 0}})
     return toy
 
 
@@ -164,3 +166,9 @@ def test_doctor_finds_the_leak_and_remembers_it(repository):
             "experiment leaking: its CV leaks, recording 004 (fold 1) was labelled"
         )
         assert "callboard audit leaking" in finding.todo
+
+
+def test_a_blend_names_its_parts_instead():
+    words = f"blended is a blend, which has neither .* its parts: {', '.join(PARTS)}"
+    with pytest.raises(UserError, match=words):
+        dispatch(["audit", "blended"])

@@ -356,5 +356,7 @@ def test_a_table_that_holds_verdicts_is_not_written_over(repository: Finished) -
 
 
 def test_a_blend_has_no_windows_of_its_own(repository: Finished) -> None:
-    with pytest.raises(UserError, match="blend1 is a blend, which has no windows of its own"):
+    with pytest.raises(
+        UserError, match="blend1 is a blend, which has neither networks nor windows of its own; name one of"
+    ):
         cli.dispatch(["suspects", "blend1"])

@@ -32,9 +32,8 @@ def show(args: argparse.Namespace) -> None:
         UserError: a label breaks the promise of `pseudo.isolation`, weights to start from had seen what their
             fold holds out, or a file that proves it is missing.
     """
-    from callboard.report.head import read_board
     from callboard.runs.files import find_source
-    from callboard.runs.rows import init_from
+    from callboard.runs.rows import init_from, read_board
 
     rows, _ = read_board()
     source = find_source(args.name, rows)
@@ -58,9 +57,8 @@ def audit(source: "Source") -> list[str]:
     from callboard.board.table import markdown_table
     from callboard.lineage import read_lineage
 
+    source.refuse_blend()
     params = source.result.params
-    if params.get("infer.blend", "[]") != "[]":
-        raise UserError(f"{source.name} is a blend and has no networks of its own; audit its parts")
     rounds = read_lineage(source.output, params)
     if not rounds:
         print(f"{source.name}: no pseudo-labels, its networks have learned from annotations alone")

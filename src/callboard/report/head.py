@@ -6,7 +6,6 @@ from math import isnan
 
 from callboard.board.columns import MARKS, mark_of, number, tone
 from callboard.board.lines import Line, judged_line
-from callboard.errors import UserError
 from callboard.results import changes
 from callboard.runs.captions import read_captions
 from callboard.runs.files import Source
@@ -101,13 +100,3 @@ def _sentence(line: Line) -> str:
 def row_of(source: Source, rows: Sequence[Row]) -> Row | None:
     """The line of the board with the same content."""
     return next((row for row in rows if row.key == source.result.key), None)
-
-
-def read_board() -> tuple[list[Row], str]:
-    """Every result of the board, and why there is none where it cannot be read."""
-    from callboard.runs.rows import read_rows
-
-    try:
-        return read_rows(), ""
-    except UserError as error:
-        return [], str(error)

@@ -98,11 +98,9 @@ def read_listener(source: Source) -> Listener:
     Raises:
         UserError: it is a blend, or a network is not in the cache.
     """
-    params = source.result.params
-    if params.get("infer.blend", "[]") != "[]":
-        raise UserError("a blend has no networks of its own; its parts' reports have them")
+    source.refuse_blend()
     files = {fold: source.output(path) for fold, path in weights_of(source).items()}
-    return Listener(files, params.get("predict.weights", "last"))
+    return Listener(files, source.result.params.get("predict.weights", "last"))
 
 
 def weights_of(source: Source) -> dict[int, str]:

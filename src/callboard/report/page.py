@@ -5,9 +5,10 @@ from pathlib import Path
 from callboard.outputs import written_whole
 from callboard.pages import page as html_of
 from callboard.report.blocks import Section
-from callboard.report.head import Head, read_board, read_head, row_of
+from callboard.report.head import Head, read_head, row_of
 from callboard.report.sections import SECTIONS, Subject, build_section
 from callboard.runs.files import find_source
+from callboard.runs.rows import read_board
 from callboard.terminal import Stopwatch, progress, summarize
 
 FOLDER = Path("reports")

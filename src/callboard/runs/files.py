@@ -12,6 +12,7 @@ from typing import Any
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.history import git, text_at
+from callboard.references import blend_parts
 from callboard.results import Files, Result, files_in, read_result
 from callboard.runs.commits import committed_files
 from callboard.runs.locks import Locks, locked
@@ -50,6 +51,18 @@ class Source:
         if path not in self.result.outs:
             raise UserError(f"{self.name} has no {path}: its dvc.lock names no such output")
         return cached_file(self.result.outs[path], f"{path} of {self.name}")
+
+    def refuse_blend(self) -> None:
+        """Refuse a result without networks of its own.
+
+        Raises:
+            UserError: it is a blend; its parts are told.
+        """
+        if parts := blend_parts(self.result.params):
+            raise UserError(
+                f"{self.name} is a blend, which has neither networks nor windows of its own; name one of its "
+                f"parts: {', '.join(parts)}"
+            )
 
     @contextmanager
     def folder(self, path: str) -> Iterator[Path]:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from callboard.errors import UserError
 from callboard.references import blend_parts, init_from
 from callboard.runs.committed import params_of
 from callboard.runs.stored_runs import StoredRun, stored_runs
@@ -92,6 +93,14 @@ def read_rows() -> list[Row]:
         rows.append(row)
         by_key[row.key] = row
     return rows
+
+
+def read_board() -> tuple[list[Row], str]:
+    """The same for what can do without: why there is none stands beside, where MLflow cannot be read."""
+    try:
+        return read_rows(), ""
+    except UserError as error:
+        return [], str(error)
 
 
 def _row(run: StoredRun, earlier: dict[str, Row]) -> Row:

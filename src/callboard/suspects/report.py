@@ -15,10 +15,9 @@ from callboard.outputs import written_whole
 from callboard.params.base import validate
 from callboard.params.features import FrontEndParams
 from callboard.params.training import ClipParams
-from callboard.report.head import read_board
 from callboard.results import CLIPS
 from callboard.runs.files import Source, find_source, read_sections
-from callboard.runs.rows import is_unisolated
+from callboard.runs.rows import is_unisolated, read_board
 from callboard.scores import load_scores
 from callboard.suspects.ranking import Hearing, hearing, rank
 from callboard.suspects.review import reviewed_boxes
@@ -91,8 +90,7 @@ def read_suspects(source: Source) -> pd.DataFrame:
         UserError: the result is a blend, or what is needed is not in the cache.
     """
     params = source.result.params
-    if params.get("infer.blend", "[]") != "[]":
-        raise UserError(f"{source.name} is a blend, which has no windows of its own; name one of its parts")
+    source.refuse_blend()
     if is_unisolated(params):
         warn(f"{source.name}: its teachers saw all recordings, so labels may vouch for themselves")
     final = params.get("pseudo.final", "0")
