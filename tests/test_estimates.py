@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,10 +10,13 @@ from scipy.stats import spearmanr
 
 from callboard.errors import UserError
 from callboard.evaluation import CrossValidation
+from callboard.finished import cached_file, find_finished
 from callboard.metrics import lwlrap
+from callboard.prevalence import estimate_prevalence, with_odds_times
+from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION
 from callboard.runs.rows import Row
-from callboard.submission import write_score_table
-from callboard.trust.estimates import NAMES, estimates_of
+from callboard.submission import read_score_table, write_score_table
+from callboard.trust.estimates import NAMES, WITHOUT, estimates_of
 from callboard.trust.estimators import (
     ESTIMATES,
     Scored,
@@ -21,6 +26,7 @@ from callboard.trust.estimators import (
     share_weighted,
     species_precisions,
 )
+from tests.test_report_page import ToyResult
 from tests.toy_git import ToyRepository
 
 SPECIES = ["3", "7", "9"]
@@ -196,6 +202,66 @@ def test_a_table_of_other_species_is_no_result(repository, tmp_path):
     md5 = repository.cache((tmp_path / "other.csv").read_bytes())
     changed = Row(**{**row.__dict__, "submission_md5": md5})
     assert estimates_of([changed])["key0"] == {"lwlrap": 0.123, "macro_ap": 0.456}
+
+
+def rescaled_result(root: Path) -> tuple[ToyResult, Row]:
+    """A finished experiment with infer.prevalence 1, and its row."""
+    toy = ToyResult(root)
+    oof, clips, submission = toy_tables()
+    found = estimate_prevalence(oof[COLUMNS].to_numpy(), submission[COLUMNS].to_numpy())
+    rescaled = submission.copy()
+    rescaled[COLUMNS] = with_odds_times(submission[COLUMNS].to_numpy(), found.factors(1.0))
+    without = root.parent / "without"
+    without.mkdir()
+    write_score_table(submission, without / "prevalence.csv")
+    clips.to_csv(root.parent / "clips.csv", index=False)
+    toy.outs |= {
+        OUT_OF_FOLD: toy.cache_table(oof),
+        CLIPS: toy.cache((root.parent / "clips.csv").read_bytes()),
+        SUBMISSION: toy.cache_table(rescaled),
+        WITHOUT: toy.cache_folder(without),
+    }
+    toy.finish("rescaled")
+    md5s = dict(
+        zip(
+            ("oof_md5", "clips_md5", "submission_md5"),
+            map(toy.outs.get, (OUT_OF_FOLD, CLIPS, SUBMISSION)),
+            strict=True,
+        )
+    )
+    params = {"infer.prevalence": "1.0"}
+    key = find_finished("rescaled").key
+    return toy, Row("rescaled", params, {}, datetime(2021, 1, 1, tzinfo=UTC), "", {}, key=key, **md5s)
+
+
+@pytest.fixture
+def main(tmp_path, monkeypatch):
+    """A folder for a main workspace."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    return tmp_path / "main"
+
+
+def test_a_rescaled_submission_counts_the_test_set_s_shares_once(main):
+    _, row = rescaled_result(main)
+    assert estimates_of([row])[row.key] == pytest.approx(
+        {name: estimate(toy_result()) for name, estimate in ESTIMATES.items()}
+    )
+    oof, clips, _ = toy_tables()
+    twice = scored(oof, clips, read_score_table(cached_file(row.submission_md5, SUBMISSION)))
+    assert prevalence_weighted(twice) != pytest.approx(prevalence_weighted(toy_result()))
+
+
+def test_a_rescaled_submission_whose_scores_are_lost_leaves_what_mlflow_holds(main):
+    toy, row = rescaled_result(main)
+    (toy.root / ".dvc/cache/files/md5" / toy.outs[WITHOUT][:2] / toy.outs[WITHOUT][2:]).unlink()
+    assert estimates_of([replace(row, metrics={"cv.lwlrap": 0.5})]) == {row.key: {"lwlrap": 0.5}}
+
+
+def test_a_blend_of_rescaled_parts_has_no_estimate_by_prevalence(repository):
+    row = row_of(repository)
+    part = replace(row, params={"infer.prevalence": "0.5"})
+    blend = replace(row_of(repository, 1), params={"infer.prevalence": "0.0"}, parts=(row, part))
+    assert set(ESTIMATES) - set(estimates_of([blend])[blend.key]) == {"prevalence"}
 
 
 def test_a_table_that_holds_no_numbers_is_told(repository: ToyRepository) -> None:

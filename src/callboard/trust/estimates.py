@@ -11,6 +11,7 @@ from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.memory import Memory
 from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION
+from callboard.runs.named_row import source_of
 from callboard.runs.rows import Row
 from callboard.terminal import progress
 
@@ -30,8 +31,11 @@ NAMES: dict[str, str] = {
 }
 """Name to words; the functions, estimators.ESTIMATES, import pandas and scikit-learn and stand apart."""
 
-VERSION = "1"
+VERSION = "2"
 """To be raised when an estimate of the same tables changes."""
+
+WITHOUT = "submission/without"
+"""Folder of submissions without a step of `infer`."""
 
 Estimates = dict[str, float]
 
@@ -44,7 +48,7 @@ def estimates_of(rows: Sequence[Row]) -> dict[str, Estimates]:
     memory = Memory("estimates", VERSION)
     new = {_memory_key(row): row for row in rows if _memory_key(row) not in memory}
     for key, row in progress(new.items(), total=len(new), label="estimates", unit="runs"):
-        if (found := _from_tables(row)) is not None:
+        if (found := _from_tables(row, rows)) is not None:
             memory[key] = found
     memory.save()
     return {
@@ -61,11 +65,14 @@ def _from_metrics(row: Row) -> Estimates:
     return {name: row.metrics[f"cv.{name}"] for name in NAMES if f"cv.{name}" in row.metrics}
 
 
-def _from_tables(row: Row) -> Estimates | None:
-    """None where a table is not in the cache, or the tables are of different species."""
+def _from_tables(row: Row, rows: Sequence[Row]) -> Estimates | None:
+    """None where a table is not in the cache, or the tables are of different species.
+
+    A blend of rescaled parts has no `prevalence`: what their scores were is not told apart any more.
+    """
     try:
         out_of_fold = cached_file(row.oof_md5, OUT_OF_FOLD)
-        clips, submission = cached_file(row.clips_md5, CLIPS), cached_file(row.submission_md5, SUBMISSION)
+        clips, submission = cached_file(row.clips_md5, CLIPS), _submission_as_scored(row, rows)
     except UserError:
         return None
     from callboard.submission import read_score_table
@@ -76,7 +83,29 @@ def _from_tables(row: Row) -> Estimates | None:
     except MismatchError:
         return None
     values = {name: estimate(result) for name, estimate in ESTIMATES.items()}
-    return {name: value for name, value in values.items() if not isnan(value)}
+    unknown = {"prevalence"} if any(map(_is_rescaled, row.parts)) else set()
+    return {name: value for name, value in values.items() if name not in unknown and not isnan(value)}
+
+
+def _submission_as_scored(row: Row, rows: Sequence[Row]) -> Path:
+    """The submission before `infer.prevalence`: rescaled scores hold the shares that they would tell already.
+
+    Raises:
+        UserError: it is not in the cache.
+    """
+    if not _is_rescaled(row):
+        return cached_file(row.submission_md5, SUBMISSION)
+    if (source := source_of(row, rows)) is None:
+        raise UserError(f"{row.name}: no commit holds its files any more")
+    with source.folder(WITHOUT) as folder:
+        path = folder / "prevalence.csv"
+        if not path.is_file():
+            raise UserError(f"{path.name} of {WITHOUT} of {row.name} is not in DVC's cache")
+        return path.resolve()
+
+
+def _is_rescaled(row: Row) -> bool:
+    return float(row.params.get("infer.prevalence", "0")) > 0
 
 
 @lru_cache(maxsize=4)

@@ -23,7 +23,7 @@ class Scored:
     cv: CrossValidation
     """Recordings with a TP annotation."""
     test_scores: NDArray[np.float64]
-    """(test recordings, species), as submitted; nobody has told what they hold."""
+    """(test recordings, species), before `infer.prevalence`; nobody has told what they hold."""
 
 
 def scored(out_of_fold: pd.DataFrame, clips: pd.DataFrame, submission: pd.DataFrame) -> Scored:
@@ -32,7 +32,7 @@ def scored(out_of_fold: pd.DataFrame, clips: pd.DataFrame, submission: pd.DataFr
     Args:
         out_of_fold: recording_id, fold, and a score column per species.
         clips: recording_id, species_id and label_type.
-        submission: recording_id and the same score columns.
+        submission: recording_id and the same score columns, before `infer.prevalence`.
 
     Raises:
         MismatchError: the submission lacks a species, or one is annotated that has no scores.
