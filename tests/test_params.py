@@ -93,6 +93,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"predict": {"overlap_frames": 256}}, "predict.overlap_frames 256 must be below clip.n_frames 256"),
     ({"augment": {"freq_mask": 65}}, "augment.freq_mask 65 is more than the 64 mel rows of a clip"),
     ({"train": {"select": "best", "validate_every": 0}}, "select best needs validate_every above 0"),
+    ({"train": {"labeled_share": 0.5}}, "labeled_share acts on windows, but items is annotations"),
+    ({"train": {"skip_unlabeled": False}}, "skip_unlabeled false .* items is annotations; leave it true"),
     (
         {"sched": {"name": "plateau"}, "train": {"validate_every": 0}},
         "sched.name plateau follows validation, but train.validate_every is 0",

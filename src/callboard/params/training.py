@@ -150,3 +150,12 @@ class TrainParams(Params):
         if self.labeled_share is not None and self.items != "windows":
             raise ValueError("labeled_share acts on windows, but items is annotations")
         return self
+
+    @model_validator(mode="after")
+    def _unlabeled_windows_are_shown(self) -> Self:
+        if not self.skip_unlabeled and self.items != "windows":
+            raise ValueError(
+                "skip_unlabeled false shows windows without a label too, but items is annotations; leave it "
+                "true, or set items windows"
+            )
+        return self
