@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from callboard.doctor.findings import Finding, State
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.lineage import first_of, read_lineage
 from callboard.memory import Memory
-from callboard.results import all_outs, flatten
+from callboard.results import all_outs
+from callboard.runs.committed import params_of
 from callboard.tracker.sync import InGit
 
 LINEAGE_VERSION = "2"
@@ -29,7 +28,7 @@ def leaking_teachers(state: State) -> Iterator[Finding]:
             continue
         if result.key not in memory:
             try:
-                memory[result.key] = _violations(state, result, outs)
+                memory[result.key] = _violations(result, outs)
             except UserError:
                 continue
         if violations := memory[result.key]:
@@ -41,9 +40,8 @@ def leaking_teachers(state: State) -> Iterator[Finding]:
     memory.save()
 
 
-def _violations(state: State, result: InGit, outs: dict[str, str]) -> list[str]:
-    blob = state.files.blob(result.holders[0].commit, "params.yaml")
-    params = flatten(YAML(typ="safe", pure=True).load(blob.text if blob else "") or {})
+def _violations(result: InGit, outs: dict[str, str]) -> list[str]:
+    params = params_of(result.holders[0].commit)
 
     def open_output(path: str) -> Path:
         if path not in outs:
