@@ -1,4 +1,5 @@
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -365,3 +366,20 @@ def test_the_command_of_dvc_is_that_of_this_python(monkeypatch: pytest.MonkeyPat
     assert launch.dvc("--version") == 0
     monkeypatch.setattr(launch.sys, "executable", "/bin/false")
     assert launch.dvc("--version") == 1
+
+
+def test_a_chain_works_out_the_parameters_of_each_row_once(
+    stages: Dvc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.dispatch(["run", "link3"])
+    asked: list[tuple[str, ...]] = []
+    real = launch.with_overrides
+
+    def counting(overrides: Sequence[str]) -> dict[str, str]:
+        asked.append(tuple(overrides))
+        return real(overrides)
+
+    monkeypatch.setattr(launch, "with_overrides", counting)
+    cli.dispatch(["run", "link3"])
+    assert len(stages.calls) == 3  # those of the first time
+    assert len(asked) == len(set(asked)) == 3

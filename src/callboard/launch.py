@@ -4,19 +4,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from callboard.errors import UserError
 from callboard.finished import MAKE_FOLDERS, Finished, folders_not_cached, results_named
-from callboard.history import git, params_at
+from callboard.history import git
 from callboard.hydra import hydra_overrides
 from callboard.params.base import read_tree
 from callboard.params.table import Entry
 from callboard.references import TAKEN, taken
 from callboard.results import changes, flatten
+from callboard.runs.committed import params_of
 from callboard.table import Table, read_table
 
 
@@ -68,11 +69,12 @@ def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = (), se
         how = manner if name in names else Manner()
         overrides, called = plan.overrides(name), plan.called(name)
         if not how.is_forced and (experiment := experiment_of(called)):
-            _refuse_other_params(called, params_at(experiment), overrides)
+            _refuse_other_params(called, params_of(experiment), plan.params(name))
             again = f"callboard run --force {name}{'' if seed is None else f' --seed {seed}'}"
             print(f"{called} is there on this commit; `{again}` runs it anew", flush=True)
             continue
         status = run_experiment(called, overrides, how)
+        plan.forget()
         if status:
             left = ", ".join(map(plan.called, order[position + 1 :]))
             print(f"error: {called} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True)
@@ -92,6 +94,8 @@ class Plan:
     """Overrides of the user's, for every row."""
     seed: int | None = None
     """Of every row; None = params.yaml's, or what a row sets alone."""
+    _found: dict[str, Finished | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `finished` has answered."""
 
     def called(self, name: str) -> str:
         """The name of a row's experiment."""
@@ -126,13 +130,33 @@ class Plan:
         """The override by this plan's seed; empty where it has none."""
         return {} if self.seed is None else {"seed": self.seed}
 
+    def params(self, name: str) -> dict[str, str]:
+        """Flat parameters that running a row now would give it.
+
+        Raises:
+            UserError: the row needs one that is not finished.
+        """
+        return with_overrides(self.overrides(name))
+
     def finished(self, name: str) -> Finished | None:
-        """The newest result of a row that has the very parameters which running it now would give it."""
+        """The newest result of a row that has the very parameters which running it now would give it.
+
+        A long chain asks for its first rows again and again, so answers stand until `forget`.
+        """
+        if name not in self._found:
+            self._found[name] = self._find(name)
+        return self._found[name]
+
+    def forget(self) -> None:
+        """What is finished is looked up anew: something has run."""
+        self._found.clear()
+
+    def _find(self, name: str) -> Finished | None:
         if not all(self.finished(part) for part in self.table.needs(name)):
             return None
         results = results_named(self.called(name))
-        wanted = with_overrides(self.overrides(name)) if results else {}
-        return next((result for result in results if params_at(result.commit) == wanted), None)
+        wanted = self.params(name) if results else {}
+        return next((result for result in results if params_of(result.commit) == wanted), None)
 
     def _reference(self, name: str, part: str) -> str:
         if result := self.finished(part):
@@ -253,8 +277,8 @@ def with_overrides(overrides: Sequence[str]) -> dict[str, str]:
         return flatten(read_tree(wanted))
 
 
-def _refuse_other_params(name: str, found: dict[str, str], overrides: Sequence[str]) -> None:
-    if differences := changes(found, with_overrides(overrides)):
+def _refuse_other_params(name: str, found: dict[str, str], wanted: dict[str, str]) -> None:
+    if differences := changes(found, wanted):
         raise UserError(
             f"{name} is there on this commit with other parameters ({', '.join(differences)}); "
             f"`callboard run --force {name}` replaces it"
