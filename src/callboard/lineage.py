@@ -155,7 +155,7 @@ def trace_rounds(
     Args:
         tables: Round of the student to its pseudo-labels: recording_id, teacher, votes, and student where
             they are not for all.
-        folds: recording_id, fold of the training recordings; all others are in no fold, test and external ones.
+        folds: recording_id, fold of the training recordings; test and external ones are in none.
         held_out: Of the networks of all rounds before the last, as far as they are known.
         isolation: `pseudo.isolation`.
         of_networks: Pseudo-labels of single networks, which stand in none of `tables`.

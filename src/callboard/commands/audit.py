@@ -32,8 +32,9 @@ def show(args: argparse.Namespace) -> None:
         UserError: a label breaks the promise of `pseudo.isolation`, weights to start from had seen what their
             fold holds out, or a file that proves it is missing.
     """
+    from callboard.references import init_from
     from callboard.runs.files import find_source
-    from callboard.runs.rows import init_from, read_board
+    from callboard.runs.rows import read_board
 
     rows, _ = read_board()
     source = find_source(args.name, rows)
