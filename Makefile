@@ -15,8 +15,8 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # compiling 5 GB of packages would take a minute; Python does it for what is imported
 INSTALL := .venv/bin/python -m pip install --quiet --no-compile --no-deps
 
-LADDER := exp0051 stage1 stage2 stage3 stage3-cycle2 stage3-not_isolated stage3-nested birdnet birdnet-stage2 birdnet-stage3 birdnet-rounds birdnet-nested birdnet-not_isolated \
-	birdnet-with_stage1 best best-prevalence
+LADDER := exp0051 stage1 stage2 stage3 stage3-not_isolated stage3-nested stage3-cycle2 birdnet birdnet-stage2 birdnet-stage3 \
+	birdnet-rounds birdnet-recording birdnet-not_isolated birdnet-with_stage1 best best-prevalence
 SEEDS :=
 
 .PHONY: repro test quick ladder lint clean
