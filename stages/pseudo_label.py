@@ -41,10 +41,9 @@ class Labelled(NamedTuple):
 
 def main(argv: list[str] | None = None) -> None:
     """Write pseudo-labels for the students of `--round`."""
+    stopwatch = Stopwatch()
     args = _parse(argv)
     params = load_params(StageParams)
-
-    stopwatch = Stopwatch()
     clips, folds = read_clips(args.clips), read_folds(args.folds)
     audit_folds(folds, clips)
     caches = [MelCache.open(args.mel / name) for name in UNFOLDED]

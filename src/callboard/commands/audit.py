@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from callboard.commands import RESULT_NAME
 from callboard.errors import UserError
-from callboard.lineage import first_of
-from callboard.results import FOLDS
 
 if TYPE_CHECKING:
     from callboard.lineage import RoundLineage
@@ -32,7 +30,9 @@ def show(args: argparse.Namespace) -> None:
         UserError: a label breaks the promise of `pseudo.isolation`, weights to start from had seen what their
             fold holds out, or a file that proves it is missing.
     """
+    from callboard.lineage import first_of
     from callboard.references import init_from
+    from callboard.results import FOLDS
     from callboard.runs.files import find_source
     from callboard.runs.rows import read_board
 
