@@ -21,17 +21,18 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 48000
 LENGTH_S = 60
 
-PARAMS = """
-data: {source: rfcx, root: made, on_bad_recording: error, demo: {seed: 0, n_species: 2, n_tp_recordings: 10,
-  n_fp_recordings: 0, n_test_recordings: 2, recording_length_s: 5.0, calls: , backgrounds: }}
-audio: {sample_rate: 48000, on_other_rate: error}
-features: {n_fft: 3072, hop_length: 768, n_mels: 128, f_min: 20.0, f_max: 16000.0, top_db: 80.0}
-"""
+CHANGES = {
+    "data": {"source": "rfcx", "root": "made"},
+    "audio": {"sample_rate": SAMPLE_RATE},
+    "features": {"n_fft": 3072, "hop_length": 768, "n_mels": 128, "f_min": 20.0, "f_max": 16000.0},
+}
+"""Of params.yaml: the competition's recordings."""
 
 
 def main() -> None:
@@ -161,7 +162,9 @@ def make_source(folder: Path, flacs: list[Path], n_recordings: int) -> None:
     (folder / "species.csv").write_text("species_id\n0\n")
     (folder / "train_tp.csv").write_text(f"{header}recording0000,0,1,1.0,500.0,2.0,900.0\n")
     (folder / "train_fp.csv").write_text(header)
-    (folder / "params.yaml").write_text(PARAMS)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    sections = {name: params[name] | changes for name, changes in CHANGES.items()}
+    (folder / "params.yaml").write_text(json.dumps(sections))
 
 
 def make_flacs(folder: Path, n_recordings: int) -> list[Path]:
