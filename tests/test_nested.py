@@ -208,6 +208,16 @@ def test_networks_are_trained_once_whatever_becomes_of_their_scores():
     assert again.n_epochs == stricter.n_epochs == 0
 
 
+def test_networks_that_were_taught_other_labels_are_trained_again():
+    n_pairs, epochs = 6, PARAMS["train"]["epochs"]
+    World(4).nested.pseudo_labels(2)
+    stricter = World(4, "stricter", threshold=0.6)
+    table = stricter.nested.pseudo_labels(2)
+    assert stricter.n_epochs == n_pairs * epochs
+    shutil.rmtree(".cache")
+    pd.testing.assert_frame_equal(World(4, "anew", threshold=0.6).nested.pseudo_labels(2), table)
+
+
 def test_a_killed_tree_goes_on_where_it_stopped():
     class KilledError(Exception):
         pass
