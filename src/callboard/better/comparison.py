@@ -1,6 +1,7 @@
 """How sure a difference between two results is, from the precisions that LWLRAP is the mean of."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -55,6 +56,27 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
     is_present = species_presence(truth, list(recordings), species)
     row, column = np.nonzero(is_present)
     return Precisions(tuple(species), recordings[row], column, pair_precisions(is_present, scores))
+
+
+def mean_of(several: Sequence[Precisions]) -> Precisions:
+    """Their mean, pair by pair; of one it is itself.
+
+    Args:
+        several: Of results that are measured on the same confirmed pairs.
+
+    Raises:
+        MismatchError: they are not.
+    """
+    first, *others = several
+    for other in others:
+        is_same = first.species == other.species and all(
+            map(
+                np.array_equal, (first.recording_of, first.species_of), (other.recording_of, other.species_of)
+            )
+        )
+        if not is_same:
+            raise MismatchError("the tables are not of the same recordings and species: they have no mean")
+    return replace(first, values=np.mean([one.values for one in several], axis=0))
 
 
 def pair_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -242,7 +242,8 @@ def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgeme
 def least_change(noise: SeedNoise, key: str = CV) -> float:
     """Half the 95 % interval of a change between two single runs: what is smaller is within noise."""
     error = noise.typical if key == CV else sqrt(2) * noise.sd[key]
-    return error * _quantile(noise.dofs[key], noise.dofs[key])
+    dof = noise.dofs[key]
+    return error * t_quantile(UPPER, dof if dof >= MIN_DOF else inf)
 
 
 def warned(judgement: Judgement | None, row: Row, base: Row) -> Judgement | None:
@@ -262,21 +263,34 @@ def warned(judgement: Judgement | None, row: Row, base: Row) -> Judgement | None
     )
 
 
-def _judged(value: float, error: float, dof: int, effective: float) -> Judgement:
-    """By t with `effective` degrees of freedom; `dof` says whether seeds were measured enough."""
-    half = _quantile(dof, effective) * sqrt(error)
+def judged(value: float, error: float, dof: float) -> Judgement:
+    """By Student's t.
+
+    Args:
+        value: A change.
+        error: Its variance.
+        dof: Degrees of freedom of the variance; infinite where it is exact.
+    """
+    half = t_quantile(UPPER, _whole(dof)) * sqrt(error)
     low, high = value - half, value + half
     scaled = value / sqrt(error) if error else copysign(inf, value) if value else 0.0
-    p_better = t_cdf(scaled, inf if dof < MIN_DOF else max(1.0, effective))
-    return Judgement(_word(low, high, "?" * (dof < MIN_DOF)), low, high, p_better)
+    return Judgement(_word(low, high), low, high, t_cdf(scaled, max(1.0, dof)))
 
 
-def _quantile(dof: int, effective: float) -> float:
-    is_exact = dof < MIN_DOF or effective == inf  # inf // 1 is NaN
-    return t_quantile(UPPER, inf if is_exact else max(1.0, float(effective) // 1))
+def _judged(value: float, error: float, dof: int, effective: float) -> Judgement:
+    """By t with `effective` degrees of freedom; `dof` says whether seeds were measured enough."""
+    if dof >= MIN_DOF:
+        return judged(value, error, effective)
+    exact = judged(value, error, inf)
+    return replace(exact, word=_word(exact.low, exact.high, "?"))
 
 
-def _word(low: float, high: float, mark: str) -> str:
+def _whole(dof: float) -> float:
+    """At least 1, a fraction rounded down, which widens."""
+    return inf if dof == inf else max(1.0, dof // 1)  # inf // 1 is NaN
+
+
+def _word(low: float, high: float, mark: str = "") -> str:
     if low <= 0 <= high:
         return "within noise"
     return ("better" if low > 0 else "worse") + mark

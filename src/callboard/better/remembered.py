@@ -2,9 +2,10 @@
 
 import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from functools import cache
+from statistics import fmean
 
 from callboard.better.difference import Difference, MismatchError
 from callboard.errors import UserError
@@ -26,14 +27,28 @@ def difference(row: Row, base: Row) -> Difference | None:
     Raises:
         UserError: a table cannot be read, or holds a score that is no finite number.
     """
-    ours, theirs = row.metrics.get("cv.lwlrap"), base.metrics.get("cv.lwlrap")
-    if ours is None or theirs is None:
+    return mean_difference([(row, base)])
+
+
+def mean_difference(pairs: Sequence[tuple[Row, Row]]) -> Difference | None:
+    """The mean over pairs of result and base; its interval is that of recordings, scored by all of them.
+
+    Args:
+        pairs: One or more, all on the same annotations; without interval where they are not, and as there.
+
+    Raises:
+        UserError: as in `difference`.
+    """
+    scores = [(row.metrics.get("cv.lwlrap"), base.metrics.get("cv.lwlrap")) for row, base in pairs]
+    changes = [ours - theirs for ours, theirs in scores if ours is not None and theirs is not None]
+    if len(changes) < len(pairs):
         return None
-    memory, key = _remembered(os.environ.get("DVC_ROOT"), os.getcwd()), _key(row, base)
+    memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
+    key = "; ".join(_key(*pair) for pair in pairs)
     if key not in memory:
-        measured = _measured(row, base)
+        measured = _measured(pairs)
         if measured is None:
-            return Difference(ours - theirs)
+            return Difference(fmean(changes))
         memory[key] = astuple(measured)
     return Difference(*memory[key])
 
@@ -68,17 +83,25 @@ def _remembered(_dvc_root: str | None, _folder: str) -> Memory:
     return memory
 
 
-def _measured(row: Row, base: Row) -> Difference | None:
+def _measured(pairs: Sequence[tuple[Row, Row]]) -> Difference | None:
     """None where a table is gone, or they are of other species; without files nothing heavy is imported."""
     try:
-        clips = cached_file(row.clips_md5, CLIPS)
-        ours, theirs = (cached_file(result.oof_md5, OUT_OF_FOLD) for result in (row, base))
+        files = [
+            (
+                cached_file(row.clips_md5, CLIPS),
+                *(cached_file(one.oof_md5, OUT_OF_FOLD) for one in (row, base)),
+            )
+            for row, base in pairs
+        ]
     except UserError:
         return None
-    from callboard.better.comparison import difference_of
+    from callboard.better.comparison import difference_of, mean_of
     from callboard.better.out_of_fold import precisions_in
 
     try:
-        return difference_of(precisions_in(ours, clips), precisions_in(theirs, clips))
+        ours, theirs = (
+            mean_of([precisions_in(tables[side], clips) for clips, *tables in files]) for side in (0, 1)
+        )
+        return difference_of(ours, theirs)
     except MismatchError:
         return None

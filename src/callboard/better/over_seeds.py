@@ -1,0 +1,65 @@
+"""What a row gains over its base, seed by seed; derived in docs/better.md."""
+
+from collections.abc import Callable, Sequence
+from math import inf, sqrt
+from statistics import fmean, variance
+
+from callboard.better.difference import Difference
+from callboard.better.noise import Judgement, judged
+from callboard.better.remembered import mean_difference
+from callboard.runs.rows import Row
+
+Pairs = Sequence[tuple[Row, Row]]
+"""A row's result and its base's, of the same seed each."""
+
+CompareMeans = Callable[[Pairs], Difference | None]
+"""How the mean of results differs from that of their bases."""
+
+N_LEAST = 2
+"""Pairs that show what seeds do."""
+
+
+def judge_cv(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judgement | None:
+    """Whether the mean change of CV over seeds is real, recordings and seeds taken together.
+
+    The bootstrap over recordings scores each by the mean of all seeds. It holds a part of what seeds do to
+    the change: what they do to single recordings by chance, known from how much smaller its variance is for
+    the mean than for single pairs. The rest of the variance over seeds, by the number of pairs, is added.
+
+    Args:
+        pairs: Two or more.
+        compare: How means over pairs differ.
+
+    Returns:
+        None where a result has no CV; `unsure` where a table is gone.
+    """
+    change, singles = compare(pairs), [compare([pair]) for pair in pairs]
+    if change is None or None in singles:
+        return None
+    if not change.has_interval:
+        return Judgement("unsure")
+    n_pairs = len(pairs)
+    over_seeds = variance(one.value for one in singles if one)
+    by_pair = fmean(one.sd**2 for one in singles if one)
+    by_chance = max(0.0, by_pair - change.sd**2) * n_pairs / (n_pairs - 1)
+    error = change.sd**2 + max(0.0, over_seeds - by_chance) / n_pairs
+    return judged(change.value, error, _effective(error, over_seeds / n_pairs, n_pairs - 1))
+
+
+def judge_changes(changes: Sequence[float]) -> Judgement:
+    """Whether the mean change of a leaderboard score is more than other seeds would do on these recordings.
+
+    Args:
+        changes: One of each pair, two or more.
+    """
+    return judged(fmean(changes), variance(changes) / len(changes), len(changes) - 1)
+
+
+def _effective(error: float, measured: float, dof: int) -> float:
+    """Degrees of freedom of a sum of variances of which one part was measured, by Welch and Satterthwaite."""
+    return dof * (error / measured) ** 2 if measured else inf
+
+
+def sd(values: Sequence[float]) -> float | None:
+    """Standard deviation over seeds; None of fewer than two."""
+    return sqrt(variance(values)) if len(values) >= N_LEAST else None
