@@ -252,3 +252,13 @@ def test_only_what_is_not_remembered_and_has_tables_is_worked_out_with_progress(
 
 def test_without_cv_there_is_no_difference(repository):
     assert difference(replace(CHANGED, metrics={}), PLAIN) is None
+
+
+def test_another_seed_of_a_row_has_the_base_of_that_seed():
+    def seeded(name, seed, lr):
+        return replace(PLAIN, names=(name,), key=name, params={"lr": lr, "seed": seed})
+
+    base, of_seed_2 = seeded("e1-seed1", "1", "1"), seeded("e1-seed2", "2", "1")
+    changed = seeded("e2-seed1", "1", "2")
+    assert table_base(changed, STEP, [base, of_seed_2, changed]) == base
+    assert changed.table_names == ["e2-seed1", "e2"]

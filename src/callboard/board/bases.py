@@ -31,10 +31,12 @@ def table_base(row: Row, step: Step | None, rows: Sequence[Row]) -> Row | None:
     """
     if step is None:
         return None
-    if step.base in row.names:
+    if step.base in row.table_names:
         return row
     found = [
-        other for other in _others(row, rows) if step.base in other.names and differs_by(other, row, step)
+        other
+        for other in _others(row, rows)
+        if step.base in other.table_names and differs_by(other, row, step)
     ]
     return found[-1] if found else None
 

@@ -71,7 +71,7 @@ def name_of(line: Line) -> str:
 
 def base_of(line: Line) -> str:
     """Name of what a line is compared with."""
-    if line.step and line.is_against_author_base:
+    if line.base and line.step and line.step.base in line.base.names:
         return line.step.base
     return line.base.name if line.base else MISSING
 

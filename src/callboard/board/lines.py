@@ -46,7 +46,7 @@ class Line:
     @property
     def is_against_author_base(self) -> bool:
         """Whether `base` is the table's, so that our change and the author's are changes of the same."""
-        return bool(self.base and self.step and self.step.base in self.base.names)
+        return bool(self.base and self.step and self.step.base in self.base.table_names)
 
     def metric(self, key: str) -> float | None:
         """A metric of the result."""
@@ -105,7 +105,7 @@ def result_line(row: Row, rows: Sequence[Row], captions: Mapping[str, Caption]) 
 
 
 def _result_line(row: Row, rows: Sequence[Row], captions: Mapping[str, Caption]) -> Line:
-    caption = next((captions[name] for name in row.names if name in captions), Caption("", None))
+    caption = next((captions[name] for name in row.table_names if name in captions), Caption("", None))
     base = table_base(row, caption.step, rows) or started_from(row, rows)
     return Line(row, step=caption.step, base=base, memo=caption.memo or row.note)
 

@@ -13,6 +13,9 @@ from callboard.tracker import tags as tag
 AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
 """What `track` writes where nobody has written anything."""
 
+OF_A_SEED = re.compile(r"-seed\d+$")
+"""What `callboard run --seed` and `callboard noise` add to a name."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -44,6 +47,11 @@ class Row:
     def measured_on(self) -> tuple[str, str]:
         """Data and annotations; scores on others cannot be held against it."""
         return self.data_md5, self.clips_md5
+
+    @property
+    def table_names(self) -> list[str]:
+        """Rows of the table that it may be a result of: its names, and what they are without a seed."""
+        return list(dict.fromkeys([*self.names, *(OF_A_SEED.sub("", name) for name in self.names)]))
 
     @property
     def blend(self) -> list[str]:
