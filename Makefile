@@ -35,6 +35,8 @@ ladder: .venv/birdnet
 	callboard run $(LADDER)
 	@for seed in $(SEEDS); do callboard run --seed $$seed $(LADDER) || exit 1; done
 	callboard board
+	callboard gains $(LADDER)
+	callboard gains $(LADDER) --against exp0051
 
 lint: .venv/dev
 	ruff check

@@ -15,6 +15,7 @@ from callboard.commands import (
     board,
     diff,
     doctor,
+    gains,
     lb,
     noise,
     report,
@@ -44,7 +45,7 @@ GROUPS: dict[str, Sequence[ModuleType]] = {
     "look at results": (board, show, diff, report, ui),
     "labels to listen to again": (suspects,),
     "scores of the leaderboard": (lb,),
-    "how far to trust a difference": (noise, trust, adversarial, audit),
+    "how far to trust a difference": (gains, noise, trust, adversarial, audit),
     "keep git, DVC and MLflow in step": (sync, doctor, author),
 }
 """In the order of --help. These modules import the rest of the package only when their command runs."""

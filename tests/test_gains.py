@@ -1,0 +1,211 @@
+"""Rows of the table over their seeds, on results by hand."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import stdev
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from callboard import cli
+from callboard.better.noise import CV
+from callboard.board.gains import Gain, gains_of, gains_text
+from callboard.errors import UserError
+from callboard.runs.captions import Caption
+from callboard.runs.rows import Row
+from callboard.steps import Step
+from callboard.submission import score_table
+from tests.toy_git import ToyRepository
+
+START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
+CAPTIONS = {
+    "first": Caption("the first", None),
+    "second": Caption("after it", Step("first", {"lr", "train.init_from"})),
+    "third": Caption("nobody ran it", Step("second", {"lr"})),
+}
+LB = {"first": {416: 0.5, 1: 0.6, 2: 0.7}, "second": {416: 0.53, 1: 0.61, 2: 0.75}}
+
+
+def result(name: str, seed: int, cv: float = 0.7, **params: str) -> Row:
+    """A result of a row and seed, called as `callboard run` calls it."""
+    called = name if seed == 416 else f"{name}-seed{seed}"
+    own = {"first": {"lr": "1", "train.init_from": "null"}, "second": {"lr": "2"}}[name]
+    if name == "second":
+        start = "first" if seed == 416 else f"first-seed{seed}"
+        own["train.init_from"] = f"{start}@{seed:016x}"
+    begun_from = result("first", seed) if name == "second" else None
+    everything = {"seed": str(seed), **own, **params}
+    metrics = {CV: cv, "lb.public": LB[name].get(seed, 0.5), "lb.private": 0.4}
+    return Row(
+        called,
+        everything,
+        metrics,
+        START,
+        "",
+        {},
+        (called,),
+        key=called,
+        data_md5="d",
+        clips_md5="c",
+        begun_from=begun_from,
+    )
+
+
+def six() -> list[Row]:
+    return [result(name, seed) for seed in (416, 1, 2) for name in ("first", "second")]
+
+
+def gain(rows: list[Row], name: str, against: str = "") -> Gain:
+    found, _ = gains_of(rows, CAPTIONS, [name], against)
+    (only,) = found
+    return only
+
+
+def test_each_seed_is_compared_with_the_base_of_its_seed() -> None:
+    found = gain(six(), "second")
+    assert [(row.name, base.name) for row, base in found.pairs] == [
+        ("second-seed1", "first-seed1"),
+        ("second-seed2", "first-seed2"),
+        ("second", "first"),
+    ]
+    changes = [0.03, 0.01, 0.05]
+    assert found.changes["lb.public"].value == pytest.approx(np.mean(changes))
+    half = student.ppf(0.975, 2) * stdev(changes) / 3**0.5
+    judgement = found.judgements["lb.public"]
+    assert (judgement.low, judgement.high) == pytest.approx((0.03 - half, 0.03 + half))
+    assert found.judgements["lb.private"].word == "within noise"
+
+
+def test_a_seed_that_the_base_lacks_counts_in_the_scores_alone() -> None:
+    rows = [row for row in six() if row.name != "first-seed2"]
+    found = gain(rows, "second")
+    assert (len(found.rows), len(found.pairs)) == (3, 2)
+    assert "2 of 3" in gains_text([found])
+
+
+def test_rows_come_in_the_table_s_order_and_those_without_results_not_at_all() -> None:
+    found, n_left_out = gains_of(six()[::-1], CAPTIONS)
+    assert ([one.name for one in found], n_left_out) == (["first", "second"], 0)
+    assert found[0].pairs == []
+    assert found[0].word == "–"
+
+
+def test_only_results_of_the_newest_one_s_setting_count_and_the_others_are_told() -> None:
+    old = result("first", 5, epochs="3")
+    other_data = replace(result("first", 6), data_md5="else", key="else")
+    found, n_left_out = gains_of([old, other_data, *six()], CAPTIONS)
+    assert [row.params["seed"] for row in found[0].rows] == ["1", "2", "416"]
+    assert n_left_out == 2
+    assert "Left out: 2 results of other data" in gains_text(found, n_left_out)
+
+
+def test_of_one_seed_the_newest_counts() -> None:
+    again = replace(result("first", 1), key="again", metrics={CV: 0.9})
+    assert again in gain([*six(), again], "first").rows
+
+
+def test_all_rows_may_be_held_against_one() -> None:
+    found, _ = gains_of(six(), CAPTIONS, against="first")
+    assert found[0].pairs == []  # itself
+    assert [base.name for _, base in found[1].pairs] == ["first-seed1", "first-seed2", "first"]
+    assert found[1].base == "first"
+    with pytest.raises(UserError, match=r"third is no row .* that has results; first second are"):
+        gains_of(six(), CAPTIONS, against="third")
+
+
+def test_one_seed_takes_the_noise_of_other_rows() -> None:
+    """LB public of `first` has a standard deviation of 0.1 over seeds."""
+    rows = [row for row in six() if row.name in ("first", "first-seed1", "first-seed2", "second")]
+    judgement = gain(rows, "second").judgements["lb.public"]
+    assert judgement.high - judgement.low == pytest.approx(2 * 1.96 * 2**0.5 * 0.1, rel=1e-3)
+    assert judgement.word == "within noise"
+
+
+def test_a_verdict_on_an_optimistic_cv_says_so() -> None:
+    isolated = [replace(row, params=row.params | {"pseudo.final": "0"}) for row in six()]
+    students = [
+        replace(row, params=row.params | {"pseudo.final": "1", "pseudo.isolation": "none"})
+        if row.name.startswith("second")
+        else row
+        for row in isolated
+    ]
+    captions = CAPTIONS | {
+        "second": Caption("", Step("first", {"lr", "train.init_from", "pseudo.final", "pseudo.isolation"}))
+    }
+    (found,), _ = gains_of(students, captions, ["second"])
+    assert found.word == "optimistic"
+    assert "0.7000!" in gains_text([found])
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Row, float], Row]:
+    """Gives a result scores of 40 recordings: noise, and a margin for the species that is there."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    monkeypatch.chdir(ToyRepository(tmp_path / "main").root)
+    repository = ToyRepository.__new__(ToyRepository)
+    repository.root = tmp_path / "main"
+    ids = [f"r{k:02d}" for k in range(40)]
+    clips = repository.cache(
+        ("recording_id,species_id,label_type\n" + "".join(f"{k},3,tp\n" for k in ids)).encode()
+    )
+
+    def with_scores(row: Row, margin: float) -> Row:
+        rng = np.random.default_rng(int(row.params["seed"]))
+        scores = rng.normal(size=(40, 4)) + margin * np.array([1, 0, 0, 0])
+        table = score_table(ids, ["3", "07", "x", "y"], scores).assign(fold=0)
+        precision = 1 / (1 + (scores[:, 1:] >= scores[:, :1]).sum(axis=1))
+        metrics = row.metrics | {CV: float(precision.mean())}
+        return replace(row, oof_md5=repository.cache_table(table), clips_md5=clips, metrics=metrics)
+
+    return with_scores
+
+
+def test_cv_is_judged_on_the_mean_over_seeds_of_each_recording(tables: Callable[[Row, float], Row]) -> None:
+    rows = [tables(row, 1.5 if row.name.startswith("second") else 0.5) for row in six()]
+    found = gain(rows, "second")
+    values = {row.name: row.metrics[CV] for row in rows}
+    expected = np.mean([values[f"second{s}"] - values[f"first{s}"] for s in ("", "-seed1", "-seed2")])
+    assert found.changes[CV].value == pytest.approx(expected)
+    assert found.word == "better"
+    single = gain([row for row in rows if "-" not in row.name], "second")
+    assert (
+        found.judgements[CV].high - found.judgements[CV].low
+        < single.changes[CV].high - single.changes[CV].low
+    )
+
+
+def test_the_command_prints_or_writes_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("callboard.runs.rows.read_rows", six)
+    monkeypatch.setattr("callboard.runs.captions.read_captions", lambda: CAPTIONS)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").touch()
+    cli.dispatch(["gains", "sec*"])
+    head, _, line, *_ = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:6]] == [
+        "row",
+        "seeds",
+        "CV (sd)",
+        "LB public (sd)",
+        "LB private (sd)",
+    ]
+    assert [cell.strip() for cell in line.split("|")[1:5]] == [
+        "second",
+        "3",
+        "0.7000 (0.0000)",
+        "0.6300 (0.1114)",
+    ]
+    cli.dispatch(["gains", "--output", "gains.md"])
+    assert "gains: 2 rows in gains.md" in capsys.readouterr().out
+    assert Path("gains.md").read_text().startswith("| row")
+    for arguments, words in (
+        (["--output", "gains.html"], "should end in .md"),
+        (["nothing"], "no row of experiments.yaml nothing has a result"),
+    ):
+        with pytest.raises(UserError, match=words):
+            cli.dispatch(["gains", *arguments])
