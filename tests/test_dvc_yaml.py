@@ -13,6 +13,7 @@ from dvc.utils.hydra import apply_overrides
 
 from callboard.closure import import_closure
 from callboard.params.base import Params, read_tree
+from callboard.params.data import DataParams
 from callboard.params.experiment import Experiment, load_experiment
 from callboard.params.scoring import PseudoParams
 
@@ -66,6 +67,12 @@ def test_every_stage_but_code_depends_on_the_fingerprint_of_its_own_imports() ->
 def test_a_stage_reads_the_sections_that_it_depends_on(stage: str) -> None:
     cls = params_class(module_of(stage))
     assert set(cls.model_fields if cls else ()) == sections(stage)
+
+
+def test_every_parameter_of_data_is_read_by_some_stage() -> None:
+    """Stages name keys of this section, so that corrections do not make the recordings anew."""
+    named = {name for stage in STAGES for name in STAGES[stage].get("params", []) if name.startswith("data.")}
+    assert named == {f"data.{name}" for name in DataParams.model_fields}
 
 
 def test_a_further_round_does_not_redo_the_pseudo_labels_of_the_first() -> None:

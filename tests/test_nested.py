@@ -22,6 +22,7 @@ PSEUDO = {
     "final": 1,
     "source": "train",
     "isolation": "nested",
+    "head": "attention_max",
     "threshold": 0.4,
     "negative_threshold": None,
     "min_votes": 1,

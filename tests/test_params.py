@@ -90,6 +90,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested", "source": "test", "min_votes": 5}},
         "min_votes 5 is more than the 5 folds without the 1 that pseudo.isolation nested holds out",
     ),
+    (
+        {"pseudo": {"head": "attention_max_frequency"}},
+        "pseudo.head attention_max_frequency scores the frequency head, which loss.frequency.weight 0",
+    ),
     ({"predict": {"overlap_frames": 256}}, "predict.overlap_frames 256 must be below clip.n_frames 256"),
     ({"augment": {"freq_mask": 65}}, "augment.freq_mask 65 is more than the 64 mel rows of a clip"),
     ({"train": {"select": "best", "validate_every": 0}}, "select best needs validate_every above 0"),

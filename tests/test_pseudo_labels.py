@@ -55,6 +55,19 @@ def spans(found):
     )
 
 
+@pytest.mark.parametrize(("head", "species"), [("attention", ["a"]), ("max", ["b"]), ("attention_max", [])])
+def test_the_head_that_is_asked_for_labels(head, species):
+    """The attention logit hears a, the largest one b; their mean is sure of neither."""
+    scores = scores_of((0, 100, (SURE, LOW), (LOW, SURE)), QUIET_R1)
+    params = pseudo_params(head=head, labels="soft", negative_threshold=0.01)
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, params, "r2")
+    assert found["species_id"].tolist() == species
+    np.testing.assert_allclose(found["target"], 1 / (1 + np.exp(-SURE)), atol=1e-5)
+    heard = Heard(scores, 60, N_FRAMES)
+    absent = find_negatives(heard, clips_of(), params, "r2").query("recording_id == 'r0'")
+    assert absent["species_id"].tolist() == [name for name in ("a", "b") if species and name not in species]
+
+
 def test_a_sure_window_becomes_a_span_around_its_peak():
     scores = scores_of((0, 100, (SURE, LOW), (SURE, LOW)), QUIET_R1)
     found = find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")

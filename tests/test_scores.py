@@ -116,7 +116,7 @@ def test_every_head_of_the_params_has_weights_that_make_a_probability():
 
 
 def test_a_head_that_the_models_do_not_have_is_refused():
-    message = r"infer.head attention_max_frequency: the scores lack frequency_attention, frequency_max, as"
+    message = r"head attention_max_frequency: the scores lack frequency_attention, frequency_max, as"
     with pytest.raises(UserError, match=message):
         recording_scores(window_scores(), infer_params("attention_max_frequency"))
 

@@ -21,6 +21,7 @@ PSEUDO: dict[str, Any] = {
     "final": 0,
     "source": "train",
     "isolation": "recording",
+    "head": "attention_max",
     "threshold": 0.9,
     "negative_threshold": None,
     "min_votes": 2,

@@ -27,9 +27,6 @@ from callboard.predict import ScoreParams, score_out_of_fold, score_recordings
 from callboard.scores import Probabilities, WindowScores, window_probabilities
 from callboard.windows import clip_length
 
-HEAD = "attention_max"
-"""One of scores.HEAD_WEIGHTS, whatever infer.head is: another pooling of scores must not retrain students."""
-
 N_DIGITS = 5
 """Of scores and targets in the table."""
 
@@ -209,7 +206,7 @@ def _candidates(
     window_scores: WindowScores, n_frames: Mapping[str, int], params: PseudoParams, teacher: str
 ) -> pd.DataFrame:
     """One row per window and species with enough votes, best first."""
-    probability = window_probabilities(window_scores, HEAD)  # (windows, models, species)
+    probability = window_probabilities(window_scores, params.head)  # (windows, models, species)
     is_vote = probability >= params.threshold
     n_votes = is_vote.sum(axis=1)  # (windows, species)
     window, column = np.nonzero(n_votes >= _votes_needed(window_scores, params))
@@ -248,7 +245,7 @@ def _targets(window_scores: WindowScores, is_vote: NDArray[np.bool_], params: Ps
     """
     if params.labels == "hard":
         return np.ones((is_vote.shape[0], is_vote.shape[2]))
-    tempered = window_probabilities(window_scores, HEAD, params.temperature)
+    tempered = window_probabilities(window_scores, params.head, params.temperature)
     mean = (tempered * is_vote).sum(axis=1) / np.maximum(is_vote.sum(axis=1), 1)
     targets: Probabilities = np.clip(mean**params.power, LEAST_TARGET, 1.0)
     return targets
@@ -277,7 +274,7 @@ def find_negatives(heard: Heard, judged: pd.DataFrame, params: PseudoParams, tea
     if params.negative_threshold is None:
         raise ValueError("negatives need a negative_threshold")
     scores = heard.scores
-    probability = window_probabilities(scores, HEAD)  # (windows, models, species)
+    probability = window_probabilities(scores, params.head)  # (windows, models, species)
     is_vote = probability <= params.negative_threshold
     votes, n_present = is_vote.sum(axis=1), (probability >= params.threshold).sum(axis=1)
     needed = _votes_needed(scores, params)

@@ -190,7 +190,7 @@ def window_probabilities(window_scores: WindowScores, head: str, temperature: fl
     """
     if missing := sorted(HEAD_WEIGHTS[head].keys() - window_scores.heads.keys()):
         raise UserError(
-            f"infer.head {head}: the scores lack {', '.join(missing)}, as their models have no frequency "
+            f"head {head}: the scores lack {', '.join(missing)}, as their models have no frequency "
             "head; train with model.frequency_head=true"
         )
     weighted = [

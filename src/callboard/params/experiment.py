@@ -105,11 +105,13 @@ class Experiment(FrontEndParams):
         is_there = self.model.frequency_head
         if self.loss.frequency.weight and not is_there:
             raise ValueError("loss.frequency.weight is above 0, but model.frequency_head is false")
-        if self.infer.head == "attention_max_frequency" and not self.loss.frequency.weight:
-            raise ValueError(
-                "infer.head attention_max_frequency scores the frequency head, which loss.frequency.weight 0 "
-                "leaves untrained"
-            )
+        heads = {"infer.head": self.infer.head, "pseudo.head": self.pseudo.head}
+        for name, head in heads.items():
+            if head == "attention_max_frequency" and not self.loss.frequency.weight:
+                raise ValueError(
+                    f"{name} attention_max_frequency scores the frequency head, which "
+                    "loss.frequency.weight 0 leaves untrained"
+                )
         if is_there and self.augment.freq_crop:
             raise ValueError(
                 "augment.freq_crop moves mel rows, so model.frequency_head cannot learn where they are"

@@ -7,6 +7,10 @@ from pydantic import Field, model_validator
 
 from callboard.params.base import Params, Reference
 
+Head = Literal["attention", "max", "attention_max", "segment_max", "attention_max_frequency"]
+"""attention_max: mean of both probabilities. segment_max: largest segmentwise probability.
+attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency head's."""
+
 
 class PredictParams(Params):
     """The `predict` section: running the network over whole recordings."""
@@ -27,9 +31,7 @@ class PredictParams(Params):
 class InferParams(Params):
     """The `infer` section: from stored window scores to one score per recording and species."""
 
-    head: Literal["attention", "max", "attention_max", "segment_max", "attention_max_frequency"]
-    """attention_max: mean of both probabilities. segment_max: largest segmentwise probability.
-    attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency head's."""
+    head: Head
     window_agg: Literal["max", "mean"]
     fold_agg: Literal["mean", "max"]
     """Over the models of all folds, which score test recordings; a training recording has one model."""
@@ -132,6 +134,9 @@ class PseudoParams(Params):
     nor that fold, not even by way of other models' labels; for five folds it takes ten more models in the
     first round and twenty in the second. none: the models of all folds vote, as the author's did; the board
     marks such a CV."""
+    head: Head
+    """Whose probability decides, whatever `infer.head` is: another pooling of scores must not retrain
+    students. Where only the attention logit was trained (`loss.labeled`), its own is closest to the truth."""
     threshold: float = Field(gt=0, lt=1)
     """Lowest probability that makes a positive pseudo-label."""
     negative_threshold: float | None = Field(gt=0, lt=1)
