@@ -33,8 +33,14 @@ def test_a_device_that_is_not_here_is_refused(monkeypatch):
 @pytest.mark.parametrize(("has_it", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_autocast_is_bfloat16_only_where_the_hardware_has_it(monkeypatch, has_it, dtype):
     monkeypatch.setattr(device, "has_bfloat16", lambda device: has_it)
-    with device.autocast(torch.device("cpu")):
+    with device.autocast(torch.zeros(1, 256, 33)):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_images_of_few_rows_stay_float32_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(device, "has_bfloat16", lambda device: True)
+    with device.autocast(torch.zeros(1, 256, 32)):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
 def test_a_device_is_told_with_its_precision(monkeypatch):

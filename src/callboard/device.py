@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from callboard.errors import UserError
 
@@ -52,9 +53,19 @@ def has_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """The precision of forward passes: bfloat16 where the hardware has it, else float32."""
-    if has_bfloat16(device):
+ONE_CELL = 32
+"""Mel rows of which a backbone of the usual stride leaves one cell. On a CPU, oneDNN's bfloat16 convolutions
+of such maps read memory that nobody has written: losses differ from run to run or are NaN (torch 2.11)."""
+
+
+def autocast(image: Tensor) -> AbstractContextManager[None]:
+    """The precision of a pass over images: bfloat16 where the hardware has it, else float32.
+
+    Args:
+        image: (clips, frames, mels). With few mels float32 on a CPU, see ONE_CELL.
+    """
+    device = image.device
+    if has_bfloat16(device) and (device.type != "cpu" or image.shape[2] > ONE_CELL):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 

@@ -100,7 +100,7 @@ def score_recordings(
     label = "predict" if len(models) > 1 else f"predict fold {first.fold}"
     for rows, frames, place in terminal.progress(batches, total=len(batches), label=label, unit="batches"):
         image = to_unit(torch.from_numpy(frames).to(device))
-        logits, peak = _run(models, looks(image, place, rows.start), device)
+        logits, peak = _run(models, looks(image, place, rows.start))
         for name, values in logits.items():
             if name not in heads:  # the frequency head's, where the models have one
                 heads[name] = np.empty(shape, dtype=np.float32)
@@ -150,12 +150,12 @@ def score_out_of_fold(
 
 @torch.inference_mode()
 def _run(
-    models: Sequence[LoadedModel], images: Iterable[Tensor], device: torch.device
+    models: Sequence[LoadedModel], images: Iterable[Tensor]
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int32]]:
     """By head, logits (batch, models, species); frame in the window of the peak (batch, models, species)."""
     of_looks: list[list[SedOutput]] = []
     for image in images:
-        with autocast(device):
+        with autocast(image):
             of_looks.append([loaded.model(image) for loaded in models])
     of_models = [_mean_output(outputs) for outputs in zip(*of_looks, strict=True)]
     peaks = [

@@ -283,7 +283,7 @@ def train_step(learner: Learner, loss: Loss, batch: Batch, mixup: Mixup) -> dict
     Labels are smoothed before they are blended, each clip's by itself.
     """
     targets = loss.smooth(batch.targets)
-    with autocast(batch.image.device):
+    with autocast(batch.image):
         passes = mixup(learner.model, batch.image, targets, batch.mixing)
     losses = [loss(output, blended) for output, blended in passes]
     total = torch.stack([value for value, _ in losses]).mean()

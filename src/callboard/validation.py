@@ -95,8 +95,9 @@ def _probabilities(
     model: SedModel | SpeciesModel, frames: Tensor, heads: Sequence[str]
 ) -> NDArray[np.float64]:
     """(windows, species); double precision, in which sure scores do not tie as early."""
-    with autocast(frames.device):
-        output = model(normalise(to_unit(frames)))
+    image = normalise(to_unit(frames))
+    with autocast(image):
+        output = model(image)
     logits = torch.stack([getattr(output, name) for name in heads]).double().cpu().numpy()
     mean: NDArray[np.float64] = expit(logits).mean(axis=0)
     return mean

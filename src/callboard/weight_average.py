@@ -47,7 +47,7 @@ def renew_statistics(average: AveragedModel, images: Iterable[Tensor]) -> None:
 
     def in_precision() -> Iterable[Tensor]:
         for image in images:
-            with autocast(image.device):
+            with autocast(image):  # of the network's pass, which happens while this waits
                 yield image
 
     update_bn(in_precision(), average)

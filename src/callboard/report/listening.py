@@ -73,7 +73,7 @@ def hear(
     n_windows = np.zeros((n_frames, 1))
     for rows, frames, _ in batches:
         image = normalise(to_unit(torch.from_numpy(frames).to(device)))
-        with autocast(device):
+        with autocast(image):
             output = loaded.model(image)
         fields = (output.framewise.sigmoid(), output.segment.sigmoid(), output.attention_weights)
         stretched = [stretch(field.float().cpu().numpy(), batches.clip_frames) for field in fields]
