@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard.better.remembered import difference, work_out
+from callboard.better.remembered import difference, mean_difference, work_out
 from callboard.board.bases import of_one_setting, same_truth, started_from, table_base
 from callboard.errors import UserError
 from callboard.results import SUBMISSION
@@ -262,3 +262,14 @@ def test_another_seed_of_a_row_has_the_base_of_that_seed():
     changed = seeded("e2-seed1", "1", "2")
     assert table_base(changed, STEP, [base, of_seed_2, changed]) == base
     assert changed.table_names == ["e2-seed1", "e2"]
+
+
+def test_a_pair_of_several_without_cv_leaves_no_mean(pair):
+    lost = replace(pair[0], metrics={})
+    assert mean_difference([tuple(pair), (lost, pair[1])]) is None
+    assert mean_difference([tuple(pair), tuple(pair)]).value == 0.25
+
+
+def test_the_same_content_under_both_names_of_a_seed_is_its_own_base():
+    both = replace(CHANGED, names=("e2-seed1", "e1-seed1"))
+    assert table_base(both, STEP, [both]) == both

@@ -26,7 +26,13 @@ def row(**params: str) -> Row:
 
 
 @pytest.mark.parametrize(
-    "trait", [{"train.select": "best"}, {"train.select": "best_loss"}, {"pseudo.final": "1"}]
+    "trait",
+    [
+        {"train.select": "best"},
+        {"train.select": "best_loss"},
+        {"sched.name": "plateau"},
+        {"pseudo.final": "1"},
+    ],
 )
 def test_an_optimistic_cv_is_known_by_its_parameters(trait: dict[str, str]) -> None:
     assert row(**trait).is_optimistic

@@ -11,8 +11,9 @@ import pytest
 from scipy.stats import t as student
 
 from callboard import cli
-from callboard.better.noise import CV
-from callboard.board.gains import Gain, gains_of, gains_text
+from callboard.better.noise import CV, warned
+from callboard.board.gains import Gain, gains_of
+from callboard.board.gains_table import gains_markdown
 from callboard.errors import UserError
 from callboard.runs.captions import Caption
 from callboard.runs.rows import Row
@@ -59,8 +60,7 @@ def six() -> list[Row]:
 
 
 def gain(rows: list[Row], name: str, against: str = "") -> Gain:
-    found, _ = gains_of(rows, CAPTIONS, [name], against)
-    (only,) = found
+    (only,) = gains_of(rows, CAPTIONS, [name], against)
     return only
 
 
@@ -83,23 +83,23 @@ def test_a_seed_that_the_base_lacks_counts_in_the_scores_alone() -> None:
     rows = [row for row in six() if row.name != "first-seed2"]
     found = gain(rows, "second")
     assert (len(found.rows), len(found.pairs)) == (3, 2)
-    assert "2 of 3" in gains_text([found])
+    assert "2 of 3" in gains_markdown([found])
+    assert "0.6300 (0.1114)" in gains_markdown([found])  # of all three
 
 
 def test_rows_come_in_the_table_s_order_and_those_without_results_not_at_all() -> None:
-    found, n_left_out = gains_of(six()[::-1], CAPTIONS)
-    assert ([one.name for one in found], n_left_out) == (["first", "second"], 0)
-    assert found[0].pairs == []
-    assert found[0].word == "–"
+    first, second = gains_of(six()[::-1], CAPTIONS)
+    assert (first.name, second.name, first.n_others) == ("first", "second", 0)
+    assert (first.pairs, first.judgements, first.base) == ([], {}, "")
 
 
 def test_only_results_of_the_newest_one_s_setting_count_and_the_others_are_told() -> None:
     old = result("first", 5, epochs="3")
     other_data = replace(result("first", 6), data_md5="else", key="else")
-    found, n_left_out = gains_of([old, other_data, *six()], CAPTIONS)
+    found = gains_of([old, other_data, *six()], CAPTIONS)
     assert [row.params["seed"] for row in found[0].rows] == ["1", "2", "416"]
-    assert n_left_out == 2
-    assert "Left out: 2 results of other data" in gains_text(found, n_left_out)
+    assert found[0].n_others == 2
+    assert "Left out: 2 results of other data" in gains_markdown(found)
 
 
 def test_of_one_seed_the_newest_counts() -> None:
@@ -108,11 +108,14 @@ def test_of_one_seed_the_newest_counts() -> None:
 
 
 def test_all_rows_may_be_held_against_one() -> None:
-    found, _ = gains_of(six(), CAPTIONS, against="first")
+    found = gains_of(six(), CAPTIONS, against="first")
     assert found[0].pairs == []  # itself
     assert [base.name for _, base in found[1].pairs] == ["first-seed1", "first-seed2", "first"]
     assert found[1].base == "first"
-    with pytest.raises(UserError, match=r"third is no row .* that has results; first second are"):
+    with pytest.raises(
+        UserError,
+        match=r"third is no row of experiments.yaml with results; those that have are first, second",
+    ):
         gains_of(six(), CAPTIONS, against="third")
 
 
@@ -135,9 +138,66 @@ def test_a_verdict_on_an_optimistic_cv_says_so() -> None:
     captions = CAPTIONS | {
         "second": Caption("", Step("first", {"lr", "train.init_from", "pseudo.final", "pseudo.isolation"}))
     }
-    (found,), _ = gains_of(students, captions, ["second"])
-    assert found.word == "optimistic"
-    assert "0.7000!" in gains_text([found])
+    (found,) = gains_of(students, captions, ["second"])
+    assert found.judgements[CV].word == "optimistic"
+    assert "0.7000!" in gains_markdown([found])
+
+
+def renamed(rows: list[Row], name: str, **changes: object) -> list[Row]:
+    """With changes to all results of one row."""
+    return [replace(row, **changes) if row.name.startswith(name) else row for row in rows]
+
+
+def test_one_optimistic_seed_makes_the_row_so() -> None:
+    """`begun_from` is unknown of the first seed only; it may have seen anything."""
+    rows = renamed(six(), "second-seed1", begun_from=None)
+    found = gain(rows, "second")
+    assert "0.7000*" in gains_markdown([found])
+    judged = replace(found.judgements[CV], word="better")
+    assert warned(judged, *found.pairs[0]).word == "optimistic"
+    assert warned(judged, *found.pairs[-1]).word == "better"
+
+
+@pytest.mark.parametrize("change", [{"clips_md5": "else"}, {"data_md5": "else"}])
+def test_against_a_row_only_results_of_the_same_truth_count(change: dict[str, str]) -> None:
+    assert gain(renamed(six(), "first", **change), "second", "first").pairs == []
+
+
+def test_against_a_row_only_results_of_the_same_folds_count() -> None:
+    moved = [
+        replace(row, params=row.params | {"split.seed": "7"}) if row.name.startswith("first") else row
+        for row in six()
+    ]
+    assert gain(moved, "second", "first").pairs == []
+
+
+def test_against_a_row_with_newer_results_of_other_data_the_older_ones_count() -> None:
+    elsewhere = replace(result("first", 416), data_md5="else", key="else")
+    assert len(gain([*six(), elsewhere], "second", "first").pairs) == 3
+
+
+def test_a_step_that_moves_the_seed_has_one_base() -> None:
+    step = Step("first", {"lr", "train.init_from", "seed"})
+    _, second = gains_of(six(), {"first": Caption("", None), "second": Caption("", step)})
+    assert (len(second.rows), len(second.pairs)) == (3, 1)
+
+
+def test_lb_of_one_of_three_seeds_is_judged_by_other_rows() -> None:
+    def scored(row: Row) -> Row:
+        known = {"lb.public": row.metrics["lb.public"]} if row.params["seed"] == "416" else {}
+        return replace(row, metrics={CV: 0.7} | known)
+
+    found = gain(list(map(scored, six())), "second")
+    assert found.changes["lb.public"].value == pytest.approx(0.03)
+    assert found.judgements["lb.public"].word == "unsure"
+    assert "lb.private" not in found.changes
+
+
+def test_results_without_cv_are_none_and_seeds_are_ordered_as_numbers() -> None:
+    rows = [result("first", 10), result("first", 2), replace(result("first", 3), metrics={}, key="none")]
+    assert [row.params["seed"] for row in gain(rows, "first").rows] == ["2", "10"]
+    base_without = [replace(row, metrics={}) if row.name == "first" else row for row in six()]
+    assert len(gain(base_without, "second").pairs) == 2
 
 
 @pytest.fixture
@@ -169,7 +229,7 @@ def test_cv_is_judged_on_the_mean_over_seeds_of_each_recording(tables: Callable[
     values = {row.name: row.metrics[CV] for row in rows}
     expected = np.mean([values[f"second{s}"] - values[f"first{s}"] for s in ("", "-seed1", "-seed2")])
     assert found.changes[CV].value == pytest.approx(expected)
-    assert found.word == "better"
+    assert found.judgements[CV].word == "better"
     single = gain([row for row in rows if "-" not in row.name], "second")
     assert (
         found.judgements[CV].high - found.judgements[CV].low
@@ -205,7 +265,7 @@ def test_the_command_prints_or_writes_the_table(
     assert Path("gains.md").read_text().startswith("| row")
     for arguments, words in (
         (["--output", "gains.html"], "should end in .md"),
-        (["nothing"], "no row of experiments.yaml nothing has a result"),
+        (["nothing"], "no row of experiments.yaml has a result among nothing; `callboard run`"),
     ):
         with pytest.raises(UserError, match=words):
             cli.dispatch(["gains", *arguments])

@@ -1,5 +1,6 @@
 """Mean changes over seeds: by hand, and how often they are wrong where the truth is known."""
 
+from dataclasses import replace
 from math import inf, sqrt
 
 import numpy as np
@@ -71,6 +72,23 @@ def test_changes_of_lb_are_judged_as_by_a_t_test() -> None:
     assert judge_changes([0.01, -0.01]).word == "within noise"
 
 
+def test_equal_changes_of_few_digits_are_no_proof() -> None:
+    assert judge_changes([0.01, 0.01]).word == "unsure"
+    nothing = judge_changes([0.0, 0.0])
+    assert (nothing.word, nothing.low, nothing.high) == ("within noise", 0, 0)
+
+
+def test_a_bootstrap_that_is_wider_for_the_mean_holds_nothing_of_the_seeds() -> None:
+    """By chance: the variance over seeds is then added whole."""
+    pairs = list(zip(seeds(0.71, 0.75), seeds(0.7, 0.7), strict=True))
+    found = judge_cv(pairs, by_hand(0.03, 0.02))
+    assert found
+    both = 0.03**2 + 0.0008 / 2
+    dof = (both / 0.0004) ** 2
+    half = student.ppf(0.975, int(dof)) * sqrt(both)
+    assert found.high == pytest.approx(0.03 + half)
+
+
 def test_the_mean_of_precisions_is_the_mean_of_scores_and_of_others_there_is_none() -> None:
     world, other = worlds(2, common=0.1)
     a, b = world.run(), world.run()
@@ -78,6 +96,9 @@ def test_the_mean_of_precisions_is_the_mean_of_scores_and_of_others_there_is_non
     assert mean.values.mean() == pytest.approx((a.metrics[CV] + b.metrics[CV]) / 2)
     with pytest.raises(MismatchError, match="not of the same recordings"):
         mean_of([world.known[a.name], other.known[other.run().name]])
+    first = world.known[a.name]
+    with pytest.raises(MismatchError, match="not of the same recordings and species"):
+        mean_of([first, replace(first, species_of=first.species_of[::-1])])
 
 
 def share_called_different(common: float, gain: float, n_seeds: int, n_worlds: int) -> float:

@@ -248,6 +248,10 @@ REFUSED = [
     ("{id: a2, base: a1, cv: 79.0}", r"(?s)a2:\n  cv: .* less than or equal to 1, found 79.0"),
     ("{id: a2, base: a1, cv: high}", r"(?s)a2:\n  cv: .* found 'high'"),
     ("{id: a2, base: a1, sets: {}}", r"a2:\n  sets: unknown parameter"),
+    (
+        "{id: a2, variant: seed3, base: a1}",
+        "a2-seed3 reads as another seed of a row: `--seed` names results so",
+    ),
     ("{id: a..2, base: a1}", r"a\.\.2:\n  id: "),
     ("{variant: v, base: a1}", r"row 2:\n  id: missing"),
 ]

@@ -1,11 +1,15 @@
 """Parameters by which an experiment takes results: as `name@key`, or in the table by names of rows."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 INIT_FROM = "train.init_from"
 BLEND = "infer.blend"
+
+OF_A_SEED = re.compile(r"-seed\d+$")
+"""What `callboard run --seed` and `callboard noise` add to the name of a row."""
 
 TAKEN: dict[str, Any] = {INIT_FROM: str | None, BLEND: list[str]}
 """Dotted keys that name other results, and what they hold."""

@@ -2,6 +2,9 @@
 
 import sys
 
+MISSING = "–"
+"""Stands in a table for what there is not."""
+
 
 def counted(count: int, what: str) -> str:
     """`1 result`, `2 results`."""

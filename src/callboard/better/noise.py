@@ -14,7 +14,10 @@ from callboard.references import TAKEN
 from callboard.runs.rows import Row
 
 CV = "cv.lwlrap"
-METRICS = (CV, "lb.public", "lb.private")
+HEADS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
+"""Scores that are judged, with what heads their column."""
+
+METRICS = tuple(HEADS)
 
 UPPER = 0.975
 """Quantile at the upper end of a 95 % interval."""
@@ -83,12 +86,25 @@ def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
     Args:
         rows: Oldest first.
     """
-    groups: dict[tuple[tuple[str, str], frozenset[tuple[str, str]]], dict[str, Row]] = {}
+    groups: dict[Setting, list[Row]] = {}
     for row in rows:
         if isfinite(row.metrics.get(CV, nan)) and row.data_md5 and not row.blend:
-            group = groups.setdefault((row.measured_on, all_but_seed(row.params)), {})
-            group[row.params.get("seed", "")] = row
-    return [list(group.values()) for group in groups.values() if len(group) > 1]
+            groups.setdefault(setting_of(row), []).append(row)
+    found = [list(newest_by_seed(group).values()) for group in groups.values()]
+    return [group for group in found if len(group) > 1]
+
+
+Setting = tuple[tuple[str, str], frozenset[tuple[str, str]]]
+
+
+def setting_of(row: Row) -> Setting:
+    """Data, annotations and parameters: what results that differ in nothing but the seed have in common."""
+    return row.measured_on, all_but_seed(row.params)
+
+
+def newest_by_seed(rows: Iterable[Row]) -> dict[str, Row]:
+    """By seed the last of its results, in the order in which seeds come first."""
+    return {row.params.get("seed", ""): row for row in rows}
 
 
 def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
@@ -217,9 +233,19 @@ def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | Non
     if noise is None:
         word = _word(change.low, change.high, "?")
         return Judgement(word, change.low, change.high, change.p_better, has_seeds=False)
-    error = change.sd**2 + noise.beyond**2
-    seeds = 2 * noise.sd[CV] ** 2
-    return _judged(change.value, error, noise.dof, noise.dof * (error / seeds) ** 2 if seeds else inf)
+    both = change.sd**2 + noise.beyond**2
+    return _judged(change.value, both, noise.dof, effective_dof(both, 2 * noise.sd[CV] ** 2, noise.dof))
+
+
+def effective_dof(variance: float, measured: float, dof: int) -> float:
+    """Degrees of freedom of a variance of which a part was measured, by Welch and Satterthwaite.
+
+    Args:
+        variance: The whole.
+        measured: The part; of the rest it is assumed that it is exact.
+        dof: Of the part.
+    """
+    return dof * (variance / measured) ** 2 if measured else inf
 
 
 def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgement | None:
@@ -263,25 +289,25 @@ def warned(judgement: Judgement | None, row: Row, base: Row) -> Judgement | None
     )
 
 
-def judged(value: float, error: float, dof: float) -> Judgement:
-    """By Student's t.
+def judged_by_t(value: float, error: float, dof: float) -> Judgement:
+    """A change with its interval by Student's t.
 
     Args:
-        value: A change.
-        error: Its variance.
-        dof: Degrees of freedom of the variance; infinite where it is exact.
+        value: The change.
+        error: Its standard error.
+        dof: Degrees of freedom of the error; infinite where it is exact.
     """
-    half = t_quantile(UPPER, _whole(dof)) * sqrt(error)
+    half = t_quantile(UPPER, _whole(dof)) * error
     low, high = value - half, value + half
-    scaled = value / sqrt(error) if error else copysign(inf, value) if value else 0.0
+    scaled = value / error if error else copysign(inf, value) if value else 0.0
     return Judgement(_word(low, high), low, high, t_cdf(scaled, max(1.0, dof)))
 
 
-def _judged(value: float, error: float, dof: int, effective: float) -> Judgement:
+def _judged(value: float, variance: float, dof: int, effective: float) -> Judgement:
     """By t with `effective` degrees of freedom; `dof` says whether seeds were measured enough."""
     if dof >= MIN_DOF:
-        return judged(value, error, effective)
-    exact = judged(value, error, inf)
+        return judged_by_t(value, sqrt(variance), effective)
+    exact = judged_by_t(value, sqrt(variance), inf)
     return replace(exact, word=_word(exact.low, exact.high, "?"))
 
 

@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from math import isfinite
 
-from callboard.better.noise import CV, METRICS, MIN_DOF, SeedNoise, least_change, seed_noise
-from callboard.board.columns import MISSING
+from callboard.better.noise import HEADS, METRICS, MIN_DOF, SeedNoise, least_change, seed_noise
 from callboard.runs.rows import Row
-from callboard.words import counted
-
-HEADS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
+from callboard.words import MISSING, counted
 
 
 def noise_lines(name: str, runs: Sequence[Row]) -> list[str]:

@@ -1,11 +1,11 @@
 """What a row gains over its base, seed by seed; derived in docs/better.md."""
 
 from collections.abc import Callable, Sequence
-from math import inf, sqrt
-from statistics import fmean, variance
+from math import sqrt
+from statistics import fmean, stdev, variance
 
 from callboard.better.difference import Difference
-from callboard.better.noise import Judgement, judged
+from callboard.better.noise import Judgement, effective_dof, judged_by_t
 from callboard.better.remembered import mean_difference
 from callboard.runs.rows import Row
 
@@ -15,7 +15,7 @@ Pairs = Sequence[tuple[Row, Row]]
 CompareMeans = Callable[[Pairs], Difference | None]
 """How the mean of results differs from that of their bases."""
 
-N_LEAST = 2
+MIN_PAIRS = 2
 """Pairs that show what seeds do."""
 
 
@@ -42,8 +42,9 @@ def judge_cv(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judgement
     over_seeds = variance(one.value for one in singles if one)
     by_pair = fmean(one.sd**2 for one in singles if one)
     by_chance = max(0.0, by_pair - change.sd**2) * n_pairs / (n_pairs - 1)
-    error = change.sd**2 + max(0.0, over_seeds - by_chance) / n_pairs
-    return judged(change.value, error, _effective(error, over_seeds / n_pairs, n_pairs - 1))
+    both = change.sd**2 + max(0.0, over_seeds - by_chance) / n_pairs
+    dof = effective_dof(both, over_seeds / n_pairs, n_pairs - 1)
+    return judged_by_t(change.value, sqrt(both), dof)
 
 
 def judge_changes(changes: Sequence[float]) -> Judgement:
@@ -51,15 +52,10 @@ def judge_changes(changes: Sequence[float]) -> Judgement:
 
     Args:
         changes: One of each pair, two or more.
+
+    Returns:
+        `unsure` where all are equal and not 0: scores of few digits cannot show how far they spread.
     """
-    return judged(fmean(changes), variance(changes) / len(changes), len(changes) - 1)
-
-
-def _effective(error: float, measured: float, dof: int) -> float:
-    """Degrees of freedom of a sum of variances of which one part was measured, by Welch and Satterthwaite."""
-    return dof * (error / measured) ** 2 if measured else inf
-
-
-def sd(values: Sequence[float]) -> float | None:
-    """Standard deviation over seeds; None of fewer than two."""
-    return sqrt(variance(values)) if len(values) >= N_LEAST else None
+    if len(set(changes)) == 1 and changes[0]:
+        return Judgement("unsure")
+    return judged_by_t(fmean(changes), stdev(changes) / sqrt(len(changes)), len(changes) - 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callboard.better.noise import CV, all_but_seed
+from callboard.better.noise import CV, all_but_seed, newest_by_seed
 from callboard.errors import UserError
 from callboard.history import params_at
 from callboard.hydra import hydra_overrides
@@ -99,7 +99,7 @@ def runs_of(overrides: Sequence[str], rows: Sequence[Row]) -> list[Row]:
     params = with_overrides(overrides)
     setting = all_but_seed(params)
     found = [row for row in rows if CV in row.metrics and all_but_seed(row.params) == setting]
-    by_seed = {row.params["seed"]: row for row in found if row.measured_on == found[-1].measured_on}
+    by_seed = newest_by_seed(row for row in found if row.measured_on == found[-1].measured_on)
     return [by_seed[seed] for seed in sorted(by_seed, key=int)]
 
 

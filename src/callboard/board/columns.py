@@ -9,13 +9,14 @@ from callboard.better.noise import CV, Judgement
 from callboard.board.lines import Blocks, Line
 from callboard.results import changes
 from callboard.runs.rows import Row
+from callboard.words import MISSING
 
-MISSING = "–"
 OPTIMISTIC = "*"
 UNISOLATED = "!"
 WITHIN_NOISE = "≈"
 LEGEND = (
-    f"{OPTIMISTIC} CV is optimistic: the epoch was chosen on the validation fold (train.select), or "
+    f"{OPTIMISTIC} CV is optimistic: the epoch or the learning rate was chosen on the validation fold "
+    "(train.select, sched.name plateau), or "
     "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0, "
     "pseudo.isolation not nested), or "
     "training started from the weights of such a result (train.init_from)."

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from callboard.better.noise import CV
 from callboard.board.columns import (
     MARKS,
-    MISSING,
     NOISE_LEGEND,
     base_of,
     changes_of,
@@ -22,6 +21,7 @@ from callboard.board.columns import (
 from callboard.board.lines import Line
 from callboard.runs.named_row import reference
 from callboard.runs.rows import Row
+from callboard.words import MISSING
 
 if TYPE_CHECKING:
     from callboard.ledger.entries import Entry

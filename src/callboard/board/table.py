@@ -42,7 +42,12 @@ def board_markdown(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> str:
     table = markdown_table(
         [column.name for column in columns], cells, [column.is_number for column in columns]
     )
-    return table + "".join(f"\n{text.replace('*', chr(92) + '*')}\n" for text in legends(blocks, columns))
+    return table + legend_markdown(legends(blocks, columns))
+
+
+def legend_markdown(notes: Sequence[str]) -> str:
+    """Paragraphs below a table, with their marks as they are."""
+    return "".join(f"\n{text.replace('*', chr(92) + '*')}\n" for text in notes)
 
 
 def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]], is_number: Sequence[bool]) -> str:

@@ -39,18 +39,18 @@ def show(args: argparse.Namespace) -> None:
     """Print the table as Markdown, or write it."""
     if args.output and args.output.suffix != ".md":
         raise UserError(f"--output {args.output}: should end in .md")
-    from callboard.board.gains import gains_of, gains_text
+    from callboard.board.gains import gains_of
+    from callboard.board.gains_table import gains_markdown
     from callboard.outputs import written_whole
     from callboard.runs.captions import read_captions
     from callboard.runs.rows import read_rows
     from callboard.words import counted
 
-    gains, n_left_out = gains_of(read_rows(), read_captions(), args.names, args.against)
+    gains = gains_of(read_rows(), read_captions(), args.names, args.against)
     if not gains:
-        raise UserError(
-            f"no row of experiments.yaml {' '.join(args.names)} has a result; `callboard run` makes them"
-        )
-    text = gains_text(gains, n_left_out)
+        named = f" among {', '.join(args.names)}" if args.names else ""
+        raise UserError(f"no row of experiments.yaml has a result{named}; `callboard run` makes them")
+    text = gains_markdown(gains)
     if not args.output:
         print(text, end="")
         return

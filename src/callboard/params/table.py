@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from callboard.params.base import Params
+from callboard.references import OF_A_SEED
 
 NAME_PART = r"^\w+(\.\w+)*$"
 """Letters, digits, underscores and single dots inside: git takes it as part of a reference."""
@@ -50,6 +51,12 @@ class Entry(Params):
     def _author_s_rows_say_where_they_are_from(self) -> Self:
         if not self.is_preset and (self.memo_ja is None or self.certainty is None):
             raise ValueError("a row of the author's needs memo_ja and certainty")
+        return self
+
+    @model_validator(mode="after")
+    def _is_told_from_other_seeds(self) -> Self:
+        if OF_A_SEED.search(self.name):
+            raise ValueError(f"{self.name} reads as another seed of a row: `--seed` names results so")
         return self
 
     @property

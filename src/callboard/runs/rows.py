@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from callboard.errors import UserError
-from callboard.references import blend_parts, init_from
+from callboard.references import OF_A_SEED, blend_parts, init_from
 from callboard.runs.committed import params_of
 from callboard.runs.stored_runs import StoredRun, stored_runs
 from callboard.tracker import tags as tag
 
 AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
 """What `track` writes where nobody has written anything."""
-
-OF_A_SEED = re.compile(r"-seed\d+$")
-"""What `callboard run --seed` and `callboard noise` add to a name."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,10 @@ class Row:
         if init_from(self.params) and (self.begun_from is None or self.begun_from.is_optimistic):
             return True
         chose_epoch = self.params.get("train.select", "last") != "last"
+        chose_rate = self.params.get("sched.name") == "plateau"
         has_students = self.params.get("pseudo.final", "0") != "0"
-        return chose_epoch or (has_students and self.params.get("pseudo.isolation") != "nested")
+        is_nested = self.params.get("pseudo.isolation") == "nested"
+        return chose_epoch or chose_rate or (has_students and not is_nested)
 
     @property
     def is_unisolated(self) -> bool:
