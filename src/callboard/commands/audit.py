@@ -17,7 +17,8 @@ HEADER = ("round", "teachers", "labels", "in no fold", "unseen", "inherited", "s
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     audit = commands.add_parser(
-        "audit", help="had a teacher seen the recordings that it pseudo-labelled? fails where it had"
+        "audit",
+        help="had teachers seen the recordings that they labelled, or start weights their fold? fails if so",
     )
     audit.add_argument("name", nargs="?", metavar="NAME", help=f"{RESULT_NAME}; default the result of HEAD")
     audit.set_defaults(command=show)
@@ -67,7 +68,7 @@ def audit(source: "Source") -> list[str]:
     print(markdown_table(HEADER, [cells(one) for one in rounds], [False, False, *[True] * 5]))
     for one in rounds:
         print(f"round {one.round}: {one.sentence}; {one.depth}")
-    print(inflation(source, rounds[-1].round))
+    print(inflation(source))
     return [f"pseudo-labels of round {one.round}: {words}" for one in rounds for words in one.violations]
 
 
@@ -94,17 +95,11 @@ def audit_start(start: "Source", folds: Path) -> list[str]:
     return [f"{start.name}: {words}" for words in check.violations]
 
 
-def inflation(source: "Source", last: int) -> str:
+def inflation(source: "Source") -> str:
     """CV as it is, and as it would be if the last round's pseudo-labels counted as truth."""
-    from callboard.clips import read_clips
-    from callboard.evaluation import relabeled_lwlrap
-    from callboard.results import CLIPS, OUT_OF_FOLD
-    from callboard.submission import read_score_table
+    from callboard.runs.relabeled import relabeled_cv
 
-    out_of_fold = read_score_table(source.output(OUT_OF_FOLD))
-    clips, pseudo = read_clips(source.output(CLIPS)), read_clips(source.output(f"pseudo/r{last}.csv"))
-    of_experts = relabeled_lwlrap(out_of_fold, clips, pseudo.head(0))
-    with_pseudo = relabeled_lwlrap(out_of_fold, clips, pseudo)
+    of_experts, with_pseudo = relabeled_cv(source)
     return f"CV {of_experts:.4f} on the experts' labels; {with_pseudo:.4f} if pseudo-labels counted as truth"
 
 
@@ -112,5 +107,5 @@ def cells(one: "RoundLineage") -> list[str]:
     """A line of the table; lineage.py says what the words mean."""
     inherited = f"{one.n_inherited:,}" if one.is_traced else "unknown"
     unseen = f"{one.n_unseen:,}" if one.is_traced else "unknown"
-    counts = [f"{one.n_labels:,}", f"{one.n_test:,}", unseen, inherited, f"{one.n_seen + one.n_unsure:,}"]
+    counts = [f"{one.n_labels:,}", f"{one.n_unfolded:,}", unseen, inherited, f"{one.n_seen + one.n_unsure:,}"]
     return [f"r{one.round}", ", ".join(f"{name} {n:,}" for name, n in one.by_teacher.items()), *counts]

@@ -1,0 +1,71 @@
+"""CV on the experts' labels, and as if pseudo-labels were true, against LB; by who made the pseudo-labels.
+
+    cd WORKSPACE && PYTHONPATH=.../src python .../benchmarks/relabeled_cv.py 'birdnet*' '!*-seed*'
+
+The results with LB whose names match, of the newest result's data. One without pseudo-labels has the same
+CV both ways, as had the author's: he counted pseudo-labels as true wherever he trained on them. Blends are
+left out.
+"""
+
+import sys
+from collections import defaultdict
+
+import numpy as np
+
+from callboard.better.correlation import KINDS, correlation
+from callboard.board.choice import is_named
+from callboard.board.table import markdown_table
+from callboard.runs.files import find_source
+from callboard.runs.named_row import reference
+from callboard.runs.relabeled import relabeled_cv
+from callboard.runs.rows import Row, read_rows
+
+LB = ("lb.public", "lb.private")
+
+
+def who_labelled(row: Row) -> str:
+    """In words."""
+    return row.params["pseudo.isolation"] if row.params["pseudo.final"] != "0" else "nobody"
+
+
+def main(patterns: list[str]) -> None:
+    rows = read_rows()
+    data = rows[-1].data_md5
+    chosen = [
+        row
+        for row in rows
+        if row.data_md5 == data
+        and is_named(patterns, row.name, *row.names)
+        and not row.blend
+        and row.metrics.keys() >= set(LB)
+    ]
+    scores = {
+        row.key: [*relabeled_cv(find_source(reference(row), rows)), *(row.metrics[key] for key in LB)]
+        for row in chosen
+    }
+    groups = defaultdict(list)
+    for row in chosen:
+        groups[who_labelled(row)].append(scores[row.key])
+    heads = ["who labelled", "runs", "CV", "relabelled CV", *LB]
+    cells = [
+        [name, str(len(values)), *(f"{mean:.3f}" for mean in np.mean(values, axis=0))]
+        for name, values in groups.items()
+    ]
+    print(markdown_table(heads, cells, [False] + [True] * 5))
+    cv, relabeled, *lbs = np.array(list(scores.values())).T
+    cells = [
+        [kind, name, *(with_interval(kind, values, lb) for lb in lbs)]
+        for kind in KINDS
+        for name, values in (("CV", cv), ("relabelled CV", relabeled))
+    ]
+    print(markdown_table(["correlation", "of", *LB], cells, [False] * 2 + [True] * 2))
+
+
+def with_interval(kind: str, values: np.ndarray, lb: np.ndarray) -> str:
+    """A correlation as text."""
+    found = correlation(KINDS[kind], values, lb)
+    return f"{found.value:+.2f} ({found.low:+.2f} … {found.high:+.2f})"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
