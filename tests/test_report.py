@@ -201,6 +201,14 @@ def test_votes_without_isolation_are_one_violation_with_their_number():
     assert len(violated(strict)) == 2
 
 
+def test_a_nested_teacher_that_was_trained_on_its_student_s_fold_is_found():
+    table = pd.DataFrame({"recording_id": "a", "teacher": "r0/folds0-2", "votes": 1, "student": ["2", "1"]})
+    held_out = {"r0/folds0-2": {"a", "b"}}
+    checks = lineage_checks(trace_rounds({1: table}, FOLDS.astype({"fold": int}), held_out, "nested"))
+    (message,) = violated(checks)
+    assert "r0/folds0-2 had trained on fold 1, which the student is validated on" in message
+
+
 # counts
 
 

@@ -89,11 +89,12 @@ def network_checks(held_out: Mapping[str, tuple[int, Collection[str]]], folds: p
 def lineage_checks(rounds: Sequence[RoundLineage]) -> list[Check]:
     """Whoever labelled a training recording had not trained on it, as its weights file tells.
 
-    Where `pseudo.isolation` is none, so that a violation is meant, one line stands for all.
+    Where `pseudo.isolation` is none, so that a violation is meant, one line stands for all. Where it is
+    nested, nothing of what a student is validated on may have reached its teachers.
     """
     checks = []
     for lineage in rounds:
-        seen = lineage.seen if lineage.isolation == "recording" else [lineage.sentence] * bool(lineage.seen)
+        seen = lineage.seen if lineage.isolation != "none" else [lineage.sentence] * bool(lineage.seen)
         checks += [
             Check(
                 f"Round {lineage.round}: every teacher is of the round before, and its weights file is there",
@@ -107,6 +108,10 @@ def lineage_checks(rounds: Sequence[RoundLineage]) -> list[Check]:
                 seen,
             ),
         ]
+        if lineage.isolation == "nested":
+            claim = "nothing that a student is validated on had reached its teachers, by training or labels"
+            labels = counted(lineage.n_labels, "pseudo-label")
+            checks.append(Check(f"Round {lineage.round}: {claim}", labels, lineage.known))
     return checks
 
 
@@ -116,7 +121,7 @@ def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> lis
     Args:
         number: The student's round.
         pseudo: recording_id and teacher (`r0/fold3`, or `r0` for all models of a round) of its pseudo-labels.
-        folds: recording_id, fold. Recordings without a fold are test recordings, which any model may label.
+        folds: recording_id, fold. Recordings without a fold (test, external) may be labelled by any model.
     """
     fold_of = dict(zip(folds["recording_id"], folds["fold"].astype(int), strict=True))
     seen, late = [], []
