@@ -1,7 +1,7 @@
 # make repro   from a fresh clone to the board: environment, pipeline, table
 # make test    what CI checks: lint, format, types, all tests
 # make quick   the same without the slow tests
-# make ladder  what the winners did, rung by rung on the soundscapes, and the board; SEEDS="1 2" runs them with more seeds
+# make ladder  what the winners did, rung by rung on the soundscapes, the board, and what each gains; SEEDS="1 2" for more seeds
 # make clean   drop the environment and the caches of the tools; results and mlflow.db stay
 
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
@@ -15,8 +15,8 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # compiling 5 GB of packages would take a minute; Python does it for what is imported
 INSTALL := .venv/bin/python -m pip install --quiet --no-compile --no-deps
 
-LADDER := exp0051 stage1 stage2 stage3 stage3-not_isolated stage3-nested stage3-cycle2 birdnet birdnet-stage2 birdnet-stage3 \
-	birdnet-rounds birdnet-recording birdnet-not_isolated birdnet-with_stage1 best best-prevalence
+LADDER := exp0051 stage1 stage2 stage3 stage3-nested stage3-cycle2 stage3-hard stage3-not_isolated birdnet birdnet-stage2 \
+	birdnet-stage3 birdnet-rounds birdnet-recording birdnet-not_isolated birdnet-with_stage1 best best-prevalence
 SEEDS :=
 
 .PHONY: repro test quick ladder lint clean
@@ -32,6 +32,7 @@ quick: lint
 	pytest -m "not slow"
 
 ladder: .venv/birdnet
+	dvc repro
 	callboard run $(LADDER)
 	@for seed in $(SEEDS); do callboard run --seed $$seed $(LADDER) || exit 1; done
 	callboard board

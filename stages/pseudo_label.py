@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from callboard.annotations import read_species
-from callboard.clips import read_clips
+from callboard.clips import read_clips, students_of
 from callboard.closure import trained_by
 from callboard.device import keep_freed_memory, pick_device
 from callboard.folds import audit_folds, read_folds
@@ -23,6 +23,7 @@ from callboard.presence import positives
 from callboard.pseudo_labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
 from callboard.recordings import UNFOLDED
 from callboard.terminal import Stopwatch, progress, run, summarize
+from callboard.words import counted
 from callboard.workers import n_workers
 
 
@@ -61,11 +62,18 @@ def main(argv: list[str] | None = None) -> None:
         "pseudo_label",
         f"round {args.round}",
         f"{len(table)} pseudo-labels in {table['recording_id'].nunique()} of {n_scored} recordings",
+        *_added_up(table),
         *[f"{n_negatives} of them spans of absence"] * bool(n_negatives),
         f"per species: {per_species or 'none'}",
         lineage.sentence,
         f"{stopwatch.elapsed_s:.1f} s",
     )
+
+
+def _added_up(table: pd.DataFrame) -> list[str]:
+    """Where each student has its own labels, that the number is of all."""
+    n_students = students_of(table).replace("", pd.NA).nunique()
+    return [f"added up over {counted(n_students, 'student')}"] * bool(n_students)
 
 
 def by_round(

@@ -20,7 +20,7 @@ from callboard.model import SedModel, build_model
 from callboard.outputs import written_whole
 from callboard.params.base import Params, validate
 from callboard.params.model import ModelParams
-from callboard.params.training import ClipParams
+from callboard.params.training import AVERAGED_BY, ClipParams
 from callboard.workspace import main_workspace
 
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
@@ -41,9 +41,6 @@ CONTENT = {
 
 WEIGHTS = {"last": "state_dict", "ema": "ema_state_dict", "swa": "swa_state_dict"}
 """By predict.weights: where a file has them."""
-
-ASKED_FOR_BY = {"ema": "train.ema_decay", "swa": "train.swa_epochs"}
-"""By predict.weights: what must be above 0 for a file to have them."""
 
 ABANDONED_AFTER_S = 30 * 24 * 3600
 """Age at which the checkpoint of a run that nobody went on with is removed."""
@@ -117,7 +114,7 @@ def read_weights(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, it is damaged, or it holds something else.
     """
-    not_asked_for: dict[str, Any] = dict.fromkeys(WEIGHTS[name] for name in ASKED_FOR_BY)
+    not_asked_for: dict[str, Any] = dict.fromkeys(WEIGHTS[name] for name in AVERAGED_BY)
     content = not_asked_for | _load(path, device)
     if content.keys() != CONTENT:
         raise _not_ours(path)
@@ -140,7 +137,7 @@ def load_model(path: Path, device: torch.device, weights: str = "last") -> Loade
     if state_dict is None:
         raise UserError(
             f"{path}: no {weights} weights; take predict.weights=last, or train with "
-            f"{ASKED_FOR_BY[weights]} above 0"
+            f"train.{AVERAGED_BY[weights]} above 0"
         )
     params = validate(WeightsParams, content["params"], path)
     model = build_model(params.model.blank, len(content["classes"]))

@@ -83,25 +83,25 @@ def _stratify(is_present: NDArray[np.bool_], n_folds: int, seed: int) -> NDArray
     return np.random.default_rng(seed).permutation(fold)
 
 
-def needs_fold(annotations: pd.DataFrame, test_ids: Collection[str]) -> pd.Series:
+def needs_fold(annotations: pd.DataFrame, unfolded_ids: Collection[str]) -> pd.Series:
     """(annotations,) whether the recording must be in a fold: all but pseudo-labels of test recordings.
 
     A test recording validates nothing, so it may be trained on in every fold.
 
     Args:
         annotations: recording_id, label_type.
-        test_ids: The test recordings.
+        unfolded_ids: Test and external recordings.
     """
-    return ~((annotations["label_type"] == "pseudo") & annotations["recording_id"].isin(list(test_ids)))
+    return ~((annotations["label_type"] == "pseudo") & annotations["recording_id"].isin(list(unfolded_ids)))
 
 
-def audit_folds(folds: pd.DataFrame, annotations: pd.DataFrame, test_ids: Collection[str] = ()) -> None:
+def audit_folds(folds: pd.DataFrame, annotations: pd.DataFrame, unfolded_ids: Collection[str] = ()) -> None:
     """Refuse folds that would leak: a recording in two, or annotations whose recording has none.
 
     Args:
         folds: recording_id, fold.
         annotations: recording_id and label_type of every TP, FP and pseudo row that training may see.
-        test_ids: Test recordings: pseudo rows of theirs need no fold.
+        unfolded_ids: Test and external recordings: pseudo rows of theirs need no fold.
 
     Raises:
         UserError: naming the recordings, their label types and their folds.
@@ -117,7 +117,7 @@ def audit_folds(folds: pd.DataFrame, annotations: pd.DataFrame, test_ids: Collec
             for recording_id, numbers in listed_twice.items()
         ]
         raise UserError(f"leak: recordings listed more than once in the folds table: {_first_few(cases)}")
-    annotations = annotations[needs_fold(annotations, test_ids)]
+    annotations = annotations[needs_fold(annotations, unfolded_ids)]
     annotated, assigned = set(annotations["recording_id"]), set(folds["recording_id"])
     if missing := sorted(annotated - assigned):
         raise UserError(f"annotated recordings without a fold: {_first_few(missing)}")

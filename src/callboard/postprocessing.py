@@ -4,14 +4,16 @@ Steps of `predict` change the scores of windows, so `predict` writes them withou
 `infer` work on what it wrote.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from callboard.annotations import read_table
 from callboard.params.scoring import InferParams, PredictParams
+
+Section = TypeVar("Section", PredictParams, InferParams)
 
 OFF_IN_PREDICT: dict[str, Any] = {"weights": "last", "tta": 0}
 """The steps of `predict`, with the value that leaves the trained network as it is."""
@@ -39,9 +41,7 @@ OF_OWN_NETWORKS = {"fold_weights", "temperature", "smoothing"}
 
 def predict_without_each(params: PredictParams) -> Iterator[tuple[str, PredictParams]]:
     """Each active step of `predict` with the parameters that lack it, in the order of OFF_IN_PREDICT."""
-    for step, off in OFF_IN_PREDICT.items():
-        if getattr(params, step) != off:
-            yield step, params.model_copy(update={step: off})
+    return _without_each(params, OFF_IN_PREDICT)
 
 
 def write_steps(steps: list[str], folder: Path) -> None:
@@ -62,8 +62,13 @@ def read_steps(folder: Path) -> list[str]:
 
 def without_each(params: InferParams) -> Iterator[tuple[str, InferParams]]:
     """Each active step with the parameters that lack it, in the order of OFF."""
-    for step, off in OFF.items():
-        if getattr(params, step) != off and not (params.blend and step in OF_OWN_NETWORKS):
+    idle = OF_OWN_NETWORKS if params.blend else ()
+    return _without_each(params, {step: off for step, off in OFF.items() if step not in idle})
+
+
+def _without_each(params: Section, neutral: Mapping[str, Any]) -> Iterator[tuple[str, Section]]:
+    for step, off in neutral.items():
+        if getattr(params, step) != off:
             yield step, params.model_copy(update={step: off})
 
 

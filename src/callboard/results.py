@@ -21,6 +21,9 @@ CHECKS = ".check/"
 """What lies below decides whether a stage runs, not what it gives."""
 
 SUBMISSION = "submission/submission.csv"
+SUBMISSIONS_WITHOUT = "submission/without"
+"""Folder of submissions without a step."""
+
 OUT_OF_FOLD = "scores/oof.csv"
 CLIPS = "data/clips.csv"
 FOLDS = "data/folds.csv"

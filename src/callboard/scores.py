@@ -210,7 +210,7 @@ def recording_scores(window_scores: WindowScores, params: InferParams) -> Probab
         probabilities = smoothed(probabilities, window_scores.recording, params.smoothing)
     pool = WINDOW_AGGREGATES[params.window_agg]
     per_model = pool(probabilities, window_scores.first_windows)  # (R, M, S)
-    if params.fold_weights and window_scores.n_models > 1:  # out of fold a recording has one model
+    if params.fold_weights and window_scores.fold is None:  # out of fold a recording has one model
         return np.average(per_model, axis=1, weights=params.fold_weights)
     pooled: Probabilities = FOLD_AGGREGATES[params.fold_agg](per_model, axis=1)
     return pooled

@@ -15,7 +15,7 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-from callboard.closure import import_closure
+from callboard.closure import trained_by
 from callboard.errors import UserError
 from callboard.params.experiment import load_experiment
 
@@ -49,9 +49,7 @@ def checkpoint_names(folder: Path, args: argparse.Namespace) -> list[str]:
     tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
     try:
         params = load_experiment(folder / "params.yaml").model_dump(include=SECTIONS)
-        code = [folder / file for file in import_closure(folder, STAGE)]
-        lock = folder / "requirements.lock"
-        code += [lock] if lock.is_file() else []
+        code = trained_by(folder, STAGE)
         names = []
         n_others = range(len(args.mel_others) + 1)
         for others in chain.from_iterable(combinations(args.mel_others, count) for count in n_others):

@@ -90,6 +90,10 @@ class SchedParams(Params):
     """Plateau: validations without a rise that are waited through."""
 
 
+AVERAGED_BY = {"ema": "ema_decay", "swa": "swa_epochs"}
+"""By predict.weights: the key of `train` that must be above 0 for a training to keep them."""
+
+
 class TrainParams(Params):
     """The `train` section."""
 

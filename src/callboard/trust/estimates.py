@@ -10,7 +10,7 @@ from callboard.better.difference import MismatchError
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.memory import Memory
-from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION
+from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION, SUBMISSIONS_WITHOUT
 from callboard.runs.named_row import source_of
 from callboard.runs.rows import Row
 from callboard.terminal import progress
@@ -33,9 +33,6 @@ NAMES: dict[str, str] = {
 
 VERSION = "2"
 """To be raised when an estimate of the same tables changes."""
-
-WITHOUT = "submission/without"
-"""Folder of submissions without a step of `infer`."""
 
 Estimates = dict[str, float]
 
@@ -97,10 +94,10 @@ def _submission_as_scored(row: Row, rows: Sequence[Row]) -> Path:
         return cached_file(row.submission_md5, SUBMISSION)
     if (source := source_of(row, rows)) is None:
         raise UserError(f"{row.name}: no commit holds its files any more")
-    with source.folder(WITHOUT) as folder:
+    with source.folder(SUBMISSIONS_WITHOUT) as folder:
         path = folder / "prevalence.csv"
         if not path.is_file():
-            raise UserError(f"{path.name} of {WITHOUT} of {row.name} is not in DVC's cache")
+            raise UserError(f"{path.name} of {SUBMISSIONS_WITHOUT} of {row.name} is not in DVC's cache")
         return path.resolve()
 
 
