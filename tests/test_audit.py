@@ -1,7 +1,11 @@
 """`callboard audit`, and doctor's check of the same, on results that are in git and DVC's cache only."""
 
+import itertools
+
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from callboard.cli import dispatch
 from callboard.clips import write_clips
@@ -10,10 +14,10 @@ from callboard.doctor.teachers import leaking_teachers
 from callboard.errors import UserError
 from callboard.evaluation import relabeled_lwlrap
 from callboard.finished import find_finished
-from callboard.folds import read_folds
+from callboard.folds import read_folds, write_folds
 from callboard.runs.commits import committed_files
 from tests.test_report_page import PARAMS, ToyResult
-from tests.toy_models import random_out_of_fold, toy_clips
+from tests.toy_models import TOY_FOLDS, TRAIN, random_out_of_fold, toy_clips
 
 TEACHERS = {
     "sound": lambda k: f"r0/fold{k % 3}",
@@ -51,8 +55,8 @@ def finish(toy, name, params, outs=None):
     (toy.root / "plots/train").mkdir(parents=True)
     for part, score in (("cv", "lwlrap"), ("lb", "public")):
         (toy.root / f"metrics/{part}.json").write_text(f'{{"{part}": {{"{score}": 0.7}}}}')
-    for number in (0, 1):
-        for fold in range(3):
+    for number in range(params["pseudo"]["final"] + 1):
+        for fold in params["split"]["folds"]:
             curve = toy.root / f"plots/train/r{number}-fold{fold}.csv"
             curve.write_text("epoch,loss\n1,2.0\n")
     toy.experiment(name, outs or toy.outs, params)
@@ -106,13 +110,19 @@ def test_a_result_without_pseudo_labels_has_nothing_to_audit(capsys):
     assert capsys.readouterr().out.startswith("plain: no pseudo-labels")
 
 
-def begin_from(toy, start, name, folds=None):
+def begin_from(toy, start, name, outs=None):
     """A result without pseudo-labels whose folds started from those of another."""
     params = PARAMS | {"infer": {"blend": []}, "pseudo": {"rounds": [], "final": 0}}
     params |= {"train": {"init_from": f"{start}@{find_finished(start).key}"}}
-    outs = toy.outs | ({"data/folds.csv": toy.cache(folds)} if folds else {})
-    finish(toy, name, params, outs)
+    finish(toy, name, params, toy.outs | (outs or {}))
     (toy.root / "dvc.yaml").write_text("stages: {}\n")
+
+
+def moved_folds(toy):
+    """Folds with recording 004 in fold 2, of which only networks of fold 1 have not seen it."""
+    moved = read_folds(toy.root.parent / "made/data/folds.csv")
+    moved["fold"] = (moved["fold"] + (moved["recording_id"] == "004")) % 3
+    return {"data/folds.csv": toy.cache(moved.to_csv(index=False).encode())}
 
 
 def test_what_weights_started_from_is_audited_too(repository, capsys):
@@ -136,14 +146,100 @@ def test_a_leak_is_handed_on_with_the_weights(repository, capsys):
 
 
 def test_weights_that_had_seen_what_their_fold_holds_out_are_named(repository, capsys):
-    moved = read_folds(repository.root.parent / "made/data/folds.csv")
-    moved["fold"] = (moved["fold"] + (moved["recording_id"] == "004")) % 3
-    begin_from(repository, "sound", "moved", moved.to_csv(index=False).encode())
+    begin_from(repository, "sound", "moved", moved_folds(repository))
     with pytest.raises(
         UserError, match=r"leak: sound: models/r1/fold2.pt has trained on 1 recordings of fold 2"
     ):
         dispatch(["audit", "moved"])
     assert "its weights file tells: NO, 3 networks" in capsys.readouterr().out
+
+
+def test_a_leak_at_the_far_end_of_a_chain_is_one_of_the_folds_at_its_near_end(repository, tmp_path, capsys):
+    """What it started from holds 004 out in fold 2 too, what that started from does not and need not."""
+    path = tmp_path / "fold2.pt"
+    torch.save({"fold": 2, "held_out": [*TOY_FOLDS[2], "004"]}, path)
+    begin_from(repository, "sound", "wary", {"models/r0/fold2.pt": repository.cache(path.read_bytes())})
+    dispatch(["audit", "wary"])
+    begin_from(repository, "wary", "moved_twice", moved_folds(repository))
+    with pytest.raises(
+        UserError, match=r"leak: sound: models/r1/fold2.pt has trained on 1 recordings of fold 2, first 004$"
+    ):
+        dispatch(["audit", "moved_twice"])
+    assert "wary started from sound@" in capsys.readouterr().out
+
+
+@pytest.fixture
+def apart(repository, tmp_path, monkeypatch):
+    """A repository of a test's own, so that no other finds its results."""
+    other = repository.copied(tmp_path / "apart")
+    monkeypatch.setenv("DVC_ROOT", str(other.root))
+    monkeypatch.chdir(other.root)
+    return other
+
+
+FOUR_FOLDS = [list(TRAIN)[fold::4] for fold in range(4)]
+
+
+def write_network(path, folds):
+    """As much of a weights file as an audit reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held_out = [name for fold in folds for name in FOUR_FOLDS[fold]]
+    torch.save({"fold": folds[0], "held_out": held_out}, path)
+
+
+def write_labels(path, *rows):
+    """A pseudo-label for each fold, teacher and student."""
+    clips = toy_clips().drop_duplicates("recording_id").set_index("recording_id", drop=False)
+    table = clips.loc[[FOUR_FOLDS[fold][0] for fold, _, _ in rows]].assign(
+        label_type="pseudo", round=1, score=0.9, votes=1, target=1.0
+    )
+    table["teacher"], table["student"] = ([row[k] for row in rows] for k in (1, 2))
+    write_clips(table.reset_index(drop=True), path)
+
+
+def finish_nested(toy, made, teacher):
+    """A result of two nested rounds, whose pair 0-1 was taught a recording of fold 2 by this teacher."""
+    pairs, triples = (list(itertools.combinations(range(4), n)) for n in (2, 3))
+    for student, number, networks in ((1, 0, pairs), (2, 0, triples), (2, 1, pairs)):
+        for folds in networks:
+            stem = f"pseudo/r{student}-networks/r{number}-folds{'-'.join(map(str, folds))}"
+            write_network(made / f"{stem}.pt", folds)
+            if number:
+                write_labels(made / f"{stem}.csv")
+    write_labels(made / "pseudo/r2-networks/r1-folds0-1.csv", (2, teacher, "0-1"))
+    write_labels(made / "pseudo/r1.csv", (1, "r0/folds0-1", "0"))
+    write_labels(made / "pseudo/r2.csv", (1, "r1/folds0-1", "0"))
+    for number, fold in itertools.product((0, 1), range(4)):
+        write_network(made / f"models/r{number}/fold{fold}.pt", [fold])
+    folds = pd.DataFrame({"recording_id": list(TRAIN), "fold": np.arange(len(TRAIN)) % 4})
+    write_folds(folds, made / "data/folds.csv")
+    files = [path for pattern in ("pseudo/*.csv", "models/*/*", "data/*") for path in made.glob(pattern)]
+    outs = {str(path.relative_to(made)): toy.cache(path.read_bytes()) for path in files}
+    outs |= {f"pseudo/r{k}-networks": toy.cache_folder(made / f"pseudo/r{k}-networks") for k in (1, 2)}
+    rounds = [{"teacher": k, "student": k + 1} for k in range(2)]
+    params = PARAMS | {"infer": {"blend": []}, "split": {"folds": list(range(4))}}
+    params |= {"pseudo": {"rounds": rounds, "final": 2, "isolation": "nested"}}
+    finish(toy, "nested", params, toy.outs | outs)
+    (toy.root / "dvc.yaml").write_text("stages: {}\n")
+
+
+def test_nested_rounds_are_proved_by_the_tables_of_their_networks(apart, tmp_path, capsys):
+    finish_nested(apart, tmp_path / "made", "r0/folds0-1-2")
+    dispatch(["audit", "nested"])
+    sentence = "isolated: no teacher had seen its recording, or what its student is validated on (1 of 1)"
+    told = capsys.readouterr().out
+    assert f"round 1: {sentence}" in told
+    assert f"round 2: {sentence}; of 1 labels nobody in the makers' line had seen the recording" in told
+
+
+def test_what_a_nested_teacher_was_taught_is_audited_by_its_own_table(apart, tmp_path, capsys):
+    finish_nested(apart, tmp_path / "made", "r0/folds1-2-3")
+    words = (
+        r"round 2: .* by r1/folds0-1, and teachers of r1/folds0-1 had trained on fold 0, which the student"
+    )
+    with pytest.raises(UserError, match=words):
+        dispatch(["audit", "nested"])
+    assert "NOT nested: recording 001 (fold 1) was labelled by r1/folds0-1" in capsys.readouterr().out
 
 
 def test_pseudo_labels_as_truth_are_measured_beside_the_experts_labels():

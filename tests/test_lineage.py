@@ -27,7 +27,7 @@ def test_labels_by_the_network_that_has_not_seen_the_recording_are_isolated():
     found = trace(labels(("a", "r0/fold0", 1), ("c", "r0/fold1", 1), ("t", "r0", 2)))
     assert found.sentence == "isolated: no teacher had seen its recording (2 of 2)"
     assert found.by_teacher == {"r0": 1, "r0/fold0": 1, "r0/fold1": 1}
-    assert (found.n_labels, found.n_test, found.n_unseen, found.n_inherited) == (3, 1, 2, 0)
+    assert (found.n_labels, found.n_unfolded, found.n_unseen, found.n_inherited) == (3, 1, 2, 0)
     assert found.depth == "of 2 labels nobody in the makers' line had seen the recording"
     refuse_violations(found)
 
@@ -85,6 +85,14 @@ def test_a_second_round_inherits_nothing_by_labels_that_its_maker_was_not_traine
     assert (found.n_inherited, found.n_unseen) == (1, 1)
 
 
+def test_a_vote_of_one_network_that_had_inherited_the_recording_is_enough():
+    """Both hold out a; r1/fold0 was taught c by r0/fold1, which had seen a, and r1/fold1 nothing."""
+    held_out = HELD_OUT | {"r1/fold1": "acd"}
+    tables = {1: labels(("c", "r0/fold1", 1))}
+    found = trace(labels(("a", "r1", 2)), number=2, tables=tables, held_out=held_out)
+    assert (found.n_inherited, found.n_unseen) == (1, 0)
+
+
 def test_labels_of_test_recordings_hand_on_what_their_makers_had_seen():
     found = trace(labels(("a", "r1/fold0", 1)), number=2, tables={1: labels(("t", "r0", 2))})
     assert found.n_inherited == 1
@@ -102,6 +110,88 @@ def test_how_far_a_proof_goes_is_not_claimed_without_the_files_of_earlier_rounds
     found = trace(labels(("a", "r1/fold0", 1)), number=2)
     assert found.sentence == "isolated: no teacher had seen its recording (1 of 1)"
     assert found.depth.endswith("is not known: files of earlier rounds lack")
+
+
+NESTED = pd.DataFrame({"recording_id": list("abcd"), "fold": range(4)})
+PAIRS = {f"r1/folds{i}-{j}": "abcd"[i] + "abcd"[j] for i in range(4) for j in range(i + 1, 4)}
+TRIPLES = {f"r0/folds{'-'.join(t)}": "".join("abcd"[int(k)] for k in t) for t in ("012", "013", "023", "123")}
+
+
+def trace_nested(*rows, of_networks=None, without=(), tables=None):
+    """The last of two rounds, a recording in each of four folds; rows have their student as a fourth."""
+    table = pd.DataFrame(rows, columns=["recording_id", "teacher", "votes", "student"])
+    held_out = {name: held for name, held in {**PAIRS, **TRIPLES}.items() if name not in without}
+    return trace_rounds({**(tables or {}), 2: table}, NESTED, held_out, "nested", of_networks)[-1]
+
+
+SOUND = {name: labels() for name in PAIRS} | {"r1/folds0-2": labels(("b", "r0/folds0-1-2", 1))}
+
+
+def test_nested_labels_are_proved_by_the_tables_of_their_networks():
+    found = trace_nested(("c", "r1/folds0-2", 1, "0"), ("t", "r1/folds0-*", 3, "0"), of_networks=SOUND)
+    assert found.violations == []
+    assert found.sentence == (
+        "isolated: no teacher had seen its recording, or what its student is validated on (1 of 1)"
+    )
+    assert found.depth == "of 1 labels nobody in the makers' line had seen the recording"
+
+
+def test_a_teacher_that_was_taught_its_student_s_fold_is_named_where_its_recording_was_safe():
+    """r0/folds1-2-3 had seen a, which student 0 is validated on, and not c."""
+    leaking = SOUND | {"r1/folds0-2": labels(("b", "r0/folds1-2-3", 1))}
+    found = trace_nested(("c", "r1/folds0-2", 1, "0"), of_networks=leaking)
+    assert (found.n_unseen, found.n_inherited) == (1, 0)
+    told = (
+        "recording c (fold 2) was labelled by r1/folds0-2, and teachers of r1/folds0-2 had trained on fold "
+        "0, which the student is validated on"
+    )
+    assert found.violations == [told]
+    assert found.sentence == f"NOT nested: {told}"
+
+
+@pytest.mark.parametrize("recording_id", ["c", "t"])
+def test_what_nested_networks_were_taught_is_not_known_without_their_tables(recording_id):
+    """The round's own table tells what its students were taught, and nothing of networks beside them."""
+    rows = [("b", "r0/folds0-1", 1, "0")]
+    first = pd.DataFrame(rows, columns=["recording_id", "teacher", "votes", "student"])
+    without = {name: table for name, table in SOUND.items() if name != "r1/folds0-2"}
+    teacher = {"c": "r1/folds0-2", "t": "r1/folds0-*"}[recording_id]
+    found = trace_nested((recording_id, teacher, 1, "0"), of_networks=without, tables={1: first})
+    with pytest.raises(UserError, match=r"and what r1/folds0-2 was taught is not known: files of earlier ro"):
+        refuse_violations(found)
+    if recording_id == "c":
+        assert not found.is_traced
+        assert found.sentence.startswith("nested is not proved: recording c (fold 2)")
+        assert found.depth.endswith("is not known: files of earlier rounds lack")
+
+
+def test_what_a_lost_network_had_seen_is_not_known_where_it_may_have_taught():
+    """Two triples voted on the test recordings that r1/folds0-2 learned from."""
+    voted = SOUND | {"r1/folds0-2": labels(("t", "r0/folds0-2-*", 1))}
+    row = ("c", "r1/folds0-2", 1, "0")
+    assert trace_nested(row, of_networks=voted).violations == []
+    (told,) = trace_nested(row, of_networks=voted, without=["r0/folds0-2-3"]).violations
+    assert told.endswith("and what r1/folds0-2 was taught is not known: files of earlier rounds lack")
+
+
+@pytest.mark.parametrize(
+    ("without", "votes", "told"),
+    [
+        (["r1/folds0-1", "r1/folds0-2"], 2, "weights of 1 of 3 networks"),
+        (["r1/folds0-1"], 1, "weights of 2 of 3 networks"),  # it may have been the one that voted
+        ([], 4, "weights of 3 of 4 networks"),
+    ],
+)
+def test_all_networks_that_voted_or_may_have_need_weights(without, votes, told):
+    found = trace_nested(("t", "r1/folds0-*", votes, "0"), of_networks=SOUND, without=without)
+    assert found.violations == [f"recording t was labelled by r1/folds0-*, of which there are {told}"]
+
+
+def test_a_round_that_lacks_weights_of_a_network_that_voted_is_refused():
+    found = trace(labels(("t", "r0", 3)))
+    assert found.violations == [
+        "recording t was labelled by r0, of which there are weights of 2 of 3 networks"
+    ]
 
 
 def naive_line(recording, network, tables, held_out):

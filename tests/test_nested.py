@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from callboard import nested
 from callboard.clips import labels_for, read_clips, write_clips
 from callboard.errors import UserError
 from callboard.folds import read_folds
@@ -32,6 +33,7 @@ PSEUDO = {
     "n_frames": 32,
 }
 TEST_IDS, EXTERNAL_IDS = ["t0", "t1"], ["x0"]
+ONE, TWO = (f"{name}@0123456789abcdef" for name in ("one", "two"))
 
 
 @pytest.fixture(autouse=True)
@@ -52,15 +54,20 @@ def workspace(tmp_path, monkeypatch):
 class World:
     """Networks trained on the workspace, whose epochs are counted."""
 
-    def __init__(self, n_folds: int = 3, folder: str = "networks", **pseudo: object) -> None:
+    def __init__(
+        self,
+        n_folds: int = 3,
+        folder: str = "networks",
+        changes: dict[str, object] | None = None,
+        **pseudo: object,
+    ) -> None:
         self.folds = read_folds(Path("folds.csv"))
         self.folds["fold"] = np.arange(len(self.folds)) % n_folds
         self.folder = Path(folder)
         self.folder.mkdir()
         self.n_epochs = 0
-        self.params = NestedParams.model_validate(
-            changed(PARAMS, {}) | {"predict": PREDICT, "pseudo": PSEUDO | pseudo}
-        )
+        tree = PARAMS | {"predict": PREDICT, "pseudo": PSEUDO | pseudo}
+        self.params = NestedParams.model_validate(changed(tree, changes or {}))
         inputs = Inputs(
             Path("both"), Path("clips.csv"), self.folds, SPECIES, self.open_cache, [Path("clips.csv")]
         )
@@ -108,6 +115,22 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
+def untouched(before: World, after: World) -> dict[str, bool]:
+    """Whether each network is the same in both."""
+    return {
+        path.stem: all(
+            torch.equal(a, b)
+            for a, b in zip(weights(path).values(), weights(after.folder / path.name).values(), strict=True)
+        )
+        for path in before.folder.glob("*.pt")
+    }
+
+
+def find_these(monkeypatch, recipes: dict[str, dict[str, object]]) -> None:
+    """Let references mean results that were trained by PARAMS with these changes."""
+    monkeypatch.setattr(nested, "find_recipe", lambda reference: changed(PARAMS, recipes[reference]))
+
+
 @pytest.mark.parametrize("source", ["train", "train_test", "train_external"])
 def test_nothing_of_a_fold_reaches_the_labels_that_its_student_learns_from(source):
     before = World(4, "before", source=source)
@@ -122,12 +145,68 @@ def test_nothing_of_a_fold_reaches_the_labels_that_its_student_learns_from(sourc
     assert len(own[0]) > 10
     pd.testing.assert_frame_equal(*own)
     assert not others[0].equals(others[1]), "spoiling a fold must matter to those who may see it"
-    for path in before.folder.glob("*.pt"):
-        same = [
-            torch.equal(a, b)
-            for a, b in zip(weights(path).values(), weights(after.folder / path.name).values(), strict=True)
-        ]
-        assert all(same) == ("0" in path.stem.partition("folds")[2])
+    for name, is_same in untouched(before, after).items():
+        assert is_same == ("0" in name.partition("folds")[2])
+
+
+def test_nothing_of_a_fold_reaches_networks_by_what_they_start_from(monkeypatch):
+    """Fold 2, which comes first in the name of no pair."""
+    find_these(monkeypatch, {ONE: {"train.init_from": TWO}, TWO: {}})
+    changes = {"train.init_from": ONE, "optim.lr": 1e-4}
+    before = World(folder="before", changes=changes)
+    table = before.nested.pseudo_labels(1)
+    spoil(before.folds, 2)
+    after = World(folder="after", changes=changes)
+    again = after.nested.pseudo_labels(1)
+    assert untouched(before, after) == {"r0-folds0-1": False, "r0-folds0-2": True, "r0-folds1-2": True}
+    own = [labels_for(one, "2").drop(columns="clip_id").reset_index(drop=True) for one in (table, again)]
+    assert len(own[0]) > 10
+    pd.testing.assert_frame_equal(*own)
+
+
+def test_a_chain_of_starts_that_move_nothing_ends_where_it_began(monkeypatch):
+    still = {"optim.lr": 1e-9, "train.epochs": 1}
+    find_these(monkeypatch, {ONE: still | {"train.init_from": TWO}, TWO: {}})
+    begun = World(folder="begun", changes=still | {"train.init_from": ONE})
+    begun.nested.pseudo_labels(1)
+    plain = World(folder="plain")
+    plain.nested.pseudo_labels(1)
+    for path in plain.folder.glob("*.pt"):
+        moved = weights(begun.folder / path.name)
+        for name, expected in weights(path).items():
+            if "running" not in name and "num_batches" not in name:
+                torch.testing.assert_close(moved[name], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train.select": "best"}, "train.select best, which"),
+        ({"train.select": "best_loss", "sched.name": "plateau"}, "select best_loss and sched.name plateau"),
+        ({"sched.name": "plateau"}, "sched.name plateau, which"),
+    ],
+)
+@pytest.mark.parametrize("reference", [ONE, TWO])
+def test_a_start_that_followed_validation_is_refused(monkeypatch, reference, changes, words):
+    """Its recipe would be carried out with the student's fold among what it is validated on."""
+    recipes = {ONE: {"train.init_from": TWO}, TWO: {}}
+    recipes[reference] |= changes
+    find_these(monkeypatch, recipes)
+    world = World(changes={"train.init_from": ONE})
+    with pytest.raises(
+        UserError, match=rf"train\.init_from: {reference} has .*{words}.* follows? validation"
+    ):
+        world.nested.pseudo_labels(1)
+    assert world.n_epochs == 0
+
+
+def test_labels_are_by_the_weights_that_predict():
+    average = {"train.ema_decay": 0.8}
+    last = World(folder="last", changes=average).nested.pseudo_labels(1)
+    world = World(folder="ema", changes=average | {"predict.weights": "ema"})
+    averaged = world.nested.pseudo_labels(1)
+    assert world.n_epochs == 0, "the same networks"
+    assert not averaged["score"].equals(last["score"])
 
 
 def test_one_round_takes_a_network_for_each_pair_of_folds():
@@ -158,15 +237,24 @@ def test_a_second_round_takes_triples_and_pairs_whose_labels_are_kept():
     }
 
 
-def test_the_lineage_of_two_rounds_is_proved_from_the_files():
+def test_the_lineage_of_two_rounds_is_proved_from_the_files_and_not_without_the_networks_tables():
     world = World(4, source="train_test")
-    lineage = world.lineage(world.nested.pseudo_labels(2), 2)
+    table = world.nested.pseudo_labels(2)
+    lineage = world.lineage(table, 2)
     refuse_violations(lineage)
     assert lineage.n_unseen == lineage.n_training > 0
-    assert lineage.n_test > 0
+    assert lineage.n_unfolded > 0
     assert lineage.sentence.startswith(
         "isolated: no teacher had seen its recording, or what its student is validated on"
     )
+    for path in world.folder.glob("*.csv"):
+        path.unlink()
+    lineage = world.lineage(table, 2)
+    assert not lineage.is_traced
+    with pytest.raises(
+        UserError, match=r"and what r1/folds\d-\d was taught is not known: files of earlier ro"
+    ):
+        refuse_violations(lineage)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +284,15 @@ def test_a_teacher_that_was_taught_what_the_student_is_validated_on_is_named():
     write_clips(inner.assign(teacher="r0/folds1-2-3"), path)
     with pytest.raises(UserError, match=r"r1/folds0-1, (whose own teachers|and teachers of)"):
         refuse_violations(world.lineage(table, 2))
+
+
+def test_votes_of_networks_whose_weights_are_lost_are_named():
+    world = World(source="test")
+    table = world.nested.pseudo_labels(1)
+    refuse_violations(world.lineage(table))
+    (world.folder / "r0-folds0-1.pt").unlink()
+    with pytest.raises(UserError, match=r"by r0/folds0-\*, of which there are weights of 1 of 2 networks"):
+        refuse_violations(world.lineage(table))
 
 
 def test_networks_are_trained_once_whatever_becomes_of_their_scores():

@@ -91,6 +91,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "min_votes 5 is more than the 5 folds without the 1 that pseudo.isolation nested holds out",
     ),
     (
+        {
+            "train": {"select": "best_loss"},
+            "pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested"},
+        },
+        "select best_loss follows validation, but pseudo.isolation nested .* on their student's fold too",
+    ),
+    (
+        {"sched": {"name": "plateau"}, "pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested"}},
+        "sched.name plateau follows validation, but pseudo.isolation nested validates networks on their",
+    ),
+    (
         {"pseudo": {"head": "attention_max_frequency"}},
         "pseudo.head attention_max_frequency scores the frequency head, which loss.frequency.weight 0",
     ),
@@ -121,6 +132,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_wrong_parameters_are_refused_in_words(edited: Edit, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_experiment(edited(changes))
+
+
+@pytest.mark.parametrize(
+    "pseudo",
+    [{"isolation": "nested"}, {"rounds": [FIRST], "final": 1, "isolation": "recording"}],
+    ids=["without students", "without nested networks"],
+)
+def test_a_network_that_is_validated_on_its_own_fold_may_follow_validation(
+    edited: Edit, pseudo: dict[str, Any]
+) -> None:
+    load_experiment(edited({"train": {"select": "best"}, "sched": {"name": "plateau"}, "pseudo": pseudo}))
 
 
 @pytest.mark.parametrize("sections", [evaluate.StageParams, BatchParams])

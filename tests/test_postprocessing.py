@@ -25,8 +25,10 @@ def test_each_active_step_is_left_out_alone():
         assert less == InferParams.model_validate(params.model_dump() | {step: OFF[step]})
 
 
-def test_a_blend_has_no_temperature_or_smoothing_of_its_own():
-    params = infer_params(temperature=2.0, smoothing=[1, 2, 1], blend=PARTS, blend_weights=[2, 1])
+def test_a_blend_has_no_fold_weights_temperature_or_smoothing_of_its_own():
+    own = {"fold_weights": [1, 2], "temperature": 2.0, "smoothing": [1, 2, 1]}
+    assert [step for step, _ in without_each(infer_params(**own))] == list(own)
+    params = infer_params(**own, blend=PARTS, blend_weights=[2, 1])
     assert [step for step, _ in without_each(params)] == ["blend_weights"]
     params = infer_params(temperature=2.0, blend=PARTS, stack=True, prevalence=1.0)
     assert [step for step, _ in without_each(params)] == ["stack", "prevalence"]

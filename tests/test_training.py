@@ -90,13 +90,28 @@ def test_statistics_of_the_mean_are_taken_anew_over_an_epoch(data):
     expected = norm.running_mean.clone(), norm.running_var.clone()
     with torch.no_grad():
         for batch in BatchSource(data, params, 0, CPU, 1).epoch(params.train.epochs):
-            with autocast(CPU):
+            with autocast(batch.image):
                 found.train()(batch.image)
     means = torch.stack([one.mean(dim=(0, 2, 3)) for one in inputs])
     variances = torch.stack([one.var(dim=(0, 2, 3)) for one in inputs])
     assert len(inputs) > 1
     torch.testing.assert_close(expected[0], means.mean(dim=0), rtol=2e-3, atol=2e-3)
     torch.testing.assert_close(expected[1], variances.mean(dim=0), rtol=2e-2, atol=2e-3)
+
+
+def test_statistics_of_the_mean_hang_on_the_seed_alone(data, tmp_path):
+    """Where no epoch is left to train, none of them sets the random numbers of the pass that takes them."""
+    params = fit_params(
+        train__swa_epochs=2,
+        model__backbone_args={**fit_params().model.backbone_args, "drop_rate": 0.0, "drop_path_rate": 0.3},
+    )
+    execution, found = Execution(CPU, checkpoint=Checkpoint(tmp_path / "fold0.pt")), []
+    for seed in (1, 2, 3):
+        torch.manual_seed(seed)
+        found.append(dict(fit(params, 0, data, execution).averages["swa"].named_buffers()))
+    first, *others = found
+    for other in others:
+        assert all(torch.equal(buffer, other[name]) for name, buffer in first.items())
 
 
 def start_from(fitted):

@@ -127,6 +127,7 @@ pseudo:
   final: 1
   source: train
   isolation: recording
+  head: attention_max
   threshold: 0.99
   negative_threshold: null
   min_votes: 1

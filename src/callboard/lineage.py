@@ -42,7 +42,7 @@ class RoundLineage:
     """`pseudo.isolation`."""
     by_teacher: dict[str, int]
     """Pseudo-labels of each teacher: `r0/fold3`, or `r0` for the votes of a whole round."""
-    n_test: int
+    n_unfolded: int
     """Of test and external recordings, which any network may label."""
     n_unseen: int
     """Of training recordings that no maker had seen or inherited."""
@@ -55,9 +55,10 @@ class RoundLineage:
     seen: list[str]
     """The cases of the two before, in words."""
     known: list[str]
-    """What breaks the promise of `nested` beyond that, in words."""
+    """What breaks the promise of `nested` beyond that, or is not known to keep it, in words."""
     strangers: list[str]
-    """Teachers that are no network of the round before, or without weights file, in words."""
+    """Teachers that are no network of the round before, or without weights file, in words; where many vote,
+    one of them."""
     is_traced: bool
     """Whether inheritance is known: the files of all rounds before are there."""
 
@@ -69,7 +70,7 @@ class RoundLineage:
     @property
     def n_training(self) -> int:
         """Those of training recordings."""
-        return self.n_labels - self.n_test
+        return self.n_labels - self.n_unfolded
 
     @property
     def violations(self) -> list[str]:
@@ -92,12 +93,11 @@ class RoundLineage:
         if proved < self.n_training:
             return f"isolation proved of {proved:,} of {self.n_training:,} labels only"
         if self.isolation == "nested":
+            if broken := self.known + self.strangers:
+                verdict = "NOT nested" if self.known and self.is_traced else "nested is not proved"
+                return f"{verdict}: {first_of(broken)}"
             also = ", or what its student is validated on"
-            return (
-                f"NOT nested: {first_of(self.known)}"
-                if self.known
-                else f"isolated: no teacher had seen its recording{also} ({proved:,} of {self.n_training:,})"
-            )
+            return f"isolated: no teacher had seen its recording{also} ({proved:,} of {self.n_training:,})"
         return f"isolated: no teacher had seen its recording ({proved:,} of {self.n_training:,})"
 
     @property
@@ -193,13 +193,12 @@ class _Tracer:
             where = f"recording {recording_id}"
             if recording_id in self._fold_of:
                 where += f" (fold {self._fold_of[recording_id]})"
-            if not networks:
-                told = f"of which there are no weights of round {number - 1}"
-                strangers.add(f"{where} was labelled by {teacher}, {told}")
+            if told := self._lacks(teacher, networks, votes, number - 1):
+                strangers.add(f"{where} was labelled by {teacher}, of which there are {told}")
             if isolation == "nested" and (told := self._known_of(student, networks)):
                 known.add(f"{where} was labelled by {teacher}, {told}")
             if recording_id not in self._fold_of:
-                counts["test"] += count
+                counts["unfolded"] += count
             elif networks:
                 kind = self._kind(recording_id, networks, votes)
                 counts[kind] += count
@@ -213,7 +212,7 @@ class _Tracer:
             round=number,
             isolation=isolation,
             by_teacher=dict(sorted(Counter(table["teacher"]).items())),
-            n_test=counts["test"],
+            n_unfolded=counts["unfolded"],
             n_unseen=counts["unseen"],
             n_inherited=counts["inherited"],
             n_seen=counts["seen"],
@@ -237,9 +236,20 @@ class _Tracer:
             return [
                 network
                 for network in self._held_out
-                if network.startswith(f"r{number}/folds") and student < _told(network)
+                if network.startswith(f"r{number}/folds") and _is_teacher_of(student, _told(network))
             ]
         return [teacher] if teacher in self._held_out and teacher.startswith(f"r{number}/") else []
+
+    def _lacks(self, teacher: str, networks: list[str], votes: int, number: int) -> str:
+        """What weights there are of a teacher, in words, if they are not of all that voted or may have."""
+        if not networks:
+            return f"no weights of round {number}"
+        if teacher in networks:
+            return ""
+        n_networks = votes
+        if teacher.endswith("-*"):
+            n_networks = max(votes, len(set(self._fold_of.values())) - len(_told(teacher.removesuffix("-*"))))
+        return f"weights of {len(networks)} of {n_networks} networks" * (len(networks) < n_networks)
 
     def _kind(self, recording_id: str, networks: list[str], votes: int) -> str:
         n_isolated = sum(recording_id in self._held_out[network] for network in networks)
@@ -249,7 +259,7 @@ class _Tracer:
         return "inherited" if is_inherited else "unseen"
 
     def _known_of(self, student: str, networks: list[str]) -> str:
-        """How networks came to know what a student is validated on, in words; empty where they did not."""
+        """How networks came to know what a student is validated on, or may have; empty where they did not."""
         if not student:
             return "for all students, so it cannot be nested"
         folds = student.split("-")
@@ -257,7 +267,10 @@ class _Tracer:
         for network in networks:
             if validated - self._held_out[network]:
                 return f"and {network} had trained on fold {student}, which the student is validated on"
-            if validated & (self._inherited(network) or frozenset()):
+            inherited = self._inherited(network)
+            if inherited is None:
+                return f"and what {network} was taught is not known: files of earlier rounds lack"
+            if validated & inherited:
                 who = f"teachers of {network}"
                 return f"and {who} had trained on fold {student}, which the student is validated on"
         return ""
@@ -272,16 +285,17 @@ class _Tracer:
         number = int(network.partition("/")[0].removeprefix("r"))
         if number == 0:
             return frozenset()
-        if number not in self._tables and network not in self._of_networks:
-            return None
         table = self._of_networks.get(network)
         if table is None:
+            is_nested = "/folds" in network  # learns from a table of its own only
+            if is_nested or number not in self._tables:
+                return None
             table = labels_for(self._tables[number], network.rpartition("fold")[2])
         trained_on = table[~table["recording_id"].isin(self._held_out[network])]
         inherited: set[str] = set()
         for teacher in trained_on["teacher"].unique():
             makers = self._networks(teacher, number - 1)
-            if not makers:
+            if self._lacks(teacher, makers, 1, number - 1):
                 return None
             for maker in makers:
                 before = self._inherited(maker)
@@ -295,6 +309,11 @@ def _cases(table: pd.DataFrame) -> list[tuple[tuple[str, str, int, str], int]]:
     """Recording, teacher, votes and student, each combination with its number of pseudo-labels."""
     columns = table["recording_id"], table["teacher"], table["votes"], students_of(table)
     return list(Counter(zip(*columns, strict=True)).items())
+
+
+def _is_teacher_of(student: frozenset[str], held_out: frozenset[str]) -> bool:
+    """Whether a network holds out what a student does, and one fold more."""
+    return student < held_out and len(held_out) == len(student) + 1
 
 
 def _told(network: str) -> frozenset[str]:

@@ -5,8 +5,13 @@ is a student itself, its own labels come from networks that hold out a third fol
 out one fold more than its student, and nothing of what it holds out has reached it, by whatever labels. It is
 nested cross-validation (Varma & Simon 2006, BMC Bioinformatics 7:91) with the rounds of pseudo-labels inside.
 
-Five folds and one round take ten networks of three fifths of the recordings, two rounds ten more of two
-fifths. None depends on thresholds or votes in round 0, so all are kept in `.cache` for the next time.
+Five folds and one round take ten networks of three fifths of the recordings; two rounds take ten of two
+fifths and ten of three fifths that learn from these. None of round 0 depends on thresholds or votes, so all
+are kept in `.cache` for the next time.
+
+A network is validated on all folds that it holds out, its student's among them, so nothing may follow
+validation: neither which epoch is kept nor the learning rate. The class axis (`train.classes`) is taken from
+all recordings: the list of song types is known, no label of them.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,6 +25,7 @@ import torch
 from callboard.checkpoint import LoadedModel, WeightsParams, checkpoint_for, load_model, save_model
 from callboard.classes import CLASSES, ClassAxis
 from callboard.clips import read_clips
+from callboard.errors import UserError
 from callboard.fold_data import select_fold
 from callboard.init_from import FoldWeights, find_recipe
 from callboard.mel_cache import TrainingCache
@@ -27,7 +33,10 @@ from callboard.params.base import validate
 from callboard.params.scoring import PseudoParams
 from callboard.predict import ScoreParams
 from callboard.pseudo_labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
+from callboard.references import INIT_FROM
+from callboard.schedules import FOLLOWS_VALIDATION
 from callboard.training import Execution, FitParams, Fitted, fit
+from callboard.validation import SELECTIONS
 
 Folds = frozenset[int]
 """Numbers of the folds that a network holds out."""
@@ -62,7 +71,7 @@ class Inputs:
     """What networks learn from."""
 
     mel: Path
-    """Folder with the caches of train and test."""
+    """Folder with the caches of all sets."""
     clips: Path
     folds: pd.DataFrame
     """recording_id, fold."""
@@ -143,10 +152,14 @@ class Nested:
         """What `train.init_from` stands for: its recipe, carried out without these folds.
 
         The weights themselves are of no use, each has seen all folds but one.
+
+        Raises:
+            UserError: the recipe, or one that it starts from itself, follows validation.
         """
         if not (reference := params.train.init_from):
             return None
         recipe = validate(FitParams, find_recipe(reference), reference)
+        _refuse_what_follows_validation(recipe, reference)
         before = self._start(recipe, folds)
         fitted = self._fit(recipe, f"{reference.partition('@')[0]} without {told(folds)}", folds, [], before)
         return FoldWeights(reference, recipe.model, fitted.model.state_dict())
@@ -198,3 +211,17 @@ class Nested:
     @cached_property
     def _scoring(self) -> ScoreParams:
         return ScoreParams(**{name: getattr(self.params, name) for name in ScoreParams.model_fields})
+
+
+def _refuse_what_follows_validation(recipe: FitParams, reference: str) -> None:
+    """Refuse what `Experiment` refuses of the networks themselves."""
+    settings = {
+        f"train.select {recipe.train.select}": recipe.train.select in SELECTIONS,
+        f"sched.name {recipe.sched.name}": recipe.sched.name in FOLLOWS_VALIDATION,
+    }
+    if following := [setting for setting, is_set in settings.items() if is_set]:
+        raise UserError(
+            f"{INIT_FROM}: {reference} has {' and '.join(following)}, which follows validation; "
+            "pseudo.isolation nested trains it again and validates on its student's fold too, so it takes a "
+            "result with train.select last and another sched.name"
+        )

@@ -13,6 +13,7 @@ from callboard.params.model import FRAMES, ModelParams
 from callboard.params.scoring import EvaluateParams, InferParams, PredictParams, PseudoParams
 from callboard.params.split import SplitParams
 from callboard.params.training import (
+    AVERAGED_BY,
     AugmentParams,
     ClipParams,
     MixupParams,
@@ -152,12 +153,8 @@ class Experiment(FrontEndParams):
 
     @model_validator(mode="after")
     def _averaged_weights_are_there(self) -> Self:
-        asked_for_by = {
-            "ema": ("ema_decay", self.train.ema_decay),
-            "swa": ("swa_epochs", self.train.swa_epochs),
-        }
-        name, value = asked_for_by.get(self.predict.weights, ("", True))
-        if not value:
+        name = AVERAGED_BY.get(self.predict.weights)
+        if name and not getattr(self.train, name):
             raise ValueError(
                 f"predict.weights {self.predict.weights} takes averaged weights, but train.{name} 0 does not "
                 "average them"
@@ -168,6 +165,20 @@ class Experiment(FrontEndParams):
     def _plateau_needs_validation(self) -> Self:
         if self.sched.name == "plateau" and self.train.validate_every == 0:
             raise ValueError("sched.name plateau follows validation, but train.validate_every is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _nested_networks_follow_no_validation(self) -> Self:
+        settings = {
+            f"train.select {self.train.select}": self.train.select != "last",
+            f"sched.name {self.sched.name}": self.sched.name == "plateau",
+        }
+        following = [setting for setting, is_set in settings.items() if is_set]
+        if self.pseudo.n_held_out and following:
+            raise ValueError(
+                f"{' and '.join(following)} follows validation, but pseudo.isolation nested validates "
+                "networks on their student's fold too; take train.select last and another sched.name"
+            )
         return self
 
 
