@@ -4,7 +4,7 @@
 
 The results with LB whose names match, of the newest result's data. One without pseudo-labels has the same
 CV both ways, as had the author's: he counted pseudo-labels as true wherever he trained on them. Blends are
-left out.
+left out, and results with the same scores count once.
 """
 
 import sys
@@ -40,12 +40,12 @@ def main(patterns: list[str]) -> None:
         and row.metrics.keys() >= set(LB)
     ]
     scores = {
-        row.key: [*relabeled_cv(find_source(reference(row), rows)), *(row.metrics[key] for key in LB)]
+        row.oof_md5: [*relabeled_cv(find_source(reference(row), rows)), *(row.metrics[key] for key in LB)]
         for row in chosen
     }
     groups = defaultdict(list)
-    for row in chosen:
-        groups[who_labelled(row)].append(scores[row.key])
+    for row in {row.oof_md5: row for row in chosen}.values():
+        groups[who_labelled(row)].append(scores[row.oof_md5])
     heads = ["who labelled", "runs", "CV", "relabelled CV", *LB]
     cells = [
         [name, str(len(values)), *(f"{mean:.3f}" for mean in np.mean(values, axis=0))]
