@@ -2,8 +2,8 @@
 
     cd WORKSPACE && PYTHONPATH=.../src python .../benchmarks/teachers.py stage1 stage2 birdnet-stage2
 
-Of the networks of round 0, out of fold, on the soundscapes, whose calls are all known. Prints for each head the
-labels above some thresholds, and the share of calls in bins of the probability.
+Of the networks of round 0, out of fold, on the soundscapes, whose calls are all known. Prints for each head
+the labels above some thresholds and how many are right, and the share of calls in bins of the probability.
 """
 
 import sys
