@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import sqrt
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from callboard.better.comparison import Precisions, difference_of, precisions
 from callboard.better.difference import Difference
@@ -17,6 +19,10 @@ SPECIES = [f"{k:02d}" for k in range(N_SPECIES)]
 START = datetime(2020, 11, 20, tzinfo=UTC)
 
 
+Logits = NDArray[np.float64]
+"""(recordings, species)"""
+
+
 @dataclass
 class World:
     """One draw of recordings with one to three species each, and networks that score them."""
@@ -25,6 +31,8 @@ class World:
     common: float
     """sd over seeds of what a seed adds to the logit of every present species alike."""
     known: dict[str, Precisions] = field(default_factory=dict)
+    own: dict[str, Logits] = field(default_factory=dict)
+    """What the seed of a run adds to each logit by chance."""
 
     def __post_init__(self) -> None:
         n_species = self.rng.integers(1, 4, N_RECORDINGS)
@@ -37,12 +45,21 @@ class World:
         )
         self.hardness = self.rng.normal(size=(N_RECORDINGS, N_SPECIES))
 
-    def run(self, gain: float = 0.0) -> Row:
-        """A run with a seed of its own; `gain` is what its recipe adds to the logit of present species."""
+    def run(self, gain: float = 0.0, start: Row | None = None, kept: float = 0.0) -> Row:
+        """A run with a seed of its own.
+
+        Args:
+            gain: What its recipe adds to the logit of present species.
+            start: The run whose networks its own start from.
+            kept: Share of the variance of `own` that they keep of it.
+        """
         signal = 2.8 + gain + self.rng.normal(0, self.common)
         own = self.rng.normal(0, 0.6, self.is_present.shape)
+        if start:
+            own = sqrt(kept) * self.own[start.name] + sqrt(1 - kept) * own
         table = score_table(self.ids, SPECIES, signal * self.is_present + self.hardness + own)
         name = str(len(self.known))
+        self.own[name] = own
         self.known[name] = precisions(table, self.truth)
         params = {"seed": name, "recipe": str(gain)}
         cv = float(self.known[name].values.mean())

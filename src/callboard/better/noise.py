@@ -52,11 +52,6 @@ class SeedNoise:
     dofs: dict[str, int] = field(default_factory=dict)
     """The same as `dof`, by metric."""
 
-    @property
-    def typical(self) -> float:
-        """Standard error of a CV difference of two single runs, of both parts."""
-        return sqrt(self.recordings**2 + self.beyond**2)
-
 
 @dataclass(frozen=True)
 class Judgement:
@@ -120,10 +115,10 @@ def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
 def same_networks(a: Row, b: Row) -> bool:
     """Whether two results differ only in what is done after training, so that seeds have no part in it.
 
-    Blends never do: what they are made of has its own seeds. Nor do results of equal parameters, whose code
-    or weights must differ, nor students whose teachers predicted in another way.
+    Blends of different results do not: each of these has its own seed. Nor do results of equal parameters,
+    whose code or weights must differ, nor students whose teachers predicted in another way.
     """
-    if a.measured_on != b.measured_on or a.blend or b.blend:
+    if a.measured_on != b.measured_on or a.blend != b.blend:
         return False
     keys = {key for key in a.params.keys() | b.params.keys() if a.params.get(key) != b.params.get(key)}
     if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.final") != "0":
@@ -218,9 +213,12 @@ def _setting(row: Row, keys: tuple[str, ...]) -> tuple[str, ...]:
 def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | None:
     """Whether one run is better than another in CV, recordings and seeds taken together.
 
-    The interval is `value` ± t · sqrt(`change.sd`² + `noise.beyond`²), t with the degrees of freedom that
-    Welch and Satterthwaite give a sum of which one part was measured on few seeds. Without noise it is that
-    of the recordings.
+    The interval is the narrower of two. One is `value` ± t · sqrt(`change.sd`² + `noise.beyond`²), t with the
+    degrees of freedom that Welch and Satterthwaite give a sum of which one part was measured on few seeds.
+    Where the sum is far below 2 sd² over seeds, what is left of that is hardly known, and t large. The other
+    takes 2 sd² itself for `beyond`²: too large a variance, but known with all of the noise's degrees or more.
+    With fewer than MIN_DOF degrees what was measured counts as exact. Without noise the interval is that of
+    the recordings.
 
     Args:
         change: From a paired bootstrap over recordings; None gives None.
@@ -233,19 +231,26 @@ def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | Non
     if noise is None:
         word = _word(change.low, change.high, "?")
         return Judgement(word, change.low, change.high, change.p_better, has_seeds=False)
-    both = change.sd**2 + noise.beyond**2
-    return _judged(change.value, both, noise.dof, effective_dof(both, 2 * noise.sd[CV] ** 2, noise.dof))
+    sums = (change.sd**2 + noise.beyond**2, change.sd**2 + 2 * noise.sd[CV] ** 2)
+    if noise.dof < MIN_DOF:
+        return _too_few(change.value, sums[0])
+    found = [judged_by_t(change.value, sqrt(whole), _dof(whole, noise)) for whole in sums]
+    return min(found, key=lambda judgement: judgement.high - judgement.low)
 
 
-def effective_dof(variance: float, measured: float, dof: int) -> float:
+def _dof(whole: float, noise: SeedNoise) -> float:
+    return effective_dof(whole, 2 * noise.sd[CV] ** 2, noise.dof)
+
+
+def effective_dof(whole: float, measured: float, dof: int) -> float:
     """Degrees of freedom of a variance of which a part was measured, by Welch and Satterthwaite.
 
     Args:
-        variance: The whole.
-        measured: The part; of the rest it is assumed that it is exact.
-        dof: Of the part.
+        whole: The variance.
+        measured: What was measured on seeds; of the rest it is assumed that it is exact.
+        dof: Of what was measured.
     """
-    return dof * (variance / measured) ** 2 if measured else inf
+    return dof * (whole / measured) ** 2 if measured else inf
 
 
 def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgement | None:
@@ -262,14 +267,16 @@ def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgeme
         return None
     if noise is None or key not in noise.sd:
         return Judgement("unsure")
-    return _judged(change, 2 * noise.sd[key] ** 2, noise.dofs[key], noise.dofs[key])
+    over_seeds, dof = 2 * noise.sd[key] ** 2, noise.dofs[key]
+    return judged_by_t(change, sqrt(over_seeds), dof) if dof >= MIN_DOF else _too_few(change, over_seeds)
 
 
 def least_change(noise: SeedNoise, key: str = CV) -> float:
     """Half the 95 % interval of a change between two single runs: what is smaller is within noise."""
-    error = noise.typical if key == CV else sqrt(2) * noise.sd[key]
-    dof = noise.dofs[key]
-    return error * t_quantile(UPPER, dof if dof >= MIN_DOF else inf)
+    typical = Difference(0.0, 0.0, 0.0, 0.5, noise.recordings)
+    judgement = judge(typical, noise) if key == CV else judge_lb(0.0, key, noise)
+    assert judgement
+    return judgement.high
 
 
 def warned(judgement: Judgement | None, row: Row, base: Row) -> Judgement | None:
@@ -303,11 +310,9 @@ def judged_by_t(value: float, error: float, dof: float) -> Judgement:
     return Judgement(_word(low, high), low, high, t_cdf(scaled, max(1.0, dof)))
 
 
-def _judged(value: float, variance: float, dof: int, effective: float) -> Judgement:
-    """By t with `effective` degrees of freedom; `dof` says whether seeds were measured enough."""
-    if dof >= MIN_DOF:
-        return judged_by_t(value, sqrt(variance), effective)
-    exact = judged_by_t(value, sqrt(variance), inf)
+def _too_few(value: float, whole: float) -> Judgement:
+    """With a variance that was measured on too few seeds, as if it were exact."""
+    exact = judged_by_t(value, sqrt(whole), inf)
     return replace(exact, word=_word(exact.low, exact.high, "?"))
 
 

@@ -1,0 +1,83 @@
+"""How often verdicts call equal recipes different, in worlds where it is known what a seed does.
+
+    PYTHONPATH=src:. python benchmarks/equal_recipes.py [--worlds 400]
+
+The tables of docs/better.md: a pair of runs in each world, judged by the noise of five or ten other runs, and
+means over two, three and five seeds. `kept` is the share of what a seed does to single recordings that a run
+has from the one that it starts from. The width is half the 95 % interval, its median, over 1.96 standard
+deviations of the change: if the deviation were known it would be 1.
+"""
+
+import argparse
+from statistics import fmean, median
+
+import numpy as np
+
+from callboard.better.comparison import difference_of, mean_of
+from callboard.better.difference import Difference
+from callboard.better.noise import CV, Judgement, judge, pooled_noise
+from callboard.better.over_seeds import Pairs, judge_changes, judge_cv
+from tests.toy_seeds import N_BOOTSTRAP, World, worlds
+
+WITHIN = "within noise"
+
+
+def single(n_worlds: int, common: float, n_noise: int, kept: float) -> str:
+    """A line of the table of single pairs."""
+    changes: list[Difference] = []
+    found: list[Judgement] = []
+    for world in worlds(n_worlds, common):
+        noise = pooled_noise([[world.run() for _ in range(n_noise)]], world.compare)
+        base = world.run()
+        change = world.compare(world.run(start=base if kept else None, kept=kept), base)
+        judgement = judge(change, noise)
+        assert judgement
+        changes.append(change)
+        found.append(judgement)
+    sd = float(np.std([change.value for change in changes]))
+    width = median((one.high - one.low) / 2 for one in found) / (1.96 * sd)
+    alone = fmean(not change.is_within_noise for change in changes)
+    alarms = fmean(one.word != WITHIN for one in found)
+    se = fmean(change.sd for change in changes)
+    rates = f"{alone:.1%} | {alarms:.1%}"
+    return f"| {common} | {kept} | {n_noise} | {sd:.3f} | {se:.3f} | {rates} | {width:.2f} |"
+
+
+def over_seeds(n_worlds: int, common: float, n_seeds: int, gain: float) -> str:
+    """Rates of the plain t interval, the bootstrap alone and the verdict."""
+    alarms = []
+    for world in worlds(n_worlds, common):
+        pairs = [(world.run(gain), world.run()) for _ in range(n_seeds)]
+        verdict, alone = judge_cv(pairs, lambda pairs: _mean_change(world, pairs)), _mean_change(world, pairs)  # noqa: B023
+        plain = judge_changes([a.metrics[CV] - b.metrics[CV] for a, b in pairs])
+        assert verdict
+        alarms.append([plain.word != WITHIN, not alone.is_within_noise, verdict.word != WITHIN])
+    rates = " | ".join(f"{rate:.1%}" for rate in np.mean(alarms, axis=0))
+    return f"| {common} | {n_seeds} | {gain} | {rates} |"
+
+
+def _mean_change(world: World, pairs: Pairs) -> Difference:
+    ours, theirs = (mean_of([world.known[pair[side].name] for pair in pairs]) for side in (0, 1))
+    return difference_of(ours, theirs, N_BOOTSTRAP, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--worlds", type=int, default=400)
+    n_worlds = parser.parse_args().worlds
+    print("| common | kept | noise runs | sd of change | se | bootstrap alone | verdict | width |")
+    for common in (0.0, 0.1, 0.2):
+        for n_noise in (5, 10):
+            for kept in (0.0, 0.9):
+                print(single(n_worlds, common, n_noise, kept), flush=True)
+    print("\n| common | seeds | gain | plain t | bootstrap alone | verdict |")
+    for common in (0.0, 0.1, 0.2):
+        for n_seeds in (2, 3, 5):
+            print(over_seeds(n_worlds, common, n_seeds, 0.0), flush=True)
+            print(over_seeds(n_worlds // 4, common, n_seeds, 0.34), flush=True)
+
+
+if __name__ == "__main__":
+    main()
