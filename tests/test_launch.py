@@ -287,7 +287,16 @@ def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
     ]
     capsys.readouterr()
     cli.dispatch(["run", "--seed", "3", "--dry", "link2", "exp0051"])
-    assert capsys.readouterr().out == "link2-seed3: train.init_from=link1 seed=3\nexp0051-seed3: seed=3\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "link2-seed3: train.init_from='link1-seed3' seed=3",
+        "exp0051-seed3: seed=3",
+    ]
+    cli.dispatch(["run", "--seed", "4", "--dry", "link2"])
+    assert capsys.readouterr().out.splitlines() == [
+        "link2 starts from link1, which comes first",
+        "link1-seed4: loss.neg_mask=seq seed=4",
+        "link2-seed4: train.init_from='link1-seed4' seed=4",
+    ]
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296"])
@@ -311,11 +320,27 @@ def test_a_row_inherits_what_its_base_starts_from(stages: Dvc) -> None:
     assert f"train.init_from='{find_finished('link1').reference}'" in stages.calls[1]
 
 
-def test_dry_shows_the_names_of_rows_without_keys(stages: Dvc, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_shows_the_names_of_rows_without_keys_and_those_that_come_first(
+    stages: Dvc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish_as("link1", "loss.neg_mask=seq")
     cli.dispatch(["run", "--dry", "link3", "exp0025-mix"])
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == "link3: train.init_from=link2"
-    assert "infer.blend=[exp0021,exp0025]" in second
+    *_, second, third, of_21, of_25, mix = capsys.readouterr().out.splitlines()
+    assert [second, third] == ["link2: train.init_from=link1", "link3: train.init_from=link2"]
+    assert [line.partition(":")[0] for line in (of_21, of_25, mix)] == ["exp0021", "exp0025", "exp0025-mix"]
+    assert "infer.blend=[exp0021,exp0025]" in mix
+    assert stages.calls == []
+
+
+def test_a_dry_run_of_noise_shows_chains_with_their_own_seeds(
+    stages: Dvc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish_as("link1", "loss.neg_mask=seq")
+    cli.dispatch(["noise", "link2", "--seeds", "2", "--dry"])
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        "link1-seed1: loss.neg_mask=seq seed=1",
+        "link2-seed1: train.init_from='link1-seed1' seed=1",
+    ]
     assert stages.calls == []
 
 

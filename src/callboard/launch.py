@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -120,15 +120,20 @@ class Plan:
         Raises:
             UserError: the row needs one that is not finished.
         """
+        return self._overrides(name, lambda part: self._reference(name, part))
+
+    def preview(self, name: str) -> list[str]:
+        """`overrides` with the names of experiments for the results that the row takes, run or not."""
+        return self._overrides(name, self.called)
+
+    def _overrides(self, name: str, refer: Callable[[str], str]) -> list[str]:
+        """With what `refer` makes of each row that this one needs."""
         values = dict(self.table.overrides(name, self.tree))
         for key in TAKEN.keys() & values.keys():
-            references = {part: self._reference(name, part) for part in taken({key: values[key]})}
+            references = {part: refer(part) for part in taken({key: values[key]})}
             values[key] = _replaced(values[key], references)
-        return [*_as_text((values | self.own_seed()).items()), *self.extra]
-
-    def own_seed(self) -> dict[str, Any]:
-        """The override by this plan's seed; empty where it has none."""
-        return {} if self.seed is None else {"seed": self.seed}
+        own_seed = {} if self.seed is None else {"seed": self.seed}
+        return [*_as_text((values | own_seed).items()), *self.extra]
 
     def params(self, name: str) -> dict[str, str]:
         """Flat parameters that running a row now would give it.
@@ -229,16 +234,17 @@ def dvc(*arguments: str) -> int:
 
 
 def show_rows(names: Sequence[str], extra: Sequence[str] = (), seed: int | None = None) -> None:
-    """Print what running the rows would override, one row a line; rows it needs without the keys of results.
+    """Print what running the rows would run, and override, one row a line; results without their keys.
 
     Raises:
         UserError: a name is no row, or a row no experiment.
     """
-    table, tree = read_table(), read_tree(Path("params.yaml"))
-    plan = Plan(table, tree, extra, seed)
-    for row in [experiment_row(table, name) for name in dict.fromkeys(names)]:
-        overrides = _as_text((dict(table.overrides(row.name, tree)) | plan.own_seed()).items())
-        print(f"{plan.called(row.name)}:", *(overrides + list(extra) or ["params.yaml as it is"]))
+    plan = Plan(read_table(), read_tree(Path("params.yaml")), extra, seed)
+    order = plan.order(names)
+    _tell_what_comes_first(plan, list(dict.fromkeys(names)), Manner())
+    for name in order:
+        if name in names or not plan.finished(name):
+            print(f"{plan.called(name)}:", *(plan.preview(name) or ["params.yaml as it is"]))
 
 
 def row_overrides(table: Table, name: str, tree: dict[str, Any], extra: Sequence[str] = ()) -> list[str]:

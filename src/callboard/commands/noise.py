@@ -45,8 +45,7 @@ def measure(args: argparse.Namespace) -> None:
     found = seed_runs.runs_of(overrides, rows)
     missing = seed_runs.missing_runs(args.name, overrides, found, args.seeds)
     if args.dry:
-        for run in missing:
-            print(f"{run.name}:", *run.overrides)
+        _show(args, missing)
     status = 0 if args.dry else _run(args, missing)
     if missing and args.queue and not args.dry and not status:
         print(f"{len(missing)} queued; `dvc queue start`, and once they are finished this command again")
@@ -55,6 +54,18 @@ def measure(args: argparse.Namespace) -> None:
     print("\n".join(noise_lines(args.name, found)))
     if status:
         sys.exit(status)
+
+
+def _show(args: argparse.Namespace, missing: list["SeedRun"]) -> None:
+    from callboard import launch
+    from callboard.better import seed_runs
+
+    is_chained = seed_runs.is_chained(args.name)
+    for run in missing:
+        if is_chained:
+            launch.show_rows([args.name], args.extra, run.seed)
+        else:
+            print(f"{run.name}:", *run.overrides)
 
 
 def _run(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
