@@ -21,6 +21,7 @@ from callboard.trust.report import (
     estimates_text,
     followings,
     heading,
+    marked,
     recommendation,
 )
 from callboard.trust.runs import Point, author_points, blocks, pairs, points, points_of_results
@@ -132,6 +133,23 @@ def test_runs_without_a_partner_or_of_other_data_are_counted_not_used():
         "of other data": 2,
         "with the very scores of another": 1,
     }
+
+
+def test_results_of_other_features_are_of_the_same_truth():
+    rows = [row(number, params={"features.n_mels": "64"}) for number in range(3)]
+    finer = row(3, clips_md5="finer", params={"features.n_mels": "128"})
+    others = row(4, clips_md5="others", params={"features.n_mels": "64"})
+    kept, left_out = points_of_results([*rows, finer, others])
+    assert [one.name for one in kept] == ["e0", "e1", "e2", "e3"]
+    assert left_out == {"of other data": 1}
+
+
+def test_it_is_told_whose_cv_cannot_be_trusted():
+    chosen = row(1, params={"train.select": "best"})
+    unisolated = row(2, params={"pseudo.final": "1", "pseudo.isolation": "none"})
+    assert marked([row(0)]) == ""
+    assert "1 optimistic (*) and 1 not out of fold (!)" in marked([row(0), chosen, unisolated])
+    assert "board: 2 optimistic (*); they" in marked([row(0), chosen, replace(chosen, name="again")])
 
 
 def test_results_whose_hashes_are_not_known_are_not_the_same():

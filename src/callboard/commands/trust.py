@@ -62,7 +62,7 @@ def _of_results(lb: str, where: list[str]) -> list[str]:
     from callboard.runs.rows import read_rows
     from callboard.trust.estimates import estimates_of
     from callboard.trust.judging import trust
-    from callboard.trust.report import conclusion, correlations, estimates_text, followings, heading
+    from callboard.trust.report import conclusion, correlations, estimates_text, followings, heading, marked
     from callboard.trust.runs import points, points_of_results
 
     rows = chosen(read_rows(), Choice(where=tuple(where)))
@@ -70,6 +70,7 @@ def _of_results(lb: str, where: list[str]) -> list[str]:
     found = trust(points(rows, lb))
     return [
         heading(len(rows), f"cv.lwlrap against {lb}", left_out),
+        *filter(None, [marked(rows)]),
         correlations(found),
         conclusion(found),
         estimates_text(followings(rows, estimates_of(rows))),

@@ -8,6 +8,7 @@ from textwrap import fill
 import numpy as np
 
 from callboard.better.correlation import KINDS, Correlation, advantage, correlation, spearman
+from callboard.board.columns import OPTIMISTIC, UNISOLATED, mark_of
 from callboard.board.table import markdown_table
 from callboard.metrics import COVERAGE
 from callboard.runs.rows import Row
@@ -28,6 +29,15 @@ def heading(n_runs: int, what: str, left_out: Counter[str]) -> str:
     """What is held against what, over how many runs."""
     others = f"; left out: {', '.join(f'{count} {why}' for why, count in left_out.items())}"
     return f"trust: {what} over {n_runs} runs{others if left_out else ''}.\n"
+
+
+def marked(rows: Sequence[Row]) -> str:
+    """How many of the results have a CV that cannot be trusted, marked as on the board; empty without any."""
+    counts = Counter(mark_of(row) for row in rows)
+    meanings = {OPTIMISTIC: "optimistic", UNISOLATED: "not out of fold"}
+    found = [f"{counts[mark]} {words} ({mark})" for mark, words in meanings.items() if counts[mark]]
+    told = f"CVs marked on the board: {' and '.join(found)}; they may rise where LB does not.\n"
+    return told if found else ""
 
 
 def correlations(found: Trust) -> str:

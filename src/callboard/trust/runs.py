@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from callboard.better.correlation import N_LEAST, Pairs
+from callboard.board.bases import same_truth
 from callboard.errors import UserError
 from callboard.runs.rows import Row
 from callboard.table import Table
@@ -31,8 +32,9 @@ class Point:
 def points_of_results(rows: Sequence[Row], lb: str = "lb.public") -> tuple[list[Row], Counter[str]]:
     """Results with CV and LB that can be held against each other, and why how many others cannot.
 
-    Kept are those of the data and annotations that most have. Results that share out-of-fold scores and
-    submission are one, though their parameters differ: twice the same is no second witness.
+    Kept are those of the data and annotations that most have, whatever their features. Results that share
+    out-of-fold scores and submission are one, though their parameters differ: twice the same is no second
+    witness.
 
     Args:
         rows: Oldest first.
@@ -52,10 +54,11 @@ def points_of_results(rows: Sequence[Row], lb: str = "lb.public") -> tuple[list[
             with_both.append(row)
     counted = Counter(row.measured_on for row in reversed(with_both))  # the newest of equals
     common = counted.most_common(1)[0][0] if counted else ("", "")
+    alike = [row for row in with_both if row.measured_on == common]
     kept: dict[tuple[str, ...], Row] = {}
     for row in with_both:
         content = (row.oof_md5, row.submission_md5) if row.oof_md5 and row.submission_md5 else (row.key,)
-        if row.measured_on != common:
+        if not any(same_truth(row, other) for other in alike):
             left_out["of other data"] += 1
         elif content in kept:
             left_out["with the very scores of another"] += 1
