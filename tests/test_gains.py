@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from callboard import cli
 from callboard.better.noise import CV, warned
-from callboard.board.gains import Gain, gains_of
+from callboard.board.gains import Gain, gains_of, without_results
 from callboard.board.gains_table import gains_markdown
 from callboard.errors import UserError
 from callboard.runs.captions import Caption
@@ -112,11 +112,46 @@ def test_all_rows_may_be_held_against_one() -> None:
     assert found[0].pairs == []  # itself
     assert [base.name for _, base in found[1].pairs] == ["first-seed1", "first-seed2", "first"]
     assert found[1].base == "first"
-    with pytest.raises(
-        UserError,
-        match=r"third is no row of experiments.yaml with results; those that have are first, second",
+    for against, words in (
+        ("third", "--against third: has no result, `callboard run third` makes one; .* are first, second"),
+        ("secnd", "--against secnd: is no row of experiments.yaml; the nearest are second"),
     ):
-        gains_of(six(), CAPTIONS, against="third")
+        with pytest.raises(UserError, match=words):
+            gains_of(six(), CAPTIONS, against=against)
+
+
+def test_a_row_without_a_base_is_compared_with_the_row_that_it_was_started_on() -> None:
+    """As on the board; `first` of each seed was started on the commit that has the result of `zeroth`."""
+    zeroth = [
+        replace(
+            result("first", seed), name=name, names=(name,), key=name, params={"seed": str(seed), "lr": "0"}
+        )
+        for seed, name in ((416, "zeroth"), (2, "zeroth-seed2"))
+    ]
+    rows = [replace(row, base=zeroth[0].params) if row.name.startswith("first") else row for row in six()]
+    captions = {"zeroth": Caption("", None)} | CAPTIONS
+    of_zeroth, of_first, of_second = gains_of([*zeroth, *rows], captions)
+    assert (of_zeroth.base, of_first.base, of_second.base) == ("", "zeroth", "first")
+    assert [(row.name, base.name) for row, base in of_first.pairs] == [
+        ("first-seed2", "zeroth-seed2"),
+        ("first", "zeroth"),
+    ]
+    assert len(of_second.pairs) == 3
+
+
+def test_a_name_that_is_no_row_is_refused_and_one_without_result_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"scond: names no row of experiments\.yaml; the nearest are second$"):
+        gains_of(six(), CAPTIONS, ["first", "scond"])
+    Path("stages").touch()
+    with pytest.raises(UserError, match=r"stages: names no row .*; put patterns in quotes, or the shell"):
+        gains_of(six(), CAPTIONS, ["stages"])
+    assert without_results(six(), CAPTIONS, ["first", "th*"]) == ["third"]
+    found = gains_of(six(), CAPTIONS, ["first", "th*"])
+    assert [one.name for one in found] == ["first"]
+    assert "No result: third; `callboard run NAME` makes one." in gains_markdown(found, ["third"])
 
 
 def test_one_seed_takes_the_noise_of_other_rows() -> None:
@@ -265,7 +300,7 @@ def test_the_command_prints_or_writes_the_table(
     assert Path("gains.md").read_text().startswith("| row")
     for arguments, words in (
         (["--output", "gains.html"], "should end in .md"),
-        (["nothing"], "no row of experiments.yaml has a result among nothing; `callboard run`"),
+        (["nothing"], "nothing: names no row of experiments.yaml"),
     ):
         with pytest.raises(UserError, match=words):
             cli.dispatch(["gains", *arguments])

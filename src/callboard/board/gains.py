@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from math import isfinite, nan
+from pathlib import Path
 from statistics import fmean
 
 from callboard.better.difference import Difference
@@ -19,7 +21,7 @@ from callboard.better.noise import (
 )
 from callboard.better.over_seeds import MIN_PAIRS, judge_changes, judge_cv
 from callboard.better.remembered import mean_difference, work_out
-from callboard.board.bases import same_truth, table_base
+from callboard.board.bases import same_truth, started_from, table_base
 from callboard.board.choice import is_named
 from callboard.errors import UserError
 from callboard.runs.captions import Caption
@@ -61,34 +63,69 @@ def gains_of(
         rows: All results, oldest first.
         captions: By name of a row of the table.
         patterns: As `choice.is_named` takes them; none for all rows.
-        against: The row that all are compared with; empty for each with its base in the table.
+        against: The row that all are compared with; empty for each with its base in the table, or where it
+            has none, with the row that it was started on.
 
     Raises:
-        UserError: `against` is no row with results.
+        UserError: a pattern names no row, or `against` is none, or none with results.
     """
+    _refuse_unknown(patterns, captions)
     results = _results_by_name(rows, captions)
-    if against and against not in results:
-        has = f"those that have are {', '.join(results)}" if results else "none has any"
-        raise UserError(f"{against} is no row of experiments.yaml with results; {has}")
+    _refuse_without_results(against, results, captions)
     chosen = [name for name in results if is_named(patterns, name)]
     newest = {name: _of_newest_setting(of_row) for name, of_row in results.items()}
-    if against:
-        pairs = {name: _by_seed(newest[name], results[against]) for name in chosen}
-    else:
-        pairs = {name: _by_table(newest[name], captions[name].step, rows) for name in chosen}
+    bases = {name: against or _base_of(captions[name]) for name in chosen}
+    pairs = {}
+    for name in chosen:
+        if bases[name] and not against:
+            pairs[name] = _by_table(newest[name], captions[name].step, rows)
+            continue
+        bases[name] = against or _started_from(newest[name][-1], captions, rows)
+        pairs[name] = _by_seed(newest[name], results.get(bases[name], []))
     work_out(pair for of_row in pairs.values() for pair in of_row)
     noise = NoiseOfRows(rows)
     return [
         Gain(
             name,
             newest[name],
-            against or _base_of(captions[name]),
+            bases[name],
             pairs[name],
             *_judged(pairs[name], noise),
             n_others=sum(setting_of(row) != setting_of(newest[name][0]) for row in results[name]),
         )
         for name in chosen
     ]
+
+
+def without_results(
+    rows: Sequence[Row], captions: Mapping[str, Caption], patterns: Sequence[str] = ()
+) -> list[str]:
+    """Rows of the table that the patterns name and that have no result."""
+    results = _results_by_name(rows, captions)
+    return [name for name in captions if is_named(patterns, name) and name not in results]
+
+
+def _refuse_unknown(patterns: Sequence[str], captions: Mapping[str, Caption]) -> None:
+    for pattern in patterns:
+        if not any(is_named([pattern.removeprefix("!")], name) for name in captions):
+            hint = "; put patterns in quotes, or the shell makes file names of them" * Path(pattern).exists()
+            raise UserError(f"{pattern}: names no row of experiments.yaml{_nearest(pattern, captions)}{hint}")
+
+
+def _refuse_without_results(
+    against: str, results: Mapping[str, list[Row]], captions: Mapping[str, Caption]
+) -> None:
+    if not against or against in results:
+        return
+    if against not in captions:
+        raise UserError(f"--against {against}: is no row of experiments.yaml{_nearest(against, captions)}")
+    has = f"those that have are {', '.join(results)}" if results else "none has any"
+    raise UserError(f"--against {against}: has no result, `callboard run {against}` makes one; {has}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=3)
+    return f"; the nearest are {', '.join(near)}" if near else ""
 
 
 def _has_cv(row: Row) -> bool:
@@ -110,6 +147,13 @@ def _of_newest_setting(results: Sequence[Row]) -> list[Row]:
 
 def _base_of(caption: Caption) -> str:
     return caption.step.base if caption.step else ""
+
+
+def _started_from(row: Row, captions: Mapping[str, Caption], rows: Sequence[Row]) -> str:
+    """The row of the table whose result the commit had that it was started on; empty where it is none."""
+    base = started_from(row, rows)
+    others = [name for name in base.table_names if name not in row.table_names] if base else []
+    return next((name for name in others if name in captions), "")
 
 
 def _by_table(results: Iterable[Row], step: Step | None, rows: Sequence[Row]) -> Pairs:

@@ -15,21 +15,28 @@ LEGEND = (
     "the base was run with too; of CV its 95 % interval holds recordings and seeds, of LB seeds alone."
 )
 ONE_SEED = (
-    "Of a row with one seed, intervals hold what seeds do to other rows, or where no row has several, "
-    "recordings alone."
+    "One seed cannot show what seeds do: in intervals of a row with one, it is taken from rows that have "
+    "several; where none has, they hold recordings alone."
 )
-TEXT_COLUMNS = ("row", "base", "verdict")
+TEXT_COLUMNS = ("row", "base", "CV is")
+N_TOLD = 12
+"""Names that are told of a longer list."""
 
 
-def gains_markdown(gains: Sequence[Gain]) -> str:
-    """The table, and what stands in it."""
-    heads = ["row", "seeds", *(f"{head} (sd)" for head in HEADS.values()), "base", "verdict"]
+def gains_markdown(gains: Sequence[Gain], without: Sequence[str] = ()) -> str:
+    """The table, and what stands in it.
+
+    Args:
+        gains: Lines of the table.
+        without: Names of rows that were asked for and have no result.
+    """
+    heads = ["row", "seeds", *(f"{head} (sd)" for head in HEADS.values()), "base", "CV is"]
     heads += [f"Δ {head}" for head in HEADS.values()]
     table = markdown_table(heads, list(map(_cells, gains)), [head not in TEXT_COLUMNS for head in heads])
-    return table + legend_markdown(_notes(gains))
+    return table + legend_markdown(_notes(gains, without))
 
 
-def _notes(gains: Sequence[Gain]) -> list[str]:
+def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
     marks = {_mark(gain) for gain in gains}
     notes = [LEGEND, *(words for mark, words in MARKS.items() if mark in marks)]
     if any(len(gain.pairs) == 1 for gain in gains):
@@ -37,6 +44,9 @@ def _notes(gains: Sequence[Gain]) -> list[str]:
     if n_others := sum(gain.n_others for gain in gains):
         others = counted(n_others, "result")
         notes.append(f"Left out: {others} of other data or parameters than the newest of the row.")
+    if without:
+        more = " …" * (len(without) > N_TOLD)
+        notes.append(f"No result: {', '.join(without[:N_TOLD])}{more}; `callboard run NAME` makes one.")
     return notes
 
 

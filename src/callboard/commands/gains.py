@@ -29,7 +29,10 @@ def add(commands: Any) -> None:
         help="only these rows, as 'stage*', or all but these, as '!exp*'; all that have results if none",
     )
     gains.add_argument(
-        "--against", default="", metavar="ROW", help="compare all with this row, not each with its base"
+        "--against",
+        default="",
+        metavar="ROW",
+        help="compare all with this row, not each with its base",
     )
     gains.add_argument("--output", type=Path, metavar="FILE.md", help="write it there, relative to the root")
     gains.set_defaults(command=show)
@@ -39,18 +42,20 @@ def show(args: argparse.Namespace) -> None:
     """Print the table as Markdown, or write it."""
     if args.output and args.output.suffix != ".md":
         raise UserError(f"--output {args.output}: should end in .md")
-    from callboard.board.gains import gains_of
+    from callboard.board.gains import gains_of, without_results
     from callboard.board.gains_table import gains_markdown
     from callboard.outputs import written_whole
     from callboard.runs.captions import read_captions
     from callboard.runs.rows import read_rows
     from callboard.words import counted
 
-    gains = gains_of(read_rows(), read_captions(), args.names, args.against)
+    rows, captions = read_rows(), read_captions()
+    gains = gains_of(rows, captions, args.names, args.against)
     if not gains:
         named = f" among {', '.join(args.names)}" if args.names else ""
-        raise UserError(f"no row of experiments.yaml has a result{named}; `callboard run` makes them")
-    text = gains_markdown(gains)
+        raise UserError(f"no row of experiments.yaml has a result{named}; `callboard run NAME` makes one")
+    without = without_results(rows, captions, args.names) if args.names else []
+    text = gains_markdown(gains, without)
     if not args.output:
         print(text, end="")
         return
