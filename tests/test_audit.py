@@ -72,7 +72,8 @@ def inside(repository, monkeypatch):
 
 def test_the_lineage_of_a_sound_result_is_told(capsys):
     dispatch(["audit", "sound"])
-    header, _, row, _, sentence, inflation = capsys.readouterr().out.splitlines()
+    header, _, row, _, *legend, _, sentence, inflation = capsys.readouterr().out.splitlines()
+    assert " ".join(legend).startswith("labels: all pseudo-labels of the round;")
     assert inflation.startswith("CV 0.")
     assert [cell.strip() for cell in header.split("|")[1:-1]][2:] == [
         "labels",

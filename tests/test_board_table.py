@@ -7,7 +7,7 @@ from rich.console import Console
 
 from callboard.better.difference import Difference
 from callboard.better.noise import CV, Judgement
-from callboard.board.columns import COLUMNS, LEGEND, author_columns_of, interval, tone
+from callboard.board.columns import COLUMNS, COLUMNS_LEGEND, LEGEND, author_columns_of, interval, tone
 from callboard.board.lines import Line, best_of, judged, lines_of_results, lines_of_table
 from callboard.board.table import board_markdown, fitting, print_table
 from callboard.runs.captions import Caption
@@ -66,7 +66,9 @@ def test_markdown_by_hand():
 
 
 def test_markdown_columns_line_up():
-    assert len({len(line) for line in markdown(PLAIN, SEQ).splitlines()}) == 1
+    table = [line for line in markdown(PLAIN, SEQ).splitlines() if line.startswith("|")]
+    assert len(table) == 4
+    assert len({len(line) for line in table}) == 1
 
 
 def test_a_pipe_in_a_cell_does_not_break_the_table():
@@ -112,8 +114,11 @@ def test_an_optimistic_cv_is_marked_and_explained():
     assert LEGEND in console.file.getvalue()
 
 
-def test_an_honest_cv_needs_no_legend():
-    assert "*" not in markdown(PLAIN, SEQ)
+def test_an_honest_cv_needs_no_mark_and_columns_are_explained():
+    text = markdown(PLAIN, SEQ)
+    assert "*" not in text
+    assert text.splitlines()[-1] == COLUMNS_LEGEND
+    assert COLUMNS_LEGEND not in board_markdown([])
 
 
 def test_a_result_with_a_name_of_the_table_has_its_memo_and_base():

@@ -97,6 +97,17 @@ def test_the_text_shows_the_species_that_changed_most_and_all_when_asked(
     assert re.search(r"\| lb\.public +\| +0\.5000 \| +0\.6000 \| \+0\.1000 \|", short)
 
 
+def test_it_is_told_what_estimates_are_and_whose_cv_is_optimistic(rows: list[Row]) -> None:
+    before, after = (replace(row, metrics=row.metrics | {"cv.lrap": 0.5, "cv.fold_sd": 0.1}) for row in rows)
+    text = pair_markdown(pair_of(before, after, rows), False)
+    assert "\nlrap: LRAP by recording, mean over folds.\n" in text
+    assert "optimistic" not in text
+    chosen = replace(after, params=after.params | {"train.select": "best"})
+    assert "the CV of after is optimistic, it saw" in verdict(pair_of(before, chosen, rows))
+    both = [replace(row, params=row.params | {"train.select": "best"}) for row in (before, after)]
+    assert "the CV of before and after is optimistic" in verdict(pair_of(*both, rows))
+
+
 def test_without_tables_there_is_a_change_but_no_judgement(rows: list[Row]) -> None:
     lost = pair_of(rows[0], replace(rows[1], oof_md5="0" * 32), rows)
     assert lost.species == []

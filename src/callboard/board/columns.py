@@ -30,6 +30,11 @@ SEEDS_LEGEND = (
     "Seeds were not measured: intervals hold the recordings alone; `callboard noise NAME` measures them."
 )
 
+COLUMNS_LEGEND = (
+    "±: half the 95 % interval of CV. Δ: change against base, of CV with its 95 % interval. P: probability "
+    "that the CV is better than that of base."
+)
+
 Value = str | float | bool | None
 """As CSV holds it; None is an empty cell."""
 
@@ -256,12 +261,12 @@ def shown_rows(blocks: Blocks) -> dict[str, Row]:
 
 
 def legends(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> list[str]:
-    """What the marks in the table mean, as far as there are any, and which results are the best.
+    """What columns and the marks in the table mean, as far as there are any, and which results are the best.
 
     Also what a reader would take for something else: intervals without seeds, and another CV in a column.
     """
     lines = [line for block in blocks for line in block if line.row]
-    found = [_best_legend(line.best for line in lines if line.best)]
+    found = [COLUMNS_LEGEND if lines else "", _best_legend(line.best for line in lines if line.best)]
     marks = {mark_of(line.row) for line in lines}
     found += [legend for mark, legend in MARKS.items() if mark in marks]
     found.append(NOISE_LEGEND if any(map(is_lb_noise, lines)) else "")
@@ -277,4 +282,5 @@ def legends(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> list[str]:
 def _best_legend(rows: Iterable[Row]) -> str:
     best = {row.key: row for row in rows}
     told = ", ".join(f"{row.name} ({number(row.metrics[CV])})" for row in best.values())
-    return f"Best: {told}, the highest CV of the same data that is not optimistic." if told else ""
+    words = f"Best: {told}, the highest CV of the same data that is not optimistic. Δ best: CV against it."
+    return words if told else ""

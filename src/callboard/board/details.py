@@ -21,6 +21,7 @@ from callboard.board.columns import (
 from callboard.board.lines import Line
 from callboard.runs.named_row import reference
 from callboard.runs.rows import Row
+from callboard.trust.estimates import legend
 from callboard.words import MISSING
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _scores(line: Line, row: Row) -> list[str]:
     elif line.best:
         lines.append(_fact("best", "this one: the highest CV of the same data that is not optimistic"))
     notes = [legend for known, legend in MARKS.items() if known == mark] + [NOISE_LEGEND] * is_lb_noise(line)
-    return [*lines, *notes]
+    estimates = [_fact("", told)] if (told := legend(sorted(row.metrics))) else []
+    return [*lines[:2], *estimates, *lines[2:], *notes]
 
 
 def _lb(row: Row) -> str:

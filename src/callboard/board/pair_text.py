@@ -8,6 +8,7 @@ from callboard.better.noise import Judgement
 from callboard.board.columns import interval, number
 from callboard.board.pair import Metric, Pair
 from callboard.board.table import markdown_table
+from callboard.trust.estimates import legend
 
 N_SPECIES = 8
 """Species shown where not all are asked for."""
@@ -39,7 +40,8 @@ def verdict(pair: Pair) -> str:
     if pair.change is None or pair.judgement is None:
         return "One of the two has no CV."
     chance = number(pair.judgement.p_better, ".2f")
-    told = f"{pair.b.name} is {WORDS.get(pair.judgement.word.rstrip('?'), pair.judgement.word)}"
+    optimistic = " and ".join(row.name for row in (pair.a, pair.b) if row.is_optimistic)
+    told = f"{pair.b.name} is {WORDS[pair.judgement.word.rstrip('?')].format(optimistic)}"
     doubt = "; seeds are not measured well enough to be sure" * _is_doubtful(pair.judgement)
     return f"CV {interval(pair.change, pair.judgement)}, P(better) {chance}: {told}{doubt}."
 
@@ -53,7 +55,7 @@ WORDS = {
     "worse": "worse than can be chance",
     "within noise": "within noise of it",
     "unsure": "not to be judged: a table of scores is not in DVC's cache",
-    "optimistic": "not to be judged: a CV here is optimistic, it saw labels that it is measured on",
+    "optimistic": "not to be judged: the CV of {} is optimistic, it saw labels that it is measured on",
 }
 
 
@@ -86,7 +88,9 @@ SPECIES_HEADER = ("species", "recordings", "before", "after", "change (95 %)")
 
 def _metrics(pair: Pair) -> str:
     cells = [metric_cells(pair, metric) for metric in pair.metrics]
-    return markdown_table(METRIC_HEADER, cells, [False, True, True, True, False])
+    table = markdown_table(METRIC_HEADER, cells, [False, True, True, True, False])
+    told = legend(metric.key for metric in pair.metrics)
+    return f"{table}\n{told}.\n" if told else table
 
 
 def _species(shown: Sequence[SpeciesDifference], n_all: int) -> str:

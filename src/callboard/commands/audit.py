@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from callboard.lineage import RoundLineage
     from callboard.runs.files import Source
 
+LEGEND = """\
+labels: all pseudo-labels of the round; those of test and external recordings are in no fold. Of the others,
+no network that voted had seen the recording (unseen); none had, but labels that one was trained on came from
+networks that had (inherited); or one had or may have (seen or unsure).
+"""
 HEADER = ("round", "teachers", "labels", "in no fold", "unseen", "inherited", "seen or unsure")
 
 
@@ -18,7 +23,10 @@ def add(commands: Any) -> None:
     """Add the command to the parser."""
     audit = commands.add_parser(
         "audit",
-        help="had teachers seen the recordings that they labelled, or start weights their fold? fails if so",
+        help="had teachers seen the recordings that they labelled, or start weights their fold?",
+        description="Who made the pseudo-labels of a result, and what they had seen, as the weights files "
+        "tell. Fails where pseudo.isolation is broken or cannot be proved (none promises nothing), or where "
+        "weights to start from had seen what their fold holds out.",
     )
     audit.add_argument("name", nargs="?", metavar="NAME", help=f"{RESULT_NAME}; default the result of HEAD")
     audit.set_defaults(command=show)
@@ -66,6 +74,7 @@ def audit(source: "Source") -> list[str]:
         print(f"{source.name}: no pseudo-labels, its networks have learned from annotations alone")
         return []
     print(markdown_table(HEADER, [cells(one) for one in rounds], [False, False, *[True] * 5]))
+    print(LEGEND)
     for one in rounds:
         print(f"round {one.round}: {one.sentence}; {one.depth}")
     print(inflation(source))

@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
         "-S", dest="extra", action="append", default=[], metavar="KEY=VALUE", help="for every run"
     )
     noise.add_argument("--queue", action="store_true", help="leave them to `dvc queue start`")
-    noise.add_argument("--dry", action="store_true", help="only print what would be run")
+    noise.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")
     noise.set_defaults(command=measure)
 
 

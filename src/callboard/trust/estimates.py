@@ -1,6 +1,6 @@
 """CV estimates of finished results, from their tables in DVC's cache; what was worked out is remembered."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import isnan
 from pathlib import Path
@@ -30,6 +30,17 @@ NAMES: dict[str, str] = {
     "prevalence": "LWLRAP at the test set's expected shares",
 }
 """Name to words; the functions, estimators.ESTIMATES, import pandas and scikit-learn and stand apart."""
+
+
+def legend(metrics: Iterable[str]) -> str:
+    """What the estimates among the metrics are, in words; empty where there are none.
+
+    Args:
+        metrics: Keys such as `cv.lrap`.
+    """
+    known = [key.removeprefix("cv.") for key in metrics if key != f"cv.{POOLED}" and key.startswith("cv.")]
+    return "; ".join(f"{name}: {NAMES[name]}" for name in known if name in NAMES)
+
 
 VERSION = "2"
 """To be raised when an estimate of the same tables changes."""
