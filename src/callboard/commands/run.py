@@ -29,9 +29,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help="run every stage again, replace the experiment; not of rows that another needs",
     )
-    rows.add_argument(
-        "--dry", "--dry-run", action="store_true", help="only print what would be run and overridden"
-    )
+    rows.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")
     rows.set_defaults(command=run)
 
 
