@@ -1,11 +1,11 @@
-"""The ladder's runs: out of workspaces into docs/ladder.csv, and from there into the tables of docs/ladder.md.
+"""The ladder's runs: from workspaces into docs/ladder.csv, and from there into the tables of docs/ladder.md.
 
     cd WORKSPACE && PYTHONPATH=.../src python .../benchmarks/ladder.py collect synthetic
     python benchmarks/ladder.py table
     python benchmarks/ladder.py gain stage3-nested stage2 real
 
 `collect` adds what the file lacks of the results of rows of block preset, and of exp0051. `gain` holds two
-rows against each other over the seeds that both have: mean changes with 95 % intervals over seeds, also of CV.
+rows against each other over the seeds that both have: mean changes, with 95 % intervals over seeds alone.
 """
 
 import argparse
