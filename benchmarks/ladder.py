@@ -31,7 +31,7 @@ BASELINE = "exp0051"
 def collect(world: str) -> None:
     """Results of the workspace in the current folder."""
     os.environ.setdefault("DVC_ROOT", str(Path.cwd()))
-    from callboard.board.columns import mark_of
+    from callboard.runs.marks import mark_of
     from callboard.runs.rows import read_rows
     from callboard.table import read_table
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from callboard.better.remembered import difference, mean_difference, work_out
-from callboard.board.bases import of_one_setting, same_truth, started_from, table_base
+from callboard.board.bases import of_one_setting, started_from, table_base
 from callboard.errors import UserError
 from callboard.results import SUBMISSION
-from callboard.runs.rows import Row
+from callboard.runs.rows import Row, same_truth
 from callboard.submission import score_table
 from callboard.table import Step
 from tests.test_author_history import toy_table

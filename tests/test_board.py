@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from callboard import cli
-from callboard.board.columns import mark_of
 from callboard.errors import UserError
 from callboard.runs import rows as board
+from callboard.runs.marks import mark_of
 from callboard.runs.rows import Row, read_rows
 from callboard.runs.stored_runs import StoredRun
 from callboard.tracker.run_record import Origin

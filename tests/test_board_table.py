@@ -7,10 +7,11 @@ from rich.console import Console
 
 from callboard.better.difference import Difference
 from callboard.better.noise import CV, Judgement
-from callboard.board.columns import COLUMNS, COLUMNS_LEGEND, LEGEND, author_columns_of, interval, tone
+from callboard.board.columns import COLUMNS, author_columns_of, interval, tone
 from callboard.board.lines import Line, best_of, judged, lines_of_results, lines_of_table
 from callboard.board.table import board_markdown, fitting, print_table
 from callboard.runs.captions import Caption
+from callboard.runs.marks import MARKS
 from callboard.runs.rows import Row
 from tests.test_author_history import toy_table
 
@@ -108,17 +109,20 @@ def test_an_optimistic_cv_is_marked_and_explained():
     rows = [PLAIN, replace(SEQ, params=SEQ.params | {"train.select": "best"})]
     text = markdown(*rows)
     assert [column(text, "CV", k) for k in (0, 1)] == ["0.7118", "0.7400*"]
-    assert text.splitlines()[-1] == rf"\{LEGEND}"
+    assert text.splitlines()[-1] == rf"\{MARKS['*']}"
     console = Console(file=io.StringIO(), width=400)
     print_table(lines_of_results(rows, {}), console)
-    assert LEGEND in console.file.getvalue()
+    assert MARKS["*"] in console.file.getvalue()
 
 
 def test_an_honest_cv_needs_no_mark_and_columns_are_explained():
     text = markdown(PLAIN, SEQ)
     assert "*" not in text
-    assert text.splitlines()[-1] == COLUMNS_LEGEND
-    assert COLUMNS_LEGEND not in board_markdown([])
+    last = text.splitlines()[-1]
+    assert last.startswith("±: half the 95 % interval of CV; Δ CV: change against base")
+    assert last.endswith("Δ best: change of CV against the best.")
+    assert "Δ best" not in board_markdown(lines_of_results([PLAIN], {}), COLUMNS[:4])
+    assert "±:" not in board_markdown([])
 
 
 def test_a_result_with_a_name_of_the_table_has_its_memo_and_base():

@@ -100,7 +100,8 @@ def test_the_text_shows_the_species_that_changed_most_and_all_when_asked(
 def test_it_is_told_what_estimates_are_and_whose_cv_is_optimistic(rows: list[Row]) -> None:
     before, after = (replace(row, metrics=row.metrics | {"cv.lrap": 0.5, "cv.fold_sd": 0.1}) for row in rows)
     text = pair_markdown(pair_of(before, after, rows), False)
-    assert "\nlrap: LRAP by recording, mean over folds.\n" in text
+    told = "fold_sd: standard deviation over folds of LWLRAP; lrap: LRAP by recording, mean over folds."
+    assert f"\n{told}\n" in text
     assert "optimistic" not in text
     chosen = replace(after, params=after.params | {"train.select": "best"})
     assert "the CV of after is optimistic, it saw" in verdict(pair_of(before, chosen, rows))

@@ -15,9 +15,10 @@ from callboard.metrics import lwlrap
 from callboard.prevalence import estimate_prevalence, with_odds_times
 from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION
 from callboard.results import SUBMISSIONS_WITHOUT as WITHOUT
+from callboard.runs.cv_metrics import NAMES
 from callboard.runs.rows import Row
 from callboard.submission import read_score_table, write_score_table
-from callboard.trust.estimates import NAMES, estimates_of
+from callboard.trust.estimates import estimates_of
 from callboard.trust.estimators import (
     ESTIMATES,
     Scored,

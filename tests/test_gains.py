@@ -137,6 +137,20 @@ def test_a_row_without_a_base_is_compared_with_the_row_that_it_was_started_on() 
         ("first", "zeroth"),
     ]
     assert len(of_second.pairs) == 3
+    later = replace(result("first", 500), base=result("first", 416).params)  # started on the row itself
+    long = replace(zeroth[0], key="long", params=zeroth[0].params | {"epochs": "60"})  # newer, no base
+    _, of_first, _ = gains_of([*zeroth, *rows, later, long], captions)
+    assert of_first.base == "zeroth"
+    assert [base.key for _, base in of_first.pairs] == ["zeroth-seed2", "zeroth"]
+
+
+def test_where_the_table_s_base_has_no_result_that_counts_which_it_was_started_on() -> None:
+    first = result("first", 416)
+    params = first.params | {"lr": "3"}
+    third = replace(first, name="third", names=("third",), key="third", base=first.params, params=params)
+    found = gain([first, third], "third")
+    assert found.base == "first"
+    assert [base.name for _, base in found.pairs] == ["first"]
 
 
 def test_a_name_that_is_no_row_is_refused_and_one_without_result_told(
@@ -149,9 +163,11 @@ def test_a_name_that_is_no_row_is_refused_and_one_without_result_told(
     with pytest.raises(UserError, match=r"stages: names no row .*; put patterns in quotes, or the shell"):
         gains_of(six(), CAPTIONS, ["stages"])
     assert without_results(six(), CAPTIONS, ["first", "th*"]) == ["third"]
+    assert without_results(six(), CAPTIONS, ["!first"]) == without_results(six(), CAPTIONS) == []
     found = gains_of(six(), CAPTIONS, ["first", "th*"])
     assert [one.name for one in found] == ["first"]
-    assert "No result: third; `callboard run NAME` makes one." in gains_markdown(found, ["third"])
+    assert "No result: third." in gains_markdown(found, ["third"])
+    assert "row11 …." in gains_markdown(found, [f"row{k}" for k in range(14)])
 
 
 def test_one_seed_takes_the_noise_of_other_rows() -> None:

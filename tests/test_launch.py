@@ -194,7 +194,7 @@ def test_a_blend_names_the_results_of_its_parts(dvc: Dvc) -> None:
 
 
 def overrides_of(name: str) -> list[str]:
-    return launch.row_overrides(read_table(), name, read_tree(Path("params.yaml")))
+    return launch.Plan(read_table(), read_tree(Path("params.yaml"))).overrides(name)
 
 
 @pytest.mark.parametrize("names", [["exp0025-mix"], ["exp0025", "exp0025-mix"]])
@@ -287,13 +287,16 @@ def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
     ]
     capsys.readouterr()
     cli.dispatch(["run", "--seed", "3", "--dry", "link2", "exp0051"])
+    there, *_ = capsys.readouterr().out.splitlines()
+    assert there == "link2-seed3: is there on this commit"
+    cli.dispatch(["run", "--seed", "3", "--dry", "--force", "link2", "exp0051"])
     assert capsys.readouterr().out.splitlines() == [
         "link2-seed3: train.init_from='link1-seed3' seed=3",
         "exp0051-seed3: seed=3",
     ]
     cli.dispatch(["run", "--seed", "4", "--dry", "link2"])
     assert capsys.readouterr().out.splitlines() == [
-        "link2 starts from link1, which comes first",
+        "link2-seed4 starts from link1-seed4, which comes first",
         "link1-seed4: loss.neg_mask=seq seed=4",
         "link2-seed4: train.init_from='link1-seed4' seed=4",
     ]
@@ -324,8 +327,15 @@ def test_dry_shows_the_names_of_rows_without_keys_and_those_that_come_first(
     stages: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finish_as("link1", "loss.neg_mask=seq")
+    with pytest.raises(UserError, match=r"link3 needs link2, not finished .* a queue"):
+        cli.dispatch(["run", "--dry", "--queue", "link3"])
+    capsys.readouterr()
     cli.dispatch(["run", "--dry", "link3", "exp0025-mix"])
-    *_, second, third, of_21, of_25, mix = capsys.readouterr().out.splitlines()
+    *comes_first, second, third, of_21, of_25, mix = capsys.readouterr().out.splitlines()
+    assert comes_first == [
+        "link3 starts from link2, which comes first",
+        "exp0025-mix needs exp0021 and exp0025, which come first",
+    ]
     assert [second, third] == ["link2: train.init_from=link1", "link3: train.init_from=link2"]
     assert [line.partition(":")[0] for line in (of_21, of_25, mix)] == ["exp0021", "exp0025", "exp0025-mix"]
     assert "infer.blend=[exp0021,exp0025]" in mix
@@ -335,12 +345,18 @@ def test_dry_shows_the_names_of_rows_without_keys_and_those_that_come_first(
 def test_a_dry_run_of_noise_shows_chains_with_their_own_seeds(
     stages: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finish_as("link1", "loss.neg_mask=seq")
     cli.dispatch(["noise", "link2", "--seeds", "2", "--dry"])
-    assert capsys.readouterr().out.splitlines()[1:3] == [
-        "link1-seed1: loss.neg_mask=seq seed=1",
-        "link2-seed1: train.init_from='link1-seed1' seed=1",
+    *told, summary = capsys.readouterr().out.splitlines()
+    assert told == [
+        line
+        for k in (1, 2)
+        for line in (
+            f"link2-seed{k} starts from link1-seed{k}, which comes first",
+            f"link1-seed{k}: loss.neg_mask=seq seed={k}",
+            f"link2-seed{k}: train.init_from='link1-seed{k}' seed={k}",
+        )
     ]
+    assert summary.startswith("link2: 0 finished runs")
     assert stages.calls == []
 
 

@@ -57,7 +57,7 @@ def test_what_is_missing_is_run_and_the_noise_printed(
     assert "sd of a run      0.0082      0.0082           –" in out  # of 0.71, 0.72, 0.72, 0.73
     assert "range      0.0200" in out
     # 3.1824 · sqrt(2) · 0.00816: the tables are gone, so that recordings explain nothing
-    assert "A difference of CV below 0.037 between two runs with one seed each is within noise." in out
+    assert "A difference of CV below 0.037 between two separate runs is within noise." in out
 
 
 def test_with_all_seeds_there_it_only_prints(

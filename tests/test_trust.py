@@ -10,10 +10,10 @@ from callboard import cli
 from callboard.better.correlation import Correlation, pearson, spearman
 from callboard.errors import UserError
 from callboard.params.base import read_tree
+from callboard.runs.cv_metrics import NAMES
 from callboard.runs.rows import Row
 from callboard.table import read_table
 from callboard.tracker.author_history import author_rows, author_runs, import_runs
-from callboard.trust.estimates import NAMES
 from callboard.trust.judging import best_by_cv, is_lost, range_alone, trust
 from callboard.trust.report import (
     conclusion,
@@ -136,12 +136,20 @@ def test_runs_without_a_partner_or_of_other_data_are_counted_not_used():
 
 
 def test_results_of_other_features_are_of_the_same_truth():
-    rows = [row(number, params={"features.n_mels": "64"}) for number in range(3)]
-    finer = row(3, clips_md5="finer", params={"features.n_mels": "128"})
-    others = row(4, clips_md5="others", params={"features.n_mels": "64"})
-    kept, left_out = points_of_results([*rows, finer, others])
-    assert [one.name for one in kept] == ["e0", "e1", "e2", "e3"]
-    assert left_out == {"of other data": 1}
+    coarse, fine = {"features.n_mels": "64"}, {"features.n_mels": "128"}
+    rows = [row(number, params=coarse) for number in range(3)]
+    finer = row(3, clips_md5="finer", params=fine)
+    as_before = row(4, params=fine)  # the same table of clips
+    corrected = [row(5, clips_md5="others", params=coarse), row(6, clips_md5="others, finer", params=fine)]
+    kept, left_out = points_of_results([*rows, finer, as_before, *corrected])
+    assert [one.name for one in kept] == ["e0", "e1", "e2", "e4"]
+    assert left_out == {"of other data": 3}
+    assert [one.name for one in points_of_results([*rows, finer])[0]] == ["e0", "e1", "e2", "e3"]
+    of_two_features = [
+        row(7, data_md5="x"),
+        *(row(8 + k, data_md5="x", clips_md5="y", params=fine) for k in (0, 1, 2)),
+    ]
+    assert len(points_of_results([*of_two_features, *rows])[0]) == 4
 
 
 def test_it_is_told_whose_cv_cannot_be_trusted():

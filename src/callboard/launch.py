@@ -194,7 +194,8 @@ def _tell_what_comes_first(plan: Plan, names: Sequence[str], manner: Manner) -> 
             if absent and row not in before:
                 come = "comes" if len(absent) == 1 else "come"
                 relation = "starts from" if absent == [plan.table.start(row)] else "needs"
-                print(f"{row} {relation} {' and '.join(absent)}, which {come} first", flush=True)
+                before_it = " and ".join(map(plan.called, absent))
+                print(f"{plan.called(row)} {relation} {before_it}, which {come} first", flush=True)
 
 
 def _tell_of_lost_folders() -> None:
@@ -233,33 +234,23 @@ def dvc(*arguments: str) -> int:
             continue
 
 
-def show_rows(names: Sequence[str], extra: Sequence[str] = (), seed: int | None = None) -> None:
-    """Print what running the rows would run, and override, one row a line; results without their keys.
+def show_rows(
+    names: Sequence[str], manner: Manner, extra: Sequence[str] = (), seed: int | None = None
+) -> None:
+    """Print what `run_rows` would run, and override, one row a line; results without their keys.
 
     Raises:
-        UserError: a name is no row, or a row no experiment.
+        UserError: as there, before anything has run.
     """
     plan = Plan(read_table(), read_tree(Path("params.yaml")), extra, seed)
     order = plan.order(names)
-    _tell_what_comes_first(plan, list(dict.fromkeys(names)), Manner())
+    _tell_what_comes_first(plan, list(dict.fromkeys(names)), manner)
     for name in order:
         if name in names or not plan.finished(name):
-            print(f"{plan.called(name)}:", *(plan.preview(name) or ["params.yaml as it is"]))
-
-
-def row_overrides(table: Table, name: str, tree: dict[str, Any], extra: Sequence[str] = ()) -> list[str]:
-    """What `dvc exp run -S` takes to turn the workspace's parameters into a row's; the user's come last.
-
-    Args:
-        table: Of experiments.
-        name: Of the row.
-        tree: All of params.yaml.
-        extra: Overrides of the user's.
-
-    Raises:
-        UserError: the row needs one that is not finished.
-    """
-    return Plan(table, tree, extra).overrides(name)
+            called = plan.called(name)
+            is_there = name in names and not manner.is_forced and experiment_of(called)
+            told = "is there on this commit" if is_there else "params.yaml as it is"
+            print(f"{called}:", *([] if is_there else plan.preview(name)) or [told])
 
 
 def _as_text(overrides: Iterable[tuple[str, Any]]) -> list[str]:

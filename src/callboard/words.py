@@ -1,9 +1,13 @@
 """How commands say things: counts with their plural, and warnings."""
 
 import sys
+from collections.abc import Sequence
 
 MISSING = "–"
 """Stands in a table for what there is not."""
+
+N_LISTED = 12
+"""Names that are told of a longer list."""
 
 
 def counted(count: int, what: str) -> str:
@@ -14,3 +18,8 @@ def counted(count: int, what: str) -> str:
 def warn(text: str) -> None:
     """Print a warning; the command goes on."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names, the first of many."""
+    return ", ".join(names[:N_LISTED]) + " …" * (len(names) > N_LISTED)

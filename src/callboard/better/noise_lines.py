@@ -48,8 +48,8 @@ def _range(runs: Sequence[Row], key: str) -> float:
 
 def _meaning(noise: SeedNoise, key: str) -> str:
     return (
-        f"A difference of {HEADS[key]} below {least_change(noise, key):.3f} between two runs with one seed "
-        "each is within noise."
+        f"A difference of {HEADS[key]} below {least_change(noise, key):.3f} between two separate runs is "
+        "within noise."
     )
 
 

@@ -13,9 +13,9 @@ from callboard.history import params_at
 from callboard.hydra import hydra_overrides
 from callboard.launch import (
     Manner,
+    Plan,
     experiment_of,
     experiment_row,
-    row_overrides,
     run_experiment,
     run_rows,
     with_overrides,
@@ -50,6 +50,8 @@ def rows_so_far() -> list[Row]:
 def overrides_of(name: str, extra: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """What turns the workspace's parameters into those of a result, else of a row of the table.
 
+    Results that a row takes are named without their keys: each seed takes its own.
+
     Args:
         name: Of a finished experiment or run, of which the newest counts, or of a row.
         extra: Overrides of the user's.
@@ -68,7 +70,7 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[Row]) -> list[s
     except UserError:
         if not table or name not in table.rows:
             raise
-    return row_overrides(table, experiment_row(table, name).name, tree, extra)
+    return Plan(table, tree, extra).preview(experiment_row(table, name).name)
 
 
 def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:

@@ -5,15 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from callboard.runs.committed import key_of
-from callboard.runs.rows import Row
+from callboard.runs.rows import Row, same_truth
 from callboard.steps import Step, is_below
 
 if TYPE_CHECKING:
     from callboard.table import Table
-
-
-FRAMES = ("audio.", "features.")
-"""Sections of parameters that place an annotation in the features, and change nothing of what it says."""
 
 
 def table_base(row: Row, step: Step | None, rows: Sequence[Row]) -> Row | None:
@@ -58,18 +54,6 @@ def started_from(row: Row, rows: Sequence[Row]) -> Row | None:
 
 def _others(row: Row, rows: Sequence[Row]) -> list[Row]:
     return [other for other in rows if other.key != row.key and same_truth(row, other)]
-
-
-def same_truth(a: Row, b: Row) -> bool:
-    """Whether two results are measured on the same annotations of the same data.
-
-    `data/clips.csv` also says where a call lies in the features, so that another one is no other truth where
-    the features are others.
-    """
-    if a.data_md5 != b.data_md5 or a.clips_md5 == b.clips_md5:
-        return a.data_md5 == b.data_md5
-    keys = a.params.keys() | b.params.keys()
-    return any(key.startswith(FRAMES) for key in keys if a.params.get(key) != b.params.get(key))
 
 
 def differs_by(base: Row, row: Row, step: Step) -> bool:

@@ -8,31 +8,14 @@ from callboard.better.difference import Difference
 from callboard.better.noise import CV, Judgement
 from callboard.board.lines import Blocks, Line
 from callboard.results import changes
+from callboard.runs.marks import MARKS, mark_of
 from callboard.runs.rows import Row
 from callboard.words import MISSING
 
-OPTIMISTIC = "*"
-UNISOLATED = "!"
 WITHIN_NOISE = "≈"
-LEGEND = (
-    f"{OPTIMISTIC} CV is optimistic: the epoch or the learning rate was chosen on the validation fold "
-    "(train.select, sched.name plateau), or "
-    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0, "
-    "pseudo.isolation not nested), or "
-    "training started from the weights of such a result (train.init_from)."
-)
-UNISOLATED_LEGEND = (
-    f"{UNISOLATED} CV is not out of fold: models voted on recordings that they had trained on "
-    "(pseudo.isolation none), for this result or for one that it started from."
-)
 NOISE_LEGEND = f"{WITHIN_NOISE} another seed alone changes the leaderboard's score by as much."
 SEEDS_LEGEND = (
     "Seeds were not measured: intervals hold the recordings alone; `callboard noise NAME` measures them."
-)
-
-COLUMNS_LEGEND = (
-    "±: half the 95 % interval of CV. Δ: change against base, of CV with its 95 % interval. P: probability "
-    "that the CV is better than that of base."
 )
 
 Value = str | float | bool | None
@@ -51,6 +34,8 @@ class Column:
     """By which a page sorts; the text where there is none."""
     is_extra: bool = False
     """Whether only some boards have it."""
+    meaning: str = ""
+    """What stands in it, where its name does not say so."""
     tone: Callable[[Line], str] | None = None
     """`better`, `worse` or `noise`: how a page colours what the text says too."""
 
@@ -130,17 +115,6 @@ def _probability(line: Line) -> str:
     return number(line.judgement.p_better if line.judgement else None, ".2f")
 
 
-def mark_of(row: Row | None) -> str:
-    """What stands behind a CV that cannot be trusted; empty behind others."""
-    if row is None:
-        return ""
-    return UNISOLATED if row.is_unisolated else OPTIMISTIC * row.is_optimistic
-
-
-MARKS = {OPTIMISTIC: LEGEND, UNISOLATED: UNISOLATED_LEGEND}
-"""Marks of CV with what they mean."""
-
-
 def _cv(line: Line) -> str:
     return number(line.metric(CV)) + mark_of(line.row)
 
@@ -213,18 +187,38 @@ NAME = Column("name", name_of)
 MEMO = Column("memo", lambda line: line.memo, may_wrap=True)
 POOLED_CV = Column("CV", _cv, is_number=True, value=metric_of(CV))
 SCORES = (
-    Column("±", lambda line: number(half_width(line)), is_number=True, value=half_width),
+    Column(
+        "±",
+        lambda line: number(half_width(line)),
+        is_number=True,
+        value=half_width,
+        meaning="half the 95 % interval of CV",
+    ),
     Column("verdict", word, tone=tone),
     Column("LB public", lambda line: number(line.metric("lb.public")), True, value=metric_of("lb.public")),
     Column("LB private", lambda line: number(line.metric("lb.private")), True, value=metric_of("lb.private")),
 )
 COMPARISON = (
     Column("base", base_of),
-    Column("Δ CV", lambda line: interval(line.change, line.judgement), True, value=change_value),
-    Column("P", _probability, is_number=True),
-    Column("Δ LB", _lb_change, is_number=True, value=lambda line: line.metric_change("lb.public")),
+    Column(
+        "Δ CV",
+        lambda line: interval(line.change, line.judgement),
+        is_number=True,
+        value=change_value,
+        meaning="change against base, with its 95 % interval",
+    ),
+    Column("P", _probability, is_number=True, meaning="probability that CV is better than that of base"),
+    Column(
+        "Δ LB",
+        _lb_change,
+        is_number=True,
+        value=lambda line: line.metric_change("lb.public"),
+        meaning="change of LB public against base",
+    ),
 )
-BEST = Column("Δ best", _against_best, is_number=True, value=_best_value)
+BEST = Column(
+    "Δ best", _against_best, is_number=True, value=_best_value, meaning="change of CV against the best"
+)
 CHANGED = Column("changed", changed, may_wrap=True)
 ORIGIN = (
     Column("date", lambda line: f"{line.row.start.astimezone():%Y-%m-%d %H:%M}" if line.row else MISSING),
@@ -266,7 +260,7 @@ def legends(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> list[str]:
     Also what a reader would take for something else: intervals without seeds, and another CV in a column.
     """
     lines = [line for block in blocks for line in block if line.row]
-    found = [COLUMNS_LEGEND if lines else "", _best_legend(line.best for line in lines if line.best)]
+    found = [_meanings(columns) if lines else "", _best_legend(line.best for line in lines if line.best)]
     marks = {mark_of(line.row) for line in lines}
     found += [legend for mark, legend in MARKS.items() if mark in marks]
     found.append(NOISE_LEGEND if any(map(is_lb_noise, lines)) else "")
@@ -279,8 +273,12 @@ def legends(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> list[str]:
     return [text for text in found if text]
 
 
+def _meanings(columns: Sequence[Column]) -> str:
+    told = "; ".join(f"{column.name}: {column.meaning}" for column in columns if column.meaning)
+    return f"{told}." if told else ""
+
+
 def _best_legend(rows: Iterable[Row]) -> str:
     best = {row.key: row for row in rows}
     told = ", ".join(f"{row.name} ({number(row.metrics[CV])})" for row in best.values())
-    words = f"Best: {told}, the highest CV of the same data that is not optimistic. Δ best: CV against it."
-    return words if told else ""
+    return f"Best: {told}, the highest CV of the same data that is not optimistic." if told else ""

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 
 from callboard.better.noise import CV
 from callboard.board.columns import (
-    MARKS,
     NOISE_LEGEND,
     base_of,
     changes_of,
     half_width,
     interval,
     is_lb_noise,
-    mark_of,
     number,
     word,
 )
 from callboard.board.lines import Line
+from callboard.runs.cv_metrics import meanings
+from callboard.runs.marks import MARKS, mark_of
 from callboard.runs.named_row import reference
 from callboard.runs.rows import Row
-from callboard.trust.estimates import legend
 from callboard.words import MISSING
 
 if TYPE_CHECKING:
@@ -84,7 +83,12 @@ def _scores(line: Line, row: Row) -> list[str]:
         if key.startswith("cv.") and key not in shown
     ]
     base = line.base
-    lines = [_fact("CV", cv), _fact("", ", ".join(others)), _fact("LB", _lb(row).removeprefix("LB "))]
+    lines = [
+        _fact("CV", cv),
+        _fact("", ", ".join(others)),
+        *([_fact("", told)] if (told := meanings(sorted(row.metrics))) else []),
+        _fact("LB", _lb(row).removeprefix("LB ")),
+    ]
     if base:
         change = line.metric_change("lb.public")
         lb_change = number(change, "+.4f") + " ≈" * is_lb_noise(line)
@@ -100,8 +104,7 @@ def _scores(line: Line, row: Row) -> list[str]:
     elif line.best:
         lines.append(_fact("best", "this one: the highest CV of the same data that is not optimistic"))
     notes = [legend for known, legend in MARKS.items() if known == mark] + [NOISE_LEGEND] * is_lb_noise(line)
-    estimates = [_fact("", told)] if (told := legend(sorted(row.metrics))) else []
-    return [*lines[:2], *estimates, *lines[2:], *notes]
+    return [*lines, *notes]
 
 
 def _lb(row: Row) -> str:

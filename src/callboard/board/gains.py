@@ -21,12 +21,13 @@ from callboard.better.noise import (
 )
 from callboard.better.over_seeds import MIN_PAIRS, judge_changes, judge_cv
 from callboard.better.remembered import mean_difference, work_out
-from callboard.board.bases import same_truth, started_from, table_base
+from callboard.board.bases import started_from, table_base
 from callboard.board.choice import is_named
 from callboard.errors import UserError
 from callboard.runs.captions import Caption
-from callboard.runs.rows import Row
+from callboard.runs.rows import Row, same_truth
 from callboard.steps import Step
+from callboard.words import listed
 
 Pairs = list[tuple[Row, Row]]
 """Results and their base's, of the same seed each."""
@@ -63,8 +64,8 @@ def gains_of(
         rows: All results, oldest first.
         captions: By name of a row of the table.
         patterns: As `choice.is_named` takes them; none for all rows.
-        against: The row that all are compared with; empty for each with its base in the table, or where it
-            has none, with the row that it was started on.
+        against: The row that all are compared with; empty for each with its base in the table, or where that
+            has no result, with the row that it was started on.
 
     Raises:
         UserError: a pattern names no row, or `against` is none, or none with results.
@@ -74,21 +75,20 @@ def gains_of(
     _refuse_without_results(against, results, captions)
     chosen = [name for name in results if is_named(patterns, name)]
     newest = {name: _of_newest_setting(of_row) for name, of_row in results.items()}
-    bases = {name: against or _base_of(captions[name]) for name in chosen}
-    pairs = {}
-    for name in chosen:
-        if bases[name] and not against:
-            pairs[name] = _by_table(newest[name], captions[name].step, rows)
-            continue
-        bases[name] = against or _started_from(newest[name][-1], captions, rows)
-        pairs[name] = _by_seed(newest[name], results.get(bases[name], []))
+    held = {
+        name: (against, _by_seed(newest[name], results[against]))
+        if against
+        else _with_base(newest[name], captions[name], captions, rows)
+        for name in chosen
+    }
+    pairs = {name: found for name, (_, found) in held.items()}
     work_out(pair for of_row in pairs.values() for pair in of_row)
     noise = NoiseOfRows(rows)
     return [
         Gain(
             name,
             newest[name],
-            bases[name],
+            held[name][0],
             pairs[name],
             *_judged(pairs[name], noise),
             n_others=sum(setting_of(row) != setting_of(newest[name][0]) for row in results[name]),
@@ -100,9 +100,10 @@ def gains_of(
 def without_results(
     rows: Sequence[Row], captions: Mapping[str, Caption], patterns: Sequence[str] = ()
 ) -> list[str]:
-    """Rows of the table that the patterns name and that have no result."""
+    """Rows of the table that the patterns ask for and that have no result."""
     results = _results_by_name(rows, captions)
-    return [name for name in captions if is_named(patterns, name) and name not in results]
+    named = [name for name in captions if is_named(patterns, name) and name not in results]
+    return named if any(not pattern.startswith("!") for pattern in patterns) else []
 
 
 def _refuse_unknown(patterns: Sequence[str], captions: Mapping[str, Caption]) -> None:
@@ -119,7 +120,7 @@ def _refuse_without_results(
         return
     if against not in captions:
         raise UserError(f"--against {against}: is no row of experiments.yaml{_nearest(against, captions)}")
-    has = f"those that have are {', '.join(results)}" if results else "none has any"
+    has = f"those that have are {listed(list(results))}" if results else "none has any"
     raise UserError(f"--against {against}: has no result, `callboard run {against}` makes one; {has}")
 
 
@@ -145,15 +146,27 @@ def _of_newest_setting(results: Sequence[Row]) -> list[Row]:
     return [by_seed[seed] for seed in sorted(by_seed, key=lambda seed: int(seed or 0))]
 
 
-def _base_of(caption: Caption) -> str:
-    return caption.step.base if caption.step else ""
+def _with_base(
+    results: Sequence[Row], caption: Caption, captions: Mapping[str, Caption], rows: Sequence[Row]
+) -> tuple[str, Pairs]:
+    """Name of a row's base, and its results with those of the base: the table's, where that has any."""
+    step = caption.step
+    if step and (pairs := _by_table(results, step, rows)):
+        return step.base, pairs
+    name, others = _started_on(results, captions, rows)
+    return (name, _by_seed(results, others)) if name else (step.base if step else "", [])
 
 
-def _started_from(row: Row, captions: Mapping[str, Caption], rows: Sequence[Row]) -> str:
-    """The row of the table whose result the commit had that it was started on; empty where it is none."""
-    base = started_from(row, rows)
-    others = [name for name in base.table_names if name not in row.table_names] if base else []
-    return next((name for name in others if name in captions), "")
+def _started_on(
+    results: Sequence[Row], captions: Mapping[str, Caption], rows: Sequence[Row]
+) -> tuple[str, list[Row]]:
+    """The row of the table whose result the commit had that one was started on, and its results like that."""
+    for row in results:
+        base = started_from(row, rows)
+        names = [name for name in base.table_names if name not in row.table_names] if base else []
+        if base and (known := [name for name in names if name in captions]):
+            return known[0], [other for other in rows if setting_of(other) == setting_of(base)]
+    return "", []
 
 
 def _by_table(results: Iterable[Row], step: Step | None, rows: Sequence[Row]) -> Pairs:

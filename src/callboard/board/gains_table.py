@@ -5,10 +5,11 @@ from statistics import fmean, stdev
 
 from callboard.better.noise import CV, HEADS, METRICS
 from callboard.better.over_seeds import MIN_PAIRS
-from callboard.board.columns import MARKS, interval, mark_of, number
+from callboard.board.columns import interval, number
 from callboard.board.gains import Gain
 from callboard.board.table import legend_markdown, markdown_table
-from callboard.words import MISSING, counted
+from callboard.runs.marks import MARKS, mark_of
+from callboard.words import MISSING, counted, listed
 
 LEGEND = (
     "Means over seeds, in brackets the standard deviation of one. A change is the mean over those seeds that "
@@ -19,8 +20,6 @@ ONE_SEED = (
     "several; where none has, they hold recordings alone."
 )
 TEXT_COLUMNS = ("row", "base", "CV is")
-N_TOLD = 12
-"""Names that are told of a longer list."""
 
 
 def gains_markdown(gains: Sequence[Gain], without: Sequence[str] = ()) -> str:
@@ -45,8 +44,7 @@ def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
         others = counted(n_others, "result")
         notes.append(f"Left out: {others} of other data or parameters than the newest of the row.")
     if without:
-        more = " …" * (len(without) > N_TOLD)
-        notes.append(f"No result: {', '.join(without[:N_TOLD])}{more}; `callboard run NAME` makes one.")
+        notes.append(f"No result: {listed(without)}.")
     return notes
 
 

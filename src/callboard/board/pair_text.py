@@ -8,7 +8,7 @@ from callboard.better.noise import Judgement
 from callboard.board.columns import interval, number
 from callboard.board.pair import Metric, Pair
 from callboard.board.table import markdown_table
-from callboard.trust.estimates import legend
+from callboard.runs.cv_metrics import meanings
 
 N_SPECIES = 8
 """Species shown where not all are asked for."""
@@ -89,7 +89,7 @@ SPECIES_HEADER = ("species", "recordings", "before", "after", "change (95 %)")
 def _metrics(pair: Pair) -> str:
     cells = [metric_cells(pair, metric) for metric in pair.metrics]
     table = markdown_table(METRIC_HEADER, cells, [False, True, True, True, False])
-    told = legend(metric.key for metric in pair.metrics)
+    told = meanings(metric.key for metric in pair.metrics)
     return f"{table}\n{told}.\n" if told else table
 
 

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from callboard.lineage import RoundLineage
     from callboard.runs.files import Source
 
-LEGEND = """\
-labels: all pseudo-labels of the round; those of test and external recordings are in no fold. Of the others,
-no network that voted had seen the recording (unseen); none had, but labels that one was trained on came from
-networks that had (inherited); or one had or may have (seen or unsure).
+LEGEND = """
+in no fold: labels of test and external recordings.
+unseen: no network behind the label had been trained on the recording.
+inherited: those that voted had not, but one whose labels they were trained on had.
+seen or unsure: one that voted had, or may have been.
 """
 HEADER = ("round", "teachers", "labels", "in no fold", "unseen", "inherited", "seen or unsure")
 
@@ -49,11 +50,15 @@ def show(args: argparse.Namespace) -> None:
     source = find_source(args.name, rows)
     folds = source.output(FOLDS)
     violations = audit(source)
+    has_rounds = source.result.params["pseudo.final"] != "0"
     while start := init_from(source.result.params):
         before = find_source(start, rows)
         print(f"\n{source.name} started from {start}")
         violations += [*audit_start(before, folds), *audit(before)]
         source = before
+        has_rounds |= source.result.params["pseudo.final"] != "0"
+    if has_rounds:
+        print(LEGEND, end="")
     if violations:
         raise UserError(f"leak: {first_of(violations)}")
 
@@ -74,7 +79,6 @@ def audit(source: "Source") -> list[str]:
         print(f"{source.name}: no pseudo-labels, its networks have learned from annotations alone")
         return []
     print(markdown_table(HEADER, [cells(one) for one in rounds], [False, False, *[True] * 5]))
-    print(LEGEND)
     for one in rounds:
         print(f"round {one.round}: {one.sentence}; {one.depth}")
     print(inflation(source))

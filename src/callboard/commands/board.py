@@ -135,7 +135,8 @@ def _columns(args: argparse.Namespace, rows: "Sequence[Row]") -> "Sequence[Colum
 
     cv = POOLED_CV
     if args.cv != "lwlrap":
-        from callboard.trust.estimates import NAMES, estimates_of
+        from callboard.runs.cv_metrics import NAMES
+        from callboard.trust.estimates import estimates_of
 
         if args.cv not in NAMES:
             raise UserError(f"--cv {args.cv}: no such estimate; there are {', '.join(NAMES)}")

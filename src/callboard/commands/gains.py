@@ -19,6 +19,8 @@ def add(commands: Any) -> None:
     gains = commands.add_parser(
         "gains",
         help="rows of experiments.yaml over all seeds: mean scores, and what each gains over its base",
+        description="A row's base is the one that it has in experiments.yaml; where that has no result, the "
+        "row whose result was there when it was started. Seeds are compared with the same seed.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,7 +56,7 @@ def show(args: argparse.Namespace) -> None:
     if not gains:
         named = f" among {', '.join(args.names)}" if args.names else ""
         raise UserError(f"no row of experiments.yaml has a result{named}; `callboard run NAME` makes one")
-    without = without_results(rows, captions, args.names) if args.names else []
+    without = without_results(rows, captions, args.names)
     text = gains_markdown(gains, without)
     if not args.output:
         print(text, end="")

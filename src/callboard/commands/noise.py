@@ -44,9 +44,7 @@ def measure(args: argparse.Namespace) -> None:
     overrides = seed_runs.overrides_of(args.name, args.extra, rows)
     found = seed_runs.runs_of(overrides, rows)
     missing = seed_runs.missing_runs(args.name, overrides, found, args.seeds)
-    if args.dry:
-        _show(args, missing)
-    status = 0 if args.dry else _run(args, missing)
+    status = _show(args, missing) if args.dry else _run(args, missing)
     if missing and args.queue and not args.dry and not status:
         print(f"{len(missing)} queued; `dvc queue start`, and once they are finished this command again")
     if missing and not args.dry and not args.queue:
@@ -56,16 +54,18 @@ def measure(args: argparse.Namespace) -> None:
         sys.exit(status)
 
 
-def _show(args: argparse.Namespace, missing: list["SeedRun"]) -> None:
+def _show(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
+    """Print what `_run` would do; nothing can fail."""
     from callboard import launch
     from callboard.better import seed_runs
 
     is_chained = seed_runs.is_chained(args.name)
     for run in missing:
         if is_chained:
-            launch.show_rows([args.name], args.extra, run.seed)
+            launch.show_rows([args.name], launch.Manner(args.queue), args.extra, run.seed)
         else:
             print(f"{run.name}:", *run.overrides)
+    return 0
 
 
 def _run(args: argparse.Namespace, missing: list["SeedRun"]) -> int:

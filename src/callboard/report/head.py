@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from callboard.board.columns import MARKS, mark_of, number, tone
+from callboard.board.columns import number, tone
 from callboard.board.lines import Line, judged_line
 from callboard.results import changes
 from callboard.runs.captions import read_captions
 from callboard.runs.files import Source
+from callboard.runs.marks import MARKS, mark_of
 from callboard.runs.rows import Row
 
 

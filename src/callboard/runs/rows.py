@@ -14,6 +14,10 @@ AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
 """What `track` writes where nobody has written anything."""
 
 
+FRAMES = ("audio.", "features.")
+"""Sections of parameters that place an annotation in the features, and change nothing of what it says."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One result."""
@@ -77,6 +81,18 @@ class Row:
         if self.blend:
             return any(part.is_unisolated for part in self.parts)
         return is_unisolated(self.params) or (self.begun_from is not None and self.begun_from.is_unisolated)
+
+
+def same_truth(a: Row, b: Row) -> bool:
+    """Whether two results are measured on the same annotations of the same data.
+
+    `data/clips.csv` also says where a call lies in the features, so that another one is no other truth where
+    the features are others.
+    """
+    if a.data_md5 != b.data_md5 or a.clips_md5 == b.clips_md5:
+        return a.data_md5 == b.data_md5
+    keys = a.params.keys() | b.params.keys()
+    return any(key.startswith(FRAMES) for key in keys if a.params.get(key) != b.params.get(key))
 
 
 def is_unisolated(params: dict[str, str]) -> bool:

@@ -1,6 +1,6 @@
 """CV estimates of finished results, from their tables in DVC's cache; what was worked out is remembered."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from math import isnan
 from pathlib import Path
@@ -11,36 +11,13 @@ from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.memory import Memory
 from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION, SUBMISSIONS_WITHOUT
+from callboard.runs.cv_metrics import NAMES
 from callboard.runs.named_row import source_of
 from callboard.runs.rows import Row
 from callboard.terminal import progress
 
 if TYPE_CHECKING:
     import pandas as pd
-
-POOLED = "lwlrap"
-"""The CV of the board."""
-
-NAMES: dict[str, str] = {
-    POOLED: "pooled LWLRAP",
-    "fold_mean": "mean over folds of LWLRAP",
-    "lwlrap_known": "LWLRAP, judged species only",
-    "lrap": "LRAP by recording, mean over folds",
-    "macro_ap": "mean over species of AP",
-    "prevalence": "LWLRAP at the test set's expected shares",
-}
-"""Name to words; the functions, estimators.ESTIMATES, import pandas and scikit-learn and stand apart."""
-
-
-def legend(metrics: Iterable[str]) -> str:
-    """What the estimates among the metrics are, in words; empty where there are none.
-
-    Args:
-        metrics: Keys such as `cv.lrap`.
-    """
-    known = [key.removeprefix("cv.") for key in metrics if key != f"cv.{POOLED}" and key.startswith("cv.")]
-    return "; ".join(f"{name}: {NAMES[name]}" for name in known if name in NAMES)
-
 
 VERSION = "2"
 """To be raised when an estimate of the same tables changes."""

@@ -8,11 +8,12 @@ from textwrap import fill
 import numpy as np
 
 from callboard.better.correlation import KINDS, Correlation, advantage, correlation, spearman
-from callboard.board.columns import OPTIMISTIC, UNISOLATED, mark_of
 from callboard.board.table import markdown_table
 from callboard.metrics import COVERAGE
+from callboard.runs.cv_metrics import NAMES, POOLED
+from callboard.runs.marks import OPTIMISTIC, UNISOLATED, mark_of
 from callboard.runs.rows import Row
-from callboard.trust.estimates import NAMES, POOLED, Estimates
+from callboard.trust.estimates import Estimates
 from callboard.trust.judging import MIN_RUNS, Trust, told
 
 INTERVALS = (

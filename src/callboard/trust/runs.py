@@ -8,9 +8,8 @@ from itertools import groupby
 import numpy as np
 
 from callboard.better.correlation import N_LEAST, Pairs
-from callboard.board.bases import same_truth
 from callboard.errors import UserError
-from callboard.runs.rows import Row
+from callboard.runs.rows import Row, same_truth
 from callboard.table import Table
 from callboard.tracker.author_history import author_rows
 
@@ -52,13 +51,12 @@ def points_of_results(rows: Sequence[Row], lb: str = "lb.public") -> tuple[list[
             left_out["without LB"] += 1
         else:
             with_both.append(row)
-    counted = Counter(row.measured_on for row in reversed(with_both))  # the newest of equals
-    common = counted.most_common(1)[0][0] if counted else ("", "")
-    alike = [row for row in with_both if row.measured_on == common]
+    alike = max(_of_one_truth(with_both[::-1]), key=len, default=[])  # of equals that with the newest
+    keys = {row.key for row in alike}
     kept: dict[tuple[str, ...], Row] = {}
     for row in with_both:
         content = (row.oof_md5, row.submission_md5) if row.oof_md5 and row.submission_md5 else (row.key,)
-        if not any(same_truth(row, other) for other in alike):
+        if row.key not in keys:
             left_out["of other data"] += 1
         elif content in kept:
             left_out["with the very scores of another"] += 1
@@ -66,6 +64,18 @@ def points_of_results(rows: Sequence[Row], lb: str = "lb.public") -> tuple[list[
             kept[content] = row
     _refuse_few(len(kept), left_out)
     return list(kept.values()), left_out
+
+
+def _of_one_truth(rows: Sequence[Row]) -> list[list[Row]]:
+    """Groups in which all can be held against each other."""
+    groups: list[list[Row]] = []
+    for row in rows:
+        group = next((group for group in groups if all(same_truth(row, other) for other in group)), None)
+        if group is None:
+            groups.append([row])
+        else:
+            group.append(row)
+    return groups
 
 
 def _refuse_few(n_kept: int, left_out: Counter[str]) -> None:
