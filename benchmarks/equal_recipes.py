@@ -22,14 +22,14 @@ from tests.toy_seeds import N_BOOTSTRAP, World, worlds
 WITHIN = "within noise"
 
 
-def single(n_worlds: int, common: float, n_noise: int, kept: float) -> str:
-    """A line of the table of single pairs."""
+def single(n_worlds: int, common: float, n_noise: int, kept: float, gain: float = 0.0) -> str:
+    """A line of the table of single pairs; with a gain, which of them differ."""
     changes: list[Difference] = []
     found: list[Judgement] = []
     for world in worlds(n_worlds, common):
         noise = pooled_noise([[world.run() for _ in range(n_noise)]], world.compare)
         base = world.run()
-        change = world.compare(world.run(start=base if kept else None, kept=kept), base)
+        change = world.compare(world.run(gain, base if kept else None, kept), base)
         judgement = judge(change, noise)
         assert judgement
         changes.append(change)
@@ -40,7 +40,8 @@ def single(n_worlds: int, common: float, n_noise: int, kept: float) -> str:
     alarms = fmean(one.word != WITHIN for one in found)
     se = fmean(change.sd for change in changes)
     rates = f"{alone:.1%} | {alarms:.1%}"
-    return f"| {common} | {kept} | {n_noise} | {sd:.3f} | {se:.3f} | {rates} | {width:.2f} |"
+    mean = fmean(change.value for change in changes)
+    return f"| {common} | {kept} | {n_noise} | {mean:+.3f} | {sd:.3f} | {se:.3f} | {rates} | {width:.2f} |"
 
 
 def over_seeds(n_worlds: int, common: float, n_seeds: int, gain: float) -> str:
@@ -67,11 +68,12 @@ def main() -> None:
     )
     parser.add_argument("--worlds", type=int, default=400)
     n_worlds = parser.parse_args().worlds
-    print("| common | kept | noise runs | sd of change | se | bootstrap alone | verdict | width |")
+    print("| common | kept | noise runs | mean change | sd of it | se | bootstrap alone | verdict | width |")
     for common in (0.0, 0.1, 0.2):
         for n_noise in (5, 10):
             for kept in (0.0, 0.9):
                 print(single(n_worlds, common, n_noise, kept), flush=True)
+        print(single(n_worlds // 4, common, 5, 0.0, 0.45), flush=True)
     print("\n| common | seeds | gain | plain t | bootstrap alone | verdict |")
     for common in (0.0, 0.1, 0.2):
         for n_seeds in (2, 3, 5):
