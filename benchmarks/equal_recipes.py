@@ -5,13 +5,16 @@
 The tables of docs/better.md: a pair of runs in each world, judged by the noise of five or ten other runs, and
 means over two, three and five seeds. `kept` is the share of what a seed does to single recordings that a run
 has from the one that it starts from. The width is half the 95 % interval, its median, over 1.96 standard
-deviations of the change: if the deviation were known it would be 1.
+deviations of the change: if the deviation were known it would be 1. The last table has how often intervals miss
+0 where only Δ, `se` and sd are drawn, the worst of 24 worlds.
 """
 
 import argparse
+from itertools import product
 from statistics import fmean, median
 
 import numpy as np
+from scipy.stats import t as student
 
 from callboard.better.comparison import difference_of, mean_of
 from callboard.better.difference import Difference
@@ -62,6 +65,28 @@ def _mean_change(world: World, pairs: Pairs) -> Difference:
     return difference_of(ours, theirs, N_BOOTSTRAP, 0)
 
 
+def worst_miss(dof: int, rng: np.random.Generator, n_draws: int = 40_000) -> str:
+    """Of an interval with a floor of `dof` under its degrees of freedom, of the first, and of the narrower.
+
+    A run's variance by the chance of single recordings is 1; `common` is what a seed adds for all alike,
+    `part` and `of_common` the shares of both that a pair has of what two independent runs have.
+    """
+    worst = np.zeros(3)
+    shares = [(1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (0.3, 0.3), (0.1, 0.1), (0.1, 0.0)]
+    for common, (part, of_common) in product([0.0, 0.5, 2.0, 10.0], shares):
+        over_seeds = 2 * (1 + common) * rng.chisquare(dof, n_draws) / dof
+        change = rng.normal(0, np.sqrt(2 * part + 2 * common * of_common), n_draws)
+        once, twice = 2 * part + np.maximum(0, over_seeds - 2), 2 * part + over_seeds
+        degrees = [np.clip(dof * (whole / over_seeds) ** 2 // 1, 1, 1e6) for whole in (once, twice)]
+        halves = [
+            student.ppf(0.975, df) * np.sqrt(whole)
+            for df, whole in ((np.maximum(degrees[0], dof), once), (degrees[0], once), (degrees[1], twice))
+        ]
+        missed = np.abs(change) > np.stack([halves[0], halves[1], np.minimum(halves[1], halves[2])])
+        worst = np.maximum(worst, missed.mean(axis=1))
+    return f"| {dof} | {' | '.join(f'{rate:.1%}' for rate in worst)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -79,6 +104,9 @@ def main() -> None:
         for n_seeds in (2, 3, 5):
             print(over_seeds(n_worlds, common, n_seeds, 0.0), flush=True)
             print(over_seeds(n_worlds // 4, common, n_seeds, 0.34), flush=True)
+    print("\n| dof of noise | with a floor | first interval | narrower of both |")
+    for dof in (3, 4, 9):
+        print(worst_miss(dof, np.random.default_rng(0)), flush=True)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,11 @@ def test_where_the_table_s_base_has_no_result_that_counts_which_it_was_started_o
     found = gain([first, third], "third")
     assert found.base == "first"
     assert [base.name for _, base in found.pairs] == ["first"]
+    without_cv = replace(first, key="newer", metrics={})
+    assert [base.key for _, base in gain([first, without_cv, third], "third").pairs] == ["first"]
+    other_seed = replace(third, params=params | {"seed": "7"}, key="other seed")
+    found = gain([first, other_seed], "third")
+    assert (found.base, found.pairs) == ("second", [])  # what to run first to see a gain
 
 
 def test_a_name_that_is_no_row_is_refused_and_one_without_result_told(

@@ -342,6 +342,18 @@ def test_dry_shows_the_names_of_rows_without_keys_and_those_that_come_first(
     assert stages.calls == []
 
 
+def test_a_dry_run_refuses_what_a_run_would(stages: Dvc) -> None:
+    mark_as_run("exp0051")
+    words = (
+        r"exp0051 is there on this commit with other parameters \(train.epochs: .*; `callboard run --force "
+    )
+    with pytest.raises(UserError, match=words + r"exp0051 -S train\.epochs=5` replaces it"):
+        cli.dispatch(["run", "--dry", "-S", "train.epochs=5", "exp0051"])
+    with pytest.raises(UserError, match=r"run `callboard run link1 --seed 3 -S train\.epochs=5` first"):
+        cli.dispatch(["run", "--dry", "--queue", "--seed", "3", "-S", "train.epochs=5", "link2"])
+    assert stages.calls == []
+
+
 def test_a_dry_run_of_noise_shows_chains_with_their_own_seeds(
     stages: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:

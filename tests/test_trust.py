@@ -150,6 +150,10 @@ def test_results_of_other_features_are_of_the_same_truth():
         *(row(8 + k, data_md5="x", clips_md5="y", params=fine) for k in (0, 1, 2)),
     ]
     assert len(points_of_results([*of_two_features, *rows])[0]) == 4
+    ten = [row(10 + k, params=coarse, clips_md5="c") for k in range(10)]
+    ten += [row(20 + k, params=fine, clips_md5="finer") for k in range(10)]
+    corrected = row(30, params=fine, clips_md5="corrected")
+    assert points_of_results([*ten, corrected])[0] == ten
 
 
 def test_it_is_told_whose_cv_cannot_be_trusted():

@@ -1,5 +1,6 @@
 """Rows of the table to DVC experiments of their names."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -69,9 +70,11 @@ def run_rows(names: Sequence[str], manner: Manner, extra: Sequence[str] = (), se
         how = manner if name in names else Manner()
         overrides, called = plan.overrides(name), plan.called(name)
         if not how.is_forced and (experiment := experiment_of(called)):
-            _refuse_other_params(called, params_of(experiment), plan.params(name))
-            again = f"callboard run --force {name}{'' if seed is None else f' --seed {seed}'}"
-            print(f"{called} is there on this commit; `{again}` runs it anew", flush=True)
+            plan.refuse_other_params(name, experiment)
+            print(
+                f"{called} is there on this commit; `{plan.command('--force', name)}` runs it anew",
+                flush=True,
+            )
             continue
         status = run_experiment(called, overrides, how)
         plan.forget()
@@ -100,6 +103,24 @@ class Plan:
     def called(self, name: str) -> str:
         """The name of a row's experiment."""
         return name if self.seed is None else f"{name}-seed{self.seed}"
+
+    def command(self, *arguments: str) -> str:
+        """`callboard run` with these arguments, and this plan's seed and overrides."""
+        seed = [] if self.seed is None else ["--seed", str(self.seed)]
+        extra = [word for override in self.extra for word in ("-S", override)]
+        return shlex.join(["callboard", "run", *arguments, *seed, *extra])
+
+    def refuse_other_params(self, name: str, experiment: str) -> None:
+        """Refuse to take for a row of now what is an experiment of its name.
+
+        Raises:
+            UserError: it has other parameters, or the row needs one that is not finished.
+        """
+        if differences := changes(params_of(experiment), self.params(name)):
+            raise UserError(
+                f"{self.called(name)} is there on this commit with other parameters "
+                f"({', '.join(differences)}); `{self.command('--force', name)}` replaces it"
+            )
 
     def order(self, names: Sequence[str]) -> list[str]:
         """The rows and all that they need, each once and behind what it needs.
@@ -186,16 +207,16 @@ def _tell_what_comes_first(plan: Plan, names: Sequence[str], manner: Manner) -> 
             absent = [
                 part for part in plan.table.needs(row) if part not in before and not plan.finished(part)
             ]
+            named = " and ".join(map(plan.called, absent))
             if absent and manner.is_queued:
                 raise UserError(
-                    f"{row} needs {' and '.join(absent)}, not finished with the parameters of now; a queue "
-                    f"keeps no order, so run `callboard run {' '.join(absent)}` first"
+                    f"{plan.called(row)} needs {named}, not finished with the parameters of now; a queue "
+                    f"keeps no order, so run `{plan.command(*absent)}` first"
                 )
             if absent and row not in before:
                 come = "comes" if len(absent) == 1 else "come"
                 relation = "starts from" if absent == [plan.table.start(row)] else "needs"
-                before_it = " and ".join(map(plan.called, absent))
-                print(f"{plan.called(row)} {relation} {before_it}, which {come} first", flush=True)
+                print(f"{plan.called(row)} {relation} {named}, which {come} first", flush=True)
 
 
 def _tell_of_lost_folders() -> None:
@@ -247,10 +268,12 @@ def show_rows(
     _tell_what_comes_first(plan, list(dict.fromkeys(names)), manner)
     for name in order:
         if name in names or not plan.finished(name):
-            called = plan.called(name)
-            is_there = name in names and not manner.is_forced and experiment_of(called)
-            told = "is there on this commit" if is_there else "params.yaml as it is"
-            print(f"{called}:", *([] if is_there else plan.preview(name)) or [told])
+            is_forced = manner.is_forced and name in names
+            experiment = "" if is_forced else experiment_of(plan.called(name))
+            if experiment and all(map(plan.finished, plan.table.needs(name))):
+                plan.refuse_other_params(name, experiment)
+            told = "is there on this commit" if experiment else "params.yaml as it is"
+            print(f"{plan.called(name)}:", *([] if experiment else plan.preview(name)) or [told])
 
 
 def _as_text(overrides: Iterable[tuple[str, Any]]) -> list[str]:
@@ -272,14 +295,6 @@ def with_overrides(overrides: Sequence[str]) -> dict[str, str]:
         shutil.copy("params.yaml", wanted)
         apply_overrides(wanted, list(overrides))
         return flatten(read_tree(wanted))
-
-
-def _refuse_other_params(name: str, found: dict[str, str], wanted: dict[str, str]) -> None:
-    if differences := changes(found, wanted):
-        raise UserError(
-            f"{name} is there on this commit with other parameters ({', '.join(differences)}); "
-            f"`callboard run --force {name}` replaces it"
-        )
 
 
 def experiment_row(table: Table, name: str) -> Entry:

@@ -217,8 +217,8 @@ def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | Non
     degrees of freedom that Welch and Satterthwaite give a sum of which one part was measured on few seeds.
     Where the sum is far below 2 sd² over seeds, what is left of that is hardly known, and t large. The other
     takes 2 sd² itself for `beyond`²: too large a variance, but known with all of the noise's degrees or more.
-    Which of the two is narrower hardly depends on the change, and simulated rates of false alarms stay
-    below 6 % (docs/better.md). With fewer than MIN_DOF degrees what was measured counts as exact. Without
+    Which of the two is narrower hardly depends on the change: false alarms stay about as rare as with the
+    first alone (docs/better.md). With fewer than MIN_DOF degrees what was measured counts as exact. Without
     noise the interval is that of the recordings.
 
     Args:

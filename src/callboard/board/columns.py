@@ -260,7 +260,8 @@ def legends(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> list[str]:
     Also what a reader would take for something else: intervals without seeds, and another CV in a column.
     """
     lines = [line for block in blocks for line in block if line.row]
-    found = [_meanings(columns) if lines else "", _best_legend(line.best for line in lines if line.best)]
+    found = [_meanings(columns) if lines else ""]
+    found += [_best_legend(line.best for line in lines if line.best)] if BEST in columns else []
     marks = {mark_of(line.row) for line in lines}
     found += [legend for mark, legend in MARKS.items() if mark in marks]
     found.append(NOISE_LEGEND if any(map(is_lb_noise, lines)) else "")

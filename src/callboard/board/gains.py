@@ -65,7 +65,7 @@ def gains_of(
         captions: By name of a row of the table.
         patterns: As `choice.is_named` takes them; none for all rows.
         against: The row that all are compared with; empty for each with its base in the table, or where that
-            has no result, with the row that it was started on.
+            has no result that differs in nothing else, with the row that it was started on.
 
     Raises:
         UserError: a pattern names no row, or `against` is none, or none with results.
@@ -78,7 +78,7 @@ def gains_of(
     held = {
         name: (against, _by_seed(newest[name], results[against]))
         if against
-        else _with_base(newest[name], captions[name], captions, rows)
+        else _with_base(newest[name], captions[name].step, results, rows)
         for name in chosen
     }
     pairs = {name: found for name, (_, found) in held.items()}
@@ -147,25 +147,26 @@ def _of_newest_setting(results: Sequence[Row]) -> list[Row]:
 
 
 def _with_base(
-    results: Sequence[Row], caption: Caption, captions: Mapping[str, Caption], rows: Sequence[Row]
+    of_row: Sequence[Row], step: Step | None, results: Mapping[str, list[Row]], rows: Sequence[Row]
 ) -> tuple[str, Pairs]:
-    """Name of a row's base, and its results with those of the base: the table's, where that has any."""
-    step = caption.step
-    if step and (pairs := _by_table(results, step, rows)):
+    """Name of a row's base, and its results with those of the base: the table's, where that has such."""
+    if step and (pairs := _by_table(of_row, step, rows)):
         return step.base, pairs
-    name, others = _started_on(results, captions, rows)
-    return (name, _by_seed(results, others)) if name else (step.base if step else "", [])
+    name, others = _started_on(of_row, results, [row for row in rows if _has_cv(row)])
+    pairs = _by_seed(of_row, others)
+    return (name, pairs) if pairs or not step else (step.base, [])
 
 
 def _started_on(
-    results: Sequence[Row], captions: Mapping[str, Caption], rows: Sequence[Row]
+    of_row: Sequence[Row], results: Mapping[str, list[Row]], rows: Sequence[Row]
 ) -> tuple[str, list[Row]]:
     """The row of the table whose result the commit had that one was started on, and its results like that."""
-    for row in results:
+    for row in of_row:
         base = started_from(row, rows)
         names = [name for name in base.table_names if name not in row.table_names] if base else []
-        if base and (known := [name for name in names if name in captions]):
-            return known[0], [other for other in rows if setting_of(other) == setting_of(base)]
+        if base and (known := [name for name in names if name in results]):
+            setting = setting_of(base)
+            return known[0], [other for other in results[known[0]] if setting_of(other) == setting]
     return "", []
 
 

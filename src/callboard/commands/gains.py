@@ -19,8 +19,9 @@ def add(commands: Any) -> None:
     gains = commands.add_parser(
         "gains",
         help="rows of experiments.yaml over all seeds: mean scores, and what each gains over its base",
-        description="A row's base is the one that it has in experiments.yaml; where that has no result, the "
-        "row whose result was there when it was started. Seeds are compared with the same seed.",
+        description="A row's base is the one that it has in experiments.yaml; where that has no result that "
+        "differs in nothing else, the row whose result was there when it was started. Seeds are compared "
+        "with the same seed.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -55,7 +55,11 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def _show(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
-    """Print what `_run` would do; nothing can fail."""
+    """Print what `_run` would do.
+
+    Raises:
+        UserError: a queue cannot run a chain.
+    """
     from callboard import launch
     from callboard.better import seed_runs
 

@@ -51,12 +51,14 @@ def points_of_results(rows: Sequence[Row], lb: str = "lb.public") -> tuple[list[
             left_out["without LB"] += 1
         else:
             with_both.append(row)
-    alike = max(_of_one_truth(with_both[::-1]), key=len, default=[])  # of equals that with the newest
-    keys = {row.key for row in alike}
+    counted = Counter(row.measured_on for row in with_both)
+    newest_first = with_both[::-1]
+    groups = _of_one_truth(sorted(newest_first, key=lambda row: -counted[row.measured_on]))
+    alike = set(map(id, max(groups, key=len, default=())))
     kept: dict[tuple[str, ...], Row] = {}
     for row in with_both:
         content = (row.oof_md5, row.submission_md5) if row.oof_md5 and row.submission_md5 else (row.key,)
-        if row.key not in keys:
+        if id(row) not in alike:
             left_out["of other data"] += 1
         elif content in kept:
             left_out["with the very scores of another"] += 1
@@ -67,7 +69,7 @@ def points_of_results(rows: Sequence[Row], lb: str = "lb.public") -> tuple[list[
 
 
 def _of_one_truth(rows: Sequence[Row]) -> list[list[Row]]:
-    """Groups in which all can be held against each other."""
+    """Groups in which all can be held against each other; each row joins the first that takes it."""
     groups: list[list[Row]] = []
     for row in rows:
         group = next((group for group in groups if all(same_truth(row, other) for other in group)), None)
