@@ -5,8 +5,8 @@
 The tables of docs/better.md: a pair of runs in each world, judged by the noise of five or ten other runs, and
 means over two, three and five seeds. `kept` is the share of what a seed does to single recordings that a run
 has from the one that it starts from. The width is half the 95 % interval, its median, over 1.96 standard
-deviations of the change: if the deviation were known it would be 1. The last table has how often intervals miss
-0 where only Δ, `se` and sd are drawn, the worst of 24 worlds.
+deviations of the change: if the deviation were known it would be 1. The last table has how often intervals
+miss 0 where only Δ, `se` and sd are drawn, the worst of 24 worlds.
 """
 
 import argparse
