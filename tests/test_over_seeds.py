@@ -8,20 +8,12 @@ import pytest
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from callboard.better.comparison import difference_of, mean_of
+from callboard.better.comparison import mean_of
 from callboard.better.difference import Difference, MismatchError
 from callboard.better.noise import CV
 from callboard.better.over_seeds import CompareMeans, Pairs, judge_changes, judge_cv
 from tests.test_noise import seeds
-from tests.toy_seeds import N_BOOTSTRAP, World, worlds
-
-
-def compare_means(world: World) -> CompareMeans:
-    def compare(pairs: Pairs) -> Difference:
-        ours, theirs = (mean_of([world.known[pair[side].name] for pair in pairs]) for side in (0, 1))
-        return difference_of(ours, theirs, N_BOOTSTRAP, 0)
-
-    return compare
+from tests.toy_seeds import worlds
 
 
 def by_hand(sd_mean: float, sd_single: float) -> CompareMeans:
@@ -105,7 +97,7 @@ def share_called_different(common: float, gain: float, n_seeds: int, n_worlds: i
     words = []
     for world in worlds(n_worlds, common):
         pairs = [(world.run(gain), world.run()) for _ in range(n_seeds)]
-        found = judge_cv(pairs, compare_means(world))
+        found = judge_cv(pairs, world.compare_means)
         assert found
         words.append(found.word)
     return float(np.mean([word != "within noise" for word in words]))

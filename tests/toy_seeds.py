@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callboard.better.comparison import Precisions, difference_of, precisions
+from callboard.better.comparison import Precisions, difference_of, mean_of, precisions
 from callboard.better.difference import Difference
 from callboard.better.noise import CV
+from callboard.better.over_seeds import Pairs
 from callboard.runs.rows import Row
 from callboard.submission import score_table
 
@@ -68,6 +69,11 @@ class World:
     def compare(self, a: Row, b: Row) -> Difference:
         """The paired bootstrap."""
         return difference_of(self.known[a.name], self.known[b.name], N_BOOTSTRAP, 0)
+
+    def compare_means(self, pairs: Pairs) -> Difference:
+        """The paired bootstrap of the means over pairs."""
+        ours, theirs = (mean_of([self.known[pair[side].name] for pair in pairs]) for side in (0, 1))
+        return difference_of(ours, theirs, N_BOOTSTRAP, 0)
 
 
 def worlds(n: int, common: float) -> list[World]:
