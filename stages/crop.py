@@ -5,13 +5,14 @@ from pathlib import Path
 
 from callboard.clips import build_clips, drop_recordings, write_clips
 from callboard.corrections import CORRECTIONS, read_labels
+from callboard.encoding import BadRecordings, encode_recordings, n_frames
 from callboard.frames import frames_of
 from callboard.mel_cache import write_cache
 from callboard.outputs import replaced_folder
 from callboard.params.base import load_params
 from callboard.params.data import DataParams
 from callboard.params.features import FrontEndParams
-from callboard.recordings import SUBSETS, BadRecordings, encode_recordings, read_recordings
+from callboard.recordings import SUBSETS, read_recordings
 from callboard.terminal import Stopwatch, progress, run, summarize
 from callboard.workers import n_workers
 
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         print(frames.notice)
     recordings = read_recordings(args.source)
     n_frames = {
-        recording.recording_id: recording.n_frames(params)
+        recording.recording_id: n_frames(recording, params)
         for recording in recordings
         if recording.subset == "train"
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from callboard.ledger.entries import ledger_of, with_reported
 from callboard.outputs import written_whole
 from callboard.results import files_in, read_result
+from callboard.runs.captions import memo_of
 from callboard.terminal import run, summarize
 from callboard.tracker.connection import TrackingError
 from callboard.tracker.tracking import origin_of_this_process, record
@@ -21,8 +22,9 @@ def main(argv: list[str] | None = None) -> None:
 
     result = read_result(files_in(Path.cwd()), str(Path.cwd()))
     result = with_reported(result, ledger_of(Path.cwd()))
+    origin = origin_of_this_process()
     try:
-        outcome = record(result, origin_of_this_process())
+        outcome = record(result, origin, memo_of(origin.names))
     except TrackingError as error:
         outcome = "not in MLflow yet"
         print(f"warning: {error}; `callboard sync` records the result once it answers", file=sys.stderr)

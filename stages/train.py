@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from callboard.annotations import read_species
-from callboard.checkpoint import WeightsParams, checkpoint_for, save_model
+from callboard.checkpoint import WeightsParams, save_model
 from callboard.classes import CLASSES
 from callboard.clips import labels_for, read_clips
 from callboard.closure import trained_by
@@ -22,6 +22,7 @@ from callboard.mel_cache import open_training_cache
 from callboard.params.base import load_params
 from callboard.terminal import Stopwatch, progress, run, summarize
 from callboard.training import EpochReport, Execution, FitParams, Fitted, fit
+from callboard.unfinished import checkpoint_for
 from callboard.workers import n_workers
 
 

@@ -11,12 +11,13 @@ import pandas as pd
 from rich.console import Console
 
 from callboard.better.difference import Difference
-from callboard.better.noise import CV, Judgement, SeedNoise, judge
+from callboard.better.noise import Judgement, SeedNoise, judge
 from callboard.board.columns import COLUMNS, SEEDS_LEGEND, Column, columns_of, estimate_column
 from callboard.board.csv_file import as_csv
 from callboard.board.lines import Line
 from callboard.board.page import board_html
 from callboard.board.table import board_markdown, print_table
+from callboard.runs.settings import CV
 from tests.test_board_table import E1, E3, PLAIN
 
 EVIL = '<script>alert("a|b")</script>'

@@ -6,13 +6,14 @@ import pytest
 from rich.console import Console
 
 from callboard.better.difference import Difference
-from callboard.better.noise import CV, Judgement
+from callboard.better.noise import Judgement
 from callboard.board.columns import COLUMNS, author_columns_of, interval, tone
 from callboard.board.lines import Line, best_of, judged, lines_of_results, lines_of_table
 from callboard.board.table import board_markdown, fitting, print_table
 from callboard.runs.captions import Caption
 from callboard.runs.marks import MARKS
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV
 from tests.test_author_history import toy_table
 
 BASE = {"seed": "416", "loss.neg_mask": "none", "optim.lr": "0.1"}

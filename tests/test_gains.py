@@ -11,12 +11,13 @@ import pytest
 from scipy.stats import t as student
 
 from callboard import cli
-from callboard.better.noise import CV, warned
+from callboard.better.noise import warned
 from callboard.board.gains import Gain, gains_of, without_results
 from callboard.board.gains_table import gains_markdown
 from callboard.errors import UserError
 from callboard.runs.captions import Caption
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV
 from callboard.steps import Step
 from callboard.submission import score_table
 from tests.toy_git import ToyRepository

@@ -8,9 +8,8 @@ import pytest
 
 from callboard import cli
 from callboard.errors import UserError
-from callboard.ledger.entries import Entry
+from callboard.ledger.entries import Entry, current
 from callboard.ledger.submitted import find_submitted
-from callboard.ledger.table import current
 from callboard.results import SUBMISSION
 from callboard.tracker.tracking import record
 from tests.toy_git import ToyRepository

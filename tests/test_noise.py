@@ -10,7 +10,6 @@ from scipy.stats import t as student
 
 from callboard.better.difference import Difference
 from callboard.better.noise import (
-    CV,
     Judgement,
     NoiseOfRows,
     SeedNoise,
@@ -26,6 +25,7 @@ from callboard.better.noise import (
     warned,
 )
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV
 from tests.toy_seeds import START, worlds
 
 SETTING = {"lr": "1", "train.epochs": "12", "split.folds": "[0]"}

@@ -10,8 +10,8 @@ from scipy.stats import ttest_1samp
 
 from callboard.better.comparison import mean_of
 from callboard.better.difference import Difference, MismatchError
-from callboard.better.noise import CV
 from callboard.better.over_seeds import CompareMeans, Pairs, judge_changes, judge_cv
+from callboard.runs.settings import CV
 from tests.test_noise import seeds
 from tests.toy_seeds import worlds
 

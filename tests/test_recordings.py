@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard import recordings
+from callboard import encoding
 from callboard.audio import BadRecording
+from callboard.encoding import BadRecordings, encode_recordings, n_frames
 from callboard.mel_cache import EncodedRecording
 from callboard.params.features import FrontEndParams
-from callboard.recordings import BadRecordings, Recording, encode_recordings, read_recordings
+from callboard.recordings import Recording, read_recordings
 
 FRONT_END = FrontEndParams.model_validate(
     {
@@ -44,12 +45,12 @@ def test_relative_paths_start_at_the_source_and_absolute_ones_stay(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "sample_rate", "n_frames"), [(7999, 8000, 100), (8000, 8000, 101), (11025, 11025, 101)]
+    ("n_samples", "sample_rate", "expected"), [(7999, 8000, 100), (8000, 8000, 101), (11025, 11025, 101)]
 )
 def test_frames_are_counted_before_anything_is_decoded(
-    n_samples: int, sample_rate: int, n_frames: int
+    n_samples: int, sample_rate: int, expected: int
 ) -> None:
-    assert recording("a", n_samples, sample_rate).n_frames(FRONT_END) == n_frames
+    assert n_frames(recording("a", n_samples, sample_rate), FRONT_END) == expected
 
 
 def test_recordings_come_out_in_order_whichever_is_done_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +58,7 @@ def test_recordings_come_out_in_order_whichever_is_done_first(monkeypatch: pytes
         time.sleep(0.02 if int(recording.recording_id) % 3 == 0 else 0)
         return encoded(recording.recording_id)
 
-    monkeypatch.setattr(recordings, "encode_recording", encode)
+    monkeypatch.setattr(encoding, "encode_recording", encode)
     names = [str(number) for number in range(20)]
     results = encode_recordings([recording(name) for name in names], FRONT_END, 4)
     assert [result.recording_id for result in results] == names
@@ -72,7 +73,7 @@ def test_a_slow_reader_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
             begun.append(recording.recording_id)
         return encoded(recording.recording_id)
 
-    monkeypatch.setattr(recordings, "encode_recording", encode)
+    monkeypatch.setattr(encoding, "encode_recording", encode)
     results = encode_recordings([recording(str(number)) for number in range(50)], FRONT_END, 3)
     for n_read, _ in enumerate(results, start=1):
         time.sleep(0.002)

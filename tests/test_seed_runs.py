@@ -5,11 +5,11 @@ import pytest
 
 from callboard import cli
 from callboard.better import seed_runs
-from callboard.better.noise import CV
 from callboard.errors import UserError
 from callboard.params.base import read_tree
 from callboard.results import flatten
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV
 from tests.test_launch import ROOT, Dvc, dvc, mark_as_run  # noqa: F401  a fixture
 
 PARAMS = flatten(read_tree(ROOT / "params.yaml"))

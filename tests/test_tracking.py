@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from callboard.errors import UserError
+from callboard.runs.captions import memo_of
 from callboard.tracker.access import known_runs, open_runs
 from callboard.tracker.connection import (
     TrackingError,
@@ -226,7 +227,7 @@ def test_the_memo_of_a_row_stands_in_the_note_of_its_run(
 ) -> None:
     monkeypatch.chdir(workspace)
     (workspace / "experiments.yaml").write_text(TABLE)
-    record(result_in(workspace), Origin("exp0001-max", ""))
+    record(result_in(workspace), Origin("exp0001-max", ""), memo_of(["exp0001-max"]))
     (run,) = runs(workspace.parent)
     assert run.data.tags["mlflow.note.content"].startswith("Max pool\n\nAgainst")
 
@@ -236,7 +237,7 @@ def test_a_table_with_an_error_costs_the_memo_and_not_the_result(
 ) -> None:
     monkeypatch.chdir(workspace)
     (workspace / "experiments.yaml").write_text(TABLE.replace("base: exp0001", "base: nobody"))
-    record(result_in(workspace), Origin("exp0001-max", ""))
+    record(result_in(workspace), Origin("exp0001-max", ""), memo_of(["exp0001-max"]))
     (run,) = runs(workspace.parent)
     assert run.data.tags["mlflow.note.content"].startswith("Against")
 

@@ -6,7 +6,6 @@ import torch
 
 from callboard import training
 from callboard.batches import BatchSource
-from callboard.checkpoint import Checkpoint
 from callboard.device import autocast
 from callboard.epochs import draw_items
 from callboard.errors import UserError
@@ -15,6 +14,7 @@ from callboard.losses import Loss, Targets
 from callboard.mixup import MIXUP
 from callboard.params.training import OptimParams, TrainParams
 from callboard.training import OPTIMIZERS, Execution, build_learner, fit, is_validated, train_step
+from callboard.unfinished import Checkpoint
 from callboard.validation import SELECTIONS, Validation, validate
 from tests.toy_training import CPU, fit_params, load_fold
 

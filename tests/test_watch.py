@@ -192,7 +192,7 @@ def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stoppe
 
 @pytest.mark.slow
 def test_a_history_read_without_torch_is_the_one_that_torch_reads(started: Trainings) -> None:
-    from callboard.checkpoint import Checkpoint
+    from callboard.unfinished import Checkpoint
 
     main, processes = started
     paths = wait_for(lambda: two(main / CHECKPOINTS))

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from callboard.better.comparison import Precisions, difference_of, mean_of, precisions
 from callboard.better.difference import Difference
-from callboard.better.noise import CV
 from callboard.better.over_seeds import Pairs
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV
 from callboard.submission import score_table
 
 N_RECORDINGS, N_SPECIES, N_BOOTSTRAP = 240, 24, 500

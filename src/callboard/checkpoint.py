@@ -1,12 +1,7 @@
-"""Weights on disk: trained networks with the params that rebuild them, and checkpoints of unfinished ones."""
+"""Weights on disk: trained networks with the params that rebuild them."""
 
-import hashlib
 import io
-import json
 import pickle
-import secrets
-import sys
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +16,6 @@ from callboard.outputs import written_whole
 from callboard.params.base import Params, validate
 from callboard.params.model import ModelParams
 from callboard.params.training import AVERAGED_BY, ClipParams
-from callboard.workspace import main_workspace
 
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 """What torch raises for a file that is cut short, damaged, or of another kind."""
@@ -41,9 +35,6 @@ CONTENT = {
 
 WEIGHTS = {"last": "state_dict", "ema": "ema_state_dict", "swa": "swa_state_dict"}
 """By predict.weights: where a file has them."""
-
-ABANDONED_AFTER_S = 30 * 24 * 3600
-"""Age at which the checkpoint of a run that nobody went on with is removed."""
 
 
 class WeightsParams(Params):
@@ -101,7 +92,7 @@ def save_model(
         "state_dict": _on_cpu(model),
         **{WEIGHTS[name]: _on_cpu(average) for name, average in (averages or {}).items()},
     }
-    _write(path, content)
+    write_state(path, content)
 
 
 def _on_cpu(model: SedModel) -> dict[str, Tensor]:
@@ -180,73 +171,14 @@ def _not_ours(path: Path) -> UserError:
     return UserError(f"{path}: not weights of this project; train again")
 
 
-class Checkpoint:
-    """The state of one unfinished training, replaced after every epoch and removed at its end.
-
-    Experiments that run side by side and train the same share one: each writes whole states, any of which
-    the other may go on from, and either may remove it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint by `state`: all of it or nothing, also when the process is killed.
-
-        Raises:
-            UserError: the file cannot be written.
-        """
-        if not self.path.exists():
-            _remove_abandoned(self.path.parent)
-        _write(self.path, state, writer=secrets.token_hex(4))
-
-    def read(self) -> dict[str, Any] | None:
-        """The state last written; None if there is none. A damaged file is reported and ignored."""
-        try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            return None
-        except UNREADABLE as error:
-            reason = one_line(error)
-            print(f"warning: {self.path}: damaged checkpoint ignored ({reason})", file=sys.stderr, flush=True)
-            return None
-        return state
-
-    def remove(self) -> None:
-        """Delete the checkpoint, if nobody else has."""
-        self.path.unlink(missing_ok=True)
-
-
-def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int | str) -> Checkpoint:
-    """The checkpoint of training `fold` by `params` on the content of `inputs`, in the main workspace.
-
-    Two trainings that differ in any of these never share one. Start weights need no digest of their own: the
-    content key in `train.init_from` is one of them.
+def write_state(path: Path, content: dict[str, Any], writer: str = "") -> None:
+    """Save with torch: the whole file or nothing; equal content gives equal bytes.
 
     Args:
-        params: All that training depends on.
-        inputs: Tables and code, in a fixed order.
-        fold: Number of the fold, or what else names the part that is held out.
+        path: Of the new file.
+        content: What `torch.load(weights_only=True)` reads.
+        writer: Tells the temporary names of concurrent writers apart.
     """
-    digest = hashlib.sha256(json.dumps(params.model_dump(), sort_keys=True).encode())
-    for path in inputs:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    name = f"{digest.hexdigest()[:32]}-fold{fold}.pt"
-    return Checkpoint(main_workspace() / ".cache" / "checkpoints" / name)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Checkpoints that were last written long ago, and unfinished ones of killed runs."""
-    oldest = time.time() - ABANDONED_AFTER_S
-    for path in folder.glob("*-fold*.pt*"):
-        try:
-            if path.stat().st_mtime < oldest:
-                path.unlink()
-        except FileNotFoundError:  # another run was faster
-            continue
-
-
-def _write(path: Path, content: dict[str, Any], writer: str = "") -> None:
     buffer = io.BytesIO()  # torch would write the name of a file into it, and the temporary name changes
     torch.save(content, buffer)
     with written_whole(path, writer) as unfinished:

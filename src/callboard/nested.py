@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from callboard.checkpoint import LoadedModel, WeightsParams, checkpoint_for, load_model, save_model
+from callboard.checkpoint import LoadedModel, WeightsParams, load_model, save_model
 from callboard.classes import CLASSES, ClassAxis
 from callboard.clips import read_clips
 from callboard.errors import UserError
@@ -36,6 +36,7 @@ from callboard.pseudo_labels import SOURCES, Teacher, as_clips, label_recordings
 from callboard.references import INIT_FROM
 from callboard.schedules import FOLLOWS_VALIDATION
 from callboard.training import Execution, FitParams, Fitted, fit
+from callboard.unfinished import checkpoint_for
 from callboard.validation import SELECTIONS
 
 Folds = frozenset[int]

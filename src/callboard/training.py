@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from callboard.batches import Batch, BatchParams, BatchSource, on_device
-from callboard.checkpoint import Checkpoint
 from callboard.curve import EpochRow
 from callboard.device import autocast
 from callboard.errors import UserError
@@ -25,6 +24,7 @@ from callboard.params.loss import LossParams
 from callboard.params.model import ModelParams
 from callboard.params.training import OptimParams, SchedParams, TrainParams
 from callboard.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step
+from callboard.unfinished import Checkpoint
 from callboard.validation import SELECTIONS, trained_heads, validate
 from callboard.weight_average import Averages, after_epoch, after_step, averages_of, renew_statistics
 

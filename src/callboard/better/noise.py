@@ -1,6 +1,5 @@
 """What another seed alone does to a score, and whether a change is more; derived in docs/better.md."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -10,10 +9,9 @@ from statistics import fmean, variance
 from callboard.better.difference import Difference
 from callboard.better.remembered import difference
 from callboard.better.student import t_cdf, t_quantile
-from callboard.references import TAKEN
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV, Setting, newest_by_seed, setting_of
 
-CV = "cv.lwlrap"
 HEADS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
 """Scores that are judged, with what heads their column."""
 
@@ -67,11 +65,6 @@ class Judgement:
     """Whether the interval holds what seeds do too, not the recordings alone."""
 
 
-RESULT_OF_A_SEED = re.compile(r"(-seed\d+)?@[0-9a-f]{16}")
-"""What tells the results of one row apart, by its seed and content: another seed of a chain takes those of
-that seed."""
-
-
 def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
     """Results that differ in nothing but `seed`, two or more to a group; of one seed the newest counts.
 
@@ -87,29 +80,6 @@ def seed_groups(rows: Iterable[Row]) -> list[list[Row]]:
             groups.setdefault(setting_of(row), []).append(row)
     found = [list(newest_by_seed(group).values()) for group in groups.values()]
     return [group for group in found if len(group) > 1]
-
-
-Setting = tuple[tuple[str, str], frozenset[tuple[str, str]]]
-
-
-def setting_of(row: Row) -> Setting:
-    """Data, annotations and parameters: what results that differ in nothing but the seed have in common."""
-    return row.measured_on, all_but_seed(row.params)
-
-
-def newest_by_seed(rows: Iterable[Row]) -> dict[str, Row]:
-    """By seed the last of its results, in the order in which seeds come first."""
-    return {row.params.get("seed", ""): row for row in rows}
-
-
-def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
-    """What a group of runs has in common; how pseudo-labels would be made counts only where there are any."""
-    unused = ("pseudo.",) if params.get("pseudo.final") == "0" else ()
-    return frozenset(
-        (key, RESULT_OF_A_SEED.sub("", text) if key in TAKEN else text)
-        for key, text in params.items()
-        if key != "seed" and not key.startswith(unused)
-    )
 
 
 def same_networks(a: Row, b: Row) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callboard.better.noise import CV, all_but_seed, newest_by_seed
 from callboard.errors import UserError
 from callboard.history import params_at
 from callboard.hydra import hydra_overrides
@@ -25,6 +24,7 @@ from callboard.references import BLEND
 from callboard.results import changes, flatten
 from callboard.runs.named_row import rows_named
 from callboard.runs.rows import Row, read_rows
+from callboard.runs.settings import CV, all_but_seed, newest_by_seed
 from callboard.runs.stored_runs import NoResultsError
 from callboard.table import TABLE, parameter, read_table
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from callboard.better.noise import CV
 from callboard.errors import UserError
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV
 
 Rows = list[Row]
 

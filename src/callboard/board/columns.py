@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from math import isnan
 
 from callboard.better.difference import Difference
-from callboard.better.noise import CV, Judgement
+from callboard.better.noise import Judgement
 from callboard.board.lines import Blocks, Line
 from callboard.results import changes
 from callboard.runs.marks import MARKS, mark_of
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV
 from callboard.words import MISSING
 
 WITHIN_NOISE = "≈"

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from math import isnan
 
 from callboard.better.difference import Difference
-from callboard.better.noise import CV
 from callboard.board.columns import (
     Value,
     base_of,
@@ -21,6 +20,7 @@ from callboard.board.columns import (
     word,
 )
 from callboard.board.lines import Blocks, Line
+from callboard.runs.settings import CV
 
 Field = Callable[[Line], Value]
 

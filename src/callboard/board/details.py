@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from callboard.better.noise import CV
 from callboard.board.columns import (
     NOISE_LEGEND,
     base_of,
@@ -21,6 +20,7 @@ from callboard.runs.cv_metrics import meanings
 from callboard.runs.marks import MARKS, mark_of
 from callboard.runs.named_row import reference
 from callboard.runs.rows import Row
+from callboard.runs.settings import CV
 from callboard.words import MISSING
 
 if TYPE_CHECKING:

@@ -8,17 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from callboard.better.difference import Difference
-from callboard.better.noise import (
-    CV,
-    METRICS,
-    Judgement,
-    NoiseOfRows,
-    judge,
-    judge_lb,
-    newest_by_seed,
-    setting_of,
-    warned,
-)
+from callboard.better.noise import METRICS, Judgement, NoiseOfRows, judge, judge_lb, warned
 from callboard.better.over_seeds import MIN_PAIRS, judge_changes, judge_cv
 from callboard.better.remembered import mean_difference, work_out
 from callboard.board.bases import started_from, table_base
@@ -26,6 +16,7 @@ from callboard.board.choice import is_named
 from callboard.errors import UserError
 from callboard.runs.captions import Caption
 from callboard.runs.rows import Row, same_truth
+from callboard.runs.settings import CV, newest_by_seed, setting_of
 from callboard.steps import Step
 from callboard.words import listed
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from callboard.better.noise import CV, HEADS, METRICS
+from callboard.better.noise import HEADS, METRICS
 from callboard.better.over_seeds import MIN_PAIRS
 from callboard.board.columns import interval, number
 from callboard.board.gains import Gain
 from callboard.board.table import legend_markdown, markdown_table
 from callboard.runs.marks import MARKS, mark_of
+from callboard.runs.settings import CV
 from callboard.words import MISSING, counted, listed
 
 LEGEND = (

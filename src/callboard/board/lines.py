@@ -6,11 +6,12 @@ from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 from callboard.better.difference import Difference
-from callboard.better.noise import CV, Judgement, NoiseOfRows, judge, judge_lb, seed_pairs, warned
+from callboard.better.noise import Judgement, NoiseOfRows, judge, judge_lb, seed_pairs, warned
 from callboard.better.remembered import difference, work_out
 from callboard.board.bases import of_one_setting, started_from, table_base
 from callboard.runs.captions import Caption
 from callboard.runs.rows import Row, same_truth
+from callboard.runs.settings import CV
 from callboard.steps import Step
 
 if TYPE_CHECKING:

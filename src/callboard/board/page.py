@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from callboard.better.noise import CV
 from callboard.board.columns import COLUMNS, Column, legends, name_of, number, shown_rows, tone, word
 from callboard.board.lines import Blocks, Line
 from callboard.pages import page
+from callboard.runs.settings import CV
 
 SCATTER = (640, 360)
 """Width and height of the picture, in its own units."""

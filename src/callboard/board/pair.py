@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from callboard.better.difference import Difference, MismatchError, SpeciesDifference
-from callboard.better.noise import CV, Judgement, NoiseOfRows, judge, judge_lb, warned
+from callboard.better.noise import Judgement, NoiseOfRows, judge, judge_lb, warned
 from callboard.better.remembered import difference
 from callboard.errors import UserError
 from callboard.finished import cached_file
 from callboard.results import CLIPS, OUT_OF_FOLD, changes
 from callboard.runs.named_row import reference
 from callboard.runs.rows import Row, same_truth
+from callboard.runs.settings import CV
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -105,9 +105,9 @@ def list_scores(args: argparse.Namespace) -> None:
     """Print the ledger."""
     from rich.console import Console
 
-    from callboard.ledger.entries import LEDGER, entries_of
+    from callboard.ledger.entries import LEDGER, current, entries_of
     from callboard.ledger.submitted import known_submissions
-    from callboard.ledger.table import as_markdown, cells, current, print_table
+    from callboard.ledger.table import as_markdown, cells, print_table
 
     entries = entries_of(Path.cwd())
     if not entries:

@@ -115,6 +115,22 @@ def with_reported(result: Result, ledger: dict[str, dict[str, float]]) -> Result
     return replace(result, lb=result.lb | ledger.get(result.submission_md5, {}))
 
 
+def current(entries: Iterable[Entry]) -> list[Entry]:
+    """One row for each submission: the last word on everything, in the order of the last words."""
+    last: dict[str, Entry] = {}
+    for entry in entries:
+        before = last.pop(entry.submission_md5, entry)
+        last[entry.submission_md5] = Entry(
+            entry.submission_md5,
+            entry.key or before.key,
+            before.public if entry.public is None else entry.public,
+            before.private if entry.private is None else entry.private,
+            entry.date or before.date,
+            entry.note or before.note,
+        )
+    return list(last.values())
+
+
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
     """Write the file anew, whole or not at all."""
     with (

@@ -15,22 +15,6 @@ HEADER = ("date", "submission", "run", "public", "private", "note")
 NO_RESULT = "no result has it"
 
 
-def current(entries: Iterable[Entry]) -> list[Entry]:
-    """One row for each submission: the last word on everything, in the order of the last words."""
-    last: dict[str, Entry] = {}
-    for entry in entries:
-        before = last.pop(entry.submission_md5, entry)
-        last[entry.submission_md5] = Entry(
-            entry.submission_md5,
-            entry.key or before.key,
-            before.public if entry.public is None else entry.public,
-            before.private if entry.private is None else entry.private,
-            entry.date or before.date,
-            entry.note or before.note,
-        )
-    return list(last.values())
-
-
 def cells(entries: Iterable[Entry], known: Sequence[Submitted]) -> list[list[str]]:
     """Text of each row, in the order of HEADER."""
     by_md5: dict[str, list[Submitted]] = {}

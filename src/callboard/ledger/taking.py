@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from callboard.ledger.entries import Entry, entries_of
+from callboard.ledger.entries import Entry, current, entries_of
 from callboard.ledger.kaggle_submissions import Sent, match, parse_sent
 from callboard.ledger.scorekeeping import keep, one_keeper
 from callboard.ledger.submitted import Submitted, known_submissions
-from callboard.ledger.table import current
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """What experiments.yaml says of each name, remembered by the file's content: checking its rows takes long."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from callboard.errors import UserError
 from callboard.memory import Memory
 from callboard.steps import Step
 
@@ -48,3 +50,14 @@ def _captions(path: Path) -> dict[str, tuple[str, str | None, list[str]]]:
         name: (row.memo_en, *((step.base, sorted(step.keys)) if (step := steps[name]) else (None, [])))
         for name, row in table.rows.items()
     }
+
+
+def memo_of(names: Sequence[str]) -> str:
+    """The memo of the first of these experiments that experiments.yaml has; empty where there is none."""
+    if not names:
+        return ""
+    try:
+        captions = read_captions()
+    except UserError:  # a wrong table is reported where its rows are run; it costs no result
+        return ""
+    return next((captions[name].memo for name in names if name in captions), "")

@@ -4,9 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from callboard.errors import UserError
 from callboard.results import CLIPS, OUT_OF_FOLD, Result, changes
-from callboard.runs.captions import read_captions
 from callboard.runs.committed import params_of
 from callboard.tracker import tags as tag
 from callboard.tracker.tags import joined_names, nameless, split_names
@@ -76,7 +74,7 @@ class KnownRun:
         return split_names(self.tags.get(tag.NAMES, ""))
 
 
-def record_of(result: Result, origin: Origin, start_ms: int | None = None) -> RunRecord:
+def record_of(result: Result, origin: Origin, memo: str = "", start_ms: int | None = None) -> RunRecord:
     """The result as a run.
 
     Times of all points follow from the start, so that writing the same record twice changes nothing.
@@ -84,6 +82,7 @@ def record_of(result: Result, origin: Origin, start_ms: int | None = None) -> Ru
     Args:
         result: With its curves.
         origin: Names and note come from it.
+        memo: First paragraph of the note.
         start_ms: Of a run that is to be completed; else the origin's time counts.
     """
     start_ms = start_ms or origin.time_ms or now_ms()
@@ -100,7 +99,7 @@ def record_of(result: Result, origin: Origin, start_ms: int | None = None) -> Ru
         key=result.key,
         name=origin.names[0] if origin.names else nameless(result.key),
         start_ms=start_ms,
-        tags=_tags(result, origin),
+        tags=_tags(result, origin, memo),
         params={key: text[:MAX_TEXT] for key, text in result.params.items()},
         metrics=[Point(key, value, start_ms, 0) for key, value in (result.cv | result.lb).items()],
         dataset=result.data_source,
@@ -124,7 +123,7 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _tags(result: Result, origin: Origin) -> dict[str, str]:
+def _tags(result: Result, origin: Origin, memo: str) -> dict[str, str]:
     tags = {
         tag.KEY: result.key,
         tag.KIND: tag.RESULT,
@@ -134,25 +133,14 @@ def _tags(result: Result, origin: Origin) -> dict[str, str]:
         tag.DATA_MD5: result.data_md5,
         tag.COMMIT: origin.commit,
         "source": "callboard",
-        tag.NOTE: _note(result, origin),
+        tag.NOTE: _note(result, origin, memo),
     }
     return tags | ({tag.NAMES: joined_names(origin.names)} if origin.names else {})
 
 
-def _note(result: Result, origin: Origin) -> str:
+def _note(result: Result, origin: Origin, memo: str) -> str:
     """What a person reads first; theirs to overwrite in MLflow."""
     base = params_of(origin.commit)
     changed = changes(base, result.params) if base else []
     against = f"Against {origin.commit[:7]}: {', '.join(changed) or 'no other parameter'}"
-    return "\n\n".join(text for text in (_memo(origin.names), against) if text)[:MAX_TEXT]
-
-
-def _memo(names: tuple[str, ...]) -> str:
-    """What the table says of the first of these experiments that it has."""
-    if not names:
-        return ""
-    try:
-        captions = read_captions()
-    except UserError:  # a wrong table is told where it is run; it costs no result
-        return ""
-    return next((captions[name].memo for name in names if name in captions), "")
+    return "\n\n".join(text for text in (memo, against) if text)[:MAX_TEXT]

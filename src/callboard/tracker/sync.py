@@ -4,7 +4,7 @@ The database is disposable. What git and leaderboard.csv say of the results is e
 what people typed into MLflow's pages is lost with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +30,9 @@ from callboard.words import counted, warn
 from callboard.workspace import main_workspace
 
 Tell = Callable[[str], None]
+
+MemoOf = Callable[[Sequence[str]], str]
+"""Names of experiments to what a note in MLflow begins with."""
 
 
 @dataclass
@@ -77,10 +80,18 @@ class Summary:
         ]
 
 
-def sync() -> Summary:
+def no_memo(names: Sequence[str]) -> str:
+    """No memo for any names."""
+    return ""
+
+
+def sync(memo_of: MemoOf = no_memo) -> Summary:
     """Make MLflow hold exactly one finished run for every result in git, with its names and scores of today.
 
     A run that git does not know any more stays as it is.
+
+    Args:
+        memo_of: What the note of a new run begins with.
 
     Raises:
         UserError: there is no git repository, the server is down, the database cannot be written, or
@@ -96,7 +107,7 @@ def sync() -> Summary:
             known = runs.known()
             for result in progress(results.values(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
-                _sync_one(runs, known.get(result.key), result, files, ledger, summary)
+                _sync_one(runs, known.get(result.key), result, files, ledger, memo_of, summary)
             for key in known.keys() - results.keys():  # no name in git any more, scores all the same
                 _score(runs, known[key], ledger, summary)
     except TrackingError as error:
@@ -131,6 +142,7 @@ def _sync_one(
     result: InGit,
     files: CommittedFiles,
     ledger: dict[str, dict[str, float]],
+    memo_of: MemoOf,
     summary: Summary,
 ) -> None:
     if known and known.is_finished:
@@ -147,7 +159,7 @@ def _sync_one(
         warn(str(error))
         summary.broken += 1
         return
-    upsert(runs, known, with_reported(read, ledger), origin)
+    upsert(runs, known, with_reported(read, ledger), origin, memo_of(origin.names))
     summary.completed += known is not None
     summary.new += known is None
 

@@ -30,8 +30,13 @@ def new_scores(run: KnownRun, scores: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in scores.items() if run.metrics.get(key) != value}
 
 
-def record(result: Result, origin: Origin) -> str:
+def record(result: Result, origin: Origin, memo: str = "") -> str:
     """Make sure that MLflow holds the result, its leaderboard scores and its experiment's name.
+
+    Args:
+        result: With its curves.
+        origin: Where it was reached.
+        memo: What its note in MLflow begins with.
 
     Returns:
         What was done, for the summary line.
@@ -43,17 +48,17 @@ def record(result: Result, origin: Origin) -> str:
     if known and is_told(known, origin.names, result.lb):
         return "already in MLflow"
     with open_runs() as runs:
-        return upsert(runs, runs.known(result.key).get(result.key), result, origin)
+        return upsert(runs, runs.known(result.key).get(result.key), result, origin, memo)
 
 
-def upsert(runs: Runs, known: KnownRun | None, result: Result, origin: Origin) -> str:
+def upsert(runs: Runs, known: KnownRun | None, result: Result, origin: Origin, memo: str = "") -> str:
     """Write a result that MLflow lacks, complete a half-written one, or add what a finished one lacks.
 
     Returns:
         What was done, for the summary line.
     """
     if not (known and known.is_finished):
-        written = record_of(result, origin, known.start_ms if known else None)
+        written = record_of(result, origin, memo, known.start_ms if known else None)
         runs.write(written, known)
         return f"new run {known.name if known else written.name} in MLflow"
     done = []
