@@ -16,10 +16,10 @@ from statistics import fmean, median
 import numpy as np
 from scipy.stats import t as student
 
-from callboard.better.difference import Difference
-from callboard.better.noise import Judgement, judge, pooled_noise
-from callboard.better.over_seeds import judge_changes, judge_cv
-from callboard.runs.settings import CV
+from callboard.analysis.difference import Difference
+from callboard.analysis.over_seeds import judge_changes, judge_cv
+from callboard.analysis.verdict import Judgement, judge, pooled_noise
+from callboard.results.settings import CV
 from tests.toy_seeds import worlds
 
 WITHIN = "within noise"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from callboard.better.noise import MIN_DOF, SeedNoise, judge, judge_lb, pooled_noise, seed_groups
-from callboard.better.remembered import difference
-from callboard.better.seed_runs import rows_so_far
-from callboard.runs.rows import Row
+from callboard.analysis.differences import difference
+from callboard.analysis.verdict import MIN_DOF, SeedNoise, judge, judge_lb, pooled_noise, seed_groups
+from callboard.experiments.seeds import rows_so_far
+from callboard.results.rows import BoardRow
 
 WITHIN = "within noise"
 
@@ -31,7 +31,7 @@ class Alarms:
     private: bool | None
 
 
-def alarms(a: Row, b: Row, others: Sequence[Row]) -> Alarms:
+def alarms(a: BoardRow, b: BoardRow, others: Sequence[BoardRow]) -> Alarms:
     """Of a pair, with the noise of runs that are not of the pair."""
     noise = pooled_noise([others])
     change = difference(a, b)
@@ -47,14 +47,14 @@ def alarms(a: Row, b: Row, others: Sequence[Row]) -> Alarms:
     )
 
 
-def _lb_alarm(a: Row, b: Row, key: str, noise: SeedNoise) -> bool | None:
+def _lb_alarm(a: BoardRow, b: BoardRow, key: str, noise: SeedNoise) -> bool | None:
     if key not in a.metrics or key not in b.metrics:
         return None
     judgement = judge_lb(a.metrics[key] - b.metrics[key], key, noise)
     return None if judgement is None or judgement.word == "unsure" else judgement.word != WITHIN
 
 
-def report(group: Sequence[Row]) -> str:
+def report(group: Sequence[BoardRow]) -> str:
     """A group's noise and its rates of alarms."""
     noise = pooled_noise([group])
     assert noise

@@ -22,18 +22,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from callboard import image
-from callboard.checkpoint import LoadedModel
-from callboard.device import describe, pick_device
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
-from callboard.model import SedModel, build_model
+from callboard.core.console import peak_memory_mb
+from callboard.features import normalisation as image
+from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
+from callboard.features.windows import plan_windows
+from callboard.model.detector import SedModel, build_model
+from callboard.model.device import describe, pick_device
+from callboard.model.weights import LoadedModel
 from callboard.params.model import ModelParams
 from callboard.params.scoring import InferParams, PredictParams
 from callboard.params.training import AugmentParams, ClipParams
-from callboard.predict import ScoreParams, score_recordings
-from callboard.scores import recording_scores
-from callboard.terminal import peak_memory_mb
-from callboard.windows import plan_windows
+from callboard.scoring.predict import ScoreParams, score_recordings
+from callboard.scoring.window_scores import recording_scores
 
 INFER = InferParams(
     head="attention_max",

@@ -18,12 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from callboard.annotations import COLUMNS
-from callboard.corrections import CORRECTION_COLUMNS, CORRECTIONS, KINDS, read_labels
-from callboard.runs.files import find_source
-from callboard.suspects.report import read_calls_of, read_suspects
-from callboard.suspects.review import SOURCE
-from callboard.suspects.truth import NUMBERS_SHOWN, is_mistake
+from callboard.analysis.suspects.report import read_calls_of, read_suspects
+from callboard.analysis.suspects.review import SOURCE
+from callboard.analysis.suspects.truth import NUMBERS_SHOWN, is_mistake
+from callboard.data.annotations import COLUMNS
+from callboard.data.corrections import CORRECTION_COLUMNS, CORRECTIONS, KINDS, read_labels
+from callboard.results.files import find_source
 
 MISTAKEN = {"tp": "absent", "fp": "present"}
 

@@ -20,7 +20,7 @@ import pandas as pd
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from callboard.better.over_seeds import judge_changes  # noqa: E402
+from callboard.analysis.over_seeds import judge_changes  # noqa: E402
 
 RUNS = ROOT / "docs/ladder.csv"
 SCORES = {"cv": "cv.lwlrap", "lb_public": "lb.public", "lb_private": "lb.private"}
@@ -31,9 +31,8 @@ BASELINE = "exp0051"
 def collect(world: str) -> None:
     """Results of the workspace in the current folder."""
     os.environ.setdefault("DVC_ROOT", str(Path.cwd()))
-    from callboard.runs.marks import mark_of
-    from callboard.runs.rows import read_rows
-    from callboard.table import read_table
+    from callboard.experiments.table import read_table
+    from callboard.results.rows import mark_of, read_rows
 
     table = read_table()
     wanted = [name for name, row in table.rows.items() if row.block == "preset" or name == BASELINE]

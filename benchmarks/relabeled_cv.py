@@ -12,18 +12,18 @@ from collections import defaultdict
 
 import numpy as np
 
-from callboard.better.correlation import KINDS, correlation
-from callboard.board.choice import is_named
-from callboard.board.table import markdown_table
-from callboard.runs.files import find_source
-from callboard.runs.named_row import reference
-from callboard.runs.relabeled import relabeled_cv
-from callboard.runs.rows import Row, read_rows
+from callboard.analysis.choice import is_named
+from callboard.analysis.correlation import KINDS, correlation
+from callboard.analysis.relabeled import relabeled_cv
+from callboard.reports.table import markdown_table
+from callboard.results.files import find_source
+from callboard.results.lookup import reference
+from callboard.results.rows import BoardRow, read_rows
 
 LB = ("lb.public", "lb.private")
 
 
-def who_labelled(row: Row) -> str:
+def who_labelled(row: BoardRow) -> str:
     """In words."""
     return row.params["pseudo.isolation"] if row.params["pseudo.final"] != "0" else "nobody"
 

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callboard.board.table import markdown_table
+from callboard.analysis.suspects.report import read_calls_of
 from callboard.params.features import FrontEndParams
-from callboard.runs.files import Source, find_source, read_sections
-from callboard.runs.rows import read_rows
-from callboard.scores import WindowScores, load_scores, window_probabilities
-from callboard.suspects.report import read_calls_of
+from callboard.reports.table import markdown_table
+from callboard.results.files import Source, find_source, read_sections
+from callboard.results.rows import read_rows
+from callboard.scoring.window_scores import WindowScores, load_scores, window_probabilities
 
 HEADS = ("attention", "max", "attention_max")
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)

@@ -28,18 +28,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from callboard.batches import BatchSource
-from callboard.device import describe, keep_freed_memory, pick_device
-from callboard.fold_data import CONFIRMED, Annotations, FoldData
-from callboard.heads import AttentionHead, SedOutput
-from callboard.image import MEAN, STD
-from callboard.losses import Loss
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
-from callboard.mixup import MIXUP, draw_mixing
+from callboard.core.threads import n_workers
+from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
+from callboard.features.normalisation import MEAN, STD
+from callboard.model.device import describe, keep_freed_memory, pick_device
+from callboard.model.heads import AttentionHead, SedOutput
 from callboard.params.base import read_tree
-from callboard.targets import Targets
-from callboard.training import FitParams, Learner, build_learner, train_step
-from callboard.workers import n_workers
+from callboard.training.batches import BatchSource
+from callboard.training.fit import FitParams, Learner, build_learner, train_step
+from callboard.training.fold_data import CONFIRMED, Annotations, FoldData
+from callboard.training.losses.terms import Loss
+from callboard.training.mixup import MIXUP, draw_mixing
+from callboard.training.targets import Targets
 
 ROOT = Path(__file__).resolve().parent.parent
 N_SPECIES = 24

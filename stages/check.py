@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from callboard.outputs import written_whole
+from callboard.core.console import run, summarize
+from callboard.core.files import written_whole
 from callboard.params.experiment import load_experiment
-from callboard.terminal import run, summarize
 
 VERDICT = "no parameter is unknown, mistyped or contradictory\n"
 """The same after every edit that passes, so that what depends on it does not rerun."""

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from callboard.closure import fingerprint
-from callboard.outputs import replaced_folder
-from callboard.terminal import run, summarize
+from callboard.core.code_fingerprint import code_fingerprint
+from callboard.core.console import run, summarize
+from callboard.core.files import replaced_folder
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     stages = sorted(path.stem for path in scripts.glob("*.py") if path.stem != "__init__")
     with replaced_folder(args.folder) as folder:
         for stage in stages:
-            text = fingerprint(scripts.parent, f"stages.{stage}")
+            text = code_fingerprint(scripts.parent, f"stages.{stage}")
             (folder / f"{stage}.txt").write_text(text, encoding="utf-8")
     summarize("code", f"imports of {len(stages)} stages")
 

@@ -3,18 +3,18 @@
 import argparse
 from pathlib import Path
 
-from callboard.clips import build_clips, drop_recordings, write_clips
-from callboard.corrections import CORRECTIONS, read_labels
-from callboard.encoding import BadRecordings, encode_recordings, n_frames
-from callboard.frames import frames_of
-from callboard.mel_cache import write_cache
-from callboard.outputs import replaced_folder
+from callboard.core.console import Stopwatch, progress, run, summarize
+from callboard.core.files import replaced_folder
+from callboard.core.threads import n_workers
+from callboard.data.clips import build_clips, drop_recordings, write_clips
+from callboard.data.corrections import CORRECTIONS, read_labels
+from callboard.data.recordings import SUBSETS, read_recordings
+from callboard.features.encoding import BadRecordings, encode_recordings, n_frames
+from callboard.features.frame_cache import write_cache
+from callboard.features.front_ends import frames_of
 from callboard.params.base import load_params
 from callboard.params.data import DataParams
 from callboard.params.features import FrontEndParams
-from callboard.recordings import SUBSETS, read_recordings
-from callboard.terminal import Stopwatch, progress, run, summarize
-from callboard.workers import n_workers
 
 
 class CropParams(FrontEndParams):

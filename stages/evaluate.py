@@ -6,17 +6,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from callboard.annotations import read_species
-from callboard.clips import read_clips
-from callboard.evaluation import cross_validate, write_metrics
-from callboard.folds import audit_folds, read_folds
-from callboard.outputs import written_whole
+from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.files import written_whole
+from callboard.data.annotations import read_species
+from callboard.data.clips import read_clips
+from callboard.data.folds import audit_folds, read_folds
+from callboard.data.score_tables import score_table, write_score_table
 from callboard.params.base import Params, Seed, load_params
 from callboard.params.scoring import EvaluateParams, InferParams
-from callboard.postprocessing import gains, read_steps
-from callboard.scored_sets import TrainingScores
-from callboard.submission import score_table, write_score_table
-from callboard.terminal import Stopwatch, run, summarize
+from callboard.scoring.evaluation import cross_validate, write_metrics
+from callboard.scoring.postprocessing import gains, read_steps
+from callboard.scoring.scored_sets import TrainingScores
 
 
 class StageParams(Params):

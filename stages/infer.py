@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.annotations import read_species, read_table
-from callboard.clips import read_clips
-from callboard.folds import read_folds
-from callboard.outputs import replaced_folder
+from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.files import replaced_folder
+from callboard.data.annotations import read_species, read_table
+from callboard.data.clips import read_clips
+from callboard.data.folds import read_folds
+from callboard.data.score_tables import read_score_table, write_score_table
 from callboard.params.base import Params, load_params
 from callboard.params.scoring import InferParams
-from callboard.postprocessing import read_steps, without_each, write_steps
-from callboard.prevalence import write_prevalence
-from callboard.scored_sets import SubmissionScores, TrainingScores
-from callboard.submission import read_score_table, write_score_table
-from callboard.terminal import Stopwatch, run, summarize
+from callboard.scoring.postprocessing import read_steps, without_each, write_steps
+from callboard.scoring.prevalence import write_prevalence
+from callboard.scoring.scored_sets import SubmissionScores, TrainingScores
 
 
 class StageParams(Params):

@@ -3,15 +3,15 @@
 import argparse
 from pathlib import Path
 
-from callboard.device import pick_device
-from callboard.folds import read_folds
-from callboard.mel_cache import MelCache
-from callboard.outputs import replaced_folder
+from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.files import replaced_folder
+from callboard.data.folds import read_folds
+from callboard.features.frame_cache import MelCache
+from callboard.model.device import pick_device
 from callboard.params.base import load_params
-from callboard.postprocessing import WITHOUT, predict_without_each, write_steps
-from callboard.predict import ScoreParams, load_fold_models, score_out_of_fold, score_recordings
-from callboard.scores import WindowScores
-from callboard.terminal import Stopwatch, run, summarize
+from callboard.scoring.postprocessing import WITHOUT, predict_without_each, write_steps
+from callboard.scoring.predict import ScoreParams, load_fold_models, score_out_of_fold, score_recordings
+from callboard.scoring.window_scores import WindowScores
 
 
 class StageParams(ScoreParams):

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
+from callboard.core.console import Stopwatch, run, summarize
+from callboard.data.sources import prepare_source
 from callboard.params.base import Params, load_params
 from callboard.params.data import DataParams
 from callboard.params.features import AudioParams
-from callboard.sources import prepare_source
-from callboard.terminal import Stopwatch, run, summarize
 
 
 class PrepareParams(Params):

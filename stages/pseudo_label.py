@@ -8,23 +8,22 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from callboard.annotations import read_species
-from callboard.clips import read_clips, students_of
-from callboard.closure import trained_by
-from callboard.device import keep_freed_memory, pick_device
-from callboard.folds import audit_folds, read_folds
-from callboard.lineage import RoundLineage, read_nested, refuse_violations, trace_rounds
-from callboard.mel_cache import MelCache, open_training_cache
-from callboard.nested import Inputs, Nested, NestedParams
-from callboard.outputs import replaced_folder
+from callboard.core.code_fingerprint import trained_by
+from callboard.core.console import Stopwatch, counted, progress, run, summarize
+from callboard.core.files import replaced_folder
+from callboard.core.threads import n_workers
+from callboard.data.annotations import read_species
+from callboard.data.clips import read_clips, students_of
+from callboard.data.folds import audit_folds, read_folds
+from callboard.data.presence import positives
+from callboard.data.recordings import TEST_SETS
+from callboard.features.frame_cache import MelCache, open_training_cache
+from callboard.model.device import keep_freed_memory, pick_device
 from callboard.params.base import load_params
-from callboard.predict import load_fold_models
-from callboard.presence import positives
-from callboard.pseudo_labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
-from callboard.recordings import UNFOLDED
-from callboard.terminal import Stopwatch, progress, run, summarize
-from callboard.words import counted
-from callboard.workers import n_workers
+from callboard.pseudo.labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
+from callboard.pseudo.nested import Inputs, Nested, NestedParams
+from callboard.pseudo.provenance import RoundLineage, read_nested, refuse_violations, trace_rounds
+from callboard.scoring.predict import load_fold_models
 
 
 class StageParams(NestedParams):
@@ -47,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     params = load_params(StageParams)
     clips, folds = read_clips(args.clips), read_folds(args.folds)
     audit_folds(folds, clips)
-    caches = [MelCache.open(args.mel / name) for name in UNFOLDED]
+    caches = [MelCache.open(args.mel / name) for name in TEST_SETS]
     unfolded_ids = [recording_id for cache in caches for recording_id in cache.recording_ids]
     label = by_nested_networks if params.pseudo.isolation == "nested" else by_round
     with replaced_folder(args.networks) as folder:
@@ -103,7 +102,7 @@ def by_nested_networks(
         args.clips,
         folds,
         read_species(args.species),
-        partial(open_training_cache, args.mel / "train", [args.mel / name for name in UNFOLDED]),
+        partial(open_training_cache, args.mel / "train", [args.mel / name for name in TEST_SETS]),
         [args.clips, args.folds, args.species, *indices, *code],
     )
     nested = Nested(params, inputs, folder, pick_device(), n_workers(), follow)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.evaluation import score_submission, write_metrics
-from callboard.postprocessing import read_steps
-from callboard.submission import read_score_table
-from callboard.terminal import Stopwatch, run, summarize
+from callboard.core.console import Stopwatch, run, summarize
+from callboard.data.score_tables import read_score_table
+from callboard.scoring.evaluation import score_submission, write_metrics
+from callboard.scoring.postprocessing import read_steps
 
 
 def main(argv: list[str] | None = None) -> None:

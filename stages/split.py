@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from callboard.clips import read_clips
-from callboard.folds import assign_folds, audit_folds, write_folds
+from callboard.core.console import Stopwatch, run, summarize
+from callboard.data.clips import read_clips
+from callboard.data.folds import assign_folds, audit_folds, write_folds
 from callboard.params.base import Params, load_params
-from callboard.params.split import SplitParams
-from callboard.terminal import Stopwatch, run, summarize
+from callboard.params.data import SplitParams
 
 
 class StageParams(Params):

@@ -5,13 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-from callboard.ledger.entries import ledger_of, with_reported
-from callboard.outputs import written_whole
-from callboard.results import files_in, read_result
-from callboard.runs.captions import memo_of
-from callboard.terminal import run, summarize
-from callboard.tracker.connection import TrackingError
-from callboard.tracker.tracking import origin_of_this_process, record
+from callboard.core.console import run, summarize
+from callboard.core.files import written_whole
+from callboard.experiments.captions import memo_of
+from callboard.results.leaderboard import ledger_of, with_reported
+from callboard.results.mlflow.connection import TrackingError
+from callboard.results.mlflow.track import origin_of_this_process, record
+from callboard.results.result import files_in, read_result
 
 
 def main(argv: list[str] | None = None) -> None:

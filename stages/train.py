@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from callboard.annotations import read_species
-from callboard.checkpoint import WeightsParams, save_model
-from callboard.classes import CLASSES
-from callboard.clips import labels_for, read_clips
-from callboard.closure import trained_by
-from callboard.curve import write_curve
-from callboard.device import describe, keep_freed_memory, pick_device
-from callboard.fold_data import select_fold
-from callboard.folds import read_folds
-from callboard.init_from import find_fold_weights
-from callboard.mel_cache import open_training_cache
+from callboard.core.code_fingerprint import trained_by
+from callboard.core.console import Stopwatch, progress, run, summarize
+from callboard.core.threads import n_workers
+from callboard.data.annotations import read_species
+from callboard.data.clips import labels_for, read_clips
+from callboard.data.folds import read_folds
+from callboard.features.frame_cache import open_training_cache
+from callboard.model.class_axis import CLASSES
+from callboard.model.device import describe, keep_freed_memory, pick_device
+from callboard.model.weights import WeightsParams, save_model
 from callboard.params.base import load_params
-from callboard.terminal import Stopwatch, progress, run, summarize
-from callboard.training import EpochReport, Execution, FitParams, Fitted, fit
-from callboard.unfinished import checkpoint_for
-from callboard.workers import n_workers
+from callboard.training.checkpoint import checkpoint_for
+from callboard.training.curve import write_curve
+from callboard.training.fit import EpochReport, Execution, FitParams, Fitted, fit
+from callboard.training.fold_data import select_fold
+from callboard.training.start_weights import find_fold_weights
 
 
 class TrainStageParams(FitParams):

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
-    from callboard.fold_data import FoldData
+    from callboard.training.fold_data import FoldData
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from callboard import cli
-from callboard.adversarial import validation as adversarial
-from callboard.adversarial.pieces import Pieces, mel_bands, read_pieces
-from callboard.adversarial.validation import (
+from callboard.analysis.adversarial import validation as adversarial
+from callboard.analysis.adversarial.pieces import Pieces, mel_bands, read_pieces
+from callboard.analysis.adversarial.validation import (
     Settings,
     auc_by_fold,
     compare,
@@ -17,8 +17,8 @@ from callboard.adversarial.validation import (
     out_of_fold,
     resampled_auc,
 )
-from callboard.errors import UserError
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
+from callboard.core.errors import UserError
+from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
 
 N_MELS = 8
 SHIFTED = slice(3, 5)

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
-from callboard.better.comparison import Difference
-from callboard.better.noise import judge
-from callboard.board.agreement import agreement
-from callboard.board.lines import Line
-from callboard.steps import Step
+from callboard.analysis.bootstrap import Difference
+from callboard.analysis.lines import Line
+from callboard.analysis.verdict import judge
+from callboard.experiments.table import Step
+from callboard.reports.board.agreement import agreement
 from tests.test_author_history import row as table_row
 from tests.test_author_history import toy_table
 from tests.test_board_table import E1

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard.annotations import COLUMNS, read_annotations, read_species, write_species
-from callboard.errors import UserError
+from callboard.core.errors import UserError
+from callboard.data.annotations import COLUMNS, read_annotations, read_species, write_species
 
 HEADER = ",".join(COLUMNS)
 GOOD = "055088446,3,1,1.5,500.0,3.25,4000.0"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from callboard.audio import BadRecording, read_recording, resample, resampled_length
+from callboard.data.audio import BadRecording, read_recording, resample, resampled_length
 
 RATE = 8000
 

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
+from callboard.analysis.doctor.findings import State
+from callboard.analysis.doctor.results import leaking_teachers
 from callboard.cli import dispatch
-from callboard.clips import write_clips
-from callboard.doctor.findings import State
-from callboard.doctor.teachers import leaking_teachers
-from callboard.errors import UserError
-from callboard.evaluation import relabeled_lwlrap
-from callboard.finished import find_finished
-from callboard.folds import read_folds, write_folds
-from callboard.runs.commits import committed_files
+from callboard.core.errors import UserError
+from callboard.data.clips import write_clips
+from callboard.data.folds import read_folds, write_folds
+from callboard.results.commits import committed_files
+from callboard.results.finished import find_finished
+from callboard.scoring.evaluation import relabeled_lwlrap
 from tests.test_report_page import PARAMS, ToyResult
 from tests.toy_models import TOY_FOLDS, TRAIN, random_out_of_fold, toy_clips
 

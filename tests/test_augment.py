@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from callboard.augment import (
+from callboard.features.augment import (
     CHAIN,
     Augment,
     BrightnessContrast,
@@ -14,7 +14,7 @@ from callboard.augment import (
     draw_spans,
     inside_spans,
 )
-from callboard.image import normalise
+from callboard.features.normalisation import normalise
 from callboard.params.training import AugmentParams
 
 OFF = {

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 
 from callboard import cli
-from callboard.errors import UserError
+from callboard.core.errors import UserError
+from callboard.experiments.author_scores import author_runs, import_runs, verdict
+from callboard.experiments.table import Table, TableRow, read_table
 from callboard.params.base import read_tree
-from callboard.params.table import Entry
-from callboard.results import flatten
-from callboard.runs.rows import read_rows
-from callboard.table import Table, read_table
-from callboard.tracker.author_history import author_runs, import_runs, verdict
+from callboard.results.result import flatten
+from callboard.results.rows import read_rows
 from tests.toy_results import empty_database, runs
 
 ROOT = Path(__file__).parent.parent
@@ -21,12 +20,12 @@ PRESET = {"seed": 1, "optim": {"lr": 0.1}, "model": {"backbone": "resnet18", "ba
 __all__ = ["empty_database"]
 
 
-def row(name: str, **fields: Any) -> Entry:
+def row(name: str, **fields: Any) -> TableRow:
     texts = {"block": 1, "memo_ja": f"{name} メモ", "memo_en": f"memo of {name}", "certainty": "code"}
-    return Entry.model_validate({"id": name} | texts | fields)
+    return TableRow.model_validate({"id": name} | texts | fields)
 
 
-def toy_table(*more: Entry) -> Table:
+def toy_table(*more: TableRow) -> Table:
     rows = [
         row("e1", cv=0.7, lb=0.6, set={"optim.lr": 0.1}),
         row("e2", base="e1", cv=0.75, set={"optim.lr": 0.3}, note="odd"),
@@ -126,7 +125,7 @@ def test_a_second_import_changes_nothing(folder: Path) -> None:
 def test_a_table_of_several_pages_is_known_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = author_runs(toy_table(), PRESET)
     import_runs(made)
-    monkeypatch.setattr("callboard.tracker.mlflow_runs.RUNS_PER_CALL", 1)
+    monkeypatch.setattr("callboard.results.mlflow.client_runs.RUNS_PER_CALL", 1)
     assert import_runs(made) == "4 unchanged"
 
 

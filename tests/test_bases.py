@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard.better.remembered import difference, mean_difference, work_out
-from callboard.board.bases import of_one_setting, started_from, table_base
-from callboard.errors import UserError
-from callboard.results import SUBMISSION
-from callboard.runs.rows import Row, same_truth
-from callboard.submission import score_table
-from callboard.table import Step
+from callboard.analysis.bases import of_one_setting, started_from, table_base
+from callboard.analysis.differences import difference, mean_difference, work_out
+from callboard.core.errors import UserError
+from callboard.data.score_tables import score_table
+from callboard.experiments.table import Step
+from callboard.results.result import SUBMISSION
+from callboard.results.rows import BoardRow, same_truth
 from tests.test_author_history import toy_table
 from tests.toy_git import ToyRepository
 
 SOURCE = Path(__file__).parent.parent / "src"
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
-PLAIN = Row(
+PLAIN = BoardRow(
     "plain", {"lr": "1"}, {"cv.lwlrap": 0.7}, START, "", {"lr": "1"}, names=("e1",), key="k1", data_md5="d"
 )
 CHANGED = replace(PLAIN, name="changed", params={"lr": "2"}, names=("e2",), key="k2")
@@ -106,7 +106,7 @@ def test_the_lock_of_the_commit_goes_before_its_parameters(tmp_path, monkeypatch
     repository = ToyRepository(tmp_path / "main")
     monkeypatch.chdir(repository.root)
     commit = repository.experiment("x", {SUBMISSION: "committed"})
-    from callboard.finished import find_finished
+    from callboard.results.finished import find_finished
 
     monkeypatch.setenv("DVC_ROOT", str(repository.root))
     held = replace(PLAIN, name="held", names=(), key=find_finished("x").key)
@@ -145,8 +145,8 @@ def test_a_difference_is_read_from_the_cache(pair):
 IN_ANOTHER_PROCESS = """
 import json, sys
 from datetime import UTC, datetime
-from callboard.better.remembered import difference
-from callboard.runs.rows import Row
+from callboard.analysis.differences import difference
+from callboard.results.rows import Row
 
 oofs, clips = sys.argv[1:3], sys.argv[3]
 rows = [
@@ -187,7 +187,7 @@ def test_a_table_that_comes_back_is_looked_at_again(pair, repository):
 
 
 def test_each_table_is_read_once(pair, monkeypatch):
-    from callboard.better import out_of_fold
+    from callboard.analysis import differences as out_of_fold
 
     read = []
     original = out_of_fold.read_score_table
@@ -207,7 +207,7 @@ def other_table(repository: ToyRepository, species: list[str], scores: list[list
     return repository.cache_table(score_table(["r0", "r1"], species, np.array(scores)).assign(fold=0))
 
 
-def test_tables_of_other_species_have_no_interval(pair: list[Row], repository: ToyRepository) -> None:
+def test_tables_of_other_species_have_no_interval(pair: list[BoardRow], repository: ToyRepository) -> None:
     other = replace(pair[1], oof_md5=other_table(repository, ["3", "x"], [[1.0, 2], [1, 2]]))
     found = difference(replace(pair[0], metrics={"cv.lwlrap": 0.75}), other)
     assert found is not None
@@ -216,32 +216,32 @@ def test_tables_of_other_species_have_no_interval(pair: list[Row], repository: T
 
 
 def test_a_table_that_holds_no_numbers_is_told_not_taken_for_one_that_is_gone(
-    pair: list[Row], repository: ToyRepository
+    pair: list[BoardRow], repository: ToyRepository
 ) -> None:
     broken = replace(pair[1], oof_md5=other_table(repository, ["3", "07"], [[np.nan, 2], [1, 2]]))
     with pytest.raises(UserError, match="s3 must be a number, found"):
         difference(pair[0], broken)
 
 
-def test_a_fault_of_ours_keeps_its_traceback(pair: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_keeps_its_traceback(pair: list[BoardRow], monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(*tables: object) -> None:
         raise ValueError("operands could not be broadcast")
 
-    monkeypatch.setattr("callboard.better.comparison.difference_of", faulty)
+    monkeypatch.setattr("callboard.analysis.bootstrap.difference_of", faulty)
     with pytest.raises(ValueError, match="broadcast"):
         difference(*pair)
 
 
 def test_only_what_is_not_remembered_and_has_tables_is_worked_out_with_progress(
-    pair: list[Row], monkeypatch: pytest.MonkeyPatch
+    pair: list[BoardRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = []
 
-    def progress(items: list[tuple[Row, Row]], **words: object) -> list[tuple[Row, Row]]:
+    def progress(items: list[tuple[BoardRow, BoardRow]], **words: object) -> list[tuple[BoardRow, BoardRow]]:
         told.append(words["total"])
         return items
 
-    monkeypatch.setattr("callboard.terminal.progress", progress)
+    monkeypatch.setattr("callboard.core.console.progress", progress)
     there, back = (pair[0], pair[1]), (pair[1], pair[0])
     gone = (pair[0], replace(pair[1], oof_md5="0" * 32))
     work_out([there, there, gone])

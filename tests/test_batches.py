@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from callboard import batches
-from callboard.batches import (
-    SHOWN,
+from callboard.features.frame_cache import JoinedFrames, MelCache
+from callboard.features.normalisation import normalise, to_unit
+from callboard.params.training import ClipParams, TrainParams
+from callboard.training import batches
+from callboard.training.batches import (
+    EPOCH_PLANS,
     BatchSource,
     copy_frames,
     event_starts,
     gather_clips,
     on_device,
 )
-from callboard.clip_labels import build_targets
-from callboard.epochs import Items, Streams, draw_items, draw_windows
-from callboard.image import normalise, to_unit
-from callboard.mel_cache import JoinedFrames, MelCache
-from callboard.moments import Moment, Purpose
-from callboard.params.training import ClipParams, TrainParams
+from callboard.training.randomness import Purpose, RngKey
+from callboard.training.sampling import Items, Streams, draw_items, draw_windows
+from callboard.training.targets import build_targets
 from tests.toy_training import CPU, annotation, choose_fold, clips_table, fit_params, random_fold
 
 ALL = slice(None)
@@ -89,7 +89,7 @@ def test_mode_full_shows_whole_recordings(data):
         augment__brightness_contrast=0.0,
         train__batch_size=100,
     )[0]
-    items = draw_items(data.annotations, 2, Moment(7, 0).rng(Purpose.ITEMS))
+    items = draw_items(data.annotations, 2, RngKey(7, 0).rng(Purpose.ITEMS))
     rows = data.first_frame[items.recording][:, None] + np.arange(150)
     expected = normalise(to_unit(torch.from_numpy(np.asarray(data.frames[rows]))))
     assert torch.equal(batch.image, expected)
@@ -245,7 +245,7 @@ def test_windows_have_a_label_each_unless_the_others_are_shown_too(data):
 def test_a_batch_of_windows_shows_the_windows_that_were_drawn(data):
     plain = {"augment__p": 0.0, "augment__brightness_contrast": 0.0}
     made = batches_of(data, **WINDOWS, **plain)
-    streams = Streams(*map(Moment(7, 0).rng, (Purpose.ITEMS, Purpose.PHASES, Purpose.ORDER)))
+    streams = Streams(*map(RngKey(7, 0).rng, (Purpose.ITEMS, Purpose.PHASES, Purpose.ORDER)))
     recording, start = draw_windows(data, 64, fit_params(**WINDOWS).train, streams)
     rows = (data.first_frame[recording] + start)[:, None] + np.arange(64)
     expected = normalise(to_unit(torch.from_numpy(np.asarray(data.frames[rows]))))
@@ -270,4 +270,4 @@ def test_the_weight_of_pseudo_labels_reaches_the_targets(root):
 
 
 def test_every_kind_of_items_of_the_params_is_in_its_table():
-    assert set(SHOWN) == set(TrainParams.model_fields["items"].annotation.__args__)
+    assert set(EPOCH_PLANS) == set(TrainParams.model_fields["items"].annotation.__args__)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from callboard.blend import blend_tables, refuse_rescaled
-from callboard.errors import UserError
-from callboard.finished import find_finished
-from callboard.results import OUT_OF_FOLD, SUBMISSION
-from callboard.submission import score_table
+from callboard.core.errors import UserError
+from callboard.data.score_tables import score_table
+from callboard.results.finished import find_finished
+from callboard.results.result import OUT_OF_FOLD, SUBMISSION
+from callboard.scoring.blend import blend_tables, refuse_rescaled
 from tests.toy_git import PARAMS, ToyRepository
 
 SPECIES = ["3", "07"]

@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 from callboard import cli
-from callboard.errors import UserError
-from callboard.runs import rows as board
-from callboard.runs.marks import mark_of
-from callboard.runs.rows import Row, read_rows
-from callboard.runs.stored_runs import StoredRun
-from callboard.tracker.run_record import Origin
-from callboard.tracker.tracking import record
+from callboard.core.errors import UserError
+from callboard.results import rows as board
+from callboard.results.mlflow.record import Origin
+from callboard.results.mlflow.track import record
+from callboard.results.rows import BoardRow, mark_of, read_rows
+from callboard.results.stored_runs import StoredRun
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 
 ROOT = Path(__file__).parent.parent
@@ -21,8 +20,8 @@ __all__ = ["empty_database", "workspace"]
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
 
 
-def row(**params: str) -> Row:
-    return Row("run", {"infer.blend": "[]"} | params, {}, START, "", {})
+def row(**params: str) -> BoardRow:
+    return BoardRow("run", {"infer.blend": "[]"} | params, {}, START, "", {})
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_a_result_is_no_more_honest_than_the_weights_that_it_started_from(trait:
     assert [found.is_unisolated for found in rows] == [False, voted, False, voted, voted, False, False]
 
 
-def rows_of(stored: list[StoredRun]) -> list[Row]:
+def rows_of(stored: list[StoredRun]) -> list[BoardRow]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(board, "stored_runs", lambda: stored)
         return read_rows()

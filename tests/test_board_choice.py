@@ -3,12 +3,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callboard.board.choice import Choice, chosen
-from callboard.errors import UserError
-from callboard.runs.rows import Row
+from callboard.analysis.choice import Choice, chosen
+from callboard.core.errors import UserError
+from callboard.results.rows import BoardRow
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
-FIRST = Row(
+FIRST = BoardRow(
     "exp0001",
     {"optim.lr": "0.001", "loss.neg_mask": "none"},
     {"cv.lwlrap": 0.7, "lb.public": 0.5},
@@ -49,7 +49,7 @@ ROWS = [FIRST, SECOND, THIRD]
         (Choice(sort="name"), [FIRST, SECOND, THIRD]),
     ],
 )
-def test_what_is_asked_for_is_shown_in_its_order(choice: Choice, expected: list[Row]) -> None:
+def test_what_is_asked_for_is_shown_in_its_order(choice: Choice, expected: list[BoardRow]) -> None:
     assert chosen(ROWS, choice) == expected
 
 

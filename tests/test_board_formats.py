@@ -10,14 +10,14 @@ from html.parser import HTMLParser
 import pandas as pd
 from rich.console import Console
 
-from callboard.better.difference import Difference
-from callboard.better.noise import Judgement, SeedNoise, judge
-from callboard.board.columns import COLUMNS, SEEDS_LEGEND, Column, columns_of, estimate_column
-from callboard.board.csv_file import as_csv
-from callboard.board.lines import Line
-from callboard.board.page import board_html
-from callboard.board.table import board_markdown, print_table
-from callboard.runs.settings import CV
+from callboard.analysis.difference import Difference
+from callboard.analysis.lines import Line
+from callboard.analysis.verdict import Judgement, SeedNoise, judge
+from callboard.reports.board.columns import COLUMNS, SEEDS_LEGEND, Column, columns_of, estimate_column
+from callboard.reports.board.csv_file import as_csv
+from callboard.reports.board.page import board_html
+from callboard.reports.table import board_markdown, print_table
+from callboard.results.settings import CV
 from tests.test_board_table import E1, E3, PLAIN
 
 EVIL = '<script>alert("a|b")</script>'

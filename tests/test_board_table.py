@@ -5,15 +5,14 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from callboard.better.difference import Difference
-from callboard.better.noise import Judgement
-from callboard.board.columns import COLUMNS, author_columns_of, interval, tone
-from callboard.board.lines import Line, best_of, judged, lines_of_results, lines_of_table
-from callboard.board.table import board_markdown, fitting, print_table
-from callboard.runs.captions import Caption
-from callboard.runs.marks import MARKS
-from callboard.runs.rows import Row
-from callboard.runs.settings import CV
+from callboard.analysis.difference import Difference
+from callboard.analysis.lines import Line, best_of, judged, lines_of_results, lines_of_table
+from callboard.analysis.verdict import Judgement
+from callboard.experiments.captions import Caption
+from callboard.reports.board.columns import COLUMNS, author_columns_of, interval, tone
+from callboard.reports.table import board_markdown, fitting, print_table
+from callboard.results.rows import MARKS, BoardRow
+from callboard.results.settings import CV
 from tests.test_author_history import toy_table
 
 BASE = {"seed": "416", "loss.neg_mask": "none", "optim.lr": "0.1"}
@@ -25,8 +24,8 @@ SCORES = {
     "lb.public": 0.65,
     "lb.private": 0.64,
 }
-PLAIN = Row("workspace-5f47f7", BASE, SCORES, START, "95d8525aaaa", BASE, key="k1")
-SEQ = Row("exp0058", BASE | {"loss.neg_mask": "seq"}, {"cv.lwlrap": 0.74}, START, "", BASE, key="k2")
+PLAIN = BoardRow("workspace-5f47f7", BASE, SCORES, START, "95d8525aaaa", BASE, key="k1")
+SEQ = BoardRow("exp0058", BASE | {"loss.neg_mask": "seq"}, {"cv.lwlrap": 0.74}, START, "", BASE, key="k2")
 E1 = replace(PLAIN, name="e1", names=("e1",))
 E3 = replace(SEQ, name="e3", names=("e3",), key="k3", params=BASE | {"optim.lr": "0.5"})
 CAPTIONS = {name: Caption(row.memo_en, toy_table().step(name)) for name, row in toy_table().rows.items()}
@@ -202,7 +201,7 @@ def test_a_leaderboard_s_change_within_noise_is_marked_and_explained():
 NAMED = replace(PLAIN, data_md5="d", clips_md5="c")
 
 
-def of_seeds(cvs: list[float], publics: list[float], privates: list[float]) -> list[Row]:
+def of_seeds(cvs: list[float], publics: list[float], privates: list[float]) -> list[BoardRow]:
     scores = zip(cvs, publics, privates, strict=True)
     return [
         replace(
@@ -215,7 +214,7 @@ def of_seeds(cvs: list[float], publics: list[float], privates: list[float]) -> l
     ]
 
 
-def judged_line(row: Row, base: Row, change: Difference, others: list[Row]) -> Line:
+def judged_line(row: BoardRow, base: BoardRow, change: Difference, others: list[BoardRow]) -> Line:
     return judged([[Line(row, base=base, change=change)]], [base, row, *others])[0][0]
 
 

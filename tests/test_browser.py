@@ -16,8 +16,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from callboard.params.base import read_tree
-from callboard.tracker.run_record import Origin
-from callboard.tracker.tracking import record
+from callboard.results.mlflow.record import Origin
+from callboard.results.mlflow.track import record
 from tests.conftest import ROOT, merge
 from tests.toy_results import empty_database, result_in, write_workspace
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from callboard.cells import (
+from callboard.params.loss import LossParams
+from callboard.training.losses.cells import (
     NEG_MASKS,
     POS_MASKS,
     focal,
@@ -14,7 +15,6 @@ from callboard.cells import (
     positives_bce,
     weighted_bce,
 )
-from callboard.params.loss import LossParams
 
 
 def bce(x, y):

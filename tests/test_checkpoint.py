@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from callboard.checkpoint import WeightsParams, load_model, save_model
-from callboard.classes import ClassAxis
-from callboard.errors import UserError
-from callboard.model import build_model
-from callboard.unfinished import Checkpoint, checkpoint_for
+from callboard.core.errors import UserError
+from callboard.model.class_axis import ClassAxis
+from callboard.model.detector import build_model
+from callboard.model.weights import WeightsParams, load_model, save_model
+from callboard.training.checkpoint import Checkpoint, checkpoint_for
 from tests.toy_training import CPU, SPECIES, fit_params
 
 AXIS = ClassAxis(SPECIES, np.arange(3), [""] * 3)

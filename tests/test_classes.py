@@ -3,14 +3,14 @@ import pandas as pd
 import pytest
 import torch
 
-from callboard.classes import (
+from callboard.model.class_axis import (
     CLASSES,
     SpeciesModel,
     songtype_classes,
     species_classes,
     spread_over_classes,
 )
-from callboard.model import build_model
+from callboard.model.detector import build_model
 from callboard.params.training import TrainParams
 from tests.toy_training import fit_params
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from callboard import cli
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 

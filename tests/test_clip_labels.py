@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from callboard.clip_labels import build_targets, find_labels
+from callboard.training.targets import build_targets, find_labels
 from tests.toy_training import CPU, SPECIES, annotation, choose_fold, clips_table, random_fold
 
 ALL = slice(None)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.clips import (
+from callboard.core.errors import UserError
+from callboard.data.clips import (
     DTYPES,
     build_clips,
     drop_recordings,
@@ -13,7 +14,6 @@ from callboard.clips import (
     read_clips,
     write_clips,
 )
-from callboard.errors import UserError
 
 CENTRES = np.array([100.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0])
 BOX = {"songtype_id": "1", "f_min": 500.0, "f_max": 4000.0}

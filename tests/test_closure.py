@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard.closure import fingerprint, import_closure
-from callboard.errors import UserError
+from callboard.core.code_fingerprint import code_fingerprint, import_closure
+from callboard.core.errors import UserError
 
 FILES = {
     "stages/__init__.py": "import sys\n",
@@ -57,10 +57,10 @@ def test_a_file_that_is_no_python_is_named(root: Path) -> None:
 
 
 def test_a_fingerprint_changes_with_a_file_of_the_closure_and_with_no_other(root: Path) -> None:
-    before = fingerprint(root, "stages.train")
+    before = code_fingerprint(root, "stages.train")
     (root / "src/callboard/unused.py").write_text("import callboard.model\n")
-    assert fingerprint(root, "stages.train") == before
+    assert code_fingerprint(root, "stages.train") == before
     (root / "src/callboard/rare/corner.py").write_text("from ..shared import y\nx = y + 1\n")
-    after = fingerprint(root, "stages.train")
+    after = code_fingerprint(root, "stages.train")
     changed = set(after.splitlines()) - set(before.splitlines())
     assert [line.split()[1] for line in changed] == ["src/callboard/rare/corner.py"]

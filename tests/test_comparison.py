@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.better.comparison import pair_precisions, paired_difference, species_differences
-from callboard.better.difference import Difference, MismatchError
-from callboard.metrics import lwlrap, precision_sums, times_drawn
-from callboard.submission import score_table
+from callboard.analysis.bootstrap import pair_precisions, paired_difference, species_differences
+from callboard.analysis.difference import Difference, MismatchError
+from callboard.data.score_tables import score_table
+from callboard.scoring.metrics import lwlrap, precision_sums, times_drawn
 
 SPECIES = ["3", "07", "x"]
 COLUMNS = ["s3", "s07", "sx"]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from callboard.annotations import COLUMNS
-from callboard.clips import read_clips
-from callboard.corrections import CORRECTION_COLUMNS, corrected, read_corrections, read_labels
-from callboard.errors import UserError
+from callboard.core.errors import UserError
+from callboard.data.annotations import COLUMNS
+from callboard.data.clips import read_clips
+from callboard.data.corrections import CORRECTION_COLUMNS, corrected, read_corrections, read_labels
 from tests.stages.test_crop import Source, source  # noqa: F401
 
 LENGTHS_S = {"055088446": 10.0, "1e5": 10.0, "NA": 4.0}

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from callboard.better.correlation import KINDS, Correlation, advantage, change, correlation, pearson, spearman
+from callboard.analysis.correlation import (
+    KINDS,
+    Correlation,
+    advantage,
+    change,
+    correlation,
+    pearson,
+    spearman,
+)
 
 
 def pairs(n, rho, seed=0):

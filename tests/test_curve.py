@@ -1,7 +1,7 @@
 import math
 
-from callboard.curve import write_curve
-from callboard.losses import TERMS
+from callboard.training.curve import write_curve
+from callboard.training.losses.terms import TERMS
 
 
 def test_the_curve_has_a_line_per_epoch_and_blanks_where_there_is_no_number(tmp_path):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from callboard import device
-from callboard.errors import UserError
+from callboard.core.errors import UserError
+from callboard.model import device
 
 
 def test_the_first_device_that_is_here_is_taken(monkeypatch):

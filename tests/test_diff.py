@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.board.pair import Pair, pair_of
-from callboard.board.pair_page import pair_html
-from callboard.board.pair_text import pair_markdown, verdict
-from callboard.errors import UserError
-from callboard.metrics import lwlrap
-from callboard.runs.rows import Row
+from callboard.analysis.pair import Pair, pair_of
+from callboard.core.errors import UserError
+from callboard.reports.diff import pair_html, pair_markdown, verdict
+from callboard.results.rows import BoardRow
+from callboard.scoring.metrics import lwlrap
 from tests.toy_git import ToyRepository
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
@@ -28,7 +27,7 @@ def table(scores: np.ndarray) -> pd.DataFrame:
 
 
 @pytest.fixture
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BoardRow]:
     """Two results whose tables are in the cache."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     repository = ToyRepository(tmp_path / "main")
@@ -37,7 +36,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     truth = pd.DataFrame({"recording_id": RECORDINGS, "species_id": species, "label_type": "tp"})
     clips = repository.cache(truth.to_csv(index=False).encode())
     old, new = (repository.cache_table(table(scores)) for scores in (BEFORE, AFTER))
-    a = Row(
+    a = BoardRow(
         "before",
         {"lr": "1", "seed": "1"},
         {"cv.lwlrap": lwlrap(TRUTH, BEFORE), "lb.public": 0.5},
@@ -51,7 +50,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
 
 
 @pytest.fixture
-def pair(rows: list[Row]) -> Pair:
+def pair(rows: list[BoardRow]) -> Pair:
     return pair_of(*rows, rows)
 
 
@@ -68,7 +67,7 @@ def test_every_change_is_from_the_first_to_the_second(pair: Pair) -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_the_way_back_has_the_opposite_sign(rows: list[Row], pair: Pair) -> None:
+def test_the_way_back_has_the_opposite_sign(rows: list[BoardRow], pair: Pair) -> None:
     back = pair_of(*reversed(rows), rows)
     assert back.change is not None
     assert pair.change is not None
@@ -76,7 +75,7 @@ def test_the_way_back_has_the_opposite_sign(rows: list[Row], pair: Pair) -> None
     assert back.params == ["lr: 2 → 1"]
 
 
-def test_one_result_and_other_data_are_refused(rows: list[Row]) -> None:
+def test_one_result_and_other_data_are_refused(rows: list[BoardRow]) -> None:
     with pytest.raises(UserError, match="before and before are one result, before@a"):
         pair_of(rows[0], rows[0], rows)
     with pytest.raises(UserError, match=r"before of .* d and after of .* e are of different data"):
@@ -88,7 +87,7 @@ def test_one_result_and_other_data_are_refused(rows: list[Row]) -> None:
 def test_the_text_shows_the_species_that_changed_most_and_all_when_asked(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callboard.board.pair_text.N_SPECIES", 1)
+    monkeypatch.setattr("callboard.reports.diff.N_SPECIES", 1)
     short, whole = pair_markdown(pair, False), pair_markdown(pair, True)
     assert "2 more with --all" in short
     assert "more with --all" not in whole
@@ -97,7 +96,7 @@ def test_the_text_shows_the_species_that_changed_most_and_all_when_asked(
     assert re.search(r"\| lb\.public +\| +0\.5000 \| +0\.6000 \| \+0\.1000 \|", short)
 
 
-def test_it_is_told_what_estimates_are_and_whose_cv_is_optimistic(rows: list[Row]) -> None:
+def test_it_is_told_what_estimates_are_and_whose_cv_is_optimistic(rows: list[BoardRow]) -> None:
     before, after = (replace(row, metrics=row.metrics | {"cv.lrap": 0.5, "cv.fold_sd": 0.1}) for row in rows)
     text = pair_markdown(pair_of(before, after, rows), False)
     told = "fold_sd: standard deviation over folds of LWLRAP; lrap: LRAP by recording, mean over folds."
@@ -109,7 +108,7 @@ def test_it_is_told_what_estimates_are_and_whose_cv_is_optimistic(rows: list[Row
     assert "the CV of before and after is optimistic" in verdict(pair_of(*both, rows))
 
 
-def test_without_tables_there_is_a_change_but_no_judgement(rows: list[Row]) -> None:
+def test_without_tables_there_is_a_change_but_no_judgement(rows: list[BoardRow]) -> None:
     lost = pair_of(rows[0], replace(rows[1], oof_md5="0" * 32), rows)
     assert lost.species == []
     assert "a table of scores is not in DVC's cache" in verdict(lost)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from callboard.analysis.doctor import findings
+from callboard.analysis.doctor.checks import CHECKS, examine
+from callboard.analysis.doctor.findings import Finding
 from callboard.cli import dispatch
-from callboard.doctor import findings
-from callboard.doctor.checks import CHECKS, examine
-from callboard.doctor.findings import Finding
-from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION, all_outs, parse_lock
-from callboard.tracker.sync import sync
+from callboard.results.mlflow.sync import sync
+from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, all_outs, parse_lock
 from tests.test_sync import applied, finish, put, ref_of, two_experiments
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database
@@ -294,7 +294,7 @@ def test_a_command_of_another_user_holds_its_part(
     def refuse(*_: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("callboard.doctor.surroundings.os.kill", refuse)
+    monkeypatch.setattr("callboard.analysis.doctor.surroundings.os.kill", refuse)
     write_lock(well, 1)
     assert found("1 DVC command at work")
 
@@ -324,8 +324,8 @@ def test_parameters_of_folds_that_the_matrix_no_longer_has_poison_nothing(well: 
 
 
 def test_the_version_that_is_wanted_is_that_of_a_database_just_made(empty_database: Path) -> None:
-    from callboard.doctor.database import newest_version
-    from callboard.tracker.sqlite_runs import version_of
+    from callboard.analysis.doctor.surroundings import newest_version
+    from callboard.results.mlflow.sqlite_runs import version_of
 
     assert newest_version() == version_of(empty_database)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from callboard.closure import import_closure
+from callboard.core.code_fingerprint import import_closure
 from callboard.params.base import Params, read_tree
 from callboard.params.data import DataParams
 from callboard.params.experiment import Experiment, load_experiment

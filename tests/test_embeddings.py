@@ -10,9 +10,9 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from callboard import embeddings
-from callboard.embedding_frames import GAIN
-from callboard.embeddings import (
+from callboard.core.errors import UserError
+from callboard.features import embeddings
+from callboard.features.embeddings import (
     FULL_SCALE,
     N_NUMBERS,
     RATE,
@@ -21,17 +21,17 @@ from callboard.embeddings import (
     embed_recording,
     to_levels,
 )
-from callboard.errors import UserError
-from callboard.frames import KINDS
-from callboard.image import normalise, to_unit
-from callboard.model import build_model
+from callboard.features.front_ends import KINDS
+from callboard.features.normalisation import normalise, to_unit
+from callboard.model.detector import build_model
+from callboard.model.embedding_backbone import GAIN
 from callboard.params.base import read_tree
 from callboard.params.experiment import load_experiment
 from callboard.params.features import FeatureParams
 from callboard.params.model import ModelParams
-from callboard.report import worst
-from callboard.report.evidence import Mistake
-from callboard.training import Execution, fit
+from callboard.reports.result_page import worst
+from callboard.reports.result_page.evidence import Mistake
+from callboard.training.fit import Execution, fit
 from tests.conftest import merge
 from tests.toy_training import CPU, N_MELS, fit_params, load_fold, write_fold_inputs
 

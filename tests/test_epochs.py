@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from callboard.clip_labels import build_targets
-from callboard.epochs import Streams, batch_bounds, draw_items, draw_order, draw_windows
-from callboard.windows import windows_from
+from callboard.features.windows import windows_from
+from callboard.training.sampling import Streams, batch_bounds, draw_items, draw_order, draw_windows
+from callboard.training.targets import build_targets
 from tests.toy_training import CPU, annotation, choose_fold, clips_table, fit_params, random_fold
 
 

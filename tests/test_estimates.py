@@ -8,18 +8,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from callboard.errors import UserError
-from callboard.evaluation import CrossValidation
-from callboard.finished import cached_file, find_finished
-from callboard.metrics import lwlrap
-from callboard.prevalence import estimate_prevalence, with_odds_times
-from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION
-from callboard.results import SUBMISSIONS_WITHOUT as WITHOUT
-from callboard.runs.cv_metrics import NAMES
-from callboard.runs.rows import Row
-from callboard.submission import read_score_table, write_score_table
-from callboard.trust.estimates import estimates_of
-from callboard.trust.estimators import (
+from callboard.analysis.cv_vs_lb.estimates import estimates_of
+from callboard.analysis.cv_vs_lb.estimators import (
     ESTIMATES,
     Scored,
     expected_shares,
@@ -28,6 +18,16 @@ from callboard.trust.estimators import (
     share_weighted,
     species_precisions,
 )
+from callboard.core.errors import UserError
+from callboard.data.score_tables import read_score_table, write_score_table
+from callboard.results.cv_metrics import NAMES
+from callboard.results.finished import cached_file, find_finished
+from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
+from callboard.results.result import SUBMISSIONS_WITHOUT as WITHOUT
+from callboard.results.rows import BoardRow
+from callboard.scoring.evaluation import CrossValidation
+from callboard.scoring.metrics import lwlrap
+from callboard.scoring.prevalence import estimate_prevalence, with_odds_times
 from tests.test_report_page import ToyResult
 from tests.toy_git import ToyRepository
 
@@ -151,7 +151,7 @@ def repository(tmp_path, monkeypatch):
     return ToyRepository(tmp_path)
 
 
-def row_of(repository: ToyRepository, seed: int = 0) -> Row:
+def row_of(repository: ToyRepository, seed: int = 0) -> BoardRow:
     oof, clips, submission = toy_tables(seed)
     clips.to_csv(repository.root / ".dvc/clips.csv", index=False)
     md5s = {
@@ -161,7 +161,7 @@ def row_of(repository: ToyRepository, seed: int = 0) -> Row:
     }
     metrics = {"cv.lwlrap": 0.123, "cv.macro_ap": 0.456}
     start = datetime(2021, 1, 1, tzinfo=UTC)
-    return Row(f"e{seed}", {}, metrics, start, "", {}, key=f"key{seed}", data_md5="d", **md5s)
+    return BoardRow(f"e{seed}", {}, metrics, start, "", {}, key=f"key{seed}", data_md5="d", **md5s)
 
 
 def test_the_tables_in_the_cache_are_read(repository):
@@ -176,7 +176,7 @@ def test_the_tables_in_the_cache_are_read(repository):
 def test_a_second_call_reads_no_table(repository, monkeypatch):
     rows = [row_of(repository)]
     first = estimates_of(rows)
-    monkeypatch.setattr("callboard.trust.estimates.cached_file", None)
+    monkeypatch.setattr("callboard.analysis.cv_vs_lb.estimates.cached_file", None)
     assert estimates_of(rows) == first
 
 
@@ -202,11 +202,11 @@ def test_a_table_of_other_species_is_no_result(repository, tmp_path):
     other = toy_tables()[2].rename(columns={"s3": "s4"})
     write_score_table(other, tmp_path / "other.csv")
     md5 = repository.cache((tmp_path / "other.csv").read_bytes())
-    changed = Row(**{**row.__dict__, "submission_md5": md5})
+    changed = BoardRow(**{**row.__dict__, "submission_md5": md5})
     assert estimates_of([changed])["key0"] == {"lwlrap": 0.123, "macro_ap": 0.456}
 
 
-def rescaled_result(root: Path) -> tuple[ToyResult, Row]:
+def rescaled_result(root: Path) -> tuple[ToyResult, BoardRow]:
     """A finished experiment with infer.prevalence 1, and its row."""
     toy = ToyResult(root)
     oof, clips, submission = toy_tables()
@@ -233,7 +233,7 @@ def rescaled_result(root: Path) -> tuple[ToyResult, Row]:
     )
     params = {"infer.prevalence": "1.0"}
     key = find_finished("rescaled").key
-    return toy, Row("rescaled", params, {}, datetime(2021, 1, 1, tzinfo=UTC), "", {}, key=key, **md5s)
+    return toy, BoardRow("rescaled", params, {}, datetime(2021, 1, 1, tzinfo=UTC), "", {}, key=key, **md5s)
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_a_blend_of_rescaled_parts_has_no_estimate_by_prevalence(repository):
 
 def test_a_table_that_holds_no_numbers_is_told(repository: ToyRepository) -> None:
     oof, _, _ = toy_tables()
-    broken = Row(
+    broken = BoardRow(
         **{
             **row_of(repository).__dict__,
             "oof_md5": repository.cache_table(oof.replace(oof["s3"][0], np.nan)),

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.errors import UserError
-from callboard.evaluation import cross_validate, pool_out_of_fold, score_submission, write_metrics
-from callboard.metrics import lwlrap
-from callboard.scores import HEADS, WindowScores
-from callboard.submission import score_table
+from callboard.core.errors import UserError
+from callboard.data.score_tables import score_table
+from callboard.scoring.evaluation import cross_validate, pool_out_of_fold, score_submission, write_metrics
+from callboard.scoring.metrics import lwlrap
+from callboard.scoring.window_scores import HEADS, WindowScores
 from tests.toy_scoring import infer_params
 
 INFER = infer_params(head="max")

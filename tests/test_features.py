@@ -5,8 +5,8 @@ import pytest
 import torch
 import torchaudio
 
-from callboard.errors import UserError
-from callboard.features import log_mel, mel_centres, mel_filterbank, mel_power, quantise
+from callboard.core.errors import UserError
+from callboard.features.log_mel import log_mel, mel_centres, mel_filterbank, mel_power, quantise
 from callboard.params.features import FrontEndParams
 
 SMALL = {

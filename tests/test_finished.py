@@ -1,8 +1,8 @@
 import pytest
 
-from callboard.errors import UserError
-from callboard.finished import find_exactly, find_finished, results_named, split_reference
-from callboard.results import OUT_OF_FOLD, SUBMISSION
+from callboard.core.errors import UserError
+from callboard.results.finished import find_exactly, find_finished, results_named, split_reference
+from callboard.results.result import OUT_OF_FOLD, SUBMISSION
 from tests.toy_git import ToyRepository
 
 

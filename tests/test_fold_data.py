@@ -2,13 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.clips import read_clips
-from callboard.epochs import draw_items
-from callboard.errors import UserError
-from callboard.fold_data import CONFIRMED, LABELS, REJECTED
-from callboard.folds import read_folds
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
+from callboard.core.errors import UserError
+from callboard.data.clips import read_clips
+from callboard.data.folds import read_folds
+from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
 from callboard.params.training import TrainParams
+from callboard.training.fold_data import CONFIRMED, LABELS, REJECTED
+from callboard.training.sampling import draw_items
 from tests.toy_training import SPECIES, annotation, choose_fold, clips_table, load_fold
 
 

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from callboard.errors import UserError
-from callboard.folds import assign_folds, audit_folds, read_folds, write_folds
-from callboard.params.split import SplitParams
+from callboard.core.errors import UserError
+from callboard.data.folds import assign_folds, audit_folds, read_folds, write_folds
+from callboard.params.data import SplitParams
 
 
 def params(n_folds=5, seed=0, rare_species="error"):

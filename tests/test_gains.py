@@ -11,15 +11,15 @@ import pytest
 from scipy.stats import t as student
 
 from callboard import cli
-from callboard.better.noise import warned
-from callboard.board.gains import Gain, gains_of, without_results
-from callboard.board.gains_table import gains_markdown
-from callboard.errors import UserError
-from callboard.runs.captions import Caption
-from callboard.runs.rows import Row
-from callboard.runs.settings import CV
-from callboard.steps import Step
-from callboard.submission import score_table
+from callboard.analysis.gains import Gain, gains_of, without_results
+from callboard.analysis.verdict import flag_optimistic
+from callboard.core.errors import UserError
+from callboard.data.score_tables import score_table
+from callboard.experiments.captions import Caption
+from callboard.experiments.table import Step
+from callboard.reports.seeds import gains_markdown
+from callboard.results.rows import BoardRow
+from callboard.results.settings import CV
 from tests.toy_git import ToyRepository
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
@@ -31,7 +31,7 @@ CAPTIONS = {
 LB = {"first": {416: 0.5, 1: 0.6, 2: 0.7}, "second": {416: 0.53, 1: 0.61, 2: 0.75}}
 
 
-def result(name: str, seed: int, cv: float = 0.7, **params: str) -> Row:
+def result(name: str, seed: int, cv: float = 0.7, **params: str) -> BoardRow:
     """A result of a row and seed, called as `callboard run` calls it."""
     called = name if seed == 416 else f"{name}-seed{seed}"
     own = {"first": {"lr": "1", "train.init_from": "null"}, "second": {"lr": "2"}}[name]
@@ -41,7 +41,7 @@ def result(name: str, seed: int, cv: float = 0.7, **params: str) -> Row:
     begun_from = result("first", seed) if name == "second" else None
     everything = {"seed": str(seed), **own, **params}
     metrics = {CV: cv, "lb.public": LB[name].get(seed, 0.5), "lb.private": 0.4}
-    return Row(
+    return BoardRow(
         called,
         everything,
         metrics,
@@ -56,11 +56,11 @@ def result(name: str, seed: int, cv: float = 0.7, **params: str) -> Row:
     )
 
 
-def six() -> list[Row]:
+def six() -> list[BoardRow]:
     return [result(name, seed) for seed in (416, 1, 2) for name in ("first", "second")]
 
 
-def gain(rows: list[Row], name: str, against: str = "") -> Gain:
+def gain(rows: list[BoardRow], name: str, against: str = "") -> Gain:
     (only,) = gains_of(rows, CAPTIONS, [name], against)
     return only
 
@@ -200,7 +200,7 @@ def test_a_verdict_on_an_optimistic_cv_says_so() -> None:
     assert "0.7000!" in gains_markdown([found])
 
 
-def renamed(rows: list[Row], name: str, **changes: object) -> list[Row]:
+def renamed(rows: list[BoardRow], name: str, **changes: object) -> list[BoardRow]:
     """With changes to all results of one row."""
     return [replace(row, **changes) if row.name.startswith(name) else row for row in rows]
 
@@ -211,8 +211,8 @@ def test_one_optimistic_seed_makes_the_row_so() -> None:
     found = gain(rows, "second")
     assert "0.7000*" in gains_markdown([found])
     judged = replace(found.judgements[CV], word="better")
-    assert warned(judged, *found.pairs[0]).word == "optimistic"
-    assert warned(judged, *found.pairs[-1]).word == "better"
+    assert flag_optimistic(judged, *found.pairs[0]).word == "optimistic"
+    assert flag_optimistic(judged, *found.pairs[-1]).word == "better"
 
 
 @pytest.mark.parametrize("change", [{"clips_md5": "else"}, {"data_md5": "else"}])
@@ -240,7 +240,7 @@ def test_a_step_that_moves_the_seed_has_one_base() -> None:
 
 
 def test_lb_of_one_of_three_seeds_is_judged_by_other_rows() -> None:
-    def scored(row: Row) -> Row:
+    def scored(row: BoardRow) -> BoardRow:
         known = {"lb.public": row.metrics["lb.public"]} if row.params["seed"] == "416" else {}
         return replace(row, metrics={CV: 0.7} | known)
 
@@ -258,7 +258,7 @@ def test_results_without_cv_are_none_and_seeds_are_ordered_as_numbers() -> None:
 
 
 @pytest.fixture
-def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Row, float], Row]:
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[BoardRow, float], BoardRow]:
     """Gives a result scores of 40 recordings: noise, and a margin for the species that is there."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     monkeypatch.chdir(ToyRepository(tmp_path / "main").root)
@@ -269,7 +269,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Row, fl
         ("recording_id,species_id,label_type\n" + "".join(f"{k},3,tp\n" for k in ids)).encode()
     )
 
-    def with_scores(row: Row, margin: float) -> Row:
+    def with_scores(row: BoardRow, margin: float) -> BoardRow:
         rng = np.random.default_rng(int(row.params["seed"]))
         scores = rng.normal(size=(40, 4)) + margin * np.array([1, 0, 0, 0])
         table = score_table(ids, ["3", "07", "x", "y"], scores).assign(fold=0)
@@ -280,7 +280,9 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Row, fl
     return with_scores
 
 
-def test_cv_is_judged_on_the_mean_over_seeds_of_each_recording(tables: Callable[[Row, float], Row]) -> None:
+def test_cv_is_judged_on_the_mean_over_seeds_of_each_recording(
+    tables: Callable[[BoardRow, float], BoardRow],
+) -> None:
     rows = [tables(row, 1.5 if row.name.startswith("second") else 0.5) for row in six()]
     found = gain(rows, "second")
     values = {row.name: row.metrics[CV] for row in rows}
@@ -297,8 +299,8 @@ def test_cv_is_judged_on_the_mean_over_seeds_of_each_recording(tables: Callable[
 def test_the_command_prints_or_writes_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("callboard.runs.rows.read_rows", six)
-    monkeypatch.setattr("callboard.runs.captions.read_captions", lambda: CAPTIONS)
+    monkeypatch.setattr("callboard.results.rows.read_rows", six)
+    monkeypatch.setattr("callboard.experiments.captions.read_captions", lambda: CAPTIONS)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     Path("dvc.yaml").touch()

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from callboard.image import MEAN, STD, normalise, to_unit
+from callboard.features.normalisation import MEAN, STD, normalise, to_unit
 
 
 def test_the_cache_range_becomes_the_unit_range():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from callboard import init_from
-from callboard.errors import UserError
-from callboard.finished import Finished
-from callboard.init_from import find_recipe
+from callboard.core.errors import UserError
+from callboard.results.finished import Finished
+from callboard.training import start_weights as init_from
+from callboard.training.start_weights import find_recipe
 
 REFERENCE = "before@0123456789abcdef"
 SECTIONS = {"seed": 1, "train": {"epochs": 3}}

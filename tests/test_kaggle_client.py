@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from callboard import cli
-from callboard.errors import UserError
-from callboard.ledger import kaggle_client, waiting
-from callboard.ledger.submitted import find_submitted
-from callboard.results import SUBMISSION
+from callboard.core.errors import UserError
+from callboard.results.kaggle import client as kaggle_client
+from callboard.results.kaggle import client as waiting
+from callboard.results.result import SUBMISSION
+from callboard.results.submissions import find_submitted
 from tests.toy_git import ToyRepository
 from tests.toy_kaggle import ToyKaggle, environment, serve
 

@@ -7,12 +7,13 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from callboard import cli, launch
-from callboard.errors import UserError
-from callboard.finished import find_finished
+from callboard import cli
+from callboard.core.errors import UserError
+from callboard.experiments import launch
+from callboard.experiments.table import TABLE, read_table
 from callboard.params.base import read_tree
-from callboard.results import SUBMISSION
-from callboard.table import TABLE, read_table
+from callboard.results.finished import find_finished
+from callboard.results.result import SUBMISSION
 from tests.toy_git import lock_stages
 
 ROOT = Path(__file__).parent.parent

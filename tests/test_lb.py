@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from callboard import cli
-from callboard.errors import UserError
-from callboard.ledger.entries import Entry, current
-from callboard.ledger.submitted import find_submitted
-from callboard.results import SUBMISSION
-from callboard.tracker.tracking import record
+from callboard.core.errors import UserError
+from callboard.results.leaderboard import LeaderboardEntry, current
+from callboard.results.mlflow.track import record
+from callboard.results.result import SUBMISSION
+from callboard.results.submissions import find_submitted
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database, result_in, runs, workspace  # noqa: F401
 
@@ -224,10 +224,12 @@ def test_the_list_shows_the_last_word_and_all_on_request(
 
 
 def test_current_keeps_what_a_later_row_does_not_say() -> None:
-    first = Entry("aa", "k", 0.8, 0.7, "2020-01-01", "note")
-    assert current([first, Entry("bb", public=0.1), Entry("aa", public=0.9, date="2020-01-02")]) == [
-        Entry("bb", public=0.1),
-        Entry("aa", "k", 0.9, 0.7, "2020-01-02", "note"),
+    first = LeaderboardEntry("aa", "k", 0.8, 0.7, "2020-01-01", "note")
+    assert current(
+        [first, LeaderboardEntry("bb", public=0.1), LeaderboardEntry("aa", public=0.9, date="2020-01-02")]
+    ) == [
+        LeaderboardEntry("bb", public=0.1),
+        LeaderboardEntry("aa", "k", 0.9, 0.7, "2020-01-02", "note"),
     ]
 
 
@@ -294,7 +296,7 @@ def test_a_score_reaches_the_runs_that_have_the_submission(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from callboard.tracker.tracking import origin_of_this_process
+    from callboard.results.mlflow.track import origin_of_this_process
 
     main = workspace.parent
     (main / "dvc.yaml").write_text("stages: {}\n")
@@ -419,10 +421,10 @@ def test_on_a_terminal_the_list_fits_and_names_are_whole(
 
     from rich.console import Console
 
-    from callboard.ledger.table import cells, print_table
+    from callboard.reports.leaderboard import cells, print_table
 
     console = Console(file=StringIO(), width=80)
-    print_table(cells([Entry(MD5, "", 0.5, None, "2020-11-20", "words " * 20)], []), console)
+    print_table(cells([LeaderboardEntry(MD5, "", 0.5, None, "2020-11-20", "words " * 20)], []), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "no result has it" in printed
     assert max(map(len, printed.splitlines())) <= 80

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from callboard.errors import UserError
-from callboard.ledger.entries import (
-    Entry,
+from callboard.core.errors import UserError
+from callboard.results.leaderboard import (
+    LeaderboardEntry,
     checked_score,
     entries_of,
     last_words,
@@ -35,7 +35,7 @@ def commit_rows(repository: ToyRepository, *rows: str) -> str:
     return repository.commit()
 
 
-def publics(entries: list[Entry]) -> list[float | None]:
+def publics(entries: list[LeaderboardEntry]) -> list[float | None]:
     return [entry.public for entry in entries]
 
 
@@ -46,7 +46,10 @@ def test_the_last_word_in_the_ledger_counts_for_each_column(tmp_path: Path) -> N
 
 
 def test_what_is_written_is_read_again_and_rows_of_both_kinds_may_be_mixed(tmp_path: Path) -> None:
-    entries = [Entry("aa", "k1", 0.8, None, "2020-11-20", 'a "quoted", note'), Entry("bb", private=0.0)]
+    entries = [
+        LeaderboardEntry("aa", "k1", 0.8, None, "2020-11-20", 'a "quoted", note'),
+        LeaderboardEntry("bb", private=0.0),
+    ]
     ledger = tmp_path / "leaderboard.csv"
     write_entries(ledger, entries)
     assert ledger.read_text().startswith(HEADER)
@@ -117,8 +120,11 @@ def test_scores_between_nothing_and_all_are_taken(text: str) -> None:
     ],
 )
 def test_two_ledgers_become_one_that_keeps_the_order_of_each(older: str, newer: str, expected: str) -> None:
-    def rows(text: str) -> list[Entry]:
-        return [Entry("md5", date=f"2020-01-0{'abcd'.index(letter) + 1}", note=letter) for letter in text]
+    def rows(text: str) -> list[LeaderboardEntry]:
+        return [
+            LeaderboardEntry("md5", date=f"2020-01-0{'abcd'.index(letter) + 1}", note=letter)
+            for letter in text
+        ]
 
     assert merged(rows(older), rows(newer)) == rows(expected)
 

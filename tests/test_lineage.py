@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.errors import UserError
-from callboard.folds import write_folds
-from callboard.lineage import read_lineage, refuse_violations, trace_rounds
-from callboard.pseudo_labels import write_pseudo_labels
+from callboard.core.errors import UserError
+from callboard.data.folds import write_folds
+from callboard.pseudo.labels import write_pseudo_labels
+from callboard.pseudo.provenance import read_lineage, refuse_violations, trace_rounds
 from tests.toy_models import TOY_FOLDS, TRAIN, save_fold
 
 FOLDS = pd.DataFrame({"recording_id": ["a", "b", "c", "d"], "fold": [0, 0, 1, 1]})

@@ -2,10 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from callboard.cells import NEG_MASKS, POS_MASKS
-from callboard.errors import UserError
-from callboard.heads import SedOutput
-from callboard.losses import (
+from callboard.core.errors import UserError
+from callboard.model.heads import SedOutput
+from callboard.params.loss import (
+    ClipTermParams,
+    LabeledTermParams,
+    LossParams,
+    PositionTermParams,
+    PseudoTermParams,
+)
+from callboard.training.losses.cells import NEG_MASKS, POS_MASKS
+from callboard.training.losses.terms import (
     CLASS_WEIGHTS,
     CLIP_KINDS,
     DIVISORS,
@@ -17,16 +24,9 @@ from callboard.losses import (
     reduce_to_segments,
     repeat_to_frames,
 )
-from callboard.mixup import Mixing
-from callboard.params.loss import (
-    ClipTermParams,
-    LabeledTermParams,
-    LossParams,
-    PositionTermParams,
-    PseudoTermParams,
-)
-from callboard.targets import Targets
-from callboard.validation import trained_heads
+from callboard.training.mixup import Mixing
+from callboard.training.targets import Targets
+from callboard.training.validation import trained_heads
 from tests.toy_training import loss_params
 
 N_CLIPS, N_SEGMENTS, N_FRAMES, N_SPECIES = 3, 2, 8, 4

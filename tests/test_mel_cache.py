@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.errors import UserError
-from callboard.mel_cache import (
+from callboard.core.errors import UserError
+from callboard.features.frame_cache import (
     EncodedRecording,
     JoinedFrames,
     MelCache,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard.memory import Memory
+from callboard.core.json_cache import JsonCache
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def remember(key: str, value: object, version: str = "1") -> None:
-    memory = Memory("toy", version)
+    memory = JsonCache("toy", version)
     memory[key] = value
     memory.save()
 
@@ -25,22 +25,22 @@ def remember(key: str, value: object, version: str = "1") -> None:
 def test_what_was_saved_is_there_again(file: Path) -> None:
     value = {"low": 0.1, "names": ["a", None]}
     remember("c0ffee", value)
-    memory = Memory("toy")
+    memory = JsonCache("toy")
     assert "c0ffee" in memory
     assert memory["c0ffee"] == value
     assert "decaf" not in memory
 
 
 def test_what_was_not_saved_is_only_there_for_who_said_it(file: Path) -> None:
-    memory = Memory("toy")
+    memory = JsonCache("toy")
     memory["c0ffee"] = 1
     assert memory["c0ffee"] == 1
-    assert "c0ffee" not in Memory("toy")
+    assert "c0ffee" not in JsonCache("toy")
     assert not file.exists()
 
 
 def test_nothing_new_writes_nothing(file: Path) -> None:
-    Memory("toy").save()
+    JsonCache("toy").save()
     assert not file.exists()
 
 
@@ -60,41 +60,41 @@ def test_nothing_new_writes_nothing(file: Path) -> None:
 def test_a_broken_file_counts_as_empty_and_is_replaced(file: Path, text: str) -> None:
     file.parent.mkdir()
     file.write_text(text)
-    assert "c0ffee" not in Memory("toy")
+    assert "c0ffee" not in JsonCache("toy")
     remember("c0ffee", 2)
-    assert Memory("toy")["c0ffee"] == 2
+    assert JsonCache("toy")["c0ffee"] == 2
 
 
 def test_a_file_of_no_text_counts_as_empty(file: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b"\xff\xfe\x00")
-    assert "c0ffee" not in Memory("toy")
+    assert "c0ffee" not in JsonCache("toy")
 
 
 def test_a_lost_file_is_made_anew(file: Path) -> None:
     remember("old", 1)
     file.unlink()
     remember("new", 2)
-    memory = Memory("toy")
+    memory = JsonCache("toy")
     assert "old" not in memory
     assert memory["new"] == 2
 
 
 def test_another_version_forgets_all(file: Path) -> None:
     remember("c0ffee", 1)
-    assert "c0ffee" not in Memory("toy", "2")
+    assert "c0ffee" not in JsonCache("toy", "2")
     remember("decaf", 2, version="2")
     assert json.loads(file.read_text()) == {"version": "2", "values": {"decaf": 2}}
-    assert "c0ffee" not in Memory("toy", "1")
+    assert "c0ffee" not in JsonCache("toy", "1")
 
 
 def test_who_saves_later_keeps_what_another_saved_meanwhile(file: Path) -> None:
-    slow, fast = Memory("toy"), Memory("toy")
+    slow, fast = JsonCache("toy"), JsonCache("toy")
     slow["slow"] = 1
     fast["fast"] = 2
     fast.save()
     slow.save()
-    memory = Memory("toy")
+    memory = JsonCache("toy")
     assert (memory["slow"], memory["fast"]) == (1, 2)
 
 
@@ -129,8 +129,8 @@ def test_it_lies_in_the_main_workspace(file: Path, monkeypatch: pytest.MonkeyPat
 def test_a_memory_that_cannot_be_written_costs_time_only(file: Path) -> None:
     file.parent.parent.mkdir(exist_ok=True)
     file.parent.write_text("a file where the folder goes")
-    memory = Memory("toy")
+    memory = JsonCache("toy")
     memory["a"] = 1
     memory.save()
     assert memory["a"] == 1
-    assert "a" not in Memory("toy")
+    assert "a" not in JsonCache("toy")

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from callboard.metrics import (
+from callboard.scoring.metrics import (
     average_precisions,
     lrap,
     lrap_over_folds,

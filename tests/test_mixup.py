@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from callboard.heads import SedOutput
-from callboard.mixup import MIXUP, Mixing, draw_mixing
-from callboard.model import build_model
+from callboard.model.detector import build_model
+from callboard.model.heads import SedOutput
 from callboard.params.training import MixupParams
-from callboard.targets import Targets
+from callboard.training.mixup import MIXUP, Mixing, draw_mixing
+from callboard.training.targets import Targets
 from tests.toy_models import MODEL, tiny_network
 
 N_CLIPS = 3

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from callboard import model as model_room
-from callboard import pretrained
-from callboard.cbam import Cbam
-from callboard.errors import UserError
-from callboard.heads import ATTENTION_ACTIVATIONS, SEGMENT_SOURCES, AttentionHead, TimeFrequencyHead
-from callboard.model import build_model
+from callboard.core.errors import UserError
+from callboard.model import detector as model_room
+from callboard.model import pretrained
+from callboard.model.cbam import Cbam
+from callboard.model.detector import build_model
+from callboard.model.heads import ATTENTION_ACTIVATIONS, SEGMENT_SOURCES, AttentionHead, TimeFrequencyHead
 from callboard.params.model import ModelParams
 from tests.toy_training import PARAMS
 

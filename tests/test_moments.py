@@ -1,21 +1,21 @@
 import torch
 
-from callboard.moments import MAX_SEED, Moment, Purpose
+from callboard.training.randomness import MAX_SEED, Purpose, RngKey
 
 
 def test_streams_of_different_moments_and_purposes_differ():
-    moments = [Moment(1, fold, epoch, batch) for fold in range(3) for epoch in range(3) for batch in range(3)]
+    moments = [RngKey(1, fold, epoch, batch) for fold in range(3) for epoch in range(3) for batch in range(3)]
     draws = {moment.rng(purpose).random() for moment in moments for purpose in Purpose}
     assert len(draws) == len(moments) * len(Purpose)
 
 
 def test_a_stream_is_the_same_whenever_it_is_asked_for():
-    first, again = (Moment(7, 1, 2, 3).rng(Purpose.CLIPS).random(5) for _ in range(2))
+    first, again = (RngKey(7, 1, 2, 3).rng(Purpose.CLIPS).random(5) for _ in range(2))
     assert first.tolist() == again.tolist()
 
 
 def test_seeds_of_streams_are_such_as_torch_takes():
-    moments = [Moment(2**32 - 1, 0, epoch) for epoch in range(100)]
+    moments = [RngKey(2**32 - 1, 0, epoch) for epoch in range(100)]
     seeds = {moment.torch_seed(purpose) for moment in moments for purpose in Purpose}
     assert len(seeds) == len(moments) * len(Purpose)
     assert max(seeds) < MAX_SEED

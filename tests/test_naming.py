@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from callboard.errors import UserError
-from callboard.ledger.submitted import find_submitted
-from callboard.results import SUBMISSION
-from callboard.runs.commits import committed_files
-from callboard.runs.locks import Locks, locked
-from callboard.runs.named_row import rows_named
-from callboard.runs.naming import Name, names_in_git, results_named
-from callboard.runs.rows import Row
+from callboard.core.errors import UserError
+from callboard.results.commits import committed_files
+from callboard.results.committed import Locks, locked
+from callboard.results.lookup import rows_named
+from callboard.results.naming import Name, names_in_git, results_named
+from callboard.results.result import SUBMISSION
+from callboard.results.rows import BoardRow
+from callboard.results.submissions import find_submitted
 from tests.toy_git import ToyRepository
 
 OLD, NEW, OTHER = Name("a", "1" * 16, 10), Name("a", "12" * 8, 20), Name("b", "34" * 8, 5)
@@ -64,7 +64,7 @@ def test_a_branch_a_tag_and_an_experiment_are_names_of_one_result(repository: To
     repository.git("branch", "kept", commit)
     repository.git("tag", "--annotate", "--message=x", "sent", commit)
     key = results_named("exp", names_in_git())[-1].key
-    row = Row("run", {}, {}, datetime(2020, 11, 20, tzinfo=UTC), "", {}, key=key)
+    row = BoardRow("run", {}, {}, datetime(2020, 11, 20, tzinfo=UTC), "", {}, key=key)
     for text in ("exp", "kept", "sent", f"kept@{key[:4]}", "run", f"run@{key[:5]}", key[:4]):
         assert rows_named(text, [replace(row, name="other", key="0" * 16), row]) == [row], text
     for text in ("exp", "kept", "sent", f"kept@{key[:4]}", key[:4]):
@@ -90,7 +90,7 @@ def test_what_a_lock_says_is_remembered_by_its_content(
 
     first = read()
     assert first[1:] == ("ab" * 16, "d" * 32)
-    monkeypatch.setattr("callboard.runs.locks.locked", None)
+    monkeypatch.setattr("callboard.results.committed.locked", None)
     assert read() == first
 
 

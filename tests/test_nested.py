@@ -8,13 +8,19 @@ import pandas as pd
 import pytest
 import torch
 
-from callboard import nested
-from callboard.clips import labels_for, read_clips, write_clips
-from callboard.errors import UserError
-from callboard.folds import read_folds
-from callboard.lineage import read_nested, refuse_violations, trace_rounds
-from callboard.mel_cache import EncodedRecording, MelCache, TrainingCache, open_training_cache, write_cache
-from callboard.nested import Inputs, Nested, NestedParams
+from callboard.core.errors import UserError
+from callboard.data.clips import labels_for, read_clips, write_clips
+from callboard.data.folds import read_folds
+from callboard.features.frame_cache import (
+    EncodedRecording,
+    MelCache,
+    TrainingCache,
+    open_training_cache,
+    write_cache,
+)
+from callboard.pseudo import nested
+from callboard.pseudo.nested import Inputs, Nested, NestedParams
+from callboard.pseudo.provenance import read_nested, refuse_violations, trace_rounds
 from tests.toy_training import CPU, N_MELS, PARAMS, SPECIES, changed, write_fold_inputs
 
 PREDICT = {"overlap_frames": 8, "batch_size": 16, "weights": "last", "tta": 0}

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from callboard.better.difference import Difference
-from callboard.better.noise import (
+from callboard.analysis.difference import Difference
+from callboard.analysis.verdict import (
     Judgement,
     NoiseOfRows,
     SeedNoise,
     effective_dof,
+    flag_optimistic,
     judge,
     judge_lb,
     judged_by_t,
@@ -22,18 +23,17 @@ from callboard.better.noise import (
     same_networks,
     seed_groups,
     seed_noise,
-    warned,
 )
-from callboard.runs.rows import Row
-from callboard.runs.settings import CV
+from callboard.results.rows import BoardRow
+from callboard.results.settings import CV
 from tests.toy_seeds import START, worlds
 
 SETTING = {"lr": "1", "train.epochs": "12", "split.folds": "[0]"}
-PLAIN = Row("x", SETTING | {"seed": "0"}, {CV: 0.7}, START, "", {}, key="0", data_md5="d")
+PLAIN = BoardRow("x", SETTING | {"seed": "0"}, {CV: 0.7}, START, "", {}, key="0", data_md5="d")
 TEN = SeedNoise({CV: 0.01, "lb.public": 0.02}, 0.01, 10, 11, 0.01, {CV: 10, "lb.public": 10})
 
 
-def seeds(*cvs: float, lr: str = "1", **metrics: list[float]) -> list[Row]:
+def seeds(*cvs: float, lr: str = "1", **metrics: list[float]) -> list[BoardRow]:
     """Runs of seeds 0, 1, … with these scores."""
     return [
         replace(
@@ -46,7 +46,7 @@ def seeds(*cvs: float, lr: str = "1", **metrics: list[float]) -> list[Row]:
     ]
 
 
-def bootstrap(sd: float) -> Callable[[Row, Row], Difference]:
+def bootstrap(sd: float) -> Callable[[BoardRow, BoardRow], Difference]:
     return lambda a, b: Difference(a.metrics[CV] - b.metrics[CV], -1, 1, 0.5, sd)
 
 
@@ -282,9 +282,9 @@ def test_noise_is_that_of_the_row_s_own_setting_if_enough_seeds_measured_it() ->
 def test_an_optimistic_cv_is_not_called_better(of_row: str, of_base: str, words: list[str]) -> None:
     row, base = (replace(PLAIN, params={"pseudo.final": final}) for final in (of_row, of_base))
     judgements = [Judgement(word, nan, nan, 0.5) for word in ("better", "worse", "within noise", "worse?")]
-    found = [warned(judgement, row, base) for judgement in judgements]
+    found = [flag_optimistic(judgement, row, base) for judgement in judgements]
     assert [judgement.word for judgement in found if judgement] == words
-    assert warned(None, row, base) is None
+    assert flag_optimistic(None, row, base) is None
 
 
 def test_no_verdict_stands_on_a_cv_without_isolation() -> None:
@@ -292,7 +292,7 @@ def test_no_verdict_stands_on_a_cv_without_isolation() -> None:
     row = replace(PLAIN, params=voted)
     for word in ("better", "worse", "within noise"):
         for pair in ((row, PLAIN), (PLAIN, row)):
-            found = warned(Judgement(word, nan, nan, 0.5), *pair)
+            found = flag_optimistic(Judgement(word, nan, nan, 0.5), *pair)
             assert found
             assert found.word == "optimistic"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard.errors import UserError
-from callboard.outputs import replaced_folder, written_whole
+from callboard.core.errors import UserError
+from callboard.core.files import replaced_folder, written_whole
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):

@@ -8,10 +8,10 @@ import pytest
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from callboard.better.comparison import mean_of
-from callboard.better.difference import Difference, MismatchError
-from callboard.better.over_seeds import CompareMeans, Pairs, judge_changes, judge_cv
-from callboard.runs.settings import CV
+from callboard.analysis.bootstrap import mean_of
+from callboard.analysis.difference import Difference, MismatchError
+from callboard.analysis.over_seeds import CompareMeans, Pairs, judge_changes, judge_cv
+from callboard.results.settings import CV
 from tests.test_noise import seeds
 from tests.toy_seeds import worlds
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from callboard.batches import BatchParams
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 from callboard.params.base import Params, load_params, read_tree
 from callboard.params.experiment import load_experiment
 from callboard.params.features import FrontEndParams
+from callboard.training.batches import BatchParams
 from stages import evaluate
 from tests.conftest import merge
 

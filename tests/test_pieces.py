@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
-from callboard.adversarial.pieces import mel_bands, read_pieces
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
+from callboard.analysis.adversarial.pieces import mel_bands, read_pieces
+from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
 
 
 def test_pieces_by_hand(tmp_path: Path) -> None:

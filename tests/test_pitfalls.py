@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from callboard.board.bases import differs_by
-from callboard.results import changes
-from callboard.steps import Step
+from callboard.analysis.bases import differs_by
+from callboard.experiments.table import Step
+from callboard.results.result import changes
 from tests.test_board_table import E1
 
 ROOT = Path(__file__).parent.parent

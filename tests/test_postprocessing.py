@@ -1,7 +1,7 @@
 import pytest
 
 from callboard.params.scoring import InferParams
-from callboard.postprocessing import OFF, gains, without_each
+from callboard.scoring.postprocessing import OFF, gains, without_each
 from tests.toy_scoring import INFER, infer_params
 
 PARTS = [f"a@{'1' * 16}", f"b@{'2' * 16}"]

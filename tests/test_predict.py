@@ -3,21 +3,16 @@ import pandas as pd
 import pytest
 import torch
 
-from callboard.checkpoint import LoadedModel
-from callboard.errors import UserError
-from callboard.heads import SedOutput
-from callboard.image import normalise, to_unit
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
-from callboard.model import build_model
+from callboard.core.errors import UserError
+from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
+from callboard.features.normalisation import normalise, to_unit
+from callboard.model.detector import build_model
+from callboard.model.heads import SedOutput
+from callboard.model.weights import LoadedModel
 from callboard.params.training import AugmentParams
-from callboard.predict import (
-    ScoreParams,
-    load_fold_models,
-    score_out_of_fold,
-    score_recordings,
-)
-from callboard.scores import FREQUENCY_HEADS, HEADS
-from callboard.window_batches import cut_windows
+from callboard.scoring.predict import ScoreParams, load_fold_models, score_out_of_fold, score_recordings
+from callboard.scoring.window_batches import cut_windows
+from callboard.scoring.window_scores import FREQUENCY_HEADS, HEADS
 from tests.toy_models import (
     CLIP,
     MODEL,
@@ -61,7 +56,7 @@ def loaded(network, fold=0, clip=CLIP):
 
 @pytest.fixture
 def in_float32(monkeypatch):
-    monkeypatch.setattr("callboard.device.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("callboard.model.device.has_bfloat16", lambda device: False)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.presence import relabeled_presence, species_presence
+from callboard.data.presence import relabeled_presence, species_presence
 
 
 @pytest.fixture

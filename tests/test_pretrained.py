@@ -7,12 +7,12 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from callboard import pretrained
-from callboard.errors import UserError
-from callboard.model import build_model
+from callboard.core.errors import UserError
+from callboard.core.pinned_weights import PACKAGES, WeightsPackage, file_digest, find_weights
+from callboard.model import pretrained
+from callboard.model.detector import build_model
 from callboard.params.base import validate
 from callboard.params.model import ModelParams
-from callboard.weights_files import PACKAGES, WeightsPackage, file_digest, find_weights
 from tests.toy_training import PARAMS
 
 ARGS = PARAMS["model"]["backbone_args"]

@@ -3,9 +3,15 @@ import pandas as pd
 import pytest
 from scipy.special import expit, logit
 
-from callboard.errors import UserError
-from callboard.metrics import lwlrap
-from callboard.prevalence import COLUMNS, Prevalence, estimate_prevalence, with_odds_times, write_prevalence
+from callboard.core.errors import UserError
+from callboard.scoring.metrics import lwlrap
+from callboard.scoring.prevalence import (
+    COLUMNS,
+    Prevalence,
+    estimate_prevalence,
+    with_odds_times,
+    write_prevalence,
+)
 
 N_SPECIES = 16
 

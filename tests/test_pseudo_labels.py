@@ -2,19 +2,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.clips import PROVENANCE_DTYPES, read_clips
+from callboard.data.clips import PROVENANCE_DTYPES, read_clips
 from callboard.params.scoring import PseudoParams
-from callboard.pseudo_labels import (
+from callboard.pseudo.labels import (
     LEAST_TARGET,
     SOURCES,
-    Heard,
+    TeacherScores,
     as_clips,
     find_negatives,
     find_pseudo_labels,
     label_recordings,
     write_pseudo_labels,
 )
-from callboard.scores import HEADS, WindowScores
+from callboard.scoring.window_scores import HEADS, WindowScores
 from tests.toy_scoring import pseudo_params
 
 PARAMS = pseudo_params()
@@ -63,7 +63,7 @@ def test_the_head_that_is_asked_for_labels(head, species):
     found = find_pseudo_labels(scores, clips_of(), N_FRAMES, params, "r2")
     assert found["species_id"].tolist() == species
     np.testing.assert_allclose(found["target"], 1 / (1 + np.exp(-SURE)), atol=1e-5)
-    heard = Heard(scores, 60, N_FRAMES)
+    heard = TeacherScores(scores, 60, N_FRAMES)
     absent = find_negatives(heard, clips_of(), params, "r2").query("recording_id == 'r0'")
     assert absent["species_id"].tolist() == [name for name in ("a", "b") if species and name not in species]
 
@@ -262,7 +262,7 @@ def rows_of(*windows, n_models=1, fold=None, n_frames=300):
         peak,
         None if fold is None else np.array([fold]),
     )
-    return Heard(scores, WINDOW, {"r0": n_frames})
+    return TeacherScores(scores, WINDOW, {"r0": n_frames})
 
 
 def negatives(heard, clips, **changes):
@@ -357,7 +357,7 @@ def test_absences_are_those_of_a_naive_twin():
     n_frames = {name: 240 + 5 * k for k, name in enumerate(names)}
     params = pseudo_params(negative_threshold=0.02, isolation="none")
     judged = [(rng.choice(names), rng.choice(SPECIES), "fp", at, at + 30) for at in rng.integers(0, 200, 30)]
-    found = label_recordings(Heard(scores, WINDOW, n_frames), clips_of(*judged), params, "r0")
+    found = label_recordings(TeacherScores(scores, WINDOW, n_frames), clips_of(*judged), params, "r0")
     is_positive = found["target"] > 0
     taken = [(row[0], row[1], row[3], row[4]) for row in judged] + spans(found[is_positive])
     expected = np.zeros((20, 2, 340), dtype=bool)

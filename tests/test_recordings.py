@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard import encoding
-from callboard.audio import BadRecording
-from callboard.encoding import BadRecordings, encode_recordings, n_frames
-from callboard.mel_cache import EncodedRecording
+from callboard.data.audio import BadRecording
+from callboard.data.recordings import Recording, read_recordings
+from callboard.features import encoding
+from callboard.features.encoding import BadRecordings, encode_recordings, n_frames
+from callboard.features.frame_cache import EncodedRecording
 from callboard.params.features import FrontEndParams
-from callboard.recordings import Recording, read_recordings
 
 FRONT_END = FrontEndParams.model_validate(
     {

@@ -1,9 +1,16 @@
 from pathlib import Path
 
+from callboard.experiments.table import parameter
 from callboard.params.base import read_tree
-from callboard.references import BLEND, INIT_FROM, TAKEN, blend_parts, init_from, taken
-from callboard.results import flatten
-from callboard.table import parameter
+from callboard.params.references import (
+    BLEND,
+    INIT_FROM,
+    REFERENCE_KEYS,
+    blend_parts,
+    init_from,
+    referenced_results,
+)
+from callboard.results.result import flatten
 
 ROOT = Path(__file__).parent.parent
 A, B = "a@0123456789abcdef", "b-seed1@0123456789abcdef"
@@ -12,22 +19,22 @@ A, B = "a@0123456789abcdef", "b-seed1@0123456789abcdef"
 def test_every_parameter_that_holds_references_is_in_the_list() -> None:
     keys = flatten(read_tree(ROOT / "params.yaml"))
     fields = {key: field for key in keys if (field := parameter(key))}
-    assert {key for key, field in fields.items() if "@[0-9a-f]{16}" in repr(field)} == set(TAKEN)
+    assert {key for key, field in fields.items() if "@[0-9a-f]{16}" in repr(field)} == set(REFERENCE_KEYS)
 
 
 def test_each_name_is_told_once_the_start_first() -> None:
     values = {BLEND: ["b", "a", "c"], INIT_FROM: "a", "optim.lr": "d"}
-    assert taken(values) == ["a", "b", "c"]
+    assert referenced_results(values) == ["a", "b", "c"]
 
 
 def test_nothing_is_taken_where_nothing_is_named() -> None:
-    assert taken({BLEND: [], INIT_FROM: None}) == taken({}) == []
+    assert referenced_results({BLEND: [], INIT_FROM: None}) == referenced_results({}) == []
 
 
 def test_flat_parameters_tell_the_same() -> None:
     tree = {"train": {"init_from": A}, "infer": {"blend": [A, B]}}
     assert (init_from(flatten(tree)), blend_parts(flatten(tree))) == (A, [A, B])
-    assert taken({INIT_FROM: A, BLEND: [A, B]}) == [A, B]
+    assert referenced_results({INIT_FROM: A, BLEND: [A, B]}) == [A, B]
 
 
 def test_results_older_than_the_keys_take_nothing() -> None:

@@ -8,15 +8,33 @@ import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
 
-from callboard.clips import DTYPES
-from callboard.lineage import trace_rounds
-from callboard.metrics import lwlrap, precision_sums
-from callboard.report.blocks import Figures, Text
-from callboard.report.calibration import reliability, wilson_interval
-from callboard.report.evidence import lost_points, precision_at_present, weigh, worst_recordings
-from callboard.report.figures import draw_curves
-from callboard.report.leaks import fold_checks, lineage_checks, network_checks, pseudo_checks, score_checks
-from callboard.report.sections import SOURCES, cv_against_lb, fold_grid, pseudo_counts, species_table
+from callboard.data.clips import DTYPES
+from callboard.pseudo.provenance import trace_rounds
+from callboard.reports.result_page.blocks import Figures, Text
+from callboard.reports.result_page.evidence import (
+    lost_points,
+    precision_at_present,
+    reliability,
+    weigh,
+    wilson_interval,
+    worst_recordings,
+)
+from callboard.reports.result_page.figures import draw_curves
+from callboard.reports.result_page.leaks import (
+    fold_checks,
+    lineage_checks,
+    network_checks,
+    pseudo_checks,
+    score_checks,
+)
+from callboard.reports.result_page.sections import (
+    SOURCES,
+    cv_against_lb,
+    fold_grid,
+    pseudo_counts,
+    species_table,
+)
+from callboard.scoring.metrics import lwlrap, precision_sums
 
 FOLDS = pd.DataFrame({"recording_id": ["a", "b", "c", "d"], "fold": ["0", "0", "1", "1"]})
 

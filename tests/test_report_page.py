@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from callboard.checkpoint import load_model
-from callboard.clips import write_clips
-from callboard.errors import UserError
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
+from callboard.core.errors import UserError
+from callboard.data.clips import write_clips
+from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
+from callboard.model.weights import load_model
 from callboard.params.scoring import PredictParams
-from callboard.report import page
-from callboard.report.head import Head
-from callboard.report.listening import Listener, hear, stretch
-from callboard.report.page import render, write_report
-from callboard.report.sections import SECTIONS
-from callboard.report.spectrogram import FP_COLOUR, TP_COLOUR, loudest
-from callboard.runs.files import find_source
+from callboard.reports.result_page import page
+from callboard.reports.result_page.head import Head
+from callboard.reports.result_page.listening import Listener, hear, stretch
+from callboard.reports.result_page.page import render, write_report
+from callboard.reports.result_page.sections import SECTIONS
+from callboard.reports.result_page.spectrogram import FP_COLOUR, TP_COLOUR, loudest
+from callboard.results.files import find_source
 from tests.toy_git import ToyRepository
 from tests.toy_models import (
     random_out_of_fold,

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from callboard.checkpoint import LoadedModel
-from callboard.mel_cache import MelCache
+from callboard.experiments.table import read_table
+from callboard.features.frame_cache import MelCache
+from callboard.model.weights import LoadedModel
 from callboard.params.base import read_tree, validate
 from callboard.params.experiment import Experiment
-from callboard.predict import ScoreParams, score_recordings
-from callboard.scores import recording_scores
-from callboard.table import read_table
-from callboard.training import Execution, FitParams, fit
+from callboard.scoring.predict import ScoreParams, score_recordings
+from callboard.scoring.window_scores import recording_scores
+from callboard.training.fit import Execution, FitParams, fit
 from tests.toy_training import CPU, PARAMS, SPECIES, changed, load_fold
 
 ROOT = Path(__file__).parent.parent

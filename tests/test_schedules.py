@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from callboard.params.training import OptimParams, SchedParams
-from callboard.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step, cosine_rate, plateau_rate
+from callboard.training.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step, cosine_rate, plateau_rate
 from tests.toy_training import PARAMS
 
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 from callboard.params.scoring import InferParams
-from callboard.scores import (
+from callboard.scoring.window_scores import (
     FREQUENCY_HEADS,
     HEAD_WEIGHTS,
     HEADS,

@@ -4,26 +4,26 @@ from datetime import UTC, datetime
 import pytest
 
 from callboard import cli
-from callboard.better import seed_runs
-from callboard.errors import UserError
+from callboard.core.errors import UserError
+from callboard.experiments import seeds as seed_runs
 from callboard.params.base import read_tree
-from callboard.results import flatten
-from callboard.runs.rows import Row
-from callboard.runs.settings import CV
+from callboard.results.result import flatten
+from callboard.results.rows import BoardRow
+from callboard.results.settings import CV
 from tests.test_launch import ROOT, Dvc, dvc, mark_as_run  # noqa: F401  a fixture
 
 PARAMS = flatten(read_tree(ROOT / "params.yaml"))
 START = datetime(2020, 11, 20, tzinfo=UTC)
 
 
-def result(seed: int, cv: float, name: str = "", **params: str) -> Row:
+def result(seed: int, cv: float, name: str = "", **params: str) -> BoardRow:
     changed = PARAMS | {key.replace("__", "."): value for key, value in params.items()} | {"seed": str(seed)}
     name = name or f"exp0051-seed{seed}"
     metrics = {CV: cv, "lb.public": cv - 0.1}
-    return Row(name, changed, metrics, START, "", {}, (name,), key=f"{name}{cv}", data_md5="d")
+    return BoardRow(name, changed, metrics, START, "", {}, (name,), key=f"{name}{cv}", data_md5="d")
 
 
-class Board(list[Row]):
+class Board(list[BoardRow]):
     """In MLflow's place; every experiment that DVC runs appears on it."""
 
 

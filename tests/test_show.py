@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 
 from callboard import cli
-from callboard.board.details import read_species
-from callboard.errors import UserError
-from callboard.runs.named_row import rows_named
-from callboard.runs.rows import Row
-from callboard.tracker.run_record import Origin
-from callboard.tracker.tracking import record
+from callboard.core.errors import UserError
+from callboard.reports.details import read_species
+from callboard.results.lookup import rows_named
+from callboard.results.mlflow.record import Origin
+from callboard.results.mlflow.track import record
+from callboard.results.rows import BoardRow
 from tests.toy_results import empty_database, result_in, workspace
 
 __all__ = ["empty_database", "workspace"]
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
-OLD = Row("exp0001", {}, {}, START, "", {}, names=("exp0001", "again"), key="aaaa000000000000")
+OLD = BoardRow("exp0001", {}, {}, START, "", {}, names=("exp0001", "again"), key="aaaa000000000000")
 NEW = replace(OLD, key="aaaa111111111111")
 OTHER = replace(OLD, name="exp0058", names=(), key="bbbb000000000000")
 ROWS = [OLD, NEW, OTHER]
@@ -40,7 +40,7 @@ def no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("aaaa11", [NEW]),
     ],
 )
-def test_a_result_is_found_by_what_people_call_it(name: str, expected: list[Row]) -> None:
+def test_a_result_is_found_by_what_people_call_it(name: str, expected: list[BoardRow]) -> None:
     assert rows_named(name, ROWS) == expected
 
 

@@ -5,18 +5,18 @@ import pandas as pd
 import pytest
 import soundfile
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
+from callboard.data.soundscapes import build_world, difficulty, make_soundscapes
+from callboard.data.soundscapes.annotator import CLEARANCE_S, Annotation, confirm, reject
+from callboard.data.soundscapes.backgrounds import RMS_RANGE_DBFS
+from callboard.data.soundscapes.calls import PAIRS, CallModel, distractor_voices, synthetic_voices
+from callboard.data.soundscapes.manifests import read_backdrop, read_voices
+from callboard.data.soundscapes.prevalence import test_presence as draw_test_presence
+from callboard.data.soundscapes.prevalence import train_cast
+from callboard.data.soundscapes.scenes import DISTRACTOR, PlacedCall, Scene, World, render_scene
+from callboard.data.soundscapes.writer import recording_ids
+from callboard.data.source_tables import SourceTables
 from callboard.params.data import DemoParams
-from callboard.soundscapes import build_world, difficulty, make_soundscapes
-from callboard.soundscapes.annotator import CLEARANCE_S, Annotation, confirm, reject
-from callboard.soundscapes.backgrounds import RMS_RANGE_DBFS
-from callboard.soundscapes.calls import PAIRS, CallModel, distractor_voices, synthetic_voices
-from callboard.soundscapes.manifests import read_backdrop, read_voices
-from callboard.soundscapes.prevalence import test_presence as draw_test_presence
-from callboard.soundscapes.prevalence import train_cast
-from callboard.soundscapes.scenes import DISTRACTOR, PlacedCall, Scene, World, render_scene
-from callboard.soundscapes.writer import recording_ids
-from callboard.source_tables import SourceTables
 
 RATE = 24_000
 DEMO = DemoParams(

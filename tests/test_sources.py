@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import soundfile
 
-from callboard.annotations import COLUMNS, read_annotations, read_species
-from callboard.errors import UserError
+from callboard.core.errors import UserError
+from callboard.data.annotations import COLUMNS, read_annotations, read_species
+from callboard.data.sources import prepare_source
 from callboard.params.data import DataParams, DemoParams
 from callboard.params.features import AudioParams
-from callboard.sources import prepare_source
 
 RATE = 8000
 DEMO = DemoParams(

@@ -3,8 +3,8 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from callboard.metrics import lwlrap
-from callboard.stacking import MIN_RECORDINGS, C, cross_fitted, fit_stack, in_words
+from callboard.scoring.metrics import lwlrap
+from callboard.scoring.stacking import MIN_RECORDINGS, C, cross_fitted, fit_stack, in_words
 
 
 def simulated(seed=0, n_recordings=200, n_species=6):

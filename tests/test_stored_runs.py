@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from callboard.runs.stored_runs import NoResultsError, stored_runs
-from callboard.tracker import mlflow_runs
-from callboard.tracker.run_record import Origin
-from callboard.tracker.tracking import record
+from callboard.results.mlflow import client_runs as mlflow_runs
+from callboard.results.mlflow.record import Origin
+from callboard.results.mlflow.track import record
+from callboard.results.stored_runs import NoResultsError, stored_runs
 from tests.toy_results import empty_database, result_in, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]

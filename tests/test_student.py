@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as scipy_t
 
-from callboard.better.student import t_cdf, t_quantile
+from callboard.analysis.student import t_cdf, t_quantile
 
 DOFS = [*range(1, 12), 30, 31, 200, 999]
 

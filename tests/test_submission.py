@@ -2,13 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.errors import UserError
-from callboard.submission import (
-    fill_submission,
-    read_score_table,
-    score_table,
-    write_score_table,
-)
+from callboard.core.errors import UserError
+from callboard.data.score_tables import fill_submission, read_score_table, score_table, write_score_table
 
 SPECIES = ["0", "07", "x"]
 

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 
 from callboard import cli
-from callboard.annotations import COLUMNS
-from callboard.clips import DTYPES, write_clips
-from callboard.corrections import CORRECTION_COLUMNS, read_corrections
-from callboard.errors import UserError
-from callboard.scores import HEADS, WindowScores
-from callboard.suspects.ranking import SUSPECT_COLUMNS, hearing, rank, usual_boxes
-from callboard.suspects.review import decided, reviewed_boxes
-from callboard.suspects.truth import is_mistake, precision_table
+from callboard.analysis.suspects.ranking import SUSPECT_COLUMNS, rank, usual_boxes, window_evidence
+from callboard.analysis.suspects.review import decided, reviewed_boxes
+from callboard.analysis.suspects.truth import is_mistake, precision_table
+from callboard.core.errors import UserError
+from callboard.data.annotations import COLUMNS
+from callboard.data.clips import DTYPES, write_clips
+from callboard.data.corrections import CORRECTION_COLUMNS, read_corrections
+from callboard.scoring.window_scores import HEADS, WindowScores
 from tests.test_report_page import PARAMS
 from tests.toy_git import ToyRepository
 
@@ -68,7 +68,7 @@ LABELS = clips(
 
 
 def ranked() -> pd.DataFrame:
-    return rank(LABELS, hearing(scores(), "attention_max", CLIP_FRAMES, FRAMES_PER_S), "exp@0 r0")
+    return rank(LABELS, window_evidence(scores(), "attention_max", CLIP_FRAMES, FRAMES_PER_S), "exp@0 r0")
 
 
 def test_each_label_is_held_against_the_windows_that_hold_its_box() -> None:
@@ -99,7 +99,7 @@ def test_the_kinds_take_turns() -> None:
 
 
 def test_a_box_longer_than_a_window_is_held_by_those_that_see_most_of_it() -> None:
-    heard = hearing(scores(), "attention_max", CLIP_FRAMES, FRAMES_PER_S)
+    heard = window_evidence(scores(), "attention_max", CLIP_FRAMES, FRAMES_PER_S)
     assert heard.windows_with(1, 0, 100).tolist() == [3, 4, 5]
     assert heard.windows_with(1, 25, 75).tolist() == [4]
 
@@ -108,11 +108,11 @@ def test_scores_that_saw_the_labels_are_refused() -> None:
     everyone = scores()
     seen = WindowScores(**{**vars(everyone), "fold": None})
     with pytest.raises(UserError, match="not out-of-fold: a label would vouch for itself"):
-        hearing(seen, "attention_max", CLIP_FRAMES, FRAMES_PER_S)
+        window_evidence(seen, "attention_max", CLIP_FRAMES, FRAMES_PER_S)
 
 
 def test_labels_of_other_data_are_refused() -> None:
-    heard = hearing(scores(), "attention_max", CLIP_FRAMES, FRAMES_PER_S)
+    heard = window_evidence(scores(), "attention_max", CLIP_FRAMES, FRAMES_PER_S)
     with pytest.raises(UserError, match="recording_id other has no scores"):
         rank(clips(("other", "tp", "3", 1.0, 2.0)), heard, "exp@0 r0")
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from callboard.errors import UserError
-from callboard.results import files_in, read_result
-from callboard.runs.stored_runs import NoResultsError, stored_runs
-from callboard.tracker.run_record import Origin
-from callboard.tracker.sync import sync
-from callboard.tracker.tracking import record
+from callboard.core.errors import UserError
+from callboard.results.mlflow.record import Origin
+from callboard.results.mlflow.sync import sync
+from callboard.results.mlflow.track import record
+from callboard.results.result import files_in, read_result
+from callboard.results.stored_runs import NoResultsError, stored_runs
 from tests.test_tracking import in_its_own_process
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database, result_in, runs, write_workspace
@@ -299,7 +299,7 @@ def test_a_server_that_is_down_is_repaired_once_it_answers(
 def test_sync_and_track_at_once_on_a_missing_database_leave_it_whole(toy: ToyRepository) -> None:
     (toy.root / "mlflow.db").unlink()
     folders = [write_workspace(toy.root / name, name) for name in ("none", "clip")]
-    codes = ["from callboard.tracker.sync import sync; sync()"] * 2
+    codes = ["from callboard.results.mlflow.sync import sync; sync()"] * 2
     processes = [in_its_own_process(toy.root, code) for code in codes]
     track = "from stages.track import main; main(['track.json'])"
     processes += [in_its_own_process(folder, track) for folder in folders]
@@ -313,7 +313,10 @@ def test_sync_and_track_at_once_on_a_missing_database_leave_it_whole(toy: ToyRep
 
 def test_a_known_history_is_read_without_mlflow(toy: ToyRepository) -> None:
     sync()
-    code = "import sys; from callboard.tracker.sync import sync; sync(); sys.exit('mlflow' in sys.modules)"
+    code = (
+        "import sys; from callboard.results.mlflow.sync import sync; sync(); "
+        "sys.exit('mlflow' in sys.modules)"
+    )
     process = in_its_own_process(toy.root, code)
     assert not process.communicate()[0].count("Error")
     assert process.returncode == 0

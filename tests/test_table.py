@@ -7,13 +7,13 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from callboard.errors import UserError
-from callboard.hydra import hydra_overrides
+from callboard.core.errors import UserError
+from callboard.experiments.author_scores import author_rows
+from callboard.experiments.overrides import hydra_overrides
+from callboard.experiments.table import look_up, read_table, scaled
 from callboard.params.base import read_tree, validate
 from callboard.params.experiment import Experiment
-from callboard.references import TAKEN
-from callboard.table import look_up, read_table, scaled
-from callboard.tracker.author_history import author_rows
+from callboard.params.references import REFERENCE_KEYS
 
 ROOT = Path(__file__).parent.parent
 TABLE = read_table(ROOT / "experiments.yaml")
@@ -81,7 +81,7 @@ def applied(tree: dict[str, Any], name: str) -> dict[str, Any]:
         section = result
         for part in sections:
             section = section[part]
-        section[leaf] = with_keys(value) if key in TAKEN else value
+        section[leaf] = with_keys(value) if key in REFERENCE_KEYS else value
     return result
 
 
@@ -115,7 +115,7 @@ def test_a_row_is_a_whole_set_of_valid_parameters(name: str, tree: dict[str, Any
     changed = applied(tree, name)
     validate(Experiment, changed, name)
     again = dict(TABLE.overrides(name, changed))
-    needed = {key: value for key, value in TABLE.resolve(name, "own").items() if key in TAKEN}
+    needed = {key: value for key, value in TABLE.resolve(name, "own").items() if key in REFERENCE_KEYS}
     assert again == {key: value for key, value in needed.items() if value}  # they have keys by then
 
 

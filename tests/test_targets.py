@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from callboard.cells import every_cell, labeled_share
 from callboard.params.loss import SmoothingParams
-from callboard.targets import SMOOTHED_FIELDS, SMOOTHING_MODES, Targets, smooth_targets
+from callboard.training.losses.cells import every_cell, labeled_share
+from callboard.training.targets import SMOOTHED_FIELDS, SMOOTHING_MODES, Targets, smooth_targets
 
 N_SPECIES = 4
 

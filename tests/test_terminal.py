@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from callboard import terminal
-from callboard.errors import UserError
+from callboard.core import console as terminal
+from callboard.core.errors import UserError
 
 
 def test_progress_yields_every_item_and_is_silent_when_quick(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from callboard.errors import UserError
-from callboard.runs.captions import memo_of
-from callboard.tracker.access import known_runs, open_runs
-from callboard.tracker.connection import (
+from callboard.core.errors import UserError
+from callboard.experiments.captions import memo_of
+from callboard.results.mlflow.access import known_runs, open_runs
+from callboard.results.mlflow.connection import (
     TrackingError,
     open_experiment,
     refuse_if_down,
     tracking_uri,
     without_credentials,
 )
-from callboard.tracker.run_record import Origin
-from callboard.tracker.sqlite_runs import SqliteRuns
-from callboard.tracker.tracking import push_scores, record
+from callboard.results.mlflow.record import Origin
+from callboard.results.mlflow.sqlite_runs import SqliteRuns
+from callboard.results.mlflow.track import push_scores, record
 from tests.toy_results import empty_database, result_in, runs, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]
@@ -109,7 +109,7 @@ def test_a_note_that_a_person_wrote_is_kept(workspace: Path) -> None:
 
 def by_mlflow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a server, or with tables that we do not know."""
-    monkeypatch.setattr("callboard.tracker.access._by_sql", lambda uri: None)
+    monkeypatch.setattr("callboard.results.mlflow.access._by_sql", lambda uri: None)
 
 
 @pytest.mark.parametrize("killed_at", ["log_inputs", "log_batch", "set_terminated"])
@@ -394,8 +394,8 @@ def test_an_address_that_is_none_is_a_tracking_error_without_its_password(
 def test_a_server_that_is_down_is_asked_once_and_without_mlflow(workspace: Path) -> None:
     code = (
         "import sys\n"
-        "from callboard.tracker.access import known_runs\n"
-        "from callboard.tracker.connection import TrackingError\n"
+        "from callboard.results.mlflow.access import known_runs\n"
+        "from callboard.results.mlflow.connection import TrackingError\n"
         "try: known_runs()\n"
         "except TrackingError as error: print(error)\n"
         "assert 'mlflow' not in sys.modules"

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from callboard import training
-from callboard.batches import BatchSource
-from callboard.device import autocast
-from callboard.epochs import draw_items
-from callboard.errors import UserError
-from callboard.init_from import FoldWeights
-from callboard.losses import Loss, Targets
-from callboard.mixup import MIXUP
+from callboard.core.errors import UserError
+from callboard.model.device import autocast
 from callboard.params.training import OptimParams, TrainParams
-from callboard.training import OPTIMIZERS, Execution, build_learner, fit, is_validated, train_step
-from callboard.unfinished import Checkpoint
-from callboard.validation import SELECTIONS, Validation, validate
+from callboard.training import fit as training
+from callboard.training.batches import BatchSource
+from callboard.training.checkpoint import Checkpoint
+from callboard.training.fit import OPTIMIZERS, Execution, build_learner, fit, is_validated, train_step
+from callboard.training.losses.terms import Loss, Targets
+from callboard.training.mixup import MIXUP
+from callboard.training.sampling import draw_items
+from callboard.training.start_weights import FoldWeights
+from callboard.training.validation import SELECTIONS, Validation, validate
 from tests.toy_training import CPU, fit_params, load_fold
 
 

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from callboard import cli
-from callboard.better.correlation import Correlation, pearson, spearman
-from callboard.errors import UserError
+from callboard.analysis.correlation import Correlation, pearson, spearman
+from callboard.analysis.cv_vs_lb.judging import best_by_cv, is_lost, range_alone, trust
+from callboard.analysis.cv_vs_lb.runs import Point, author_points, blocks, pairs, points, points_of_results
+from callboard.core.errors import UserError
+from callboard.experiments.author_scores import author_rows, author_runs, import_runs
+from callboard.experiments.table import read_table
 from callboard.params.base import read_tree
-from callboard.runs.cv_metrics import NAMES
-from callboard.runs.rows import Row
-from callboard.table import read_table
-from callboard.tracker.author_history import author_rows, author_runs, import_runs
-from callboard.trust.judging import best_by_cv, is_lost, range_alone, trust
-from callboard.trust.report import (
+from callboard.reports.cv_vs_lb import (
     conclusion,
     correlations,
     estimates_text,
@@ -24,7 +23,8 @@ from callboard.trust.report import (
     marked,
     recommendation,
 )
-from callboard.trust.runs import Point, author_points, blocks, pairs, points, points_of_results
+from callboard.results.cv_metrics import NAMES
+from callboard.results.rows import BoardRow
 from tests.test_author_history import folder
 from tests.toy_results import empty_database, runs
 
@@ -35,9 +35,9 @@ __all__ = ["empty_database", "folder"]
 START = datetime(2021, 1, 1, tzinfo=UTC)
 
 
-def row(number: int, cv: float = 0.5, lb: float = 0.5, **fields) -> Row:
+def row(number: int, cv: float = 0.5, lb: float = 0.5, **fields) -> BoardRow:
     metrics = {"cv.lwlrap": cv, "lb.public": lb, "lb.private": lb}
-    blank = Row(f"e{number}", {}, metrics, START + timedelta(hours=number), "", {}, key=f"k{number}")
+    blank = BoardRow(f"e{number}", {}, metrics, START + timedelta(hours=number), "", {}, key=f"k{number}")
     told = {"data_md5": "d", "clips_md5": "c", "oof_md5": f"o{number}", "submission_md5": f"s{number}"}
     return replace(blank, **(told | fields))
 
@@ -398,8 +398,8 @@ def test_results_are_told_with_their_estimates(monkeypatch, capsys):
     rows, estimates = estimated()
     rows = [replace(one, params={"train.epochs": "12"}) for one in rows] + [row(99)]
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("callboard.runs.rows.read_rows", lambda: rows)
-    monkeypatch.setattr("callboard.trust.estimates.estimates_of", lambda found: estimates)
+    monkeypatch.setattr("callboard.results.rows.read_rows", lambda: rows)
+    monkeypatch.setattr("callboard.analysis.cv_vs_lb.estimates.estimates_of", lambda found: estimates)
     cli.dispatch(["trust", "--where", "train.epochs=12.0"])
     told = capsys.readouterr().out
     assert "cv.lwlrap against lb.public over 60 runs." in told

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from callboard.commands import ui
-from callboard.errors import UserError
-from callboard.tracker.connection import prepare_environment
-from callboard.tracker.server import Server
+from callboard.core.errors import UserError
+from callboard.results.mlflow.connection import prepare_environment
+from callboard.results.mlflow.server import Server
 
 
 def test_a_missing_database_says_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_the_server_is_lean_and_not_misled_by_the_environment(
     def popen(command: list[str], **options: Any) -> None:
         started.update(command=command, env=options["env"])
 
-    monkeypatch.setattr("callboard.tracker.server.subprocess.Popen", popen)
+    monkeypatch.setattr("callboard.results.mlflow.server.subprocess.Popen", popen)
     monkeypatch.setenv("MLFLOW_RUN_ID", "f00")
     prepare_environment()
     Server("sqlite:////somewhere/mlflow.db", 5051, tmp_path / "log")

@@ -6,17 +6,17 @@ import pytest
 import torch
 from sklearn.metrics import label_ranking_average_precision_score, log_loss
 
-from callboard import validation
-from callboard.checkpoint import LoadedModel
-from callboard.classes import SpeciesModel
-from callboard.folds import read_folds
-from callboard.heads import SedOutput
-from callboard.image import normalise, to_unit
-from callboard.mel_cache import MelCache
-from callboard.model import build_model
-from callboard.predict import ScoreParams, score_out_of_fold
-from callboard.scores import recording_scores
-from callboard.validation import recording_probabilities, trained_heads, validate
+from callboard.data.folds import read_folds
+from callboard.features.frame_cache import MelCache
+from callboard.features.normalisation import normalise, to_unit
+from callboard.model.class_axis import SpeciesModel
+from callboard.model.detector import build_model
+from callboard.model.heads import SedOutput
+from callboard.model.weights import LoadedModel
+from callboard.scoring.predict import ScoreParams, score_out_of_fold
+from callboard.scoring.window_scores import recording_scores
+from callboard.training import validation
+from callboard.training.validation import recording_probabilities, trained_heads, validate
 from tests.toy_scoring import infer_params, predict_params
 from tests.toy_training import CPU, SPECIES, fit_params
 

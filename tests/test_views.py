@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from callboard.tracker.views import (
+from callboard.results.mlflow.views import (
     METRICS,
     TAG,
     VERSION,

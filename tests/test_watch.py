@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from callboard.live import watching
-from callboard.live.checkpoints import CHECKPOINTS, SECTIONS, checkpoint_names, read_history
-from callboard.live.trainings import Training, interrupted_trainings, running_trainings
 from callboard.params.base import read_tree
+from callboard.reports.watch import watching
+from callboard.reports.watch.checkpoints import CHECKPOINTS, SECTIONS, checkpoint_names, read_history
+from callboard.reports.watch.trainings import Training, interrupted_trainings, running_trainings
 from tests.conftest import ROOT, TOY_PARAMS, merge
 from tests.toy_git import ToyRepository
 from tests.toy_training import PARAMS, write_fold_inputs
@@ -192,7 +192,7 @@ def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stoppe
 
 @pytest.mark.slow
 def test_a_history_read_without_torch_is_the_one_that_torch_reads(started: Trainings) -> None:
-    from callboard.unfinished import Checkpoint
+    from callboard.training.checkpoint import Checkpoint
 
     main, processes = started
     paths = wait_for(lambda: two(main / CHECKPOINTS))
@@ -255,7 +255,7 @@ def test_a_sparkline_spans_its_values_and_keeps_the_last() -> None:
 
 def test_watching_imports_neither_torch_nor_mlflow() -> None:
     heavy = "{'torch', 'mlflow', 'pandas'} & set(sys.modules)"
-    code = f"import sys, callboard.live.watching; print({heavy} or 'none')"
+    code = f"import sys, callboard.reports.watch.watching; print({heavy} or 'none')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
     )

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from callboard.weight_average import average_of
+from callboard.training.weight_average import average_of
 
 
 def network():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from callboard.window_batches import WindowBatches, cut_windows
+from callboard.scoring.window_batches import WindowBatches, cut_windows
 from tests.toy_models import CLIP, N_MELS, random_cache
 from tests.toy_scoring import predict_params
 

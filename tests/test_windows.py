@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from callboard.features.windows import CLIP_LENGTHS, clip_length, plan_windows
 from callboard.params.training import ClipParams
-from callboard.windows import CLIP_LENGTHS, clip_length, plan_windows
 from tests.toy_models import CLIP
 
 

@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from callboard.errors import UserError
-from callboard.workers import ahead, n_workers
+from callboard.core.errors import UserError
+from callboard.core.threads import ahead, n_workers
 
 
 def test_results_come_in_order_whichever_is_done_first():

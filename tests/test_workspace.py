@@ -1,6 +1,6 @@
 import pytest
 
-from callboard.workspace import main_workspace, workspace_path
+from callboard.core.workspace import main_workspace, workspace_path
 
 
 def test_the_main_workspace_is_the_one_dvc_names(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from callboard.results import CLIPS, OUT_OF_FOLD, SUBMISSION
-from callboard.submission import write_score_table
+from callboard.data.score_tables import write_score_table
+from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 
 PARAMS = {"seed": 1, "loss": {"neg_mask": "none"}}
 

@@ -9,17 +9,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from callboard.annotations import write_species
-from callboard.checkpoint import LoadedModel, WeightsParams, save_model
-from callboard.classes import species_classes
-from callboard.clips import DTYPES, write_clips
-from callboard.folds import write_folds
-from callboard.heads import SedOutput
-from callboard.mel_cache import EncodedRecording, MelCache, write_cache
-from callboard.model import SedModel, build_model
+from callboard.data.annotations import write_species
+from callboard.data.clips import DTYPES, write_clips
+from callboard.data.folds import write_folds
+from callboard.data.score_tables import score_table, write_score_table
+from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
+from callboard.model.class_axis import species_classes
+from callboard.model.detector import SedModel, build_model
+from callboard.model.heads import SedOutput
+from callboard.model.weights import LoadedModel, WeightsParams, save_model
 from callboard.params.model import ModelParams
 from callboard.params.training import ClipParams
-from callboard.submission import score_table, write_score_table
 from tests.toy_training import PARAMS
 
 N_MELS = 32

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from callboard.ledger.entries import read_ledger, with_reported
-from callboard.results import Result, files_in, read_result
+from callboard.results.leaderboard import read_ledger, with_reported
+from callboard.results.result import Result, files_in, read_result
 
-CODE = {"path": "src/callboard/losses.py", "hash": "md5", "md5": "code1", "size": 1}
+CODE = {"path": "src/callboard/training/losses/terms.py", "hash": "md5", "md5": "code1", "size": 1}
 
 
 def entry(deps: dict[str, str], outs: dict[str, str], params: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def entry(deps: dict[str, str], outs: dict[str, str], params: dict[str, Any] | N
 def lock_stages(neg_mask: str = "none") -> dict[str, Any]:
     train = {
         f"train@{fold}": entry(
-            {"data/folds.csv": "f1", "src/callboard/losses.py": "code1"},
+            {"data/folds.csv": "f1", "src/callboard/training/losses/terms.py": "code1"},
             {f"models/r0/fold{fold}.pt": f"w{fold}-{neg_mask}", f"plots/train/r0-fold{fold}.csv": f"c{fold}"},
             {"seed": 1, "loss": {"neg_mask": neg_mask}},
         )

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callboard.better.comparison import Precisions, difference_of, mean_of, precisions
-from callboard.better.difference import Difference
-from callboard.better.over_seeds import Pairs
-from callboard.runs.rows import Row
-from callboard.runs.settings import CV
-from callboard.submission import score_table
+from callboard.analysis.bootstrap import Precisions, difference_of, mean_of, precisions
+from callboard.analysis.difference import Difference
+from callboard.analysis.over_seeds import Pairs
+from callboard.data.score_tables import score_table
+from callboard.results.rows import BoardRow
+from callboard.results.settings import CV
 
 N_RECORDINGS, N_SPECIES, N_BOOTSTRAP = 240, 24, 500
 SPECIES = [f"{k:02d}" for k in range(N_SPECIES)]
@@ -46,7 +46,7 @@ class World:
         )
         self.hardness = self.rng.normal(size=(N_RECORDINGS, N_SPECIES))
 
-    def run(self, gain: float = 0.0, start: Row | None = None, kept: float = 0.0) -> Row:
+    def run(self, gain: float = 0.0, start: BoardRow | None = None, kept: float = 0.0) -> BoardRow:
         """A run with a seed of its own.
 
         Args:
@@ -64,9 +64,9 @@ class World:
         self.known[name] = precisions(table, self.truth)
         params = {"seed": name, "recipe": str(gain)}
         cv = float(self.known[name].values.mean())
-        return Row(name, params, {CV: cv}, START, "", {}, key=name, data_md5="d")
+        return BoardRow(name, params, {CV: cv}, START, "", {}, key=name, data_md5="d")
 
-    def compare(self, a: Row, b: Row) -> Difference:
+    def compare(self, a: BoardRow, b: BoardRow) -> Difference:
         """The paired bootstrap."""
         return difference_of(self.known[a.name], self.known[b.name], N_BOOTSTRAP, 0)
 

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from callboard.annotations import write_species
-from callboard.classes import CLASSES
-from callboard.clips import DTYPES, read_clips, write_clips
-from callboard.fold_data import CONFIRMED, REJECTED, Annotations, FoldData, select_fold
-from callboard.folds import read_folds, write_folds
-from callboard.mel_cache import EncodedRecording, MelCache, TrainingCache, write_cache
+from callboard.data.annotations import write_species
+from callboard.data.clips import DTYPES, read_clips, write_clips
+from callboard.data.folds import read_folds, write_folds
+from callboard.features.frame_cache import EncodedRecording, MelCache, TrainingCache, write_cache
+from callboard.model.class_axis import CLASSES
 from callboard.params.loss import LossParams
-from callboard.training import FitParams
+from callboard.training.fit import FitParams
+from callboard.training.fold_data import CONFIRMED, REJECTED, Annotations, FoldData, select_fold
 
 SPECIES = ["a", "07", "2e1"]
 N_MELS = 32

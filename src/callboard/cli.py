@@ -27,8 +27,8 @@ from callboard.commands import (
     ui,
     watch,
 )
-from callboard.errors import UserError
-from callboard.terminal import run as run_guarded
+from callboard.core.console import run as run_guarded
+from callboard.core.errors import UserError
 
 DESCRIPTION = """\
 The experiment board of a species-call detector.

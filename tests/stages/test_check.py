@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 from stages import check
 
 ROOT = Path(__file__).parent.parent.parent

@@ -13,12 +13,12 @@ import pytest
 import soundfile as sf
 from ruamel.yaml import YAML
 
-from callboard import embeddings
-from callboard.audio import read_recording, resample
-from callboard.clips import read_clips
-from callboard.errors import UserError
-from callboard.features import log_mel, mel_centres
-from callboard.mel_cache import MelCache
+from callboard.core.errors import UserError
+from callboard.data.audio import read_recording, resample
+from callboard.data.clips import read_clips
+from callboard.features import embeddings
+from callboard.features.frame_cache import MelCache
+from callboard.features.log_mel import log_mel, mel_centres
 from callboard.params.base import load_params, read_tree
 from stages import crop
 from stages.crop import CropParams

@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from callboard import terminal
+from callboard.core import console as terminal
 from callboard.params.base import read_tree
 from stages import check, crop, prepare, split
 from tests.conftest import merge

@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from callboard.annotations import write_species
-from callboard.errors import UserError
-from callboard.finished import find_finished
-from callboard.folds import read_folds, write_folds
-from callboard.metrics import lwlrap
-from callboard.presence import species_presence
-from callboard.results import OUT_OF_FOLD
-from callboard.stacking import cross_fitted
-from callboard.submission import read_score_table, score_table
+from callboard.core.errors import UserError
+from callboard.data.annotations import write_species
+from callboard.data.folds import read_folds, write_folds
+from callboard.data.presence import species_presence
+from callboard.data.score_tables import read_score_table, score_table
+from callboard.results.finished import find_finished
+from callboard.results.result import OUT_OF_FOLD
+from callboard.scoring.metrics import lwlrap
+from callboard.scoring.stacking import cross_fitted
 from stages import evaluate, predict
 from tests.stages.test_predict import ARGV as PREDICT_ARGV
 from tests.toy_git import ToyRepository
@@ -192,7 +192,7 @@ def test_weights_of_a_blend_are_held_against_the_plain_mean(workspace, parts):
 def test_a_stack_scores_each_recording_by_regressions_that_did_not_see_it(
     workspace, parts, monkeypatch, capsys
 ):
-    monkeypatch.setattr("callboard.stacking.MIN_RECORDINGS", 2)
+    monkeypatch.setattr("callboard.scoring.stacking.MIN_RECORDINGS", 2)
     scores, references = parts
     stacked = cv_of(workspace, blend=references, stack=True)
     table = read_score_table(workspace / OUT_OF_FOLD)

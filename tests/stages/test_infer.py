@@ -6,17 +6,17 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from callboard.annotations import write_species
-from callboard.clips import DTYPES, write_clips
-from callboard.errors import UserError
-from callboard.finished import find_finished
-from callboard.folds import write_folds
-from callboard.postprocessing import read_steps, write_steps
-from callboard.prevalence import estimate_prevalence, with_odds_times
-from callboard.results import OUT_OF_FOLD, SUBMISSION
-from callboard.scores import load_scores, recording_scores
-from callboard.stacking import fit_stack
-from callboard.submission import read_score_table, score_table, write_score_table
+from callboard.core.errors import UserError
+from callboard.data.annotations import write_species
+from callboard.data.clips import DTYPES, write_clips
+from callboard.data.folds import write_folds
+from callboard.data.score_tables import read_score_table, score_table, write_score_table
+from callboard.results.finished import find_finished
+from callboard.results.result import OUT_OF_FOLD, SUBMISSION
+from callboard.scoring.postprocessing import read_steps, write_steps
+from callboard.scoring.prevalence import estimate_prevalence, with_odds_times
+from callboard.scoring.stacking import fit_stack
+from callboard.scoring.window_scores import load_scores, recording_scores
 from stages import infer
 from tests.test_scores import window_scores
 from tests.toy_git import PARAMS, ToyRepository

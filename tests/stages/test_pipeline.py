@@ -124,8 +124,8 @@ def test_another_pooling_retrains_nothing_and_a_cache_hit_is_no_second_run(works
 
 
 def test_editing_the_loss_reruns_train_and_an_equal_result_is_no_second_run(workspace: Workspace) -> None:
-    losses = workspace.read("src/callboard/losses.py")
-    workspace.write("src/callboard/losses.py", f"{losses}\n# a remark\n")
+    losses = workspace.read("src/callboard/training/losses/terms.py")
+    workspace.write("src/callboard/training/losses/terms.py", f"{losses}\n# a remark\n")
     assert ran(workspace.dvc("repro")) == {"code", "train"}
     assert len(recorded(workspace)) == 1
 
@@ -156,11 +156,11 @@ def test_a_key_that_no_stage_reads_is_refused(workspace: Workspace) -> None:
 
 
 def test_queued_experiments_run_their_own_code(workspace: Workspace) -> None:
-    own = workspace.read("src/callboard/scores.py")
-    workspace.write("src/callboard/scores.py", f'{own}\nprint("code of the experiment")\n')
+    own = workspace.read("src/callboard/scoring/window_scores.py")
+    workspace.write("src/callboard/scoring/window_scores.py", f'{own}\nprint("code of the experiment")\n')
     for name, n_bootstrap in (("one", 121), ("two", 122)):
         workspace.dvc("exp", "run", "--queue", "--name", name, "-S", f"evaluate.n_bootstrap={n_bootstrap}")
-    workspace.write("src/callboard/scores.py", f'{own}\nprint("code of the main workspace")\n')
+    workspace.write("src/callboard/scoring/window_scores.py", f'{own}\nprint("code of the main workspace")\n')
     workspace.dvc("exp", "run", "--run-all", "--jobs", "2")
     for name in ("one", "two"):
         log = workspace.dvc("queue", "logs", name)

@@ -3,10 +3,10 @@ import shlex
 import numpy as np
 import pytest
 
-from callboard.errors import UserError
-from callboard.folds import read_folds
-from callboard.postprocessing import read_steps
-from callboard.scores import load_scores
+from callboard.core.errors import UserError
+from callboard.data.folds import read_folds
+from callboard.scoring.postprocessing import read_steps
+from callboard.scoring.window_scores import load_scores
 from stages import predict
 from tests.toy_models import TEST, TRAIN, random_cache, save_fold, tiny_network, write_workspace
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 from stages import prepare
 
 ROOT = Path(__file__).parent.parent.parent

@@ -3,9 +3,9 @@ import shlex
 import pytest
 import torch
 
-from callboard.clips import read_clips, write_clips
-from callboard.errors import UserError
-from callboard.folds import read_folds, write_folds
+from callboard.core.errors import UserError
+from callboard.data.clips import read_clips, write_clips
+from callboard.data.folds import read_folds, write_folds
 from stages import pseudo_label
 from tests.toy_models import (
     SPECIES,

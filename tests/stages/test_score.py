@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from callboard.errors import UserError
-from callboard.evaluation import score_submission
-from callboard.submission import read_score_table, score_table, write_score_table
+from callboard.core.errors import UserError
+from callboard.data.score_tables import read_score_table, score_table, write_score_table
+from callboard.scoring.evaluation import score_submission
 from stages import score
 
 ARGV = ["submission.csv", "hidden", "metrics/lb.json", "--without", "without"]

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from callboard.clips import DTYPES
-from callboard.errors import UserError
-from callboard.folds import read_folds
+from callboard.core.errors import UserError
+from callboard.data.clips import DTYPES
+from callboard.data.folds import read_folds
 from stages import split
 
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 
-from callboard.checkpoint import load_model
-from callboard.clips import read_clips, write_clips
-from callboard.closure import trained_by
-from callboard.device import describe
-from callboard.errors import UserError
-from callboard.mel_cache import EncodedRecording, write_cache
+from callboard.core.code_fingerprint import trained_by
+from callboard.core.errors import UserError
+from callboard.data.clips import read_clips, write_clips
+from callboard.features.frame_cache import EncodedRecording, write_cache
+from callboard.model.device import describe
+from callboard.model.weights import load_model
 from callboard.params.training import TrainParams
 from stages.train import TrainStageParams, main
 from tests.toy_training import CPU, PARAMS, SPECIES, annotation, changed, clips_table, write_fold_inputs
@@ -180,7 +180,11 @@ def test_the_stage_reads_the_sections_that_dvc_watches():
 
 def test_the_code_of_a_training_is_the_stage_and_all_it_imports():
     files = [path.relative_to(ROOT).as_posix() for path in trained_by(ROOT, "stages.train")]
-    assert {"stages/train.py", "src/callboard/losses.py", "src/callboard/classes.py"} < set(files)
+    assert {
+        "stages/train.py",
+        "src/callboard/training/losses/terms.py",
+        "src/callboard/model/class_axis.py",
+    } < set(files)
     assert "stages/predict.py" not in files
     assert files[-1] == "requirements.lock"
 

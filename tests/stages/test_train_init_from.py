@@ -5,11 +5,11 @@ import pytest
 import torch
 import yaml
 
-from callboard.annotations import write_species
-from callboard.clips import write_clips
-from callboard.errors import UserError
-from callboard.finished import find_finished
-from callboard.folds import read_folds, write_folds
+from callboard.core.errors import UserError
+from callboard.data.annotations import write_species
+from callboard.data.clips import write_clips
+from callboard.data.folds import read_folds, write_folds
+from callboard.results.finished import find_finished
 from stages.train import main
 from tests.stages.test_train import arguments, write_params
 from tests.toy_git import ToyRepository

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callboard.commands import RESULT_NAME
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 
 if TYPE_CHECKING:
-    from callboard.lineage import RoundLineage
-    from callboard.runs.files import Source
+    from callboard.pseudo.provenance import RoundLineage
+    from callboard.results.files import Source
 
 LEGEND = """
 in no fold: labels of test and external recordings.
@@ -40,11 +40,11 @@ def show(args: argparse.Namespace) -> None:
         UserError: a label breaks the promise of `pseudo.isolation`, weights to start from had seen what their
             fold holds out, or a file that proves it is missing.
     """
-    from callboard.lineage import first_of
-    from callboard.references import init_from
-    from callboard.results import FOLDS
-    from callboard.runs.files import find_source
-    from callboard.runs.rows import read_board
+    from callboard.params.references import init_from
+    from callboard.pseudo.provenance import first_of
+    from callboard.results.files import find_source
+    from callboard.results.result import FOLDS
+    from callboard.results.rows import read_board
 
     rows, _ = read_board()
     source = find_source(args.name, rows)
@@ -69,8 +69,8 @@ def audit(source: "Source") -> list[str]:
     Raises:
         UserError: it is a blend, or a file that proves it is missing.
     """
-    from callboard.board.table import markdown_table
-    from callboard.lineage import read_lineage
+    from callboard.pseudo.provenance import read_lineage
+    from callboard.reports.table import markdown_table
 
     source.refuse_blend()
     params = source.result.params
@@ -97,9 +97,9 @@ def audit_start(start: "Source", folds: Path) -> list[str]:
     """
     import json
 
-    from callboard.checkpoint import read_held_out
-    from callboard.folds import read_folds
-    from callboard.report.leaks import network_checks
+    from callboard.data.folds import read_folds
+    from callboard.model.weights import read_held_out
+    from callboard.reports.result_page.leaks import network_checks
 
     params = start.result.params
     paths = [f"models/r{params['pseudo.final']}/fold{fold}.pt" for fold in json.loads(params["split.folds"])]
@@ -110,7 +110,7 @@ def audit_start(start: "Source", folds: Path) -> list[str]:
 
 def inflation(source: "Source") -> str:
     """CV as it is, and as it would be if the last round's pseudo-labels counted as truth."""
-    from callboard.runs.relabeled import relabeled_cv
+    from callboard.analysis.relabeled import relabeled_cv
 
     of_experts, with_pseudo = relabeled_cv(source)
     return f"CV {of_experts:.4f} on the experts' labels; {with_pseudo:.4f} if pseudo-labels counted as truth"

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callboard.errors import UserError
-from callboard.words import counted
+from callboard.core.console import counted
+from callboard.core.errors import UserError
 
 if TYPE_CHECKING:
-    from callboard.board.columns import Column
-    from callboard.board.lines import Blocks
-    from callboard.runs.rows import Row
+    from callboard.analysis.lines import Blocks
+    from callboard.reports.board.columns import Column
+    from callboard.results.rows import BoardRow
 
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".html": "html"}
 """What --output makes of a file's name."""
@@ -95,9 +95,9 @@ def show(args: argparse.Namespace) -> None:
     """Print the table, or write it; plain Markdown when the output is a pipe or a file."""
     import sys
 
-    from callboard.board.choice import Choice
-    from callboard.board.chosen_lines import author_blocks, result_blocks
-    from callboard.runs.rows import read_rows
+    from callboard.analysis.choice import Choice
+    from callboard.reports.board.blocks import author_blocks, result_blocks
+    from callboard.results.rows import read_rows
 
     form = _format(args, sys.stdout.isatty())
     if args.block and not args.author:
@@ -130,13 +130,13 @@ def _format(args: argparse.Namespace, is_terminal: bool) -> str:
     return form
 
 
-def _columns(args: argparse.Namespace, rows: "Sequence[Row]") -> "Sequence[Column]":
-    from callboard.board.columns import POOLED_CV, author_columns_of, columns_of, estimate_column
+def _columns(args: argparse.Namespace, rows: "Sequence[BoardRow]") -> "Sequence[Column]":
+    from callboard.reports.board.columns import POOLED_CV, author_columns_of, columns_of, estimate_column
 
     cv = POOLED_CV
     if args.cv != "lwlrap":
-        from callboard.runs.cv_metrics import NAMES
-        from callboard.trust.estimates import estimates_of
+        from callboard.analysis.cv_vs_lb.estimates import estimates_of
+        from callboard.results.cv_metrics import NAMES
 
         if args.cv not in NAMES:
             raise UserError(f"--cv {args.cv}: no such estimate; there are {', '.join(NAMES)}")
@@ -147,19 +147,19 @@ def _columns(args: argparse.Namespace, rows: "Sequence[Row]") -> "Sequence[Colum
 def _print(blocks: "Blocks", columns: "Sequence[Column]") -> None:
     from rich.console import Console
 
-    from callboard.board.table import print_table
+    from callboard.reports.table import print_table
 
     print_table(blocks, Console(), columns)
 
 
 def _markdown(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.board.table import board_markdown
+    from callboard.reports.table import board_markdown
 
     return board_markdown(blocks, columns)
 
 
 def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.board.csv_file import as_csv
+    from callboard.reports.board.csv_file import as_csv
 
     return as_csv(
         blocks, {column.name: column.value for column in columns if column.is_extra and column.value}
@@ -167,8 +167,8 @@ def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
 
 
 def _html(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.board.columns import shown_rows
-    from callboard.board.page import board_html
+    from callboard.reports.board.columns import shown_rows
+    from callboard.reports.board.page import board_html
 
     n_results = len(shown_rows(blocks))
     return board_html(blocks, f"callboard: {counted(n_results, 'result')}", columns)
@@ -182,16 +182,16 @@ TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {
 
 
 def _agreement(blocks: "Blocks") -> str:
-    from callboard.board.agreement import agreement
+    from callboard.experiments.table import read_table
     from callboard.params.base import read_tree
-    from callboard.results import flatten
-    from callboard.table import read_table
+    from callboard.reports.board.agreement import agreement
+    from callboard.results.result import flatten
 
     return agreement(blocks, read_table(), flatten(read_tree(Path("params.yaml"))))
 
 
 def _write(output: Path, text: str, n_results: int) -> None:
-    from callboard.outputs import written_whole
+    from callboard.core.files import written_whole
 
     with written_whole(output) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.commands import RESULT_NAME
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 
 
 def add(commands: Any) -> None:
@@ -22,11 +22,11 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Print the change, or write it; of several results of a name the newest counts."""
-    from callboard.board.pair import pair_of
-    from callboard.board.pair_text import pair_markdown
-    from callboard.outputs import written_whole
-    from callboard.runs.named_row import rows_named, source_of
-    from callboard.runs.rows import read_rows
+    from callboard.analysis.pair import pair_of
+    from callboard.core.files import written_whole
+    from callboard.reports.diff import pair_markdown
+    from callboard.results.lookup import rows_named, source_of
+    from callboard.results.rows import read_rows
 
     suffix = args.output.suffix.lower() if args.output else ""
     if args.output and suffix not in (".md", ".html"):
@@ -37,7 +37,7 @@ def show(args: argparse.Namespace) -> None:
         print(pair_markdown(pair, args.all), end="")
         return
     if suffix == ".html":
-        from callboard.board.pair_page import pair_html
+        from callboard.reports.diff import pair_html
 
         text = pair_html(pair, (source_of(pair.a, rows), source_of(pair.b, rows)))
     else:

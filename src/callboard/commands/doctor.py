@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
 
 def diagnose(args: argparse.Namespace) -> None:
     """Print a line per finding; exit status 1 if one of them loses results."""
-    from callboard.doctor.checks import CHECKS, examine
+    from callboard.analysis.doctor.checks import CHECKS, examine
 
     del args
     diagnosis = examine()

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -45,12 +45,12 @@ def show(args: argparse.Namespace) -> None:
     """Print the table as Markdown, or write it."""
     if args.output and args.output.suffix != ".md":
         raise UserError(f"--output {args.output}: should end in .md")
-    from callboard.board.gains import gains_of, without_results
-    from callboard.board.gains_table import gains_markdown
-    from callboard.outputs import written_whole
-    from callboard.runs.captions import read_captions
-    from callboard.runs.rows import read_rows
-    from callboard.words import counted
+    from callboard.analysis.gains import gains_of, without_results
+    from callboard.core.console import counted
+    from callboard.core.files import written_whole
+    from callboard.experiments.captions import read_captions
+    from callboard.reports.seeds import gains_markdown
+    from callboard.results.rows import read_rows
 
     rows, captions = read_rows(), read_captions()
     gains = gains_of(rows, captions, args.names, args.against)

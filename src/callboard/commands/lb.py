@@ -72,11 +72,10 @@ def _add_competition(parser: Any) -> None:
 
 def add_score(args: argparse.Namespace) -> None:
     """Note down one score, as given."""
-    from callboard.errors import UserError
-    from callboard.ledger.entries import LEDGER, Entry, checked_score
-    from callboard.ledger.required_rows import refuse_no_submission
-    from callboard.ledger.submitted import find_submitted, md5_of
-    from callboard.ledger.taking import note_down
+    from callboard.core.errors import UserError
+    from callboard.results.leaderboard import LEDGER, LeaderboardEntry, checked_score
+    from callboard.results.scorekeeping import note_down
+    from callboard.results.submissions import find_submitted, md5_of, refuse_no_submission
 
     if args.public is None and args.private is None:
         raise UserError("lb add: no score; give --public SCORE, --private SCORE or both")
@@ -91,7 +90,9 @@ def add_score(args: argparse.Namespace) -> None:
             refuse_no_submission(file)
     found = find_submitted(args.what)
     md5 = md5_of(args.file) if args.file else found.md5
-    entry = Entry(md5, found.key, public, private, args.date or _today(), " ".join(args.note.split()))
+    entry = LeaderboardEntry(
+        md5, found.key, public, private, args.date or _today(), " ".join(args.note.split())
+    )
     scores = ", ".join(f"{name.removeprefix('lb.')} {score}" for name, score in entry.scores.items())
     what = found.name if md5 == found.md5 else f"{found.name}, another file ({md5[:8]})"
     is_new, done = note_down(entry, f"LB of {found.name}: {scores}")
@@ -105,9 +106,9 @@ def list_scores(args: argparse.Namespace) -> None:
     """Print the ledger."""
     from rich.console import Console
 
-    from callboard.ledger.entries import LEDGER, current, entries_of
-    from callboard.ledger.submitted import known_submissions
-    from callboard.ledger.table import as_markdown, cells, print_table
+    from callboard.reports.leaderboard import as_markdown, cells, print_table
+    from callboard.results.leaderboard import LEDGER, current, entries_of
+    from callboard.results.submissions import known_submissions
 
     entries = entries_of(Path.cwd())
     if not entries:
@@ -123,8 +124,8 @@ def list_scores(args: argparse.Namespace) -> None:
 
 def import_list(args: argparse.Namespace) -> None:
     """Take the scores of a list that lies in a file."""
-    from callboard.errors import UserError
-    from callboard.ledger.entries import utf8_text
+    from callboard.core.errors import UserError
+    from callboard.results.leaderboard import utf8_text
 
     if not args.file.is_file():
         raise UserError(f"{args.file}: not found")
@@ -133,14 +134,14 @@ def import_list(args: argparse.Namespace) -> None:
 
 def fetch_scores(args: argparse.Namespace) -> None:
     """Take the scores of Kaggle's own list."""
-    from callboard.ledger.kaggle_client import list_submissions
+    from callboard.results.kaggle.client import list_submissions
 
     _take(list_submissions(args.competition), "Kaggle's list", None)
 
 
 def _take(text: str, where: str, folder: Path | None) -> None:
-    from callboard.ledger.entries import LEDGER
-    from callboard.ledger.taking import take
+    from callboard.results.leaderboard import LEDGER
+    from callboard.results.scorekeeping import take
 
     taken = take(text, where, folder)
     facts = [f"{taken.n_new} new in {LEDGER}", f"{taken.n_known} already there"]
@@ -156,13 +157,12 @@ def _take(text: str, where: str, folder: Path | None) -> None:
 
 def submit(args: argparse.Namespace) -> None:
     """Send a run's submission; refuse what Kaggle would refuse, and what has a score already."""
-    from callboard.errors import UserError
-    from callboard.finished import cached_file
-    from callboard.ledger.entries import ledger_of
-    from callboard.ledger.kaggle_client import send
-    from callboard.ledger.kaggle_submissions import message_of
-    from callboard.ledger.required_rows import refuse_incomplete
-    from callboard.ledger.submitted import find_submitted
+    from callboard.core.errors import UserError
+    from callboard.results.finished import cached_file
+    from callboard.results.kaggle.client import send
+    from callboard.results.kaggle.submissions import message_of
+    from callboard.results.leaderboard import ledger_of
+    from callboard.results.submissions import find_submitted, refuse_incomplete
 
     try:
         found = find_submitted(args.name)
@@ -187,9 +187,8 @@ def submit(args: argparse.Namespace) -> None:
 
 
 def _wait(key: str, competition: str | None) -> None:
-    from callboard.errors import UserError
-    from callboard.ledger.kaggle_client import list_submissions
-    from callboard.ledger.waiting import wait_for
+    from callboard.core.errors import UserError
+    from callboard.results.kaggle.client import list_submissions, wait_for
 
     text, sent = wait_for(key, lambda: list_submissions(competition))
     if not sent.is_scored:

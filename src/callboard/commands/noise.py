@@ -4,10 +4,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 
 if TYPE_CHECKING:
-    from callboard.better.seed_runs import SeedRun
+    from callboard.experiments.seeds import SeedRun
 
 
 def add(commands: Any) -> None:
@@ -37,8 +37,8 @@ def measure(args: argparse.Namespace) -> None:
         raise UserError(f"--seeds {args.seeds}: noise needs at least 2 runs")
     if args.seeds > MAX_SEEDS:
         raise UserError(f"--seeds {args.seeds}: should be at most {MAX_SEEDS}; 5 to 10 tell enough")
-    from callboard.better import seed_runs
-    from callboard.better.noise_lines import noise_lines
+    from callboard.experiments import seeds as seed_runs
+    from callboard.reports.seeds import noise_lines
 
     rows = seed_runs.rows_so_far()
     overrides = seed_runs.overrides_of(args.name, args.extra, rows)
@@ -60,23 +60,23 @@ def _show(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
     Raises:
         UserError: a queue cannot run a chain.
     """
-    from callboard import launch
-    from callboard.better import seed_runs
+    from callboard.experiments import launch
+    from callboard.experiments import seeds as seed_runs
 
     is_chained = seed_runs.is_chained(args.name)
     for run in missing:
         if is_chained:
-            launch.show_rows([args.name], launch.Manner(args.queue), args.extra, run.seed)
+            launch.show_rows([args.name], launch.RunOptions(args.queue), args.extra, run.seed)
         else:
             print(f"{run.name}:", *run.overrides)
     return 0
 
 
 def _run(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
-    from callboard import launch
-    from callboard.better import seed_runs
+    from callboard.experiments import launch
+    from callboard.experiments import seeds as seed_runs
 
-    manner = launch.Manner(args.queue)
+    manner = launch.RunOptions(args.queue)
     if seed_runs.is_chained(args.name):
         return seed_runs.run_chains(args.name, missing, manner, args.extra)
     return seed_runs.run_all(missing, manner)

@@ -35,12 +35,12 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run rows of the table, or print their overrides; the exit status of the first that fails is ours."""
-    from callboard import launch
-    from callboard.errors import UserError
+    from callboard.core.errors import UserError
+    from callboard.experiments import launch
 
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed}: must be at least 0 and below 2^32")
-    manner = launch.Manner(args.queue, args.force)
+    manner = launch.RunOptions(args.queue, args.force)
     if args.dry:
         launch.show_rows(args.names, manner, args.extra, args.seed)
         return

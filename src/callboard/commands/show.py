@@ -15,13 +15,13 @@ def add(commands: Any) -> None:
 
 def show_result(args: argparse.Namespace) -> None:
     """Print what is known of the newest result of that name."""
-    from callboard.board.details import details
-    from callboard.board.lines import judged_line
-    from callboard.ledger.entries import entries_of
-    from callboard.runs.captions import read_captions
-    from callboard.runs.named_row import rows_named, source_of
-    from callboard.runs.rows import read_rows
-    from callboard.workspace import main_workspace
+    from callboard.analysis.lines import judged_line
+    from callboard.core.workspace import main_workspace
+    from callboard.experiments.captions import read_captions
+    from callboard.reports.details import details
+    from callboard.results.leaderboard import entries_of
+    from callboard.results.lookup import rows_named, source_of
+    from callboard.results.rows import read_rows
 
     rows = read_rows()
     *namesakes, row = rows_named(args.name, rows)

@@ -38,18 +38,18 @@ def add(commands: Any) -> None:
 
 def rank_or_apply(args: argparse.Namespace) -> None:
     """Write a table to review, or take a reviewed one."""
-    from callboard.corrections import KINDS
-    from callboard.errors import UserError
+    from callboard.core.errors import UserError
+    from callboard.data.corrections import KINDS
 
     if args.apply:
         if args.name or args.kind:
             raise UserError("--apply: takes a reviewed table and nothing else")
-        from callboard.suspects.review import apply_review
+        from callboard.analysis.suspects.review import apply_review
 
         apply_review(args.apply)
         return
     if args.top < 1:
         raise UserError(f"--top must be 1 or more, found {args.top}")
-    from callboard.suspects.report import write_suspects
+    from callboard.analysis.suspects.report import write_suspects
 
     write_suspects(args.name, args.kind or KINDS, args.top, args.output)

@@ -14,9 +14,9 @@ def add(commands: Any) -> None:
 
 def synchronise(args: argparse.Namespace) -> None:
     """Bring MLflow up to date and say what was done."""
-    from callboard.runs.captions import memo_of
-    from callboard.terminal import summarize
-    from callboard.tracker.sync import sync
+    from callboard.core.console import summarize
+    from callboard.experiments.captions import memo_of
+    from callboard.results.mlflow.sync import sync
 
     del args
     summarize("sync", *sync(memo_of).facts())

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 
 
 def add(commands: Any) -> None:
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Print the correlations, a warning where they are lost, and the estimates of CV; never a failure."""
-    from callboard.trust import report
+    from callboard.reports import cv_vs_lb as report
 
     if args.author and args.where:
         raise UserError("--where: chooses among results; the author's history has none, leave out --author")
@@ -40,11 +40,11 @@ def show(args: argparse.Namespace) -> None:
 def _of_author() -> list[str]:
     from collections import Counter
 
-    from callboard.table import read_table
-    from callboard.tracker.author_history import author_rows
-    from callboard.trust.judging import trust
-    from callboard.trust.report import conclusion, correlations, heading
-    from callboard.trust.runs import author_points
+    from callboard.analysis.cv_vs_lb.judging import trust
+    from callboard.analysis.cv_vs_lb.runs import author_points
+    from callboard.experiments.author_scores import author_rows
+    from callboard.experiments.table import read_table
+    from callboard.reports.cv_vs_lb import conclusion, correlations, heading
 
     table = read_table()
     runs = author_points(table)
@@ -58,12 +58,19 @@ def _of_author() -> list[str]:
 
 
 def _of_results(lb: str, where: list[str]) -> list[str]:
-    from callboard.board.choice import Choice, chosen
-    from callboard.runs.rows import read_rows
-    from callboard.trust.estimates import estimates_of
-    from callboard.trust.judging import trust
-    from callboard.trust.report import conclusion, correlations, estimates_text, followings, heading, marked
-    from callboard.trust.runs import points, points_of_results
+    from callboard.analysis.choice import Choice, chosen
+    from callboard.analysis.cv_vs_lb.estimates import estimates_of
+    from callboard.analysis.cv_vs_lb.judging import trust
+    from callboard.analysis.cv_vs_lb.runs import points, points_of_results
+    from callboard.reports.cv_vs_lb import (
+        conclusion,
+        correlations,
+        estimates_text,
+        followings,
+        heading,
+        marked,
+    )
+    from callboard.results.rows import read_rows
 
     rows = chosen(read_rows(), Choice(where=tuple(where)))
     rows, left_out = points_of_results(rows, lb)

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 
 SERVED = ("http://", "https://")
 
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Start a server on the results, or take the one that MLFLOW_TRACKING_URI names; open its pages."""
-    from callboard.tracker.connection import prepare_environment, tracking_uri
+    from callboard.results.mlflow.connection import prepare_environment, tracking_uri
 
     prepare_environment()
     uri = tracking_uri()
@@ -37,8 +37,8 @@ def show(args: argparse.Namespace) -> None:
 
 
 def _serve(uri: str, args: argparse.Namespace) -> None:
-    from callboard.tracker.server import Server
-    from callboard.workspace import main_workspace
+    from callboard.core.workspace import main_workspace
+    from callboard.results.mlflow.server import Server
 
     with Server(uri, args.port, main_workspace() / ".cache" / "mlflow-server.log") as server:
         print("ui: MLflow starts; a few seconds", flush=True)
@@ -55,9 +55,9 @@ def refuse_without_results(uri: str) -> None:
     Raises:
         UserError: the database is missing, no MLflow one, or holds no result.
     """
-    from callboard.runs.stored_runs import NoResultsError, reading
-    from callboard.tracker.connection import local_database
-    from callboard.tracker.tags import KIND
+    from callboard.results.mlflow.connection import local_database
+    from callboard.results.mlflow.record import KIND
+    from callboard.results.stored_runs import NoResultsError, reading
 
     if not (database := local_database(uri)):
         return
@@ -69,8 +69,8 @@ def refuse_without_results(uri: str) -> None:
 
 def _write_views(uri: str) -> str:
     """Id of our MLflow experiment, whose views are there afterwards."""
-    from callboard.tracker.connection import TrackingError, open_experiment
-    from callboard.tracker.views import write_views
+    from callboard.results.mlflow.connection import TrackingError, open_experiment
+    from callboard.results.mlflow.views import write_views
 
     try:
         with open_experiment(uri) as (client, experiment_id):
@@ -81,8 +81,8 @@ def _write_views(uri: str) -> str:
 
 
 def _announce(server: str, experiment_id: str, *, opens: bool) -> None:
-    from callboard.tracker.connection import without_credentials
-    from callboard.tracker.views import VIEWS, address
+    from callboard.results.mlflow.connection import without_credentials
+    from callboard.results.mlflow.views import VIEWS, address
 
     shown = without_credentials(server, server)
     addresses = [address(shown, experiment_id, view) for view in VIEWS]

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from callboard.errors import UserError
+from callboard.core.errors import UserError
 
 
 class Params(BaseModel):

@@ -5,13 +5,13 @@ from typing import Self
 
 from pydantic import model_validator
 
+from callboard.core.console import counted
 from callboard.params.base import Seed, read_tree, validate
-from callboard.params.data import DataParams
+from callboard.params.data import DataParams, SplitParams
 from callboard.params.features import FrontEndParams
 from callboard.params.loss import LossParams
 from callboard.params.model import FRAMES, ModelParams
 from callboard.params.scoring import EvaluateParams, InferParams, PredictParams, PseudoParams
-from callboard.params.split import SplitParams
 from callboard.params.training import (
     AVERAGED_BY,
     AugmentParams,
@@ -21,7 +21,6 @@ from callboard.params.training import (
     SchedParams,
     TrainParams,
 )
-from callboard.words import counted
 
 
 class Experiment(FrontEndParams):

@@ -4,8 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
+from callboard.core.pinned_weights import PACKAGES, refuse_unknown
 from callboard.params.base import Params
-from callboard.weights_files import PACKAGES, refuse_unknown
 
 FRAMES = "frames"
 """The backbone that is none: it takes embeddings as they are."""

@@ -1,0 +1,200 @@
+"""How sure a difference between two results is, from the precisions that LWLRAP is the mean of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from callboard.analysis.difference import Difference, MismatchError, SpeciesDifference
+from callboard.data.presence import species_presence
+from callboard.scoring.metrics import percentile_interval, times_drawn
+
+N_BOOTSTRAP = 2000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """What LWLRAP is the mean of: precision at the rank of each confirmed (recording, species) pair.
+
+    Ties share their worst rank. Pairs are sorted by recording, then in the order of `species`.
+    """
+
+    species: tuple[str, ...]
+    """Every species that is ranked."""
+    recording_of: NDArray[np.str_]
+    """(pairs,) recording_id."""
+    species_of: NDArray[np.int64]
+    """(pairs,) index into `species`."""
+    values: NDArray[np.float64]
+    """(pairs,) in (0, 1]."""
+
+
+def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
+    """Those of a score table.
+
+    Args:
+        table: recording_id, each once, and score columns; `fold` is ignored.
+        truth: recording_id and species_id of confirmed annotations.
+
+    Raises:
+        MismatchError: a species is confirmed that has no scores.
+        ValueError: a score is no finite number.
+    """
+    in_order = table.sort_values("recording_id")
+    recordings = in_order["recording_id"].to_numpy(dtype=str)
+    columns = sorted(name for name in table.columns if name not in ("recording_id", "fold"))
+    species = [name.removeprefix("s") for name in columns]
+    scores = in_order[columns].to_numpy(dtype=np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(scores))} scores are NaN or infinite")
+    if unknown := sorted(set(truth["species_id"]) - set(species)):
+        raise MismatchError(f"species {unknown} are annotated but not among the {len(species)} species")
+    is_present = species_presence(truth, list(recordings), species)
+    row, column = np.nonzero(is_present)
+    return Precisions(tuple(species), recordings[row], column, pair_precisions(is_present, scores))
+
+
+def mean_of(several: Sequence[Precisions]) -> Precisions:
+    """Their mean, pair by pair; of one it is itself.
+
+    Args:
+        several: Of results that are measured on the same confirmed pairs.
+
+    Raises:
+        MismatchError: they are not.
+    """
+    first, *others = several
+    for other in others:
+        is_same = first.species == other.species and all(
+            map(
+                np.array_equal, (first.recording_of, first.species_of), (other.recording_of, other.species_of)
+            )
+        )
+        if not is_same:
+            raise MismatchError("the tables are not of the same recordings and species: they have no mean")
+    return replace(first, values=np.mean([one.values for one in several], axis=0))
+
+
+def pair_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Precision at the rank of each present species: the share of present ones among those as high or higher.
+
+    metrics.precision_sums gives their sums by recording.
+
+    Args:
+        is_present: (recordings, species).
+        scores: (recordings, species), finite.
+
+    Returns:
+        (pairs,) in (0, 1], in the order of `is_present.nonzero()`.
+    """
+    row, column = np.nonzero(is_present)
+    is_above = scores[row] >= scores[row, column][:, None]  # (pairs, species ranked at least as high)
+    found: NDArray[np.float64] = (is_above & is_present[row]).sum(axis=1) / is_above.sum(axis=1)
+    return found
+
+
+def difference_of(
+    a: Precisions, b: Precisions, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
+) -> Difference:
+    """LWLRAP of `a` minus that of `b` on the same recordings, with a percentile bootstrap over recordings.
+
+    A resample draws recordings with replacement and scores both on the same draw, so what makes a recording
+    hard for both cancels. Assumes that recordings are independent of each other. The networks are taken as
+    given: what a seed does to all recordings of a result alike is not in the interval, see docs/better.md.
+
+    Args:
+        a: Of one result. Recordings that only one of the two has are left out.
+        b: Of the other, by the same truth.
+        n_bootstrap: Resamples.
+        seed: Of the draws.
+
+    Raises:
+        MismatchError: the species differ, or no recording of both has one.
+    """
+    a, b = _shared(a, b)
+    _, recording = np.unique(a.recording_of, return_inverse=True)
+    gain = np.bincount(recording, a.values - b.values)
+    n_pairs = np.bincount(recording)
+    drawn = _times_drawn(len(gain), n_bootstrap, seed)
+    resampled = (drawn @ gain) / (drawn @ n_pairs)
+    low, high = percentile_interval(resampled)
+    p_better = np.mean(resampled > 0) + np.mean(resampled == 0) / 2
+    return Difference(
+        float(gain.sum() / n_pairs.sum()), low, high, float(p_better), float(resampled.std(ddof=1))
+    )
+
+
+def paired_difference(
+    a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
+) -> Difference:
+    """`difference_of` two score tables; their columns may stand in any order.
+
+    Raises:
+        MismatchError: as there and in `precisions`.
+        ValueError: as in `precisions`.
+    """
+    return difference_of(precisions(a, truth), precisions(b, truth), n_bootstrap, seed)
+
+
+def species_differences(a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame) -> list[SpeciesDifference]:
+    """What each species adds to the change of LWLRAP, for those that some shared recording has.
+
+    The mean of the changes, weighted by `n`, is the change of LWLRAP. Each interval is a paired percentile
+    bootstrap over the recordings that have the species; of 24 intervals about one misses the truth.
+
+    Args:
+        a: Score table.
+        b: Score table with the same species.
+        truth: recording_id and species_id of confirmed annotations.
+
+    Returns:
+        In the order of the species' columns in `a`.
+
+    Raises:
+        MismatchError, ValueError: as in `paired_difference`.
+    """
+    ours, theirs = _shared(precisions(a, truth), precisions(b, truth))
+    in_order = [name.removeprefix("s") for name in a.columns if name.removeprefix("s") in ours.species]
+    indices = [ours.species.index(name) for name in in_order]
+    return [_species_difference(ours, theirs, index) for index in indices if (ours.species_of == index).any()]
+
+
+def _species_difference(a: Precisions, b: Precisions, index: int) -> SpeciesDifference:
+    of_species = a.species_of == index
+    ours, theirs = a.values[of_species], b.values[of_species]
+    gain = ours - theirs
+    n = len(gain)
+    low = high = float("nan")
+    if n > 1:
+        low, high = percentile_interval(times_drawn(n, N_BOOTSTRAP, SEED) @ gain / n)
+    means = float(ours.mean()), float(theirs.mean()), float(gain.mean())
+    return SpeciesDifference(a.species[index], n, *means, low, high)
+
+
+def _shared(a: Precisions, b: Precisions) -> tuple[Precisions, Precisions]:
+    """Both with only the recordings that are in the other."""
+    if a.species != b.species:
+        raise MismatchError(
+            f"the tables have different score columns: {', '.join(a.species)} and {', '.join(b.species)}"
+        )
+    if np.array_equal(a.recording_of, b.recording_of) and len(a.values):
+        return a, b
+    first, second = _only(a, b.recording_of), _only(b, a.recording_of)
+    if not len(first.values):
+        raise MismatchError("no recording that both tables have has a confirmed species: undefined")
+    return first, second
+
+
+def _only(whole: Precisions, recording_ids: NDArray[np.str_]) -> Precisions:
+    kept = np.isin(whole.recording_of, recording_ids)
+    return Precisions(whole.species, whole.recording_of[kept], whole.species_of[kept], whole.values[kept])
+
+
+@lru_cache(maxsize=4)
+def _times_drawn(n_items: int, n_resamples: int, seed: int) -> NDArray[np.float64]:
+    """All pairs of a board are resampled by the same draw; as floats, which BLAS multiplies."""
+    return times_drawn(n_items, n_resamples, seed).astype(np.float64)

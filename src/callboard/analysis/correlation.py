@@ -1,0 +1,105 @@
+"""Pearson's and Spearman's correlations of two lists of scores, their intervals, and how two of them differ.
+
+Pairs are resampled with replacement; a resample in which a list is constant has no correlation and is left
+out. Intervals are percentiles, and say how far another draw of as many pairs might land.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import ConstantInputWarning, NearConstantInputWarning, pearsonr, rankdata
+
+from callboard.analysis.bootstrap import N_BOOTSTRAP, SEED
+from callboard.scoring.metrics import COVERAGE
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation, or a difference of two, with its 95 % interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Pairs."""
+
+
+N_LEAST = 3
+"""Pairs below which no correlation is told."""
+
+Numbers = NDArray[np.float64]
+Kind = Callable[[Numbers, Numbers], Numbers]
+"""Correlation of each row of two arrays, both (rows, pairs); NaN where one is constant."""
+
+
+def pearson(x: Numbers, y: Numbers) -> Numbers:
+    """Of the values: how close they are to a line. One far pair can make it anything."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        warnings.simplefilter("ignore", NearConstantInputWarning)
+        return np.asarray(pearsonr(x, y, axis=1).statistic, dtype=np.float64)
+
+
+def spearman(x: Numbers, y: Numbers) -> Numbers:
+    """Of the ranks: how well one list orders the other."""
+    return pearson(rankdata(x, axis=1), rankdata(y, axis=1))
+
+
+KINDS: dict[str, Kind] = {"Pearson": pearson, "Spearman": spearman}
+
+
+def correlation(kind: Kind, x: Numbers, y: Numbers) -> Correlation:
+    """With its 95 % interval over pairs; NaN below N_LEAST pairs or where a list is constant."""
+    value = value_of(kind, x, y)
+    if np.isnan(value):
+        return Correlation(value, value, value, len(x))
+    low, high = interval(_resampled(kind, x, y, SEED))
+    return Correlation(value, low, high, len(x))
+
+
+def value_of(kind: Kind, x: Numbers, y: Numbers) -> float:
+    """The correlation alone."""
+    return float(kind(x[None], y[None])[0]) if len(x) >= N_LEAST else float("nan")
+
+
+Pairs = tuple[Numbers, Numbers]
+
+
+def change(kind: Kind, earlier: Pairs, later: Pairs) -> Correlation:
+    """Correlation of the later pairs minus that of the earlier, which are others; n of the later."""
+    value = value_of(kind, *later) - value_of(kind, *earlier)
+    if np.isnan(value):
+        return Correlation(value, value, value, len(later[0]))
+    low, high = interval(_resampled(kind, *later, SEED) - _resampled(kind, *earlier, SEED + 1))
+    return Correlation(value, low, high, len(later[0]))
+
+
+def advantage(kind: Kind, a: Numbers, b: Numbers, y: Numbers, coverage: float = COVERAGE) -> Correlation:
+    """How much better `a` follows `y` than `b` does, resampled together as both are of the same pairs.
+
+    Args:
+        kind: Of correlation.
+        a: (pairs,).
+        b: (pairs,).
+        y: (pairs,).
+        coverage: Of the interval.
+    """
+    value = value_of(kind, a, y) - value_of(kind, b, y)
+    if np.isnan(value):
+        return Correlation(value, value, value, len(y))
+    low, high = interval(_resampled(kind, a, y, SEED) - _resampled(kind, b, y, SEED), coverage)
+    return Correlation(value, low, high, len(y))
+
+
+def interval(resampled: Numbers, coverage: float = COVERAGE) -> tuple[float, float]:
+    """Low and high end of the middle share of the resamples; those that are NaN are left out."""
+    low, high = np.nanquantile(resampled, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)
+
+
+def _resampled(kind: Kind, x: Numbers, y: Numbers, seed: int) -> Numbers:
+    picked = np.random.default_rng(seed).integers(len(x), size=(N_BOOTSTRAP, len(x)))
+    return kind(x[picked], y[picked])

@@ -1,0 +1,138 @@
+"""How two results differ, from their tables in DVC's cache, worked out once."""
+
+import atexit
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+
+from callboard.analysis.bootstrap import Precisions, precisions
+from callboard.analysis.difference import Difference, MismatchError
+from callboard.core.errors import UserError
+from callboard.core.json_cache import JsonCache
+from callboard.data.annotations import read_table
+from callboard.data.score_tables import read_score_table
+from callboard.results.finished import cached_file, is_cached
+from callboard.results.result import CLIPS, OUT_OF_FOLD
+from callboard.results.rows import BoardRow
+
+VERSION = "1: 2000 resamples, seed 0"
+"""Of how a difference follows from the tables."""
+
+
+def difference(row: BoardRow, base: BoardRow) -> Difference | None:
+    """Out-of-fold LWLRAP of `row` minus that of `base`; without interval where a table is not in DVC's cache.
+
+    Nor has it one where the tables are of other species. What was worked out once is read from disk. None
+    where one of the two has no CV.
+
+    Raises:
+        UserError: a table cannot be read, or holds a score that is no finite number.
+    """
+    return mean_difference([(row, base)])
+
+
+def mean_difference(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
+    """The mean over pairs of result and base; its interval is that of recordings, scored by all of them.
+
+    Args:
+        pairs: One or more, all on the same annotations; without interval where they are not, and as there.
+
+    Raises:
+        UserError: as in `difference`.
+    """
+    scores = [(row.metrics.get("cv.lwlrap"), base.metrics.get("cv.lwlrap")) for row, base in pairs]
+    changes = [ours - theirs for ours, theirs in scores if ours is not None and theirs is not None]
+    if len(changes) < len(pairs):
+        return None
+    memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
+    key = "; ".join(_key(*pair) for pair in pairs)
+    if key not in memory:
+        measured = _measured(pairs)
+        if measured is None:
+            return Difference(fmean(changes))
+        memory[key] = astuple(measured)
+    return Difference(*memory[key])
+
+
+def work_out(pairs: Iterable[tuple[BoardRow, BoardRow]]) -> None:
+    """Work out those differences of these pairs that are not remembered, with progress on stderr."""
+    memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
+    new = {key: (row, base) for row, base in pairs if (key := _key(row, base)) not in memory}
+    is_there = cache(is_cached)
+    measurable = [
+        (row, base)
+        for row, base in new.values()
+        if all(map(is_there, (row.clips_md5, row.oof_md5, base.oof_md5)))
+    ]
+    if not measurable:
+        return
+    from callboard.core.console import progress
+
+    for row, base in progress(measurable, total=len(measurable), label="differences", unit="pairs"):
+        difference(row, base)
+
+
+def _key(row: BoardRow, base: BoardRow) -> str:
+    return f"{row.oof_md5} {base.oof_md5} {row.clips_md5}"
+
+
+@cache
+def _remembered(_dvc_root: str | None, _folder: str) -> JsonCache:
+    """Differences by the md5 of what they were worked out from; written when the process ends."""
+    memory = JsonCache("differences", VERSION)
+    atexit.register(memory.save)
+    return memory
+
+
+def _measured(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
+    """None where a table is gone, or they are of other species; without files nothing heavy is imported."""
+    try:
+        files = [
+            (
+                cached_file(row.clips_md5, CLIPS),
+                *(cached_file(one.oof_md5, OUT_OF_FOLD) for one in (row, base)),
+            )
+            for row, base in pairs
+        ]
+    except UserError:
+        return None
+    from callboard.analysis.bootstrap import difference_of, mean_of
+
+    try:
+        ours, theirs = (
+            mean_of([precisions_in(tables[side], clips) for clips, *tables in files]) for side in (0, 1)
+        )
+        return difference_of(ours, theirs)
+    except MismatchError:
+        return None
+
+
+@cache
+def precisions_in(scores: Path, clips: Path) -> Precisions:
+    """Precision at each confirmed pair of a table of out-of-fold scores.
+
+    Args:
+        scores: Of a result, `scores/oof.csv`.
+        clips: Of its data, `data/clips.csv`.
+
+    Raises:
+        UserError: a file cannot be read.
+        MismatchError: a species is confirmed that has no scores.
+    """
+    return precisions(read_score_table(scores), confirmed_in(clips))
+
+
+@cache
+def confirmed_in(clips: Path) -> pd.DataFrame:
+    """recording_id and species_id of the confirmed annotations of `data/clips.csv`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    table = read_table(clips, ["recording_id", "species_id", "label_type"])
+    return table[table["label_type"] == "tp"]

@@ -1,0 +1,55 @@
+"""`callboard doctor`: what is missing, inconsistent or about to be lost, each with what to do about it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from callboard.analysis.doctor import results, surroundings
+from callboard.analysis.doctor import results as teachers
+from callboard.analysis.doctor import surroundings as database
+from callboard.analysis.doctor.findings import Finding, State
+from callboard.core.console import counted
+from callboard.core.workspace import main_workspace
+from callboard.results.commits import committed_files
+
+Check = Callable[[State], Iterator[Finding]]
+
+CHECKS: tuple[Check, ...] = (
+    database.database,
+    results.unreadable_commits,
+    results.results_without_run,
+    results.runs_without_result,
+    results.poisoned_results,
+    results.doubled_names,
+    results.missing_tables,
+    results.folders_of_elsewhere,
+    teachers.leaking_teachers,
+    results.ledger_rows,
+    surroundings.untracked_code,
+    surroundings.variables,
+    surroundings.tracking_address,
+    surroundings.stray_databases,
+    surroundings.running_dvc,
+    surroundings.dvc_set_up,
+)
+"""In the order in which they are told."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What one look at the main workspace has found."""
+
+    findings: list[Finding]
+    facts: list[str]
+    """What is no finding and worth knowing."""
+
+
+def examine() -> Diagnosis:
+    """Every finding in the main workspace; git and MLflow are read once."""
+    folder = main_workspace()
+    with committed_files(folder) as files:
+        state = State(folder, files)
+        findings = [finding for check in CHECKS for finding in check(state)]
+        counts = (
+            f"{counted(len(state.results), 'result')} in git, {counted(len(state.known()), 'run')} in MLflow"
+        )
+    return Diagnosis(findings, [counts, f"device: {surroundings.device_in_use()}"])

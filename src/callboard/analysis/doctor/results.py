@@ -1,0 +1,206 @@
+"""Checks of `callboard doctor` that look at content: results, runs, scores, tables and teachers agree."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from callboard.analysis.doctor.findings import SYNC, Finding, State, listed
+from callboard.core.console import counted
+from callboard.core.errors import UserError
+from callboard.core.json_cache import JsonCache
+from callboard.pseudo.provenance import first_of, read_lineage
+from callboard.results.committed import params_of
+from callboard.results.finished import MAKE_FOLDERS, cached_file, folders_not_cached, is_cached
+from callboard.results.git import text_at
+from callboard.results.leaderboard import LEDGER, read_ledger
+from callboard.results.mlflow.record import SUBMISSION_MD5
+from callboard.results.mlflow.sync import InGit
+from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key
+
+POISON_VERSION = "1"
+"""Of how a poisoned result is told by its files."""
+
+
+def unreadable_commits(state: State) -> Iterator[Finding]:
+    """A dvc.lock that is no YAML, such as one with the marks of a merge."""
+    _ = state.results
+    for text in state.unreadable:
+        yield Finding(
+            text, "mend dvc.lock there (a merge left in the middle?) and commit it", loses_results=True
+        )
+
+
+def results_without_run(state: State) -> Iterator[Finding]:
+    """What the board lacks."""
+    missing = [
+        f"{result.holders[0].name}@{key}"
+        for key, result in state.results.items()
+        if not (key in state.known() and state.known()[key].is_finished)
+    ]
+    if missing and not isinstance(state.runs, str):
+        what = f"{counted(len(missing), 'result')} in git without a finished run in MLflow: {listed(missing)}"
+        yield Finding(what, SYNC, loses_results=True)
+
+
+def runs_without_result(state: State) -> Iterator[Finding]:
+    """Runs of experiments that were removed, or of a `dvc repro` that was not committed."""
+    gone = [run.name for key, run in state.known().items() if key not in state.results]
+    if gone:
+        what = f"{counted(len(gone), 'run')} in MLflow whose result git has under no name: {listed(gone)}"
+        yield Finding(
+            what, "nothing, or delete them in `callboard ui`; commit dvc.lock to keep a result of dvc repro"
+        )
+
+
+def poisoned_results(state: State) -> Iterator[Finding]:
+    """Results whose dvc.lock says other parameters or metrics than lie beside it in the same commit.
+
+    `dvc exp save` or `dvc commit -f` after an edit of params.yaml leave such a thing, and DVC's run-cache
+    then hands the wrong outputs to every later run of those parameters.
+    """
+    memory = JsonCache("poisoned", POISON_VERSION)
+    for result in state.results.values():
+        named = result.holders[0]
+        blob, params = (state.files.blob(named.commit, name) for name in ("dvc.lock", "params.yaml"))
+        if not blob or not params:
+            continue
+        key, lock = f"{blob.sha} {params.sha}", state.lock_of(result)
+        if key not in memory:
+            memory[key] = _wrong_params(lock, params.text)
+        wrong = memory[key] or _wrong_metrics(state, named.commit, lock)
+        if wrong:
+            todo = (
+                "dvc exp run --force with these parameters, then remove this one: the run-cache holds it too"
+            )
+            yield Finding(f"{named}: poisoned, {wrong}", todo, loses_results=True)
+    memory.save()
+
+
+def ledger_rows(state: State) -> Iterator[Finding]:
+    """Rows that `dvc exp apply` would take away, and rows that belong to no run."""
+    path = state.folder / LEDGER
+    try:
+        ledger = read_ledger(path)
+    except UserError as error:
+        yield Finding(str(error), f"git checkout {LEDGER}, or mend the row", loses_results=True)
+        return
+    committed = set(text_at("HEAD", LEDGER, state.folder).splitlines())
+    fresh = [line for line in path.read_text(encoding="utf-8").splitlines() if line and line not in committed]
+    if fresh:
+        what = f"{LEDGER}: {counted(len(fresh), 'row')} not committed, which `dvc exp apply` would overwrite"
+        yield Finding(what, f"git commit {LEDGER} -m 'Leaderboard scores'", loses_results=True)
+    here = {run.tags.get(SUBMISSION_MD5) for run in state.known().values()}
+    if not isinstance(state.runs, str) and (strange := [md5 for md5 in ledger if md5 not in here]):
+        what = f"{LEDGER}: {counted(len(strange), 'submission')} that no run has: {listed(strange)}"
+        yield Finding(what, f"{SYNC}, or fetch the experiments (`dvc exp pull`); else the row's md5 is wrong")
+
+
+def doubled_names(state: State) -> Iterator[Finding]:
+    """One name for several results: commands that take a name then mean the newest."""
+    keys: dict[str, list[str]] = defaultdict(list)
+    for key, result in state.results.items():
+        for name in result.experiments:
+            keys[name].append(key)
+    if doubled := [name for name, its in keys.items() if len(its) > 1]:
+        what = f"{counted(len(doubled), 'experiment name')} with several results: {listed(sorted(doubled))}"
+        yield Finding(what, "say name@key for an older one, or `dvc exp rename` it")
+
+
+def missing_tables(state: State) -> Iterator[Finding]:
+    """Scores and annotations that intervals and differences need and that DVC's cache no longer has."""
+    lost = []
+    for result in state.results.values():
+        outs = all_outs(state.lock_of(result))
+        if not all(is_cached(outs.get(path, "")) for path in (CLIPS, OUT_OF_FOLD, SUBMISSION)):
+            lost.append(result.holders[0].name)
+    if lost:
+        results = counted(len(lost), "result")
+        what = f"{results} with tables that DVC's cache lacks, thus without intervals: {listed(lost)}"
+        yield Finding(what, "dvc pull, `dvc exp pull`, or run them again", loses_results=True)
+
+
+def folders_of_elsewhere(state: State) -> Iterator[Finding]:
+    """A dvc.lock of folders that DVC's cache never had or has lost: experiments stumble over them."""
+    del state
+    if folders := folders_not_cached():
+        what = (
+            f"dvc.lock names {counted(len(folders), 'folder')} that DVC's cache lacks: {listed(folders)}; "
+            "`dvc exp run --temp` and `callboard run` may stop at 'failed to load directory'"
+        )
+        yield Finding(what, MAKE_FOLDERS)
+
+
+def _wrong_params(lock: Lock, params: str) -> str:
+    """The first parameter in which dvc.lock and params.yaml differ, in words; empty where none does."""
+    from ruamel.yaml import YAML
+
+    tree = YAML(typ="safe", pure=True).load(params)
+    for name, stage in lock.items():
+        for key, told in (stage.get("params", {}).get("params.yaml") or {}).items():
+            if (found := _look_up(tree, key)) != told and _counts(lock, name):
+                return f"{name} ran with {key} {told!r} and params.yaml has {found!r}"
+    return ""
+
+
+def _wrong_metrics(state: State, commit: str, lock: Lock) -> str:
+    for name, stage in lock.items():
+        for out in stage.get("outs", []):
+            path = out["path"]
+            if path.startswith(("metrics/", "plots/")) and (blob := state.files.blob(commit, path)):
+                md5 = hashlib.md5(blob.text.encode(), usedforsecurity=False).hexdigest()
+                if md5 != out["md5"] and _counts(lock, name):
+                    return f"{path} is not what {name} wrote"
+    return ""
+
+
+def _counts(lock: Lock, stage: str) -> bool:
+    """Whether the result depends on a stage; of a matrix that has changed, old stages stay in dvc.lock."""
+    other = {**lock[stage], "params": {"other": "parameters"}}
+    return content_key({**lock, stage: other}) != content_key(lock)
+
+
+def _look_up(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+LINEAGE_VERSION = "2"
+"""Of how a lineage is told by its files."""
+
+
+def leaking_teachers(state: State) -> Iterator[Finding]:
+    """Results whose pseudo-labels break what `pseudo.isolation` promises.
+
+    Those with files that DVC's cache lacks cannot be asked.
+    """
+    memory = JsonCache("lineage", LINEAGE_VERSION)
+    for result in state.results.values():
+        outs = all_outs(state.lock_of(result))
+        if not any(path.startswith("pseudo/") for path in outs):
+            continue
+        if result.key not in memory:
+            try:
+                memory[result.key] = _violations(result, outs)
+            except UserError:
+                continue
+        if violations := memory[result.key]:
+            named = result.holders[0]
+            yield Finding(
+                f"{named}: its CV leaks, {first_of(violations)}",
+                f"`callboard audit {named.name}` tells all; then `dvc exp run --force` with its parameters",
+            )
+    memory.save()
+
+
+def _violations(result: InGit, outs: dict[str, str]) -> list[str]:
+    params = params_of(result.holders[0].commit)
+
+    def open_output(path: str) -> Path:
+        if path not in outs:
+            raise UserError(f"{path}: no such output")
+        return cached_file(outs[path], path)
+
+    return [violation for one in read_lineage(open_output, params) for violation in one.violations]

@@ -1,0 +1,160 @@
+"""What surrounds the results: environment variables, DVC's set-up and locks, databases, the device."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from configparser import ConfigParser
+from contextlib import closing
+from pathlib import Path
+
+from callboard.analysis.doctor.findings import SYNC, Finding, State, listed
+from callboard.core.console import counted
+from callboard.results.git import git
+from callboard.results.mlflow.connection import SQLITE, without_credentials
+from callboard.results.mlflow.sqlite_runs import newest_version, version_of
+
+VARIABLES: dict[str, tuple[str, str]] = {
+    "MLFLOW_RUN_ID": ("MLflow's own commands would write into that run", "unset MLFLOW_RUN_ID"),
+    "DVC_ROOT": (
+        "DVC sets it for its stages; set by hand, results go to that folder",
+        "unset DVC_ROOT",
+    ),
+    "PYTHONDONTWRITEBYTECODE": (
+        "every stage compiles all of its imports again, about a second each time",
+        "unset PYTHONDONTWRITEBYTECODE",
+    ),
+}
+"""Variables that are better not set: why, and what to do."""
+
+
+def variables(state: State) -> Iterator[Finding]:
+    """Environment variables that change where results go, or slow everything down."""
+    for name, (why, todo) in VARIABLES.items():
+        if value := state.environment.get(name):
+            yield Finding(f"{name} is set ({value}): {why}", todo)
+
+
+def tracking_address(state: State) -> Iterator[Finding]:
+    """MLFLOW_TRACKING_URI that means another place in every folder, or a store that MLflow gave up."""
+    uri = state.environment.get("MLFLOW_TRACKING_URI", "")
+    shown = without_credentials(uri, uri)
+    todo = f"unset MLFLOW_TRACKING_URI, or export MLFLOW_TRACKING_URI={SQLITE}{state.folder / 'mlflow.db'}"
+    if uri.startswith(SQLITE) and not uri.removeprefix(SQLITE).startswith("/"):
+        what = f"MLFLOW_TRACKING_URI {shown} is relative: `mlflow` itself takes it from the current folder"
+        yield Finding(what, todo)
+    elif uri.startswith("file:") or (uri and "://" not in uri):
+        what = f"MLFLOW_TRACKING_URI {shown} is a folder of files, which MLflow refuses since 3.13"
+        yield Finding(what, todo, loses_results=True)
+
+
+def stray_databases(state: State) -> Iterator[Finding]:
+    """Databases that something made in a folder of its own: MLflow's default counts from the current one."""
+    places = (
+        f"{pattern}/{name}" for pattern in ("*", ".dvc/tmp/exps/**") for name in ("mlflow.db", "mlruns")
+    )
+    own = state.database
+    found = [path for place in places for path in state.folder.glob(place) if path != own]
+    if found:
+        names = [str(path.relative_to(state.folder)) for path in found]
+        yield Finding(
+            f"MLflow data that no command here reads: {listed(names)}", "look at it, then remove it"
+        )
+
+
+def untracked_code(state: State) -> Iterator[Finding]:
+    """Files that an experiment in a temporary copy of the workspace will not find."""
+    found = git("ls-files", "--others", "--exclude-standard", "--", "src", "stages", folder=state.folder)
+    if code := [name for name in found.splitlines() if name.endswith(".py")]:
+        what = f"{counted(len(code), 'file')} of code that git does not know: {listed(code)}"
+        yield Finding(what, "git add, or queued and --temp experiments run without them")
+
+
+def running_dvc(state: State) -> Iterator[Finding]:
+    """DVC commands that hold parts of this workspace now."""
+    try:
+        held = json.loads((state.folder / ".dvc/tmp/rwlock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    holders: dict[int, str] = {}
+    for lock in held.values():
+        for holder in [lock.get("write"), *lock.get("read", [])]:
+            if holder and _is_running(holder["pid"]):
+                holders[holder["pid"]] = holder["cmd"]
+    if holders:
+        who = listed([f"{command} (process {pid})" for pid, command in sorted(holders.items())])
+        what = f"{counted(len(holders), 'DVC command')} at work in this workspace: {who}"
+        yield Finding(
+            what, "wait for it, or use `dvc exp run --temp` or the queue; two in one workspace break both"
+        )
+
+
+def dvc_set_up(state: State) -> Iterator[Finding]:
+    """Settings of DVC that rewrite params.yaml or double the disk that a result takes."""
+    config = ConfigParser(strict=False, interpolation=None)
+    config.read([state.folder / ".dvc" / name for name in ("config", "config.local")], encoding="utf-8")
+    if config.get("hydra", "enabled", fallback="").strip().lower() == "true":
+        what = "DVC's hydra.enabled: every `dvc exp run` writes params.yaml anew, without its comments"
+        yield Finding(what, "dvc config hydra.enabled false", loses_results=True)
+    types = config.get("cache", "type", fallback="reflink,copy").strip("\"' ")
+    if not {"hardlink", "symlink"} & set(types.replace(" ", "").split(",")):
+        what = f"DVC's cache.type is {types}: without reflinks every file lies on the disk twice"
+        yield Finding(what, "dvc config cache.type reflink,hardlink,symlink,copy")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def device_in_use() -> str:
+    """The device that training would take and the number of its threads, in words."""
+    import torch
+
+    from callboard.core.errors import UserError
+    from callboard.model.device import describe, pick_device
+
+    try:
+        device = describe(pick_device())
+    except UserError as error:
+        return str(error)
+    return f"{device}, {counted(torch.get_num_threads(), 'thread')}"
+
+
+def database(state: State) -> Iterator[Finding]:
+    """MLflow's SQLite file: there, whole, of this MLflow's version; or its server: answering."""
+    path = state.database
+    if path is None:
+        if isinstance(state.runs, str):
+            yield Finding(f"MLflow's server does not answer: {state.runs}", f"start it, then `{SYNC}`", True)
+        return
+    if not path.is_file():
+        yield Finding(f"{path}: no MLflow database", f"{SYNC} (writes it from git)", loses_results=True)
+        return
+    rebuild = f"move {path.name} away, then `{SYNC}` (what was typed into MLflow's pages is lost)"
+    try:
+        version, left = version_of(path), _half_made_tables(path)
+    except sqlite3.Error as error:
+        yield Finding(f"{path}: no whole MLflow database: {error}", rebuild, loses_results=True)
+        return
+    if left:
+        yield Finding(f"{path}: half migrated, {left[0]}", rebuild, loses_results=True)
+    elif (wanted := newest_version()) and version != wanted:
+        todo = f"mlflow db upgrade sqlite:///{path}  (an older MLflow cannot read it afterwards)"
+        yield Finding(f"{path}: tables of version {version}, the installed MLflow wants {wanted}", todo, True)
+    elif isinstance(state.runs, str):
+        yield Finding(f"MLflow's database cannot be read: {state.runs}", rebuild, loses_results=True)
+
+
+def _half_made_tables(path: Path) -> list[str]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    left = [f"{name} was left in it" for name in sorted(names) if name.startswith("_alembic_tmp")]
+    return left or [
+        f"it has no table {name}" for name in ("runs", "tags", "params", "metrics") if name not in names
+    ]

@@ -1,0 +1,224 @@
+"""Rows of the table over all seeds that they were run with, and what each gains over its base."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from math import isfinite, nan
+from pathlib import Path
+from statistics import fmean
+
+from callboard.analysis.bases import started_from, table_base
+from callboard.analysis.choice import is_named
+from callboard.analysis.difference import Difference
+from callboard.analysis.differences import mean_difference, work_out
+from callboard.analysis.over_seeds import MIN_PAIRS, judge_changes, judge_cv
+from callboard.analysis.verdict import METRICS, Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb
+from callboard.core.console import listed
+from callboard.core.errors import UserError
+from callboard.experiments.captions import Caption
+from callboard.experiments.table import Step
+from callboard.results.rows import BoardRow, same_truth
+from callboard.results.settings import CV, newest_by_seed, setting_of
+
+Pairs = list[tuple[BoardRow, BoardRow]]
+"""Results and their base's, of the same seed each."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One row of the table."""
+
+    name: str
+    rows: list[BoardRow]
+    """Its results, by seed."""
+    base: str
+    """Name of the row that it is compared with; empty where there is none."""
+    pairs: Pairs = field(default_factory=list)
+    """As far as the base was run with the same seeds."""
+    changes: dict[str, Difference] = field(default_factory=dict)
+    """Metric to its mean change over pairs."""
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+    n_others: int = 0
+    """Its results that are left out: a newer one has other parameters or data."""
+
+    def values(self, key: str) -> list[float]:
+        """A metric of each result that has it."""
+        return [row.metrics[key] for row in self.rows if isfinite(row.metrics.get(key, nan))]
+
+
+def gains_of(
+    rows: Sequence[BoardRow], captions: Mapping[str, Caption], patterns: Sequence[str] = (), against: str = ""
+) -> list[Gain]:
+    """Rows of the table that have results, in its order.
+
+    Args:
+        rows: All results, oldest first.
+        captions: By name of a row of the table.
+        patterns: As `choice.is_named` takes them; none for all rows.
+        against: The row that all are compared with; empty for each with its base in the table, or where that
+            has no result that differs in nothing else, with the row that it was started on.
+
+    Raises:
+        UserError: a pattern names no row, or `against` is none, or none with results.
+    """
+    _refuse_unknown(patterns, captions)
+    results = _results_by_name(rows, captions)
+    _refuse_without_results(against, results, captions)
+    chosen = [name for name in results if is_named(patterns, name)]
+    newest = {name: _of_newest_setting(of_row) for name, of_row in results.items()}
+    held = {
+        name: (against, _by_seed(newest[name], results[against]))
+        if against
+        else _with_base(newest[name], captions[name].step, results, rows)
+        for name in chosen
+    }
+    pairs = {name: found for name, (_, found) in held.items()}
+    work_out(pair for of_row in pairs.values() for pair in of_row)
+    noise = NoiseOfRows(rows)
+    return [
+        Gain(
+            name,
+            newest[name],
+            held[name][0],
+            pairs[name],
+            *_judged(pairs[name], noise),
+            n_others=sum(setting_of(row) != setting_of(newest[name][0]) for row in results[name]),
+        )
+        for name in chosen
+    ]
+
+
+def without_results(
+    rows: Sequence[BoardRow], captions: Mapping[str, Caption], patterns: Sequence[str] = ()
+) -> list[str]:
+    """Rows of the table that the patterns ask for and that have no result."""
+    results = _results_by_name(rows, captions)
+    named = [name for name in captions if is_named(patterns, name) and name not in results]
+    return named if any(not pattern.startswith("!") for pattern in patterns) else []
+
+
+def _refuse_unknown(patterns: Sequence[str], captions: Mapping[str, Caption]) -> None:
+    for pattern in patterns:
+        if not any(is_named([pattern.removeprefix("!")], name) for name in captions):
+            hint = "; put patterns in quotes, or the shell makes file names of them" * Path(pattern).exists()
+            raise UserError(f"{pattern}: names no row of experiments.yaml{_nearest(pattern, captions)}{hint}")
+
+
+def _refuse_without_results(
+    against: str, results: Mapping[str, list[BoardRow]], captions: Mapping[str, Caption]
+) -> None:
+    if not against or against in results:
+        return
+    if against not in captions:
+        raise UserError(f"--against {against}: is no row of experiments.yaml{_nearest(against, captions)}")
+    has = f"those that have are {listed(list(results))}" if results else "none has any"
+    raise UserError(f"--against {against}: has no result, `callboard run {against}` makes one; {has}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=3)
+    return f"; the nearest are {', '.join(near)}" if near else ""
+
+
+def _has_cv(row: BoardRow) -> bool:
+    return isfinite(row.metrics.get(CV, nan))
+
+
+def _results_by_name(rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> dict[str, list[BoardRow]]:
+    """By name of a row, in the table's order, all its results that have a CV, oldest first."""
+    with_cv = [row for row in rows if _has_cv(row)]
+    found = {name: [row for row in with_cv if name in row.table_names] for name in captions}
+    return {name: results for name, results in found.items() if results}
+
+
+def _of_newest_setting(results: Sequence[BoardRow]) -> list[BoardRow]:
+    """Those that differ from the newest in nothing but the seed, by seed."""
+    by_seed = newest_by_seed(row for row in results if setting_of(row) == setting_of(results[-1]))
+    return [by_seed[seed] for seed in sorted(by_seed, key=lambda seed: int(seed or 0))]
+
+
+def _with_base(
+    of_row: Sequence[BoardRow],
+    step: Step | None,
+    results: Mapping[str, list[BoardRow]],
+    rows: Sequence[BoardRow],
+) -> tuple[str, Pairs]:
+    """Name of a row's base, and its results with those of the base: the table's, where that has such."""
+    if step and (pairs := _by_table(of_row, step, rows)):
+        return step.base, pairs
+    name, others = _started_on(of_row, results, [row for row in rows if _has_cv(row)])
+    pairs = _by_seed(of_row, others)
+    return (name, pairs) if pairs or not step else (step.base, [])
+
+
+def _started_on(
+    of_row: Sequence[BoardRow], results: Mapping[str, list[BoardRow]], rows: Sequence[BoardRow]
+) -> tuple[str, list[BoardRow]]:
+    """The row of the table whose result the commit had that one was started on, and its results like that."""
+    for row in of_row:
+        base = started_from(row, rows)
+        names = [name for name in base.table_names if name not in row.table_names] if base else []
+        if base and (known := [name for name in names if name in results]):
+            setting = setting_of(base)
+            return known[0], [other for other in results[known[0]] if setting_of(other) == setting]
+    return "", []
+
+
+def _by_table(results: Iterable[BoardRow], step: Step | None, rows: Sequence[BoardRow]) -> Pairs:
+    """Each with the result of its base in the table that differs from it in nothing else.
+
+    Where the step moves the seed itself, all have one base, and the last stands for them.
+    """
+    found = ((row, table_base(row, step, rows)) for row in results)
+    by_base = {base.key: (row, base) for row, base in found if base and _has_cv(base)}
+    return list(by_base.values())
+
+
+def _by_seed(results: Iterable[BoardRow], others: Iterable[BoardRow]) -> Pairs:
+    """Each with the newest result of another row that has its seed, data and folds."""
+    pairs = []
+    for row in results:
+        found = [other for other in others if other.key != row.key and _is_alike(row, other)]
+        pairs += [(row, base) for base in found[-1:]]
+    return pairs
+
+
+ALIKE = ("seed", "split.folds", "split.seed")
+"""Parameters that results of different rows must share to be held against each other."""
+
+
+def _is_alike(row: BoardRow, other: BoardRow) -> bool:
+    return same_truth(row, other) and all(row.params.get(key) == other.params.get(key) for key in ALIKE)
+
+
+def _judged(pairs: Pairs, noise: NoiseOfRows) -> tuple[dict[str, Difference], dict[str, Judgement]]:
+    """Metric to its mean change, and to the judgement of it."""
+    changes = {key: change for key in METRICS if (change := _change(pairs, key))}
+    found = {key: _judgement(pairs, key, change, noise) for key, change in changes.items()}
+    return changes, {key: judgement for key, judgement in found.items() if judgement}
+
+
+def _judgement(pairs: Pairs, key: str, change: Difference, noise: NoiseOfRows) -> Judgement | None:
+    """By the seeds themselves where there are several, else by the noise of other rows."""
+    values = _values(pairs, key)
+    if len(values) >= MIN_PAIRS:
+        judgement = judge_cv(pairs) if key == CV else judge_changes(values)
+    else:
+        own = noise.between(*pairs[-1])
+        judgement = judge(change, own) if key == CV else judge_lb(change.value, key, own)
+    for row, base in pairs if key == CV else ():
+        judgement = flag_optimistic(judgement, row, base)
+    return judgement
+
+
+def _change(pairs: Pairs, key: str) -> Difference | None:
+    values = _values(pairs, key)
+    if not values:
+        return None
+    return mean_difference(pairs) if key == CV else Difference(fmean(values))
+
+
+def _values(pairs: Pairs, key: str) -> list[float]:
+    """Changes of a metric, of those pairs that have it."""
+    found = [row.metrics.get(key, nan) - base.metrics.get(key, nan) for row, base in pairs]
+    return [change for change in found if isfinite(change)]

@@ -1,0 +1,191 @@
+"""The lines of the board: each result with what it is compared with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, nan
+from typing import TYPE_CHECKING
+
+from callboard.analysis.bases import of_one_setting, started_from, table_base
+from callboard.analysis.difference import Difference
+from callboard.analysis.differences import difference, work_out
+from callboard.analysis.verdict import Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb, seed_pairs
+from callboard.experiments.captions import Caption
+from callboard.experiments.table import Step
+from callboard.results.rows import BoardRow, same_truth
+from callboard.results.settings import CV
+
+if TYPE_CHECKING:
+    from callboard.experiments.table import Table, TableRow
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the board: a result, a row of the author's table, or both."""
+
+    row: BoardRow | None
+    entry: "TableRow | None" = None
+    author_base: "TableRow | None" = None
+    """The row of the table that `entry` starts from."""
+    step: Step | None = None
+    """From the row of the table that its result is compared with."""
+    base: BoardRow | None = None
+    """What `row` is compared with."""
+    change: Difference | None = None
+    """Of out-of-fold LWLRAP against `base`."""
+    memo: str = ""
+    """experiments.yaml's words on it, else a person's in MLflow."""
+    best: BoardRow | None = None
+    """The best result of the same data, see `best_of`."""
+    best_change: Difference | None = None
+    """Of out-of-fold LWLRAP against `best`."""
+    judgement: Judgement | None = None
+    """Of `change`."""
+    lb_judgement: Judgement | None = None
+    """Of the change of the public leaderboard against `base`."""
+
+    @property
+    def is_against_author_base(self) -> bool:
+        """Whether `base` is the table's, so that our change and the author's are changes of the same."""
+        return bool(self.base and self.step and self.step.base in self.base.table_names)
+
+    def metric(self, key: str) -> float | None:
+        """A metric of the result."""
+        return self.row.metrics.get(key) if self.row else None
+
+    def metric_change(self, key: str) -> float | None:
+        """Its change against `base`."""
+        return _minus(self.metric(key), self.base.metrics.get(key) if self.base else None)
+
+    @property
+    def author_cv(self) -> float | None:
+        """The author's CV."""
+        return self.entry.cv if self.entry else None
+
+    @property
+    def author_lb(self) -> float | None:
+        """The author's public LB."""
+        return self.entry.lb if self.entry else None
+
+    @property
+    def author_cv_change(self) -> float | None:
+        """Change of the author's CV against his base."""
+        return _minus(self.author_cv, self.author_base.cv if self.author_base else None)
+
+    @property
+    def author_lb_change(self) -> float | None:
+        """Change of the author's public LB against his base."""
+        return _minus(self.author_lb, self.author_base.lb if self.author_base else None)
+
+
+def _minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+Block = list[Line]
+Blocks = list[Block]
+"""Lines of the board; a gap separates the blocks."""
+
+
+def lines_of_results(
+    rows: Sequence[BoardRow], captions: Mapping[str, Caption], shown: Sequence[BoardRow] | None = None
+) -> Blocks:
+    """One block: a line for every result.
+
+    Args:
+        rows: All results, oldest first: bases are looked for among them.
+        captions: By name of an experiment.
+        shown: Those that get a line, in this order; all of them if None.
+    """
+    return [_compared([_result_line(row, rows, captions) for row in (rows if shown is None else shown)])]
+
+
+def result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> Line:
+    """A result with its base: that of its row of the table, else the one that it started from."""
+    return _compared([_result_line(row, rows, captions)])[0]
+
+
+def _result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> Line:
+    caption = next((captions[name] for name in row.table_names if name in captions), Caption("", None))
+    base = table_base(row, caption.step, rows) or started_from(row, rows)
+    return Line(row, step=caption.step, base=base, memo=caption.memo or row.note)
+
+
+def lines_of_table(rows: Sequence[BoardRow], table: "Table", captions: Mapping[str, Caption]) -> Blocks:
+    """The author's rows, block by block, with their results of one setting; then all other results."""
+    from callboard.experiments.author_scores import author_rows
+
+    blocks: dict[int | str, list[Line]] = {}
+    results = of_one_setting(rows, table)
+    shown = {row.key for row in results.values()}
+    for entry in author_rows(table):
+        blocks.setdefault(entry.block, []).append(_entry_line(results.get(entry.name), entry, rows, table))
+    others = lines_of_results(rows, captions, [row for row in rows if row.key not in shown])
+    return [*map(_compared, blocks.values()), *(block for block in others if block)]
+
+
+def _entry_line(row: BoardRow | None, entry: "TableRow", rows: Sequence[BoardRow], table: "Table") -> Line:
+    author_base = table.rows[entry.base] if entry.base else None
+    step = table.step(entry.name)
+    base = table_base(row, step, rows) if row else None
+    return Line(row, entry, author_base, step, base, memo=entry.memo_en)
+
+
+def _compared(block: Block) -> Block:
+    """The same lines with changes against their bases."""
+    work_out((line.row, line.base) for line in block if line.row and line.base)
+    return [
+        replace(line, change=difference(line.row, line.base)) if line.row and line.base else line
+        for line in block
+    ]
+
+
+def best_of(rows: Sequence[BoardRow]) -> dict[str, BoardRow]:
+    """By data the result with the highest CV that is not optimistic; the older of equal ones."""
+    best: dict[str, BoardRow] = {}
+    for row in rows:
+        cv = row.metrics.get(CV, nan)
+        if isfinite(cv) and not row.is_optimistic:
+            known = best.setdefault(row.data_md5, row)
+            if cv > known.metrics[CV]:
+                best[row.data_md5] = row
+    return best
+
+
+def judged(blocks: Blocks, rows: Sequence[BoardRow]) -> Blocks:
+    """The same lines with verdicts, by the noise among all results, and changes against the best."""
+    noise, best = NoiseOfRows(rows), best_of(rows)
+    shown = [line.row for block in blocks for line in block if line.row]
+    data = {row.data_md5 for row in shown}
+    to_best = [(row, top) for row in shown if (top := best.get(row.data_md5)) and _is_held_against(row, top)]
+    work_out([*to_best, *seed_pairs(row for row in rows if row.data_md5 in data)])
+    return [
+        [_judged(line, line.row, noise, best) if line.row else line for line in block] for block in blocks
+    ]
+
+
+def _is_held_against(row: BoardRow, top: BoardRow) -> bool:
+    return row.key != top.key and same_truth(row, top)
+
+
+def judged_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> Line:
+    """The line of one result, with its verdict.
+
+    Args:
+        row: The result.
+        rows: All results, oldest first.
+        captions: By name of an experiment.
+    """
+    ((line,),) = judged([[result_line(row, rows, captions)]], rows)
+    return line
+
+
+def _judged(line: Line, row: BoardRow, noise: NoiseOfRows, best: Mapping[str, BoardRow]) -> Line:
+    top, own = best.get(row.data_md5), noise.between(row, line.base)
+    judgement = judge(line.change, own)
+    return replace(
+        line,
+        best=top,
+        best_change=difference(row, top) if top and _is_held_against(row, top) else None,
+        judgement=flag_optimistic(judgement, row, line.base) if line.base else judgement,
+        lb_judgement=judge_lb(line.metric_change("lb.public"), "lb.public", own),
+    )

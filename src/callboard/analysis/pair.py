@@ -1,0 +1,115 @@
+"""What changed from one result to another: parameters, metrics, verdict and species."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from callboard.analysis.difference import Difference, MismatchError, SpeciesDifference
+from callboard.analysis.differences import difference
+from callboard.analysis.verdict import Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb
+from callboard.core.errors import UserError
+from callboard.results.finished import cached_file
+from callboard.results.lookup import reference
+from callboard.results.result import CLIPS, OUT_OF_FOLD, changes
+from callboard.results.rows import BoardRow, same_truth
+from callboard.results.settings import CV
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of both results; None where one has none."""
+
+    key: str
+    a: float | None
+    b: float | None
+
+    @property
+    def change(self) -> float | None:
+        """From `a` to `b`."""
+        return None if self.a is None or self.b is None else self.b - self.a
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two results on the same data; every change is from `a` to `b`."""
+
+    a: BoardRow
+    b: BoardRow
+    change: Difference | None
+    """Of out-of-fold LWLRAP."""
+    judgement: Judgement | None
+    lb_judgements: dict[str, Judgement]
+    """Of the change of each leaderboard score that both have."""
+
+    @property
+    def params(self) -> list[str]:
+        """`key: old → new` of all that differ."""
+        return changes(self.a.params, self.b.params)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Of either: CV, then by name."""
+        keys = sorted({*self.a.metrics, *self.b.metrics}, key=lambda key: (key != CV, key))
+        return [Metric(key, self.a.metrics.get(key), self.b.metrics.get(key)) for key in keys]
+
+    @cached_property
+    def species(self) -> list[SpeciesDifference]:
+        """What each species adds, the largest change first; empty where they cannot be known.
+
+        So it is where a table is not in DVC's cache, or is of other species.
+
+        In each, `a` is the result after and `b` the one before, so that `value` is the change.
+        """
+        try:
+            clips = cached_file(self.b.clips_md5, CLIPS)
+            old, new = (cached_file(row.oof_md5, OUT_OF_FOLD) for row in (self.a, self.b))
+        except UserError:  # gone from the cache
+            return []
+        try:
+            found = _species(new, old, clips)
+        except MismatchError:
+            return []
+        return sorted(found, key=lambda one: -abs(one.value))
+
+
+def _species(new: "Path", old: "Path", clips: "Path") -> list[SpeciesDifference]:
+    from callboard.analysis.bootstrap import species_differences
+    from callboard.analysis.differences import confirmed_in
+    from callboard.data.score_tables import read_score_table
+
+    return species_differences(read_score_table(new), read_score_table(old), confirmed_in(clips))
+
+
+def pair_of(a: BoardRow, b: BoardRow, rows: Sequence[BoardRow]) -> Pair:
+    """From `a` to `b`, judged by the noise among all results.
+
+    Raises:
+        UserError: they are one result, or of different data or annotations.
+    """
+    if a.key == b.key:
+        raise UserError(f"{a.name} and {b.name} are one result, {reference(a)}: there is nothing to compare")
+    if a.data_md5 != b.data_md5:
+        told = " and ".join(
+            f"{row.name} of {row.params.get('data.source', '?')} {row.data_md5[:7]}" for row in (a, b)
+        )
+        raise UserError(f"{told} are of different data: their scores cannot be compared")
+    if not same_truth(a, b):
+        told = " and ".join(f"{row.name} of {CLIPS} {row.clips_md5[:7]}" for row in (a, b))
+        raise UserError(f"{told} are of different annotations: their scores cannot be compared")
+    change, noise = difference(b, a), NoiseOfRows(rows).between(b, a)
+    lb = {
+        key: judge_lb(b.metrics[key] - a.metrics[key], key, noise)
+        for key in ("lb.public", "lb.private")
+        if key in a.metrics and key in b.metrics
+    }
+    return Pair(
+        a,
+        b,
+        change,
+        flag_optimistic(judge(change, noise), b, a),
+        {key: one for key, one in lb.items() if one},
+    )

@@ -1,0 +1,125 @@
+"""The suspicious labels of one result, found in git and DVC's cache: ranked and written for a reviewer."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from callboard.analysis.suspects.ranking import WindowEvidence, rank, window_evidence
+from callboard.analysis.suspects.review import reviewed_boxes
+from callboard.analysis.suspects.truth import TRUTH, precision_table, read_calls
+from callboard.core.console import Stopwatch, counted, summarize, warn
+from callboard.core.errors import UserError
+from callboard.core.files import written_whole
+from callboard.data.annotations import read_table
+from callboard.data.clips import read_clips
+from callboard.data.corrections import CORRECTIONS, KINDS, read_corrections
+from callboard.features.windows import clip_length
+from callboard.params.base import validate
+from callboard.params.features import FrontEndParams
+from callboard.params.training import ClipParams
+from callboard.results.files import Source, find_source, read_sections
+from callboard.results.finished import cached_file
+from callboard.results.result import CLIPS
+from callboard.results.rows import is_unisolated, read_board
+from callboard.scoring.window_scores import load_scores
+
+
+class HearingParams(FrontEndParams):
+    """What says where a window of scores lies in its recording."""
+
+    clip: ClipParams
+
+
+def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, output: Path) -> None:
+    """Rank the labels of one result, write the first of each kind and print one line about it.
+
+    Args:
+        reference: See find_source.
+        kinds: Of corrections.KINDS.
+        n_top: Rows of each kind.
+        output: The file.
+
+    Raises:
+        UserError: no such result, its scores or annotations are not in the cache, or `output` holds verdicts.
+    """
+    watch = Stopwatch()
+    refuse_reviewed(output)
+    rows, _ = read_board()
+    source = find_source(reference, rows)
+    suspects = read_suspects(source)
+    calls = read_calls_of(source)
+    suspects, n_reviewed = without_reviewed(suspects)
+    chosen = suspects[suspects["kind"].isin(kinds) & (suspects["rank"] <= n_top)]
+    with written_whole(output) as unfinished:
+        chosen.to_csv(unfinished, index=False)
+    counts = chosen["kind"].value_counts()
+    summarize(
+        "suspects",
+        f"{counted(len(chosen), 'row')} of {source.name} in {output}",
+        *(f"{counts.get(kind, 0)} {kind}" for kind in KINDS if kind in kinds),
+        *([f"{n_reviewed} reviewed before left out"] if n_reviewed else []),
+        f"{watch.elapsed_s:.1f} s",
+    )
+    if calls is not None:
+        print(precision_table(suspects[suspects["kind"].isin(kinds)], calls))
+
+
+def refuse_reviewed(path: Path) -> None:
+    """A table that a person has worked on is not written over.
+
+    Raises:
+        UserError: it holds verdicts.
+    """
+    if not path.is_file():
+        return
+    n_verdicts = int((read_table(path, ["verdict"])["verdict"].str.strip() != "").sum())
+    if n_verdicts:
+        raise UserError(
+            f"{path}: holds {counted(n_verdicts, 'verdict')}; `callboard suspects --apply {path}` takes "
+            "them, --output writes elsewhere"
+        )
+
+
+def read_suspects(source: Source) -> pd.DataFrame:
+    """Every label of a result's training recordings, ranked, see `rank`.
+
+    Raises:
+        UserError: the result is a blend, or what is needed is not in the cache.
+    """
+    params = source.result.params
+    source.refuse_blend()
+    if is_unisolated(params):
+        warn(f"{source.name}: its teachers saw all recordings, so labels may vouch for themselves")
+    final = params.get("pseudo.final", "0")
+    clips = read_clips(source.output(CLIPS))
+    return rank(clips, _hearing(source, clips, final), f"{source.name}@{source.result.key} r{final}")
+
+
+def without_reviewed(suspects: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The suspects on which corrections.csv has no verdict yet, ranked anew, and how many it has one on."""
+    if not CORRECTIONS.is_file():
+        return suspects, 0
+    is_reviewed = reviewed_boxes(suspects, read_corrections(CORRECTIONS))
+    left = suspects[~is_reviewed]
+    return left.assign(rank=left.groupby("kind").cumcount() + 1), int(is_reviewed.sum())
+
+
+def _hearing(source: Source, clips: pd.DataFrame, final: str) -> WindowEvidence:
+    sections = read_sections(source.text, *HearingParams.model_fields)
+    params = validate(HearingParams, sections, f"params.yaml of {source.name}")
+    clip_frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
+    with source.folder(f"scores/r{final}") as folder:
+        scores = load_scores(folder / "oof.npz")
+    return window_evidence(scores, source.result.params["infer.head"], clip_frames, params.frames_per_s)
+
+
+def read_calls_of(source: Source) -> pd.DataFrame | None:
+    """Every call of the training recordings, where the source knows them."""
+    try:
+        files = json.loads(source.output("data/source").read_text(encoding="utf-8"))
+        md5 = next((file["md5"] for file in files if file["relpath"] == TRUTH), None)
+        return read_calls(cached_file(md5, TRUTH)) if md5 else None
+    except UserError:
+        return None

@@ -1,0 +1,97 @@
+"""Output for people: progress, one summary line, counts with their plural, warnings, errors as sentences."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from callboard.core.errors import UserError
+
+T = TypeVar("T")
+
+PLAIN_LINE_EVERY_S = 5.0
+"""Pause between plain progress lines when the output is a file or a pipe."""
+
+
+def progress(
+    items: Iterable[T], *, total: int, label: str, unit: str, note: Callable[[], str] = str
+) -> Iterator[T]:
+    """The items unchanged, with a bar on a terminal and a plain line every few seconds elsewhere.
+
+    Args:
+        items: What is worked on, between one and the next.
+        total: How many there are.
+        label: What is done.
+        unit: What the items are, in the plural.
+        note: Asked after each item for what else is worth showing, such as the loss.
+    """
+    if sys.stderr.isatty():
+        with tqdm(items, total=total, desc=label, unit=f" {unit}", leave=False) as bar:
+            for item in bar:
+                yield item
+                bar.set_postfix_str(note())
+        return
+    last_line = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last_line >= PLAIN_LINE_EVERY_S and done < total:
+            last_line = time.monotonic()
+            more = f", {text}" if (text := note()) else ""
+            print(f"{label}: {done} of {total} {unit}{more}", file=sys.stderr, flush=True)
+
+
+class Stopwatch:
+    """Seconds since it was made, for summary lines."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since construction."""
+        return time.monotonic() - self._start
+
+
+def summarize(stage: str, *facts: str) -> None:
+    """Print the stage's one line: what, how many, how long, the number that matters, and memory used."""
+    print(f"{stage}: {', '.join(facts)}, peak memory {peak_memory_mb():.0f} MB", flush=True)
+
+
+def peak_memory_mb() -> float:
+    """The most that this process has held so far, MB."""
+    in_mb = 1e6 if sys.platform == "darwin" else 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / in_mb
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a stage's main; a user's mistake becomes one message on stderr and exit status 1."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+MISSING = "–"
+"""Stands in a table for what there is not."""
+
+N_LISTED = 12
+"""Names that are told of a longer list."""
+
+
+def counted(count: int, what: str) -> str:
+    """`1 result`, `2 results`."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def warn(text: str) -> None:
+    """Print a warning; the command goes on."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names, the first of many."""
+    return ", ".join(names[:N_LISTED]) + " …" * (len(names) > N_LISTED)

@@ -1,0 +1,114 @@
+"""One recording in, mono float32 at the expected rate out; anything else is a BadRecording that says why."""
+
+from math import gcd
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile as sf
+from numpy.typing import NDArray
+
+from callboard.core.errors import UserError, one_line
+
+OnOtherRate = Literal["error", "resample"]
+
+LONGEST_SAMPLES = 2**40
+"""A FLAC that was streamed may not state its length; libsndfile then reports a number far above this."""
+
+SKIPPED_COLUMNS = ["recording_id", "subset", "reason"]
+"""Columns of a list of recordings that were left out."""
+
+
+class BadRecording(UserError):  # noqa: N818 - it is thrown, kept and listed
+    """A recording that cannot be used; `data.on_bad_recording` says what becomes of it."""
+
+    def __init__(self, recording_id: str, reason: str) -> None:
+        super().__init__(f"recording {recording_id}: {reason}")
+        self.recording_id = recording_id
+        self.reason = reason
+
+
+def read_recording(
+    path: Path, sample_rate: int, on_other_rate: OnOtherRate, f_max: float = 0.0
+) -> NDArray[np.float32]:
+    """The recording as (n_samples,) float32; integer formats come out in [-1, 1).
+
+    Args:
+        path: File named after its recording.
+        sample_rate: Expected rate, Hz.
+        on_other_rate: "resample" converts to `sample_rate`, "error" refuses.
+        f_max: Highest frequency the features look at, Hz; a rate below twice that is always refused.
+
+    Raises:
+        BadRecording: missing, unreadable, truncated, empty, not mono, silent (constant), NaN or infinite, or
+            at a rate that is not acceptable.
+    """
+    waveform, found_rate = _decode(path, sample_rate, on_other_rate, f_max)
+    _refuse_unusable(waveform, path.stem)
+    if found_rate == sample_rate:
+        return waveform
+    return resample(waveform, found_rate, sample_rate)
+
+
+def resample(waveform: NDArray[np.float32], from_rate: int, to_rate: int) -> NDArray[np.float32]:
+    """`resampled_length` samples, by a polyphase filter (scipy's default Kaiser window)."""
+    # scipy.signal takes 0.2 s to import, and most recordings come at the expected rate
+    from scipy.signal import resample_poly
+
+    divisor = gcd(from_rate, to_rate)
+    resampled: NDArray[np.float32] = resample_poly(waveform, to_rate // divisor, from_rate // divisor)
+    return resampled.astype(np.float32, copy=False)
+
+
+def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:
+    """Samples that `resample` makes of `n_samples`."""
+    return -(-n_samples * to_rate // from_rate)
+
+
+def _decode(
+    path: Path, sample_rate: int, on_other_rate: OnOtherRate, f_max: float
+) -> tuple[NDArray[np.float32], int]:
+    """All samples, and the rate they were recorded at."""
+    if not path.is_file():
+        raise BadRecording(path.stem, f"no such file: {path}")
+    try:
+        with sf.SoundFile(path) as file:
+            _refuse_rate(path.stem, file.samplerate, sample_rate, on_other_rate, f_max)
+            if file.channels != 1:
+                raise BadRecording(path.stem, f"{file.channels} channels, expected one (mono)")
+            if file.frames > LONGEST_SAMPLES:
+                raise BadRecording(path.stem, "its header does not state a length; encode it again")
+            waveform: NDArray[np.float32] = file.read(dtype="float32")
+            if len(waveform) != file.frames:
+                raise BadRecording(
+                    path.stem, f"truncated: {len(waveform)} of the {file.frames} samples in its header"
+                )
+            return waveform, file.samplerate
+    except sf.SoundFileError as error:
+        raise BadRecording(path.stem, f"unreadable or truncated: {one_line(error)}") from None
+
+
+def _refuse_rate(
+    recording_id: str, found: int, expected: int, on_other_rate: OnOtherRate, f_max: float
+) -> None:
+    if found / 2 < f_max:
+        raise BadRecording(
+            recording_id,
+            f"sample rate {found} Hz carries up to {found / 2:g} Hz, but features.f_max is {f_max:g} Hz",
+        )
+    if found != expected and on_other_rate == "error":
+        raise BadRecording(
+            recording_id,
+            f"sample rate {found} Hz, expected audio.sample_rate {expected} Hz; "
+            "audio.on_other_rate=resample converts such recordings",
+        )
+
+
+def _refuse_unusable(waveform: NDArray[np.float32], recording_id: str) -> None:
+    if waveform.size == 0:
+        raise BadRecording(recording_id, "empty: no samples")
+    lowest, highest = waveform.min(), waveform.max()
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise BadRecording(recording_id, "holds NaN or infinite samples")
+    if lowest == highest:
+        raise BadRecording(recording_id, f"silent: every sample is {lowest:g}")

@@ -1,0 +1,242 @@
+"""corrections.csv: what people found when they listened again, and annotations as it changes them."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from callboard.data.annotations import (
+    COLUMNS,
+    LABEL_TYPES,
+    NUMBERS,
+    read_annotations,
+    read_species,
+    read_table,
+    refuse_rows,
+    row_name,
+)
+from callboard.data.recordings import read_recordings
+
+CORRECTIONS = Path("corrections.csv")
+
+KINDS = (*LABEL_TYPES, "missing")
+"""What was reviewed: a TP row, an FP row, or a place that no annotation of the species speaks of."""
+
+VERDICTS = ("present", "absent", "unsure")
+"""Whether the species calls in the box."""
+
+CORRECTION_COLUMNS = ["kind", *COLUMNS, "verdict", "model", "note"]
+"""An annotation, or one that is missing, a person's verdict on it, and the model that raised the doubt."""
+
+LABEL_OF_VERDICT = {"present": "tp", "absent": "fp", "unsure": ""}
+"""The label type that a reviewed box gets; none takes its row away."""
+
+SAME_S = 1e-3
+"""Times closer than this are the same: a spreadsheet rounds."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A row of corrections.csv, times in seconds, frequencies in Hz."""
+
+    place: str
+    """File and row, for errors."""
+    kind: str
+    recording_id: str
+    species_id: str
+    songtype_id: str
+    t_min: float
+    f_min: float
+    t_max: float
+    f_max: float
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"species {self.species_id} in {self.recording_id} at {self.t_min:g}–{self.t_max:g} s"
+
+    def touches(self, other: "Correction") -> bool:
+        """Whether the two spans share a moment."""
+        return self.t_min < other.t_max and other.t_min < self.t_max
+
+    def is_same(self, other: "Correction") -> bool:
+        """Whether the two speak of one annotation, or, where it was missing, of one moment."""
+        if self.kind != other.kind or self.kind == "missing":
+            return self.kind == other.kind and self.touches(other)
+        is_near = abs(self.t_min - other.t_min) < SAME_S and abs(self.t_max - other.t_max) < SAME_S
+        return is_near and self.songtype_id == other.songtype_id
+
+
+def read_labels(source: Path, corrections: Path | None = None) -> pd.DataFrame:
+    """The tp and fp annotations of a prepared folder, tp first; as delivered, or as `corrections` has them.
+
+    Raises:
+        UserError: a table is missing or wrong, or `corrected` refuses a row.
+    """
+    species = read_species(source / "species.csv")
+    tables = [read_annotations(source / f"train_{kind}.csv", kind, species) for kind in LABEL_TYPES]
+    labels = pd.concat(tables, ignore_index=True)
+    if corrections is None:
+        return labels
+    return corrected(labels, read_corrections(corrections), species, train_lengths_s(source))
+
+
+def train_lengths_s(source: Path) -> dict[str, float]:
+    """Length of every training recording that can be read."""
+    return {
+        recording.recording_id: recording.n_samples / recording.sample_rate
+        for recording in read_recordings(source)
+        if recording.subset == "train"
+    }
+
+
+def read_corrections(path: Path) -> pd.DataFrame:
+    """CORRECTION_COLUMNS as text; the index names file and row.
+
+    Raises:
+        UserError: no such file, or columns missing.
+    """
+    return read_placed(path, hint="git restores it; its header alone is enough")
+
+
+def read_placed(path: Path, hint: str = "") -> pd.DataFrame:
+    """CORRECTION_COLUMNS of any table as text; the index names file and row.
+
+    Args:
+        path: Of the table, which may have further columns.
+        hint: What to do where there is no such file.
+
+    Raises:
+        UserError: no such file, or columns missing.
+    """
+    table = read_table(path, CORRECTION_COLUMNS, hint=hint)
+    return table.set_axis([row_name(path, line) for line in table.index])
+
+
+def corrected(
+    labels: pd.DataFrame, table: pd.DataFrame, species: Sequence[str], lengths_s: Mapping[str, float]
+) -> pd.DataFrame:
+    """The annotations after review, tp first, each group in the order in which it was given.
+
+    A reviewed box becomes a tp row where the species is present and an fp row where it is absent; where the
+    reviewer is unsure there is no row. Times of a tp or fp correction must be those of its annotation; what
+    lies beyond the recording's end is cut off one that was missing.
+
+    Args:
+        labels: As delivered, see read_labels.
+        table: As read_corrections gives them.
+        species: Known ids.
+        lengths_s: Length of every training recording that can be read.
+
+    Raises:
+        UserError: a correction is malformed, speaks of what is not there, or stands against another one.
+    """
+    corrections = _parsed(table, species, lengths_s.keys() | set(labels["recording_id"]))
+    refuse_rows(_second_verdicts(corrections))
+    targets = [_targets(labels, correction) for correction in corrections]
+    refuse_rows(_misplaced(labels, corrections, targets, lengths_s))
+    label_type = labels["label_type"].to_numpy(dtype=object, copy=True)
+    for correction, is_target in zip(corrections, targets, strict=True):
+        label_type[is_target] = LABEL_OF_VERDICT[correction.verdict]
+    added = [_added(one, lengths_s) for one in corrections if one.kind == "missing"]
+    found = pd.DataFrame(added, columns=[*COLUMNS, "label_type"]).astype(labels.dtypes.to_dict())
+    result = pd.concat([labels.assign(label_type=label_type.astype(str)), found])
+    result = result[result["label_type"] != ""].drop_duplicates()
+    return result.sort_values("label_type", ascending=False, kind="stable", ignore_index=True)
+
+
+def _parsed(table: pd.DataFrame, species: Sequence[str], recordings: set[str]) -> list[Correction]:
+    rows: list[dict[str, str]] = [
+        {str(name): str(cell) for name, cell in row.items()} for row in table.to_dict("records")
+    ]
+    places = [str(place) for place in table.index]
+    refuse_rows(
+        (place, problem)
+        for place, row in zip(places, rows, strict=True)
+        for problem in _bad_cells(row, species, recordings)
+    )
+    return [_correction(place, row) for place, row in zip(places, rows, strict=True)]
+
+
+def _correction(place: str, row: Mapping[str, str]) -> Correction:
+    t_min, f_min, t_max, f_max = (float(row[name]) for name in NUMBERS)
+    ids = row["recording_id"], row["species_id"], row["songtype_id"]
+    return Correction(place, row["kind"], *ids, t_min, f_min, t_max, f_max, row["verdict"])
+
+
+def _bad_cells(row: dict[str, str], species: Sequence[str], recordings: set[str]) -> Iterator[str]:
+    for name, known in (("kind", KINDS), ("verdict", VERDICTS)):
+        if row[name] not in known:
+            yield f"{name} must be one of {', '.join(known)}, found {row[name]!r}"
+    if row["recording_id"] not in recordings:
+        yield f"{row['recording_id']!r} is no training recording"
+    if row["species_id"] not in species:
+        yield f"unknown species {row['species_id']!r}"
+    if not row["songtype_id"].strip():
+        yield "songtype_id is empty"
+    numbers = {name: _number(row[name]) for name in NUMBERS}
+    for name, number in numbers.items():
+        if not 0 <= number < np.inf:
+            yield f"{name} {row[name]!r} must be a number of 0 or more"
+    for low, high in (("t_min", "t_max"), ("f_min", "f_max")):
+        if numbers[high] <= numbers[low]:
+            yield f"{high} {row[high]} <= {low} {row[low]}"
+
+
+def _number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _second_verdicts(corrections: list[Correction]) -> Iterator[tuple[str, str]]:
+    of_cell: dict[tuple[str, str], list[Correction]] = defaultdict(list)
+    for one in corrections:
+        earlier = of_cell[one.recording_id, one.species_id]
+        for other in earlier:
+            if one.is_same(other):
+                says = "repeats" if one.verdict == other.verdict else f"is against {other.verdict} in"
+                yield one.place, f"{says} {other.place}"
+        earlier.append(one)
+
+
+def _targets(labels: pd.DataFrame, correction: Correction) -> NDArray[np.bool_]:
+    """Annotations that it speaks of; for one that was missing, those of the species that touch its span."""
+    same = labels["recording_id"] == correction.recording_id
+    same &= labels["species_id"] == correction.species_id
+    if correction.kind == "missing":
+        same &= (labels["t_min"] < correction.t_max) & (labels["t_max"] > correction.t_min)
+    else:
+        same &= (labels["label_type"] == correction.kind) & (labels["songtype_id"] == correction.songtype_id)
+        same &= (labels["t_min"] - correction.t_min).abs() < SAME_S
+        same &= (labels["t_max"] - correction.t_max).abs() < SAME_S
+    return same.to_numpy(dtype=bool)
+
+
+def _misplaced(
+    labels: pd.DataFrame,
+    corrections: list[Correction],
+    targets: list[NDArray[np.bool_]],
+    lengths_s: Mapping[str, float],
+) -> Iterator[tuple[str, str]]:
+    for one, is_target in zip(corrections, targets, strict=True):
+        is_missing = one.kind == "missing"
+        length_s = lengths_s.get(one.recording_id, np.inf)
+        if not is_missing and not is_target.any():
+            yield one.place, f"there is no {one.kind} annotation of {one}"
+        elif is_missing and is_target.any():
+            kind = labels["label_type"].to_numpy()[is_target][0]
+            yield one.place, f"kind is missing, but there is a {kind} annotation of {one}"
+        elif is_missing and one.t_min >= length_s:
+            yield one.place, f"t_min {one.t_min:g} is beyond the recording's end at {length_s:g} s"
+
+
+def _added(correction: Correction, lengths_s: Mapping[str, float]) -> list[str | float]:
+    end_s = min(correction.t_max, lengths_s.get(correction.recording_id, np.inf))
+    box = [end_s if name == "t_max" else getattr(correction, name) for name in COLUMNS]
+    return [*box, LABEL_OF_VERDICT[correction.verdict]]

@@ -1,0 +1,152 @@
+"""Recordings to folds: a recording, with all its annotations, is in exactly one."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+from numpy.typing import NDArray
+
+from callboard.core.errors import UserError
+from callboard.core.files import written_whole
+from callboard.data.annotations import read_table
+from callboard.data.presence import species_presence
+from callboard.params.data import SplitParams
+
+COLUMNS = ["recording_id", "fold"]
+
+
+def assign_folds(clips: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
+    """A fold for every recording that has an annotation.
+
+    Recordings with TP rows are spread so that each species' recordings divide evenly over the folds; those
+    with FP rows only are spread the same way in a second pass, on the species they were rejected for, so that
+    they cannot unbalance the first. The order of the rows does not matter.
+
+    Args:
+        clips: recording_id, species_id, label_type ("tp" or "fp").
+        params: the `split` section.
+
+    Returns:
+        recording_id and fold, by recording_id.
+
+    Raises:
+        UserError: fewer TP recordings than folds, or a species with fewer while `rare_species` is "error".
+    """
+    tp = clips[clips["label_type"] == "tp"]
+    fp_only = clips[(clips["label_type"] == "fp") & ~clips["recording_id"].isin(tp["recording_id"])]
+    _refuse_too_few(tp, params)
+    folds = pd.concat([_spread(tp, params), _spread(fp_only, params)])
+    return folds.sort_values("recording_id", ignore_index=True)
+
+
+def _refuse_too_few(tp: pd.DataFrame, params: SplitParams) -> None:
+    n_folds, n_recordings = len(params.folds), tp["recording_id"].nunique()
+    if n_recordings < n_folds:
+        raise UserError(
+            f"split.folds: {n_folds} folds need at least {n_folds} TP recordings, found {n_recordings}"
+        )
+    recordings_per_species = tp.groupby("species_id")["recording_id"].nunique()
+    rare = recordings_per_species[recordings_per_species < n_folds]
+    if params.rare_species == "error" and len(rare):
+        counts = ", ".join(f"{species_id} ({count})" for species_id, count in rare.items())
+        raise UserError(
+            f"species with TP rows in fewer recordings than the {n_folds} folds: {counts}; "
+            "use fewer folds, or set split.rare_species=allow to leave them out of some folds"
+        )
+
+
+def _spread(annotations: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
+    recording_ids = sorted(annotations["recording_id"].unique())
+    species = sorted(annotations["species_id"].unique())
+    is_present = species_presence(annotations, recording_ids, species)
+    fold = _stratify(is_present, len(params.folds), params.seed)
+    return pd.DataFrame({"recording_id": pd.Series(recording_ids, dtype=str), "fold": fold})
+
+
+def _stratify(is_present: NDArray[np.bool_], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """(recordings,) fold numbers; every fold gets one where there are enough recordings."""
+    n_recordings = len(is_present)
+    if n_recordings >= n_folds:
+        # An absent species as first column: iterstrat takes a single column for a binary target, refused.
+        labels = np.pad(is_present, ((0, 0), (1, 0)))
+        splitter = MultilabelStratifiedKFold(n_folds, shuffle=True, random_state=seed)
+        fold = np.empty(n_recordings, dtype=np.int64)
+        for number, (_, members) in enumerate(splitter.split(labels, labels)):
+            fold[members] = number
+        if len(np.unique(fold)) == n_folds:
+            return fold
+    # With hardly more recordings than folds, stratifying may leave a fold empty, and a fold must have
+    # something to be validated on: deal the shuffled recordings out instead.
+    fold = np.arange(n_recordings, dtype=np.int64) % n_folds
+    return np.random.default_rng(seed).permutation(fold)
+
+
+def needs_fold(annotations: pd.DataFrame, unfolded_ids: Collection[str]) -> pd.Series:
+    """(annotations,) whether the recording must be in a fold: all but pseudo-labels of test recordings.
+
+    A test recording validates nothing, so it may be trained on in every fold.
+
+    Args:
+        annotations: recording_id, label_type.
+        unfolded_ids: Test and external recordings.
+    """
+    return ~((annotations["label_type"] == "pseudo") & annotations["recording_id"].isin(list(unfolded_ids)))
+
+
+def audit_folds(folds: pd.DataFrame, annotations: pd.DataFrame, unfolded_ids: Collection[str] = ()) -> None:
+    """Refuse folds that would leak: a recording in two, or annotations whose recording has none.
+
+    Args:
+        folds: recording_id, fold.
+        annotations: recording_id and label_type of every TP, FP and pseudo row that training may see.
+        unfolded_ids: Test and external recordings: pseudo rows of theirs need no fold.
+
+    Raises:
+        UserError: naming the recordings, their label types and their folds.
+    """
+    folds_of = folds.groupby("recording_id")["fold"].agg(list)
+    listed_twice = folds_of[folds_of.map(len) > 1]
+    if len(listed_twice):
+        types_of = annotations.groupby("recording_id")["label_type"].agg(
+            lambda types: "+".join(sorted(set(types)))
+        )
+        cases = [
+            f"{recording_id} ({types_of.get(recording_id, 'no')} rows) in folds {sorted(numbers)}"
+            for recording_id, numbers in listed_twice.items()
+        ]
+        raise UserError(f"leak: recordings listed more than once in the folds table: {_first_few(cases)}")
+    annotations = annotations[needs_fold(annotations, unfolded_ids)]
+    annotated, assigned = set(annotations["recording_id"]), set(folds["recording_id"])
+    if missing := sorted(annotated - assigned):
+        raise UserError(f"annotated recordings without a fold: {_first_few(missing)}")
+    if unknown := sorted(assigned - annotated):
+        raise UserError(f"recordings in the folds table without any annotation: {_first_few(unknown)}")
+
+
+def _first_few(names: list[str], n_shown: int = 5) -> str:
+    more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
+    return ", ".join(names[:n_shown]) + more
+
+
+def write_folds(folds: pd.DataFrame, path: Path) -> None:
+    """Write the folds table, whole or not at all."""
+    with written_whole(path) as unfinished:
+        folds.to_csv(unfinished, index=False, columns=COLUMNS)
+
+
+def read_folds(path: Path) -> pd.DataFrame:
+    """The folds table: recording_id (text) and fold (int), each recording once.
+
+    Raises:
+        UserError: no such file, columns missing, a fold that is no number, or a recording in two folds.
+    """
+    table = read_table(path, COLUMNS, hint="the split stage writes it")
+    if len(bad := table[~table["fold"].str.fullmatch(r"\d+")]):
+        raise UserError(f"{path} row {bad.index[0]}: fold must be a number, found {bad['fold'].iloc[0]!r}")
+    if len(repeated := table[table["recording_id"].duplicated()]):
+        raise UserError(
+            f"{path}: leak: recording {repeated['recording_id'].iloc[0]} is listed more than once"
+        )
+    return table.assign(fold=table["fold"].astype(np.int64)).reset_index(drop=True)

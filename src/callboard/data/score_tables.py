@@ -1,0 +1,73 @@
+"""Score tables as the competition wants them: recording_id, then one column `s<species_id>` per species."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from callboard.core.errors import UserError
+from callboard.core.files import written_whole
+from callboard.data.annotations import read_table
+
+
+def score_columns(species: Sequence[str]) -> list[str]:
+    """Column names of a score table, in class order."""
+    return [f"s{species_id}" for species_id in species]
+
+
+def score_table(
+    recording_ids: Sequence[str], species: Sequence[str], scores: NDArray[np.floating]
+) -> pd.DataFrame:
+    """(recordings, species) scores as a table."""
+    table = pd.DataFrame(scores, columns=score_columns(species))
+    table.insert(0, "recording_id", pd.Series(recording_ids, dtype=str))
+    return table
+
+
+def fill_submission(sample: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows and columns of the sample submission, in its order, with our scores.
+
+    Raises:
+        UserError: a species or a recording of the sample has no scores, or there are species it has not.
+    """
+    if set(sample.columns) != set(scores.columns):
+        missing, extra = set(sample.columns) - set(scores.columns), set(scores.columns) - set(sample.columns)
+        raise UserError(
+            "sample submission: its columns do not match the scores; "
+            f"without scores: {sorted(missing) or 'none'}, not in the sample: {sorted(extra) or 'none'}"
+        )
+    unscored = sorted(set(sample["recording_id"]) - set(scores["recording_id"]))
+    if unscored:
+        raise UserError(
+            f"sample submission: {len(unscored)} of {len(sample)} recordings have no scores, "
+            f"first {unscored[0]}; they are missing from the mel cache of the test set"
+        )
+    in_order = scores.set_index("recording_id").loc[sample["recording_id"]].reset_index()
+    return in_order[list(sample.columns)]
+
+
+def read_score_table(path: Path) -> pd.DataFrame:
+    """A score table, a sample submission or a truth table: recording_id and usage as text, all else numbers.
+
+    Raises:
+        UserError: no such file, no recording_id, a recording twice, or a cell that is not a finite number.
+    """
+    table = read_table(path, ["recording_id"], others=True)
+    if len(repeated := table[table["recording_id"].duplicated()]):
+        raise UserError(f"{path} row {repeated.index[0]}: recording {repeated['recording_id'].iloc[0]} again")
+    for name in table.columns.difference(["recording_id", "usage"]):
+        numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
+        if len(bad := table[~np.isfinite(numbers)]):
+            raise UserError(
+                f"{path} row {bad.index[0]}: {name} must be a number, found {bad[name].iloc[0]!r}"
+            )
+        table[name] = numbers
+    return table.reset_index(drop=True)
+
+
+def write_score_table(table: pd.DataFrame, path: Path) -> None:
+    """Write every score so that the very same number is read back: rounding ties scores near 0 and near 1."""
+    with written_whole(path) as unfinished:
+        table.to_csv(unfinished, index=False, float_format="%.17g")

@@ -1,0 +1,207 @@
+"""A world to files: FLAC recordings, the tables a competitor sees, and the truth in hidden/."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+from numpy.typing import NDArray
+
+from callboard.core.threads import map_threaded
+from callboard.data.annotations import COLUMNS
+from callboard.data.score_tables import score_columns
+from callboard.data.soundscapes.annotator import TP_AND_FP_SHARE, Annotation, confirm, reject
+from callboard.data.soundscapes.calls import Subset, Waveform
+from callboard.data.soundscapes.prevalence import common_to_rare, test_presence, train_cast
+from callboard.data.soundscapes.scenes import DISTRACTOR, PlacedCall, World, render_scene
+from callboard.data.source_tables import RECORDING_COLUMNS, SourceTables
+from callboard.params.data import DemoParams
+
+STREAMS = {"train": 1, "test": 2, "ids": 3, "presence": 4, "usage": 5, "external": 6, "external_presence": 7}
+"""Second word of the seed of each random stream; the third is the recording's number."""
+PUBLIC_SHARE = 1 / 2
+SONGTYPE = "1"
+FLAC_EFFORT = 0.0
+"""Of 0 … 1: noise hardly compresses better at 1, and takes three times as long."""
+TRUTH_COLUMNS = ["recording_id", "species_id", "t_min", "f_min", "t_max", "f_max"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording to make."""
+
+    recording_id: str
+    subset: str
+    """One of recordings.SUBSETS."""
+    number: int
+    target: int | None
+    """Species whose call gets confirmed; None = rejected boxes only, or no training recording."""
+    present: tuple[int, ...] | None
+    """Species that call; None = drawn with the recording."""
+
+    @property
+    def sounds_like(self) -> Subset:
+        """External recordings come from where the detector will be used, as those of the test set do."""
+        return "train" if self.subset == "train" else "test"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is known about a recording once it is written."""
+
+    job: Job
+    n_bytes: int
+    calls: list[PlacedCall]
+    confirmed: list[Annotation]
+    rejected: list[Annotation]
+
+
+def write_soundscapes(demo: DemoParams, world: World, folder: Path) -> SourceTables:
+    """All recordings of the world in `folder`/train, test and external, the truth in `folder`/hidden.
+
+    Every recording has a random stream of its own: neither its neighbours nor the number of threads matter.
+
+    Returns:
+        The tables, not yet written.
+    """
+    jobs = _jobs(demo, world)
+    for name in {"train", "test", "hidden", *(job.subset for job in jobs)}:
+        (folder / name).mkdir()
+    made = list(
+        map_threaded(
+            lambda job: _make(world, demo.seed, job, folder), jobs, label="soundscapes", unit="recordings"
+        )
+    )
+    _write_truth(world, demo.seed, made, folder / "hidden")
+    return _tables(world, made)
+
+
+def _jobs(demo: DemoParams, world: World) -> list[Job]:
+    n_species = len(world.species)
+    n_train = demo.n_tp_recordings + demo.n_fp_recordings
+    n_ids = n_train + demo.n_test_recordings + demo.n_external_recordings
+    ids = iter(recording_ids(n_ids, np.random.default_rng([demo.seed, STREAMS["ids"]])))
+    rng = np.random.default_rng([demo.seed, STREAMS["presence"]])
+    order = common_to_rare([voice.templates[0].f_max_hz for voice in world.voices], rng)
+    shares = world.conditions["test"].n_species_shares
+    presence = {"test": test_presence(demo.n_test_recordings, order, shares, rng)}
+    if demo.n_external_recordings:
+        rng = np.random.default_rng([demo.seed, STREAMS["external_presence"]])
+        presence["external"] = test_presence(demo.n_external_recordings, order, shares, rng)
+    train = [
+        Job(next(ids), "train", number, number % n_species if number < demo.n_tp_recordings else None, None)
+        for number in range(n_train)
+    ]
+    others = [
+        Job(next(ids), subset, number, None, tuple(int(species) for species in np.flatnonzero(row)))
+        for subset, rows in presence.items()
+        for number, row in enumerate(rows)
+    ]
+    return train + others
+
+
+def recording_ids(n_ids: int, rng: np.random.Generator) -> list[str]:
+    """Distinct ids of 9 hexadecimal digits; in each 20 one is all digits after a zero, one looks a float."""
+    ids: dict[str, None] = {}
+    while len(ids) < n_ids:
+        text = f"{rng.integers(16**9):09x}"
+        digits = f"{rng.integers(10**8):08d}"
+        match len(ids) % 20:
+            case 3:
+                text = f"0{digits}"
+            case 7:
+                text = f"{digits[:6]}e{digits[6:]}"
+        ids[text] = None
+    return list(ids)
+
+
+def _make(world: World, seed: int, job: Job, folder: Path) -> Made:
+    rng = np.random.default_rng([seed, STREAMS[job.subset], job.number])
+    present: Sequence[int] | None = job.present
+    if present is None:
+        shares = world.conditions["train"].n_species_shares
+        present = train_cast(job.target, len(world.species), shares, rng)
+    scene = render_scene(world, present, job.sounds_like, rng)
+    confirmed = confirm(world, scene, job.target, rng) if job.target is not None else []
+    has_fp = job.subset == "train" and (job.target is None or rng.random() < TP_AND_FP_SHARE)
+    rejected = reject(world, scene, confirmed, rng) if has_fp else []
+    n_bytes = _write_flac(scene.waveform, world.sample_rate, folder / job.subset / f"{job.recording_id}.flac")
+    return Made(job, n_bytes, scene.calls, confirmed, rejected)
+
+
+def _write_flac(waveform: Waveform, sample_rate: int, path: Path) -> int:
+    """Size of the 16-bit FLAC written, bytes; encoded in memory: libsndfile is silent about a full disk."""
+    flac = io.BytesIO()
+    samples = np.rint(waveform * 32767).astype(np.int16)
+    soundfile.write(
+        flac, samples, sample_rate, format="FLAC", subtype="PCM_16", compression_level=FLAC_EFFORT
+    )
+    return path.write_bytes(flac.getbuffer())
+
+
+def _tables(world: World, made: list[Made]) -> SourceTables:
+    recordings = pd.DataFrame(
+        [
+            (
+                one.job.recording_id,
+                one.job.subset,
+                f"{one.job.subset}/{one.job.recording_id}.flac",
+                world.n_samples,
+                world.sample_rate,
+                one.n_bytes,
+            )
+            for one in made
+        ],
+        columns=RECORDING_COLUMNS,
+    ).sort_values(["subset", "recording_id"], ascending=[False, True], ignore_index=True)
+    test_ids = recordings.loc[recordings["subset"] == "test", "recording_id"].tolist()
+    return SourceTables(
+        species=world.species,
+        recordings=recordings,
+        train_tp=_annotation_table(world, [(one.job, one.confirmed) for one in made]),
+        train_fp=_annotation_table(world, [(one.job, one.rejected) for one in made]),
+        test_ids=test_ids,
+    )
+
+
+def _annotation_table(world: World, annotated: list[tuple[Job, list[Annotation]]]) -> pd.DataFrame:
+    rows = [
+        (job.recording_id, world.species[box.species], SONGTYPE, box.t_min, box.f_min, box.t_max, box.f_max)
+        for job, boxes in annotated
+        for box in boxes
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values(
+        ["recording_id", "t_min", "species_id"], ignore_index=True
+    )
+
+
+def _write_truth(world: World, seed: int, made: list[Made], folder: Path) -> None:
+    for subset in sorted({one.job.subset for one in made} - {"test"}):
+        calls = [
+            (one.job.recording_id, world.species[c.species], c.t_min, c.f_min, c.t_max, c.f_max)
+            for one in made
+            for c in one.calls
+            if one.job.subset == subset and c.species != DISTRACTOR
+        ]
+        table = pd.DataFrame(calls, columns=TRUTH_COLUMNS)
+        table = table.sort_values(["recording_id", "t_min"], ignore_index=True)
+        table.round(4).to_csv(folder / f"{subset}_labels.csv", index=False)
+    tested = sorted((one for one in made if one.job.subset == "test"), key=lambda one: one.job.recording_id)
+    is_present = np.zeros((len(tested), len(world.species)), dtype=np.int64)
+    for row, one in enumerate(tested):
+        is_present[row, list(one.job.present or ())] = 1
+    usage = _usage(is_present, np.random.default_rng([seed, STREAMS["usage"]]))
+    labels = pd.DataFrame(is_present, columns=score_columns(world.species))
+    labels.insert(0, "recording_id", [one.job.recording_id for one in tested])
+    labels.insert(1, "usage", usage)
+    labels.to_csv(folder / "test_labels.csv", index=False)
+
+
+def _usage(is_present: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
+    """Public for half of the recordings, private for the rest; neither is empty."""
+    n_public = max(1, round(PUBLIC_SHARE * len(is_present)))
+    public = set(rng.permutation(len(is_present))[:n_public].tolist())
+    return ["public" if row in public else "private" for row in range(len(is_present))]

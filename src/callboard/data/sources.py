@@ -1,0 +1,195 @@
+"""Where recordings and annotations come from: soundscapes, the competition's folder, or any other folder."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from callboard.core.errors import UserError
+from callboard.core.files import replaced_folder
+from callboard.core.workspace import workspace_path
+from callboard.data.annotations import read_annotations, read_species, read_table
+from callboard.data.recording_files import FolderOfRecordings, check_recordings
+from callboard.data.score_tables import score_columns
+from callboard.data.soundscapes import make_soundscapes
+from callboard.data.source_tables import SourceTables, write_tables
+from callboard.params.data import DataParams
+from callboard.params.features import AudioParams
+
+LENGTH_TOLERANCE_S = 0.02
+"""A box may end this much after its recording: boxes are rounded to frames of a spectrogram."""
+
+
+def prepare_source(data: DataParams, audio: AudioParams, folder: Path) -> SourceTables:
+    """Fill `folder` with the tables of the source (and soundscapes, where it makes them), or leave nothing.
+
+    Raises:
+        UserError: the source is not what its tables and the parameters say; the disk is full.
+    """
+    with replaced_folder(folder) as draft:
+        tables = SOURCES[data.source](data, audio, draft)
+        write_tables(tables, draft)
+    return tables
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a folder of recordings says about itself, before any recording is looked at."""
+
+    species: list[str]
+    test_ids: list[str]
+
+
+def _from_seed(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables:
+    return make_soundscapes(data.demo, audio.sample_rate, draft)
+
+
+def _from_competition(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables:
+    root = _root(data)
+    sample = root / "sample_submission.csv"
+    species = [name.removeprefix("s") for name in _score_columns(sample)]
+    layout = Layout(species, _submission_ids(sample))
+    return _checked(data, audio, root, layout, suffixes=(".flac",))
+
+
+def _from_own(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables:
+    root = _root(data)
+    if (root / "species.csv").is_file():
+        species = read_species(root / "species.csv")
+    else:
+        species = sorted(set(read_annotations(root / "train_tp.csv", "tp")["species_id"]), key=_by_number)
+    sample = root / "sample_submission.csv"
+    suffixes = (".flac", ".wav")
+    if sample.is_file():
+        _refuse_other_columns(sample, species)
+        test_ids = _submission_ids(sample)
+    else:
+        test_ids = sorted(FolderOfRecordings.list(root / "test", "test", suffixes).files)
+    return _checked(data, audio, root, Layout(species, test_ids), suffixes)
+
+
+SOURCES: dict[str, Callable[[DataParams, AudioParams, Path], SourceTables]] = {
+    "demo": _from_seed,
+    "rfcx": _from_competition,
+    "own": _from_own,
+}
+
+
+def _checked(
+    data: DataParams, audio: AudioParams, root: Path, layout: Layout, suffixes: tuple[str, ...]
+) -> SourceTables:
+    """The tables of a folder, without the recordings that cannot be used (or an error that names them)."""
+    tp = read_annotations(root / "train_tp.csv", "tp", layout.species)
+    fp = read_annotations(root / "train_fp.csv", "fp", layout.species)
+    train_ids = sorted({*tp["recording_id"], *fp["recording_id"]})
+    if both := sorted(set(train_ids) & set(layout.test_ids)):
+        raise UserError(
+            f"recording {both[0]}: annotated for training and in the test set ({len(both)} such); "
+            "an id must name one recording"
+        )
+    paths = {"train": root / "train", "test": root / "test"}
+    if data.external:
+        paths["external"] = _folder("data.external", data.external)
+    folders = {subset: FolderOfRecordings.list(path, subset, suffixes) for subset, path in paths.items()}
+    wanted = [("train", train_ids), ("test", layout.test_ids)]
+    if data.external:
+        external_ids = sorted(folders["external"].files)
+        _refuse_bad_externals(data.external, external_ids, {*train_ids, *layout.test_ids}, suffixes)
+        wanted.append(("external", external_ids))
+    recordings, skipped = check_recordings(folders, wanted, audio, data.on_bad_recording)
+    usable = set(recordings["recording_id"])
+    tp, fp = tp[tp["recording_id"].isin(usable)], fp[fp["recording_id"].isin(usable)]
+    if tp.empty:
+        raise UserError(
+            f"{root / 'train_tp.csv'}: none of its recordings is left, {len(skipped)} recordings were "
+            f"skipped; the first: {skipped['recording_id'].iloc[0]}, {skipped['reason'].iloc[0]}"
+        )
+    length_s = (recordings["n_samples"] / recordings["sample_rate"]).set_axis(recordings["recording_id"])
+    for name, table in (("train_tp.csv", tp), ("train_fp.csv", fp)):
+        _refuse_beyond_end(name, table, length_s)
+    test_ids = [recording_id for recording_id in layout.test_ids if recording_id in usable]
+    return SourceTables(layout.species, recordings, tp, fp, test_ids, skipped)
+
+
+def _root(data: DataParams) -> Path:
+    return _folder("data.root", data.root or "")
+
+
+def _folder(setting: str, value: str) -> Path:
+    folder = workspace_path(value)
+    if not folder.is_dir():
+        raise UserError(f"{setting} {value!r}: no such folder: {folder}")
+    return folder
+
+
+def _refuse_bad_externals(
+    value: str, external_ids: list[str], known: set[str], suffixes: tuple[str, ...]
+) -> None:
+    if not external_ids:
+        raise UserError(f"data.external {value!r}: no {' or '.join(suffixes)} in it")
+    if both := [recording_id for recording_id in external_ids if recording_id in known]:
+        raise UserError(
+            f"data.external: recording {both[0]} is in the training or test set too ({len(both)} such); "
+            "an id must name one recording"
+        )
+
+
+def _score_columns(sample: Path) -> list[str]:
+    """The columns s… of a sample submission, in order.
+
+    Raises:
+        UserError: the file is missing, the first column is not recording_id, another does not begin with s.
+    """
+    read_table(sample, ["recording_id"])
+    with sample.open(encoding="utf-8-sig", newline="") as file:
+        first, *scores = next(csv.reader(file))
+    if (
+        first != "recording_id"
+        or not scores
+        or any(not name.startswith("s") or name == "s" for name in scores)
+    ):
+        raise UserError(
+            f"{sample.name}: columns must be recording_id, then s<species_id> for each species; "
+            f"found {', '.join([first, *scores])}"
+        )
+    if len(set(scores)) < len(scores):
+        raise UserError(f"{sample.name}: a column is given twice: {', '.join(scores)}")
+    return scores
+
+
+def _submission_ids(sample: Path) -> list[str]:
+    table = read_table(sample, ["recording_id"])
+    repeated = table[table["recording_id"].duplicated()]
+    if not repeated.empty:
+        raise UserError(
+            f"{sample.name} row {repeated.index[0]}: recording_id {repeated['recording_id'].iloc[0]} "
+            f"was there before ({len(repeated)} such rows); every recording must have one row"
+        )
+    return table["recording_id"].tolist()
+
+
+def _refuse_other_columns(sample: Path, species: list[str]) -> None:
+    found, expected = _score_columns(sample), score_columns(species)
+    if set(found) != set(expected):
+        missing = ", ".join(name for name in expected if name not in found) or "none"
+        unknown = ", ".join(name for name in found if name not in expected) or "none"
+        raise UserError(
+            f"{sample.name}: columns do not fit the species; missing: {missing}; unknown: {unknown}"
+        )
+
+
+def _refuse_beyond_end(name: str, table: pd.DataFrame, length_s: pd.Series) -> None:
+    end_s = table["recording_id"].map(length_s).astype(float)  # an empty column stays text
+    beyond = table[table["t_max"] > end_s + LENGTH_TOLERANCE_S]
+    if not beyond.empty:
+        row = beyond.iloc[0]
+        raise UserError(
+            f"{name} row {beyond.index[0]}: t_max {row['t_max']:g} s is beyond the end of recording "
+            f"{row['recording_id']} at {end_s[beyond.index[0]]:g} s ({len(beyond)} such rows)"
+        )
+
+
+def _by_number(species_id: str) -> tuple[int, str]:
+    return (int(species_id) if species_id.isdecimal() else 0, species_id)

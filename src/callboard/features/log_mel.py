@@ -1,0 +1,173 @@
+"""The front end: a recording's waveform to log-mel frames, and those to uint8.
+
+Equal to torchaudio's `MelSpectrogram(power=2, center=True, pad_mode="reflect", norm="slaney",
+mel_scale="slaney")` and, but for the frames that touch the padding (librosa pads with zeros), to librosa's
+default `melspectrogram`; then `power_to_db(ref=1, amin=1e-10, top_db=…)`.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from callboard.core.errors import UserError
+from callboard.params.features import FeatureParams, FrontEndParams
+
+BLOCK_FRAMES = 128
+"""STFT frames worked on at once: spectrum and power of a block stay in the cache of one core."""
+
+GROUP_MELS = 16
+"""Mel rows multiplied at once: neighbours share a narrow band of FFT bins, so most zeros are left out."""
+
+MIN_POWER = 1e-10
+"""Floor under the logarithm, as librosa and torchaudio have it."""
+
+HZ_PER_LINEAR_MEL = 200 / 3
+FIRST_LOG_HZ = 1000.0
+LOG_STEP = np.log(6.4) / 27
+"""Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz, 27 steps per factor 6.4 above."""
+
+
+class MelGroup(NamedTuple):
+    """Neighbouring mel rows and the FFT bins that they look at."""
+
+    mels: slice
+    bins: slice
+    weights: NDArray[np.float32]
+    """(bins, mels) of this group."""
+
+
+def log_mel(waveform: NDArray[np.float32], front_end: FrontEndParams) -> NDArray[np.float32]:
+    """(n_samples // hop_length + 1, n_mels) dB, clipped at top_db below the recording's own maximum.
+
+    The clipping depends on the input's maximum: a clip of a recording and the recording differ.
+
+    Args:
+        waveform: (n_samples,) at `front_end.audio.sample_rate`, longer than half a window.
+        front_end: The `audio` and `features` sections.
+
+    Raises:
+        UserError: some mel row catches no FFT bin.
+        ValueError: the waveform is too short to be padded by reflection.
+    """
+    features = front_end.features
+    decibels = mel_power(waveform, front_end.audio.sample_rate, features)
+    np.maximum(decibels, MIN_POWER, out=decibels)
+    np.log10(decibels, out=decibels)
+    decibels *= 10
+    np.maximum(decibels, decibels.max() - np.float32(features.top_db), out=decibels)
+    return decibels
+
+
+def mel_power(
+    waveform: NDArray[np.float32], sample_rate: int, features: FeatureParams
+) -> NDArray[np.float32]:
+    """(n_frames, n_mels): Hann-windowed, centred STFT, squared, through the mel filterbank."""
+    groups = mel_groups(sample_rate, features)
+    n_bins = groups[-1].bins.stop
+    frames = _frames(waveform, features.n_fft, features.hop_length)
+    window = _hann(features.n_fft)
+    mel = np.empty((len(frames), features.n_mels), np.float32)
+    windowed = np.empty((BLOCK_FRAMES, features.n_fft), np.float32)
+    power, squared = np.empty((2, BLOCK_FRAMES, n_bins), np.float32)
+    for start in range(0, len(frames), BLOCK_FRAMES):
+        block = frames[start : start + BLOCK_FRAMES]
+        n = len(block)
+        np.multiply(block, window, out=windowed[:n])
+        spectrum = scipy.fft.rfft(windowed[:n], axis=1)[:, :n_bins]
+        np.square(spectrum.real, out=power[:n])
+        np.square(spectrum.imag, out=squared[:n])
+        power[:n] += squared[:n]
+        for group in groups:
+            mel[start : start + n, group.mels] = power[:n, group.bins] @ group.weights
+    return mel
+
+
+def quantise(decibels: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, float]:
+    """The recording's own minimum to 0, its maximum to 255, rounded; and that minimum and maximum in dB.
+
+    With the range kept to top_db, no value is off by more than top_db / 510 dB. A constant input gives zeros.
+    """
+    db_min, db_max = float(decibels.min()), float(decibels.max())
+    scale = 255 / (db_max - db_min) if db_max > db_min else 0.0
+    levels = (decibels - np.float32(db_min)) * np.float32(scale)
+    levels += np.float32(0.5)
+    return np.minimum(levels, 255, out=levels).astype(np.uint8), db_min, db_max
+
+
+@cache
+def mel_groups(sample_rate: int, features: FeatureParams) -> tuple[MelGroup, ...]:
+    """The filterbank in groups of GROUP_MELS rows.
+
+    Raises:
+        UserError: some mel row catches no FFT bin, and would be silent in every recording.
+    """
+    filterbank = mel_filterbank(sample_rate, features)
+    groups = []
+    for first in range(0, features.n_mels, GROUP_MELS):
+        mels = slice(first, min(first + GROUP_MELS, features.n_mels))
+        caught = np.flatnonzero(filterbank[:, mels].any(axis=1))
+        bins = slice(int(caught[0]), int(caught[-1]) + 1)
+        groups.append(MelGroup(mels, bins, np.ascontiguousarray(filterbank[bins, mels])))
+    return tuple(groups)
+
+
+def mel_filterbank(sample_rate: int, features: FeatureParams) -> NDArray[np.float32]:
+    """(n_fft // 2 + 1, n_mels) triangles on Slaney's scale, each of the same area.
+
+    Raises:
+        UserError: some mel row catches no FFT bin.
+    """
+    corners = _mel_corners(features)
+    bins = scipy.fft.rfftfreq(features.n_fft, 1 / sample_rate)[:, None]
+    rising = (bins - corners[:-2]) / np.diff(corners)[:-1]
+    falling = (corners[2:] - bins) / np.diff(corners)[1:]
+    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (corners[2:] - corners[:-2])
+    if (empty := np.flatnonzero(~triangles.any(axis=0))).size:
+        low, high = corners[empty[0]], corners[empty[0] + 2]
+        raise UserError(
+            f"features: {empty.size} of n_mels {features.n_mels} rows from f_min {features.f_min:g} to f_max "
+            f"{features.f_max:g} Hz would always be empty, first row {empty[0]}: no FFT bin of n_fft "
+            f"{features.n_fft} at {sample_rate} Hz lies in {low:.1f} … {high:.1f} Hz; "
+            "lower n_mels or raise n_fft"
+        )
+    return triangles.astype(np.float32)
+
+
+def mel_centres(features: FeatureParams) -> NDArray[np.float64]:
+    """(n_mels,) Hz, ascending: where the triangle of each mel row has its tip."""
+    return _mel_corners(features)[1:-1]
+
+
+def _mel_corners(features: FeatureParams) -> NDArray[np.float64]:
+    """(n_mels + 2,) Hz: a row's triangle starts at one, has its tip at the next and ends at the third."""
+    lowest, highest = _hz_to_mel(np.array([features.f_min, features.f_max]))
+    return _mel_to_hz(np.linspace(lowest, highest, features.n_mels + 2))
+
+
+def _frames(waveform: NDArray[np.float32], n_fft: int, hop_length: int) -> NDArray[np.float32]:
+    """(n_samples // hop_length + 1, n_fft) view of the waveform, reflected at both ends."""
+    if len(waveform) <= n_fft // 2:
+        raise ValueError(f"{len(waveform)} samples cannot be reflected by n_fft / 2 = {n_fft // 2}")
+    padded = np.pad(waveform, n_fft // 2, mode="reflect")
+    frames: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
+    return frames[: len(waveform) // hop_length + 1]
+
+
+@cache
+def _hann(n_fft: int) -> NDArray[np.float32]:
+    """Periodic Hann window."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+
+
+def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    logarithmic = FIRST_LOG_HZ / HZ_PER_LINEAR_MEL + np.log(np.maximum(hz, 1) / FIRST_LOG_HZ) / LOG_STEP
+    return np.where(hz < FIRST_LOG_HZ, hz / HZ_PER_LINEAR_MEL, logarithmic)
+
+
+def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    first_log_mel = FIRST_LOG_HZ / HZ_PER_LINEAR_MEL
+    logarithmic = FIRST_LOG_HZ * np.exp(LOG_STEP * (mel - first_log_mel))
+    return np.where(mel < first_log_mel, mel * HZ_PER_LINEAR_MEL, logarithmic)

@@ -1,0 +1,132 @@
+"""Pretrained weights of a backbone, in place of random ones: those of a file, or of timm's model hub."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import timm
+from huggingface_hub import constants
+from safetensors import SafetensorError
+from timm.models import adapt_input_conv
+from torch import Tensor
+
+from callboard.core.errors import UserError, one_line
+from callboard.core.pinned_weights import PACKAGES, find_weights
+
+HUB_TIMEOUT_S = 5
+"""How long the model hub may take to answer at all."""
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    AttributeError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+"""What torch, safetensors and timm raise for a file that is cut short, damaged, or of another kind."""
+
+
+def load_pretrained(backbone: Any, weights: str) -> None:
+    """Give a timm `backbone` of one input channel, without a classifier, what `model.weights` names.
+
+    A first convolution over three channels becomes the sum over them, which is what it does to three equal
+    channels. Weights of a classifier are ignored.
+
+    Raises:
+        UserError: the file cannot be had (see find_weights), is no state dict, or does not fit the backbone.
+    """
+    path = find_weights(weights)
+    wanted: dict[str, Tensor] = backbone.state_dict()
+    found = _read(path)
+    if weights in PACKAGES:
+        found = dict(zip(wanted, found.values(), strict=False))  # the classifier is last
+    found = _without_classifier(found, getattr(backbone, "pretrained_cfg", {}).get("classifier") or ())
+    fitting = {name: _to_channels_of(wanted.get(name), tensor) for name, tensor in found.items()}
+    if misfits := [*_misfits(wanted, fitting)]:
+        raise UserError(
+            f"model.weights: {path} does not fit the backbone in {len(misfits)} tensors, "
+            f"the first: {misfits[0]}"
+        )
+    backbone.load_state_dict(fitting, strict=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        state = timm.models.load_state_dict(str(path))
+    except UNREADABLE as error:
+        raise UserError(f"model.weights: {path}: not readable as weights ({one_line(error)})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"model.weights: {path}: holds no state dict, which has a name for each tensor")
+    return state
+
+
+def _without_classifier(state: dict[str, Tensor], classifier: str | tuple[str, ...]) -> dict[str, Tensor]:
+    names = (classifier,) if isinstance(classifier, str) else classifier
+    prefixes = tuple(f"{name}." for name in names)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+
+
+def _to_channels_of(wanted: Tensor | None, tensor: Tensor) -> Tensor:
+    """A convolution over three channels as one over one channel, where that is wanted; else as it is."""
+    if wanted is None or wanted.dim() != 4 or tensor.dim() != 4:
+        return tensor
+    if (wanted.shape[1], tensor.shape[1]) != (1, 3):
+        return tensor
+    summed: Tensor = adapt_input_conv(1, tensor)
+    return summed
+
+
+def _misfits(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> Iterator[str]:
+    """In words, each tensor that is missing, unknown, or of another shape."""
+    for name, tensor in wanted.items():
+        if name in found:
+            if found[name].shape != tensor.shape:
+                yield f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        elif not name.endswith("num_batches_tracked"):  # which old files lack, and nothing reads
+            yield f"{name} is missing"
+    for name in found:
+        if name not in wanted:
+            yield f"{name} is not in the network"
+
+
+@contextmanager
+def hub_asked_once() -> Iterator[bool]:
+    """Whether the model hub answers; within, its client goes straight to its cache if not.
+
+    By itself the client asks an unreachable hub six times for each name that weights may have: 47 s.
+    """
+    answers, before = _hub_answers(), constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not answers
+    try:
+        yield answers
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _hub_answers() -> bool:
+    try:
+        huggingface_hub.get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except Exception:  # the client's own, which changed with its version, and HF_HUB_OFFLINE
+        return False
+    return True
+
+
+def no_hub_weights(backbone: str, error: Exception, *, answers: bool) -> UserError:
+    """The error that there are no weights of `backbone`, with the ways out."""
+    reason = (
+        f"{type(error).__name__}: {one_line(error)}"
+        if answers
+        else f"{constants.ENDPOINT} does not answer, and {constants.HF_HUB_CACHE} does not hold them"
+    )
+    packaged = [name for name, package in PACKAGES.items() if package.backbone == backbone.split(".")[0]]
+    package = f"{packaged[0]}, a package, or " if packaged else ""
+    return UserError(
+        f"model.pretrained: no weights for {backbone} ({reason}); set model.weights to {package}a file as "
+        "path@digest, or run once where the hub can be reached and keep its cache (HF_HOME), or set "
+        "model.pretrained=false"
+    )

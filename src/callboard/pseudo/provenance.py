@@ -1,0 +1,385 @@
+"""Who made which pseudo-label and what they had seen, told by tables and weights files alone.
+
+A network has *seen* a training recording that its weights file does not list as held out. It has *inherited*
+one that a maker of the pseudo-labels it was trained on had seen or inherited: labels of that recording may
+have reached it by way of other recordings. A pseudo-label of a training recording is isolated where no
+network that voted had seen the recording; that is what `pseudo.isolation` recording promises. Inheritance,
+which no round after the first avoids while folds stay the same, is counted. `nested` promises that no network
+that voted had seen or inherited the recording, or any that its student holds out.
+
+Not traced: what weights that a network started from had seen. `callboard audit` goes on with the result that
+`train.init_from` names; of `model.weights` nothing is known.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from callboard.core.errors import UserError
+from callboard.data.clips import labels_for, read_clips, students_of
+from callboard.results.finished import cached_file
+from callboard.results.result import FOLDS
+
+HeldOut = Mapping[str, Collection[str]]
+"""Network (`r0/fold3`) to the recordings that its weights file says it was not trained on."""
+
+Open = Callable[[str], Path]
+"""From the path of an output in a workspace to where the file lies."""
+
+
+@dataclass(frozen=True)
+class RoundLineage:
+    """What is known of the makers of one round's pseudo-labels."""
+
+    round: int
+    """Of the student."""
+    isolation: str
+    """`pseudo.isolation`."""
+    by_teacher: dict[str, int]
+    """Pseudo-labels of each teacher: `r0/fold3`, or `r0` for the votes of a whole round."""
+    n_unfolded: int
+    """Of test and external recordings, which any network may label."""
+    n_unseen: int
+    """Of training recordings that no maker had seen or inherited."""
+    n_inherited: int
+    """Of training recordings that no maker had seen, and some had inherited."""
+    n_seen: int
+    """Of training recordings that a network which voted had been trained on."""
+    n_unsure: int
+    """Of training recordings that a network which may have voted had been trained on."""
+    seen: list[str]
+    """The cases of the two before, in words."""
+    known: list[str]
+    """What breaks the promise of `nested` beyond that, or is not known to keep it, in words."""
+    strangers: list[str]
+    """Teachers that are no network of the round before, or without weights file, in words; where many vote,
+    one of them."""
+    is_traced: bool
+    """Whether inheritance is known: the files of all rounds before are there."""
+
+    @property
+    def n_labels(self) -> int:
+        """All pseudo-labels of the round."""
+        return sum(self.by_teacher.values())
+
+    @property
+    def n_training(self) -> int:
+        """Those of training recordings."""
+        return self.n_labels - self.n_unfolded
+
+    @property
+    def violations(self) -> list[str]:
+        """What breaks the promise of `pseudo.isolation`, or cannot be proved to keep it."""
+        is_promised, is_nested = self.isolation != "none", self.isolation == "nested"
+        return self.strangers + self.seen * is_promised + self.known * is_nested
+
+    @property
+    def sentence(self) -> str:
+        """Whether the round is isolated."""
+        if not self.n_training:
+            return "no label of a training recording"
+        if self.n_seen or self.n_unsure:
+            unsure = f", {self.n_unsure:,} more may have had" * bool(self.n_unsure)
+            return (
+                f"NOT isolated: {self.n_seen:,} of {self.n_training:,} labels had a vote of a model trained "
+                f"on the recording{unsure}"
+            )
+        proved = self.n_unseen + self.n_inherited
+        if proved < self.n_training:
+            return f"isolation proved of {proved:,} of {self.n_training:,} labels only"
+        if self.isolation == "nested":
+            if broken := self.known + self.strangers:
+                verdict = "NOT nested" if self.known and self.is_traced else "nested is not proved"
+                return f"{verdict}: {first_of(broken)}"
+            also = ", or what its student is validated on"
+            return f"isolated: no teacher had seen its recording{also} ({proved:,} of {self.n_training:,})"
+        return f"isolated: no teacher had seen its recording ({proved:,} of {self.n_training:,})"
+
+    @property
+    def depth(self) -> str:
+        """How far the proof goes."""
+        proved = self.n_unseen + self.n_inherited
+        if not proved:
+            return "no label is isolated, so there is nothing to trace further"
+        if not self.is_traced:
+            return "what the makers' own pseudo-labels came from is not known: files of earlier rounds lack"
+        if not self.n_inherited:
+            return f"of {self.n_unseen:,} labels nobody in the makers' line had seen the recording"
+        return (
+            f"of {self.n_inherited:,} of {proved:,} isolated labels, the makers' own pseudo-labels came from "
+            f"networks that had seen the recording; of {self.n_unseen:,} nobody in the line had"
+        )
+
+
+@dataclass(frozen=True)
+class NestedFiles:
+    """What the networks of `pseudo.isolation` nested leave."""
+
+    held_out: dict[str, frozenset[str]]
+    """As HeldOut, by names such as `r0/folds0-2`."""
+    tables: dict[str, pd.DataFrame]
+    """Pseudo-labels that such a network was trained on."""
+
+
+def read_nested(paths: Mapping[str, Path]) -> NestedFiles:
+    """What files of a folder tell, by their names there: `r0-folds0-2.pt`, `r1-folds0-2.csv`.
+
+    Raises:
+        UserError: a file is not what it should be.
+    """
+    from callboard.model.weights import read_held_out
+
+    named = {
+        (name.partition(".")[0].replace("-", "/", 1), Path(name).suffix): path for name, path in paths.items()
+    }
+    return NestedFiles(
+        {network: read_held_out(path)[1] for (network, suffix), path in named.items() if suffix == ".pt"},
+        {network: read_clips(path) for (network, suffix), path in named.items() if suffix == ".csv"},
+    )
+
+
+def trace_rounds(
+    tables: Mapping[int, pd.DataFrame],
+    folds: pd.DataFrame,
+    held_out: HeldOut,
+    isolation: str,
+    of_networks: Mapping[str, pd.DataFrame] | None = None,
+) -> list[RoundLineage]:
+    """The lineage of every round, in order.
+
+    Args:
+        tables: Round of the student to its pseudo-labels: recording_id, teacher, votes, and student where
+            they are not for all.
+        folds: recording_id, fold of the training recordings; test and external ones are in none.
+        held_out: Of the networks of all rounds before the last, as far as they are known.
+        isolation: `pseudo.isolation`.
+        of_networks: Pseudo-labels of single networks, which stand in none of `tables`.
+    """
+    tracer = _Tracer(tables, folds, held_out, of_networks or {})
+    return [tracer.trace(number, isolation) for number in sorted(tables)]
+
+
+class _Tracer:
+    """Looks up networks, and works out once what each has inherited."""
+
+    def __init__(
+        self,
+        tables: Mapping[int, pd.DataFrame],
+        folds: pd.DataFrame,
+        held_out: HeldOut,
+        of_networks: Mapping[str, pd.DataFrame],
+    ) -> None:
+        self._tables = tables
+        self._of_networks = of_networks
+        self._fold_of = dict(zip(folds["recording_id"], folds["fold"], strict=True))
+        self._held_out = {network: frozenset(held) for network, held in held_out.items()}
+        self._known: dict[str, frozenset[str] | None] = {}
+
+    @cached_property
+    def _recordings(self) -> frozenset[str]:
+        return frozenset(self._fold_of)
+
+    def trace(self, number: int, isolation: str) -> RoundLineage:
+        table = self._tables[number]
+        counts: Counter[str] = Counter()
+        seen, known, strangers, is_traced = set(), set(), set(), True
+        for (recording_id, teacher, votes, student), count in _cases(table):
+            networks = self._networks(teacher, number - 1)
+            where = f"recording {recording_id}"
+            if recording_id in self._fold_of:
+                where += f" (fold {self._fold_of[recording_id]})"
+            if told := self._lacks(teacher, networks, votes, number - 1):
+                strangers.add(f"{where} was labelled by {teacher}, of which there are {told}")
+            if isolation == "nested" and (told := self._known_of(student, networks)):
+                known.add(f"{where} was labelled by {teacher}, {told}")
+            if recording_id not in self._fold_of:
+                counts["unfolded"] += count
+            elif networks:
+                kind = self._kind(recording_id, networks, votes)
+                counts[kind] += count
+                if kind in ("seen", "unsure"):
+                    seen.add(f"{where} was labelled by {teacher}, which had trained on it")
+                else:
+                    if kind == "inherited":
+                        known.add(f"{where} was labelled by {teacher}, whose own teachers had trained on it")
+                    is_traced &= all(self._inherited(network) is not None for network in networks)
+        return RoundLineage(
+            round=number,
+            isolation=isolation,
+            by_teacher=dict(sorted(Counter(table["teacher"]).items())),
+            n_unfolded=counts["unfolded"],
+            n_unseen=counts["unseen"],
+            n_inherited=counts["inherited"],
+            n_seen=counts["seen"],
+            n_unsure=counts["unsure"],
+            seen=sorted(seen),
+            known=sorted(known),
+            strangers=sorted(strangers),
+            is_traced=is_traced,
+        )
+
+    def _networks(self, teacher: str, number: int) -> list[str]:
+        """Those that a teacher of a round stands for; none where it is not of that round, or unknown."""
+        if teacher == f"r{number}":
+            return [
+                network
+                for network in self._held_out
+                if network.startswith(f"{teacher}/fold") and network.removeprefix(f"{teacher}/fold").isdigit()
+            ]
+        if teacher.startswith(f"r{number}/") and teacher.endswith("-*"):
+            student = _told(teacher.removesuffix("-*"))
+            return [
+                network
+                for network in self._held_out
+                if network.startswith(f"r{number}/folds") and _is_teacher_of(student, _told(network))
+            ]
+        return [teacher] if teacher in self._held_out and teacher.startswith(f"r{number}/") else []
+
+    def _lacks(self, teacher: str, networks: list[str], votes: int, number: int) -> str:
+        """What weights there are of a teacher, in words, if they are not of all that voted or may have."""
+        if not networks:
+            return f"no weights of round {number}"
+        if teacher in networks:
+            return ""
+        n_networks = votes
+        if teacher.endswith("-*"):
+            n_networks = max(votes, len(set(self._fold_of.values())) - len(_told(teacher.removesuffix("-*"))))
+        return f"weights of {len(networks)} of {n_networks} networks" * (len(networks) < n_networks)
+
+    def _kind(self, recording_id: str, networks: list[str], votes: int) -> str:
+        n_isolated = sum(recording_id in self._held_out[network] for network in networks)
+        if n_isolated < len(networks):
+            return "seen" if votes > n_isolated else "unsure"
+        is_inherited = any(recording_id in (self._inherited(network) or ()) for network in networks)
+        return "inherited" if is_inherited else "unseen"
+
+    def _known_of(self, student: str, networks: list[str]) -> str:
+        """How networks came to know what a student is validated on, or may have; empty where they did not."""
+        if not student:
+            return "for all students, so it cannot be nested"
+        folds = student.split("-")
+        validated = {recording_id for recording_id, fold in self._fold_of.items() if str(fold) in folds}
+        for network in networks:
+            if validated - self._held_out[network]:
+                return f"and {network} had trained on fold {student}, which the student is validated on"
+            inherited = self._inherited(network)
+            if inherited is None:
+                return f"and what {network} was taught is not known: files of earlier rounds lack"
+            if validated & inherited:
+                who = f"teachers of {network}"
+                return f"and {who} had trained on fold {student}, which the student is validated on"
+        return ""
+
+    def _inherited(self, network: str) -> frozenset[str] | None:
+        """Recordings that makers of its pseudo-labels had seen or inherited; None where files lack."""
+        if network not in self._known:
+            self._known[network] = self._work_out(network)
+        return self._known[network]
+
+    def _work_out(self, network: str) -> frozenset[str] | None:
+        number = int(network.partition("/")[0].removeprefix("r"))
+        if number == 0:
+            return frozenset()
+        table = self._of_networks.get(network)
+        if table is None:
+            is_nested = "/folds" in network  # learns from a table of its own only
+            if is_nested or number not in self._tables:
+                return None
+            table = labels_for(self._tables[number], network.rpartition("fold")[2])
+        trained_on = table[~table["recording_id"].isin(self._held_out[network])]
+        inherited: set[str] = set()
+        for teacher in trained_on["teacher"].unique():
+            makers = self._networks(teacher, number - 1)
+            if self._lacks(teacher, makers, 1, number - 1):
+                return None
+            for maker in makers:
+                before = self._inherited(maker)
+                if before is None:
+                    return None
+                inherited |= before | (self._recordings - self._held_out[maker])
+        return frozenset(inherited)
+
+
+def _cases(table: pd.DataFrame) -> list[tuple[tuple[str, str, int, str], int]]:
+    """Recording, teacher, votes and student, each combination with its number of pseudo-labels."""
+    columns = table["recording_id"], table["teacher"], table["votes"], students_of(table)
+    return list(Counter(zip(*columns, strict=True)).items())
+
+
+def _is_teacher_of(student: frozenset[str], held_out: frozenset[str]) -> bool:
+    """Whether a network holds out what a student does, and one fold more."""
+    return student < held_out and len(held_out) == len(student) + 1
+
+
+def _told(network: str) -> frozenset[str]:
+    """The folds in a name such as `r0/folds0-2`."""
+    return frozenset(network.rpartition("folds")[2].split("-"))
+
+
+def refuse_violations(lineage: RoundLineage) -> None:
+    """Stop where the promise of isolation is broken.
+
+    Raises:
+        UserError: naming the first recording, its fold and its teacher.
+    """
+    if violations := lineage.violations:
+        raise UserError(f"leak: pseudo-labels of round {lineage.round}: {first_of(violations)}")
+
+
+def first_of(violations: list[str]) -> str:
+    """The first violation, and how many more there are."""
+    return violations[0] + f" (and {len(violations) - 1:,} more such)" * (len(violations) > 1)
+
+
+def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLineage]:
+    """The lineage of all rounds of a result; none where it has no pseudo-labels.
+
+    Args:
+        open_output: Finds its folds, pseudo-labels and weights.
+        params: Its parameters as text, by dotted key.
+
+    Raises:
+        UserError: a file is missing or not what it should be.
+    """
+    final = int(params.get("pseudo.final", "0"))
+    if not final:
+        return []
+    from callboard.data.folds import read_folds
+
+    folds = read_folds(open_output(FOLDS))
+    tables = {number: read_clips(open_output(f"pseudo/r{number}.csv")) for number in range(1, final + 1)}
+    held_out = {
+        f"r{number}/fold{fold}": _held_out(open_output(f"models/r{number}/fold{fold}.pt"), fold)
+        for number in range(final)
+        for fold in json.loads(params["split.folds"])
+    }
+    isolation = params.get("pseudo.isolation", "recording")
+    if isolation != "nested":
+        return trace_rounds(tables, folds, held_out, isolation)
+    nested = read_nested(
+        {
+            entry["relpath"]: cached_file(entry["md5"], entry["relpath"])
+            for number in tables
+            for entry in json.loads(open_output(networks_of(number)).read_text(encoding="utf-8"))
+        }
+    )
+    return trace_rounds(tables, folds, held_out | nested.held_out, isolation, nested.tables)
+
+
+def networks_of(number: int) -> str:
+    """The folder of the networks that taught the students of a round, where they are nested."""
+    return f"pseudo/r{number}-networks"
+
+
+def _held_out(path: Path, fold: int) -> frozenset[str]:
+    from callboard.model.weights import read_held_out
+
+    told, held_out = read_held_out(path)
+    if told != fold:
+        raise UserError(f"{path}: holds the weights of fold {told}, not of fold {fold}")
+    return held_out

@@ -1,0 +1,126 @@
+"""The board as one HTML page, to be opened in a browser or put among a team's notes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from callboard.analysis.lines import Blocks, Line
+from callboard.reports.board.columns import COLUMNS, Column, legends, name_of, number, shown_rows, tone, word
+from callboard.reports.html import page
+from callboard.results.settings import CV
+
+SCATTER = (640, 360)
+"""Width and height of the picture, in its own units."""
+
+MARGIN = 52
+"""Around the area of the dots, for the axes' words."""
+
+N_TICKS = 4
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell of the page."""
+
+    text: str
+    by: str
+    """What a page sorts by; empty where nothing is known."""
+    tone: str = ""
+    """Class of the verdict's mark."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A result in the picture."""
+
+    x: float
+    y: float
+    tone: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark of an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """CV against LB."""
+
+    dots: list[Dot]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+
+
+def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = COLUMNS) -> str:
+    """The page: counts, what marks mean, the table, and CV against the public leaderboard.
+
+    Args:
+        blocks: Of the board.
+        title: Heading of the page.
+        columns: Of the table.
+    """
+    lines = [line for block in blocks for line in block if line.row]
+    return page(
+        "board.html.j2",
+        title=title,
+        n_results=len(shown_rows(blocks)),
+        newest=max((line.row.start.astimezone() for line in lines if line.row), default=None),
+        verdicts=Counter(word(line) for line in lines if line.judgement).most_common(),
+        best=next((line.best for line in lines if line.best), None),
+        legends=legends(blocks, columns),
+        columns=columns,
+        blocks=[[[_cell(column, line) for column in columns] for line in block] for block in blocks],
+        scatter=_scatter(lines),
+        size=SCATTER,
+        margin=MARGIN,
+    )
+
+
+def _cell(column: Column, line: Line) -> Cell:
+    text = column.text(line)
+    value = column.value(line) if column.value else text
+    is_unknown = value is None or (isinstance(value, float) and isnan(value))
+    return Cell(text, "" if is_unknown else str(value), column.tone(line) if column.tone else "")
+
+
+def _scatter(lines: Sequence[Line]) -> Scatter | None:
+    """None with fewer than three results that have both; those with an optimistic CV would mislead."""
+    found = [
+        (cv, lb, line)
+        for line in lines
+        if line.row and not line.row.is_optimistic
+        if (cv := line.metric(CV)) is not None and (lb := line.metric("lb.public")) is not None
+    ]
+    if len(found) < 3:
+        return None
+    width, height = SCATTER
+    cvs, lbs = [cv for cv, _, _ in found], [lb for _, lb, _ in found]
+    dots = [
+        Dot(
+            _place(cv, cvs, MARGIN, width - 16),
+            _place(lb, lbs, height - MARGIN, 16),
+            tone(line),
+            f"{name_of(line)}: CV {number(cv)}, LB {number(lb)}, {word(line)}",
+        )
+        for cv, lb, line in found
+    ]
+    return Scatter(dots, _ticks(cvs, MARGIN, width - 16), _ticks(lbs, height - MARGIN, 16))
+
+
+def _place(value: float, values: Sequence[float], first: float, last: float) -> float:
+    low, high = min(values), max(values)
+    share = (value - low) / (high - low) if high > low else 0.5
+    inside = 0.04 + 0.92 * share  # no dot on an axis
+    return round(first + inside * (last - first), 1)
+
+
+def _ticks(values: Sequence[float], first: float, last: float) -> list[Tick]:
+    low, high = min(values), max(values)
+    shown = [low + (high - low) * step / N_TICKS for step in range(N_TICKS + 1)] if high > low else [low]
+    return [Tick(_place(value, values, first, last), f"{value:.3f}") for value in shown]

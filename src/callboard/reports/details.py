@@ -1,0 +1,188 @@
+"""One result on one screen: what it is, how good it is, what it changed and where its files are."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from callboard.analysis.lines import Line
+from callboard.core.console import MISSING
+from callboard.reports.board.columns import (
+    NOISE_LEGEND,
+    base_of,
+    changes_of,
+    half_width,
+    interval,
+    is_lb_noise,
+    number,
+    word,
+)
+from callboard.results.cv_metrics import meanings
+from callboard.results.lookup import reference
+from callboard.results.rows import MARKS, BoardRow, mark_of
+from callboard.results.settings import CV
+
+if TYPE_CHECKING:
+    from callboard.results.files import Source
+    from callboard.results.leaderboard import LeaderboardEntry
+
+SPECIES = "plots/species.csv"
+LABEL_WIDTH = 12
+
+
+def details(
+    line: Line, namesakes: Sequence[BoardRow], source: "Source | None", entries: Iterable["LeaderboardEntry"]
+) -> str:
+    """The whole text, with an empty line between its parts.
+
+    Args:
+        line: Of the board, judged.
+        namesakes: Other results of the name.
+        source: The files of it; None where git has lost them.
+        entries: Of leaderboard.csv.
+    """
+    row = line.row
+    assert row is not None
+    parts = [
+        _heading(line, row, namesakes),
+        _scores(line, row),
+        _changed(line, row),
+        *([_species(source.text(SPECIES)), _losses(source.result.curves)] if source else []),
+        _files(row, source),
+        _submissions(row, entries),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _fact(label: str, text: str) -> str:
+    return f"{label:<{LABEL_WIDTH}}{text}"
+
+
+def _heading(line: Line, row: BoardRow, namesakes: Sequence[BoardRow]) -> list[str]:
+    also = [name for name in row.names if name != row.name]
+    date = f"{row.start.astimezone():%Y-%m-%d %H:%M}"
+    memo = [text for text in (line.memo, row.note) if text]
+    return [
+        row.name + (f", also {', '.join(also)}" if also else ""),
+        *dict.fromkeys(memo),
+        _fact("key", row.key),
+        _fact("made", f"{date}, from commit {row.commit[:7] or MISSING}"),
+        *[
+            _fact("same name", f"{reference(other)} of {other.start.astimezone():%Y-%m-%d %H:%M}")
+            for other in namesakes
+        ],
+    ]
+
+
+def _scores(line: Line, row: BoardRow) -> list[str]:
+    half, mark = half_width(line), mark_of(row)
+    cv = number(row.metrics.get(CV)) + (f" ± {half:.4f}" if half else "") + f" {mark}" * bool(mark)
+    shown = (CV, "cv.lwlrap_low", "cv.lwlrap_high")
+    others = [
+        f"{key.removeprefix('cv.')} {value:g}"
+        for key, value in sorted(row.metrics.items())
+        if key.startswith("cv.") and key not in shown
+    ]
+    base = line.base
+    lines = [
+        _fact("CV", cv),
+        _fact("", ", ".join(others)),
+        *([_fact("", told)] if (told := meanings(sorted(row.metrics))) else []),
+        _fact("LB", _lb(row).removeprefix("LB ")),
+    ]
+    if base:
+        change = line.metric_change("lb.public")
+        lb_change = number(change, "+.4f") + " ≈" * is_lb_noise(line)
+        lines += [
+            _fact("base", f"{base_of(line)}: CV {number(base.metrics.get(CV))}, {_lb(base)}"),
+            _fact("against it", f"CV {interval(line.change, line.judgement)}, LB public {lb_change}"),
+            _fact("verdict", word(line) + _chance(line)),
+        ]
+    else:
+        lines.append(_fact("base", "none on the board"))
+    if line.best and line.best.key != row.key:
+        lines.append(_fact("best", f"{reference(line.best)}: CV {interval(line.best_change)} against it"))
+    elif line.best:
+        lines.append(_fact("best", "this one: the highest CV of the same data that is not optimistic"))
+    notes = [legend for known, legend in MARKS.items() if known == mark] + [NOISE_LEGEND] * is_lb_noise(line)
+    return [*lines, *notes]
+
+
+def _lb(row: BoardRow) -> str:
+    public, private = (number(row.metrics.get(key)) for key in ("lb.public", "lb.private"))
+    return f"LB public {public}, private {private}"
+
+
+def _chance(line: Line) -> str:
+    p_better = number(line.judgement.p_better if line.judgement else None, ".2f")
+    return "" if p_better == MISSING else f", P(better) {p_better}"
+
+
+def _changed(line: Line, row: BoardRow) -> list[str]:
+    found = changes_of(line)
+    if found is None:
+        return []
+    against = base_of(line) if line.base else f"commit {row.commit[:7]}"
+    return [f"changed against {against}" + ("" if found else ": nothing"), *(f"  {text}" for text in found)]
+
+
+def read_species(text: str) -> list[tuple[str, float, int]]:
+    """Species, average precision and number of recordings of a `plots/species.csv`, the best first."""
+    rows = [
+        (row["species"], float(row["ap"] or "nan"), int(row["n_tp"]))
+        for row in csv.DictReader(io.StringIO(text))
+    ]
+    return sorted(rows, key=lambda row: (row[1] != row[1], -row[1]))
+
+
+def _species(text: str) -> list[str]:
+    """Four side by side, so that 24 take six lines."""
+    cells = [f"{species:>4} {number(ap, '.3f'):>5} ({n})" for species, ap, n in read_species(text)]
+    width = max(map(len, cells), default=0) + 3
+    n_lines = -(-len(cells) // 4)
+    lines = [
+        "".join(cell.ljust(width) for cell in cells[first::n_lines]).rstrip() for first in range(n_lines)
+    ]
+    return (
+        ["average precision by species (recordings confirmed)", *(f"  {line}" for line in lines)]
+        if cells
+        else []
+    )
+
+
+def _losses(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
+    last = {name: epochs[-1] for name, epochs in curves.items() if epochs}
+    if not last:
+        return []
+    told = [f"{name} {epoch['loss']:.4f}" for name, epoch in last.items() if "loss" in epoch]
+    epochs = max(int(epoch["epoch"]) for epoch in last.values())
+    return [f"training loss of the last epoch ({epochs})", f"  {', '.join(told)}"]
+
+
+def _files(row: BoardRow, source: "Source | None") -> list[str]:
+    lines = [
+        _fact("submission", f"md5 {row.submission_md5 or MISSING}"),
+        _fact("scores", f"md5 {row.oof_md5 or MISSING} (out of fold)"),
+    ]
+    if source is None:
+        return [*lines, _fact("files", "no commit here holds this result any more")]
+    if not source.commit:
+        return [*lines, _fact("files", "in the work tree")]
+    lines.append(
+        _fact("files", f"commit {source.commit[:7]}; `git show {source.commit[:7]}:metrics/cv.json`")
+    )
+    if row.names:
+        lines.append(_fact("take over", f"`dvc exp apply {source.commit[:7]}` puts it into the work tree"))
+    return lines
+
+
+def _submissions(row: BoardRow, entries: Iterable["LeaderboardEntry"]) -> list[str]:
+    own = [entry for entry in entries if row.submission_md5 and entry.submission_md5 == row.submission_md5]
+    if not own:
+        return []
+    told = [
+        f"  {entry.date or MISSING}: public {number(entry.public)}, "
+        f"private {number(entry.private)} {entry.note}"
+        for entry in own
+    ]
+    return ["leaderboard.csv", *(text.rstrip() for text in told)]

@@ -1,0 +1,179 @@
+"""The change from one result to another, as Markdown (also for terminals) and as an HTML page."""
+
+from collections.abc import Sequence
+from math import isnan
+from typing import TYPE_CHECKING
+
+from callboard.analysis.difference import SpeciesDifference
+from callboard.analysis.pair import Metric, Pair
+from callboard.analysis.verdict import Judgement
+from callboard.reports.board.columns import TONES, interval, number
+from callboard.reports.html import page
+from callboard.reports.table import markdown_table
+from callboard.results.cv_metrics import meanings
+
+N_SPECIES = 8
+"""Species shown where not all are asked for."""
+
+ONLY_COUNTED = ("cv.n_recordings",)
+"""Metrics that are whole numbers."""
+
+
+def pair_markdown(pair: Pair, is_whole: bool) -> str:
+    """Verdict, parameters, metrics and species.
+
+    Args:
+        pair: The results.
+        is_whole: All species, not only those that changed most.
+    """
+    parts = [
+        f"# {pair.a.name} → {pair.b.name}\n",
+        f"{verdict(pair)}\n",
+        "## Parameters\n\n" + ("".join(f"- {text}\n" for text in pair.params) or "None differs.\n"),
+        "## Metrics\n\n" + _metrics(pair),
+        "## Species\n\n"
+        + _species(pair.species if is_whole else pair.species[:N_SPECIES], len(pair.species)),
+    ]
+    return "\n".join(parts)
+
+
+def verdict(pair: Pair) -> str:
+    """The judgement in a sentence, with its interval and probability."""
+    if pair.change is None or pair.judgement is None:
+        return "One of the two has no CV."
+    chance = number(pair.judgement.p_better, ".2f")
+    optimistic = " and ".join(row.name for row in (pair.a, pair.b) if row.is_optimistic)
+    told = f"{pair.b.name} is {WORDS[pair.judgement.word.rstrip('?')].format(optimistic)}"
+    doubt = "; seeds are not measured well enough to be sure" * _is_doubtful(pair.judgement)
+    return f"CV {interval(pair.change, pair.judgement)}, P(better) {chance}: {told}{doubt}."
+
+
+def _is_doubtful(judgement: Judgement) -> bool:
+    return judgement.word.endswith("?") or not judgement.has_seeds
+
+
+WORDS = {
+    "better": "better than can be chance",
+    "worse": "worse than can be chance",
+    "within noise": "within noise of it",
+    "unsure": "not to be judged: a table of scores is not in DVC's cache",
+    "optimistic": "not to be judged: the CV of {} is optimistic, it saw labels that it is measured on",
+}
+
+
+def metric_cells(pair: Pair, metric: Metric) -> list[str]:
+    """Key, both values, change, and what the noise says of a change on the leaderboard."""
+    form = ".0f" if metric.key in ONLY_COUNTED else ".4f"
+    judgement = pair.lb_judgements.get(metric.key)
+    return [
+        metric.key,
+        number(metric.a, form),
+        number(metric.b, form),
+        number(metric.change, f"+{form}"),
+        judgement.word
+        if judgement
+        else pair.judgement.word
+        if pair.judgement and metric.key == "cv.lwlrap"
+        else "",
+    ]
+
+
+def species_cells(one: SpeciesDifference) -> list[str]:
+    """Species, recordings, both values and the change with its interval."""
+    between = "–" if isnan(one.low) else f"{one.low:+.4f} … {one.high:+.4f}"
+    return [one.species, str(one.n), number(one.b), number(one.a), f"{one.value:+.4f} ({between})"]
+
+
+METRIC_HEADER = ("metric", "before", "after", "change", "verdict")
+SPECIES_HEADER = ("species", "recordings", "before", "after", "change (95 %)")
+
+
+def _metrics(pair: Pair) -> str:
+    cells = [metric_cells(pair, metric) for metric in pair.metrics]
+    table = markdown_table(METRIC_HEADER, cells, [False, True, True, True, False])
+    told = meanings(metric.key for metric in pair.metrics)
+    return f"{table}\n{told}.\n" if told else table
+
+
+def _species(shown: Sequence[SpeciesDifference], n_all: int) -> str:
+    if not shown:
+        return "Not known: a table of scores is not in DVC's cache.\n"
+    left = f"\n{n_all - len(shown)} more with --all.\n" if len(shown) < n_all else ""
+    return (
+        "Mean precision at the rank of each confirmed call, which LWLRAP averages.\n\n"
+        + markdown_table(
+            SPECIES_HEADER, [species_cells(one) for one in shown], [False, True, True, True, True]
+        )
+        + left
+    )
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from markupsafe import Markup
+
+    from callboard.analysis.difference import SpeciesDifference
+    from callboard.reports.result_page.figures import Curve
+    from callboard.results.files import Source
+
+
+def pair_html(pair: Pair, sources: "tuple[Source | None, Source | None]") -> str:
+    """The page, with all species.
+
+    Args:
+        pair: The results.
+        sources: Of their curves, in order; None where git has lost them.
+    """
+    from callboard.reports.result_page.figures import draw_curves
+
+    known = [
+        (row.name, _labelled(source.result.curves))
+        for row, source in zip((pair.a, pair.b), sources, strict=True)
+        if source and any(source.result.curves.values())
+    ]
+    every = [epochs for _, folds in known for epochs in folds.values()]
+    curves = [
+        (name, draw_curves(folds, "loss", "training loss", f"curves{place}", every))
+        for place, (name, folds) in enumerate(known)
+    ]
+    word = pair.judgement.word if pair.judgement else ""
+    return page(
+        "diff.html.j2",
+        pair=pair,
+        word=word,
+        tone=TONES.get(word.rstrip("?"), "noise"),
+        verdict=verdict(pair),
+        metric_header=METRIC_HEADER,
+        metrics=[metric_cells(pair, metric) for metric in pair.metrics],
+        species_header=SPECIES_HEADER,
+        species=[species_cells(one) for one in pair.species],
+        curves=curves,
+        dots=_draw_species(pair.species) if pair.species else None,
+    )
+
+
+def _labelled(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
+    """The curves by what a legend calls them: the round only where there are several."""
+    rounds = {name.partition("-")[0] for name in curves}
+    return {
+        (name if len(rounds) > 1 else name.partition("-")[2]).replace("fold", "fold "): epochs
+        for name, epochs in curves.items()
+    }
+
+
+def _draw_species(species: "list[SpeciesDifference]") -> "Markup":
+    """Each species before (ring) and after (dot), joined; the largest change on top."""
+    from callboard.reports.result_page.drawing import BETTER, PANEL_INCHES, PAPER, QUIET, WORSE, as_svg, panel
+
+    with panel(PANEL_INCHES * 1.4, 1.0 + 0.27 * len(species)) as (figure, axes):
+        for place, one in enumerate(reversed(species)):
+            colour = BETTER if one.value > 0 else WORSE if one.value < 0 else QUIET
+            axes.plot([one.b, one.a], [place, place], color=colour, linewidth=2.5, zorder=1)
+            axes.plot(one.b, place, "o", markerfacecolor=PAPER, markeredgecolor=colour, markersize=7)
+            axes.plot(one.a, place, "o", color=colour, markersize=7)
+        axes.set_yticks(range(len(species)), [f"{one.species} ({one.n})" for one in reversed(species)])
+        axes.set_xlabel("mean precision at a confirmed call's rank; ring: before, dot: after")
+        axes.set_ylabel("species (recordings confirmed)")
+        axes.grid(axis="x")
+        return as_svg(figure, "species", f"precision of {len(species)} species before and after")

@@ -1,0 +1,65 @@
+"""The ledger as a table for people."""
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from callboard.reports.table import markdown_table
+from callboard.results.leaderboard import LeaderboardEntry
+from callboard.results.submissions import Submitted
+
+HEADER = ("date", "submission", "run", "public", "private", "note")
+
+NO_RESULT = "no result has it"
+
+
+def cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submitted]) -> list[list[str]]:
+    """Text of each row, in the order of HEADER."""
+    by_md5: dict[str, list[Submitted]] = {}
+    for one in known:
+        by_md5.setdefault(one.md5, []).append(one)
+    by_key = {one.key: one for one in known if one.key}
+    return [
+        [
+            entry.date,
+            entry.submission_md5[:8],
+            _runs(entry, by_md5, by_key),
+            _score(entry.public),
+            _score(entry.private),
+            entry.note,
+        ]
+        for entry in entries
+    ]
+
+
+def as_markdown(rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return markdown_table(HEADER, list(rows), [_is_score(name) for name in HEADER])
+
+
+def print_table(rows: Iterable[Sequence[str]], console: Console) -> None:
+    """The same on a terminal."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in HEADER:
+        table.add_column(name, justify="right" if _is_score(name) else "left", no_wrap=name != "note")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _is_score(column: str) -> bool:
+    return column in ("public", "private")
+
+
+def _runs(entry: LeaderboardEntry, by_md5: dict[str, list[Submitted]], by_key: dict[str, Submitted]) -> str:
+    if own := by_md5.get(entry.submission_md5):
+        return ", ".join(dict.fromkeys(name for one in own for name in one.names))
+    if made_from := by_key.get(entry.key):
+        return f"{made_from.name}, another file"
+    return NO_RESULT
+
+
+def _score(score: float | None) -> str:
+    return "–" if score is None else f"{score:.5f}".rstrip("0")

@@ -1,0 +1,102 @@
+"""What stands at the top of a report: the numbers, what they are compared with, and what was changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from callboard.analysis.lines import Line, judged_line
+from callboard.experiments.captions import read_captions
+from callboard.reports.board.columns import number, tone
+from callboard.results.files import Source
+from callboard.results.result import changes
+from callboard.results.rows import MARKS, BoardRow, mark_of
+
+
+@dataclass(frozen=True)
+class Card:
+    """A key figure."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The top of the page."""
+
+    name: str
+    memo: str
+    cards: Sequence[Card]
+    facts: Sequence[tuple[str, str]]
+    changed: Sequence[str]
+    """`key: old → new`, against the base."""
+    verdict: str = ""
+    """`better`, `worse`, `within noise` …; empty without a base."""
+    reason: str = ""
+    tone: str = "noise"
+    warning: str = ""
+
+
+def read_head(source: Source, row: BoardRow | None, rows: Sequence[BoardRow]) -> Head:
+    """The numbers of a result; what only the board knows is left out where `row` is None."""
+    line = judged_line(row, rows, read_captions()) if row else Line(None)
+    base = line.base
+    return Head(
+        name=source.name,
+        memo=line.memo,
+        cards=_cards(_scores(source, row), line),
+        facts=_facts(source, row, base),
+        changed=changes(base.params, row.params) if row and base else [],
+        verdict=line.judgement.word if line.judgement else "",
+        reason=_sentence(line),
+        tone=tone(line) or "noise",
+        warning=MARKS.get(mark_of(row), ""),
+    )
+
+
+def _scores(source: Source, row: BoardRow | None) -> dict[str, float]:
+    """The board's numbers stand above the commit's: the leaderboard may have answered since."""
+    return source.result.cv | source.result.lb | (row.metrics if row else {})
+
+
+def _cards(scores: dict[str, float], line: Line) -> list[Card]:
+    base, change = line.base, line.change
+    low, high = scores.get("cv.lwlrap_low"), scores.get("cv.lwlrap_high")
+    interval = "" if low is None or high is None else f"95 %: {low:.3f} … {high:.3f}"
+    cards = [Card("CV, LWLRAP out of fold", number(scores.get("cv.lwlrap")), interval)]
+    for key, label in (("lb.public", "LB public"), ("lb.private", "LB private")):
+        before = base.metrics.get(key) if base else None
+        now = scores.get(key)
+        note = "" if now is None or before is None else f"{now - before:+.4f} against base"
+        cards.append(Card(label, number(now), note))
+    if change is not None and base is not None:
+        interval = f"95 %: {change.low:+.3f} … {change.high:+.3f}" if change.has_interval else ""
+        cards.append(Card(f"CV against {base.name}", f"{change.value:+.4f}", interval))
+    return cards
+
+
+def _facts(source: Source, row: BoardRow | None, base: BoardRow | None) -> list[tuple[str, str]]:
+    facts = [
+        ("commit", source.commit[:7] or "none yet: it is in the work tree"),
+        ("content key", source.result.key),
+        ("data", f"{source.result.data_source}, {source.result.data_md5[:8]}"),
+        ("made", f"{row.start:%Y-%m-%d %H:%M} UTC" if row else "not on the board; `callboard sync` adds it"),
+        ("also known as", ", ".join(name for name in (row.names if row else ()) if name != source.name)),
+        ("base", f"{base.name}, CV {number(base.metrics.get('cv.lwlrap'))}" if base else "none on the board"),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def _sentence(line: Line) -> str:
+    verdict, change, base = line.judgement, line.change, line.base
+    if verdict is None or change is None or base is None:
+        return ""
+    interval = "" if isnan(verdict.low) else f", with seeds {verdict.low:+.4f} … {verdict.high:+.4f}"
+    chance = "" if isnan(verdict.p_better) else f", probability of being better {verdict.p_better:.0%}"
+    return f"{change.value:+.4f} of CV against {base.name}{interval}{chance}"
+
+
+def row_of(source: Source, rows: Sequence[BoardRow]) -> BoardRow | None:
+    """The line of the board with the same content."""
+    return next((row for row in rows if row.key == source.result.key), None)

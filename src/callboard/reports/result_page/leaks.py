@@ -1,0 +1,147 @@
+"""Could a network have seen what it was scored on? Each check with what it counted."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from callboard.core.console import counted
+from callboard.pseudo.provenance import RoundLineage
+
+
+@dataclass(frozen=True)
+class Check:
+    """A statement that must hold, and the cases against it."""
+
+    claim: str
+    counted: str
+    """What it was checked on, in words."""
+    violations: list[str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.violations
+
+
+def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[str]) -> list[Check]:
+    """Each annotated recording is in one fold, and no test recording is in any.
+
+    Args:
+        folds: recording_id, fold, as the file has them.
+        clips: recording_id of all annotations.
+        test_ids: The test recordings; empty where they are not known.
+    """
+    n_folds = folds.groupby("recording_id")["fold"].size()
+    annotated, assigned = set(clips["recording_id"]), set(folds["recording_id"])
+    checks = [
+        Check(
+            "No recording is in two folds", f"{len(assigned)} recordings", _names(n_folds[n_folds > 1].index)
+        ),
+        Check(
+            "Every annotated recording has a fold, and only those",
+            f"{len(annotated)} annotated recordings",
+            _names(annotated ^ assigned),
+        ),
+    ]
+    if test_ids:
+        claim = "No test recording is in a fold"
+        checks.append(Check(claim, f"{len(test_ids)} test recordings", _names(assigned & set(test_ids))))
+    return checks
+
+
+def score_checks(out_of_fold: pd.DataFrame, folds: pd.DataFrame) -> list[Check]:
+    """Each recording of the folds is scored once, as of the fold that it is in."""
+    n_rows = out_of_fold["recording_id"].value_counts()
+    scored, assigned = set(n_rows.index), set(folds["recording_id"])
+    pairs = set(zip(folds["recording_id"], folds["fold"].astype(int), strict=True))
+    moved = [
+        f"{recording_id} (scored in fold {fold})"
+        for recording_id, fold in zip(
+            out_of_fold["recording_id"], out_of_fold["fold"].astype(int), strict=True
+        )
+        if (recording_id, fold) not in pairs
+    ]
+    counted = f"{len(out_of_fold)} rows"
+    return [
+        Check("Each recording has one row of out-of-fold scores", counted, _names(n_rows[n_rows > 1].index)),
+        Check("Exactly the recordings of the folds are scored", counted, _names(scored ^ assigned)),
+        Check("Each was scored as a recording of its own fold", counted, sorted(moved)),
+    ]
+
+
+def network_checks(held_out: Mapping[str, tuple[int, Collection[str]]], folds: pd.DataFrame) -> list[Check]:
+    """The networks themselves say which recordings were held out.
+
+    Args:
+        held_out: Path of the weights to their fold and the recordings that they were not trained on.
+        folds: recording_id, fold.
+    """
+    numbers = folds["fold"].astype(int)
+    violations = []
+    for path, (fold, held) in held_out.items():
+        if seen := sorted(set(folds.loc[numbers == fold, "recording_id"]) - set(held)):
+            violations.append(f"{path} has trained on {len(seen)} recordings of fold {fold}, first {seen[0]}")
+    claim = "No network has trained on a recording of its own fold, as its weights file tells"
+    return [Check(claim, f"{len(held_out)} networks", violations)]
+
+
+def lineage_checks(rounds: Sequence[RoundLineage]) -> list[Check]:
+    """Whoever labelled a training recording had not trained on it, as its weights file tells.
+
+    Where `pseudo.isolation` is none, so that a violation is meant, one line stands for all. Where it is
+    nested, nothing of what a student is validated on may have reached its teachers.
+    """
+    checks = []
+    for lineage in rounds:
+        seen = lineage.seen if lineage.isolation != "none" else [lineage.sentence] * bool(lineage.seen)
+        checks += [
+            Check(
+                f"Round {lineage.round}: every teacher is of the round before, and its weights file is there",
+                f"{counted(lineage.n_labels, 'pseudo-label')}, {counted(len(lineage.by_teacher), 'teacher')}",
+                lineage.strangers,
+            ),
+            Check(
+                f"Round {lineage.round}: no teacher labelled a training recording that it had trained on, as "
+                "its weights file tells",
+                f"{counted(lineage.n_training, 'pseudo-label')} of training recordings",
+                seen,
+            ),
+        ]
+        if lineage.isolation == "nested":
+            claim = "nothing that a student is validated on had reached its teachers, by training or labels"
+            labels = counted(lineage.n_labels, "pseudo-label")
+            checks.append(Check(f"Round {lineage.round}: {claim}", labels, lineage.known))
+    return checks
+
+
+def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> list[Check]:
+    """The same by names alone, where weights files are not read.
+
+    Args:
+        number: The student's round.
+        pseudo: recording_id and teacher (`r0/fold3`, or `r0` for all models of a round) of its pseudo-labels.
+        folds: recording_id, fold. Recordings without a fold (test, external) may be labelled by any model.
+    """
+    fold_of = dict(zip(folds["recording_id"], folds["fold"].astype(int), strict=True))
+    seen, late = [], []
+    for recording_id, teacher in zip(pseudo["recording_id"], pseudo["teacher"], strict=True):
+        made_in, _, folds_told = teacher.partition("/fold")
+        held_out = folds_told.removeprefix("s").split("-")
+        if recording_id in fold_of and str(fold_of[recording_id]) not in held_out:
+            seen.append(f"{recording_id} (fold {fold_of[recording_id]}) labelled by {teacher}")
+        if not made_in.removeprefix("r").isdigit() or int(made_in.removeprefix("r")) >= number:
+            late.append(f"{recording_id} labelled by {teacher}")
+    counted = f"{len(pseudo)} pseudo-labels"
+    return [
+        Check(
+            f"Round {number}: no teacher labelled a training recording that it had trained on",
+            counted,
+            sorted(set(seen)),
+        ),
+        Check(f"Round {number}: every teacher is of an earlier round", counted, sorted(set(late))),
+    ]
+
+
+def _names(recording_ids: Collection[str]) -> list[str]:
+    return sorted(recording_ids)

@@ -1,0 +1,121 @@
+"""What a network says of one recording over time; the only part of a report that needs torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from callboard.core.errors import UserError
+from callboard.features.frame_cache import MelCache
+from callboard.features.normalisation import normalise, to_unit
+from callboard.model.device import autocast, pick_device
+from callboard.model.weights import LoadedModel, load_model
+from callboard.params.scoring import PredictParams
+from callboard.reports.result_page.leaks import Check, network_checks
+from callboard.results.files import Source
+from callboard.scoring.window_batches import WindowBatches
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Per frame of a recording and species, the mean over the windows that cover the frame."""
+
+    framewise: NDArray[np.float64]
+    """(frames, species) probability of the class logits."""
+    segmentwise: NDArray[np.float64]
+    """(frames, species) probability of what the segment loss sees; often the same."""
+    attention: NDArray[np.float64]
+    """(frames, species) weight of the frame's segment in its window."""
+
+
+class Listener:
+    """The networks of the last round, each for recordings that it has not trained on."""
+
+    def __init__(self, files: dict[int, Path], weights: str = "last") -> None:
+        """Load the networks.
+
+        Args:
+            files: Fold to its weights.
+            weights: Which of them, as `predict.weights` names them.
+
+        Raises:
+            UserError: a file is no network of this project.
+        """
+        self.device = pick_device()
+        self.models = {fold: load_model(path, self.device, weights) for fold, path in files.items()}
+
+    def hear(self, recording_id: str, fold: int, cache: MelCache, params: PredictParams) -> Tracks:
+        """The tracks of a recording by the network of its fold, without test-time masks.
+
+        Raises:
+            UserError: there is no network of the fold, or it has trained on the recording.
+        """
+        if fold not in self.models:
+            raise UserError(f"the network of fold {fold} is not there")
+        if recording_id not in self.models[fold].held_out:
+            raise UserError(f"the network of fold {fold} has trained on {recording_id}")
+        return hear(self.models[fold], recording_id, cache, params, self.device)
+
+
+@torch.inference_mode()
+def hear(
+    loaded: LoadedModel, recording_id: str, cache: MelCache, params: PredictParams, device: torch.device
+) -> Tracks:
+    """One recording through one network, in the windows that `predict` lays."""
+    batches = WindowBatches.plan(cache, [recording_id], loaded.clip, params)
+    n_frames = int(batches.n_frames[0])
+    shape = (n_frames, len(loaded.species))
+    sums = [np.zeros(shape) for _ in range(3)]
+    n_windows = np.zeros((n_frames, 1))
+    for rows, frames, _ in batches:
+        image = normalise(to_unit(torch.from_numpy(frames).to(device)))
+        with autocast(image):
+            output = loaded.model(image)
+        fields = (output.framewise.sigmoid(), output.segment.sigmoid(), output.attention_weights)
+        stretched = [stretch(field.float().cpu().numpy(), batches.clip_frames) for field in fields]
+        for window, start in enumerate(batches.start_frame[rows]):
+            span = slice(start, min(start + batches.clip_frames, n_frames))
+            n_windows[span] += 1
+            for total, field in zip(sums, stretched, strict=True):
+                total[span] += field[window, : span.stop - start]
+    return Tracks(*(total / n_windows for total in sums))
+
+
+def stretch(segments: NDArray[np.float32], n_frames: int) -> NDArray[np.float32]:
+    """(batch, frames, species) of (batch, segments, species): each segment fills its share of the frames."""
+    of_frame = np.arange(n_frames) * segments.shape[1] // n_frames
+    stretched: NDArray[np.float32] = segments[:, of_frame]
+    return stretched
+
+
+def read_listener(source: Source) -> Listener:
+    """The networks that a result was scored by.
+
+    Raises:
+        UserError: it is a blend, or a network is not in the cache.
+    """
+    source.refuse_blend()
+    files = {fold: source.output(path) for fold, path in weights_of(source).items()}
+    return Listener(files, source.result.params.get("predict.weights", "last"))
+
+
+def weights_of(source: Source) -> dict[int, str]:
+    """Fold to the path of its last round's weights."""
+    params = source.result.params
+    folder = f"models/r{params.get('pseudo.final', '0')}"
+    return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(params["split.folds"])}
+
+
+def network_checks_of(source: Source, folds: pd.DataFrame) -> list[Check]:
+    """What the networks' own files say about leaks.
+
+    Raises:
+        UserError: the result is a blend, or a network is not in the cache.
+    """
+    paths, listener = weights_of(source), read_listener(source)
+    held_out = {paths[fold]: (model.fold, model.held_out) for fold, model in listener.models.items()}
+    return network_checks(held_out, folds)

@@ -1,0 +1,128 @@
+"""Rows over their seeds as a Markdown table, and the noise of one setting for a terminal."""
+
+from collections.abc import Sequence
+from math import isfinite
+from statistics import fmean, stdev
+
+from callboard.analysis.gains import Gain
+from callboard.analysis.over_seeds import MIN_PAIRS
+from callboard.analysis.verdict import HEADS, METRICS, MIN_DOF, SeedNoise, least_change, seed_noise
+from callboard.core.console import MISSING, counted, listed
+from callboard.reports.board.columns import interval, number
+from callboard.reports.table import legend_markdown, markdown_table
+from callboard.results.rows import MARKS, BoardRow, mark_of
+from callboard.results.settings import CV
+
+LEGEND = (
+    "Means over seeds, in brackets the standard deviation of one. A change is the mean over those seeds that "
+    "the base was run with too; of CV its 95 % interval holds recordings and seeds, of LB seeds alone."
+)
+ONE_SEED = (
+    "One seed cannot show what seeds do: in intervals of a row with one, it is taken from rows that have "
+    "several; where none has, they hold recordings alone."
+)
+TEXT_COLUMNS = ("row", "base", "CV is")
+
+
+def gains_markdown(gains: Sequence[Gain], without: Sequence[str] = ()) -> str:
+    """The table, and what stands in it.
+
+    Args:
+        gains: Lines of the table.
+        without: Names of rows that were asked for and have no result.
+    """
+    heads = ["row", "seeds", *(f"{head} (sd)" for head in HEADS.values()), "base", "CV is"]
+    heads += [f"Δ {head}" for head in HEADS.values()]
+    table = markdown_table(heads, list(map(_cells, gains)), [head not in TEXT_COLUMNS for head in heads])
+    return table + legend_markdown(_notes(gains, without))
+
+
+def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
+    marks = {_mark(gain) for gain in gains}
+    notes = [LEGEND, *(words for mark, words in MARKS.items() if mark in marks)]
+    if any(len(gain.pairs) == 1 for gain in gains):
+        notes.append(ONE_SEED)
+    if n_others := sum(gain.n_others for gain in gains):
+        others = counted(n_others, "result")
+        notes.append(f"Left out: {others} of other data or parameters than the newest of the row.")
+    if without:
+        notes.append(f"No result: {listed(without)}.")
+    return notes
+
+
+def _cells(gain: Gain) -> list[str]:
+    n_rows, n_pairs = len(gain.rows), len(gain.pairs)
+    judgement = gain.judgements.get(CV)
+    return [
+        gain.name,
+        str(n_rows) if n_pairs in (0, n_rows) else f"{n_pairs} of {n_rows}",
+        *(_score(gain, key) for key in METRICS),
+        gain.base or MISSING,
+        judgement.word if judgement else MISSING,
+        *(interval(gain.changes.get(key), gain.judgements.get(key)) for key in METRICS),
+    ]
+
+
+def _score(gain: Gain, key: str) -> str:
+    values = gain.values(key)
+    if not values:
+        return MISSING
+    told = number(fmean(values)) + (_mark(gain) if key == CV else "")
+    return f"{told} ({stdev(values):.4f})" if len(values) >= MIN_PAIRS else told
+
+
+def _mark(gain: Gain) -> str:
+    """The gravest of its results' marks: of MARKS the last."""
+    marks = {mark_of(row) for row in gain.rows}
+    return next((mark for mark in reversed(MARKS) if mark in marks), "")
+
+
+def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
+    """Each run's scores, their spread, and what it means for a difference.
+
+    Args:
+        name: What the runs are called together.
+        runs: That differ in nothing but the seed.
+    """
+    noise = seed_noise(runs)
+    if noise is None:
+        return [f"{name}: {counted(len(runs), 'finished run')}; noise needs two seeds"]
+    title = f"{name}: {len(runs)} runs that differ in nothing but the seed"
+    body = [
+        _line(row.params["seed"], row.metrics, ".4f") + "  " + (row.names or (row.name,))[0] for row in runs
+    ]
+    return [
+        title,
+        _line("seed", HEADS),
+        *body,
+        _line("sd of a run", noise.sd, ".4f"),
+        _line("range", {key: _range(runs, key) for key in METRICS}, ".4f"),
+        "",
+        f"A difference of CV has a standard error of {noise.recordings:.4f} by which recordings there are "
+        f"and of {noise.beyond:.4f} by seeds beyond that.",
+        *(_meaning(noise, key) for key in METRICS if key in noise.sd),
+        *_caution(noise),
+    ]
+
+
+def _line(label: str, values: dict[str, float] | dict[str, str], form: str = "") -> str:
+    cells = [format(values[key], form) if key in values else MISSING for key in METRICS]
+    return f"{label:>12}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def _range(runs: Sequence[BoardRow], key: str) -> float:
+    values = [row.metrics[key] for row in runs if key in row.metrics and isfinite(row.metrics[key])]
+    return max(values) - min(values) if values else float("nan")
+
+
+def _meaning(noise: SeedNoise, key: str) -> str:
+    return (
+        f"A difference of {HEADS[key]} below {least_change(noise, key):.3f} between two separate runs is "
+        "within noise."
+    )
+
+
+def _caution(noise: SeedNoise) -> list[str]:
+    if noise.dof >= MIN_DOF:
+        return []
+    return [f"{noise.n_runs} seeds say little: the true spread may be several times that, or a fraction."]

@@ -1,0 +1,259 @@
+"""leaderboard.csv: scores that people or a leaderboard reported, by the md5 of the submission.
+
+Rows are only ever added: a correction is a later row, and the last word on each of public and private counts.
+"""
+
+import csv
+import heapq
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from callboard.core.errors import UserError
+from callboard.core.files import written_whole
+from callboard.core.workspace import main_workspace
+from callboard.results.commits import committed_files
+from callboard.results.git import git
+from callboard.results.result import N_DIGITS, Result
+
+LEDGER = "leaderboard.csv"
+
+COLUMNS = ("submission_md5", "key", "public", "private", "date", "note")
+WITHOUT_KEY = ("submission_md5", "public", "private", "date", "note")
+"""As the file was once; a merge of both kinds holds rows of both."""
+
+FORMS = {len(columns): columns for columns in (COLUMNS, WITHOUT_KEY)}
+
+APPLY_STASH = "refs/exps/apply/stash"
+"""Where `dvc exp apply` leaves the files that it overwrote, the last time only."""
+
+CONFLICT = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
+"""How the lines begin that git leaves between both sides of a merge."""
+
+
+@dataclass(frozen=True)
+class LeaderboardEntry:
+    """One row."""
+
+    submission_md5: str
+    key: str = ""
+    """Content key of the result that it belongs to; empty where that is not known."""
+    public: float | None = None
+    private: float | None = None
+    date: str = ""
+    """YYYY-MM-DD."""
+    note: str = ""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """`lb.public` and `lb.private`, as far as the row tells them."""
+        told = {"lb.public": self.public, "lb.private": self.private}
+        return {name: score for name, score in told.items() if score is not None}
+
+
+def read_ledger(path: Path) -> dict[str, dict[str, float]]:
+    """`lb.public` and `lb.private` by the submission's md5; the last word on each counts.
+
+    Raises:
+        UserError: no such file, or a row that cannot be read, see `entries_of`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; restore it with `git checkout {path.name}`")
+    return last_words(_in_file(path))
+
+
+def ledger_of(workspace: Path) -> dict[str, dict[str, float]]:
+    """The same of all that a workspace knows, see `entries_of`."""
+    return last_words(entries_of(workspace))
+
+
+def entries_of(workspace: Path) -> list[LeaderboardEntry]:
+    """Rows of the work tree, of all that was ever committed below HEAD, and of the main workspace.
+
+    `dvc exp apply` puts the file back to what it was when the experiment started, and a commit after it
+    drops the rows since then; here they are still found.
+
+    Raises:
+        UserError: a file is no UTF-8 or holds a merge conflict, or one of its rows lacks the md5, has a score
+            that is no number from 0 to 1, or a date that is none.
+    """
+    main = main_workspace()
+    folders = [workspace] if workspace.resolve() == main else [workspace, main]
+    found: list[LeaderboardEntry] = []
+    for source in (
+        *(_committed(folder) for folder in folders),
+        _kept_aside(main),
+        *(_in_file(folder / LEDGER) for folder in reversed(folders)),
+    ):
+        found = merged(found, source)
+    return found
+
+
+def merged(older: Sequence[LeaderboardEntry], newer: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
+    """The rows of both in an order that keeps that of each; where both went on alone, by date."""
+    n_common = 0
+    while n_common < min(len(older), len(newer)) and older[n_common] == newer[n_common]:
+        n_common += 1
+    tail, extra = older[n_common:], _beyond(older[n_common:], newer[n_common:])
+    return [*older[:n_common], *heapq.merge(tail, extra, key=lambda entry: entry.date)]
+
+
+def last_words(entries: Iterable[LeaderboardEntry]) -> dict[str, dict[str, float]]:
+    """`lb.public` and `lb.private` by md5."""
+    scores: dict[str, dict[str, float]] = {}
+    for entry in entries:
+        scores.setdefault(entry.submission_md5, {}).update(entry.scores)
+    return scores
+
+
+def with_reported(result: Result, ledger: dict[str, dict[str, float]]) -> Result:
+    """The result with what the ledger says of its submission; that counts more than what it said itself."""
+    return replace(result, lb=result.lb | ledger.get(result.submission_md5, {}))
+
+
+def current(entries: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:
+    """One row for each submission: the last word on everything, in the order of the last words."""
+    last: dict[str, LeaderboardEntry] = {}
+    for entry in entries:
+        before = last.pop(entry.submission_md5, entry)
+        last[entry.submission_md5] = LeaderboardEntry(
+            entry.submission_md5,
+            entry.key or before.key,
+            before.public if entry.public is None else entry.public,
+            before.private if entry.private is None else entry.private,
+            entry.date or before.date,
+            entry.note or before.note,
+        )
+    return list(last.values())
+
+
+def write_entries(path: Path, entries: Iterable[LeaderboardEntry]) -> None:
+    """Write the file anew, whole or not at all."""
+    with (
+        written_whole(path, str(os.getpid())) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for entry in entries:
+            cells = [getattr(entry, column) for column in COLUMNS]
+            writer.writerow(["" if cell is None else cell for cell in cells])
+
+
+def checked_score(text: str, where: str) -> float:
+    """A score as people write it.
+
+    Raises:
+        UserError: it is no number from 0 to 1.
+    """
+    try:
+        score = round(float(text), N_DIGITS) + 0.0  # no -0.0
+    except ValueError:
+        raise UserError(f"{where} {text!r} is not a number") from None
+    if not 0 <= score <= 1:
+        hint = f"; {score:g} % is {score / 100:g}" if 1 < score <= 100 else ""
+        raise UserError(f"{where} {text} must lie between 0 and 1{hint}")
+    return score
+
+
+def utf8_text(path: Path) -> str:
+    """A text file, whatever ends its lines.
+
+    Raises:
+        UserError: it is no UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        raise UserError(
+            f"{path.name}: no UTF-8, byte {error.start} is 0x{byte:02x}; save the file as UTF-8"
+        ) from None
+    return io.StringIO(text, newline=None).read()
+
+
+def _in_file(path: Path) -> list[LeaderboardEntry]:
+    text = utf8_text(path) if path.is_file() else ""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith(CONFLICT):
+            raise UserError(
+                f"merge conflict in {path.name}, line {number}; keep the rows of both sides, no such lines"
+            )
+    return [_entry(cells, f"{path.name} row {number}") for number, cells in _rows(text)]
+
+
+def _committed(folder: Path) -> list[LeaderboardEntry]:
+    """Rows in the order in which the commits below HEAD added them.
+
+    A row that a commit brings back after an earlier one dropped it is no new row; one that a file holds
+    twice, as where a correction was taken back, counts twice.
+    """
+    commits = git("log", "--reverse", "--date-order", "--format=%H", "--", LEDGER, folder=folder).split()
+    found: list[LeaderboardEntry] = []
+    if commits:
+        with committed_files(folder) as files:
+            for commit in commits:
+                found += _beyond(found, _readable(files.of(commit)(LEDGER)))
+    return found
+
+
+def _kept_aside(folder: Path) -> list[LeaderboardEntry]:
+    if not git("rev-parse", "--verify", "--quiet", APPLY_STASH, folder=folder):
+        return []
+    with committed_files(folder) as files:
+        return _readable(files.of(APPLY_STASH)(LEDGER))
+
+
+def _beyond(known: Iterable[LeaderboardEntry], rows: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:
+    """Rows that are not known, or not that often."""
+    left, beyond = Counter(known), []
+    for entry in rows:
+        if left[entry]:
+            left[entry] -= 1
+        else:
+            beyond.append(entry)
+    return beyond
+
+
+def _readable(text: str) -> list[LeaderboardEntry]:
+    """Rows without those that cannot be read: what was once committed cannot be mended."""
+    entries = []
+    for _, cells in _rows(text):
+        try:
+            entries.append(_entry(cells, LEDGER))
+        except UserError:
+            continue
+    return entries
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    for number, cells in enumerate(csv.reader(io.StringIO(text)), start=1):
+        if cells and tuple(cells) not in FORMS.values():
+            yield number, cells
+
+
+def _entry(cells: list[str], where: str) -> LeaderboardEntry:
+    if len(cells) not in FORMS:
+        raise UserError(f"{where}: {len(cells)} cells, must be {len(COLUMNS)}: {', '.join(COLUMNS)}")
+    row = dict(zip(FORMS[len(cells)], cells, strict=True))
+    if not (md5 := row["submission_md5"]):
+        raise UserError(f"{where}: submission_md5 is empty")
+    public, private = (
+        checked_score(row[name], f"{where}: {name}") if row[name] else None for name in ("public", "private")
+    )
+    _refuse_no_date(row["date"], where)
+    return LeaderboardEntry(md5, row.get("key", ""), public, private, row["date"], row["note"])
+
+
+def _refuse_no_date(text: str, where: str) -> None:
+    try:
+        is_date = not text or date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        is_date = False
+    if not is_date:
+        raise UserError(f"{where}: date {text!r} is none, must be like 2020-11-20")

@@ -1,0 +1,126 @@
+"""MLflow's server on this machine: started lean, waited for, and stopped with all that it started."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from callboard.core.errors import UserError
+
+HOST = "127.0.0.1"
+PATIENCE_S = 120.0
+"""It answers after 3 s on an idle machine with two cores."""
+
+PAUSE_S = 0.1
+STOPPING_S = 10.0
+
+
+class Server:
+    """`mlflow ui` as a child of this process, until the block ends.
+
+    One worker and no job runners: by default it takes four workers, seven job runners and 2 GB.
+    """
+
+    def __init__(self, uri: str, port: int, log: Path) -> None:
+        """Start it.
+
+        Args:
+            uri: Of the database, with an absolute path.
+            port: On the loopback interface.
+            log: File that takes what the server prints.
+
+        Raises:
+            UserError: the port is taken or none.
+        """
+        _refuse_taken(port)
+        self.address = f"http://{HOST}:{port}"
+        self._log = log
+        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+        command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as output:
+            self._process = subprocess.Popen(
+                command,
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process only, which stops the whole group
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def wait_until_it_answers(self) -> None:
+        """Return as soon as pages can be opened.
+
+        Raises:
+            UserError: it ended or did not answer in time; with the last line that it printed.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise UserError(
+                    f"MLflow's server ended with status {self._process.returncode}: {self._said()}"
+                )
+            if _answers(f"{self.address}/health"):
+                return
+            time.sleep(PAUSE_S)
+        raise UserError(f"MLflow's server did not answer within {PATIENCE_S:.0f} s: {self._said()}")
+
+    def wait(self) -> None:
+        """Return when it is stopped from outside.
+
+        Raises:
+            UserError: it ended by itself.
+        """
+        if status := self._process.wait():
+            raise UserError(f"MLflow's server ended with status {status}: {self._said()}")
+
+    def stop(self) -> None:
+        """End the server and its workers; those that do not within ten seconds are killed."""
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, end)
+                self._process.wait(STOPPING_S)
+            except ProcessLookupError:
+                return
+            except subprocess.TimeoutExpired:
+                continue
+
+    def _said(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"{lines[-1] if lines else 'it printed nothing'} (all of it in {self._log})"
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does, after a recent stop
+        try:
+            probe.bind((HOST, port))
+        except OverflowError:
+            raise UserError(f"--port {port}: must be between 1 and 65535") from None
+        except OSError as error:
+            raise UserError(
+                f"port {port} cannot be used: {error.strerror}; another one: callboard ui --port {port + 1}"
+            ) from None
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

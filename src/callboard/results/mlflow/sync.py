@@ -1,0 +1,192 @@
+"""MLflow brought in line with git: one finished run for every result that git has.
+
+The database is disposable. What git and leaderboard.csv say of the results is enough to write it again; only
+what people typed into MLflow's pages is lost with it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from callboard.core.console import Stopwatch, counted, progress, warn
+from callboard.core.errors import UserError
+from callboard.core.workspace import main_workspace
+from callboard.results.commits import (
+    CommittedFiles,
+    Named,
+    commits_with_results,
+    committed_files,
+    reached_from,
+)
+from callboard.results.committed import Locks
+from callboard.results.git import git
+from callboard.results.leaderboard import ledger_of, with_reported
+from callboard.results.mlflow.access import Runs, open_runs
+from callboard.results.mlflow.connection import TrackingError
+from callboard.results.mlflow.record import SUBMISSION_MD5, KnownRun, Origin
+from callboard.results.mlflow.track import new_scores, set_names, upsert
+from callboard.results.result import Result, read_result
+
+Tell = Callable[[str], None]
+
+MemoOf = Callable[[Sequence[str]], str]
+"""Names of experiments to what a note in MLflow begins with."""
+
+
+@dataclass
+class InGit:
+    """A result and the commits that hold it."""
+
+    key: str
+    holders: list[Named] = field(default_factory=list)
+    """Experiments first, oldest first."""
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """Names of the experiments, without repeats, the oldest first."""
+        return tuple(dict.fromkeys(named.name for named in self.holders if named.kind == "experiment"))
+
+
+@dataclass
+class Summary:
+    """What a synchronisation did; every number counts results."""
+
+    n_results: int = 0
+    new: int = 0
+    completed: int = 0
+    renamed: int = 0
+    scored: int = 0
+    unchanged: int = 0
+    broken: int = 0
+    seconds: float = 0.0
+
+    def facts(self) -> list[str]:
+        """For the summary line."""
+        counts = {
+            "new": self.new,
+            "completed": self.completed,
+            "renamed": self.renamed,
+            "with other scores": self.scored,
+            "unchanged": self.unchanged,
+            "broken": self.broken,
+        }
+        told = [f"{count} {what}" for what, count in counts.items() if count]
+        return [
+            f"{counted(self.n_results, 'result')} in git",
+            *told,
+            f"{self.seconds:.1f} s",
+        ]
+
+
+def no_memo(names: Sequence[str]) -> str:
+    """No memo for any names."""
+    return ""
+
+
+def sync(memo_of: MemoOf = no_memo) -> Summary:
+    """Make MLflow hold exactly one finished run for every result in git, with its names and scores of today.
+
+    A run that git does not know any more stays as it is.
+
+    Args:
+        memo_of: What the note of a new run begins with.
+
+    Raises:
+        UserError: there is no git repository, the server is down, the database cannot be written, or
+            leaderboard.csv is broken.
+    """
+    watch, summary, folder = Stopwatch(), Summary(), main_workspace()
+    if not git("rev-parse", "--git-dir", folder=folder):
+        raise UserError(f"{folder} is in no git repository; results are read out of its commits")
+    ledger = ledger_of(folder)
+    try:
+        with committed_files(folder) as files, open_runs() as runs:
+            results = results_in_git(files, folder, warn)
+            known = runs.known()
+            for result in progress(results.values(), total=len(results), label="sync", unit="results"):
+                summary.n_results += 1
+                _sync_one(runs, known.get(result.key), result, files, ledger, memo_of, summary)
+            for key in known.keys() - results.keys():  # no name in git any more, scores all the same
+                _score(runs, known[key], ledger, summary)
+    except TrackingError as error:
+        raise UserError(f"MLflow cannot be brought up to date: {error}") from error
+    summary.seconds = watch.elapsed_s
+    return summary
+
+
+def results_in_git(files: CommittedFiles, folder: Path, tell: Tell) -> dict[str, InGit]:
+    """Results by content key. Commits without a complete dvc.lock hold none.
+
+    Args:
+        files: Of any commit.
+        folder: The main workspace.
+        tell: Told of every dvc.lock that cannot be read.
+    """
+    locks = Locks(files)
+    found: dict[str, InGit] = {}
+    for named in commits_with_results(folder):
+        lock = locks.at(named.commit)
+        if lock.is_broken:
+            tell(f"{named}: its dvc.lock cannot be read; nothing is recorded of it")
+        elif lock.key:
+            found.setdefault(lock.key, InGit(lock.key)).holders.append(named)
+    locks.save()
+    return found
+
+
+def _sync_one(
+    runs: Runs,
+    known: KnownRun | None,
+    result: InGit,
+    files: CommittedFiles,
+    ledger: dict[str, dict[str, float]],
+    memo_of: MemoOf,
+    summary: Summary,
+) -> None:
+    if known and known.is_finished:
+        is_renamed = bool(result.experiments) and result.experiments != known.names
+        if is_renamed:
+            set_names(runs, known, result.experiments)
+            summary.renamed += 1
+        is_scored = _score(runs, known, ledger, summary)
+        summary.unchanged += not (is_renamed or is_scored)
+        return
+    try:
+        read, origin = _read(result, files)
+    except UserError as error:
+        warn(str(error))
+        summary.broken += 1
+        return
+    upsert(runs, known, with_reported(read, ledger), origin, memo_of(origin.names))
+    summary.completed += known is not None
+    summary.new += known is None
+
+
+def _read(result: InGit, files: CommittedFiles) -> tuple[Result, Origin]:
+    """The result out of the first of its commits."""
+    named = result.holders[0]
+    baseline, time_ms = reached_from(named, main_workspace())
+    try:
+        read = read_result(files.of(named.commit), str(named))
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{named}: its metrics, curves or params.yaml cannot be read: {error!r}") from error
+    names = result.experiments or _kept_as(result)
+    return replace(read, key=result.key), Origin(",".join(names) or None, baseline, time_ms)
+
+
+def _kept_as(result: InGit) -> tuple[str, ...]:
+    """What `dvc exp branch` or a tag calls it; nothing where it is the checked-out result of `dvc repro`."""
+    first = result.holders[0]
+    is_of_repro = first.kind == "commit" or any(named.kind == "HEAD" for named in result.holders)
+    return () if is_of_repro else (first.name,)
+
+
+def _score(runs: Runs, known: KnownRun, ledger: dict[str, dict[str, float]], summary: Summary) -> bool:
+    scores = new_scores(known, ledger.get(known.tags.get(SUBMISSION_MD5, ""), {}))
+    if not (scores and known.is_finished):
+        return False
+    runs.set_scores(known, scores)
+    summary.scored += 1
+    return True

@@ -1,0 +1,175 @@
+"""The results that MLflow holds, as rows of the board, and the marks of those whose CV cannot be trusted."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from callboard.core.errors import UserError
+from callboard.params.references import OF_A_SEED, blend_parts, init_from
+from callboard.results.committed import params_of
+from callboard.results.mlflow import record as tag
+from callboard.results.stored_runs import StoredRun, stored_runs
+
+AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
+"""What `track` writes where nobody has written anything."""
+
+
+FRAMES = ("audio.", "features.")
+"""Sections of parameters that place an annotation in the features, and change nothing of what it says."""
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One result."""
+
+    name: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    start: datetime
+    commit: str
+    base: dict[str, str]
+    """Parameters of the commit that it started from; empty where unknown."""
+    names: tuple[str, ...] = ()
+    """Of every DVC experiment that reached it."""
+    key: str = ""
+    """Content key."""
+    data_md5: str = ""
+    clips_md5: str = ""
+    oof_md5: str = ""
+    submission_md5: str = ""
+    note: str = ""
+    """What a person wrote about it in MLflow."""
+    parts: "tuple[BoardRow, ...]" = ()
+    """Of a blend, as far as they are on the board."""
+    begun_from: "BoardRow | None" = None
+    """Whose weights training started from, if it is on the board."""
+
+    @property
+    def measured_on(self) -> tuple[str, str]:
+        """Data and annotations; scores on others cannot be held against it."""
+        return self.data_md5, self.clips_md5
+
+    @property
+    def table_names(self) -> list[str]:
+        """Rows of the table that it may be a result of: its names, and what they are without a seed."""
+        return list(dict.fromkeys([*self.names, *(OF_A_SEED.sub("", name) for name in self.names)]))
+
+    @property
+    def blend(self) -> list[str]:
+        """References of the results that it is a blend of; empty for one with networks of its own."""
+        return blend_parts(self.params)
+
+    @property
+    def is_optimistic(self) -> bool:
+        """Whether CV saw something of the labels that it is measured on.
+
+        What it started from hands that on with its weights; an unknown part or start may have.
+        """
+        if self.blend:
+            return len(self.parts) < len(self.blend) or any(part.is_optimistic for part in self.parts)
+        if init_from(self.params) and (self.begun_from is None or self.begun_from.is_optimistic):
+            return True
+        chose_epoch = self.params.get("train.select", "last") != "last"
+        chose_rate = self.params.get("sched.name") == "plateau"
+        has_students = self.params.get("pseudo.final", "0") != "0"
+        is_nested = self.params.get("pseudo.isolation") == "nested"
+        return chose_epoch or chose_rate or (has_students and not is_nested)
+
+    @property
+    def is_unisolated(self) -> bool:
+        """Whether networks labelled recordings that they had trained on; those of a part or start too."""
+        if self.blend:
+            return any(part.is_unisolated for part in self.parts)
+        return is_unisolated(self.params) or (self.begun_from is not None and self.begun_from.is_unisolated)
+
+
+def same_truth(a: BoardRow, b: BoardRow) -> bool:
+    """Whether two results are measured on the same annotations of the same data.
+
+    `data/clips.csv` also says where a call lies in the features, so that another one is no other truth where
+    the features are others.
+    """
+    if a.data_md5 != b.data_md5 or a.clips_md5 == b.clips_md5:
+        return a.data_md5 == b.data_md5
+    keys = a.params.keys() | b.params.keys()
+    return any(key.startswith(FRAMES) for key in keys if a.params.get(key) != b.params.get(key))
+
+
+def is_unisolated(params: dict[str, str]) -> bool:
+    """Whether the parameters of a result, as text, let networks label what they had trained on."""
+    voted_on_all = params.get("pseudo.isolation", "recording") == "none"
+    has_students = params.get("pseudo.final", "0") != "0"
+    return voted_on_all and has_students and params.get("pseudo.source") not in ("test", "external")
+
+
+def read_rows() -> list[BoardRow]:
+    """Every finished result that MLflow holds, oldest first, then by name.
+
+    Raises:
+        NoResultsError: there is no database yet.
+        UserError: the server is down, or its database is none.
+    """
+    rows: list[BoardRow] = []
+    by_key: dict[str, BoardRow] = {}
+    for run in stored_runs():
+        row = _row(run, by_key)
+        rows.append(row)
+        by_key[row.key] = row
+    return rows
+
+
+def read_board() -> tuple[list[BoardRow], str]:
+    """The same for what can do without: why there is none stands beside, where MLflow cannot be read."""
+    try:
+        return read_rows(), ""
+    except UserError as error:
+        return [], str(error)
+
+
+def _row(run: StoredRun, earlier: dict[str, BoardRow]) -> BoardRow:
+    tags = run.tags
+    commit = tags.get(tag.COMMIT, "")
+    keys = {reference.rpartition("@")[2] for reference in blend_parts(run.params)}
+    return BoardRow(
+        name=run.name,
+        params=run.params,
+        metrics=run.metrics,
+        start=datetime.fromtimestamp(run.start_ms / 1000, UTC),
+        commit=commit,
+        base=params_of(commit),
+        names=tag.split_names(tags.get(tag.NAMES, "")),
+        key=tags.get(tag.KEY, ""),
+        data_md5=tags.get(tag.DATA_MD5, ""),
+        clips_md5=tags.get(tag.CLIPS_MD5, ""),
+        oof_md5=tags.get(tag.OOF_MD5, ""),
+        submission_md5=tags.get(tag.SUBMISSION_MD5, ""),
+        note=AUTOMATIC_NOTE.sub("", tags.get(tag.NOTE, "")).strip(),
+        parts=tuple(earlier[key] for key in earlier if key in keys),
+        begun_from=earlier.get(init_from(run.params).rpartition("@")[2]),
+    )
+
+
+OPTIMISTIC = "*"
+UNISOLATED = "!"
+LEGEND = (
+    f"{OPTIMISTIC} CV is optimistic: the epoch or the learning rate was chosen on the validation fold "
+    "(train.select, sched.name plateau), or "
+    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0, "
+    "pseudo.isolation not nested), or "
+    "training started from the weights of such a result (train.init_from)."
+)
+UNISOLATED_LEGEND = (
+    f"{UNISOLATED} CV is not out of fold: models voted on recordings that they had trained on "
+    "(pseudo.isolation none), for this result or for one that it started from."
+)
+
+
+def mark_of(row: BoardRow | None) -> str:
+    """What stands behind a CV that cannot be trusted; empty behind others."""
+    if row is None:
+        return ""
+    return UNISOLATED if row.is_unisolated else OPTIMISTIC * row.is_optimistic
+
+
+MARKS = {OPTIMISTIC: LEGEND, UNISOLATED: UNISOLATED_LEGEND}
+"""Marks of CV with what they mean."""

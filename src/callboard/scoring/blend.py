@@ -1,0 +1,98 @@
+"""Blends: the mean of finished experiments' tables in place of an experiment's own networks.
+
+DVC does not see those tables as dependencies. A part is therefore given as `name@key`, which fixes its
+content: the parameter alone says what the blend is made of.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import pandas as pd
+
+from callboard.core.errors import UserError
+from callboard.data.score_tables import read_score_table
+from callboard.params.references import BLEND
+from callboard.results.finished import Finished, find_exactly
+
+
+def blend_tables(
+    references: Sequence[str],
+    path: str,
+    recording_ids: Sequence[str],
+    columns: Sequence[str],
+    weights: Sequence[float] = (),
+) -> pd.DataFrame:
+    """Weighted mean of one table of several finished experiments.
+
+    Args:
+        references: `name@key` of each part.
+        path: The table, `submission/submission.csv` or `scores/oof.csv`.
+        recording_ids: Rows of the result, in order; each part must have exactly these.
+        columns: Score columns of the result, in order; likewise.
+        weights: Of each part, to any sum; none = equal.
+
+    Returns:
+        recording_id and `columns`.
+
+    Raises:
+        UserError: as `part_tables`.
+    """
+    tables = part_tables(references, path, recording_ids, columns)
+    if weights:
+        tables = [weight * table for weight, table in zip(weights, tables, strict=True)]
+    total: pd.DataFrame = reduce(lambda so_far, table: so_far + table, tables)
+    return (total / (sum(weights) if weights else len(tables))).reset_index()
+
+
+def part_tables(
+    references: Sequence[str], path: str, recording_ids: Sequence[str], columns: Sequence[str]
+) -> list[pd.DataFrame]:
+    """The table of each part, indexed by recording_id, in the order asked for; arguments as `blend_tables`.
+
+    Raises:
+        UserError: a reference without key or with one that its name does not have, parts of different data, a
+            table that is not in DVC's cache, other recordings or other species.
+    """
+    parts = [find_exactly(reference, BLEND) for reference in references]
+    if len({part.outs["data/source"] for part in parts}) > 1:
+        raise UserError(f"{BLEND}: {', '.join(references)} are of different data")
+    return [_fitting_scores(part, path, recording_ids, columns) for part in parts]
+
+
+def refuse_rescaled(references: Sequence[str], step: str) -> None:
+    """Refuse parts whose submission infer.prevalence has rescaled, as their out-of-fold scores are not.
+
+    Args:
+        references: `name@key` of each part.
+        step: The key of `infer` that holds test scores against out-of-fold scores.
+
+    Raises:
+        UserError: there is such a part.
+    """
+    for part in (find_exactly(reference, BLEND) for reference in references):
+        if part.lock["infer"].get("params", {}).get("params.yaml", {}).get("infer", {}).get("prevalence"):
+            raise UserError(
+                f"infer.{step}: infer.prevalence rescaled the submission of {part.reference}, but not its "
+                "out-of-fold scores; blend the same experiment with infer.prevalence=0"
+            )
+
+
+def _fitting_scores(
+    part: Finished, path: str, recording_ids: Sequence[str], columns: Sequence[str]
+) -> pd.DataFrame:
+    """Scores in the order asked for, indexed by recording_id."""
+    table = read_score_table(part.file(path)).drop(columns="fold", errors="ignore").set_index("recording_id")
+    for what, found, wanted in (
+        ("recordings", set(table.index), set(recording_ids)),
+        ("columns", set(table.columns), set(columns)),
+    ):
+        if found != wanted:
+            raise UserError(
+                f"{BLEND}: {path} of {part.reference} has other {what} than this experiment: "
+                f"missing {_few(wanted - found)}, extra {_few(found - wanted)}"
+            )
+    return table.loc[list(recording_ids), list(columns)]
+
+
+def _few(names: set[str]) -> str:
+    return f"{len(names)} ({min(names)}, …)" if names else "none"

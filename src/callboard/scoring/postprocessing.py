@@ -1,0 +1,84 @@
+"""What is done after training, one step at a time left out to measure what it gains.
+
+Steps of `predict` change the scores of windows, so `predict` writes them without each step too. Steps of
+`infer` work on what it wrote.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from callboard.data.annotations import read_table
+from callboard.params.scoring import InferParams, PredictParams
+
+Section = TypeVar("Section", PredictParams, InferParams)
+
+OFF_IN_PREDICT: dict[str, Any] = {"weights": "last", "tta": 0}
+"""The steps of `predict`, with the value that leaves the trained network as it is."""
+
+WITHOUT = "without"
+"""Folder beside window scores: a folder of the same for each active step of `predict`, which it lacks."""
+
+OFF: dict[str, Any] = {
+    "fold_weights": [],
+    "temperature": 1.0,
+    "smoothing": [],
+    "blend_weights": [],
+    "stack": False,
+    "prevalence": 0.0,
+}
+"""The steps: keys of `infer`, with the value that leaves scores as they are. Without blend_weights or stack,
+a blend is the plain mean."""
+
+STEPS = "steps.csv"
+"""Lists the active steps, beside a score table without each."""
+
+OF_OWN_NETWORKS = {"fold_weights", "temperature", "smoothing"}
+"""These do nothing to a blend, whose parts have their own."""
+
+
+def predict_without_each(params: PredictParams) -> Iterator[tuple[str, PredictParams]]:
+    """Each active step of `predict` with the parameters that lack it, in the order of OFF_IN_PREDICT."""
+    return _without_each(params, OFF_IN_PREDICT)
+
+
+def write_steps(steps: list[str], folder: Path) -> None:
+    """The list of active steps, which may be empty."""
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame({"step": steps}).to_csv(folder / STEPS, index=False)
+
+
+def read_steps(folder: Path) -> list[str]:
+    """As written.
+
+    Raises:
+        UserError: no such list.
+    """
+    steps: list[str] = read_table(folder / STEPS, ["step"])["step"].tolist()
+    return steps
+
+
+def without_each(params: InferParams) -> Iterator[tuple[str, InferParams]]:
+    """Each active step with the parameters that lack it, in the order of OFF."""
+    idle = OF_OWN_NETWORKS if params.blend else ()
+    return _without_each(params, {step: off for step, off in OFF.items() if step not in idle})
+
+
+def _without_each(params: Section, neutral: Mapping[str, Any]) -> Iterator[tuple[str, Section]]:
+    for step, off in neutral.items():
+        if getattr(params, step) != off:
+            yield step, params.model_copy(update={step: off})
+
+
+def gains(params: InferParams, score: Callable[[InferParams], float]) -> dict[str, float]:
+    """`gain_<step>` of each active step of `infer`: the score with all steps minus that without this one.
+
+    Args:
+        params: The `infer` section.
+        score: Of the same recordings each time, so that differences are paired.
+    """
+    scores_without = {step: score(without) for step, without in without_each(params)}
+    with_all = score(params) if scores_without else 0.0
+    return {f"gain_{step}": with_all - score_without for step, score_without in scores_without.items()}

@@ -1,0 +1,97 @@
+"""Windows of whole recordings, cut from the cache a batch at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from callboard.features.augment import Place
+from callboard.features.frame_cache import MelCache
+from callboard.features.windows import clip_length, plan_windows
+from callboard.params.scoring import PredictParams
+from callboard.params.training import ClipParams
+
+
+class WindowBatch(NamedTuple):
+    """Windows of one forward pass."""
+
+    rows: slice
+    """Which of all windows."""
+    frames: NDArray[np.uint8]
+    """(batch, frames, visible mels)."""
+    place: Place
+
+
+@dataclass(frozen=True)
+class WindowBatches:
+    """The windows of recordings, those of a recording together, recordings in order; N of them."""
+
+    cache: MelCache
+    recording_ids: list[str]
+    n_frames: NDArray[np.int64]
+    """(recordings,) their lengths."""
+    recording: NDArray[np.int32]
+    """(N,) index into recording_ids."""
+    start_frame: NDArray[np.int32]
+    """(N,) first frame in the recording."""
+    clip_frames: int
+    """Length of a window."""
+    visible_mels: slice
+    """The mel rows that the network takes."""
+    n_together: int
+    """Windows of a batch."""
+
+    @classmethod
+    def plan(
+        cls, cache: MelCache, recording_ids: Sequence[str], clip: ClipParams, params: PredictParams
+    ) -> Self:
+        """The windows of some recordings of a cache, for networks trained on such clips.
+
+        Raises:
+            UserError: the cache has no such recording.
+        """
+        n_frames = cache.n_frames[np.array([cache.row(name) for name in recording_ids], dtype=np.int64)]
+        clip_frames = clip_length(clip, cache.n_frames)
+        windows = plan_windows(n_frames, clip_frames, params.overlap_frames)
+        return cls(
+            cache=cache,
+            recording_ids=list(recording_ids),
+            n_frames=n_frames,
+            recording=windows.recording.astype(np.int32),
+            start_frame=windows.start_frame.astype(np.int32),
+            clip_frames=clip_frames,
+            visible_mels=clip.visible_mels,
+            # whole recordings in place of clips must not take more memory
+            n_together=max(params.batch_size * clip.n_frames // clip_frames, 1),
+        )
+
+    def __len__(self) -> int:
+        return -(-len(self.recording) // self.n_together)
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        """Batches run across recordings; a recording that continues in the next one is not read again."""
+        read = lru_cache(maxsize=1)(self.cache.read)
+        for first in range(0, len(self.recording), self.n_together):
+            rows = slice(first, first + self.n_together)
+            recording, start_frame = self.recording[rows], self.start_frame[rows]
+            pieces = [
+                cut_windows(read(self.recording_ids[row]), start_frame[recording == row], self.clip_frames)
+                for row in np.unique(recording)
+            ]
+            frames = np.concatenate(pieces)[:, :, self.visible_mels]
+            place = Place(torch.from_numpy(start_frame), torch.from_numpy(self.n_frames[recording]))
+            yield WindowBatch(rows, frames, place)
+
+
+def cut_windows(
+    frames: NDArray[np.uint8], start_frames: NDArray[np.integer], clip_frames: int
+) -> NDArray[np.uint8]:
+    """(windows, clip_frames, mels) of a recording (frames, mels); beyond its end there is 0, its quietest."""
+    beyond_end = max(clip_frames - len(frames), 0)
+    padded = np.pad(frames, ((0, beyond_end), (0, 0))) if beyond_end else frames
+    windows: NDArray[np.uint8] = padded[start_frames[:, None] + np.arange(clip_frames)]
+    return windows

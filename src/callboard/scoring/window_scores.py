@@ -1,0 +1,256 @@
+"""Window scores of whole recordings as a network gave them, and pooling them to one score per species.
+
+Letters in shapes: R recordings, N windows of all recordings, M models, S species.
+"""
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from callboard.core.errors import UserError
+from callboard.core.files import written_whole
+from callboard.params.scoring import InferParams
+
+HEADS = ("attention", "max", "segment_max")
+"""The clipwise outputs kept of every window; segment_max is the largest segmentwise logit."""
+
+FREQUENCY_HEADS = ("frequency_attention", "frequency_max")
+"""Those of the frequency head, kept where the models have one."""
+
+HEAD_WEIGHTS: dict[str, dict[str, float]] = {
+    "attention": {"attention": 1.0},
+    "max": {"max": 1.0},
+    "segment_max": {"segment_max": 1.0},
+    "attention_max": {"attention": 0.5, "max": 0.5},
+    "attention_max_frequency": {
+        "attention": 0.4,
+        "max": 0.4,
+        "frequency_attention": 0.1,
+        "frequency_max": 0.1,
+    },
+}
+"""By infer.head, the share of each head's probability in that of a window."""
+
+Probabilities = NDArray[np.float64]
+"""Double precision: in single precision every logit above 17 would be 1.0, and ties take their worst rank."""
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """Logits of every window of a set of recordings, windows in the order of their recordings.
+
+    Raises:
+        ValueError: arrays that do not fit together, windows out of order, a recording without any.
+    """
+
+    recording_ids: list[str]
+    """R ids, each once."""
+    species: list[str]
+    """S ids, the class axis."""
+    recording: NDArray[np.int32]
+    """(N,) index into `recording_ids`, ascending."""
+    start_frame: NDArray[np.int32]
+    """(N,) first frame of the window in its recording."""
+    heads: dict[str, NDArray[np.float32]]
+    """One (N, M, S) array of logits for each of HEADS, and of FREQUENCY_HEADS where there is such a head."""
+    peak_frame: NDArray[np.int32]
+    """(N, M, S) frame in the recording of the centre of the highest segment."""
+    fold: NDArray[np.int64] | None
+    """(R,) fold of each recording and of the one model that scored it; None = scored by all folds' models."""
+
+    def __post_init__(self) -> None:
+        n_recordings, n_windows = len(self.recording_ids), len(self.recording)
+        if tuple(self.heads) not in (HEADS, HEADS + FREQUENCY_HEADS):
+            raise ValueError(
+                f"heads must be {HEADS}, or these and {FREQUENCY_HEADS}, found {tuple(self.heads)}"
+            )
+        expected = (n_windows, self.n_models, len(self.species))
+        if shapes := {self.peak_frame.shape, *(logits.shape for logits in self.heads.values())} - {expected}:
+            raise ValueError(
+                f"heads and peak_frame must be (windows, models, species) {expected}, found {shapes}"
+            )
+        if self.start_frame.shape != (n_windows,):
+            raise ValueError(f"start_frame must be ({n_windows},), found {self.start_frame.shape}")
+        if len(set(self.recording_ids)) != n_recordings:
+            raise ValueError("recording_ids must not repeat")
+        if not np.array_equal(np.unique(self.recording), np.arange(n_recordings)):
+            raise ValueError(
+                f"recording must hold each of 0 … {n_recordings - 1}, as every recording has windows"
+            )
+        if (np.diff(self.recording) < 0).any():
+            raise ValueError("recording must be ascending: windows lie together with their recording")
+        if self.fold is not None and (self.fold.shape != (n_recordings,) or self.n_models != 1):
+            raise ValueError(
+                f"a fold per recording goes with one model, found {self.fold.shape} and {self.n_models}"
+            )
+        if any(np.isnan(logits).any() for logits in self.heads.values()):
+            raise ValueError("logits must not be NaN")
+
+    @property
+    def n_models(self) -> int:
+        """M, 1 for out-of-fold scores."""
+        return int(self.peak_frame.shape[1])
+
+    @property
+    def first_windows(self) -> NDArray[np.int64]:
+        """(R,) index of each recording's first window."""
+        return np.searchsorted(self.recording, np.arange(len(self.recording_ids))).astype(np.int64)
+
+    def save(self, path: Path) -> None:
+        """Write as .npz, whole or not at all; equal scores give equal bytes."""
+        arrays: dict[str, NDArray[np.generic]] = {
+            "recording_ids": np.array(self.recording_ids, dtype=np.str_),
+            "species": np.array(self.species, dtype=np.str_),
+            "recording": self.recording,
+            "start_frame": self.start_frame,
+            "peak_frame": self.peak_frame,
+            **{f"head_{name}": logits for name, logits in self.heads.items()},
+        }
+        if self.fold is not None:
+            arrays["fold"] = self.fold
+        with written_whole(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+
+def join_out_of_fold(parts: Sequence[tuple[WindowScores, int]]) -> WindowScores:
+    """One set of scores from those of each fold's recordings, given with the fold.
+
+    Raises:
+        ValueError: the parts share a recording, or differ in species or heads.
+    """
+    scores = [part for part, _ in parts]
+    if any(part.species != scores[0].species for part in scores):
+        raise ValueError("the folds' scores have different species")
+    heads = {tuple(part.heads) for part in scores if len(part.recording)} or {
+        HEADS
+    }  # no window, no output seen
+    if len(heads) > 1:
+        raise ValueError(f"the folds' scores have different heads: {sorted(heads)}")
+    n_recordings = [len(part.recording_ids) for part in scores]
+    first_row = np.cumsum([0, *n_recordings[:-1]])
+    return WindowScores(
+        recording_ids=[recording_id for part in scores for recording_id in part.recording_ids],
+        species=scores[0].species,
+        recording=np.concatenate(
+            [part.recording + row for part, row in zip(scores, first_row, strict=True)], dtype=np.int32
+        ),
+        start_frame=np.concatenate([part.start_frame for part in scores]),
+        heads={
+            name: np.concatenate([part.heads[name] for part in scores if name in part.heads])
+            for name in heads.pop()
+        },
+        peak_frame=np.concatenate([part.peak_frame for part in scores]),
+        fold=np.repeat(np.array([fold for _, fold in parts], dtype=np.int64), n_recordings),
+    )
+
+
+def load_scores(path: Path) -> WindowScores:
+    """Window scores as saved.
+
+    Raises:
+        UserError: no such file, or not one of ours.
+    """
+    try:
+        with np.load(path) as arrays:
+            return WindowScores(
+                recording_ids=arrays["recording_ids"].tolist(),
+                species=arrays["species"].tolist(),
+                recording=arrays["recording"],
+                start_frame=arrays["start_frame"],
+                heads={name: arrays[f"head_{name}"] for name in _stored_heads(arrays)},
+                peak_frame=arrays["peak_frame"],
+                fold=arrays.get("fold"),
+            )
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; the predict stage writes it") from None
+    except (KeyError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a file of window scores: {error}") from None
+
+
+def _stored_heads(arrays: Container[str]) -> tuple[str, ...]:
+    has_frequency_head = any(f"head_{name}" in arrays for name in FREQUENCY_HEADS)
+    return HEADS + FREQUENCY_HEADS if has_frequency_head else HEADS
+
+
+def window_probabilities(window_scores: WindowScores, head: str, temperature: float = 1.0) -> Probabilities:
+    """(N, M, S) probabilities: those of the heads that `head` names, weighted by HEAD_WEIGHTS.
+
+    Args:
+        window_scores: Logits.
+        head: A key of HEAD_WEIGHTS.
+        temperature: Each head's logits are divided by it.
+
+    Raises:
+        UserError: the scores are of models without a head that is needed.
+    """
+    if missing := sorted(HEAD_WEIGHTS[head].keys() - window_scores.heads.keys()):
+        raise UserError(
+            f"head {head}: the scores lack {', '.join(missing)}, as their models have no frequency "
+            "head; train with model.frequency_head=true"
+        )
+    weighted = [
+        weight * expit(window_scores.heads[name].astype(np.float64) / temperature)
+        for name, weight in HEAD_WEIGHTS[head].items()
+    ]
+    probabilities: Probabilities = np.sum(weighted, axis=0)
+    return probabilities
+
+
+def recording_scores(window_scores: WindowScores, params: InferParams) -> Probabilities:
+    """(R, S) probabilities: smoothed and pooled over the windows of each model, then pooled over models."""
+    if not window_scores.recording_ids:  # reduceat needs at least one window
+        return np.empty((0, len(window_scores.species)))
+    probabilities = window_probabilities(window_scores, params.head, params.temperature)
+    if params.smoothing:
+        probabilities = smoothed(probabilities, window_scores.recording, params.smoothing)
+    pool = WINDOW_AGGREGATES[params.window_agg]
+    per_model = pool(probabilities, window_scores.first_windows)  # (R, M, S)
+    if params.fold_weights and window_scores.fold is None:  # out of fold a recording has one model
+        return np.average(per_model, axis=1, weights=params.fold_weights)
+    pooled: Probabilities = FOLD_AGGREGATES[params.fold_agg](per_model, axis=1)
+    return pooled
+
+
+def smoothed(
+    probabilities: Probabilities, recording: NDArray[np.int32], weights: Sequence[float]
+) -> Probabilities:
+    """Weighted mean of each window and its neighbours in the same recording.
+
+    Args:
+        probabilities: (N, M, S).
+        recording: (N,), ascending.
+        weights: An odd number; the middle one is the window's own, those before it are of earlier windows.
+            Where a neighbour is missing, the others are rescaled to the same sum.
+    """
+    total = np.zeros_like(probabilities)
+    weight_sum = np.zeros(len(recording))
+    n_windows, middle = len(recording), len(weights) // 2
+    for index, weight in enumerate(weights):
+        offset = index - middle
+        here = np.arange(max(0, -offset), min(n_windows, n_windows - offset))
+        here = here[recording[here] == recording[here + offset]]
+        total[here] += weight * probabilities[here + offset]
+        weight_sum[here] += weight
+    mean: Probabilities = total / weight_sum[:, None, None]
+    return mean
+
+
+def _max_over_windows(probabilities: Probabilities, first_windows: NDArray[np.int64]) -> Probabilities:
+    largest: Probabilities = np.maximum.reduceat(probabilities, first_windows, axis=0)
+    return largest
+
+
+def _mean_over_windows(probabilities: Probabilities, first_windows: NDArray[np.int64]) -> Probabilities:
+    n_windows = np.diff(first_windows, append=len(probabilities))
+    total = np.add.reduceat(probabilities, first_windows, axis=0)
+    mean: Probabilities = total / n_windows[:, None, None]
+    return mean
+
+
+WINDOW_AGGREGATES = {"max": _max_over_windows, "mean": _mean_over_windows}
+FOLD_AGGREGATES: dict[str, Callable[..., Any]] = {"mean": np.mean, "max": np.max}

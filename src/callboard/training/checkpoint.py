@@ -1,0 +1,86 @@
+"""Checkpoints of unfinished trainings."""
+
+import hashlib
+import json
+import secrets
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from callboard.core.errors import one_line
+from callboard.core.workspace import main_workspace
+from callboard.model.weights import UNREADABLE, write_state
+from callboard.params.base import Params
+
+ABANDONED_AFTER_S = 30 * 24 * 3600
+"""Age at which the checkpoint of a run that nobody went on with is removed."""
+
+
+class Checkpoint:
+    """The state of one unfinished training, replaced after every epoch and removed at its end.
+
+    Experiments that run side by side and train the same share one: each writes whole states, any of which
+    the other may go on from, and either may remove it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint by `state`: all of it or nothing, also when the process is killed.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        if not self.path.exists():
+            _remove_abandoned(self.path.parent)
+        write_state(self.path, state, writer=secrets.token_hex(4))
+
+    def read(self) -> dict[str, Any] | None:
+        """The state last written; None if there is none. A damaged file is reported and ignored."""
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except UNREADABLE as error:
+            reason = one_line(error)
+            print(f"warning: {self.path}: damaged checkpoint ignored ({reason})", file=sys.stderr, flush=True)
+            return None
+        return state
+
+    def remove(self) -> None:
+        """Delete the checkpoint, if nobody else has."""
+        self.path.unlink(missing_ok=True)
+
+
+def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int | str) -> Checkpoint:
+    """The checkpoint of training `fold` by `params` on the content of `inputs`, in the main workspace.
+
+    Two trainings that differ in any of these never share one. Start weights need no digest of their own: the
+    content key in `train.init_from` is one of them.
+
+    Args:
+        params: All that training depends on.
+        inputs: Tables and code, in a fixed order.
+        fold: Number of the fold, or what else names the part that is held out.
+    """
+    digest = hashlib.sha256(json.dumps(params.model_dump(), sort_keys=True).encode())
+    for path in inputs:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    name = f"{digest.hexdigest()[:32]}-fold{fold}.pt"
+    return Checkpoint(main_workspace() / ".cache" / "checkpoints" / name)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Checkpoints that were last written long ago, and unfinished ones of killed runs."""
+    oldest = time.time() - ABANDONED_AFTER_S
+    for path in folder.glob("*-fold*.pt*"):
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except FileNotFoundError:  # another run was faster
+            continue

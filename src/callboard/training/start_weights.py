@@ -1,0 +1,153 @@
+"""What a training starts from: the weights of another experiment, of the same fold.
+
+DVC does not see them as a dependency. `train.init_from` is therefore `name@key`, which fixes their content:
+the parameter alone says what a training starts from.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor
+
+from callboard.core.errors import UserError
+from callboard.model.class_axis import ClassAxis
+from callboard.model.detector import SedModel
+from callboard.model.weights import WeightsParams, read_weights
+from callboard.params.base import validate
+from callboard.params.model import ModelParams
+from callboard.params.references import INIT_FROM
+from callboard.results.finished import Finished, find_exactly
+from callboard.results.result import CLIPS, Lock, all_outs, changes, flatten
+
+SETTING = INIT_FROM
+FIRST_ROUND = "models/r0"
+"""Networks that have learned from annotations alone."""
+
+SAME_DATA = ("data/mel", CLIPS)
+"""Outputs that both experiments must share."""
+DATA_STAGES = ("prepare", "crop")
+"""Stages whose parameters decide about them."""
+
+
+class FoldWeights(NamedTuple):
+    """The weights of one fold of a finished experiment."""
+
+    reference: str
+    model: ModelParams
+    """The network that they are of."""
+    state_dict: dict[str, Tensor]
+    """Those of the last step or selected epoch, never their average."""
+
+    def load_into(self, model: SedModel, params: ModelParams) -> None:
+        """Replace the weights of a network.
+
+        Args:
+            model: Changed in place.
+            params: What it was built by.
+
+        Raises:
+            UserError: the weights are of another network; what its parameters differ in is told.
+        """
+        try:
+            model.load_state_dict(self.state_dict)
+        except RuntimeError as error:
+            theirs, ours = (flatten({"model": section.model_dump()}) for section in (self.model, params))
+            raise UserError(
+                f"{SETTING}: the weights of {self.reference} are of another network: "
+                f"{', '.join(changes(theirs, ours)) or 'built by other code'}"
+            ) from error
+
+
+def find_fold_weights(reference: str, fold: int, axis: ClassAxis, held_out: set[str]) -> FoldWeights:
+    """The weights of a finished experiment for a fold that is the same there: they have not seen it either.
+
+    Args:
+        reference: `name@key`.
+        fold: Number of the fold.
+        axis: Classes of the network that starts from them.
+        held_out: Recordings of the fold.
+
+    Raises:
+        UserError: there is no such result, it is of other data, lacks the fold, has other recordings in it or
+            other classes, or the weights are not in DVC's cache.
+    """
+    finished = find_exactly(reference, SETTING)
+    _refuse_other_data(finished, _lock_here())
+    path = f"{finished.models}/fold{fold}.pt"
+    if path not in finished.outs:
+        raise UserError(f"{SETTING}: {reference} has no weights of fold {fold}; split.folds must be the same")
+    content = read_weights(finished.file(path), torch.device("cpu"))
+    if other := sorted(held_out ^ set(content["held_out"])):
+        raise UserError(
+            f"{SETTING}: fold {fold} of {reference} holds out other recordings: {len(other)} differ, first "
+            f"{other[0]}; its weights have seen what this fold scores, so the split section must be the same"
+        )
+    for what, theirs, ours in (
+        ("species", content["species"], axis.species),
+        ("classes", content["classes"], axis.names),
+    ):
+        if theirs != ours:
+            raise UserError(f"{SETTING}: {reference} has other {what}: {_difference(theirs, ours)}")
+    model = validate(WeightsParams, content["params"], Path(path)).model
+    return FoldWeights(reference, model, content["state_dict"])
+
+
+def find_recipe(reference: str) -> dict[str, Any]:
+    """The sections of params.yaml that a finished experiment's folds were trained by.
+
+    Args:
+        reference: `name@key`.
+
+    Raises:
+        UserError: there is no such result, or it has learned from pseudo-labels, which are made for its own
+            folds.
+    """
+    finished = find_exactly(reference, SETTING)
+    if finished.models != FIRST_ROUND:
+        raise UserError(
+            f"{SETTING}: {reference} predicts by {finished.models or 'no networks'}; pseudo.isolation nested "
+            f"trains it again with more folds held out, which takes a result without rounds of its own"
+        )
+    trainings = (stage for name, stage in finished.lock.items() if name.startswith("train@"))
+    sections: dict[str, Any] = next(trainings)["params"]["params.yaml"]
+    return sections
+
+
+def _refuse_other_data(finished: Finished, here: Lock) -> None:
+    outs = all_outs(here)
+    for path in SAME_DATA:
+        if finished.outs.get(path) != outs.get(path):
+            differing = changes(_data_params(finished.lock), _data_params(here))
+            raise UserError(
+                f"{SETTING}: {finished.reference} has trained on another {path} "
+                f"({', '.join(differing) or 'made by other code or from other files'}); "
+                f"run {finished.name} again from here"
+            )
+
+
+def _lock_here() -> Lock:
+    """What the stages before training have made in this workspace."""
+    path = Path("dvc.lock")
+    lock = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    stages: Lock = (lock or {}).get("stages", {})
+    if "crop" not in stages:
+        raise UserError(f"{SETTING}: {path} does not tell what data this is; run `dvc repro`")
+    return stages
+
+
+def _data_params(lock: Lock) -> dict[str, str]:
+    """Flat parameters of the stages that make the data."""
+    trees: list[dict[str, Any]] = [
+        lock.get(stage, {}).get("params", {}).get("params.yaml", {}) for stage in DATA_STAGES
+    ]
+    return {key: value for tree in trees for key, value in flatten(tree).items()}
+
+
+def _difference(theirs: list[str], ours: list[str]) -> str:
+    """How two lists of names differ."""
+    for one, other, words in ((theirs, ours, "only there"), (ours, theirs, "only here")):
+        if alone := [name for name in one if name not in other]:
+            return f"{len(alone)} {words}, first {alone[0]}"
+    return "in another order"

@@ -1,0 +1,103 @@
+"""How a network does on the validation part of its fold while it trains, and which epoch that selects."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import Tensor
+from torch.nn import functional as F
+
+from callboard.features.normalisation import normalise, to_unit
+from callboard.features.windows import clip_length, plan_windows
+from callboard.model.class_axis import SpeciesModel
+from callboard.model.detector import SedModel
+from callboard.model.device import autocast
+from callboard.params.loss import LossParams
+from callboard.params.training import ClipParams
+from callboard.scoring.metrics import lwlrap
+from callboard.training.batches import gather_clips
+from callboard.training.fold_data import FoldData
+
+FRAMES_PER_PASS = 2**15
+"""Frames of the windows of one forward pass, so that long windows take no more memory than short ones."""
+
+
+class Validation(NamedTuple):
+    """Of the recording scores of the TP recordings, on the TP labels; NaN if there are none."""
+
+    lwlrap: float
+    loss: float
+    """The mean over (recording, species) of BCE, each logarithm bounded at -100 as torch does."""
+
+
+SELECTIONS: dict[str, Callable[[Validation], float]] = {
+    "best": lambda validation: validation.lwlrap,
+    "best_loss": lambda validation: -validation.loss,
+}
+"""By train.select, what the epoch that is kept has most of; `last` looks at no validation."""
+
+
+def trained_heads(loss: LossParams) -> list[str]:
+    """The clipwise outputs that a term of their own trains; attention if neither has one."""
+    weights = {"attention": loss.attention.weight or loss.labeled.weight, "max": loss.max.weight}
+    return [name for name, weight in weights.items() if weight] or ["attention"]
+
+
+def validate(
+    model: SedModel, data: FoldData, clip: ClipParams, heads: Sequence[str], device: torch.device
+) -> Validation:
+    """A quick look for the learning curve: `recording_probabilities` against what is annotated."""
+    if not len(data.validation):
+        return Validation(math.nan, math.nan)
+    scores = recording_probabilities(model, data, clip, heads, device)
+    rank_score = lwlrap(data.is_present, scores)  # refuses NaN, so it comes first
+    bce = F.binary_cross_entropy(torch.from_numpy(scores), torch.from_numpy(data.is_present).double())
+    return Validation(rank_score, bce.item())
+
+
+def recording_probabilities(
+    model: SedModel, data: FoldData, clip: ClipParams, heads: Sequence[str], device: torch.device
+) -> NDArray[np.float64]:
+    """(validation recordings, species) mean probability of the heads, the largest over windows.
+
+    What predict and infer arrive at out of fold with windows side by side.
+
+    Args:
+        model: Any classes; a species is the largest of its own in each head. Left in eval mode.
+        data: The fold.
+        clip: The `clip` section.
+        heads: Clipwise fields of SedOutput, of equal weight; training gives `trained_heads`.
+        device: Where the model is.
+    """
+    n_species = data.is_present.shape[1]
+    has_songtypes = data.n_classes > n_species
+    speaking = (SpeciesModel(model, data.class_species) if has_songtypes else model).eval()
+    n_frames = clip_length(clip, data.n_frames)
+    windows = plan_windows(data.n_frames[data.validation], n_frames, overlap_frames=0)
+    scores = np.zeros((len(data.validation), n_species))
+    n_together = max(FRAMES_PER_PASS // n_frames, 1)
+    for first in range(0, len(windows.recording), n_together):
+        part = slice(first, first + n_together)
+        row, start = windows.recording[part], windows.start_frame[part]
+        recording = data.validation[row]
+        first_frame, n_valid = data.first_frame[recording] + start, data.n_frames[recording] - start
+        frames = gather_clips(data.frames, first_frame, n_valid, n_frames, device)
+        np.maximum.at(scores, row, _probabilities(speaking, frames[..., clip.visible_mels], heads))
+    return scores
+
+
+@torch.inference_mode()
+def _probabilities(
+    model: SedModel | SpeciesModel, frames: Tensor, heads: Sequence[str]
+) -> NDArray[np.float64]:
+    """(windows, species); double precision, in which sure scores do not tie as early."""
+    image = normalise(to_unit(frames))
+    with autocast(image):
+        output = model(image)
+    logits = torch.stack([getattr(output, name) for name in heads]).double().cpu().numpy()
+    mean: NDArray[np.float64] = expit(logits).mean(axis=0)
+    return mean
