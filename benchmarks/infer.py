@@ -27,7 +27,10 @@ from callboard.features import normalisation as image
 from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
 from callboard.features.windows import plan_windows
 from callboard.model.detector import SedModel, build_model
-from callboard.model.device import describe, pick_device
+from callboard.model.device import (
+    describe_device,
+    pick_device,
+)
 from callboard.model.weights import LoadedModel
 from callboard.params.model import ModelParams
 from callboard.params.scoring import InferParams, PredictParams
@@ -101,7 +104,7 @@ def main() -> None:
     if args.peak_of is not None:
         report_peak(args.folder, args.peak_of)
         return
-    print(f"{describe(pick_device())}, {torch.get_num_threads()} threads")
+    print(f"{describe_device(pick_device())}, {torch.get_num_threads()} threads")
     for name, case in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             print(name)

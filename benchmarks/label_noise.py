@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from callboard.analysis.suspects.report import read_calls_of, read_suspects
-from callboard.analysis.suspects.review import SOURCE
+from callboard.analysis.suspects.review import SOURCE_FOLDER
 from callboard.analysis.suspects.truth import NUMBERS_SHOWN, is_mistake
-from callboard.data.annotations import COLUMNS
-from callboard.data.corrections import CORRECTION_COLUMNS, CORRECTIONS, KINDS, read_labels
+from callboard.data.annotations import ANNOTATION_COLUMNS
+from callboard.data.corrections import CORRECTION_COLUMNS, CORRECTION_KINDS, CORRECTIONS, read_labels
 from callboard.results.files import find_source
 
 MISTAKEN = {"tp": "absent", "fp": "present"}
@@ -30,12 +30,14 @@ MISTAKEN = {"tp": "absent", "fp": "present"}
 
 def plant(n_rows: int, seed: int) -> None:
     """Write corrections.csv with as many wrong verdicts on tp rows as on fp rows."""
-    labels, rng = read_labels(SOURCE), np.random.default_rng(seed)
+    labels, rng = read_labels(SOURCE_FOLDER), np.random.default_rng(seed)
     planted = []
     for kind, verdict in MISTAKEN.items():
         rows = labels[labels["label_type"] == kind]
         chosen = rows.iloc[np.sort(rng.choice(len(rows), n_rows, replace=False))]
-        planted.append(chosen[COLUMNS].assign(kind=kind, verdict=verdict, model="", note="planted"))
+        planted.append(
+            chosen[ANNOTATION_COLUMNS].assign(kind=kind, verdict=verdict, model="", note="planted")
+        )
     pd.concat(planted)[CORRECTION_COLUMNS].to_csv(CORRECTIONS, index=False)
 
 
@@ -50,7 +52,7 @@ def measure(reference: str) -> None:
     if importlib.util.find_spec("cleanlab"):
         rankings["cleanlab, adjusted"] = cleanlab_scores(suspects)
     print(f"{'':<34}{'AP':>6}" + "".join(f"{f'P@{n}':>8}" for n in NUMBERS_SHOWN))
-    for kind in KINDS:
+    for kind in CORRECTION_KINDS:
         is_kind = (suspects["kind"] == kind).to_numpy()
         if wrong[is_kind].any():
             print(f"{kind}: {wrong[is_kind].sum()} mistakes among {is_kind.sum()}")

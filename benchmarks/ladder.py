@@ -31,10 +31,10 @@ BASELINE = "exp0051"
 def collect(world: str) -> None:
     """Results of the workspace in the current folder."""
     os.environ.setdefault("DVC_ROOT", str(Path.cwd()))
-    from callboard.experiments.table import read_table
+    from callboard.experiments.table import read_experiments
     from callboard.results.rows import mark_of, read_rows
 
-    table = read_table()
+    table = read_experiments()
     wanted = [name for name, row in table.rows.items() if row.block == "preset" or name == BASELINE]
     found = {
         (world, name, int(row.params["seed"])): [

@@ -13,7 +13,7 @@ from collections import defaultdict
 import numpy as np
 
 from callboard.analysis.choice import is_named
-from callboard.analysis.correlation import KINDS, correlation
+from callboard.analysis.correlation import CORRELATIONS, correlation
 from callboard.analysis.relabeled import relabeled_cv
 from callboard.reports.table import markdown_table
 from callboard.results.files import find_source
@@ -55,7 +55,7 @@ def main(patterns: list[str]) -> None:
     cv, relabeled, *lbs = np.array(list(scores.values())).T
     cells = [
         [kind, name, *(with_interval(kind, values, lb) for lb in lbs)]
-        for kind in KINDS
+        for kind in CORRELATIONS
         for name, values in (("CV", cv), ("relabelled CV", relabeled))
     ]
     print(markdown_table(["correlation", "of", *LB], cells, [False] * 2 + [True] * 2))
@@ -63,7 +63,7 @@ def main(patterns: list[str]) -> None:
 
 def with_interval(kind: str, values: np.ndarray, lb: np.ndarray) -> str:
     """A correlation as text."""
-    found = correlation(KINDS[kind], values, lb)
+    found = correlation(CORRELATIONS[kind], values, lb)
     return f"{found.value:+.2f} ({found.low:+.2f} … {found.high:+.2f})"
 
 

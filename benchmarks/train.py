@@ -31,7 +31,11 @@ from torch.utils.data import DataLoader, Dataset
 from callboard.core.threads import n_workers
 from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
 from callboard.features.normalisation import MEAN, STD
-from callboard.model.device import describe, keep_freed_memory, pick_device
+from callboard.model.device import (
+    describe_device,
+    keep_freed_memory,
+    pick_device,
+)
 from callboard.model.heads import AttentionHead, SedOutput
 from callboard.params.base import read_tree
 from callboard.training.batches import BatchSource
@@ -85,7 +89,7 @@ def main() -> None:
         take_turn(args)
         return
     device = pick_device()
-    print(f"{describe(device)}, {torch.get_num_threads()} threads, {n_workers()} loading threads")
+    print(f"{describe_device(device)}, {torch.get_num_threads()} threads, {n_workers()} loading threads")
     for name in args.settings:
         setting, params = SETTINGS[name], params_of(name)
         print(f"{setting.name}, batches of {params.train.batch_size}")

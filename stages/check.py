@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callboard.core.console import run, summarize
+from callboard.core.console import run_guarded, summarize
 from callboard.core.files import written_whole
 from callboard.params.experiment import load_experiment
 
@@ -26,4 +26,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

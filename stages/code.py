@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from callboard.core.code_fingerprint import code_fingerprint
-from callboard.core.console import run, summarize
+from callboard.core.console import run_guarded, summarize
 from callboard.core.files import replaced_folder
 
 
@@ -24,4 +24,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

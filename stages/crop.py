@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callboard.core.console import Stopwatch, progress, run, summarize
+from callboard.core.console import Stopwatch, progress, run_guarded, summarize
 from callboard.core.files import replaced_folder
 from callboard.core.threads import n_workers
 from callboard.data.clips import build_clips, drop_recordings, write_clips
@@ -68,4 +68,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

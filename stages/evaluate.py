@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.console import Stopwatch, run_guarded, summarize
 from callboard.core.files import written_whole
 from callboard.data.annotations import read_species
 from callboard.data.clips import read_clips
@@ -81,4 +81,4 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.console import Stopwatch, run_guarded, summarize
 from callboard.core.files import replaced_folder
 from callboard.data.annotations import read_species, read_table
 from callboard.data.clips import read_clips
@@ -98,4 +98,4 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

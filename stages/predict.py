@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.console import Stopwatch, run_guarded, summarize
 from callboard.core.files import replaced_folder
 from callboard.data.folds import read_folds
 from callboard.features.frame_cache import MelCache
@@ -63,4 +63,4 @@ def write_scores(
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.console import Stopwatch, run_guarded, summarize
 from callboard.data.sources import prepare_source
 from callboard.params.base import Params, load_params
 from callboard.params.data import DataParams
@@ -30,4 +30,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from callboard.core.code_fingerprint import trained_by
-from callboard.core.console import Stopwatch, counted, progress, run, summarize
+from callboard.core.console import Stopwatch, counted, progress, run_guarded, summarize
 from callboard.core.files import replaced_folder
 from callboard.core.threads import n_workers
 from callboard.data.annotations import read_species
@@ -20,7 +20,7 @@ from callboard.data.recordings import TEST_SETS
 from callboard.features.frame_cache import MelCache, open_training_cache
 from callboard.model.device import keep_freed_memory, pick_device
 from callboard.params.base import load_params
-from callboard.pseudo.labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
+from callboard.pseudo.labels import PSEUDO_SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
 from callboard.pseudo.nested import Inputs, Nested, NestedParams
 from callboard.pseudo.provenance import RoundLineage, read_nested, refuse_violations, trace_rounds
 from callboard.scoring.predict import load_fold_models
@@ -82,7 +82,7 @@ def by_round(
     device, numbers = pick_device(), folds["fold"].unique().tolist()
     models = load_fold_models(args.models, numbers, device, params.predict.weights)
     teacher = Teacher(args.models.name, models, args.mel, params, device, params.pseudo.isolation)
-    heard = [score(teacher, clips, folds) for score in SOURCES[params.pseudo.source]]
+    heard = [score(teacher, clips, folds) for score in PSEUDO_SOURCES[params.pseudo.source]]
     found = [label_recordings(one, clips, params.pseudo, teacher.name) for one in heard]
     table = as_clips(pd.concat(found, ignore_index=True), clips, args.round)
     held_out = {f"{teacher.name}/fold{loaded.fold}": loaded.held_out for loaded in models}
@@ -135,4 +135,4 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.console import Stopwatch, run_guarded, summarize
 from callboard.data.score_tables import read_score_table
 from callboard.scoring.evaluation import score_submission, write_metrics
 from callboard.scoring.postprocessing import read_steps
@@ -57,4 +57,4 @@ def _gains(lb: dict[str, float], without: Path, truth: pd.DataFrame) -> dict[str
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

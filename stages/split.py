@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callboard.core.console import Stopwatch, run, summarize
+from callboard.core.console import Stopwatch, run_guarded, summarize
 from callboard.data.clips import read_clips
 from callboard.data.folds import assign_folds, audit_folds, write_folds
 from callboard.params.base import Params, load_params
@@ -39,4 +39,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

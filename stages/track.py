@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from callboard.core.console import run, summarize
+from callboard.core.console import run_guarded, summarize
 from callboard.core.files import written_whole
 from callboard.experiments.captions import memo_of
 from callboard.results.leaderboard import ledger_of, with_reported
@@ -36,4 +36,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from callboard.core.code_fingerprint import trained_by
-from callboard.core.console import Stopwatch, progress, run, summarize
+from callboard.core.console import Stopwatch, progress, run_guarded, summarize
 from callboard.core.threads import n_workers
 from callboard.data.annotations import read_species
 from callboard.data.clips import labels_for, read_clips
 from callboard.data.folds import read_folds
 from callboard.features.frame_cache import open_training_cache
 from callboard.model.class_axis import CLASSES
-from callboard.model.device import describe, keep_freed_memory, pick_device
+from callboard.model.device import describe_device, keep_freed_memory, pick_device
 from callboard.model.weights import WeightsParams, save_model
 from callboard.params.base import load_params
 from callboard.training.checkpoint import checkpoint_for
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     summarize(
         "train",
         f"fold {args.fold}",
-        f"{len(fitted.history)} epochs{_clips_per_epoch(reports)} on {describe(device)}",
+        f"{len(fitted.history)} epochs{_clips_per_epoch(reports)} on {describe_device(device)}",
         *([f"from {reference}"] if reference else []),
         *_progress_facts(fitted, reports),
         f"{stopwatch.elapsed_s:.1f} s{_speed(reports)}",
@@ -124,4 +124,4 @@ def _speed(reports: list[EpochReport]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_guarded(main)

@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 from callboard.analysis.bootstrap import Difference
-from callboard.analysis.lines import Line
+from callboard.analysis.lines import BoardLine
 from callboard.analysis.verdict import judge
-from callboard.experiments.table import Step
+from callboard.experiments.table import TableStep
 from callboard.reports.board.agreement import agreement
 from tests.test_author_history import row as table_row
 from tests.test_author_history import toy_table
@@ -17,18 +17,18 @@ def line(name, cv, lb, our_cv, our_lb, change):
     entry = table_row(name, base="e1", cv=cv, lb=lb)
     metrics = {"cv.lwlrap": our_cv, "lb.public": our_lb, "lb.private": 1 - our_lb}
     ours = replace(E1, name=name, names=(name,), key=name, metrics=metrics)
-    return Line(ours, entry, FIRST, STEP, E1, change, judgement=judge(change, None))
+    return BoardLine(ours, entry, FIRST, STEP, E1, change, judgement=judge(change, None))
 
 
-STEP = Step(FIRST.name, {"optim.lr"})
+STEP = TableStep(FIRST.name, {"optim.lr"})
 
 # E1: cv 0.7118, lb public 0.65
 LINES = [
-    Line(E1, FIRST),
+    BoardLine(E1, FIRST),
     line("e2", 0.8, 0.7, 0.75, 0.70, Difference(0.0382, 0.01, 0.06, 0.99)),
     line("e3", 0.75, 0.5, 0.70, 0.60, Difference(-0.0118, -0.03, 0.01, 0.2)),
     line("e4", 0.6, 0.65, 0.65, 0.68, Difference(-0.0618)),
-    Line(None, table_row("e5", base="e1", cv=0.9), FIRST, STEP),
+    BoardLine(None, table_row("e5", base="e1", cv=0.9), FIRST, STEP),
 ]
 
 

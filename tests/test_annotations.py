@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from callboard.core.errors import UserError
-from callboard.data.annotations import COLUMNS, read_annotations, read_species, write_species
+from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species, write_species
 
-HEADER = ",".join(COLUMNS)
+HEADER = ",".join(ANNOTATION_COLUMNS)
 GOOD = "055088446,3,1,1.5,500.0,3.25,4000.0"
 
 
@@ -17,7 +17,7 @@ def write(path: Path, *lines: str, header: str = HEADER) -> Path:
 def test_a_table_comes_back_as_text_ids_and_float_boxes(tmp_path: Path) -> None:
     path = write(tmp_path / "train_tp.csv", GOOD, "838227e71,03,4,0,0,60,48000")
     table = read_annotations(path, "tp", ["3", "03"])
-    assert list(table.columns) == [*COLUMNS, "label_type"]
+    assert list(table.columns) == [*ANNOTATION_COLUMNS, "label_type"]
     assert table["recording_id"].tolist() == ["055088446", "838227e71"]
     assert table["species_id"].tolist() == ["3", "03"]
     assert table["songtype_id"].tolist() == ["1", "4"]
@@ -37,12 +37,12 @@ def test_ids_that_look_like_something_else_stay_text(tmp_path: Path, recording_i
 
 def test_column_order_further_columns_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "train_fp.csv"
-    names = ["note", *reversed(COLUMNS)]
+    names = ["note", *reversed(ANNOTATION_COLUMNS)]
     path.write_text(
         "\ufeff" + ",".join(names) + "\n" + ",".join(["", *reversed(GOOD.split(","))]) + "\n", "utf-8"
     )
     table = read_annotations(path, "fp")
-    assert list(table.columns) == [*COLUMNS, "label_type"]
+    assert list(table.columns) == [*ANNOTATION_COLUMNS, "label_type"]
     assert table.iloc[0].tolist() == ["055088446", "3", "1", 1.5, 500.0, 3.25, 4000.0, "fp"]
 
 
@@ -133,7 +133,7 @@ def test_a_tp_table_must_have_rows_and_an_fp_table_need_not(tmp_path: Path) -> N
         read_annotations(write(tmp_path / "train_tp.csv"), "tp")
     empty = read_annotations(write(tmp_path / "train_fp.csv"), "fp")
     assert len(empty) == 0
-    assert list(empty.columns) == [*COLUMNS, "label_type"]
+    assert list(empty.columns) == [*ANNOTATION_COLUMNS, "label_type"]
 
 
 def test_a_table_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:

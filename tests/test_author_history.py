@@ -7,8 +7,8 @@ import pytest
 
 from callboard import cli
 from callboard.core.errors import UserError
-from callboard.experiments.author_scores import author_runs, import_runs, verdict
-from callboard.experiments.table import Table, TableRow, read_table
+from callboard.experiments.author_scores import author_runs, author_verdict, import_runs
+from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
 from callboard.results.result import flatten
 from callboard.results.rows import read_rows
@@ -25,7 +25,7 @@ def row(name: str, **fields: Any) -> TableRow:
     return TableRow.model_validate({"id": name} | texts | fields)
 
 
-def toy_table(*more: TableRow) -> Table:
+def toy_table(*more: TableRow) -> ExperimentTable:
     rows = [
         row("e1", cv=0.7, lb=0.6, set={"optim.lr": 0.1}),
         row("e2", base="e1", cv=0.75, set={"optim.lr": 0.3}, note="odd"),
@@ -35,7 +35,7 @@ def toy_table(*more: TableRow) -> Table:
         *more,
     ]
     resolved = {entry.name: {"optim.lr": 0.1} | entry.changes for entry in rows}
-    return Table({entry.name: entry for entry in rows}, {}, resolved)
+    return ExperimentTable({entry.name: entry for entry in rows}, {}, resolved)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def imported(folder: Path) -> dict[str, Any]:
 
 
 def test_every_row_of_the_table_and_nothing_beside_it_becomes_a_run() -> None:
-    table = read_table(ROOT / "experiments.yaml")
+    table = read_experiments(ROOT / "experiments.yaml")
     made = author_runs(table, read_tree(ROOT / "presets/rfcx.yaml"))
     assert len(made) == 77
     assert sum("cv.lwlrap" in run.metrics for run in made) == 62
@@ -70,11 +70,11 @@ def test_every_row_of_the_table_and_nothing_beside_it_becomes_a_run() -> None:
         ({"lb": 0.7}, "scored"),
         ({"cv": 0.8}, "not submitted"),
         ({}, "not run"),
-        ({"verdict": "not good"}, "not good"),
+        ({"author_verdict": "not good"}, "not good"),
     ],
 )
 def test_a_verdict_is_the_author_s_or_what_is_missing(fields: dict[str, Any], expected: str) -> None:
-    assert verdict(row("e", **fields)) == expected
+    assert author_verdict(row("e", **fields)) == expected
 
 
 def test_params_are_the_preset_with_the_row_in_place() -> None:

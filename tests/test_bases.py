@@ -14,7 +14,7 @@ from callboard.analysis.bases import of_one_setting, started_from, table_base
 from callboard.analysis.differences import difference, mean_difference, work_out
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
-from callboard.experiments.table import Step
+from callboard.experiments.table import TableStep
 from callboard.results.result import SUBMISSION
 from callboard.results.rows import BoardRow, same_truth
 from tests.test_author_history import toy_table
@@ -26,7 +26,7 @@ PLAIN = BoardRow(
     "plain", {"lr": "1"}, {"cv.lwlrap": 0.7}, START, "", {"lr": "1"}, names=("e1",), key="k1", data_md5="d"
 )
 CHANGED = replace(PLAIN, name="changed", params={"lr": "2"}, names=("e2",), key="k2")
-STEP = Step("e1", {"lr"})
+STEP = TableStep("e1", {"lr"})
 
 
 def test_the_base_of_the_table_and_what_was_committed_are_two_things():

@@ -11,9 +11,9 @@ import pandas as pd
 from rich.console import Console
 
 from callboard.analysis.difference import Difference
-from callboard.analysis.lines import Line
+from callboard.analysis.lines import BoardLine
 from callboard.analysis.verdict import Judgement, SeedNoise, judge
-from callboard.reports.board.columns import COLUMNS, SEEDS_LEGEND, Column, columns_of, estimate_column
+from callboard.reports.board.columns import BOARD_COLUMNS, SEEDS_LEGEND, Column, columns_of, estimate_column
 from callboard.reports.board.csv_file import as_csv
 from callboard.reports.board.page import board_html
 from callboard.reports.table import board_markdown, print_table
@@ -23,8 +23,8 @@ from tests.test_board_table import E1, E3, PLAIN
 EVIL = '<script>alert("a|b")</script>'
 CHANGE = Difference(0.02824, 0.01, 0.05, 0.99)
 LINES = [
-    Line(PLAIN, best=E3),
-    Line(
+    BoardLine(PLAIN, best=E3),
+    BoardLine(
         E3,
         base=PLAIN,
         change=CHANGE,
@@ -32,7 +32,7 @@ LINES = [
         judgement=Judgement("better", -0.0012, 0.0643, 0.991),
         best=E3,
     ),
-    Line(replace(E1, metrics={}), base=PLAIN),
+    BoardLine(replace(E1, metrics={}), base=PLAIN),
 ]
 
 
@@ -73,7 +73,7 @@ def test_all_formats_say_the_same() -> None:
     page = Cells(board_html([LINES], "toy"))
     assert page.rows[1:] == markdown
     table = pd.read_csv(io.StringIO(as_csv([LINES])))
-    names = [column.name for column in COLUMNS]
+    names = [column.name for column in BOARD_COLUMNS]
     pairs = {"CV": "cv", "±": "cv_half_width", "LB public": "lb_public", "LB private": "lb_private"}
     for shown, field in pairs.items():
         texts = [row[names.index(shown)] for row in markdown]
@@ -87,7 +87,7 @@ def test_all_formats_say_the_same() -> None:
     assert told == [0.02824, -0.0012, 0.0643, 0.991, "better", EVIL]
 
 
-def printed(columns: Sequence[Column], *lines: Line) -> list[str]:
+def printed(columns: Sequence[Column], *lines: BoardLine) -> list[str]:
     """Of people's formats, without line ends."""
     console = Console(file=io.StringIO(), width=400)
     print_table([list(lines)], console, columns)
@@ -105,9 +105,9 @@ def test_where_seeds_were_not_measured_it_is_said_once() -> None:
     measured = replace(LINES[1], judgement=judge(change, SeedNoise({CV: 0.01}, 0.01, 10, 11)))
     without_interval = replace(LINES[1], judgement=judge(Difference(0.01), None))
     assert of_recordings.judgement.word == measured.judgement.word == "within noise"
-    for text in printed(COLUMNS, of_recordings, of_recordings, measured):
+    for text in printed(BOARD_COLUMNS, of_recordings, of_recordings, measured):
         assert text.count(SEEDS_LEGEND) == 1
-    for text in printed(COLUMNS, measured, without_interval, LINES[0]):
+    for text in printed(BOARD_COLUMNS, measured, without_interval, LINES[0]):
         assert SEEDS_LEGEND not in text
     table = pd.read_csv(io.StringIO(as_csv([[of_recordings, measured, without_interval]])))
     assert table["are_seeds_measured"].fillna("").tolist() == [False, True, ""]
@@ -119,7 +119,7 @@ def test_another_cv_is_named_and_what_stays_the_pooled_one_s_is_said() -> None:
     for text in printed(columns, *LINES):
         assert text.count(told) == 1
         assert "0.1234" in text
-    for text in printed(COLUMNS, *LINES):
+    for text in printed(BOARD_COLUMNS, *LINES):
         assert "that estimate" not in text
 
 
@@ -147,15 +147,15 @@ def test_cv_against_lb_is_drawn_of_three_honest_results() -> None:
         replace(PLAIN, key=str(k), name=f"e{k}", metrics={"cv.lwlrap": 0.1 * k, "lb.public": 0.5})
         for k in range(4)
     ]
-    honest = [Line(row) for row in rows]
-    optimistic = Line(replace(rows[0], params={"train.select": "best"}))
+    honest = [BoardLine(row) for row in rows]
+    optimistic = BoardLine(replace(rows[0], params={"train.select": "best"}))
     assert board_html([[*honest, optimistic]], "toy").count("<circle") == 4
     assert "<svg" not in board_html([honest[:2]], "toy")
 
 
 def test_a_cv_without_isolation_has_its_own_mark_in_every_format():
     voted = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
-    lines = [Line(replace(PLAIN, params=PLAIN.params | voted, metrics={CV: 0.5})), Line(E3)]
+    lines = [BoardLine(replace(PLAIN, params=PLAIN.params | voted, metrics={CV: 0.5})), BoardLine(E3)]
     console = Console(file=io.StringIO(), width=300)
     print_table([lines], console)
     for text in (

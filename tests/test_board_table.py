@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from callboard.analysis.difference import Difference
-from callboard.analysis.lines import Line, best_of, judged, lines_of_results, lines_of_table
+from callboard.analysis.lines import BoardLine, best_of, judged, lines_of_results, lines_of_table
 from callboard.analysis.verdict import Judgement
 from callboard.experiments.captions import Caption
-from callboard.reports.board.columns import COLUMNS, author_columns_of, interval, tone
+from callboard.reports.board.columns import BOARD_COLUMNS, author_columns_of, interval_text, tone
 from callboard.reports.table import board_markdown, fitting, print_table
 from callboard.results.rows import MARKS, BoardRow
 from callboard.results.settings import CV
@@ -35,7 +35,7 @@ def cells(text, number):
     return [cell.strip() for cell in text.splitlines()[number + 2].strip("|").split("|")]
 
 
-def column(text, name, number, columns=COLUMNS):
+def column(text, name, number, columns=BOARD_COLUMNS):
     return cells(text, number)[[one.name for one in columns].index(name)]
 
 
@@ -93,7 +93,7 @@ def test_a_board_without_results_is_a_header():
     ],
 )
 def test_a_change_stands_with_its_interval(change, expected):
-    assert interval(change) == expected
+    assert interval_text(change) == expected
 
 
 def test_the_terminal_shows_the_same_numbers():
@@ -121,7 +121,7 @@ def test_an_honest_cv_needs_no_mark_and_columns_are_explained():
     last = text.splitlines()[-1]
     assert last.startswith("±: half the 95 % interval of CV; Δ CV: change against base")
     assert last.endswith("Δ best: change of CV against the best.")
-    assert "Δ best" not in board_markdown(lines_of_results([PLAIN], {}), COLUMNS[:4])
+    assert "Δ best" not in board_markdown(lines_of_results([PLAIN], {}), BOARD_COLUMNS[:4])
     assert "±:" not in board_markdown([])
 
 
@@ -177,7 +177,7 @@ def test_the_best_is_the_highest_honest_cv_of_the_same_data():
 
 
 def test_the_verdict_has_its_interval_its_word_and_its_tone():
-    line = Line(
+    line = BoardLine(
         SEQ,
         base=PLAIN,
         change=Difference(0.03, 0.01, 0.05, 0.99),
@@ -187,15 +187,15 @@ def test_the_verdict_has_its_interval_its_word_and_its_tone():
     assert column(text, "Δ CV", 0) == "+0.0300 (-0.0100 … +0.0700)"
     assert [column(text, name, 0) for name in ("P", "verdict")] == ["0.93", "better?"]
     assert tone(line) == "better"
-    assert tone(Line(SEQ)) == ""
+    assert tone(BoardLine(SEQ)) == ""
 
 
 def test_a_leaderboard_s_change_within_noise_is_marked_and_explained():
     base = replace(PLAIN, metrics={"lb.public": 0.64})
-    text = board_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("within noise"))]])
+    text = board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement("within noise"))]])
     assert column(text, "Δ LB", 0) == "+0.0100 ≈"
     assert "≈ another seed alone" in text
-    assert "≈" not in board_markdown([[Line(PLAIN, base=base, lb_judgement=Judgement("better"))]])
+    assert "≈" not in board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement("better"))]])
 
 
 NAMED = replace(PLAIN, data_md5="d", clips_md5="c")
@@ -214,8 +214,8 @@ def of_seeds(cvs: list[float], publics: list[float], privates: list[float]) -> l
     ]
 
 
-def judged_line(row: BoardRow, base: BoardRow, change: Difference, others: list[BoardRow]) -> Line:
-    return judged([[Line(row, base=base, change=change)]], [base, row, *others])[0][0]
+def judged_line(row: BoardRow, base: BoardRow, change: Difference, others: list[BoardRow]) -> BoardLine:
+    return judged([[BoardLine(row, base=base, change=change)]], [base, row, *others])[0][0]
 
 
 def test_on_the_board_an_optimistic_result_is_not_called_better() -> None:
@@ -247,17 +247,17 @@ def test_the_public_leaderboard_is_judged_by_its_own_noise() -> None:
 
 def test_a_best_result_of_other_annotations_has_no_interval() -> None:
     best = replace(NAMED, key="best", metrics={CV: 0.9})
-    line = judged([[Line(NAMED)]], [NAMED, best])[0][0]
+    line = judged([[BoardLine(NAMED)]], [NAMED, best])[0][0]
     assert line.best_change.value == pytest.approx(0.7118 - 0.9)
     other = replace(best, clips_md5="else")
-    assert judged([[Line(NAMED)]], [NAMED, other])[0][0].best_change is None
+    assert judged([[BoardLine(NAMED)]], [NAMED, other])[0][0].best_change is None
 
 
 def test_a_narrow_terminal_shows_what_matters_and_names_the_rest():
     blocks = lines_of_results([PLAIN, SEQ], {})
-    assert [one.name for one in fitting(COLUMNS, blocks[0], 50)] == ["name", "CV", "±", "verdict"]
-    assert fitting(COLUMNS, blocks[0], 5) == [COLUMNS[0]]
-    assert fitting(COLUMNS, blocks[0], 500) == list(COLUMNS)
+    assert [one.name for one in fitting(BOARD_COLUMNS, blocks[0], 50)] == ["name", "CV", "±", "verdict"]
+    assert fitting(BOARD_COLUMNS, blocks[0], 5) == [BOARD_COLUMNS[0]]
+    assert fitting(BOARD_COLUMNS, blocks[0], 500) == list(BOARD_COLUMNS)
     for width in (60, 80, 120):
         console = Console(file=io.StringIO(), width=width)
         print_table(blocks, console)
@@ -268,5 +268,5 @@ def test_a_narrow_terminal_shows_what_matters_and_names_the_rest():
 
 
 def test_a_line_without_result_has_no_metrics():
-    assert Line(None).metric("cv.lwlrap") is None
-    assert Line(E1).metric_change("cv.lwlrap") is None
+    assert BoardLine(None).metric("cv.lwlrap") is None
+    assert BoardLine(E1).metric_change("cv.lwlrap") is None

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from callboard.core.errors import UserError
-from callboard.data.annotations import COLUMNS
+from callboard.data.annotations import ANNOTATION_COLUMNS
 from callboard.data.clips import read_clips
 from callboard.data.corrections import CORRECTION_COLUMNS, corrected, read_corrections, read_labels
 from tests.stages.test_crop import Source, source  # noqa: F401
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 def labels() -> pd.DataFrame:
     rows = [[*row.split(","), kind] for row, kind in ((CONFIRMED, "tp"), (REJECTED, "fp"))]
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "label_type"], dtype=str)
+    table = pd.DataFrame(rows, columns=[*ANNOTATION_COLUMNS, "label_type"], dtype=str)
     return table.astype(dict.fromkeys(["t_min", "f_min", "t_max", "f_max"], "float64"))
 
 
@@ -133,7 +133,9 @@ def test_two_verdicts_on_one_thing_are_refused(tmp_path: Path, first: str, secon
 def test_two_song_types_in_one_box_have_a_verdict_each(tmp_path: Path) -> None:
     second = CONFIRMED.replace("055088446,3,1,", "055088446,3,4,")
     rows = [[*row.split(","), "tp"] for row in (CONFIRMED, second)]
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "label_type"], dtype=str).astype(labels().dtypes.to_dict())
+    table = pd.DataFrame(rows, columns=[*ANNOTATION_COLUMNS, "label_type"], dtype=str).astype(
+        labels().dtypes.to_dict()
+    )
     path = tmp_path / "corrections.csv"
     path.write_text(f"{HEADER}\ntp,{CONFIRMED},absent,,\ntp,{second},present,,\n")
     result = corrected(table, read_corrections(path), SPECIES, LENGTHS_S)
@@ -157,7 +159,7 @@ def test_a_rejected_copy_of_a_box_that_was_confirmed_too_stays_one_row(tmp_path:
 def test_without_a_path_the_labels_are_as_delivered(tmp_path: Path) -> None:
     (tmp_path / "species.csv").write_text("species_id\n3\n03\n")
     for kind, row in (("tp", CONFIRMED), ("fp", REJECTED)):
-        (tmp_path / f"train_{kind}.csv").write_text(f"{','.join(COLUMNS)}\n{row}\n")
+        (tmp_path / f"train_{kind}.csv").write_text(f"{','.join(ANNOTATION_COLUMNS)}\n{row}\n")
     pd.testing.assert_frame_equal(read_labels(tmp_path), labels())
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from callboard.analysis.correlation import (
-    KINDS,
+    CORRELATIONS,
     Correlation,
     advantage,
     change,
@@ -38,7 +38,7 @@ def test_spearman_s_interval_is_that_of_a_naive_loop():
     assert found.n == 25
 
 
-@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.parametrize("kind", CORRELATIONS.values())
 def test_an_interval_covers_the_truth_about_as_often_as_it_says(kind):
     truth = {pearson: 0.6, spearman: 6 / np.pi * np.arcsin(0.6 / 2)}[kind]
     found = [correlation(kind, *pairs(60, 0.6, seed)) for seed in range(100)]
@@ -49,7 +49,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says(kind):
 @pytest.mark.parametrize(
     ("x", "y"), [([], []), ([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [2, 2, 2])]
 )
-@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.parametrize("kind", CORRELATIONS.values())
 def test_too_few_pairs_or_a_constant_list_have_none(kind, x, y):
     found = correlation(kind, np.array(x, dtype=float), np.array(y, dtype=float))
     assert np.isnan([found.value, found.low, found.high]).all()

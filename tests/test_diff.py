@@ -9,7 +9,7 @@ import pytest
 
 from callboard.analysis.pair import Pair, pair_of
 from callboard.core.errors import UserError
-from callboard.reports.diff import pair_html, pair_markdown, verdict
+from callboard.reports.diff import pair_html, pair_markdown, verdict_sentence
 from callboard.results.rows import BoardRow
 from callboard.scoring.metrics import lwlrap
 from tests.toy_git import ToyRepository
@@ -103,17 +103,19 @@ def test_it_is_told_what_estimates_are_and_whose_cv_is_optimistic(rows: list[Boa
     assert f"\n{told}\n" in text
     assert "optimistic" not in text
     chosen = replace(after, params=after.params | {"train.select": "best"})
-    assert "the CV of after is optimistic, it saw" in verdict(pair_of(before, chosen, rows))
+    assert "the CV of after is optimistic, it saw" in verdict_sentence(pair_of(before, chosen, rows))
     both = [replace(row, params=row.params | {"train.select": "best"}) for row in (before, after)]
-    assert "the CV of before and after is optimistic" in verdict(pair_of(*both, rows))
+    assert "the CV of before and after is optimistic" in verdict_sentence(pair_of(*both, rows))
 
 
 def test_without_tables_there_is_a_change_but_no_judgement(rows: list[BoardRow]) -> None:
     lost = pair_of(rows[0], replace(rows[1], oof_md5="0" * 32), rows)
     assert lost.species == []
-    assert "a table of scores is not in DVC's cache" in verdict(lost)
+    assert "a table of scores is not in DVC's cache" in verdict_sentence(lost)
     assert "Not known" in pair_markdown(lost, True)
-    assert "One of the two has no CV" in verdict(pair_of(rows[0], replace(rows[1], metrics={}), rows))
+    assert "One of the two has no CV" in verdict_sentence(
+        pair_of(rows[0], replace(rows[1], metrics={}), rows)
+    )
 
 
 def test_the_page_draws_species_and_escapes_names(pair: Pair) -> None:

@@ -21,7 +21,7 @@ from callboard.features.embeddings import (
     embed_recording,
     to_levels,
 )
-from callboard.features.front_ends import KINDS
+from callboard.features.front_ends import FRAME_KINDS
 from callboard.features.normalisation import normalise, to_unit
 from callboard.model.detector import build_model
 from callboard.model.embedding_backbone import GAIN
@@ -127,7 +127,7 @@ def test_levels_are_off_by_half_a_step_at_most_and_end_at_full_scale() -> None:
 
 
 def test_every_kind_of_params_has_its_frames() -> None:
-    assert tuple(KINDS) == get_args(FeatureParams.model_fields["kind"].annotation)
+    assert tuple(FRAME_KINDS) == get_args(FeatureParams.model_fields["kind"].annotation)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from callboard.analysis.cv_vs_lb.estimators import (
 )
 from callboard.core.errors import UserError
 from callboard.data.score_tables import read_score_table, write_score_table
-from callboard.results.cv_metrics import NAMES
+from callboard.results.cv_metrics import CV_NAMES
 from callboard.results.finished import cached_file, find_finished
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 from callboard.results.result import SUBMISSIONS_WITHOUT as WITHOUT
@@ -62,7 +62,7 @@ def test_what_cv_json_holds_too_is_the_same_number():
 
 
 def test_every_estimate_has_words():
-    assert list(NAMES) == list(ESTIMATES)
+    assert list(CV_NAMES) == list(ESTIMATES)
 
 
 def random_presence(rng):

@@ -16,7 +16,7 @@ from callboard.analysis.verdict import flag_optimistic
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
 from callboard.experiments.captions import Caption
-from callboard.experiments.table import Step
+from callboard.experiments.table import TableStep
 from callboard.reports.seeds import gains_markdown
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV
@@ -25,8 +25,8 @@ from tests.toy_git import ToyRepository
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
 CAPTIONS = {
     "first": Caption("the first", None),
-    "second": Caption("after it", Step("first", {"lr", "train.init_from"})),
-    "third": Caption("nobody ran it", Step("second", {"lr"})),
+    "second": Caption("after it", TableStep("first", {"lr", "train.init_from"})),
+    "third": Caption("nobody ran it", TableStep("second", {"lr"})),
 }
 LB = {"first": {416: 0.5, 1: 0.6, 2: 0.7}, "second": {416: 0.53, 1: 0.61, 2: 0.75}}
 
@@ -193,7 +193,9 @@ def test_a_verdict_on_an_optimistic_cv_says_so() -> None:
         for row in isolated
     ]
     captions = CAPTIONS | {
-        "second": Caption("", Step("first", {"lr", "train.init_from", "pseudo.final", "pseudo.isolation"}))
+        "second": Caption(
+            "", TableStep("first", {"lr", "train.init_from", "pseudo.final", "pseudo.isolation"})
+        )
     }
     (found,) = gains_of(students, captions, ["second"])
     assert found.judgements[CV].word == "optimistic"
@@ -234,7 +236,7 @@ def test_against_a_row_with_newer_results_of_other_data_the_older_ones_count() -
 
 
 def test_a_step_that_moves_the_seed_has_one_base() -> None:
-    step = Step("first", {"lr", "train.init_from", "seed"})
+    step = TableStep("first", {"lr", "train.init_from", "seed"})
     _, second = gains_of(six(), {"first": Caption("", None), "second": Caption("", step)})
     assert (len(second.rows), len(second.pairs)) == (3, 1)
 

@@ -99,7 +99,7 @@ def test_one_may_wait_for_the_score(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(waiting, "PAUSE_S", 0.0)
+    monkeypatch.setattr(waiting, "POLL_S", 0.0)
     toy.scores = ["", "0.94"]  # still pending when first asked
     assert "scores: 1 new in leaderboard.csv" in lb(capsys, "submit", "exp0021", "--wait")
     assert ",0.94," in ledger(repository)[0]

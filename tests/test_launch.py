@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from callboard import cli
 from callboard.core.errors import UserError
 from callboard.experiments import launch
-from callboard.experiments.table import TABLE, read_table
+from callboard.experiments.table import TABLE, read_experiments
 from callboard.params.base import read_tree
 from callboard.results.finished import find_finished
 from callboard.results.result import SUBMISSION
@@ -195,7 +195,7 @@ def test_a_blend_names_the_results_of_its_parts(dvc: Dvc) -> None:
 
 
 def overrides_of(name: str) -> list[str]:
-    return launch.Plan(read_table(), read_tree(Path("params.yaml"))).overrides(name)
+    return launch.Plan(read_experiments(), read_tree(Path("params.yaml"))).overrides(name)
 
 
 @pytest.mark.parametrize("names", [["exp0025-mix"], ["exp0025", "exp0025-mix"]])

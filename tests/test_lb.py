@@ -421,10 +421,12 @@ def test_on_a_terminal_the_list_fits_and_names_are_whole(
 
     from rich.console import Console
 
-    from callboard.reports.leaderboard import cells, print_table
+    from callboard.reports.leaderboard import leaderboard_cells, print_leaderboard
 
     console = Console(file=StringIO(), width=80)
-    print_table(cells([LeaderboardEntry(MD5, "", 0.5, None, "2020-11-20", "words " * 20)], []), console)
+    print_leaderboard(
+        leaderboard_cells([LeaderboardEntry(MD5, "", 0.5, None, "2020-11-20", "words " * 20)], []), console
+    )
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "no result has it" in printed
     assert max(map(len, printed.splitlines())) <= 80

@@ -6,7 +6,7 @@ import pytest
 
 from callboard.core.errors import UserError
 from callboard.results.commits import committed_files
-from callboard.results.committed import Locks, locked
+from callboard.results.committed import Locks, lock_content
 from callboard.results.lookup import rows_named
 from callboard.results.naming import Name, names_in_git, results_named
 from callboard.results.result import SUBMISSION
@@ -90,11 +90,11 @@ def test_what_a_lock_says_is_remembered_by_its_content(
 
     first = read()
     assert first[1:] == ("ab" * 16, "d" * 32)
-    monkeypatch.setattr("callboard.results.committed.locked", None)
+    monkeypatch.setattr("callboard.results.committed.lock_content", None)
     assert read() == first
 
 
 @pytest.mark.parametrize("text", ["<<<<<<< HEAD\na: 1\n", "a: [", "- 1\n"])
 def test_a_lock_that_cannot_be_read_is_broken(text: str) -> None:
-    assert locked(text).is_broken
-    assert not locked(text).key
+    assert lock_content(text).is_broken
+    assert not lock_content(text).key

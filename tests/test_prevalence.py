@@ -6,7 +6,7 @@ from scipy.special import expit, logit
 from callboard.core.errors import UserError
 from callboard.scoring.metrics import lwlrap
 from callboard.scoring.prevalence import (
-    COLUMNS,
+    PREVALENCE_COLUMNS,
     Prevalence,
     estimate_prevalence,
     with_odds_times,
@@ -159,7 +159,7 @@ def test_the_table_is_written_with_every_digit_and_without_an_estimate_as_a_head
     prevalence = Prevalence(np.array([0.1, 0.3]), np.array([1 / 3, 0.3]))
     write_prevalence(prevalence.table(["3", "07"], 2.0), tmp_path / "a.csv")
     table = pd.read_csv(tmp_path / "a.csv", dtype=str)
-    assert table.columns.tolist() == COLUMNS
+    assert table.columns.tolist() == PREVALENCE_COLUMNS
     assert table["species"].tolist() == ["3", "07"]
     assert [float(cell) for cell in table["scored"]] == [1 / 3, 0.3]
     assert [float(cell) for cell in table["factor"]] == prevalence.factors(2.0).tolist()

@@ -6,7 +6,7 @@ from callboard.data.clips import PROVENANCE_DTYPES, read_clips
 from callboard.params.scoring import PseudoParams
 from callboard.pseudo.labels import (
     LEAST_TARGET,
-    SOURCES,
+    PSEUDO_SOURCES,
     TeacherScores,
     as_clips,
     find_negatives,
@@ -170,7 +170,7 @@ def test_scores_of_all_models_for_a_training_recording_are_refused():
 
 
 def test_every_source_of_the_params_is_in_its_table():
-    assert set(SOURCES) == set(PseudoParams.model_fields["source"].annotation.__args__)
+    assert set(PSEUDO_SOURCES) == set(PseudoParams.model_fields["source"].annotation.__args__)
 
 
 def test_rows_can_be_read_as_clips_and_tell_where_they_come_from(tmp_path):

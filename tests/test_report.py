@@ -28,7 +28,7 @@ from callboard.reports.result_page.leaks import (
     score_checks,
 )
 from callboard.reports.result_page.sections import (
-    SOURCES,
+    RECORDING_KINDS,
     cv_against_lb,
     fold_grid,
     pseudo_counts,
@@ -233,7 +233,7 @@ def test_a_nested_teacher_that_was_trained_on_its_student_s_fold_is_found():
 def test_pseudo_labels_are_counted_by_species_and_kind_of_recording():
     pseudo = pd.DataFrame({"recording_id": ["a", "d", "t", "t"], "species_id": ["3", "3", "7", "7"]})
     counts = pseudo_counts(pseudo, evidence())
-    assert list(counts.columns) == list(SOURCES)
+    assert list(counts.columns) == list(RECORDING_KINDS)
     assert counts.to_numpy().tolist() == [[1, 1, 0], [0, 0, 2], [0, 0, 0]]
 
 

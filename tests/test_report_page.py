@@ -14,10 +14,10 @@ from callboard.features.frame_cache import EncodedRecording, MelCache, write_cac
 from callboard.model.weights import load_model
 from callboard.params.scoring import PredictParams
 from callboard.reports.result_page import page
-from callboard.reports.result_page.head import Head
+from callboard.reports.result_page.head import PageHead
 from callboard.reports.result_page.listening import Listener, hear, stretch
 from callboard.reports.result_page.page import render, write_report
-from callboard.reports.result_page.sections import SECTIONS
+from callboard.reports.result_page.sections import PAGE_SECTIONS
 from callboard.reports.result_page.spectrogram import FP_COLOUR, TP_COLOUR, loudest
 from callboard.results.files import find_source
 from tests.toy_git import ToyRepository
@@ -138,7 +138,7 @@ def section(text, name):
 
 
 def test_every_section_is_there_and_only_the_board_is_missing(written):
-    for name in SECTIONS:
+    for name in PAGE_SECTIONS:
         assert ('class="missing"' in section(written, name)) == (name == "cv-lb"), name
     assert "callboard sync" in section(written, "cv-lb")
 
@@ -215,7 +215,7 @@ def test_a_section_says_what_it_lacks_and_the_others_stay(repository, tmp_path, 
     finally:
         away.rename(gone)
     text = (tmp_path / "page.html").read_text()
-    missing = {name for name in SECTIONS if 'class="missing"' in section(text, name)}
+    missing = {name for name in PAGE_SECTIONS if 'class="missing"' in section(text, name)}
     assert missing == names
     assert f"{path} of exp&lt;1&gt; is not in DVC&#39;s cache" in text
     assert "`dvc pull` it or run the experiment again" in text
@@ -235,7 +235,7 @@ def test_without_a_network_the_spectrograms_remain(repository, tmp_path):
 
 
 def test_a_summary_line_tells_file_size_and_seconds(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "SECTIONS", {})
+    monkeypatch.setattr(page, "PAGE_SECTIONS", {})
     write_report("exp<1>", tmp_path / "page.html", 0, with_scores=False)
     line = capsys.readouterr().out
     assert re.fullmatch(
@@ -317,6 +317,6 @@ def test_long_recordings_show_the_loudest_frame_of_each_pixel():
 
 
 def test_an_empty_page_renders():
-    text = render(Head("x & y", "memo <b>", [], [], []), [], note="no board")
+    text = render(PageHead("x & y", "memo <b>", [], [], []), [], note="no board")
     assert "memo &lt;b&gt;" in text
     assert "The board is left out: no board" in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from callboard.experiments.table import read_table
+from callboard.experiments.table import read_experiments
 from callboard.features.frame_cache import MelCache
 from callboard.model.weights import LoadedModel
 from callboard.params.base import read_tree, validate
@@ -30,7 +30,7 @@ SCALE = {
     "augment.freq_crop": 1 / 4,
     "train.fp_per_epoch": 1 / 25,
 }
-TABLE = dataclasses.replace(read_table(ROOT / "experiments.yaml"), scales={"toy": SCALE})
+TABLE = dataclasses.replace(read_experiments(ROOT / "experiments.yaml"), scales={"toy": SCALE})
 SIZE = {
     "features.n_mels": 32,
     "split.folds": [0, 1, 2],

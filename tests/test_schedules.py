@@ -3,7 +3,13 @@ import pytest
 import torch
 
 from callboard.params.training import OptimParams, SchedParams
-from callboard.training.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step, cosine_rate, plateau_rate
+from callboard.training.schedules import (
+    FOLLOWS_VALIDATION,
+    SCHEDULES,
+    ScheduleStep,
+    cosine_rate,
+    plateau_rate,
+)
 from tests.toy_training import PARAMS
 
 
@@ -17,7 +23,7 @@ def sched_params(**changes):
 
 def after(*scores):
     """A step after epochs with these validation scores, None where an epoch had none."""
-    return Step(0, 15, [{"val_lwlrap": score} for score in scores])
+    return ScheduleStep(0, 15, [{"val_lwlrap": score} for score in scores])
 
 
 def any_rate(schedule):
@@ -32,7 +38,7 @@ def test_the_cosine_is_torchs_stepped_after_every_batch():
         lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3 * 4, eta_min=0.001)
     )
     for batch in range(2 * 3 * 4 + 5):
-        rate = cosine_rate(optim_params(), sched, Step(batch, 4, []))
+        rate = cosine_rate(optim_params(), sched, ScheduleStep(batch, 4, []))
         assert rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
         twin.step()
         schedule.step()
@@ -40,12 +46,14 @@ def test_the_cosine_is_torchs_stepped_after_every_batch():
 
 def test_the_cosine_falls_for_t_max_epochs_and_climbs_back():
     sched = sched_params(name="cosine", t_max=10)
-    at = [cosine_rate(optim_params(lr=1.0), sched, Step(epoch * 15, 15, [])) for epoch in (0, 5, 10, 20)]
+    at = [
+        cosine_rate(optim_params(lr=1.0), sched, ScheduleStep(epoch * 15, 15, [])) for epoch in (0, 5, 10, 20)
+    ]
     assert at == pytest.approx([1.0, 0.5, 0.0, 1.0])
 
 
 def test_no_schedule_is_the_rate_as_set():
-    assert SCHEDULES["none"](optim_params(), sched_params(name="none"), Step(999, 15, [])) == 0.01
+    assert SCHEDULES["none"](optim_params(), sched_params(name="none"), ScheduleStep(999, 15, [])) == 0.01
 
 
 @pytest.mark.parametrize("patience", [0, 1, 3])
@@ -63,7 +71,7 @@ def test_the_plateau_is_torchs_on_the_validated_epochs(patience, seed):
     )
     history = []
     for score, validated in zip(scores.tolist(), is_validated, strict=True):
-        rate = plateau_rate(optim_params(), sched, Step(0, 4, history))
+        rate = plateau_rate(optim_params(), sched, ScheduleStep(0, 4, history))
         assert rate == pytest.approx(twin.param_groups[0]["lr"], rel=1e-9)
         history.append({"val_lwlrap": score if validated else None})
         if validated:

@@ -6,7 +6,7 @@ import pytest
 
 from callboard import cli
 from callboard.core.errors import UserError
-from callboard.reports.details import read_species
+from callboard.reports.details import species_rows
 from callboard.results.lookup import rows_named
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
@@ -69,7 +69,7 @@ def test_without_results_no_name_is_near() -> None:
 
 
 def test_species_stand_from_the_best_down_and_unknown_ones_last() -> None:
-    assert [row[0] for row in read_species("species,ap,n_tp\n0,0.2,3\n1,,0\n2,0.7,5\n")] == ["2", "0", "1"]
+    assert [row[0] for row in species_rows("species,ap,n_tp\n0,0.2,3\n1,,0\n2,0.7,5\n")] == ["2", "0", "1"]
 
 
 def test_one_screen_says_what_a_result_is(

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from callboard.core.errors import UserError
-from callboard.data.annotations import COLUMNS, read_annotations, read_species
+from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species
 from callboard.data.sources import prepare_source
 from callboard.params.data import DataParams, DemoParams
 from callboard.params.features import AudioParams
@@ -56,7 +56,7 @@ def write_tone(path: Path, rate: int = RATE, channels: int = 1, length_s: float 
 
 
 def write_rows(path: Path, rows: list[tuple[object, ...]]) -> None:
-    pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False)
+    pd.DataFrame(rows, columns=ANNOTATION_COLUMNS).to_csv(path, index=False)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from callboard.scoring.metrics import lwlrap
-from callboard.scoring.stacking import MIN_RECORDINGS, C, cross_fitted, fit_stack, in_words
+from callboard.scoring.stacking import MIN_STACK_RECORDINGS, C, cross_fitted, fit_stack, in_words
 
 
 def simulated(seed=0, n_recordings=200, n_species=6):
@@ -57,7 +57,7 @@ def test_cross_fitting_is_a_stack_of_the_other_folds():
 def test_species_with_too_few_recordings_have_the_mean_of_the_parts_and_are_named():
     parts, is_present = simulated()
     is_present[:, 2] = False
-    is_present[: MIN_RECORDINGS - 1, 2] = True
+    is_present[: MIN_STACK_RECORDINGS - 1, 2] = True
     is_present[:, 4] = True
     stack = fit_stack(parts, is_present)
     assert stack.is_fitted.tolist() == [True, True, False, True, False, True]
@@ -70,7 +70,7 @@ def test_species_with_too_few_recordings_have_the_mean_of_the_parts_and_are_name
 
 def test_a_species_too_rare_without_one_fold_counts_as_not_fitted():
     parts, is_present = simulated(n_recordings=60)
-    is_present[:, 0] = np.arange(60) < MIN_RECORDINGS + 1
+    is_present[:, 0] = np.arange(60) < MIN_STACK_RECORDINGS + 1
     fold = np.where(np.arange(60) < 3, 0, 1)  # fold 1 is scored by a stack that saw 3 of them
     scores, is_fitted = cross_fitted(parts, is_present, fold)
     assert not is_fitted[0]

@@ -12,7 +12,7 @@ from callboard.analysis.suspects.ranking import SUSPECT_COLUMNS, rank, usual_box
 from callboard.analysis.suspects.review import decided, reviewed_boxes
 from callboard.analysis.suspects.truth import is_mistake, precision_table
 from callboard.core.errors import UserError
-from callboard.data.annotations import COLUMNS
+from callboard.data.annotations import ANNOTATION_COLUMNS
 from callboard.data.clips import DTYPES, write_clips
 from callboard.data.corrections import CORRECTION_COLUMNS, read_corrections
 from callboard.scoring.window_scores import HEADS, WindowScores
@@ -142,7 +142,7 @@ class Reviewed:
             f"recording_id,subset,path,n_samples,sample_rate,n_bytes\n{names}\n"
         )
         for kind in ("tp", "fp"):
-            LABELS.loc[LABELS["label_type"] == kind, COLUMNS].to_csv(
+            LABELS.loc[LABELS["label_type"] == kind, ANNOTATION_COLUMNS].to_csv(
                 source / f"train_{kind}.csv", index=False
             )
 

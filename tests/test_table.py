@@ -10,13 +10,13 @@ from ruamel.yaml import YAML
 from callboard.core.errors import UserError
 from callboard.experiments.author_scores import author_rows
 from callboard.experiments.overrides import hydra_overrides
-from callboard.experiments.table import look_up, read_table, scaled
+from callboard.experiments.table import look_up, read_experiments, scaled
 from callboard.params.base import read_tree, validate
 from callboard.params.experiment import Experiment
 from callboard.params.references import REFERENCE_KEYS
 
 ROOT = Path(__file__).parent.parent
-TABLE = read_table(ROOT / "experiments.yaml")
+TABLE = read_experiments(ROOT / "experiments.yaml")
 COMMITTED = read_tree(ROOT / "params.yaml")
 COMPETITION = read_tree(ROOT / "presets/rfcx.yaml")
 
@@ -263,7 +263,7 @@ def test_a_wrong_row_is_refused_by_its_name(row: str, message: str, tmp_path: Pa
     common = "block: 1, memo_ja: x, memo_en: x, certainty: code"
     path.write_text(f"{FIRST}- {row[:-1]}, {common}}}\n")
     with pytest.raises(UserError, match=message):
-        read_table(path)
+        read_experiments(path)
 
 
 CHAIN = """\
@@ -280,7 +280,7 @@ rows:
 def test_a_row_needs_what_it_starts_from_and_blends_also_through_its_base(tmp_path: Path) -> None:
     path = tmp_path / "experiments.yaml"
     path.write_text(CHAIN.replace("COMMON", "block: 1, memo_ja: x, memo_en: x, certainty: code"))
-    table = read_table(path)
+    table = read_experiments(path)
     assert {name: table.needs(name) for name in table.rows} == {
         "a1": [],
         "a2": ["a1"],
@@ -295,10 +295,10 @@ def test_a_first_row_with_a_base_and_a_scale_without_a_key_are_refused(tmp_path:
     path = tmp_path / "experiments.yaml"
     path.write_text(FIRST.replace("block: 1", "block: 1, base: a0"))
     with pytest.raises(UserError, match="a1: base a0 does not stand above it"):
-        read_table(path)
+        read_experiments(path)
     path.write_text(FIRST.replace("{optim.lr: 2.0}", "{optim.rate: 2.0}"))
     with pytest.raises(UserError, match=r"scales\.demo has optim\.rate, which no row moves"):
-        read_table(path)
+        read_experiments(path)
 
 
 def test_an_unknown_row_is_answered_with_its_neighbours() -> None:

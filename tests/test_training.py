@@ -15,7 +15,7 @@ from callboard.training.losses.terms import Loss, Targets
 from callboard.training.mixup import MIXUP
 from callboard.training.sampling import draw_items
 from callboard.training.start_weights import FoldWeights
-from callboard.training.validation import SELECTIONS, Validation, validate
+from callboard.training.validation import SELECTIONS, Validation, validate_epoch
 from tests.toy_training import CPU, fit_params, load_fold
 
 
@@ -183,7 +183,7 @@ def interrupt_after(epoch):
 def validate_as(monkeypatch, scores, losses=(0.7, 0.7, 0.7, 0.7)):
     """Let the validations of a training find these, in turn."""
     found = map(Validation, scores, losses)
-    monkeypatch.setattr(training, "validate", lambda *args: next(found))
+    monkeypatch.setattr(training, "validate_epoch", lambda *args: next(found))
 
 
 def have_equal_averages(one, other):
@@ -269,7 +269,9 @@ def test_a_selection_keeps_the_weights_of_its_best_epoch(data, monkeypatch, sele
 def test_what_is_validated_are_the_heads_that_are_trained(data, max_weight, heads, others):
     params = fit_params(loss__max__weight=max_weight)
     fitted = fit(params, 0, data, Execution(CPU))
-    expected, wrong = (validate(fitted.model, data, params.clip, names, CPU) for names in (heads, others))
+    expected, wrong = (
+        validate_epoch(fitted.model, data, params.clip, names, CPU) for names in (heads, others)
+    )
     assert fitted.history[-1]["val_loss"] == expected.loss
     assert expected.loss != wrong.loss
 

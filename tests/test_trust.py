@@ -9,10 +9,17 @@ import pytest
 from callboard import cli
 from callboard.analysis.correlation import Correlation, pearson, spearman
 from callboard.analysis.cv_vs_lb.judging import best_by_cv, is_lost, range_alone, trust
-from callboard.analysis.cv_vs_lb.runs import Point, author_points, blocks, pairs, points, points_of_results
+from callboard.analysis.cv_vs_lb.runs import (
+    ScoredRun,
+    author_points,
+    blocks,
+    pairs,
+    points,
+    points_of_results,
+)
 from callboard.core.errors import UserError
 from callboard.experiments.author_scores import author_rows, author_runs, import_runs
-from callboard.experiments.table import read_table
+from callboard.experiments.table import read_experiments
 from callboard.params.base import read_tree
 from callboard.reports.cv_vs_lb import (
     conclusion,
@@ -23,7 +30,7 @@ from callboard.reports.cv_vs_lb import (
     marked,
     recommendation,
 )
-from callboard.results.cv_metrics import NAMES
+from callboard.results.cv_metrics import CV_NAMES
 from callboard.results.rows import BoardRow
 from tests.test_author_history import folder
 from tests.toy_results import empty_database, runs
@@ -42,11 +49,11 @@ def row(number: int, cv: float = 0.5, lb: float = 0.5, **fields) -> BoardRow:
     return replace(blank, **(told | fields))
 
 
-def runs_of(cv, lb) -> list[Point]:
-    return [Point(f"e{k}", x, y, k) for k, (x, y) in enumerate(zip(cv, lb, strict=True))]
+def runs_of(cv, lb) -> list[ScoredRun]:
+    return [ScoredRun(f"e{k}", x, y, k) for k, (x, y) in enumerate(zip(cv, lb, strict=True))]
 
 
-def following(n, rho, seed=0) -> list[Point]:
+def following(n, rho, seed=0) -> list[ScoredRun]:
     rng = np.random.default_rng(seed)
     cv = rng.normal(size=n)
     return runs_of(cv, rho * cv + np.sqrt(1 - rho**2) * rng.normal(size=n))
@@ -56,8 +63,8 @@ def following(n, rho, seed=0) -> list[Point]:
 
 
 @pytest.fixture(scope="module")
-def history() -> list[Point]:
-    return author_points(read_table(ROOT / "experiments.yaml"))
+def history() -> list[ScoredRun]:
+    return author_points(read_experiments(ROOT / "experiments.yaml"))
 
 
 def test_the_author_s_correlations_block_by_block(history):
@@ -85,7 +92,7 @@ def test_before_his_last_blocks_he_is_not(history):
 
 @pytest.mark.slow
 def test_imported_runs_say_the_same_as_the_table(folder, history):
-    table = read_table(ROOT / "experiments.yaml")
+    table = read_experiments(ROOT / "experiments.yaml")
     some = [run for run in author_runs(table, read_tree(ROOT / "presets/rfcx.yaml")) if run.time_ms % 7 == 0]
     import_runs(some)
     imported = {
@@ -103,7 +110,7 @@ def test_imported_runs_say_the_same_as_the_table(folder, history):
 
 
 def test_what_is_to_be_imported_says_the_same_as_the_table_in_every_row(history):
-    table = read_table(ROOT / "experiments.yaml")
+    table = read_experiments(ROOT / "experiments.yaml")
     made = author_runs(table, read_tree(ROOT / "presets/rfcx.yaml"))
     scored = [run for run in made if {"cv.lwlrap", "lb.public"} <= run.metrics.keys()]
     assert [(run.name, run.metrics["cv.lwlrap"], run.metrics["lb.public"]) for run in scored] == [
@@ -188,8 +195,8 @@ def test_fewer_than_three_are_refused_with_the_way_out():
 # Blocks
 
 
-def labelled(*labels) -> list[Point]:
-    return [Point(f"e{k}", 0.0, 0.0, label) for k, label in enumerate(labels)]
+def labelled(*labels) -> list[ScoredRun]:
+    return [ScoredRun(f"e{k}", 0.0, 0.0, label) for k, label in enumerate(labels)]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +410,7 @@ def test_results_are_told_with_their_estimates(monkeypatch, capsys):
     cli.dispatch(["trust", "--where", "train.epochs=12.0"])
     told = capsys.readouterr().out
     assert "cv.lwlrap against lb.public over 60 runs." in told
-    assert NAMES["prevalence"] in told
+    assert CV_NAMES["prevalence"] in told
     cli.dispatch(["trust", "--where", "train.epochs!=13", "--where", "train.epochs!=absent"])
     assert "over 60 runs." in capsys.readouterr().out
     with pytest.raises(UserError, match="--where epochs: should be KEY=VALUE"):

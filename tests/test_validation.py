@@ -16,7 +16,7 @@ from callboard.model.weights import LoadedModel
 from callboard.scoring.predict import ScoreParams, score_out_of_fold
 from callboard.scoring.window_scores import recording_scores
 from callboard.training import validation
-from callboard.training.validation import recording_probabilities, trained_heads, validate
+from callboard.training.validation import recording_probabilities, trained_heads, validate_epoch
 from tests.toy_scoring import infer_params, predict_params
 from tests.toy_training import CPU, SPECIES, fit_params
 
@@ -57,14 +57,14 @@ def test_recording_probabilities_are_those_of_the_loudest_of_windows_side_by_sid
 
 def test_validation_is_lwlrap_and_log_loss_of_the_recording_probabilities(data):
     scores = recording_probabilities(Loudness(), data, fit_params().clip, BOTH, CPU)
-    found = validate(Loudness(), data, fit_params().clip, BOTH, CPU)
+    found = validate_epoch(Loudness(), data, fit_params().clip, BOTH, CPU)
     assert found.lwlrap == pytest.approx(label_ranking_average_precision_score(data.is_present, scores))
     assert found.lwlrap == 1.0
     assert found.loss == pytest.approx(log_loss(data.is_present.ravel(), scores.ravel()))
 
 
 def test_a_present_species_of_no_probability_costs_100(data):
-    found = validate(Loudness(shift=-1000.0), data, fit_params().clip, BOTH, CPU)
+    found = validate_epoch(Loudness(shift=-1000.0), data, fit_params().clip, BOTH, CPU)
     assert found.loss == pytest.approx(100 / 3)  # one of three species is present in each recording
 
 
@@ -98,7 +98,7 @@ def test_sure_scores_do_not_tie(data):
     sure = Loudness(shift=20.0)
     scores = recording_probabilities(sure, data, fit_params().clip, BOTH, CPU)
     assert (scores.astype(np.float32) == 1).all()
-    assert validate(sure, data, fit_params().clip, BOTH, CPU).lwlrap == 1.0
+    assert validate_epoch(sure, data, fit_params().clip, BOTH, CPU).lwlrap == 1.0
 
 
 def test_only_the_mel_rows_of_the_clip_are_seen(data):
@@ -148,6 +148,6 @@ def test_validation_scores_are_those_of_cv_on_the_same_windows(root, data, head,
 
 def test_a_fold_without_tp_has_no_validation(data):
     nothing = replace(data, validation=np.arange(0), is_present=np.zeros((0, 3), dtype=bool))
-    found = validate(Loudness(), nothing, fit_params().clip, BOTH, CPU)
+    found = validate_epoch(Loudness(), nothing, fit_params().clip, BOTH, CPU)
     assert math.isnan(found.lwlrap)
     assert math.isnan(found.loss)

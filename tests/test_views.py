@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from callboard.results.mlflow.views import (
-    METRICS,
     TAG,
-    VERSION,
+    VIEW_METRICS,
     VIEWS,
+    VIEWS_VERSION,
     address,
     decode,
     encode,
@@ -49,7 +49,7 @@ def test_a_tag_holds_the_settings_in_the_form_that_mlflow_reads() -> None:
 def test_the_settings_show_results_with_cv_and_lb_and_draw_one_against_the_other() -> None:
     state = page_state()
     assert state["searchFilter"] == "tags.`callboard.kind` = 'cv'"
-    assert state["selectedColumns"][:3] == [f"metrics.`{key}`" for key in METRICS]
+    assert state["selectedColumns"][:3] == [f"metrics.`{key}`" for key in VIEW_METRICS]
     scatters = [chart for chart in state["compareRunCharts"] if chart["type"] == "SCATTER"]
     assert [(chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in scatters] == [
         ("cv.lwlrap", "lb.public"),
@@ -66,7 +66,7 @@ def test_missing_views_are_written_once() -> None:
 
 
 def test_an_older_view_of_ours_is_replaced() -> None:
-    older = json.dumps(json.loads(encode(TABLE, 0)) | {"callboardVersion": VERSION - 1})
+    older = json.dumps(json.loads(encode(TABLE, 0)) | {"callboardVersion": VIEWS_VERSION - 1})
     client = Client(callboard_table=older, callboard_chart=encode(CHART, 0))
     assert written(client) == ["CV | LB"]
 
@@ -79,7 +79,7 @@ def test_a_view_that_a_person_has_saved_stays(theirs: str) -> None:
 
 
 def test_a_newer_view_stays() -> None:
-    newer = json.dumps(json.loads(encode(TABLE, 0)) | {"callboardVersion": VERSION + 1})
+    newer = json.dumps(json.loads(encode(TABLE, 0)) | {"callboardVersion": VIEWS_VERSION + 1})
     assert written(Client(callboard_table=newer, callboard_chart=newer)) == []
 
 

@@ -27,7 +27,7 @@ from callboard.commands import (
     ui,
     watch,
 )
-from callboard.core.console import run as run_guarded
+from callboard.core.console import run_guarded as run_guarded
 from callboard.core.errors import UserError
 
 DESCRIPTION = """\

@@ -192,7 +192,7 @@ def test_weights_of_a_blend_are_held_against_the_plain_mean(workspace, parts):
 def test_a_stack_scores_each_recording_by_regressions_that_did_not_see_it(
     workspace, parts, monkeypatch, capsys
 ):
-    monkeypatch.setattr("callboard.scoring.stacking.MIN_RECORDINGS", 2)
+    monkeypatch.setattr("callboard.scoring.stacking.MIN_STACK_RECORDINGS", 2)
     scores, references = parts
     stacked = cv_of(workspace, blend=references, stack=True)
     table = read_score_table(workspace / OUT_OF_FOLD)

@@ -16,7 +16,7 @@ from callboard.core.code_fingerprint import trained_by
 from callboard.core.errors import UserError
 from callboard.data.clips import read_clips, write_clips
 from callboard.features.frame_cache import EncodedRecording, write_cache
-from callboard.model.device import describe
+from callboard.model.device import describe_device
 from callboard.model.weights import load_model
 from callboard.params.training import TrainParams
 from stages.train import TrainStageParams, main
@@ -68,7 +68,7 @@ def test_a_fold_is_trained_to_weights_and_a_curve(root, capsys):
     assert curve["val_lwlrap"].notna().tolist() == [False, True, True]
     assert (curve["loss"] > 0).all()
     line = capsys.readouterr().out
-    assert line.startswith(f"train: fold 0, 3 epochs of 8 clips on {describe(CPU)}, loss ")
+    assert line.startswith(f"train: fold 0, 3 epochs of 8 clips on {describe_device(CPU)}, loss ")
     assert "clips/s, data wait" in line
     assert not (root / ".cache" / "checkpoints").exists() or not list((root / ".cache/checkpoints").iterdir())
 

@@ -31,7 +31,7 @@ N_LEAST = 3
 """Pairs below which no correlation is told."""
 
 Numbers = NDArray[np.float64]
-Kind = Callable[[Numbers, Numbers], Numbers]
+CorrelationKind = Callable[[Numbers, Numbers], Numbers]
 """Correlation of each row of two arrays, both (rows, pairs); NaN where one is constant."""
 
 
@@ -48,36 +48,38 @@ def spearman(x: Numbers, y: Numbers) -> Numbers:
     return pearson(rankdata(x, axis=1), rankdata(y, axis=1))
 
 
-KINDS: dict[str, Kind] = {"Pearson": pearson, "Spearman": spearman}
+CORRELATIONS: dict[str, CorrelationKind] = {"Pearson": pearson, "Spearman": spearman}
 
 
-def correlation(kind: Kind, x: Numbers, y: Numbers) -> Correlation:
+def correlation(kind: CorrelationKind, x: Numbers, y: Numbers) -> Correlation:
     """With its 95 % interval over pairs; NaN below N_LEAST pairs or where a list is constant."""
     value = value_of(kind, x, y)
     if np.isnan(value):
         return Correlation(value, value, value, len(x))
-    low, high = interval(_resampled(kind, x, y, SEED))
+    low, high = resampled_interval(_resampled(kind, x, y, SEED))
     return Correlation(value, low, high, len(x))
 
 
-def value_of(kind: Kind, x: Numbers, y: Numbers) -> float:
+def value_of(kind: CorrelationKind, x: Numbers, y: Numbers) -> float:
     """The correlation alone."""
     return float(kind(x[None], y[None])[0]) if len(x) >= N_LEAST else float("nan")
 
 
-Pairs = tuple[Numbers, Numbers]
+ScorePairs = tuple[Numbers, Numbers]
 
 
-def change(kind: Kind, earlier: Pairs, later: Pairs) -> Correlation:
+def change(kind: CorrelationKind, earlier: ScorePairs, later: ScorePairs) -> Correlation:
     """Correlation of the later pairs minus that of the earlier, which are others; n of the later."""
     value = value_of(kind, *later) - value_of(kind, *earlier)
     if np.isnan(value):
         return Correlation(value, value, value, len(later[0]))
-    low, high = interval(_resampled(kind, *later, SEED) - _resampled(kind, *earlier, SEED + 1))
+    low, high = resampled_interval(_resampled(kind, *later, SEED) - _resampled(kind, *earlier, SEED + 1))
     return Correlation(value, low, high, len(later[0]))
 
 
-def advantage(kind: Kind, a: Numbers, b: Numbers, y: Numbers, coverage: float = COVERAGE) -> Correlation:
+def advantage(
+    kind: CorrelationKind, a: Numbers, b: Numbers, y: Numbers, coverage: float = COVERAGE
+) -> Correlation:
     """How much better `a` follows `y` than `b` does, resampled together as both are of the same pairs.
 
     Args:
@@ -90,16 +92,16 @@ def advantage(kind: Kind, a: Numbers, b: Numbers, y: Numbers, coverage: float = 
     value = value_of(kind, a, y) - value_of(kind, b, y)
     if np.isnan(value):
         return Correlation(value, value, value, len(y))
-    low, high = interval(_resampled(kind, a, y, SEED) - _resampled(kind, b, y, SEED), coverage)
+    low, high = resampled_interval(_resampled(kind, a, y, SEED) - _resampled(kind, b, y, SEED), coverage)
     return Correlation(value, low, high, len(y))
 
 
-def interval(resampled: Numbers, coverage: float = COVERAGE) -> tuple[float, float]:
+def resampled_interval(resampled: Numbers, coverage: float = COVERAGE) -> tuple[float, float]:
     """Low and high end of the middle share of the resamples; those that are NaN are left out."""
     low, high = np.nanquantile(resampled, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)
 
 
-def _resampled(kind: Kind, x: Numbers, y: Numbers, seed: int) -> Numbers:
+def _resampled(kind: CorrelationKind, x: Numbers, y: Numbers, seed: int) -> Numbers:
     picked = np.random.default_rng(seed).integers(len(x), size=(N_BOOTSTRAP, len(x)))
     return kind(x[picked], y[picked])

@@ -20,7 +20,7 @@ from callboard.results.finished import cached_file, is_cached
 from callboard.results.result import CLIPS, OUT_OF_FOLD
 from callboard.results.rows import BoardRow
 
-VERSION = "1: 2000 resamples, seed 0"
+DIFFERENCE_VERSION = "1: 2000 resamples, seed 0"
 """Of how a difference follows from the tables."""
 
 
@@ -84,7 +84,7 @@ def _key(row: BoardRow, base: BoardRow) -> str:
 @cache
 def _remembered(_dvc_root: str | None, _folder: str) -> JsonCache:
     """Differences by the md5 of what they were worked out from; written when the process ends."""
-    memory = JsonCache("differences", VERSION)
+    memory = JsonCache("differences", DIFFERENCE_VERSION)
     atexit.register(memory.save)
     return memory
 

@@ -12,11 +12,18 @@ from callboard.analysis.choice import is_named
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import mean_difference, work_out
 from callboard.analysis.over_seeds import MIN_PAIRS, judge_changes, judge_cv
-from callboard.analysis.verdict import METRICS, Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb
+from callboard.analysis.verdict import (
+    JUDGED_METRICS,
+    Judgement,
+    NoiseOfRows,
+    flag_optimistic,
+    judge,
+    judge_lb,
+)
 from callboard.core.console import listed
 from callboard.core.errors import UserError
 from callboard.experiments.captions import Caption
-from callboard.experiments.table import Step
+from callboard.experiments.table import TableStep
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV, newest_by_seed, setting_of
 
@@ -139,7 +146,7 @@ def _of_newest_setting(results: Sequence[BoardRow]) -> list[BoardRow]:
 
 def _with_base(
     of_row: Sequence[BoardRow],
-    step: Step | None,
+    step: TableStep | None,
     results: Mapping[str, list[BoardRow]],
     rows: Sequence[BoardRow],
 ) -> tuple[str, Pairs]:
@@ -164,7 +171,7 @@ def _started_on(
     return "", []
 
 
-def _by_table(results: Iterable[BoardRow], step: Step | None, rows: Sequence[BoardRow]) -> Pairs:
+def _by_table(results: Iterable[BoardRow], step: TableStep | None, rows: Sequence[BoardRow]) -> Pairs:
     """Each with the result of its base in the table that differs from it in nothing else.
 
     Where the step moves the seed itself, all have one base, and the last stands for them.
@@ -193,7 +200,7 @@ def _is_alike(row: BoardRow, other: BoardRow) -> bool:
 
 def _judged(pairs: Pairs, noise: NoiseOfRows) -> tuple[dict[str, Difference], dict[str, Judgement]]:
     """Metric to its mean change, and to the judgement of it."""
-    changes = {key: change for key in METRICS if (change := _change(pairs, key))}
+    changes = {key: change for key in JUDGED_METRICS if (change := _change(pairs, key))}
     found = {key: _judgement(pairs, key, change, noise) for key, change in changes.items()}
     return changes, {key: judgement for key, judgement in found.items() if judgement}
 

@@ -10,23 +10,23 @@ from callboard.analysis.difference import Difference
 from callboard.analysis.differences import difference, work_out
 from callboard.analysis.verdict import Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb, seed_pairs
 from callboard.experiments.captions import Caption
-from callboard.experiments.table import Step
+from callboard.experiments.table import TableStep
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV
 
 if TYPE_CHECKING:
-    from callboard.experiments.table import Table, TableRow
+    from callboard.experiments.table import ExperimentTable, TableRow
 
 
 @dataclass(frozen=True)
-class Line:
+class BoardLine:
     """A line of the board: a result, a row of the author's table, or both."""
 
     row: BoardRow | None
     entry: "TableRow | None" = None
     author_base: "TableRow | None" = None
     """The row of the table that `entry` starts from."""
-    step: Step | None = None
+    step: TableStep | None = None
     """From the row of the table that its result is compared with."""
     base: BoardRow | None = None
     """What `row` is compared with."""
@@ -81,7 +81,7 @@ def _minus(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
 
 
-Block = list[Line]
+Block = list[BoardLine]
 Blocks = list[Block]
 """Lines of the board; a gap separates the blocks."""
 
@@ -99,22 +99,24 @@ def lines_of_results(
     return [_compared([_result_line(row, rows, captions) for row in (rows if shown is None else shown)])]
 
 
-def result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> Line:
+def result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> BoardLine:
     """A result with its base: that of its row of the table, else the one that it started from."""
     return _compared([_result_line(row, rows, captions)])[0]
 
 
-def _result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> Line:
+def _result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> BoardLine:
     caption = next((captions[name] for name in row.table_names if name in captions), Caption("", None))
     base = table_base(row, caption.step, rows) or started_from(row, rows)
-    return Line(row, step=caption.step, base=base, memo=caption.memo or row.note)
+    return BoardLine(row, step=caption.step, base=base, memo=caption.memo or row.note)
 
 
-def lines_of_table(rows: Sequence[BoardRow], table: "Table", captions: Mapping[str, Caption]) -> Blocks:
+def lines_of_table(
+    rows: Sequence[BoardRow], table: "ExperimentTable", captions: Mapping[str, Caption]
+) -> Blocks:
     """The author's rows, block by block, with their results of one setting; then all other results."""
     from callboard.experiments.author_scores import author_rows
 
-    blocks: dict[int | str, list[Line]] = {}
+    blocks: dict[int | str, list[BoardLine]] = {}
     results = of_one_setting(rows, table)
     shown = {row.key for row in results.values()}
     for entry in author_rows(table):
@@ -123,11 +125,13 @@ def lines_of_table(rows: Sequence[BoardRow], table: "Table", captions: Mapping[s
     return [*map(_compared, blocks.values()), *(block for block in others if block)]
 
 
-def _entry_line(row: BoardRow | None, entry: "TableRow", rows: Sequence[BoardRow], table: "Table") -> Line:
+def _entry_line(
+    row: BoardRow | None, entry: "TableRow", rows: Sequence[BoardRow], table: "ExperimentTable"
+) -> BoardLine:
     author_base = table.rows[entry.base] if entry.base else None
     step = table.step(entry.name)
     base = table_base(row, step, rows) if row else None
-    return Line(row, entry, author_base, step, base, memo=entry.memo_en)
+    return BoardLine(row, entry, author_base, step, base, memo=entry.memo_en)
 
 
 def _compared(block: Block) -> Block:
@@ -167,7 +171,7 @@ def _is_held_against(row: BoardRow, top: BoardRow) -> bool:
     return row.key != top.key and same_truth(row, top)
 
 
-def judged_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> Line:
+def judged_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> BoardLine:
     """The line of one result, with its verdict.
 
     Args:
@@ -179,7 +183,7 @@ def judged_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, 
     return line
 
 
-def _judged(line: Line, row: BoardRow, noise: NoiseOfRows, best: Mapping[str, BoardRow]) -> Line:
+def _judged(line: BoardLine, row: BoardRow, noise: NoiseOfRows, best: Mapping[str, BoardRow]) -> BoardLine:
     top, own = best.get(row.data_md5), noise.between(row, line.base)
     judgement = judge(line.change, own)
     return replace(

@@ -12,10 +12,10 @@ from callboard.analysis.student import t_cdf, t_quantile
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV, Setting, newest_by_seed, setting_of
 
-HEADS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
+SCORE_HEADINGS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
 """Scores that are judged, with what heads their column."""
 
-METRICS = tuple(HEADS)
+JUDGED_METRICS = tuple(SCORE_HEADINGS)
 
 UPPER = 0.975
 """Quantile at the upper end of a 95 % interval."""
@@ -118,7 +118,7 @@ def pooled_noise(groups: Sequence[Sequence[BoardRow]], compare: Compare = differ
     """
     if not groups:
         return None
-    pooled = {key: _pooled_variance(groups, key) for key in METRICS}
+    pooled = {key: _pooled_variance(groups, key) for key in JUDGED_METRICS}
     known = {key: found for key, found in pooled.items() if found}
     seeds, dof = known[CV]
     recordings = sum((len(group) - 1) * _bootstrap_variance(group, compare) for group in groups) / dof

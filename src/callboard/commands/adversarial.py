@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
 def validate(args: argparse.Namespace) -> None:
     """Tell the recordings of data/mel/train from those of data/mel/test."""
     from callboard.analysis.adversarial.validation import Settings
-    from callboard.reports.adversarial import validate as tell_apart
+    from callboard.reports.adversarial import write_adversarial_report as tell_apart
 
     settings = Settings(args.folds, args.repeats, args.seed, in_decibels=args.decibels)
     tell_apart(Path("data/mel"), args.output, settings)

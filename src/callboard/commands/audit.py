@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from callboard.pseudo.provenance import RoundLineage
     from callboard.results.files import Source
 
-LEGEND = """
+AUDIT_LEGEND = """
 in no fold: labels of test and external recordings.
 unseen: no network behind the label had been trained on the recording.
 inherited: those that voted had not, but one whose labels they were trained on had.
 seen or unsure: one that voted had, or may have been.
 """
-HEADER = ("round", "teachers", "labels", "in no fold", "unseen", "inherited", "seen or unsure")
+AUDIT_HEADER = ("round", "teachers", "labels", "in no fold", "unseen", "inherited", "seen or unsure")
 
 
 def add(commands: Any) -> None:
@@ -58,7 +58,7 @@ def show(args: argparse.Namespace) -> None:
         source = before
         has_rounds |= source.result.params["pseudo.final"] != "0"
     if has_rounds:
-        print(LEGEND, end="")
+        print(AUDIT_LEGEND, end="")
     if violations:
         raise UserError(f"leak: {first_of(violations)}")
 
@@ -78,7 +78,7 @@ def audit(source: "Source") -> list[str]:
     if not rounds:
         print(f"{source.name}: no pseudo-labels, its networks have learned from annotations alone")
         return []
-    print(markdown_table(HEADER, [cells(one) for one in rounds], [False, False, *[True] * 5]))
+    print(markdown_table(AUDIT_HEADER, [audit_cells(one) for one in rounds], [False, False, *[True] * 5]))
     for one in rounds:
         print(f"round {one.round}: {one.sentence}; {one.depth}")
     print(inflation(source))
@@ -116,7 +116,7 @@ def inflation(source: "Source") -> str:
     return f"CV {of_experts:.4f} on the experts' labels; {with_pseudo:.4f} if pseudo-labels counted as truth"
 
 
-def cells(one: "RoundLineage") -> list[str]:
+def audit_cells(one: "RoundLineage") -> list[str]:
     """A line of the table; lineage.py says what the words mean."""
     inherited = f"{one.n_inherited:,}" if one.is_traced else "unknown"
     unseen = f"{one.n_unseen:,}" if one.is_traced else "unknown"

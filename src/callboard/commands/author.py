@@ -14,8 +14,8 @@ def add(commands: Any) -> None:
 def import_table(args: argparse.Namespace) -> None:
     """Put the author's rows into MLflow."""
     from callboard.experiments.author_scores import author_runs, import_runs
-    from callboard.experiments.table import read_table
+    from callboard.experiments.table import read_experiments
     from callboard.params.base import read_tree
 
-    runs = author_runs(read_table(), read_tree(Path("presets/rfcx.yaml")))
+    runs = author_runs(read_experiments(), read_tree(Path("presets/rfcx.yaml")))
     print(f"import: {len(runs)} rows of experiments.yaml, {import_runs(runs)}")

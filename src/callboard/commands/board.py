@@ -136,10 +136,10 @@ def _columns(args: argparse.Namespace, rows: "Sequence[BoardRow]") -> "Sequence[
     cv = POOLED_CV
     if args.cv != "lwlrap":
         from callboard.analysis.cv_vs_lb.estimates import estimates_of
-        from callboard.results.cv_metrics import NAMES
+        from callboard.results.cv_metrics import CV_NAMES
 
-        if args.cv not in NAMES:
-            raise UserError(f"--cv {args.cv}: no such estimate; there are {', '.join(NAMES)}")
+        if args.cv not in CV_NAMES:
+            raise UserError(f"--cv {args.cv}: no such estimate; there are {', '.join(CV_NAMES)}")
         cv = estimate_column(args.cv, estimates_of(rows))
     return author_columns_of(cv) if args.author else columns_of(cv)
 
@@ -182,12 +182,12 @@ TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {
 
 
 def _agreement(blocks: "Blocks") -> str:
-    from callboard.experiments.table import read_table
+    from callboard.experiments.table import read_experiments
     from callboard.params.base import read_tree
     from callboard.reports.board.agreement import agreement
     from callboard.results.result import flatten
 
-    return agreement(blocks, read_table(), flatten(read_tree(Path("params.yaml"))))
+    return agreement(blocks, read_experiments(), flatten(read_tree(Path("params.yaml"))))
 
 
 def _write(output: Path, text: str, n_results: int) -> None:

@@ -106,7 +106,7 @@ def list_scores(args: argparse.Namespace) -> None:
     """Print the ledger."""
     from rich.console import Console
 
-    from callboard.reports.leaderboard import as_markdown, cells, print_table
+    from callboard.reports.leaderboard import as_markdown, leaderboard_cells, print_leaderboard
     from callboard.results.leaderboard import LEDGER, current, entries_of
     from callboard.results.submissions import known_submissions
 
@@ -114,10 +114,10 @@ def list_scores(args: argparse.Namespace) -> None:
     if not entries:
         print(f"lb: {LEDGER} has no scores yet; `callboard lb add NAME --public 0.93` notes down the first")
         return
-    rows = cells(entries if args.all else current(entries), known_submissions())
+    rows = leaderboard_cells(entries if args.all else current(entries), known_submissions())
     console = Console()
     if console.is_terminal:
-        print_table(rows, console)
+        print_leaderboard(rows, console)
     else:
         print(as_markdown(rows), end="")
 

@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
 def rank_or_apply(args: argparse.Namespace) -> None:
     """Write a table to review, or take a reviewed one."""
     from callboard.core.errors import UserError
-    from callboard.data.corrections import KINDS
+    from callboard.data.corrections import CORRECTION_KINDS
 
     if args.apply:
         if args.name or args.kind:
@@ -52,4 +52,4 @@ def rank_or_apply(args: argparse.Namespace) -> None:
         raise UserError(f"--top must be 1 or more, found {args.top}")
     from callboard.analysis.suspects.report import write_suspects
 
-    write_suspects(args.name, args.kind or KINDS, args.top, args.output)
+    write_suspects(args.name, args.kind or CORRECTION_KINDS, args.top, args.output)

@@ -43,10 +43,10 @@ def _of_author() -> list[str]:
     from callboard.analysis.cv_vs_lb.judging import trust
     from callboard.analysis.cv_vs_lb.runs import author_points
     from callboard.experiments.author_scores import author_rows
-    from callboard.experiments.table import read_table
+    from callboard.experiments.table import read_experiments
     from callboard.reports.cv_vs_lb import conclusion, correlations, heading
 
-    table = read_table()
+    table = read_experiments()
     runs = author_points(table)
     left_out = Counter({"without CV or LB": len(author_rows(table)) - len(runs)})
     found = trust(runs)

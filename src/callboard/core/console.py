@@ -66,7 +66,7 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / in_mb
 
 
-def run(main: Callable[[], None]) -> None:
+def run_guarded(main: Callable[[], None]) -> None:
     """Call a stage's main; a user's mistake becomes one message on stderr and exit status 1."""
     try:
         main()

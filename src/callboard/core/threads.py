@@ -10,7 +10,7 @@ from callboard.core.console import progress
 from callboard.core.errors import UserError
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 VARIABLE = "CALLBOARD_WORKERS"
 """Environment variable: a fact of the machine, never of the experiment."""
@@ -34,13 +34,13 @@ def n_workers() -> int:
 
 
 def ahead(
-    job: Callable[[Item], Result], items: Iterable[Item], n_threads: int, n_ahead: int
-) -> Iterator[Result]:
+    job: Callable[[Item], Outcome], items: Iterable[Item], n_threads: int, n_ahead: int
+) -> Iterator[Outcome]:
     """Results in the order of `items`; at most `n_ahead` are begun and not yet taken.
 
     The first failure, or a reader that stops, cancels what has not begun.
     """
-    begun: deque[Future[Result]] = deque()
+    begun: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(n_threads)
     try:
         for item in items:
@@ -54,8 +54,8 @@ def ahead(
 
 
 def map_threaded(
-    job: Callable[[Item], Result], items: Sequence[Item], *, label: str, unit: str
-) -> Iterator[Result]:
+    job: Callable[[Item], Outcome], items: Sequence[Item], *, label: str, unit: str
+) -> Iterator[Outcome]:
     """Results in the order of `items`, with a progress bar; results wait in memory, so they must be small."""
     n_threads = n_workers()
     results = ahead(job, items, n_threads, n_ahead=JOBS_AHEAD * n_threads)

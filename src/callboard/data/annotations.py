@@ -9,7 +9,7 @@ import pandas as pd
 
 from callboard.core.errors import UserError, one_line
 
-COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
+ANNOTATION_COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 """Columns of an annotation table as delivered: ids are text, times are seconds, frequencies are Hz."""
 
 NUMBERS = ["t_min", "f_min", "t_max", "f_max"]
@@ -17,7 +17,7 @@ NUMBERS = ["t_min", "f_min", "t_max", "f_max"]
 LABEL_TYPES = ["tp", "fp"]
 """tp: an expert confirmed the species in the box. fp: an expert rejected it."""
 
-N_SHOWN = 10
+MAX_ROWS_SHOWN = 10
 """Bad rows spelled out in one message; the rest are counted."""
 
 
@@ -35,7 +35,7 @@ def read_annotations(path: Path, label_type: str, species: list[str] | None = No
         UserError: a missing column, or every bad row: empty cell, not a finite number, box out of order,
             negative time, unknown species, repetition of an earlier row.
     """
-    table = read_table(path, COLUMNS)
+    table = read_table(path, ANNOTATION_COLUMNS)
     if label_type == "tp" and table.empty:
         raise UserError(f"{path.name}: no rows; at least one confirmed annotation is needed")
     _refuse(path, _blank_cells(table))
@@ -150,8 +150,8 @@ def refuse_rows(problems: Iterable[tuple[str, str]]) -> None:
     """
     found = [f"{row}: {problem}" for row, problem in problems]
     if found:
-        more = [f"… and {len(found) - N_SHOWN} more"] if len(found) > N_SHOWN else []
-        raise UserError("\n".join([*found[:N_SHOWN], *more]))
+        more = [f"… and {len(found) - MAX_ROWS_SHOWN} more"] if len(found) > MAX_ROWS_SHOWN else []
+        raise UserError("\n".join([*found[:MAX_ROWS_SHOWN], *more]))
 
 
 def _blank_cells(table: pd.DataFrame) -> Iterable[tuple[int, str]]:

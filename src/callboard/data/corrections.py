@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from callboard.data.annotations import (
-    COLUMNS,
+    ANNOTATION_COLUMNS,
     LABEL_TYPES,
     NUMBERS,
     read_annotations,
@@ -23,13 +23,13 @@ from callboard.data.recordings import read_recordings
 
 CORRECTIONS = Path("corrections.csv")
 
-KINDS = (*LABEL_TYPES, "missing")
+CORRECTION_KINDS = (*LABEL_TYPES, "missing")
 """What was reviewed: a TP row, an FP row, or a place that no annotation of the species speaks of."""
 
 VERDICTS = ("present", "absent", "unsure")
 """Whether the species calls in the box."""
 
-CORRECTION_COLUMNS = ["kind", *COLUMNS, "verdict", "model", "note"]
+CORRECTION_COLUMNS = ["kind", *ANNOTATION_COLUMNS, "verdict", "model", "note"]
 """An annotation, or one that is missing, a person's verdict on it, and the model that raised the doubt."""
 
 LABEL_OF_VERDICT = {"present": "tp", "absent": "fp", "unsure": ""}
@@ -142,7 +142,7 @@ def corrected(
     for correction, is_target in zip(corrections, targets, strict=True):
         label_type[is_target] = LABEL_OF_VERDICT[correction.verdict]
     added = [_added(one, lengths_s) for one in corrections if one.kind == "missing"]
-    found = pd.DataFrame(added, columns=[*COLUMNS, "label_type"]).astype(labels.dtypes.to_dict())
+    found = pd.DataFrame(added, columns=[*ANNOTATION_COLUMNS, "label_type"]).astype(labels.dtypes.to_dict())
     result = pd.concat([labels.assign(label_type=label_type.astype(str)), found])
     result = result[result["label_type"] != ""].drop_duplicates()
     return result.sort_values("label_type", ascending=False, kind="stable", ignore_index=True)
@@ -168,7 +168,7 @@ def _correction(place: str, row: Mapping[str, str]) -> Correction:
 
 
 def _bad_cells(row: dict[str, str], species: Sequence[str], recordings: set[str]) -> Iterator[str]:
-    for name, known in (("kind", KINDS), ("verdict", VERDICTS)):
+    for name, known in (("kind", CORRECTION_KINDS), ("verdict", VERDICTS)):
         if row[name] not in known:
             yield f"{name} must be one of {', '.join(known)}, found {row[name]!r}"
     if row["recording_id"] not in recordings:
@@ -238,5 +238,5 @@ def _misplaced(
 
 def _added(correction: Correction, lengths_s: Mapping[str, float]) -> list[str | float]:
     end_s = min(correction.t_max, lengths_s.get(correction.recording_id, np.inf))
-    box = [end_s if name == "t_max" else getattr(correction, name) for name in COLUMNS]
+    box = [end_s if name == "t_max" else getattr(correction, name) for name in ANNOTATION_COLUMNS]
     return [*box, LABEL_OF_VERDICT[correction.verdict]]

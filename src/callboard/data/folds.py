@@ -14,7 +14,7 @@ from callboard.data.annotations import read_table
 from callboard.data.presence import species_presence
 from callboard.params.data import SplitParams
 
-COLUMNS = ["recording_id", "fold"]
+FOLD_COLUMNS = ["recording_id", "fold"]
 
 
 def assign_folds(clips: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
@@ -133,7 +133,7 @@ def _first_few(names: list[str], n_shown: int = 5) -> str:
 def write_folds(folds: pd.DataFrame, path: Path) -> None:
     """Write the folds table, whole or not at all."""
     with written_whole(path) as unfinished:
-        folds.to_csv(unfinished, index=False, columns=COLUMNS)
+        folds.to_csv(unfinished, index=False, columns=FOLD_COLUMNS)
 
 
 def read_folds(path: Path) -> pd.DataFrame:
@@ -142,7 +142,7 @@ def read_folds(path: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, columns missing, a fold that is no number, or a recording in two folds.
     """
-    table = read_table(path, COLUMNS, hint="the split stage writes it")
+    table = read_table(path, FOLD_COLUMNS, hint="the split stage writes it")
     if len(bad := table[~table["fold"].str.fullmatch(r"\d+")]):
         raise UserError(f"{path} row {bad.index[0]}: fold must be a number, found {bad['fold'].iloc[0]!r}")
     if len(repeated := table[table["recording_id"].duplicated()]):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from callboard.data.annotations import COLUMNS, write_species
+from callboard.data.annotations import ANNOTATION_COLUMNS, write_species
 from callboard.data.audio import SKIPPED_COLUMNS
 from callboard.data.score_tables import score_table
 
@@ -47,12 +47,12 @@ class SourceTables:
         return [*facts, f"{len(self.skipped)} recordings skipped"] if len(self.skipped) else facts
 
 
-def write_tables(tables: SourceTables, folder: Path) -> None:
+def write_source_tables(tables: SourceTables, folder: Path) -> None:
     """Write the tables, a sample submission and hidden/, which stays empty where the truth is not known."""
     write_species(tables.species, folder / "species.csv")
     tables.recordings[RECORDING_COLUMNS].to_csv(folder / "recordings.csv", index=False)
-    tables.train_tp[COLUMNS].to_csv(folder / "train_tp.csv", index=False)
-    tables.train_fp[COLUMNS].to_csv(folder / "train_fp.csv", index=False)
+    tables.train_tp[ANNOTATION_COLUMNS].to_csv(folder / "train_tp.csv", index=False)
+    tables.train_fp[ANNOTATION_COLUMNS].to_csv(folder / "train_fp.csv", index=False)
     scores = np.full((len(tables.test_ids), len(tables.species)), SAMPLE_SCORE)
     sample = score_table(tables.test_ids, tables.species, scores)
     sample.to_csv(folder / "sample_submission.csv", index=False)

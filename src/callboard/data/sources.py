@@ -14,7 +14,7 @@ from callboard.data.annotations import read_annotations, read_species, read_tabl
 from callboard.data.recording_files import FolderOfRecordings, check_recordings
 from callboard.data.score_tables import score_columns
 from callboard.data.soundscapes import make_soundscapes
-from callboard.data.source_tables import SourceTables, write_tables
+from callboard.data.source_tables import SourceTables, write_source_tables
 from callboard.params.data import DataParams
 from callboard.params.features import AudioParams
 
@@ -30,7 +30,7 @@ def prepare_source(data: DataParams, audio: AudioParams, folder: Path) -> Source
     """
     with replaced_folder(folder) as draft:
         tables = SOURCES[data.source](data, audio, draft)
-        write_tables(tables, draft)
+        write_source_tables(tables, draft)
     return tables
 
 

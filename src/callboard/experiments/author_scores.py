@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from callboard.core.errors import UserError
-from callboard.experiments.table import Table, TableRow, is_below
+from callboard.experiments.table import ExperimentTable, TableRow, is_below
 from callboard.results.mlflow import record as tag
 from callboard.results.mlflow.client_runs import searched
 from callboard.results.mlflow.connection import TrackingError, open_experiment, tracking_uri
@@ -30,7 +30,7 @@ second import says nothing new."""
 ROW = "callboard.row"
 """Tag with the name of the row."""
 
-SOURCE = "rfcx"
+AUTHOR_SCALE = "rfcx"
 """The author's data: rows are resolved at the competition's scale."""
 
 
@@ -46,12 +46,12 @@ class AuthorRun:
     time_ms: int
 
 
-def author_rows(table: Table) -> list[TableRow]:
+def author_rows(table: ExperimentTable) -> list[TableRow]:
     """The rows of the author's table, in its order, without what stands beside it."""
     return [row for row in table.rows.values() if isinstance(row.block, int)]
 
 
-def verdict(row: TableRow) -> str:
+def author_verdict(row: TableRow) -> str:
     """The author's verdict, or which of his scores there are."""
     if row.verdict:
         return row.verdict
@@ -60,7 +60,7 @@ def verdict(row: TableRow) -> str:
     return "scored"
 
 
-def author_runs(table: Table, preset: dict[str, Any]) -> list[AuthorRun]:
+def author_runs(table: ExperimentTable, preset: dict[str, Any]) -> list[AuthorRun]:
     """One run per row.
 
     Args:
@@ -74,9 +74,9 @@ def author_runs(table: Table, preset: dict[str, Any]) -> list[AuthorRun]:
     ]
 
 
-def _params(table: Table, row: TableRow, preset: dict[str, Any]) -> dict[str, str]:
+def _params(table: ExperimentTable, row: TableRow, preset: dict[str, Any]) -> dict[str, str]:
     flat = flatten(preset)
-    for key, value in table.resolve(row.name, SOURCE).items():
+    for key, value in table.resolve(row.name, AUTHOR_SCALE).items():
         flat = {name: text for name, text in flat.items() if not is_below(name, {key})}
         flat |= flatten({key: value})
     return dict(sorted(flat.items()))
@@ -94,7 +94,7 @@ def _tags(row: TableRow) -> dict[str, str]:
         ROW: row.name,
         "callboard.block": str(row.block),
         "callboard.base": row.base or "none",
-        "callboard.verdict": verdict(row),
+        "callboard.verdict": author_verdict(row),
         "callboard.certainty": str(row.certainty),
         "callboard.cv_definition": CV_DEFINITION,
         tag.NOTE: note,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
-from callboard.experiments.table import Step
+from callboard.experiments.table import TableStep
 
-VERSION = "1"
+CAPTIONS_VERSION = "1"
 """Of how captions follow from the file."""
 
 
@@ -18,7 +18,7 @@ class Caption:
     """A row of the table as far as results show it."""
 
     memo: str
-    step: Step | None
+    step: TableStep | None
     """From the row that its result is compared with."""
 
 
@@ -30,21 +30,21 @@ def read_captions(path: Path = Path("experiments.yaml")) -> dict[str, Caption]:
     """
     if not path.exists():
         return {}
-    memory = JsonCache("captions", VERSION)
+    memory = JsonCache("captions", CAPTIONS_VERSION)
     place = hashlib.sha256(path.read_bytes()).hexdigest()
     if place not in memory:
         memory[place] = _captions(path)
         memory.save()
     return {
-        name: Caption(memo, Step(base, frozenset(keys)) if base else None)
+        name: Caption(memo, TableStep(base, frozenset(keys)) if base else None)
         for name, (memo, base, keys) in memory[place].items()
     }
 
 
 def _captions(path: Path) -> dict[str, tuple[str, str | None, list[str]]]:
-    from callboard.experiments.table import read_table
+    from callboard.experiments.table import read_experiments
 
-    table = read_table(path)
+    table = read_experiments(path)
     steps = {name: table.step(name) for name in table.rows}
     return {
         name: (row.memo_en, *((step.base, sorted(step.keys)) if (step := steps[name]) else (None, [])))

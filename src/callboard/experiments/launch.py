@@ -12,7 +12,7 @@ from typing import Any
 
 from callboard.core.errors import UserError
 from callboard.experiments.overrides import hydra_overrides
-from callboard.experiments.table import Table, TableRow, read_table
+from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.references import REFERENCE_KEYS, referenced_results
 from callboard.results.committed import params_of
@@ -62,7 +62,7 @@ def run_rows(
             queued that needs one which is not finished; later, where an experiment of that name is there with
             other parameters.
     """
-    plan = Plan(read_table(), read_tree(Path("params.yaml")), extra, seed)
+    plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
     order = plan.order(names)
     _tell_what_comes_first(plan, list(dict.fromkeys(names)), manner)
     for position, name in enumerate(order):
@@ -91,7 +91,7 @@ def run_rows(
 class Plan:
     """What rows of the table would be if they were run now."""
 
-    table: Table
+    table: ExperimentTable
     tree: dict[str, Any]
     """All of params.yaml."""
     extra: Sequence[str] = ()
@@ -264,7 +264,7 @@ def show_rows(
     Raises:
         UserError: as there, before anything has run.
     """
-    plan = Plan(read_table(), read_tree(Path("params.yaml")), extra, seed)
+    plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
     order = plan.order(names)
     _tell_what_comes_first(plan, list(dict.fromkeys(names)), manner)
     for name in order:
@@ -298,7 +298,7 @@ def with_overrides(overrides: Sequence[str]) -> dict[str, str]:
         return flatten(read_tree(wanted))
 
 
-def experiment_row(table: Table, name: str) -> TableRow:
+def experiment_row(table: ExperimentTable, name: str) -> TableRow:
     """The row of that name.
 
     Raises:

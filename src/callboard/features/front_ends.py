@@ -112,7 +112,10 @@ class BirdnetFrames:
         return Levels(embeddings.to_levels(embedded), 0.0, embeddings.FULL_SCALE)
 
 
-KINDS: dict[str, Callable[[FrontEndParams], FrameKind]] = {"log_mel": LogMelFrames, "birdnet": BirdnetFrames}
+FRAME_KINDS: dict[str, Callable[[FrontEndParams], FrameKind]] = {
+    "log_mel": LogMelFrames,
+    "birdnet": BirdnetFrames,
+}
 
 
 def frames_of(front_end: FrontEndParams) -> FrameKind:
@@ -121,4 +124,4 @@ def frames_of(front_end: FrontEndParams) -> FrameKind:
     Raises:
         UserError: it cannot be made of such recordings, or not on this machine.
     """
-    return KINDS[front_end.features.kind](front_end)
+    return FRAME_KINDS[front_end.features.kind](front_end)

@@ -12,7 +12,7 @@ from callboard.model import embedding_backbone as embedding_frames
 from callboard.model.cbam import Cbam
 from callboard.model.heads import AttentionHead, SedOutput, TimeFrequencyHead
 from callboard.model.pretrained import hub_asked_once, load_pretrained, no_hub_weights
-from callboard.params.model import FRAMES, ModelParams
+from callboard.params.model import FRAMES_BACKBONE, ModelParams
 
 PROBE_SIZE = 64
 """Frames and mel rows of the blank image that shows what feature map a backbone gives."""
@@ -75,7 +75,7 @@ def _breaks_channels_last(module: nn.Module) -> bool:
 
 
 def _build_backbone(params: ModelParams) -> nn.Module:
-    if params.backbone == FRAMES:
+    if params.backbone == FRAMES_BACKBONE:
         return embedding_frames.build(params.backbone_args)
     if not timm.is_model(params.backbone):
         nearest = get_close_matches(params.backbone, timm.list_models(), n=3, cutoff=0.4)
@@ -119,7 +119,7 @@ def _count_features(backbone: Any, name: str) -> int:
     Raises:
         UserError: the output is no map (batch, channels, segments, mel cells).
     """
-    if name == FRAMES:
+    if name == FRAMES_BACKBONE:
         return int(backbone.num_features)
     backbone.eval()
     try:

@@ -70,7 +70,7 @@ def autocast(image: Tensor) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def describe(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """The device in words, e.g. `cpu` or `cuda (bf16)`."""
     return f"{device.type} (bf16)" if has_bfloat16(device) else device.type
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from callboard.core.errors import UserError, one_line
 from callboard.features.normalisation import MEAN, STD
-from callboard.params.model import FRAMES
+from callboard.params.model import FRAMES_BACKBONE
 
 GAIN = 8.0
 """Levels in [0, 1] to numbers around 1."""
@@ -49,5 +49,5 @@ def build(backbone_args: dict[str, Any]) -> EmbeddingFrames:
         return EmbeddingFrames(**backbone_args)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"model.backbone_args: {FRAMES} cannot be built with {backbone_args}: {one_line(error)}"
+            f"model.backbone_args: {FRAMES_BACKBONE} cannot be built with {backbone_args}: {one_line(error)}"
         ) from error

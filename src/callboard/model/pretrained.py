@@ -14,12 +14,12 @@ from timm.models import adapt_input_conv
 from torch import Tensor
 
 from callboard.core.errors import UserError, one_line
-from callboard.core.pinned_weights import PACKAGES, find_weights
+from callboard.core.pinned_weights import WEIGHTS_PACKAGES, find_weights
 
 HUB_TIMEOUT_S = 5
 """How long the model hub may take to answer at all."""
 
-UNREADABLE = (
+UNREADABLE_PRETRAINED = (
     OSError,
     EOFError,
     RuntimeError,
@@ -43,7 +43,7 @@ def load_pretrained(backbone: Any, weights: str) -> None:
     path = find_weights(weights)
     wanted: dict[str, Tensor] = backbone.state_dict()
     found = _read(path)
-    if weights in PACKAGES:
+    if weights in WEIGHTS_PACKAGES:
         found = dict(zip(wanted, found.values(), strict=False))  # the classifier is last
     found = _without_classifier(found, getattr(backbone, "pretrained_cfg", {}).get("classifier") or ())
     fitting = {name: _to_channels_of(wanted.get(name), tensor) for name, tensor in found.items()}
@@ -58,7 +58,7 @@ def load_pretrained(backbone: Any, weights: str) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         state = timm.models.load_state_dict(str(path))
-    except UNREADABLE as error:
+    except UNREADABLE_PRETRAINED as error:
         raise UserError(f"model.weights: {path}: not readable as weights ({one_line(error)})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"model.weights: {path}: holds no state dict, which has a name for each tensor")
@@ -123,7 +123,9 @@ def no_hub_weights(backbone: str, error: Exception, *, answers: bool) -> UserErr
         if answers
         else f"{constants.ENDPOINT} does not answer, and {constants.HF_HUB_CACHE} does not hold them"
     )
-    packaged = [name for name, package in PACKAGES.items() if package.backbone == backbone.split(".")[0]]
+    packaged = [
+        name for name, package in WEIGHTS_PACKAGES.items() if package.backbone == backbone.split(".")[0]
+    ]
     package = f"{packaged[0]}, a package, or " if packaged else ""
     return UserError(
         f"model.pretrained: no weights for {backbone} ({reason}); set model.weights to {package}a file as "

@@ -10,7 +10,7 @@ from callboard.params.base import Seed, read_tree, validate
 from callboard.params.data import DataParams, SplitParams
 from callboard.params.features import FrontEndParams
 from callboard.params.loss import LossParams
-from callboard.params.model import FRAMES, ModelParams
+from callboard.params.model import FRAMES_BACKBONE, ModelParams
 from callboard.params.scoring import EvaluateParams, InferParams, PredictParams, PseudoParams
 from callboard.params.training import (
     AVERAGED_BY,
@@ -74,10 +74,10 @@ class Experiment(FrontEndParams):
     @model_validator(mode="after")
     def _embeddings_are_no_images(self) -> Self:
         is_embedded, backbone = self.features.kind == "birdnet", self.model.backbone
-        if is_embedded != (backbone == FRAMES):
+        if is_embedded != (backbone == FRAMES_BACKBONE):
             raise ValueError(
                 f"features.kind {self.features.kind} does not go with model.backbone {backbone}: embeddings "
-                f"go with backbone {FRAMES}, and nothing else does"
+                f"go with backbone {FRAMES_BACKBONE}, and nothing else does"
             )
         if not is_embedded:
             return self

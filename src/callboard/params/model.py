@@ -4,10 +4,10 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from callboard.core.pinned_weights import PACKAGES, refuse_unknown
+from callboard.core.pinned_weights import WEIGHTS_PACKAGES, refuse_unknown
 from callboard.params.base import Params
 
-FRAMES = "frames"
+FRAMES_BACKBONE = "frames"
 """The backbone that is none: it takes embeddings as they are."""
 
 
@@ -55,9 +55,9 @@ class ModelParams(Params):
 
     @model_validator(mode="after")
     def _weights_are_of_the_backbone(self) -> Self:
-        if self.backbone == FRAMES and (self.pretrained or self.weights is not None):
-            raise ValueError(f"backbone {FRAMES} has no weights; unset pretrained and weights")
-        package = PACKAGES.get(self.weights or "")
+        if self.backbone == FRAMES_BACKBONE and (self.pretrained or self.weights is not None):
+            raise ValueError(f"backbone {FRAMES_BACKBONE} has no weights; unset pretrained and weights")
+        package = WEIGHTS_PACKAGES.get(self.weights or "")
         if package and self.backbone.split(".")[0] != package.backbone:
             raise ValueError(f"weights {self.weights} fit backbone {package.backbone}, not {self.backbone}")
         return self

@@ -27,10 +27,10 @@ from callboard.params.scoring import PseudoParams
 from callboard.scoring.predict import ScoreParams, score_out_of_fold, score_recordings
 from callboard.scoring.window_scores import Probabilities, WindowScores, window_probabilities
 
-N_DIGITS = 5
+SCORE_DIGITS = 5
 """Of scores and targets in the table."""
 
-LEAST_TARGET = 10.0**-N_DIGITS
+LEAST_TARGET = 10.0**-SCORE_DIGITS
 """Of a positive: 0 would say that the species is absent."""
 
 SPAN = ["recording_id", "species_id", "start_frame", "stop_frame"]
@@ -123,10 +123,10 @@ def _heard(teacher: Teacher, scores: WindowScores, cache: MelCache) -> TeacherSc
     return TeacherScores(scores, clip_length(teacher.models[0].clip, cache.n_frames), n_frames)
 
 
-Score = Callable[[Teacher, pd.DataFrame, pd.DataFrame], TeacherScores]
+ScoreRecordings = Callable[[Teacher, pd.DataFrame, pd.DataFrame], TeacherScores]
 """From a teacher, the annotations and the folds table to what it says."""
 
-SOURCES: dict[str, Sequence[Score]] = {
+PSEUDO_SOURCES: dict[str, Sequence[ScoreRecordings]] = {
     "train": (score_training,),
     "train_fp": (score_rejected,),
     "test": (score_test,),
@@ -367,8 +367,8 @@ def as_clips(found: pd.DataFrame, clips: pd.DataFrame, student_round: int, stude
         high_mel=0,
         **dict.fromkeys(("t_min", "t_max", "f_min", "f_max"), np.nan),
         round=student_round,
-        score=found["score"].astype(np.float64).round(N_DIGITS),
-        target=found["target"].astype(np.float64).round(N_DIGITS),
+        score=found["score"].astype(np.float64).round(SCORE_DIGITS),
+        target=found["target"].astype(np.float64).round(SCORE_DIGITS),
         student=student,
     )
     return table[[*DTYPES, *PROVENANCE_DTYPES]]

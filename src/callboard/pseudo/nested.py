@@ -30,7 +30,7 @@ from callboard.model.weights import LoadedModel, WeightsParams, load_model, save
 from callboard.params.base import validate
 from callboard.params.references import INIT_FROM
 from callboard.params.scoring import PseudoParams
-from callboard.pseudo.labels import SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
+from callboard.pseudo.labels import PSEUDO_SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
 from callboard.scoring.predict import ScoreParams
 from callboard.training.checkpoint import checkpoint_for
 from callboard.training.fit import Execution, FitParams, Fitted, fit
@@ -52,19 +52,19 @@ class NestedParams(FitParams, ScoreParams):
     pseudo: PseudoParams
 
 
-def told(folds: Folds) -> str:
+def fold_names(folds: Folds) -> str:
     """As `2` or `0-2`."""
     return "-".join(map(str, sorted(folds)))
 
 
 def network_name(number: int, folds: Folds) -> str:
     """A network of a round, as `r0/folds0-2`."""
-    return f"r{number}/folds{told(folds)}"
+    return f"r{number}/folds{fold_names(folds)}"
 
 
 def voters_name(number: int, student: Folds) -> str:
     """The networks of a round that teach a student, all together, as `r0/folds0-*`."""
-    return f"r{number}/folds{told(student)}-*"
+    return f"r{number}/folds{fold_names(student)}-*"
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ class Nested:
         name, params = f"r{number - 1}", self.params
         folds = self.inputs.folds[~self.inputs.folds["fold"].isin(student)]
         teacher = Teacher(name, models, self.inputs.mel, self._scoring, self.device, params.pseudo.isolation)
-        heard = [score(teacher, self._clips, folds) for score in SOURCES[params.pseudo.source]]
+        heard = [score(teacher, self._clips, folds) for score in PSEUDO_SOURCES[params.pseudo.source]]
         self.scored.update(*(one.scores.recording_ids for one in heard))
         found = pd.concat([label_recordings(one, self._clips, params.pseudo, name) for one in heard])
         names = {f"{name}/fold{fold}": network_name(number - 1, student | {fold}) for fold in others}
         found["teacher"] = found["teacher"].replace({name: voters_name(number - 1, student), **names})
-        return as_clips(found, self._clips, number, told(student))
+        return as_clips(found, self._clips, number, fold_names(student))
 
     def _network(self, number: int, folds: Folds) -> LoadedModel:
         """The network of a round that holds out some folds, trained if it is not yet."""
@@ -140,11 +140,11 @@ class Nested:
     def _train(self, number: int, folds: Folds) -> Path:
         tables = []
         if number:
-            tables = [self.folder / f"r{number}-folds{told(folds)}.csv"]
+            tables = [self.folder / f"r{number}-folds{fold_names(folds)}.csv"]
             write_pseudo_labels(self.labels_for(number, folds), tables[0])
         start = self._start(self._fitting, folds)
         fitted = self._fit(self._fitting, network_name(number, folds), folds, tables, start)
-        path = self.folder / f"r{number}-folds{told(folds)}.pt"
+        path = self.folder / f"r{number}-folds{fold_names(folds)}.pt"
         params = WeightsParams(model=self.params.model, clip=self.params.clip)
         save_model(path, fitted.model, params, self._axis, min(folds), self._held_out(folds), fitted.averages)
         return path
@@ -162,7 +162,9 @@ class Nested:
         recipe = validate(FitParams, find_recipe(reference), reference)
         _refuse_what_follows_validation(recipe, reference)
         before = self._start(recipe, folds)
-        fitted = self._fit(recipe, f"{reference.partition('@')[0]} without {told(folds)}", folds, [], before)
+        fitted = self._fit(
+            recipe, f"{reference.partition('@')[0]} without {fold_names(folds)}", folds, [], before
+        )
         return FoldWeights(reference, recipe.model, fitted.model.state_dict())
 
     def _fit(
@@ -182,7 +184,7 @@ class Nested:
         merged = inputs.folds.assign(fold=inputs.folds["fold"].where(~self._is_in(folds), number))
         cache = inputs.open_cache(clips)
         data = select_fold(cache, clips, merged, number, self._axis, params.train.labels)
-        checkpoint = checkpoint_for(params, [*tables, *inputs.digested], f"s{told(folds)}")
+        checkpoint = checkpoint_for(params, [*tables, *inputs.digested], f"s{fold_names(folds)}")
         execution = Execution(self.device, self.n_threads, checkpoint, self.follow(name))
         return fit(params, number, data, execution, start)
 

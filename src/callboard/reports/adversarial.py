@@ -19,14 +19,14 @@ from callboard.params.base import load_params
 from callboard.params.features import FeatureParams, FrontEndParams
 from callboard.scoring.metrics import COVERAGE
 
-N_SHOWN = 3
+N_BANDS_SHOWN = 3
 """Bands, and recordings of either set, in the printed summary."""
-N_DIGITS = 4
+TABLE_DIGITS = 4
 """In the tables: beyond them the order of additions shows, which differs between machines."""
 TRAIN_COLOUR, TEST_COLOUR = "#3b6ea5", "#d1752b"
 
 
-def validate(mel: Path, output: Path, settings: Settings) -> None:
+def write_adversarial_report(mel: Path, output: Path, settings: Settings) -> None:
     """Compare the two caches in `mel`, print the summary, write tables and picture to `output`.
 
     Raises:
@@ -47,7 +47,7 @@ def validate(mel: Path, output: Path, settings: Settings) -> None:
     summary = summary_of(comparison, pieces, settings)
     recordings = recording_table(comparison, pieces)
     band_rows = band_table(comparison, pieces, bands, front_end.features)
-    write_tables(output, summary, recordings, band_rows)
+    write_comparison(output, summary, recordings, band_rows)
     draw(output / "adversarial.png", summary, recordings, band_rows)
     print_summary(summary, recordings, band_rows, watch.elapsed_s)
     print(f"  {output}: summary.json, recordings.csv, bands.csv, adversarial.png")
@@ -86,7 +86,7 @@ def summary_of(comparison: Comparison, pieces: Pieces, settings: Settings) -> di
     }
     n_test = int(np.count_nonzero(pieces.is_test))
     return {
-        **{name: round(float(value), N_DIGITS) for name, value in numbers.items()},
+        **{name: round(float(value), TABLE_DIGITS) for name, value in numbers.items()},
         "is_told_apart": comparison.is_told_apart,
         "n_train": len(pieces.is_test) - n_test,
         "n_test": n_test,
@@ -102,7 +102,7 @@ def recording_table(comparison: Comparison, pieces: Pieces) -> pd.DataFrame:
         {
             "recording_id": pieces.recording_ids,
             "subset": np.where(pieces.is_test, "test", "train"),
-            "score": comparison.score.round(N_DIGITS),
+            "score": comparison.score.round(TABLE_DIGITS),
         }
     )
     return table.sort_values(["score", "recording_id"], ascending=[False, True], ignore_index=True)
@@ -130,10 +130,10 @@ def band_table(
             "level_test": [means[is_test, band].mean(dtype=np.float64) for band in bands],
         }
     )
-    return table.round(N_DIGITS).round({"f_low_hz": 0, "f_high_hz": 0})
+    return table.round(TABLE_DIGITS).round({"f_low_hz": 0, "f_high_hz": 0})
 
 
-def write_tables(
+def write_comparison(
     output: Path, summary: dict[str, Any], recordings: pd.DataFrame, bands: pd.DataFrame
 ) -> None:
     """`summary.json`, `recordings.csv` and `bands.csv`, each whole or not at all."""
@@ -170,14 +170,14 @@ def print_summary(
     ):
         named = [
             f"{row.recording_id} ({row.score:+.1f})"
-            for row in recordings[recordings["subset"] == subset].head(N_SHOWN).itertuples()
+            for row in recordings[recordings["subset"] == subset].head(N_BANDS_SHOWN).itertuples()
         ]
         print(f"  {words}: {', '.join(named)}")
 
 
 def _band_texts(bands: pd.DataFrame, in_decibels: bool) -> str:
     scale, form, unit = (1, "+.1f", "dB") if in_decibels else (100, "+.0f", "% of the image's range")
-    best = bands.sort_values("auc", ascending=False, kind="stable").head(N_SHOWN)
+    best = bands.sort_values("auc", ascending=False, kind="stable").head(N_BANDS_SHOWN)
     texts = [
         f"{band['f_low_hz']:.0f}–{band['f_high_hz']:.0f} Hz "
         f"({band['auc']:.2f}; {scale * (band['level_test'] - band['level_train']):{form}})"

@@ -7,11 +7,11 @@ from textwrap import fill
 
 import numpy as np
 
-from callboard.analysis.correlation import KINDS, Correlation, advantage, correlation, spearman
+from callboard.analysis.correlation import CORRELATIONS, Correlation, advantage, correlation, spearman
 from callboard.analysis.cv_vs_lb.estimates import Estimates
-from callboard.analysis.cv_vs_lb.judging import MIN_RUNS, Trust, told
+from callboard.analysis.cv_vs_lb.judging import MIN_RUNS, Trust, format_correlation
 from callboard.reports.table import markdown_table
-from callboard.results.cv_metrics import NAMES, POOLED
+from callboard.results.cv_metrics import CV_NAMES, POOLED
 from callboard.results.rows import OPTIMISTIC, UNISOLATED, BoardRow, mark_of
 from callboard.scoring.metrics import COVERAGE
 
@@ -36,8 +36,8 @@ def marked(rows: Sequence[BoardRow]) -> str:
     counts = Counter(mark_of(row) for row in rows)
     meanings = {OPTIMISTIC: "optimistic", UNISOLATED: "not out of fold"}
     found = [f"{counts[mark]} {words} ({mark})" for mark, words in meanings.items() if counts[mark]]
-    told = f"CVs marked on the board: {' and '.join(found)}; they may rise where LB does not.\n"
-    return told if found else ""
+    text = f"CVs marked on the board: {' and '.join(found)}; they may rise where LB does not.\n"
+    return text if found else ""
 
 
 def correlations(found: Trust) -> str:
@@ -47,8 +47,8 @@ def correlations(found: Trust) -> str:
         ("best third by CV", found.best),
         ("… as range alone would leave", found.best_by_range),
     ]
-    kinds = list(KINDS)
-    cells = [[name, _count(of), *(told(of[kind]) for kind in kinds)] for name, of in parts]
+    kinds = list(CORRELATIONS)
+    cells = [[name, _count(of), *(format_correlation(of[kind]) for kind in kinds)] for name, of in parts]
     text = markdown_table(["runs", "n", *kinds], cells, [False] + [True] * 3)
     if len(found.blocks) == 1:
         return text
@@ -56,8 +56,8 @@ def correlations(found: Trust) -> str:
         [
             block.name,
             _count(block.correlations),
-            *(told(block.correlations[kind]) for kind in kinds),
-            told(block.change) if block.change else "",
+            *(format_correlation(block.correlations[kind]) for kind in kinds),
+            format_correlation(block.change) if block.change else "",
         ]
         for block in found.blocks
     ]
@@ -89,13 +89,13 @@ class Following:
         return self.over_pooled.low > 0
 
 
-Table = dict[str, dict[str, Following]]
+FollowingTable = dict[str, dict[str, Following]]
 """By estimate, then by LB."""
 
 
-def followings(rows: Sequence[BoardRow], estimates: Mapping[str, Estimates]) -> Table:
+def followings(rows: Sequence[BoardRow], estimates: Mapping[str, Estimates]) -> FollowingTable:
     """Of every estimate that all of the rows have, against each LB that all of them have."""
-    names = [name for name in NAMES if all(name in estimates[row.key] for row in rows)]
+    names = [name for name in CV_NAMES if all(name in estimates[row.key] for row in rows)]
     lbs = [lb for lb in ("lb.public", "lb.private") if all(lb in row.metrics for row in rows)]
     if POOLED not in names:
         return {}
@@ -114,7 +114,7 @@ def followings(rows: Sequence[BoardRow], estimates: Mapping[str, Estimates]) -> 
     }
 
 
-def estimates_text(table: Table) -> str:
+def estimates_text(table: FollowingTable) -> str:
     """The estimates, the best follower of the first LB on top, and which to use."""
     if not table:
         return ""
@@ -122,7 +122,7 @@ def estimates_text(table: Table) -> str:
     order = sorted(
         table, key=lambda name: -table[name][lbs[0]].by_rank.value
     )  # stable: pooled first of equals
-    cells = [[name, NAMES[name], *_cells(name, table[name])] for name in order]
+    cells = [[name, CV_NAMES[name], *_cells(name, table[name])] for name in order]
     header = ["estimate", "what"]
     for lb in lbs:
         header += [f"Spearman, {lb}", "over lwlrap"]
@@ -135,11 +135,14 @@ def _cells(name: str, by_lb: Mapping[str, Following]) -> list[str]:
     for following in by_lb.values():
         over = following.over_pooled
         is_same = over.low == over.value == over.high == 0
-        cells += [told(following.by_rank), "" if name == POOLED else "the same" if is_same else told(over)]
+        cells += [
+            format_correlation(following.by_rank),
+            "" if name == POOLED else "the same" if is_same else format_correlation(over),
+        ]
     return cells
 
 
-def recommendation(table: Table) -> str:
+def recommendation(table: FollowingTable) -> str:
     """Keep the pooled LWLRAP, unless another follows every LB that is known better beyond noise.
 
     Below MIN_RUNS runs no other is recommended.

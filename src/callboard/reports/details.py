@@ -5,14 +5,14 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from callboard.analysis.lines import Line
+from callboard.analysis.lines import BoardLine
 from callboard.core.console import MISSING
 from callboard.reports.board.columns import (
     NOISE_LEGEND,
     base_of,
     changes_of,
     half_width,
-    interval,
+    interval_text,
     is_lb_noise,
     number,
     word,
@@ -31,7 +31,10 @@ LABEL_WIDTH = 12
 
 
 def details(
-    line: Line, namesakes: Sequence[BoardRow], source: "Source | None", entries: Iterable["LeaderboardEntry"]
+    line: BoardLine,
+    namesakes: Sequence[BoardRow],
+    source: "Source | None",
+    entries: Iterable["LeaderboardEntry"],
 ) -> str:
     """The whole text, with an empty line between its parts.
 
@@ -58,7 +61,7 @@ def _fact(label: str, text: str) -> str:
     return f"{label:<{LABEL_WIDTH}}{text}"
 
 
-def _heading(line: Line, row: BoardRow, namesakes: Sequence[BoardRow]) -> list[str]:
+def _heading(line: BoardLine, row: BoardRow, namesakes: Sequence[BoardRow]) -> list[str]:
     also = [name for name in row.names if name != row.name]
     date = f"{row.start.astimezone():%Y-%m-%d %H:%M}"
     memo = [text for text in (line.memo, row.note) if text]
@@ -74,7 +77,7 @@ def _heading(line: Line, row: BoardRow, namesakes: Sequence[BoardRow]) -> list[s
     ]
 
 
-def _scores(line: Line, row: BoardRow) -> list[str]:
+def _scores(line: BoardLine, row: BoardRow) -> list[str]:
     half, mark = half_width(line), mark_of(row)
     cv = number(row.metrics.get(CV)) + (f" ± {half:.4f}" if half else "") + f" {mark}" * bool(mark)
     shown = (CV, "cv.lwlrap_low", "cv.lwlrap_high")
@@ -95,13 +98,15 @@ def _scores(line: Line, row: BoardRow) -> list[str]:
         lb_change = number(change, "+.4f") + " ≈" * is_lb_noise(line)
         lines += [
             _fact("base", f"{base_of(line)}: CV {number(base.metrics.get(CV))}, {_lb(base)}"),
-            _fact("against it", f"CV {interval(line.change, line.judgement)}, LB public {lb_change}"),
+            _fact("against it", f"CV {interval_text(line.change, line.judgement)}, LB public {lb_change}"),
             _fact("verdict", word(line) + _chance(line)),
         ]
     else:
         lines.append(_fact("base", "none on the board"))
     if line.best and line.best.key != row.key:
-        lines.append(_fact("best", f"{reference(line.best)}: CV {interval(line.best_change)} against it"))
+        lines.append(
+            _fact("best", f"{reference(line.best)}: CV {interval_text(line.best_change)} against it")
+        )
     elif line.best:
         lines.append(_fact("best", "this one: the highest CV of the same data that is not optimistic"))
     notes = [legend for known, legend in MARKS.items() if known == mark] + [NOISE_LEGEND] * is_lb_noise(line)
@@ -113,12 +118,12 @@ def _lb(row: BoardRow) -> str:
     return f"LB public {public}, private {private}"
 
 
-def _chance(line: Line) -> str:
+def _chance(line: BoardLine) -> str:
     p_better = number(line.judgement.p_better if line.judgement else None, ".2f")
     return "" if p_better == MISSING else f", P(better) {p_better}"
 
 
-def _changed(line: Line, row: BoardRow) -> list[str]:
+def _changed(line: BoardLine, row: BoardRow) -> list[str]:
     found = changes_of(line)
     if found is None:
         return []
@@ -126,7 +131,7 @@ def _changed(line: Line, row: BoardRow) -> list[str]:
     return [f"changed against {against}" + ("" if found else ": nothing"), *(f"  {text}" for text in found)]
 
 
-def read_species(text: str) -> list[tuple[str, float, int]]:
+def species_rows(text: str) -> list[tuple[str, float, int]]:
     """Species, average precision and number of recordings of a `plots/species.csv`, the best first."""
     rows = [
         (row["species"], float(row["ap"] or "nan"), int(row["n_tp"]))
@@ -137,7 +142,7 @@ def read_species(text: str) -> list[tuple[str, float, int]]:
 
 def _species(text: str) -> list[str]:
     """Four side by side, so that 24 take six lines."""
-    cells = [f"{species:>4} {number(ap, '.3f'):>5} ({n})" for species, ap, n in read_species(text)]
+    cells = [f"{species:>4} {number(ap, '.3f'):>5} ({n})" for species, ap, n in species_rows(text)]
     width = max(map(len, cells), default=0) + 3
     n_lines = -(-len(cells) // 4)
     lines = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from callboard.analysis.difference import SpeciesDifference
 from callboard.analysis.pair import Metric, Pair
 from callboard.analysis.verdict import Judgement
-from callboard.reports.board.columns import TONES, interval, number
+from callboard.reports.board.columns import TONES, interval_text, number
 from callboard.reports.html import page
 from callboard.reports.table import markdown_table
 from callboard.results.cv_metrics import meanings
@@ -28,7 +28,7 @@ def pair_markdown(pair: Pair, is_whole: bool) -> str:
     """
     parts = [
         f"# {pair.a.name} → {pair.b.name}\n",
-        f"{verdict(pair)}\n",
+        f"{verdict_sentence(pair)}\n",
         "## Parameters\n\n" + ("".join(f"- {text}\n" for text in pair.params) or "None differs.\n"),
         "## Metrics\n\n" + _metrics(pair),
         "## Species\n\n"
@@ -37,7 +37,7 @@ def pair_markdown(pair: Pair, is_whole: bool) -> str:
     return "\n".join(parts)
 
 
-def verdict(pair: Pair) -> str:
+def verdict_sentence(pair: Pair) -> str:
     """The judgement in a sentence, with its interval and probability."""
     if pair.change is None or pair.judgement is None:
         return "One of the two has no CV."
@@ -45,7 +45,7 @@ def verdict(pair: Pair) -> str:
     optimistic = " and ".join(row.name for row in (pair.a, pair.b) if row.is_optimistic)
     told = f"{pair.b.name} is {WORDS[pair.judgement.word.rstrip('?')].format(optimistic)}"
     doubt = "; seeds are not measured well enough to be sure" * _is_doubtful(pair.judgement)
-    return f"CV {interval(pair.change, pair.judgement)}, P(better) {chance}: {told}{doubt}."
+    return f"CV {interval_text(pair.change, pair.judgement)}, P(better) {chance}: {told}{doubt}."
 
 
 def _is_doubtful(judgement: Judgement) -> bool:
@@ -84,7 +84,7 @@ def species_cells(one: SpeciesDifference) -> list[str]:
     return [one.species, str(one.n), number(one.b), number(one.a), f"{one.value:+.4f} ({between})"]
 
 
-METRIC_HEADER = ("metric", "before", "after", "change", "verdict")
+METRIC_HEADER = ("metric", "before", "after", "change", "verdict_sentence")
 SPECIES_HEADER = ("species", "recordings", "before", "after", "change (95 %)")
 
 
@@ -143,7 +143,7 @@ def pair_html(pair: Pair, sources: "tuple[Source | None, Source | None]") -> str
         pair=pair,
         word=word,
         tone=TONES.get(word.rstrip("?"), "noise"),
-        verdict=verdict(pair),
+        verdict=verdict_sentence(pair),
         metric_header=METRIC_HEADER,
         metrics=[metric_cells(pair, metric) for metric in pair.metrics],
         species_header=SPECIES_HEADER,

@@ -10,12 +10,12 @@ from callboard.reports.table import markdown_table
 from callboard.results.leaderboard import LeaderboardEntry
 from callboard.results.submissions import Submitted
 
-HEADER = ("date", "submission", "run", "public", "private", "note")
+LEADERBOARD_HEADER = ("date", "submission", "run", "public", "private", "note")
 
 NO_RESULT = "no result has it"
 
 
-def cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submitted]) -> list[list[str]]:
+def leaderboard_cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submitted]) -> list[list[str]]:
     """Text of each row, in the order of HEADER."""
     by_md5: dict[str, list[Submitted]] = {}
     for one in known:
@@ -36,13 +36,13 @@ def cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submitted]) -> li
 
 def as_markdown(rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    return markdown_table(HEADER, list(rows), [_is_score(name) for name in HEADER])
+    return markdown_table(LEADERBOARD_HEADER, list(rows), [_is_score(name) for name in LEADERBOARD_HEADER])
 
 
-def print_table(rows: Iterable[Sequence[str]], console: Console) -> None:
+def print_leaderboard(rows: Iterable[Sequence[str]], console: Console) -> None:
     """The same on a terminal."""
     table = Table(box=box.SIMPLE_HEAD)
-    for name in HEADER:
+    for name in LEADERBOARD_HEADER:
         table.add_column(name, justify="right" if _is_score(name) else "left", no_wrap=name != "note")
     for row in rows:
         table.add_row(*row)

@@ -6,14 +6,21 @@ from statistics import fmean, stdev
 
 from callboard.analysis.gains import Gain
 from callboard.analysis.over_seeds import MIN_PAIRS
-from callboard.analysis.verdict import HEADS, METRICS, MIN_DOF, SeedNoise, least_change, seed_noise
+from callboard.analysis.verdict import (
+    JUDGED_METRICS,
+    MIN_DOF,
+    SCORE_HEADINGS,
+    SeedNoise,
+    least_change,
+    seed_noise,
+)
 from callboard.core.console import MISSING, counted, listed
-from callboard.reports.board.columns import interval, number
+from callboard.reports.board.columns import interval_text, number
 from callboard.reports.table import legend_markdown, markdown_table
 from callboard.results.rows import MARKS, BoardRow, mark_of
 from callboard.results.settings import CV
 
-LEGEND = (
+GAINS_LEGEND = (
     "Means over seeds, in brackets the standard deviation of one. A change is the mean over those seeds that "
     "the base was run with too; of CV its 95 % interval holds recordings and seeds, of LB seeds alone."
 )
@@ -31,15 +38,15 @@ def gains_markdown(gains: Sequence[Gain], without: Sequence[str] = ()) -> str:
         gains: Lines of the table.
         without: Names of rows that were asked for and have no result.
     """
-    heads = ["row", "seeds", *(f"{head} (sd)" for head in HEADS.values()), "base", "CV is"]
-    heads += [f"Δ {head}" for head in HEADS.values()]
+    heads = ["row", "seeds", *(f"{head} (sd)" for head in SCORE_HEADINGS.values()), "base", "CV is"]
+    heads += [f"Δ {head}" for head in SCORE_HEADINGS.values()]
     table = markdown_table(heads, list(map(_cells, gains)), [head not in TEXT_COLUMNS for head in heads])
     return table + legend_markdown(_notes(gains, without))
 
 
 def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
     marks = {_mark(gain) for gain in gains}
-    notes = [LEGEND, *(words for mark, words in MARKS.items() if mark in marks)]
+    notes = [GAINS_LEGEND, *(words for mark, words in MARKS.items() if mark in marks)]
     if any(len(gain.pairs) == 1 for gain in gains):
         notes.append(ONE_SEED)
     if n_others := sum(gain.n_others for gain in gains):
@@ -56,10 +63,10 @@ def _cells(gain: Gain) -> list[str]:
     return [
         gain.name,
         str(n_rows) if n_pairs in (0, n_rows) else f"{n_pairs} of {n_rows}",
-        *(_score(gain, key) for key in METRICS),
+        *(_score(gain, key) for key in JUDGED_METRICS),
         gain.base or MISSING,
         judgement.word if judgement else MISSING,
-        *(interval(gain.changes.get(key), gain.judgements.get(key)) for key in METRICS),
+        *(interval_text(gain.changes.get(key), gain.judgements.get(key)) for key in JUDGED_METRICS),
     ]
 
 
@@ -93,20 +100,20 @@ def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
     ]
     return [
         title,
-        _line("seed", HEADS),
+        _line("seed", SCORE_HEADINGS),
         *body,
         _line("sd of a run", noise.sd, ".4f"),
-        _line("range", {key: _range(runs, key) for key in METRICS}, ".4f"),
+        _line("range", {key: _range(runs, key) for key in JUDGED_METRICS}, ".4f"),
         "",
         f"A difference of CV has a standard error of {noise.recordings:.4f} by which recordings there are "
         f"and of {noise.beyond:.4f} by seeds beyond that.",
-        *(_meaning(noise, key) for key in METRICS if key in noise.sd),
+        *(_meaning(noise, key) for key in JUDGED_METRICS if key in noise.sd),
         *_caution(noise),
     ]
 
 
 def _line(label: str, values: dict[str, float] | dict[str, str], form: str = "") -> str:
-    cells = [format(values[key], form) if key in values else MISSING for key in METRICS]
+    cells = [format(values[key], form) if key in values else MISSING for key in JUDGED_METRICS]
     return f"{label:>12}" + "".join(f"{cell:>12}" for cell in cells)
 
 
@@ -117,7 +124,8 @@ def _range(runs: Sequence[BoardRow], key: str) -> float:
 
 def _meaning(noise: SeedNoise, key: str) -> str:
     return (
-        f"A difference of {HEADS[key]} below {least_change(noise, key):.3f} between two separate runs is "
+        f"A difference of {SCORE_HEADINGS[key]} below {least_change(noise, key):.3f} "
+        "between two separate runs is "
         "within noise."
     )
 

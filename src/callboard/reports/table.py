@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from callboard.analysis.lines import Block, Blocks
 from callboard.core.console import counted
-from callboard.reports.board.columns import COLUMNS, Column, legends, shown_rows
+from callboard.reports.board.columns import BOARD_COLUMNS, Column, legends, shown_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ PADDING = 3
 """Characters that a terminal's table adds to each column: two blanks and a rule."""
 
 
-def board_markdown(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> str:
+def board_markdown(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> str:
     """A Markdown table with an empty line of cells between blocks, and what its marks mean."""
     bodies = [[[column.text(line) for column in columns] for line in block] for block in blocks]
     gap = [[""] * len(columns)]
@@ -91,7 +91,7 @@ def fitting(columns: Sequence[Column], lines: Block, width: int) -> list[Column]
     return [column for column in columns if column.name in chosen]
 
 
-def print_table(blocks: Blocks, console: "Console", columns: Sequence[Column] = COLUMNS) -> None:
+def print_table(blocks: Blocks, console: "Console", columns: Sequence[Column] = BOARD_COLUMNS) -> None:
     """The same table for a terminal, as many columns as it has room for."""
     from rich.table import Table
     from rich.text import Text

@@ -11,9 +11,9 @@ from callboard.results.finished import NAMED
 from callboard.results.git import git
 from callboard.results.result import Files
 
-Kind = Literal["experiment", "branch", "tag", "HEAD", "commit"]
+RefKind = Literal["experiment", "branch", "tag", "HEAD", "commit"]
 
-KINDS: dict[str, Kind] = {"exps": "experiment", "heads": "branch", "tags": "tag"}
+REF_KINDS: dict[str, RefKind] = {"exps": "experiment", "heads": "branch", "tags": "tag"}
 """Folder below refs/ to what lies in it."""
 
 
@@ -29,7 +29,7 @@ class Blob(NamedTuple):
 class Named:
     """A commit that may hold a result."""
 
-    kind: Kind
+    kind: RefKind
     name: str
     """Of what refers to it; a commit that only later ones refer to goes by its hash."""
     commit: str
@@ -64,7 +64,7 @@ def named_commits(folder: Path) -> list[Named]:
     if head := git("log", "-1", "--format=HEAD %H %ct", "HEAD", folder=folder):
         lines.append(head)
     found = [named for line in lines if (named := _named(line))]
-    order = [*KINDS.values(), "HEAD"]
+    order = [*REF_KINDS.values(), "HEAD"]
     return sorted(found, key=lambda named: (order.index(named.kind), named.time_ms, named.name))
 
 
@@ -79,7 +79,7 @@ def _named(line: str) -> Named | None:
     if not match:
         return None
     parts = ref.split("/")
-    kind = KINDS[parts[1]]
+    kind = REF_KINDS[parts[1]]
     baseline = "".join(parts[2:4]) if kind == "experiment" else ""
     return Named(kind, match["name"], commit, int(time_s) * 1000, baseline)
 

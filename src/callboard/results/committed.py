@@ -46,7 +46,7 @@ class Locks:
         if not (blob := self._files.blob(commit, "dvc.lock")):
             return NOTHING
         if blob.sha not in self._memory:
-            self._memory[blob.sha] = locked(blob.text)
+            self._memory[blob.sha] = lock_content(blob.text)
         return Locked(*self._memory[blob.sha])
 
     def save(self) -> None:
@@ -54,7 +54,7 @@ class Locks:
         self._memory.save()
 
 
-def locked(text: str) -> Locked:
+def lock_content(text: str) -> Locked:
     """What a dvc.lock says."""
     try:
         lock = parse_lock(text, "dvc.lock")
@@ -92,7 +92,7 @@ def _held(commit: str, folder: Path) -> dict[str, Any]:
         return held
     if not commit:
         return {"params": {}, "key": None}
-    held = {"params": params_at(commit), "key": locked(text_at(commit, "dvc.lock")).key or None}
+    held = {"params": params_at(commit), "key": lock_content(text_at(commit, "dvc.lock")).key or None}
     # a branch moves; an unknown commit may be fetched later
     if held["params"] and FULL_HASH.fullmatch(commit):
         memory[commit] = held

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 POOLED = "lwlrap"
 """The CV of the board."""
 
-NAMES: dict[str, str] = {
+CV_NAMES: dict[str, str] = {
     POOLED: "pooled LWLRAP",
     "fold_mean": "mean over folds of LWLRAP",
     "lwlrap_known": "LWLRAP, judged species only",
@@ -24,5 +24,5 @@ def meanings(metrics: Iterable[str]) -> str:
     Args:
         metrics: Keys such as `cv.lrap`.
     """
-    words = {f"cv.{name}": told for name, told in (NAMES | SPREAD).items() if name != POOLED}
+    words = {f"cv.{name}": told for name, told in (CV_NAMES | SPREAD).items() if name != POOLED}
     return "; ".join(f"{key.removeprefix('cv.')}: {words[key]}" for key in metrics if key in words)

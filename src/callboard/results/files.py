@@ -13,7 +13,7 @@ from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.params.references import blend_parts
 from callboard.results.commits import committed_files
-from callboard.results.committed import Locks, locked
+from callboard.results.committed import Locks, lock_content
 from callboard.results.finished import cached_file
 from callboard.results.git import git, text_at
 from callboard.results.lookup import names_on_board
@@ -131,7 +131,7 @@ def _unnamed(meant: Name, rows: Sequence[BoardRow]) -> Source:
     """A result that only the board names: in the work tree, or in an earlier commit that has its content."""
     main = main_workspace()
     here = files_in(main)
-    if locked(here("dvc.lock")).key == meant.key:
+    if lock_content(here("dvc.lock")).key == meant.key:
         return Source(meant.name, "", read_result(here, meant.name), here)
     history = git("log", "--all", f"-n{MAX_COMMITS}", "--format=%H", "--", "dvc.lock", folder=main)
     with committed_files(main) as files:

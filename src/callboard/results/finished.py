@@ -16,13 +16,13 @@ from callboard.results.result import OUT_OF_FOLD, SUBMISSION, Lock, all_outs, co
 NAMED = re.compile(r"refs/(?:exps/[0-9a-f]{2}/[0-9a-f]{38}|heads|tags)/(?P<name>.+)")
 """Experiments hang below the commit that they started from; DVC's own notes, as refs/exps/exec, do not."""
 
-FOLDER = ".dir"
+FOLDER_SUFFIX = ".dir"
 """How the md5 of a folder ends in dvc.lock; in the cache it is a list of files."""
 
 MAKE_FOLDERS = "dvc repro, then commit dvc.lock, metrics and plots"
 """Ends the trouble of `folders_not_cached`."""
 
-REFERENCE = re.compile(r"(?P<name>.+)@(?P<key>[0-9a-f]{16})")
+RESULT_REFERENCE = re.compile(r"(?P<name>.+)@(?P<key>[0-9a-f]{16})")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _results(name: str, commits: list[str]) -> list[Finished]:
 
 def split_reference(reference: str) -> tuple[str, str]:
     """Name and content key; an empty key where there is none."""
-    match = REFERENCE.fullmatch(reference)
+    match = RESULT_REFERENCE.fullmatch(reference)
     return (match["name"], match["key"]) if match else (reference, "")
 
 
@@ -146,7 +146,9 @@ def folders_not_cached() -> list[str]:
         lock = parse_lock(path.read_text(encoding="utf-8") if path.is_file() else "", str(path))
     except (UserError, yaml.YAMLError):
         return []
-    return [name for name, md5 in all_outs(lock).items() if md5.endswith(FOLDER) and not is_cached(md5)]
+    return [
+        name for name, md5 in all_outs(lock).items() if md5.endswith(FOLDER_SUFFIX) and not is_cached(md5)
+    ]
 
 
 def _commits_by_name() -> dict[str, list[str]]:

@@ -18,15 +18,15 @@ from callboard.core.files import written_whole
 from callboard.core.workspace import main_workspace
 from callboard.results.commits import committed_files
 from callboard.results.git import git
-from callboard.results.result import N_DIGITS, Result
+from callboard.results.result import METRIC_DIGITS, Result
 
 LEDGER = "leaderboard.csv"
 
-COLUMNS = ("submission_md5", "key", "public", "private", "date", "note")
+LEADERBOARD_COLUMNS = ("submission_md5", "key", "public", "private", "date", "note")
 WITHOUT_KEY = ("submission_md5", "public", "private", "date", "note")
 """As the file was once; a merge of both kinds holds rows of both."""
 
-FORMS = {len(columns): columns for columns in (COLUMNS, WITHOUT_KEY)}
+FORMS = {len(columns): columns for columns in (LEADERBOARD_COLUMNS, WITHOUT_KEY)}
 
 APPLY_STASH = "refs/exps/apply/stash"
 """Where `dvc exp apply` leaves the files that it overwrote, the last time only."""
@@ -138,9 +138,9 @@ def write_entries(path: Path, entries: Iterable[LeaderboardEntry]) -> None:
         unfinished.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(LEADERBOARD_COLUMNS)
         for entry in entries:
-            cells = [getattr(entry, column) for column in COLUMNS]
+            cells = [getattr(entry, column) for column in LEADERBOARD_COLUMNS]
             writer.writerow(["" if cell is None else cell for cell in cells])
 
 
@@ -151,7 +151,7 @@ def checked_score(text: str, where: str) -> float:
         UserError: it is no number from 0 to 1.
     """
     try:
-        score = round(float(text), N_DIGITS) + 0.0  # no -0.0
+        score = round(float(text), METRIC_DIGITS) + 0.0  # no -0.0
     except ValueError:
         raise UserError(f"{where} {text!r} is not a number") from None
     if not 0 <= score <= 1:
@@ -239,7 +239,10 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _entry(cells: list[str], where: str) -> LeaderboardEntry:
     if len(cells) not in FORMS:
-        raise UserError(f"{where}: {len(cells)} cells, must be {len(COLUMNS)}: {', '.join(COLUMNS)}")
+        raise UserError(
+            f"{where}: {len(cells)} cells, must be {len(LEADERBOARD_COLUMNS)}: "
+            f"{', '.join(LEADERBOARD_COLUMNS)}"
+        )
     row = dict(zip(FORMS[len(cells)], cells, strict=True))
     if not (md5 := row["submission_md5"]):
         raise UserError(f"{where}: submission_md5 is empty")

@@ -17,7 +17,7 @@ from callboard.core.errors import UserError
 RESULT_STAGES = ("evaluate", "infer", "score")
 """What these stages and their ancestors say in dvc.lock identifies a result."""
 
-CHECKS = ".check/"
+CHECK_FOLDER = ".check/"
 """What lies below decides whether a stage runs, not what it gives."""
 
 SUBMISSION = "submission/submission.csv"
@@ -28,7 +28,7 @@ OUT_OF_FOLD = "scores/oof.csv"
 CLIPS = "data/clips.csv"
 FOLDS = "data/folds.csv"
 
-N_DIGITS = 5
+METRIC_DIGITS = 5
 """Metrics are rounded for people; LWLRAP moves in the fourth digit when one annotation changes rank."""
 
 Lock = dict[str, dict[str, Any]]
@@ -145,7 +145,9 @@ def _ancestors(lock: Lock) -> set[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            inputs = [dep["path"] for dep in lock[name].get("deps", []) if not dep["path"].startswith(CHECKS)]
+            inputs = [
+                dep["path"] for dep in lock[name].get("deps", []) if not dep["path"].startswith(CHECK_FOLDER)
+            ]
             waiting += [source for path in inputs for source in _makers(lock, path)]
     return found
 
@@ -193,7 +195,9 @@ def changes(base: dict[str, str], params: dict[str, str]) -> list[str]:
 
 def _metrics(text: str) -> dict[str, float]:
     flat = flatten(json.loads(text))
-    return {key: round(float(value), N_DIGITS) for key, value in flat.items() if value not in ("null", "{}")}
+    return {
+        key: round(float(value), METRIC_DIGITS) for key, value in flat.items() if value not in ("null", "{}")
+    }
 
 
 def _fold_names(tree: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
 """What `track` writes where nobody has written anything."""
 
 
-FRAMES = ("audio.", "features.")
+FRONT_END_SECTIONS = ("audio.", "features.")
 """Sections of parameters that place an annotation in the features, and change nothing of what it says."""
 
 
@@ -92,7 +92,7 @@ def same_truth(a: BoardRow, b: BoardRow) -> bool:
     if a.data_md5 != b.data_md5 or a.clips_md5 == b.clips_md5:
         return a.data_md5 == b.data_md5
     keys = a.params.keys() | b.params.keys()
-    return any(key.startswith(FRAMES) for key in keys if a.params.get(key) != b.params.get(key))
+    return any(key.startswith(FRONT_END_SECTIONS) for key in keys if a.params.get(key) != b.params.get(key))
 
 
 def is_unisolated(params: dict[str, str]) -> bool:
@@ -151,7 +151,7 @@ def _row(run: StoredRun, earlier: dict[str, BoardRow]) -> BoardRow:
 
 OPTIMISTIC = "*"
 UNISOLATED = "!"
-LEGEND = (
+OPTIMISTIC_LEGEND = (
     f"{OPTIMISTIC} CV is optimistic: the epoch or the learning rate was chosen on the validation fold "
     "(train.select, sched.name plateau), or "
     "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0, "
@@ -171,5 +171,5 @@ def mark_of(row: BoardRow | None) -> str:
     return UNISOLATED if row.is_unisolated else OPTIMISTIC * row.is_optimistic
 
 
-MARKS = {OPTIMISTIC: LEGEND, UNISOLATED: UNISOLATED_LEGEND}
+MARKS = {OPTIMISTIC: OPTIMISTIC_LEGEND, UNISOLATED: UNISOLATED_LEGEND}
 """Marks of CV with what they mean."""

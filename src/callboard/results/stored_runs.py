@@ -24,7 +24,7 @@ from callboard.results.mlflow.connection import (
 from callboard.results.mlflow.sqlite_runs import loaded
 from callboard.results.naming import names_in_git
 
-RESULTS = f"""
+RESULTS_QUERY = f"""
     SELECT runs.run_uuid AS run_id, runs.name, runs.start_time FROM runs
     JOIN experiments ON experiments.experiment_id = runs.experiment_id
     JOIN tags kind ON kind.run_uuid = runs.run_uuid
@@ -97,11 +97,14 @@ def _by_sql(database: Path) -> list[StoredRun]:
 def _selected(connection: sqlite3.Connection) -> list[StoredRun]:
     given = {"experiment": EXPERIMENT}
     connection.execute("BEGIN")  # all four queries see one state
-    runs = {run_id: StoredRun(name, start) for run_id, name, start in connection.execute(RESULTS, given)}
+    runs = {
+        run_id: StoredRun(name, start) for run_id, name, start in connection.execute(RESULTS_QUERY, given)
+    }
 
     def values(columns: str, table: str) -> Iterable[tuple[Any, ...]]:
         query = (
-            f"SELECT run_uuid, key, {columns} FROM {table} WHERE run_uuid IN (SELECT run_id FROM ({RESULTS}))"
+            f"SELECT run_uuid, key, {columns} FROM {table} "
+            f"WHERE run_uuid IN (SELECT run_id FROM ({RESULTS_QUERY}))"
         )
         return connection.execute(query, given)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.results.commits import committed_files, named_commits
-from callboard.results.committed import Locked, Locks, locked
+from callboard.results.committed import Locked, Locks, lock_content
 from callboard.results.finished import cached_file
 from callboard.results.leaderboard import entries_of
 from callboard.results.mlflow import record as tags
@@ -116,7 +116,7 @@ def _on_board() -> list[Submitted]:
 
 
 def _in_workspace() -> list[Submitted]:
-    lock = locked(files_in(main_workspace())("dvc.lock"))
+    lock = lock_content(files_in(main_workspace())("dvc.lock"))
     return [_of(lock, tags.nameless(lock.key))] if lock.key else []
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from callboard.data.annotations import read_table
 from callboard.params.scoring import InferParams, PredictParams
 
-Section = TypeVar("Section", PredictParams, InferParams)
+SectionT = TypeVar("SectionT", PredictParams, InferParams)
 
 OFF_IN_PREDICT: dict[str, Any] = {"weights": "last", "tta": 0}
 """The steps of `predict`, with the value that leaves the trained network as it is."""
@@ -66,7 +66,7 @@ def without_each(params: InferParams) -> Iterator[tuple[str, InferParams]]:
     return _without_each(params, {step: off for step, off in OFF.items() if step not in idle})
 
 
-def _without_each(params: Section, neutral: Mapping[str, Any]) -> Iterator[tuple[str, Section]]:
+def _without_each(params: SectionT, neutral: Mapping[str, Any]) -> Iterator[tuple[str, SectionT]]:
     for step, off in neutral.items():
         if getattr(params, step) != off:
             yield step, params.model_copy(update={step: off})

@@ -28,13 +28,13 @@ On simulated scores (24 species, 1,992 recordings, known shift) one step gained 
 More steps gain more where scores are calibrated (+0.030 against +0.024), but drive species to 0 or 1 and lose
 where missing labels keep all scores low (-0.015 against +0.025)."""
 
-EDGE = 1e-12
+PREVALENCE_EDGE = 1e-12
 """Prevalences stay this far from 0 and 1."""
 
-COLUMNS = ["species", "training", "scored", "factor"]
+PREVALENCE_COLUMNS = ["species", "training", "scored", "factor"]
 
 Vector = NDArray[np.float64]
-Table = NDArray[np.float64]
+ScoreTable = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Prevalence:
     def table(self, species: list[str], alpha: float) -> pd.DataFrame:
         """COLUMNS, species as given."""
         values = (species, self.training, self.scored, self.factors(alpha))
-        return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+        return pd.DataFrame(dict(zip(PREVALENCE_COLUMNS, values, strict=True)))
 
 
 def estimate_prevalence(
-    oof_scores: Table, scores: Table, n_steps: int = EM_STEPS, species: Sequence[str] = ()
+    oof_scores: ScoreTable, scores: ScoreTable, n_steps: int = EM_STEPS, species: Sequence[str] = ()
 ) -> Prevalence:
     """Steps of Saerens's EM for each species apart, from the training set's prevalence.
 
@@ -88,7 +88,7 @@ def estimate_prevalence(
     for name, values in (("out-of-fold", oof_scores), ("test", scores)):
         if values.min() < 0 or values.max() > 1:
             raise UserError(f"infer.prevalence: the {name} scores are no probabilities")
-    training = np.minimum(oof_scores.mean(axis=0), 1 - EDGE)
+    training = np.minimum(oof_scores.mean(axis=0), 1 - PREVALENCE_EDGE)
     if not training.all():
         silent = (species or range(len(training)))[training.argmin()]
         raise UserError(f"infer.prevalence: all out-of-fold scores of species {silent} are 0")
@@ -96,11 +96,11 @@ def estimate_prevalence(
     for _ in range(n_steps):
         present = scores * (scored / training)
         absent = (1 - scores) * ((1 - scored) / (1 - training))
-        scored = np.clip((present / (present + absent)).mean(axis=0), EDGE, 1 - EDGE)
+        scored = np.clip((present / (present + absent)).mean(axis=0), PREVALENCE_EDGE, 1 - PREVALENCE_EDGE)
     return Prevalence(training, scored)
 
 
-def with_odds_times(scores: Table, factors: Vector) -> Table:
+def with_odds_times(scores: ScoreTable, factors: Vector) -> ScoreTable:
     """(recordings, species) probabilities whose odds are those of `scores`, each species times its factor."""
     present = scores * factors
     return np.asarray(present / (present + (1 - scores)), dtype=np.float64)
@@ -109,5 +109,5 @@ def with_odds_times(scores: Table, factors: Vector) -> Table:
 def write_prevalence(table: pd.DataFrame | None, path: Path) -> None:
     """Write with every digit; None = a header without rows."""
     with written_whole(path) as unfinished:
-        rows = pd.DataFrame(columns=COLUMNS) if table is None else table
+        rows = pd.DataFrame(columns=PREVALENCE_COLUMNS) if table is None else table
         rows.to_csv(unfinished, index=False, float_format="%.17g")

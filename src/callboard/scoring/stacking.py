@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-MIN_RECORDINGS = 5
+MIN_STACK_RECORDINGS = 5
 """With the species, and as many without, that a regression needs."""
 
 C = 0.02
@@ -32,7 +32,7 @@ C = 0.02
 lost nothing above, in CV or on the test set; with 0.02 these changed by +0.007 and +0.000 on the demo, by
 +0.06 and +0.08 simulated."""
 
-EDGE = 1e-6
+LOGIT_EDGE = 1e-6
 """Probabilities are kept this far from 0 and 1 before their logits are taken."""
 
 Parts = NDArray[np.float64]
@@ -69,13 +69,13 @@ def fit_stack(parts: Parts, is_present: Presence) -> Stack:
     """
     n_parts, n_recordings, n_species = parts.shape
     n_present = is_present.sum(axis=0)
-    is_fitted = np.minimum(n_present, n_recordings - n_present) >= MIN_RECORDINGS
+    is_fitted = np.minimum(n_present, n_recordings - n_present) >= MIN_STACK_RECORDINGS
     weights, bias = np.zeros((n_parts, n_species)), np.zeros(n_species)
     logits = _logits(parts)
     for species in np.flatnonzero(is_fitted):
         features = logits[:, :, species].T  # (R, P)
         mean, spread = features.mean(axis=0), features.std(axis=0)
-        spread[spread < EDGE] = 1.0  # a part that says one thing of all recordings
+        spread[spread < LOGIT_EDGE] = 1.0  # a part that says one thing of all recordings
         fitted = LogisticRegression(C=C).fit((features - mean) / spread, is_present[:, species])
         weights[:, species] = fitted.coef_[0] / spread
         bias[species] = fitted.intercept_[0] - weights[:, species] @ mean
@@ -110,9 +110,9 @@ def cross_fitted(parts: Parts, is_present: Presence, fold: NDArray[np.integer]) 
 def in_words(is_fitted: NDArray[np.bool_], species: Sequence[str]) -> str:
     """Which species have regressions, and which the mean instead."""
     means = [name for name, fitted in zip(species, is_fitted, strict=True) if not fitted]
-    few = f"; {len(means)} in fewer than {MIN_RECORDINGS} recordings have the mean: {', '.join(means)}"
+    few = f"; {len(means)} in fewer than {MIN_STACK_RECORDINGS} recordings have the mean: {', '.join(means)}"
     return f"regressions for {is_fitted.sum()} species" + few * bool(means)
 
 
 def _logits(parts: Parts) -> NDArray[np.float64]:
-    return np.asarray(logit(np.clip(parts, EDGE, 1 - EDGE)), dtype=np.float64)
+    return np.asarray(logit(np.clip(parts, LOGIT_EDGE, 1 - LOGIT_EDGE)), dtype=np.float64)

@@ -23,9 +23,9 @@ from callboard.training.fold_data import FoldData
 from callboard.training.losses.terms import Loss
 from callboard.training.mixup import MIXUP, Mixup
 from callboard.training.randomness import Purpose, RngKey
-from callboard.training.schedules import FOLLOWS_VALIDATION, SCHEDULES, Step
+from callboard.training.schedules import FOLLOWS_VALIDATION, SCHEDULES, ScheduleStep
 from callboard.training.start_weights import FoldWeights
-from callboard.training.validation import SELECTIONS, trained_heads, validate
+from callboard.training.validation import SELECTIONS, trained_heads, validate_epoch
 from callboard.training.weight_average import Averages, after_epoch, after_step, averages_of, renew_statistics
 
 
@@ -202,7 +202,7 @@ def run_epoch(
     shown = source.epoch(epoch)
 
     def rate(batch: int) -> float:
-        step = Step(epoch * shown.n_batches + batch, shown.n_batches, learner.history)
+        step = ScheduleStep(epoch * shown.n_batches + batch, shown.n_batches, learner.history)
         return SCHEDULES[params.sched.name](params.optim, params.sched, step)
 
     batches = TimedIterator(shown)
@@ -216,7 +216,7 @@ def run_epoch(
         )
     if is_validated(params.train, epoch):
         heads = trained_heads(params.loss)
-        validation = validate(learner.model, source.data, params.clip, heads, source.device)
+        validation = validate_epoch(learner.model, source.data, params.clip, heads, source.device)
         row |= {"val_lwlrap": validation.lwlrap, "val_loss": validation.loss}
         if measure := SELECTIONS.get(params.train.select):
             learner.keep_if_best(measure(validation))

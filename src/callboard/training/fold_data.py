@@ -19,8 +19,8 @@ Integers = NDArray[np.int64]
 Frames = MappedFrames | Tensor
 """The packed frames (total_frames, mels), mapped from disk or on a device."""
 
-LABEL_TYPES = ("tp", "fp", "pseudo")
-KINDS = (*LABEL_TYPES, "negative")
+TRAINING_LABEL_TYPES = ("tp", "fp", "pseudo")
+ANNOTATION_KINDS = (*TRAINING_LABEL_TYPES, "negative")
 """In the order in which a recording's annotations are kept; negative: a pseudo-label of target 0."""
 
 REJECTED, CONFIRMED = 2.0, 3.0
@@ -174,8 +174,10 @@ def _refuse_unknown(
                 f"{len(unknown)} annotation(s) have a {column} that the {table} table lacks, first: "
                 f"{row['label_type']} of species {row['species_id']} in recording {row['recording_id']}"
             )
-    if bad := sorted(set(clips["label_type"]) - set(LABEL_TYPES)):
-        raise UserError(f"label_type must be one of {', '.join(LABEL_TYPES)}, found {', '.join(bad)}")
+    if bad := sorted(set(clips["label_type"]) - set(TRAINING_LABEL_TYPES)):
+        raise UserError(
+            f"label_type must be one of {', '.join(TRAINING_LABEL_TYPES)}, found {', '.join(bad)}"
+        )
     if "target" in clips and not (wrong := clips[(clips["target"] < 0) | (clips["target"] > 1)]).empty:
         row = wrong.iloc[0]
         raise UserError(
@@ -208,7 +210,11 @@ def _pad_annotations(clips: pd.DataFrame, cache: TrainingCache) -> Annotations:
     clips = _join_negatives(clips.assign(verdict=_verdicts(clips)))
     row = np.array([cache.row(recording_id) for recording_id in clips["recording_id"]], dtype=np.int64)
     verdict = clips["verdict"].to_numpy()
-    kind = np.where(verdict == 0, KINDS.index("negative"), clips["label_type"].map(KINDS.index).to_numpy())
+    kind = np.where(
+        verdict == 0,
+        ANNOTATION_KINDS.index("negative"),
+        clips["label_type"].map(ANNOTATION_KINDS.index).to_numpy(),
+    )
     order = np.lexsort((kind, row))
     row, kind = row[order], kind[order]
     n_annotations = np.bincount(row, minlength=len(cache))
@@ -218,7 +224,9 @@ def _pad_annotations(clips: pd.DataFrame, cache: TrainingCache) -> Annotations:
     padded[:, row, slot] = clips[columns].to_numpy()[order].T
     verdicts = np.zeros(padded.shape[1:])
     verdicts[row, slot] = verdict[order]
-    counts = (np.bincount(row[kind == number], minlength=len(cache)) for number in range(len(KINDS)))
+    counts = (
+        np.bincount(row[kind == number], minlength=len(cache)) for number in range(len(ANNOTATION_KINDS))
+    )
     return Annotations._make([*padded, verdicts, *counts])
 
 

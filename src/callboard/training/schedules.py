@@ -11,7 +11,7 @@ PLATEAU_THRESHOLD = 1e-4
 """Share of the best score so far by which a score must exceed it to be a rise: the default of torch."""
 
 
-class Step(NamedTuple):
+class ScheduleStep(NamedTuple):
     """When a learning rate is asked for."""
 
     batches_done: int
@@ -21,18 +21,18 @@ class Step(NamedTuple):
     """The epochs finished so far."""
 
 
-def constant_rate(optim: OptimParams, sched: SchedParams, step: Step) -> float:
+def constant_rate(optim: OptimParams, sched: SchedParams, step: ScheduleStep) -> float:
     """The learning rate as set."""
     return optim.lr
 
 
-def cosine_rate(optim: OptimParams, sched: SchedParams, step: Step) -> float:
+def cosine_rate(optim: OptimParams, sched: SchedParams, step: ScheduleStep) -> float:
     """A cosine from lr to eta_min over t_max epochs, climbing back over the next t_max, batch by batch."""
     phase = math.pi * step.batches_done / (sched.t_max * step.batches_per_epoch)
     return sched.eta_min + (optim.lr - sched.eta_min) * 0.5 * (1 + math.cos(phase))
 
 
-def plateau_rate(optim: OptimParams, sched: SchedParams, step: Step) -> float:
+def plateau_rate(optim: OptimParams, sched: SchedParams, step: ScheduleStep) -> float:
     """The rate times `factor` for every patience + 1 validations in a row without a rise of LWLRAP.
 
     What torch's ReduceLROnPlateau arrives at in mode max with its default threshold. Epochs without a
@@ -53,7 +53,7 @@ def plateau_rate(optim: OptimParams, sched: SchedParams, step: Step) -> float:
     return rate
 
 
-SCHEDULES: dict[str, Callable[[OptimParams, SchedParams, Step], float]] = {
+SCHEDULES: dict[str, Callable[[OptimParams, SchedParams, ScheduleStep], float]] = {
     "none": constant_rate,
     "cosine": cosine_rate,
     "plateau": plateau_rate,

@@ -47,7 +47,7 @@ def trained_heads(loss: LossParams) -> list[str]:
     return [name for name, weight in weights.items() if weight] or ["attention"]
 
 
-def validate(
+def validate_epoch(
     model: SedModel, data: FoldData, clip: ClipParams, heads: Sequence[str], device: torch.device
 ) -> Validation:
     """A quick look for the learning curve: `recording_probabilities` against what is annotated."""

@@ -10,7 +10,7 @@ from callboard.analysis.difference import MismatchError
 from callboard.core.console import progress
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
-from callboard.results.cv_metrics import NAMES
+from callboard.results.cv_metrics import CV_NAMES
 from callboard.results.finished import cached_file
 from callboard.results.lookup import source_of
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, SUBMISSIONS_WITHOUT
@@ -19,7 +19,7 @@ from callboard.results.rows import BoardRow
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = "2"
+ESTIMATES_VERSION = "2"
 """To be raised when an estimate of the same tables changes."""
 
 Estimates = dict[str, float]
@@ -30,7 +30,7 @@ def estimates_of(rows: Sequence[BoardRow]) -> dict[str, Estimates]:
 
     A row whose tables are no longer in the cache has those that MLflow holds as `cv.` metrics.
     """
-    memory = JsonCache("estimates", VERSION)
+    memory = JsonCache("estimates", ESTIMATES_VERSION)
     new = {_memory_key(row): row for row in rows if _memory_key(row) not in memory}
     for key, row in progress(new.items(), total=len(new), label="estimates", unit="runs"):
         if (found := _from_tables(row, rows)) is not None:
@@ -47,7 +47,7 @@ def _memory_key(row: BoardRow) -> str:
 
 
 def _from_metrics(row: BoardRow) -> Estimates:
-    return {name: row.metrics[f"cv.{name}"] for name in NAMES if f"cv.{name}" in row.metrics}
+    return {name: row.metrics[f"cv.{name}"] for name in CV_NAMES if f"cv.{name}" in row.metrics}
 
 
 def _from_tables(row: BoardRow, rows: Sequence[BoardRow]) -> Estimates | None:

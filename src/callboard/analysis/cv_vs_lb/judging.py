@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from callboard.analysis.bootstrap import N_BOOTSTRAP, SEED
 from callboard.analysis.correlation import (
-    KINDS,
+    CORRELATIONS,
     N_LEAST,
     Correlation,
-    Kind,
+    CorrelationKind,
     Numbers,
     change,
     correlation,
-    interval,
+    resampled_interval,
     spearman,
 )
-from callboard.analysis.cv_vs_lb.runs import MIN_BLOCK, Point, blocks, pairs
+from callboard.analysis.cv_vs_lb.runs import MIN_BLOCK, ScoredRun, blocks, pairs
 
 BEST_SHARE = 1 / 3
 """Of the runs, those called the best."""
@@ -43,7 +43,7 @@ def best_by_cv(cv: Numbers) -> NDArray[np.bool_]:
     return is_best
 
 
-def range_alone(kind: Kind, cv: Numbers, lb: Numbers) -> Correlation:
+def range_alone(kind: CorrelationKind, cv: Numbers, lb: Numbers) -> Correlation:
     """The correlation that the best third by CV would have if the line through all runs held there too.
 
     Where CV spans less, the same scatter hides more of the line, so the correlation falls though nothing is
@@ -59,7 +59,7 @@ def range_alone(kind: Kind, cv: Numbers, lb: Numbers) -> Correlation:
     rng = np.random.default_rng(SEED)
     drawn = line + rng.choice(lb - line, size=(N_BOOTSTRAP, len(cv)))
     expected = kind(np.broadcast_to(cv[is_best], (N_BOOTSTRAP, is_best.sum())), drawn[:, is_best])
-    low, high = interval(expected)
+    low, high = resampled_interval(expected)
     return Correlation(float(np.nanmean(expected)), low, high, int(is_best.sum()))
 
 
@@ -81,7 +81,7 @@ class Trust:
     """Among the best third by CV."""
     best_by_range: dict[str, Correlation]
     """What the range of their CV alone would leave."""
-    blocks: "list[Block]"
+    blocks: "list[RunBlock]"
 
     @property
     def is_too_few(self) -> bool:
@@ -110,13 +110,14 @@ class Trust:
             return []
         overall, best, last = self.everything[ORDER], self.best[ORDER], self.blocks[-1]
         late = last.correlations[ORDER]
-        range_leaves = told(self.best_by_range[ORDER])
+        range_leaves = format_correlation(self.best_by_range[ORDER])
         places = [
-            (is_lost(overall), f"over all {overall.n} runs: {told(overall)}"),
-            (self._is_lost_late, f"in the last {late.n}, {last.name}: {told(late)}"),
+            (is_lost(overall), f"over all {overall.n} runs: {format_correlation(overall)}"),
+            (self._is_lost_late, f"in the last {late.n}, {last.name}: {format_correlation(late)}"),
             (
                 self.is_lost_among_best,
-                f"among the best {best.n} by CV: {told(best)}, where their range alone leaves {range_leaves}",
+                f"among the best {best.n} by CV: {format_correlation(best)}, "
+                f"where their range alone leaves {range_leaves}",
             ),
         ]
         return [text for is_here, text in places if is_here]
@@ -137,15 +138,17 @@ class Trust:
                 "by LB or hold-outs, not by CV."
             )
         if overall.low <= 0:
-            return f"Whether CV follows LB cannot be told from {overall.n} runs: {ORDER} {told(overall)}."
-        text = f"CV follows LB: {ORDER} {told(overall)} over {overall.n} runs."
+            correlation = f"{ORDER} {format_correlation(overall)}"
+            return f"Whether CV follows LB cannot be told from {overall.n} runs: {correlation}."
+        text = f"CV follows LB: {ORDER} {format_correlation(overall)} over {overall.n} runs."
         if best.low > 0:
             return text
-        return f"{text} Among the best {best.n} by CV its order cannot be told from chance: {told(best)}."
+        correlation = format_correlation(best)
+        return f"{text} Among the best {best.n} by CV its order cannot be told from chance: {correlation}."
 
 
 @dataclass(frozen=True)
-class Block:
+class RunBlock:
     """Consecutive runs."""
 
     name: str
@@ -154,7 +157,7 @@ class Block:
     """Of Spearman's against the block before; None in the first."""
 
 
-def trust(runs: Sequence[Point], least: int = MIN_BLOCK) -> Trust:
+def trust(runs: Sequence[ScoredRun], least: int = MIN_BLOCK) -> Trust:
     """How CV follows LB over these runs.
 
     Args:
@@ -164,27 +167,27 @@ def trust(runs: Sequence[Point], least: int = MIN_BLOCK) -> Trust:
     cv, lb = pairs(runs)
     is_best = best_by_cv(cv)
     return Trust(
-        {name: correlation(kind, cv, lb) for name, kind in KINDS.items()},
-        {name: correlation(kind, cv[is_best], lb[is_best]) for name, kind in KINDS.items()},
-        {name: range_alone(kind, cv, lb) for name, kind in KINDS.items()},
+        {name: correlation(kind, cv, lb) for name, kind in CORRELATIONS.items()},
+        {name: correlation(kind, cv[is_best], lb[is_best]) for name, kind in CORRELATIONS.items()},
+        {name: range_alone(kind, cv, lb) for name, kind in CORRELATIONS.items()},
         _blocks(blocks(runs, least)),
     )
 
 
-def _blocks(joined: Sequence[Sequence[Point]]) -> list[Block]:
+def _blocks(joined: Sequence[Sequence[ScoredRun]]) -> list[RunBlock]:
     found = []
     for number, block in enumerate(joined):
         found.append(
-            Block(
+            RunBlock(
                 f"{block[0].name} … {block[-1].name}",
-                {name: correlation(kind, *pairs(block)) for name, kind in KINDS.items()},
+                {name: correlation(kind, *pairs(block)) for name, kind in CORRELATIONS.items()},
                 change(spearman, pairs(joined[number - 1]), pairs(block)) if number else None,
             )
         )
     return found
 
 
-def told(found: Correlation) -> str:
+def format_correlation(found: Correlation) -> str:
     """`+0.55 (+0.27 … +0.76)`."""
     if np.isnan(found.value):
         return "–"

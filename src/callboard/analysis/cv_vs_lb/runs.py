@@ -7,10 +7,10 @@ from itertools import groupby
 
 import numpy as np
 
-from callboard.analysis.correlation import N_LEAST, Pairs
+from callboard.analysis.correlation import N_LEAST, ScorePairs
 from callboard.core.errors import UserError
 from callboard.experiments.author_scores import author_rows
-from callboard.experiments.table import Table
+from callboard.experiments.table import ExperimentTable
 from callboard.results.rows import BoardRow, same_truth
 
 MIN_BLOCK = 15
@@ -18,7 +18,7 @@ MIN_BLOCK = 15
 
 
 @dataclass(frozen=True)
-class Point:
+class ScoredRun:
     """A run with both scores."""
 
     name: str
@@ -89,30 +89,31 @@ def _refuse_few(n_kept: int, left_out: Counter[str]) -> None:
         )
 
 
-def points(rows: Sequence[BoardRow], lb: str = "lb.public") -> list[Point]:
+def points(rows: Sequence[BoardRow], lb: str = "lb.public") -> list[ScoredRun]:
     """What `points_of_results` kept, each a block of its own."""
     return [
-        Point(row.name, row.metrics["cv.lwlrap"], row.metrics[lb], number) for number, row in enumerate(rows)
+        ScoredRun(row.name, row.metrics["cv.lwlrap"], row.metrics[lb], number)
+        for number, row in enumerate(rows)
     ]
 
 
-def author_points(table: Table) -> list[Point]:
+def author_points(table: ExperimentTable) -> list[ScoredRun]:
     """The author's rows that have both scores, in his order and blocks."""
     return [
-        Point(row.name, row.cv, row.lb, row.block)
+        ScoredRun(row.name, row.cv, row.lb, row.block)
         for row in author_rows(table)
         if row.cv is not None and row.lb is not None
     ]
 
 
-def pairs(runs: Sequence[Point]) -> Pairs:
+def pairs(runs: Sequence[ScoredRun]) -> ScorePairs:
     """CV and LB, each (runs,)."""
     return np.array([run.cv for run in runs]), np.array([run.lb for run in runs])
 
 
-def blocks(runs: Sequence[Point], least: int = MIN_BLOCK) -> list[list[Point]]:
+def blocks(runs: Sequence[ScoredRun], least: int = MIN_BLOCK) -> list[list[ScoredRun]]:
     """Consecutive blocks, joined until they have `least` runs; too few at the end join those before."""
-    joined: list[list[Point]] = []
+    joined: list[list[ScoredRun]] = []
     for _, block in groupby(runs, key=lambda run: run.block):
         if joined and len(joined[-1]) < least:
             joined[-1] += block

@@ -73,7 +73,7 @@ class State:
         return self.runs if isinstance(self.runs, dict) else {}
 
 
-def listed(names: list[str], most: int = 5) -> str:
+def first_few(names: list[str], most: int = 5) -> str:
     """Names with commas, of many the first few."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

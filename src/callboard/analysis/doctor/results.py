@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from callboard.analysis.doctor.findings import SYNC, Finding, State, listed
+from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
 from callboard.core.console import counted
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
@@ -40,7 +40,9 @@ def results_without_run(state: State) -> Iterator[Finding]:
         if not (key in state.known() and state.known()[key].is_finished)
     ]
     if missing and not isinstance(state.runs, str):
-        what = f"{counted(len(missing), 'result')} in git without a finished run in MLflow: {listed(missing)}"
+        what = (
+            f"{counted(len(missing), 'result')} in git without a finished run in MLflow: {first_few(missing)}"
+        )
         yield Finding(what, SYNC, loses_results=True)
 
 
@@ -48,7 +50,7 @@ def runs_without_result(state: State) -> Iterator[Finding]:
     """Runs of experiments that were removed, or of a `dvc repro` that was not committed."""
     gone = [run.name for key, run in state.known().items() if key not in state.results]
     if gone:
-        what = f"{counted(len(gone), 'run')} in MLflow whose result git has under no name: {listed(gone)}"
+        what = f"{counted(len(gone), 'run')} in MLflow whose result git has under no name: {first_few(gone)}"
         yield Finding(
             what, "nothing, or delete them in `callboard ui`; commit dvc.lock to keep a result of dvc repro"
         )
@@ -93,7 +95,7 @@ def ledger_rows(state: State) -> Iterator[Finding]:
         yield Finding(what, f"git commit {LEDGER} -m 'Leaderboard scores'", loses_results=True)
     here = {run.tags.get(SUBMISSION_MD5) for run in state.known().values()}
     if not isinstance(state.runs, str) and (strange := [md5 for md5 in ledger if md5 not in here]):
-        what = f"{LEDGER}: {counted(len(strange), 'submission')} that no run has: {listed(strange)}"
+        what = f"{LEDGER}: {counted(len(strange), 'submission')} that no run has: {first_few(strange)}"
         yield Finding(what, f"{SYNC}, or fetch the experiments (`dvc exp pull`); else the row's md5 is wrong")
 
 
@@ -104,7 +106,9 @@ def doubled_names(state: State) -> Iterator[Finding]:
         for name in result.experiments:
             keys[name].append(key)
     if doubled := [name for name, its in keys.items() if len(its) > 1]:
-        what = f"{counted(len(doubled), 'experiment name')} with several results: {listed(sorted(doubled))}"
+        what = (
+            f"{counted(len(doubled), 'experiment name')} with several results: {first_few(sorted(doubled))}"
+        )
         yield Finding(what, "say name@key for an older one, or `dvc exp rename` it")
 
 
@@ -117,7 +121,7 @@ def missing_tables(state: State) -> Iterator[Finding]:
             lost.append(result.holders[0].name)
     if lost:
         results = counted(len(lost), "result")
-        what = f"{results} with tables that DVC's cache lacks, thus without intervals: {listed(lost)}"
+        what = f"{results} with tables that DVC's cache lacks, thus without intervals: {first_few(lost)}"
         yield Finding(what, "dvc pull, `dvc exp pull`, or run them again", loses_results=True)
 
 
@@ -126,7 +130,7 @@ def folders_of_elsewhere(state: State) -> Iterator[Finding]:
     del state
     if folders := folders_not_cached():
         what = (
-            f"dvc.lock names {counted(len(folders), 'folder')} that DVC's cache lacks: {listed(folders)}; "
+            f"dvc.lock names {counted(len(folders), 'folder')} that DVC's cache lacks: {first_few(folders)}; "
             "`dvc exp run --temp` and `callboard run` may stop at 'failed to load directory'"
         )
         yield Finding(what, MAKE_FOLDERS)

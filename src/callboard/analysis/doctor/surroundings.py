@@ -8,13 +8,13 @@ from configparser import ConfigParser
 from contextlib import closing
 from pathlib import Path
 
-from callboard.analysis.doctor.findings import SYNC, Finding, State, listed
+from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
 from callboard.core.console import counted
 from callboard.results.git import git
 from callboard.results.mlflow.connection import SQLITE, without_credentials
 from callboard.results.mlflow.sqlite_runs import newest_version, version_of
 
-VARIABLES: dict[str, tuple[str, str]] = {
+UNWANTED_VARIABLES: dict[str, tuple[str, str]] = {
     "MLFLOW_RUN_ID": ("MLflow's own commands would write into that run", "unset MLFLOW_RUN_ID"),
     "DVC_ROOT": (
         "DVC sets it for its stages; set by hand, results go to that folder",
@@ -30,7 +30,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
 
 def variables(state: State) -> Iterator[Finding]:
     """Environment variables that change where results go, or slow everything down."""
-    for name, (why, todo) in VARIABLES.items():
+    for name, (why, todo) in UNWANTED_VARIABLES.items():
         if value := state.environment.get(name):
             yield Finding(f"{name} is set ({value}): {why}", todo)
 
@@ -58,7 +58,7 @@ def stray_databases(state: State) -> Iterator[Finding]:
     if found:
         names = [str(path.relative_to(state.folder)) for path in found]
         yield Finding(
-            f"MLflow data that no command here reads: {listed(names)}", "look at it, then remove it"
+            f"MLflow data that no command here reads: {first_few(names)}", "look at it, then remove it"
         )
 
 
@@ -66,7 +66,7 @@ def untracked_code(state: State) -> Iterator[Finding]:
     """Files that an experiment in a temporary copy of the workspace will not find."""
     found = git("ls-files", "--others", "--exclude-standard", "--", "src", "stages", folder=state.folder)
     if code := [name for name in found.splitlines() if name.endswith(".py")]:
-        what = f"{counted(len(code), 'file')} of code that git does not know: {listed(code)}"
+        what = f"{counted(len(code), 'file')} of code that git does not know: {first_few(code)}"
         yield Finding(what, "git add, or queued and --temp experiments run without them")
 
 
@@ -82,7 +82,7 @@ def running_dvc(state: State) -> Iterator[Finding]:
             if holder and _is_running(holder["pid"]):
                 holders[holder["pid"]] = holder["cmd"]
     if holders:
-        who = listed([f"{command} (process {pid})" for pid, command in sorted(holders.items())])
+        who = first_few([f"{command} (process {pid})" for pid, command in sorted(holders.items())])
         what = f"{counted(len(holders), 'DVC command')} at work in this workspace: {who}"
         yield Finding(
             what, "wait for it, or use `dvc exp run --temp` or the queue; two in one workspace break both"
@@ -117,10 +117,10 @@ def device_in_use() -> str:
     import torch
 
     from callboard.core.errors import UserError
-    from callboard.model.device import describe, pick_device
+    from callboard.model.device import describe_device, pick_device
 
     try:
-        device = describe(pick_device())
+        device = describe_device(pick_device())
     except UserError as error:
         return str(error)
     return f"{device}, {counted(torch.get_num_threads(), 'thread')}"

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from callboard.core.errors import UserError
-from callboard.data.annotations import COLUMNS, LABEL_TYPES
+from callboard.data.annotations import ANNOTATION_COLUMNS, LABEL_TYPES
 from callboard.data.presence import species_presence
 from callboard.scoring.window_scores import WindowScores, window_probabilities
 
@@ -21,7 +21,7 @@ GIVEN = {"tp": "present", "fp": "absent", "missing": ""}
 SUSPECT_COLUMNS = [
     "rank",
     "kind",
-    *COLUMNS,
+    *ANNOTATION_COLUMNS,
     "given",
     "probability",
     "score",
@@ -128,7 +128,9 @@ def doubted_labels(clips: pd.DataFrame, heard: WindowEvidence) -> pd.DataFrame:
             rows, columns, clips["start_frame"], clips["stop_frame"], strict=True
         )
     ]
-    table = clips[COLUMNS].assign(kind=clips["label_type"], probability=probability, fold=heard.fold[rows])
+    table = clips[ANNOTATION_COLUMNS].assign(
+        kind=clips["label_type"], probability=probability, fold=heard.fold[rows]
+    )
     score = table["probability"].where(table["kind"] == "tp", 1 - table["probability"])
     return table.assign(score=score)
 

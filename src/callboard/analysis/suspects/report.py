@@ -14,7 +14,7 @@ from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.data.annotations import read_table
 from callboard.data.clips import read_clips
-from callboard.data.corrections import CORRECTIONS, KINDS, read_corrections
+from callboard.data.corrections import CORRECTION_KINDS, CORRECTIONS, read_corrections
 from callboard.features.windows import clip_length
 from callboard.params.base import validate
 from callboard.params.features import FrontEndParams
@@ -58,7 +58,7 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
     summarize(
         "suspects",
         f"{counted(len(chosen), 'row')} of {source.name} in {output}",
-        *(f"{counts.get(kind, 0)} {kind}" for kind in KINDS if kind in kinds),
+        *(f"{counts.get(kind, 0)} {kind}" for kind in CORRECTION_KINDS if kind in kinds),
         *([f"{n_reviewed} reviewed before left out"] if n_reviewed else []),
         f"{watch.elapsed_s:.1f} s",
     )

@@ -18,7 +18,7 @@ from callboard.data.corrections import (
     train_lengths_s,
 )
 
-SOURCE = Path("data/source")
+SOURCE_FOLDER = Path("data/source")
 
 
 def apply_review(path: Path) -> None:
@@ -29,11 +29,13 @@ def apply_review(path: Path) -> None:
     """
     earlier = read_corrections(CORRECTIONS)
     reviewed, n_left = decided(path)
-    if not (SOURCE / "species.csv").is_file():
-        raise UserError(f"{SOURCE}: not there; `dvc repro prepare` makes it, `dvc checkout` restores it")
+    if not (SOURCE_FOLDER / "species.csv").is_file():
+        raise UserError(
+            f"{SOURCE_FOLDER}: not there; `dvc repro prepare` makes it, `dvc checkout` restores it"
+        )
     corrections = pd.concat([earlier, reviewed])
-    species = read_species(SOURCE / "species.csv")
-    corrected(read_labels(SOURCE), corrections, species, train_lengths_s(SOURCE))
+    species = read_species(SOURCE_FOLDER / "species.csv")
+    corrected(read_labels(SOURCE_FOLDER), corrections, species, train_lengths_s(SOURCE_FOLDER))
     with written_whole(CORRECTIONS) as unfinished:
         corrections.to_csv(unfinished, index=False)
     verdicts = reviewed["verdict"].value_counts()

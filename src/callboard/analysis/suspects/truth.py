@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from callboard.core.console import counted
 from callboard.data.annotations import read_table, typed
-from callboard.data.corrections import KINDS
+from callboard.data.corrections import CORRECTION_KINDS
 
 TRUTH = "hidden/train_labels.csv"
 """Below data/source; only the soundscapes have it."""
@@ -57,7 +57,7 @@ def precision_table(suspects: pd.DataFrame, calls: pd.DataFrame) -> str:
     """
     wrong = is_mistake(suspects, calls)
     lines = []
-    for kind in KINDS:
+    for kind in CORRECTION_KINDS:
         own = wrong[(suspects["kind"] == kind).to_numpy()]
         if not own.any():
             lines.append(f"  {kind}: none of {len(own)} is a mistake")

@@ -11,7 +11,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from callboard.core.threads import map_threaded
-from callboard.data.annotations import COLUMNS
+from callboard.data.annotations import ANNOTATION_COLUMNS
 from callboard.data.score_tables import score_columns
 from callboard.data.soundscapes.annotator import TP_AND_FP_SHARE, Annotation, confirm, reject
 from callboard.data.soundscapes.calls import Subset, Waveform
@@ -173,7 +173,7 @@ def _annotation_table(world: World, annotated: list[tuple[Job, list[Annotation]]
         for job, boxes in annotated
         for box in boxes
     ]
-    return pd.DataFrame(rows, columns=COLUMNS).sort_values(
+    return pd.DataFrame(rows, columns=ANNOTATION_COLUMNS).sort_values(
         ["recording_id", "t_min", "species_id"], ignore_index=True
     )
 

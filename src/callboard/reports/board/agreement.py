@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from callboard.analysis.correlation import correlation, spearman
-from callboard.analysis.lines import Blocks, Line
+from callboard.analysis.lines import Blocks, BoardLine
 from callboard.core.console import counted
-from callboard.experiments.table import Table
-from callboard.reports.board.columns import interval, number
+from callboard.experiments.table import ExperimentTable
+from callboard.reports.board.columns import interval_text, number
 from callboard.reports.table import markdown_table
 from callboard.results.result import changes
 
-Score = Callable[[Line], float | None]
+ScoreOf = Callable[[BoardLine], float | None]
 
-SCORES: dict[str, Score] = {
+COMPARED_SCORES: dict[str, ScoreOf] = {
     "author CV": lambda line: line.author_cv,
     "author LB": lambda line: line.author_lb,
     "our CV": lambda line: line.metric("cv.lwlrap"),
@@ -30,7 +30,7 @@ COMPARED = (
 )
 
 
-def agreement(blocks: Blocks, table: Table, params: dict[str, str]) -> str:
+def agreement(blocks: Blocks, table: ExperimentTable, params: dict[str, str]) -> str:
     """The setting, counts, rank correlations, and row by row whether a change went the author's way.
 
     A change is against the row's base in the table; rows whose base has no result here are left out of the
@@ -58,7 +58,7 @@ def agreement(blocks: Blocks, table: Table, params: dict[str, str]) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _setting(lines: list[Line], table: Table, params: dict[str, str]) -> str:
+def _setting(lines: list[BoardLine], table: ExperimentTable, params: dict[str, str]) -> str:
     """What all results have that params.yaml has not, of the keys that the table leaves to the workspace."""
     for line in lines:
         if line.row and line.entry and not line.entry.alone:
@@ -74,10 +74,10 @@ def _setting(lines: list[Line], table: Table, params: dict[str, str]) -> str:
     return ""
 
 
-def _correlations(lines: list[Line]) -> str:
+def _correlations(lines: list[BoardLine]) -> str:
     cells = []
     for first, second in COMPARED:
-        pairs = [(SCORES[first](line), SCORES[second](line)) for line in lines]
+        pairs = [(COMPARED_SCORES[first](line), COMPARED_SCORES[second](line)) for line in lines]
         known = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
         rho = correlation(spearman, known[:, 0], known[:, 1])
         value, low, high = (
@@ -113,7 +113,7 @@ def _tally(what: str, signs: Iterable[Signs]) -> str:
     )
 
 
-def _row_by_row(lines: list[Line]) -> str:
+def _row_by_row(lines: list[BoardLine]) -> str:
     cells = []
     for line in lines:
         cv = _signs(line.metric_change("cv.lwlrap"), line.author_cv_change)
@@ -124,7 +124,7 @@ def _row_by_row(lines: list[Line]) -> str:
                 [
                     line.entry.name,
                     line.step.base if line.step else "",
-                    interval(line.change, line.judgement),
+                    interval_text(line.change, line.judgement),
                     number(line.author_cv_change, "+.4f"),
                     _answer(cv) + judged,
                     number(line.metric_change("lb.public"), "+.4f"),

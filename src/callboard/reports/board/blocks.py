@@ -34,9 +34,9 @@ def author_blocks(rows: Sequence[BoardRow], choice: Choice, block: str | None) -
     Raises:
         UserError: there is no such block, or as `chosen`.
     """
-    from callboard.experiments.table import read_table
+    from callboard.experiments.table import read_experiments
 
-    found = lines_of_table(rows, read_table(), read_captions())
+    found = lines_of_table(rows, read_experiments(), read_captions())
     if block:
         found = [_block(found, block)]
     if choice.is_of_results:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from callboard.analysis.difference import Difference
-from callboard.analysis.lines import Blocks, Line
+from callboard.analysis.lines import Blocks, BoardLine
 from callboard.analysis.verdict import Judgement
 from callboard.core.console import MISSING
 from callboard.results.result import changes
@@ -27,16 +27,16 @@ class Column:
     """A column of the board."""
 
     name: str
-    text: Callable[[Line], str]
+    text: Callable[[BoardLine], str]
     is_number: bool = False
     may_wrap: bool = False
-    value: Callable[[Line], Value] | None = None
+    value: Callable[[BoardLine], Value] | None = None
     """By which a page sorts; the text where there is none."""
     is_extra: bool = False
     """Whether only some boards have it."""
     meaning: str = ""
     """What stands in it, where its name does not say so."""
-    tone: Callable[[Line], str] | None = None
+    tone: Callable[[BoardLine], str] | None = None
     """`better`, `worse` or `noise`: how a page colours what the text says too."""
 
 
@@ -45,7 +45,7 @@ def number(value: float | None, form: str = ".4f") -> str:
     return MISSING if value is None or isnan(value) else f"{value:{form}}"
 
 
-def interval(change: Difference | None, judgement: Judgement | None = None) -> str:
+def interval_text(change: Difference | None, judgement: Judgement | None = None) -> str:
     """A change with its interval: the judgement's where there is one, else that of the recordings."""
     if change is None:
         return MISSING
@@ -53,44 +53,44 @@ def interval(change: Difference | None, judgement: Judgement | None = None) -> s
     return f"{change.value:+.4f} ({MISSING if isnan(low) else f'{low:+.4f} … {high:+.4f}'})"
 
 
-def name_of(line: Line) -> str:
+def name_of(line: BoardLine) -> str:
     """Of the author's row, else of the result."""
     if line.entry and not (line.row and line.row.name == line.entry.name):
         return line.entry.name
     return line.row.name if line.row else MISSING
 
 
-def base_of(line: Line) -> str:
+def base_of(line: BoardLine) -> str:
     """Name of what a line is compared with."""
     if line.base and line.step and line.step.base in line.base.names:
         return line.step.base
     return line.base.name if line.base else MISSING
 
 
-def changes_of(line: Line) -> list[str] | None:
+def changes_of(line: BoardLine) -> list[str] | None:
     """Parameters against the base, else against the commit that it started from; None without either."""
     before = line.base.params if line.base else line.row.base if line.row else {}
     return changes(before, line.row.params) if line.row and before else None
 
 
-def changed(line: Line) -> str:
+def changed(line: BoardLine) -> str:
     """The same as text."""
     found = changes_of(line)
     return MISSING if found is None else ", ".join(found)
 
 
-def half_width(line: Line) -> float | None:
+def half_width(line: BoardLine) -> float | None:
     """Of the CV's own 95 % interval."""
     low, high = line.metric("cv.lwlrap_low"), line.metric("cv.lwlrap_high")
     return None if low is None or high is None else (high - low) / 2
 
 
-def word(line: Line) -> str:
+def word(line: BoardLine) -> str:
     """The verdict."""
     return line.judgement.word if line.judgement else MISSING
 
 
-def has_seeds(line: Line) -> bool | None:
+def has_seeds(line: BoardLine) -> bool | None:
     """Whether the verdict's interval holds what seeds do; None without interval."""
     if line.judgement is None or isnan(line.judgement.low):
         return None
@@ -106,47 +106,47 @@ TONES = {
 }
 
 
-def tone(line: Line) -> str:
+def tone(line: BoardLine) -> str:
     """Class of the verdict in a page; empty without one."""
     return TONES.get(word(line).rstrip("?"), "")
 
 
-def _probability(line: Line) -> str:
+def _probability(line: BoardLine) -> str:
     return number(line.judgement.p_better if line.judgement else None, ".2f")
 
 
-def _cv(line: Line) -> str:
+def _cv(line: BoardLine) -> str:
     return number(line.metric(CV)) + mark_of(line.row)
 
 
-def _against_best(line: Line) -> str:
+def _against_best(line: BoardLine) -> str:
     if line.row and line.best and line.best.key == line.row.key:
         return "best"
-    return interval(line.best_change)
+    return interval_text(line.best_change)
 
 
-def is_lb_noise(line: Line) -> bool:
+def is_lb_noise(line: BoardLine) -> bool:
     """Whether the change of the public leaderboard is what another seed may do."""
     return bool(line.lb_judgement and line.lb_judgement.word == "within noise")
 
 
-def _lb_change(line: Line) -> str:
+def _lb_change(line: BoardLine) -> str:
     return number(line.metric_change("lb.public"), "+.4f") + f" {WITHIN_NOISE}" * is_lb_noise(line)
 
 
-def _author_verdict(line: Line) -> str:
-    from callboard.experiments.author_scores import verdict
+def _author_verdict(line: BoardLine) -> str:
+    from callboard.experiments.author_scores import author_verdict
 
-    return verdict(line.entry) if line.entry else MISSING
+    return author_verdict(line.entry) if line.entry else MISSING
 
 
-def _author_cv(line: Line) -> str:
+def _author_cv(line: BoardLine) -> str:
     if line.entry and line.entry.cv is None and line.entry.lb is None:
         return _author_verdict(line)
     return number(line.author_cv)
 
 
-def _author_lb(line: Line) -> str:
+def _author_lb(line: BoardLine) -> str:
     if line.entry and line.entry.cv is not None and line.entry.lb is None:
         return _author_verdict(line)
     return number(line.author_lb)
@@ -160,33 +160,33 @@ def estimate_column(name: str, estimates: dict[str, dict[str, float]]) -> Column
         estimates: By content key of a result its estimates by name.
     """
 
-    def value(line: Line) -> float | None:
+    def value(line: BoardLine) -> float | None:
         return estimates.get(line.row.key, {}).get(name) if line.row else None
 
-    def text(line: Line) -> str:
+    def text(line: BoardLine) -> str:
         return number(value(line)) + mark_of(line.row)
 
     return Column(f"CV {name}", text, is_number=True, value=value, is_extra=True)
 
 
-def metric_of(key: str) -> Callable[[Line], float | None]:
+def metric_of(key: str) -> Callable[[BoardLine], float | None]:
     """How to read a metric of a line."""
     return lambda line: line.metric(key)
 
 
-def change_value(line: Line) -> float | None:
+def change_value(line: BoardLine) -> float | None:
     """Change of CV against the base."""
     return line.change.value if line.change else None
 
 
-def _best_value(line: Line) -> float | None:
+def _best_value(line: BoardLine) -> float | None:
     return line.best_change.value if line.best_change else None
 
 
 NAME = Column("name", name_of)
 MEMO = Column("memo", lambda line: line.memo, may_wrap=True)
 POOLED_CV = Column("CV", _cv, is_number=True, value=metric_of(CV))
-SCORES = (
+SCORE_COLUMNS = (
     Column(
         "±",
         lambda line: number(half_width(line)),
@@ -194,7 +194,7 @@ SCORES = (
         value=half_width,
         meaning="half the 95 % interval of CV",
     ),
-    Column("verdict", word, tone=tone),
+    Column("author_verdict", word, tone=tone),
     Column("LB public", lambda line: number(line.metric("lb.public")), True, value=metric_of("lb.public")),
     Column("LB private", lambda line: number(line.metric("lb.private")), True, value=metric_of("lb.private")),
 )
@@ -202,7 +202,7 @@ COMPARISON = (
     Column("base", base_of),
     Column(
         "Δ CV",
-        lambda line: interval(line.change, line.judgement),
+        lambda line: interval_text(line.change, line.judgement),
         is_number=True,
         value=change_value,
         meaning="change against base, with its 95 % interval",
@@ -224,7 +224,7 @@ ORIGIN = (
     Column("date", lambda line: f"{line.row.start.astimezone():%Y-%m-%d %H:%M}" if line.row else MISSING),
     Column("commit", lambda line: line.row.commit[:7] if line.row else MISSING),
 )
-AUTHOR = (
+AUTHOR_COLUMNS = (
     Column("author CV", _author_cv, is_number=True, value=lambda line: line.author_cv),
     Column("author Δ CV", lambda line: number(line.author_cv_change, "+.4f"), is_number=True),
     Column("author LB", _author_lb, is_number=True, value=lambda line: line.author_lb),
@@ -238,15 +238,15 @@ def columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
     Args:
         cv: The estimate that stands in the place of CV; changes and verdicts stay those of the pooled one.
     """
-    return (NAME, cv, *SCORES, *COMPARISON, MEMO, CHANGED, BEST, *ORIGIN)
+    return (NAME, cv, *SCORE_COLUMNS, *COMPARISON, MEMO, CHANGED, BEST, *ORIGIN)
 
 
 def author_columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
     """Of the author's table, his scores beside ours."""
-    return (NAME, cv, *SCORES, *COMPARISON, *AUTHOR, MEMO, *ORIGIN)
+    return (NAME, cv, *SCORE_COLUMNS, *COMPARISON, *AUTHOR_COLUMNS, MEMO, *ORIGIN)
 
 
-COLUMNS: Sequence[Column] = columns_of()
+BOARD_COLUMNS: Sequence[Column] = columns_of()
 
 
 def shown_rows(blocks: Blocks) -> dict[str, BoardRow]:
@@ -254,7 +254,7 @@ def shown_rows(blocks: Blocks) -> dict[str, BoardRow]:
     return {line.row.key or line.row.name: line.row for block in blocks for line in block if line.row}
 
 
-def legends(blocks: Blocks, columns: Sequence[Column] = COLUMNS) -> list[str]:
+def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[str]:
     """What columns and the marks in the table mean, as far as there are any, and which results are the best.
 
     Also what a reader would take for something else: intervals without seeds, and another CV in a column.

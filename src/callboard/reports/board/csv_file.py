@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from math import isnan
 
 from callboard.analysis.difference import Difference
-from callboard.analysis.lines import Blocks, Line
+from callboard.analysis.lines import Blocks, BoardLine
 from callboard.reports.board.columns import (
     Value,
     base_of,
@@ -22,9 +22,9 @@ from callboard.reports.board.columns import (
 )
 from callboard.results.settings import CV
 
-Field = Callable[[Line], Value]
+Field = Callable[[BoardLine], Value]
 
-ESTIMATES = (
+ESTIMATE_FIELDS = (
     "fold_mean",
     "fold_sd",
     "lrap",
@@ -73,7 +73,7 @@ FIELDS: Mapping[str, Field] = {
     "commit": lambda line: line.row.commit if line.row else None,
     "key": lambda line: line.row.key if line.row else None,
     "names": lambda line: " ".join(line.row.names) if line.row else None,
-    **{f"cv_{name}": metric_of(f"cv.{name}") for name in ESTIMATES},
+    **{f"cv_{name}": metric_of(f"cv.{name}") for name in ESTIMATE_FIELDS},
     "author_cv": lambda line: line.author_cv,
     "author_lb": lambda line: line.author_lb,
     "block": lambda line: line.entry.block if line.entry else None,

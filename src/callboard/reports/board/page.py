@@ -5,8 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from callboard.analysis.lines import Blocks, Line
-from callboard.reports.board.columns import COLUMNS, Column, legends, name_of, number, shown_rows, tone, word
+from callboard.analysis.lines import Blocks, BoardLine
+from callboard.reports.board.columns import (
+    BOARD_COLUMNS,
+    Column,
+    legends,
+    name_of,
+    number,
+    shown_rows,
+    tone,
+    word,
+)
 from callboard.reports.html import page
 from callboard.results.settings import CV
 
@@ -57,7 +66,7 @@ class Scatter:
     y_ticks: list[Tick]
 
 
-def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = COLUMNS) -> str:
+def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = BOARD_COLUMNS) -> str:
     """The page: counts, what marks mean, the table, and CV against the public leaderboard.
 
     Args:
@@ -82,14 +91,14 @@ def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = COLUMNS) 
     )
 
 
-def _cell(column: Column, line: Line) -> Cell:
+def _cell(column: Column, line: BoardLine) -> Cell:
     text = column.text(line)
     value = column.value(line) if column.value else text
     is_unknown = value is None or (isinstance(value, float) and isnan(value))
     return Cell(text, "" if is_unknown else str(value), column.tone(line) if column.tone else "")
 
 
-def _scatter(lines: Sequence[Line]) -> Scatter | None:
+def _scatter(lines: Sequence[BoardLine]) -> Scatter | None:
     """None with fewer than three results that have both; those with an optimistic CV would mislead."""
     found = [
         (cv, lb, line)

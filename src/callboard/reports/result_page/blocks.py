@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
-from callboard.reports.result_page.leaks import Check
+from callboard.reports.result_page.leaks import LeakCheck
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ class Checks:
     """Claims with a mark each."""
 
     kind: ClassVar[str] = "checks"
-    checks: Sequence[Check]
+    checks: Sequence[LeakCheck]
 
 
-Block = Text | Figures | Grid | Checks
+PageBlock = Text | Figures | Grid | Checks
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A heading, and what stands below it."""
 
     name: str
     """Of its anchor."""
     title: str
-    blocks: Sequence[Block] = field(default_factory=tuple)
+    blocks: Sequence[PageBlock] = field(default_factory=tuple)
     missing: str = ""
     """Why there is nothing, where something its blocks need is not there."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 INK, QUIET, LINE, ACCENT = "#010203", "#010204", "#010205", "#010206"
 BETTER, WORSE, PAPER = "#010207", "#010208", "#010209"
-VARIABLES = {
+CSS_VARIABLES = {
     INK: "--ink",
     QUIET: "--quiet",
     LINE: "--line",
@@ -95,6 +95,6 @@ def as_svg(figure: "Figure", name: str, alt: str) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for colour, variable in VARIABLES.items():
+    for colour, variable in CSS_VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from callboard.analysis.lines import Line, judged_line
+from callboard.analysis.lines import BoardLine, judged_line
 from callboard.experiments.captions import read_captions
 from callboard.reports.board.columns import number, tone
 from callboard.results.files import Source
@@ -22,7 +22,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Head:
+class PageHead:
     """The top of the page."""
 
     name: str
@@ -38,11 +38,11 @@ class Head:
     warning: str = ""
 
 
-def read_head(source: Source, row: BoardRow | None, rows: Sequence[BoardRow]) -> Head:
+def read_head(source: Source, row: BoardRow | None, rows: Sequence[BoardRow]) -> PageHead:
     """The numbers of a result; what only the board knows is left out where `row` is None."""
-    line = judged_line(row, rows, read_captions()) if row else Line(None)
+    line = judged_line(row, rows, read_captions()) if row else BoardLine(None)
     base = line.base
-    return Head(
+    return PageHead(
         name=source.name,
         memo=line.memo,
         cards=_cards(_scores(source, row), line),
@@ -60,7 +60,7 @@ def _scores(source: Source, row: BoardRow | None) -> dict[str, float]:
     return source.result.cv | source.result.lb | (row.metrics if row else {})
 
 
-def _cards(scores: dict[str, float], line: Line) -> list[Card]:
+def _cards(scores: dict[str, float], line: BoardLine) -> list[Card]:
     base, change = line.base, line.change
     low, high = scores.get("cv.lwlrap_low"), scores.get("cv.lwlrap_high")
     interval = "" if low is None or high is None else f"95 %: {low:.3f} … {high:.3f}"
@@ -88,7 +88,7 @@ def _facts(source: Source, row: BoardRow | None, base: BoardRow | None) -> list[
     return [(label, value) for label, value in facts if value]
 
 
-def _sentence(line: Line) -> str:
+def _sentence(line: BoardLine) -> str:
     verdict, change, base = line.judgement, line.change, line.base
     if verdict is None or change is None or base is None:
         return ""

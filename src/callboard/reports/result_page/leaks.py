@@ -10,7 +10,7 @@ from callboard.pseudo.provenance import RoundLineage
 
 
 @dataclass(frozen=True)
-class Check:
+class LeakCheck:
     """A statement that must hold, and the cases against it."""
 
     claim: str
@@ -24,7 +24,7 @@ class Check:
         return not self.violations
 
 
-def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[str]) -> list[Check]:
+def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[str]) -> list[LeakCheck]:
     """Each annotated recording is in one fold, and no test recording is in any.
 
     Args:
@@ -35,10 +35,10 @@ def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[s
     n_folds = folds.groupby("recording_id")["fold"].size()
     annotated, assigned = set(clips["recording_id"]), set(folds["recording_id"])
     checks = [
-        Check(
+        LeakCheck(
             "No recording is in two folds", f"{len(assigned)} recordings", _names(n_folds[n_folds > 1].index)
         ),
-        Check(
+        LeakCheck(
             "Every annotated recording has a fold, and only those",
             f"{len(annotated)} annotated recordings",
             _names(annotated ^ assigned),
@@ -46,11 +46,11 @@ def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[s
     ]
     if test_ids:
         claim = "No test recording is in a fold"
-        checks.append(Check(claim, f"{len(test_ids)} test recordings", _names(assigned & set(test_ids))))
+        checks.append(LeakCheck(claim, f"{len(test_ids)} test recordings", _names(assigned & set(test_ids))))
     return checks
 
 
-def score_checks(out_of_fold: pd.DataFrame, folds: pd.DataFrame) -> list[Check]:
+def score_checks(out_of_fold: pd.DataFrame, folds: pd.DataFrame) -> list[LeakCheck]:
     """Each recording of the folds is scored once, as of the fold that it is in."""
     n_rows = out_of_fold["recording_id"].value_counts()
     scored, assigned = set(n_rows.index), set(folds["recording_id"])
@@ -64,13 +64,17 @@ def score_checks(out_of_fold: pd.DataFrame, folds: pd.DataFrame) -> list[Check]:
     ]
     counted = f"{len(out_of_fold)} rows"
     return [
-        Check("Each recording has one row of out-of-fold scores", counted, _names(n_rows[n_rows > 1].index)),
-        Check("Exactly the recordings of the folds are scored", counted, _names(scored ^ assigned)),
-        Check("Each was scored as a recording of its own fold", counted, sorted(moved)),
+        LeakCheck(
+            "Each recording has one row of out-of-fold scores", counted, _names(n_rows[n_rows > 1].index)
+        ),
+        LeakCheck("Exactly the recordings of the folds are scored", counted, _names(scored ^ assigned)),
+        LeakCheck("Each was scored as a recording of its own fold", counted, sorted(moved)),
     ]
 
 
-def network_checks(held_out: Mapping[str, tuple[int, Collection[str]]], folds: pd.DataFrame) -> list[Check]:
+def network_checks(
+    held_out: Mapping[str, tuple[int, Collection[str]]], folds: pd.DataFrame
+) -> list[LeakCheck]:
     """The networks themselves say which recordings were held out.
 
     Args:
@@ -83,10 +87,10 @@ def network_checks(held_out: Mapping[str, tuple[int, Collection[str]]], folds: p
         if seen := sorted(set(folds.loc[numbers == fold, "recording_id"]) - set(held)):
             violations.append(f"{path} has trained on {len(seen)} recordings of fold {fold}, first {seen[0]}")
     claim = "No network has trained on a recording of its own fold, as its weights file tells"
-    return [Check(claim, f"{len(held_out)} networks", violations)]
+    return [LeakCheck(claim, f"{len(held_out)} networks", violations)]
 
 
-def lineage_checks(rounds: Sequence[RoundLineage]) -> list[Check]:
+def lineage_checks(rounds: Sequence[RoundLineage]) -> list[LeakCheck]:
     """Whoever labelled a training recording had not trained on it, as its weights file tells.
 
     Where `pseudo.isolation` is none, so that a violation is meant, one line stands for all. Where it is
@@ -96,12 +100,12 @@ def lineage_checks(rounds: Sequence[RoundLineage]) -> list[Check]:
     for lineage in rounds:
         seen = lineage.seen if lineage.isolation != "none" else [lineage.sentence] * bool(lineage.seen)
         checks += [
-            Check(
+            LeakCheck(
                 f"Round {lineage.round}: every teacher is of the round before, and its weights file is there",
                 f"{counted(lineage.n_labels, 'pseudo-label')}, {counted(len(lineage.by_teacher), 'teacher')}",
                 lineage.strangers,
             ),
-            Check(
+            LeakCheck(
                 f"Round {lineage.round}: no teacher labelled a training recording that it had trained on, as "
                 "its weights file tells",
                 f"{counted(lineage.n_training, 'pseudo-label')} of training recordings",
@@ -111,11 +115,11 @@ def lineage_checks(rounds: Sequence[RoundLineage]) -> list[Check]:
         if lineage.isolation == "nested":
             claim = "nothing that a student is validated on had reached its teachers, by training or labels"
             labels = counted(lineage.n_labels, "pseudo-label")
-            checks.append(Check(f"Round {lineage.round}: {claim}", labels, lineage.known))
+            checks.append(LeakCheck(f"Round {lineage.round}: {claim}", labels, lineage.known))
     return checks
 
 
-def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> list[Check]:
+def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> list[LeakCheck]:
     """The same by names alone, where weights files are not read.
 
     Args:
@@ -134,12 +138,12 @@ def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> lis
             late.append(f"{recording_id} labelled by {teacher}")
     counted = f"{len(pseudo)} pseudo-labels"
     return [
-        Check(
+        LeakCheck(
             f"Round {number}: no teacher labelled a training recording that it had trained on",
             counted,
             sorted(set(seen)),
         ),
-        Check(f"Round {number}: every teacher is of an earlier round", counted, sorted(set(late))),
+        LeakCheck(f"Round {number}: every teacher is of an earlier round", counted, sorted(set(late))),
     ]
 
 

@@ -15,7 +15,7 @@ from callboard.features.normalisation import normalise, to_unit
 from callboard.model.device import autocast, pick_device
 from callboard.model.weights import LoadedModel, load_model
 from callboard.params.scoring import PredictParams
-from callboard.reports.result_page.leaks import Check, network_checks
+from callboard.reports.result_page.leaks import LeakCheck, network_checks
 from callboard.results.files import Source
 from callboard.scoring.window_batches import WindowBatches
 
@@ -110,7 +110,7 @@ def weights_of(source: Source) -> dict[int, str]:
     return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(params["split.folds"])}
 
 
-def network_checks_of(source: Source, folds: pd.DataFrame) -> list[Check]:
+def network_checks_of(source: Source, folds: pd.DataFrame) -> list[LeakCheck]:
     """What the networks' own files say about leaks.
 
     Raises:

@@ -5,13 +5,13 @@ from pathlib import Path
 from callboard.core.console import Stopwatch, progress, summarize
 from callboard.core.files import written_whole
 from callboard.reports.html import page as html_of
-from callboard.reports.result_page.blocks import Section
-from callboard.reports.result_page.head import Head, read_head, row_of
-from callboard.reports.result_page.sections import SECTIONS, Subject, build_section
+from callboard.reports.result_page.blocks import PageSection
+from callboard.reports.result_page.head import PageHead, read_head, row_of
+from callboard.reports.result_page.sections import PAGE_SECTIONS, Subject, build_section
 from callboard.results.files import find_source
 from callboard.results.rows import read_board
 
-FOLDER = Path("reports")
+REPORT_FOLDER = Path("reports")
 """Where a report goes if nothing else is said, below the workspace."""
 
 
@@ -35,10 +35,10 @@ def write_report(reference: str | None, output: Path | None, n_worst: int, with_
     source = find_source(reference, rows)
     row = row_of(source, rows)
     subject = Subject(source, row, rows, n_worst, with_scores)
-    names = progress(SECTIONS, total=len(SECTIONS), label=f"report {source.name}", unit="sections")
+    names = progress(PAGE_SECTIONS, total=len(PAGE_SECTIONS), label=f"report {source.name}", unit="sections")
     sections = [build_section(name, subject) for name in names]
     text = render(read_head(source, row, rows), sections, why_not)
-    output = output or FOLDER / f"{source.name.replace('/', '-')}.html"
+    output = output or REPORT_FOLDER / f"{source.name.replace('/', '-')}.html"
     with written_whole(output) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     n_missing = sum(bool(section.missing) for section in sections)
@@ -52,7 +52,7 @@ def write_report(reference: str | None, output: Path | None, n_worst: int, with_
     return output
 
 
-def render(head: Head, sections: list[Section], note: str = "") -> str:
+def render(head: PageHead, sections: list[PageSection], note: str = "") -> str:
     """The HTML of a page, complete in itself.
 
     Args:

@@ -15,10 +15,10 @@ from callboard.data.presence import positives
 from callboard.features.frame_cache import read_index
 from callboard.pseudo.provenance import read_lineage
 from callboard.reports.result_page import figures
-from callboard.reports.result_page.blocks import Block, Checks, Figures, Grid, Section, Text
+from callboard.reports.result_page.blocks import Checks, Figures, Grid, PageBlock, PageSection, Text
 from callboard.reports.result_page.evidence import Evidence, lost_points, read_evidence, reliability
 from callboard.reports.result_page.leaks import (
-    Check,
+    LeakCheck,
     fold_checks,
     lineage_checks,
     pseudo_checks,
@@ -28,7 +28,7 @@ from callboard.results.files import Source
 from callboard.results.rows import BoardRow
 
 PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
-SOURCES = ("training, with TP", "training, FP only", "test or external")
+RECORDING_KINDS = ("training, with TP", "training, FP only", "test or external")
 """Kinds of recordings that pseudo-labels are in."""
 MIN_SCORED = 3
 """Results with CV and LB below which a picture of one against the other is left out."""
@@ -65,7 +65,7 @@ class Subject:
         return {k: read_clips(self.source.output(path)) for k, path in sorted(rounds.items()) if k <= final}
 
 
-def learning_curves(subject: Subject) -> Iterator[Block]:
+def learning_curves(subject: Subject) -> Iterator[PageBlock]:
     """Loss and validation LWLRAP of every fold and round."""
     rounds: dict[str, dict[str, figures.Curve]] = {}
     for name, epochs in subject.source.result.curves.items():
@@ -83,7 +83,7 @@ def learning_curves(subject: Subject) -> Iterator[Block]:
         yield Figures(drawings, caption, title)
 
 
-def species(subject: Subject) -> Iterator[Block]:
+def species(subject: Subject) -> Iterator[PageBlock]:
     """Average precision and share of the errors."""
     table = species_table(subject.evidence)
     drawings = [figures.draw_species(table), figures.draw_losses(table)]
@@ -113,7 +113,7 @@ def species_table(evidence: Evidence) -> pd.DataFrame:
     return table.sort_values(["ap", "species"], ascending=[False, True], ignore_index=True)
 
 
-def cv_against_lb(subject: Subject) -> Iterator[Block]:
+def cv_against_lb(subject: Subject) -> Iterator[PageBlock]:
     """Every result of the board on the same data, this one marked.
 
     Raises:
@@ -151,7 +151,7 @@ def cv_against_lb(subject: Subject) -> Iterator[Block]:
         yield Figures(drawings, f"Results on the same data as this one, which is marked.{told}")
 
 
-def calibration(subject: Subject) -> Iterator[Block]:
+def calibration(subject: Subject) -> Iterator[PageBlock]:
     """Reliability of recording scores on judged cells."""
     evidence = subject.evidence
     bins = reliability(evidence.scores, evidence.is_present, evidence.is_absent)
@@ -172,7 +172,7 @@ def calibration(subject: Subject) -> Iterator[Block]:
     )
 
 
-def leak_audit(subject: Subject) -> Iterator[Block]:
+def leak_audit(subject: Subject) -> Iterator[PageBlock]:
     """Checks that no network can have seen what it was scored on."""
     evidence, source = subject.evidence, subject.source
     checks = fold_checks(evidence.folds, evidence.clips, _test_ids(source))
@@ -192,7 +192,7 @@ def leak_audit(subject: Subject) -> Iterator[Block]:
         )
 
 
-def _maker_checks(subject: Subject) -> tuple[list[Check], str]:
+def _maker_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
     """Who made the pseudo-labels, by their weights files or else by their names, and how far that goes."""
     if not subject.pseudo_labels:
         return [], ""
@@ -211,7 +211,7 @@ def _maker_checks(subject: Subject) -> tuple[list[Check], str]:
     return lineage_checks(rounds), " ".join(f"Round {one.round}: {one.depth}." for one in rounds)
 
 
-def _network_checks(subject: Subject) -> tuple[list[Check], str]:
+def _network_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
     """What the networks' files say of their training, or why they are not asked."""
     if not subject.with_scores:
         return [], "--no-scores"
@@ -245,7 +245,7 @@ def _test_ids(source: Source) -> set[str]:
         return set()
 
 
-def pseudo_labels(subject: Subject) -> Iterator[Block]:
+def pseudo_labels(subject: Subject) -> Iterator[PageBlock]:
     """Pseudo-labels by round, species and kind of recording."""
     if not subject.pseudo_labels:
         yield Text("None: this result has learned from experts' annotations alone.")
@@ -261,13 +261,22 @@ def pseudo_labels(subject: Subject) -> Iterator[Block]:
                 ", ".join(sorted({teacher.partition("/")[0] for teacher in table["teacher"]})),
                 f"{len(table):,}",
                 f"{table['recording_id'].nunique():,}",
-                *(f"{counts[kind].sum():,}" if kind in counts else "0" for kind in SOURCES),
+                *(f"{counts[kind].sum():,}" if kind in counts else "0" for kind in RECORDING_KINDS),
                 f"{table['score'].mean():.2f}",
                 f"{table['votes'].mean():.1f}",
                 f"{len(found) - len(table):,}",
             ]
         )
-    header = ["", "teachers", "labels", "recordings", *SOURCES, "mean score", "mean votes", "absences"]
+    header = [
+        "",
+        "teachers",
+        "labels",
+        "recordings",
+        *RECORDING_KINDS,
+        "mean score",
+        "mean votes",
+        "absences",
+    ]
     yield Grid(header, rows, n_words=2)
     yield Figures(
         drawings, "Positive spans that a teacher added, by species and by what was known of the recording."
@@ -280,21 +289,23 @@ def pseudo_counts(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     with_tp = set(clips.loc[clips["label_type"] == "tp", "recording_id"])
     is_folded = table["recording_id"].isin(set(evidence.folds["recording_id"]))
     kind = np.where(
-        table["recording_id"].isin(with_tp), SOURCES[0], np.where(is_folded, SOURCES[1], SOURCES[2])
+        table["recording_id"].isin(with_tp),
+        RECORDING_KINDS[0],
+        np.where(is_folded, RECORDING_KINDS[1], RECORDING_KINDS[2]),
     )
     counts = pd.crosstab(table["species_id"], kind)
-    columns = [name for name in SOURCES if name in counts]
+    columns = [name for name in RECORDING_KINDS if name in counts]
     return counts.reindex(index=evidence.species, columns=columns, fill_value=0)
 
 
-def recordings(subject: Subject) -> Iterator[Block]:
+def recordings(subject: Subject) -> Iterator[PageBlock]:
     """The recordings that cost most, drawn; the network's part needs torch."""
     from callboard.reports.result_page.worst import worst_blocks
 
     yield from worst_blocks(subject.source, subject.evidence, subject.n_worst, subject.with_scores)
 
 
-SECTIONS: dict[str, tuple[str, Callable[[Subject], Iterator[Block]]]] = {
+PAGE_SECTIONS: dict[str, tuple[str, Callable[[Subject], Iterator[PageBlock]]]] = {
     "curves": ("Learning curves", learning_curves),
     "species": ("Species", species),
     "cv-lb": ("CV against LB", cv_against_lb),
@@ -306,10 +317,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Subject], Iterator[Block]]]] = {
 """Anchor to title and builder, in the order of the page."""
 
 
-def build_section(name: str, subject: Subject) -> Section:
+def build_section(name: str, subject: Subject) -> PageSection:
     """A section, or a sentence in its place where an input is missing."""
-    title, build = SECTIONS[name]
+    title, build = PAGE_SECTIONS[name]
     try:
-        return Section(name, title, list(build(subject)))
+        return PageSection(name, title, list(build(subject)))
     except UserError as error:
-        return Section(name, title, missing=str(error))
+        return PageSection(name, title, missing=str(error))

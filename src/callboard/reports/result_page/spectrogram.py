@@ -32,7 +32,7 @@ TP_COLOUR, FP_COLOUR = "#3ddc84", "#ff9d5c"
 
 
 @dataclass(frozen=True)
-class Scene:
+class SpectrogramScene:
     """A recording with everything that is drawn of it."""
 
     recording_id: str
@@ -56,7 +56,7 @@ class Scene:
         return np.interp(list(hz), centres, np.arange(len(centres)))
 
 
-def draw_scene(scene: Scene) -> Markup:
+def draw_scene(scene: SpectrogramScene) -> Markup:
     """Spectrogram and boxes, and below them on the same seconds the scores and the attention, if known."""
     heights = HEIGHTS_INCHES if scene.tracks else HEIGHTS_INCHES[:1]
     with rows_of_panels(WIDTH_INCHES, heights) as (figure, panels):
@@ -84,7 +84,7 @@ def loudest(frames: NDArray[np.uint8], max_columns: int = MAX_COLUMNS) -> NDArra
     return pooled
 
 
-def _draw_image(axes: "Axes", scene: Scene) -> None:
+def _draw_image(axes: "Axes", scene: SpectrogramScene) -> None:
     image = loudest(scene.frames).T
     levels = np.round(image / 255 * (N_LEVELS - 1)) / (N_LEVELS - 1)
     duration = len(scene.frames) / scene.front_end.frames_per_s
@@ -106,7 +106,7 @@ def _draw_image(axes: "Axes", scene: Scene) -> None:
     axes.set_ylabel("frequency, kHz")
 
 
-def _draw_boxes(axes: "Axes", scene: Scene) -> None:
+def _draw_boxes(axes: "Axes", scene: SpectrogramScene) -> None:
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
@@ -135,7 +135,7 @@ def _draw_boxes(axes: "Axes", scene: Scene) -> None:
 
 
 def _free_place(
-    taken: list[tuple[float, float]], time: float, row: float, scene: Scene
+    taken: list[tuple[float, float]], time: float, row: float, scene: SpectrogramScene
 ) -> tuple[float, float]:
     """Where a label covers no other and stays in the image, at its box's corner or lower; noted as taken."""
     width = LABEL_SHARE[0] * len(scene.frames) / scene.front_end.frames_per_s
@@ -147,7 +147,7 @@ def _free_place(
     return time, row
 
 
-def _draw_scores(axes: "Axes", scene: Scene, tracks: "Tracks") -> None:
+def _draw_scores(axes: "Axes", scene: SpectrogramScene, tracks: "Tracks") -> None:
     for colour, (species, column) in zip((BETTER, WORSE), scene.columns.items(), strict=False):
         framewise, segmentwise = tracks.framewise[:, column], tracks.segmentwise[:, column]
         axes.plot(scene.seconds, framewise, color=colour, label=f"species {species}")
@@ -161,7 +161,7 @@ def _draw_scores(axes: "Axes", scene: Scene, tracks: "Tracks") -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.93), fontsize=9, ncols=4, handlelength=1.2)
 
 
-def _draw_attention(axes: "Axes", scene: Scene, tracks: "Tracks") -> None:
+def _draw_attention(axes: "Axes", scene: SpectrogramScene, tracks: "Tracks") -> None:
     for colour, column in zip((BETTER, WORSE), scene.columns.values(), strict=False):
         axes.plot(scene.seconds, tracks.attention[:, column], color=colour)
     axes.set_ylabel("attention")
@@ -169,7 +169,7 @@ def _draw_attention(axes: "Axes", scene: Scene, tracks: "Tracks") -> None:
     axes.grid(axis="y")
 
 
-def _shade_confirmed(axes: "Axes", scene: Scene) -> None:
+def _shade_confirmed(axes: "Axes", scene: SpectrogramScene) -> None:
     """The seconds in which an expert confirmed the missed species."""
     missed = next(iter(scene.columns))
     boxes = scene.boxes[(scene.boxes["label_type"] == "tp") & (scene.boxes["species_id"] == missed)]

@@ -9,9 +9,9 @@ from callboard.features.frame_cache import MelCache
 from callboard.params.base import Params, validate
 from callboard.params.features import FrontEndParams
 from callboard.params.scoring import PredictParams
-from callboard.reports.result_page.blocks import Block, Figures, Text
+from callboard.reports.result_page.blocks import Figures, PageBlock, Text
 from callboard.reports.result_page.evidence import Evidence, Mistake, worst_recordings
-from callboard.reports.result_page.spectrogram import Scene, draw_scene
+from callboard.reports.result_page.spectrogram import SpectrogramScene, draw_scene
 from callboard.results.files import Source, read_sections
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class DrawingParams(Params):
     predict: PredictParams
 
 
-def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: bool) -> Iterator[Block]:
+def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: bool) -> Iterator[PageBlock]:
     """A figure per recording, or a sentence where frames are embeddings.
 
     Raises:
@@ -53,7 +53,7 @@ def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: 
     if params.front_end.features.kind != "log_mel":
         yield Text(NO_SPECTROGRAMS)
         for place, mistake in enumerate(mistakes, start=1):
-            sentences = describe(mistake, len(evidence.species))
+            sentences = describe_mistake(mistake, len(evidence.species))
             yield Text(f"{place}. Recording {mistake.recording_id}, fold {mistake.fold}. {sentences}")
         return
     with ExitStack() as stack:
@@ -89,11 +89,11 @@ def _draw(
     evidence: Evidence,
     params: DrawingParams,
     listener: "Listener | None",
-) -> Block:
+) -> PageBlock:
     recording_id = mistake.recording_id
     tracks, why_not = _tracks(mistake, cache, params, listener)
     clips = evidence.clips
-    scene = Scene(
+    scene = SpectrogramScene(
         recording_id=recording_id,
         frames=cache.read(recording_id),
         boxes=clips[clips["recording_id"] == recording_id],
@@ -103,7 +103,7 @@ def _draw(
     )
     title = f"{place}. Recording {recording_id}, fold {mistake.fold}"
     return Figures(
-        [draw_scene(scene)], describe(mistake, len(evidence.species)) + why_not, title, is_wide=True
+        [draw_scene(scene)], describe_mistake(mistake, len(evidence.species)) + why_not, title, is_wide=True
     )
 
 
@@ -119,7 +119,7 @@ def _tracks(
         return None, f" No scores: {error}."
 
 
-def describe(mistake: Mistake, n_species: int) -> str:
+def describe_mistake(mistake: Mistake, n_species: int) -> str:
     """What went wrong, in a sentence."""
     others = [name for name in mistake.species if name != mistake.missed]
     known = "an expert rejected it here" if mistake.is_rejected else "nobody has judged it here"

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from callboard.core.errors import UserError
-from callboard.results.kaggle.submissions import KEY, Sent, parse_sent
+from callboard.results.kaggle.submissions import KEY_PATTERN, Sent, parse_sent
 
 SEND_TIMEOUT_S = 600.0
 LIST_TIMEOUT_S = 120.0
@@ -127,7 +127,7 @@ def _in_words(printed: str, competition: str | None) -> str:
     return f"Kaggle's client failed: {said}"
 
 
-PAUSE_S = 15.0
+POLL_S = 15.0
 LONGEST_S = 1800.0
 PENDING = "pending"
 
@@ -148,9 +148,11 @@ def wait_for(key: str, ask: Callable[[], str]) -> tuple[str, Sent]:
     end = time.monotonic() + LONGEST_S
     while True:
         text = ask()
-        ours = [row for row in parse_sent(text, "Kaggle's list") if key in KEY.findall(row.description)]
+        ours = [
+            row for row in parse_sent(text, "Kaggle's list") if key in KEY_PATTERN.findall(row.description)
+        ]
         if ours and ours[-1].status != PENDING:
             return text, ours[-1]
         if time.monotonic() > end:
             raise UserError("Kaggle has no score yet; `callboard lb fetch` asks again later")
-        time.sleep(PAUSE_S)
+        time.sleep(POLL_S)

@@ -11,9 +11,9 @@ from callboard.core.errors import UserError
 from callboard.results.leaderboard import LeaderboardEntry, checked_score
 from callboard.results.submissions import Submitted, md5_of
 
-COLUMNS = ("fileName", "date", "description", "status", "publicScore", "privateScore")
+KAGGLE_COLUMNS = ("fileName", "date", "description", "status", "publicScore", "privateScore")
 
-KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
+KEY_PATTERN = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 MD5 = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 NONE_YET = "No submissions found"
@@ -75,11 +75,12 @@ def parse_sent(text: str, where: str) -> list[Sent]:
     lines = text.lstrip("\ufeff").splitlines(keepends=True)
     if NONE_YET in lines[-1:]:
         return []
-    while lines and not set(COLUMNS) <= set(next(csv.reader(lines[:1]), [])):
+    while lines and not set(KAGGLE_COLUMNS) <= set(next(csv.reader(lines[:1]), [])):
         lines = lines[1:]
     if not lines:
         raise UserError(
-            f"{where}: no columns {', '.join(COLUMNS)}; `kaggle competitions submissions --csv` prints them"
+            f"{where}: no columns {', '.join(KAGGLE_COLUMNS)}; "
+            f"`kaggle competitions submissions --csv` prints them"
         )
     rows = [
         Sent(
@@ -120,7 +121,7 @@ def match(
 
 
 def _described(text: str, by_key: dict[str, Submitted], by_md5: dict[str, Submitted]) -> Submitted | None:
-    key, md5 = KEY.search(text), MD5.search(text)
+    key, md5 = KEY_PATTERN.search(text), MD5.search(text)
     if md5:
         return by_md5.get(md5[0]) or Submitted(md5[0], key[0] if key else "")
     return by_key.get(key[0]) if key else None

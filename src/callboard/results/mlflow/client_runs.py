@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from callboard.results.mlflow import record as tag
-from callboard.results.mlflow.record import KnownRun, Point, RunRecord, fold_tags, now_ms
+from callboard.results.mlflow.record import KnownRun, MetricPoint, RunRecord, fold_tags, now_ms
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -89,7 +89,7 @@ class MlflowRuns:
         found = self._search(f"tags.`{tag.PARENT}` = '{run_id}'")
         return {run.data.tags[tag.FOLD]: run.info.run_id for run in found}
 
-    def _finish(self, run_id: str, start_ms: int, points: list[Point]) -> None:
+    def _finish(self, run_id: str, start_ms: int, points: list[MetricPoint]) -> None:
         end_ms = max((point.time_ms for point in points), default=start_ms)
         self._client.set_terminated(run_id, "FINISHED", end_time=end_ms)
 
@@ -114,7 +114,7 @@ def searched(client: "MlflowClient", experiment_id: str, query: str) -> "list[Ru
             return found
 
 
-def _metrics(points: list[Point]) -> "list[Metric]":
+def _metrics(points: list[MetricPoint]) -> "list[Metric]":
     from mlflow.entities import Metric
 
     return [Metric(point.key, point.value, point.time_ms, point.step) for point in points]

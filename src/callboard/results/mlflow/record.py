@@ -54,7 +54,7 @@ MAX_TEXT = 6000
 """Characters of a parameter or note that MLflow keeps on every kind of server."""
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """One value of a metric."""
 
     key: str
@@ -89,11 +89,11 @@ class RunRecord:
     start_ms: int
     tags: dict[str, str]
     params: dict[str, str]
-    metrics: list[Point]
+    metrics: list[MetricPoint]
     dataset: str
     digest: str
     """Of the data, at most 36 characters."""
-    folds: dict[str, list[Point]]
+    folds: dict[str, list[MetricPoint]]
     """Learning curve by the name of its fold."""
 
 
@@ -129,7 +129,7 @@ def record_of(result: Result, origin: Origin, memo: str = "", start_ms: int | No
     start_ms = start_ms or origin.time_ms or now_ms()
     folds = {
         name: [
-            Point(key, value, start_ms + int(epoch["epoch"]), int(epoch["epoch"]))
+            MetricPoint(key, value, start_ms + int(epoch["epoch"]), int(epoch["epoch"]))
             for epoch in curve
             for key, value in epoch.items()
             if key != "epoch"
@@ -142,7 +142,7 @@ def record_of(result: Result, origin: Origin, memo: str = "", start_ms: int | No
         start_ms=start_ms,
         tags=_tags(result, origin, memo),
         params={key: text[:MAX_TEXT] for key, text in result.params.items()},
-        metrics=[Point(key, value, start_ms, 0) for key, value in (result.cv | result.lb).items()],
+        metrics=[MetricPoint(key, value, start_ms, 0) for key, value in (result.cv | result.lb).items()],
         dataset=result.data_source,
         digest=result.data_md5.removesuffix(".dir"),
         folds=folds,

@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 PATIENCE_S = 120.0
 """It answers after 3 s on an idle machine with two cores."""
 
-PAUSE_S = 0.1
+START_PAUSE_S = 0.1
 STOPPING_S = 10.0
 
 
@@ -77,7 +77,7 @@ class Server:
                 )
             if _answers(f"{self.address}/health"):
                 return
-            time.sleep(PAUSE_S)
+            time.sleep(START_PAUSE_S)
         raise UserError(f"MLflow's server did not answer within {PATIENCE_S:.0f} s: {self._said()}")
 
     def wait(self) -> None:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from callboard.results.mlflow import record as tag
-from callboard.results.mlflow.record import KnownRun, Point, RunRecord, fold_tags, now_ms
+from callboard.results.mlflow.record import KnownRun, MetricPoint, RunRecord, fold_tags, now_ms
 
 COLUMNS = {
     "runs": "run_uuid name source_type source_name entry_point_name user_id status start_time end_time "
@@ -121,7 +121,7 @@ class SqliteRuns:
             for key, value in scores.items():
                 (last_ms,) = self._connection.execute(asked, (run.run_id, key)).fetchone()
                 time_ms = max(now_ms(), (last_ms or 0) + 1)
-                self._add_points(run.run_id, [Point(key, value, time_ms, 0)])
+                self._add_points(run.run_id, [MetricPoint(key, value, time_ms, 0)])
 
     def _look_at(self, experiment: str) -> tuple[int, str]:
         version = _version(self._connection)
@@ -168,7 +168,7 @@ class SqliteRuns:
         row = self._connection.execute(asked, (parent_id, fold)).fetchone()
         return row[0] if row else None
 
-    def _fill(self, run_id: str, tags: dict[str, str], points: Iterable[Point]) -> None:
+    def _fill(self, run_id: str, tags: dict[str, str], points: Iterable[MetricPoint]) -> None:
         self._set_tags(run_id, tags)
         self._add_points(run_id, points)
         end = "UPDATE runs SET status = 'FINISHED', end_time = MAX(start_time, ?) WHERE run_uuid = ?"
@@ -178,7 +178,7 @@ class SqliteRuns:
         rows = [(key, text, run_id) for key, text in tags.items()]
         self._connection.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", rows)
 
-    def _add_points(self, run_id: str, points: Iterable[Point]) -> None:
+    def _add_points(self, run_id: str, points: Iterable[MetricPoint]) -> None:
         """Add to the history of each metric, whose highest (step, time, value) is then its latest."""
         rows = [(*point[:1], *_stored(point.value), *point[2:], run_id) for point in points]
         add = """

@@ -16,17 +16,17 @@ from callboard.results.mlflow import record as tag
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-VERSION = 1
+VIEWS_VERSION = 1
 """To be raised with every change of what is written below."""
 
 TAG = "mlflow.sharedViewState."
 MARK = "callboardVersion"
 """MLflow's pages leave this key out of the views that they save, so a person's view never has it."""
 
-RESULTS = f"tags.`{tag.KIND}` = '{tag.RESULT}'"
+RESULTS_FILTER = f"tags.`{tag.KIND}` = '{tag.RESULT}'"
 """Leaves out folds and the author's rows."""
 
-METRICS = ["cv.lwlrap", "lb.public", "lb.private"]
+VIEW_METRICS = ["cv.lwlrap", "lb.public", "lb.private"]
 PARAMS = [
     "loss.neg_mask",
     "train.labels",
@@ -81,14 +81,14 @@ def _is_due(tag: str | None) -> bool:
         found = json.loads(tag)
     except ValueError:
         return False  # not written here
-    return isinstance(found, dict) and MARK in found and found[MARK] < VERSION
+    return isinstance(found, dict) and MARK in found and found[MARK] < VIEWS_VERSION
 
 
 def encode(view: View, now_ms: int) -> str:
     """A view as MLflow keeps it, of milliseconds since 1970."""
     state = base64.b64encode(zlib.compress(json.dumps(page_state(), sort_keys=True).encode())).decode()
     payload: dict[str, Any] = {"name": view.name, "createdAt": now_ms, "updatedAt": now_ms}
-    return json.dumps(payload | {"state": f"deflate;{state}", MARK: VERSION})
+    return json.dumps(payload | {"state": f"deflate;{state}", MARK: VIEWS_VERSION})
 
 
 def decode(tag: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def decode(tag: str) -> dict[str, Any]:
 
 def page_state() -> dict[str, Any]:
     """Settings of the page of runs; table and charts take what concerns them."""
-    columns = [f"metrics.`{key}`" for key in METRICS]
+    columns = [f"metrics.`{key}`" for key in VIEW_METRICS]
     columns += [f"tags.`{tag.NAMES}`"] + [f"params.`{key}`" for key in PARAMS]
     section = {"name": "CV and LB", "uuid": "callboard-section", "display": True, "isReordered": False}
     section |= {"columns": 2, "cardHeight": 420}
@@ -109,7 +109,7 @@ def page_state() -> dict[str, Any]:
         _parallel(section["uuid"]),
     ]
     return {
-        "searchFilter": RESULTS,
+        "searchFilter": RESULTS_FILTER,
         "orderByKey": "metrics.`lb.public`",
         "orderByAsc": False,
         "startTime": "ALL",
@@ -146,7 +146,7 @@ def _parallel(section: Any) -> dict[str, Any]:
         "metricSectionId": section,
         "displayName": "parameters, CV and LB",
         "selectedParams": PARAMS[:5],
-        "selectedMetrics": METRICS,
+        "selectedMetrics": VIEW_METRICS,
         "showAllRuns": False,
         "deleted": False,
         "isGenerated": False,
