@@ -9,7 +9,7 @@ from callboard.core.threads import n_workers
 from callboard.data.clips import build_clips, drop_recordings, write_clips
 from callboard.data.corrections import CORRECTIONS, read_labels
 from callboard.data.recordings import SUBSETS, read_recordings
-from callboard.features.encoding import BadRecordings, encode_recordings, n_frames
+from callboard.features.encoding import BadRecordings, encode_recordings, frames_in
 from callboard.features.frame_cache import write_cache
 from callboard.features.front_ends import frames_of
 from callboard.params.base import load_params
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         print(frames.notice)
     recordings = read_recordings(args.source)
     n_frames = {
-        recording.recording_id: n_frames(recording, params)
+        recording.recording_id: frames_in(recording, params)
         for recording in recordings
         if recording.subset == "train"
     }

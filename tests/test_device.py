@@ -45,7 +45,7 @@ def test_images_of_few_rows_stay_float32_on_a_cpu(monkeypatch):
 
 def test_a_device_is_told_with_its_precision(monkeypatch):
     monkeypatch.setattr(device, "has_bfloat16", lambda device: True)
-    assert device.describe(torch.device("cpu")) == "cpu (bf16)"
+    assert device.describe_device(torch.device("cpu")) == "cpu (bf16)"
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])

@@ -9,7 +9,7 @@ import pytest
 from callboard.data.audio import BadRecording
 from callboard.data.recordings import Recording, read_recordings
 from callboard.features import encoding
-from callboard.features.encoding import BadRecordings, encode_recordings, n_frames
+from callboard.features.encoding import BadRecordings, encode_recordings, frames_in
 from callboard.features.frame_cache import EncodedRecording
 from callboard.params.features import FrontEndParams
 
@@ -50,7 +50,7 @@ def test_relative_paths_start_at_the_source_and_absolute_ones_stay(tmp_path: Pat
 def test_frames_are_counted_before_anything_is_decoded(
     n_samples: int, sample_rate: int, expected: int
 ) -> None:
-    assert n_frames(recording("a", n_samples, sample_rate), FRONT_END) == expected
+    assert frames_in(recording("a", n_samples, sample_rate), FRONT_END) == expected
 
 
 def test_recordings_come_out_in_order_whichever_is_done_first(monkeypatch: pytest.MonkeyPatch) -> None:

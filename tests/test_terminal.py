@@ -57,7 +57,7 @@ def test_a_mistake_of_the_user_is_a_sentence_and_status_one(capsys: pytest.Captu
         raise UserError("train_tp.csv row 41: t_max 3.2 <= t_min 3.9")
 
     with pytest.raises(SystemExit) as exit_:
-        terminal.run(main)
+        terminal.run_guarded(main)
     assert exit_.value.code == 1
     assert capsys.readouterr().err == "error: train_tp.csv row 41: t_max 3.2 <= t_min 3.9\n"
 
@@ -67,7 +67,7 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         raise KeyError("oops")
 
     with pytest.raises(KeyError):
-        terminal.run(main)
+        terminal.run_guarded(main)
 
 
 def test_a_stopwatch_counts_seconds_upwards() -> None:

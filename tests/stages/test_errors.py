@@ -93,7 +93,7 @@ class Field:
             if self.file_limit and name == "crop":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_limit, hard))
             try:
-                terminal.run(lambda main=main, argv=argv: main(argv))  # type: ignore[misc]
+                terminal.run_guarded(lambda main=main, argv=argv: main(argv))  # type: ignore[misc]
             except SystemExit as exit_:
                 return name, exit_.code
             finally:

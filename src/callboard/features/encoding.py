@@ -17,7 +17,7 @@ from callboard.features.front_ends import frames_of
 from callboard.params.features import FrontEndParams
 
 
-def n_frames(recording: Recording, front_end: FrontEndParams) -> int:
+def frames_in(recording: Recording, front_end: FrontEndParams) -> int:
     """Its frames, counted after resampling where needed."""
     n_samples = resampled_length(recording.n_samples, recording.sample_rate, front_end.audio.sample_rate)
     return frames_of(front_end).count(n_samples)
