@@ -146,11 +146,11 @@ IN_ANOTHER_PROCESS = """
 import json, sys
 from datetime import UTC, datetime
 from callboard.analysis.differences import difference
-from callboard.results.rows import Row
+from callboard.results.rows import BoardRow
 
 oofs, clips = sys.argv[1:3], sys.argv[3]
 rows = [
-    Row("x", {}, {"cv.lwlrap": 0.7}, datetime.now(UTC), "", {}, oof_md5=md5, clips_md5=clips) for md5 in oofs
+    BoardRow("x", {}, {"cv.lwlrap": 0.7}, datetime.now(UTC), "", {}, oof_md5=md5, clips_md5=clips) for md5 in oofs
 ]
 found = difference(*rows)
 heavy = [name for name in ("numpy", "pandas", "sklearn", "scipy", "mlflow", "rich") if name in sys.modules]

@@ -84,7 +84,7 @@ def species_cells(one: SpeciesDifference) -> list[str]:
     return [one.species, str(one.n), number(one.b), number(one.a), f"{one.value:+.4f} ({between})"]
 
 
-METRIC_HEADER = ("metric", "before", "after", "change", "verdict_sentence")
+METRIC_HEADER = ("metric", "before", "after", "change", "verdict")
 SPECIES_HEADER = ("species", "recordings", "before", "after", "change (95 %)")
 
 

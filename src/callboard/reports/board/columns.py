@@ -194,7 +194,7 @@ SCORE_COLUMNS = (
         value=half_width,
         meaning="half the 95 % interval of CV",
     ),
-    Column("author_verdict", word, tone=tone),
+    Column("verdict", word, tone=tone),
     Column("LB public", lambda line: number(line.metric("lb.public")), True, value=metric_of("lb.public")),
     Column("LB private", lambda line: number(line.metric("lb.private")), True, value=metric_of("lb.private")),
 )
