@@ -1,12 +1,13 @@
 """Files that are there whole or not at all, and locks between processes."""
 
 import errno
-import fcntl
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from callboard.core.errors import UserError
 
@@ -99,7 +100,7 @@ def _refusals_in_words(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(place: Path, refusal: type[Exception]) -> Iterator[None]:
-    """Wait until no other process is in a block of the same place.
+    """Wait until no other process is in a block of the same place; within such a block it is entered at once.
 
     Args:
         place: A file that is made for this; its folder too.
@@ -107,9 +108,8 @@ def locked(place: Path, refusal: type[Exception]) -> Iterator[None]:
     """
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("w")
+        held = FileLock(place, is_singleton=True).acquire()
     except OSError as error:
         raise refusal(f"{place}: {error.strerror}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with held:
         yield
