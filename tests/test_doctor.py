@@ -294,7 +294,7 @@ def test_a_command_of_another_user_holds_its_part(
     def refuse(*_: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("callboard.analysis.doctor.surroundings.os.kill", refuse)
+    monkeypatch.setattr("os.kill", refuse)
     write_lock(well, 1)
     assert found("1 DVC command at work")
 

@@ -17,7 +17,7 @@ from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.core.workspace import main_workspace
 from callboard.results.commits import committed_files
-from callboard.results.git import git
+from callboard.results.git import git_if_any
 from callboard.results.result import METRIC_DIGITS, Result
 
 LEDGER = "leaderboard.csv"
@@ -193,7 +193,7 @@ def _committed(folder: Path) -> list[LeaderboardEntry]:
     A row that a commit brings back after an earlier one dropped it is no new row; one that a file holds
     twice, as where a correction was taken back, counts twice.
     """
-    commits = git("log", "--reverse", "--date-order", "--format=%H", "--", LEDGER, folder=folder).split()
+    commits = git_if_any("log", "--reverse", "--date-order", "--format=%H", "--", LEDGER, folder=folder).split()
     found: list[LeaderboardEntry] = []
     if commits:
         with committed_files(folder) as files:
@@ -203,7 +203,7 @@ def _committed(folder: Path) -> list[LeaderboardEntry]:
 
 
 def _kept_aside(folder: Path) -> list[LeaderboardEntry]:
-    if not git("rev-parse", "--verify", "--quiet", APPLY_STASH, folder=folder):
+    if not git_if_any("rev-parse", "--verify", "--quiet", APPLY_STASH, folder=folder):
         return []
     with committed_files(folder) as files:
         return _readable(files.of(APPLY_STASH)(LEDGER))
