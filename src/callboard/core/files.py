@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 from callboard.core.errors import UserError
 
 UNWRITABLE = {
@@ -106,6 +104,8 @@ def locked(place: Path, refusal: type[Exception]) -> Iterator[None]:
         place: A file that is made for this; its folder too.
         refusal: What is raised where the file cannot be written.
     """
+    from filelock import FileLock  # imports asyncio, and most commands lock nothing
+
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(place, is_singleton=True).acquire()

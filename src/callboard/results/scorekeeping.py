@@ -1,13 +1,11 @@
 """A reported score on its way: into the ledger, into git, into MLflow; known ones are not added again."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callboard.core.console import counted, warn
 from callboard.core.errors import UserError
-from callboard.core.files import locked
 from callboard.core.workspace import main_workspace
 from callboard.results.git import GitError, git, git_if_any
 from callboard.results.kaggle.submissions import Sent, match, parse_sent
@@ -16,25 +14,15 @@ from callboard.results.leaderboard import (
     LeaderboardEntry,
     current,
     entries_of,
+    keep_entries,
     last_words,
-    write_entries,
+    one_keeper,
 )
 from callboard.results.mlflow.connection import TrackingError
 from callboard.results.mlflow.record import SUBMISSION_MD5
 from callboard.results.mlflow.track import push_scores
 from callboard.results.stored_runs import NoResultsError, StoredRun, stored_runs
 from callboard.results.submissions import Submitted, known_submissions
-
-
-@contextmanager
-def one_keeper() -> Iterator[None]:
-    """One process at a time from reading the ledger to committing it: rows of others would be lost.
-
-    Raises:
-        UserError: the main workspace cannot be written.
-    """
-    with locked(main_workspace() / ".cache/ledger.lock", UserError):
-        yield
 
 
 def keep(
@@ -60,7 +48,7 @@ def keep(
     if strange := [entry for entry in entries if not entry.submission_md5]:
         raise UserError(f"{LEDGER}: result {strange[0].key} has no submission; nothing was written")
     if entries:
-        write_entries(main_workspace() / LEDGER, [*known, *entries])
+        keep_entries([*known, *entries])
     return ", ".join(done for done in (_commit(message), _push([*known, *entries], md5s)) if done)
 
 
