@@ -23,6 +23,7 @@ from callboard.training.checkpoint import checkpoint_for
 from callboard.training.curve import write_curve
 from callboard.training.fit import EpochReport, Execution, FitParams, Fitted, fit
 from callboard.training.fold_data import select_fold
+from callboard.training.progress import ProgressWriter
 from callboard.training.start_weights import find_fold_weights
 
 
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     def follow(epochs: range) -> Iterable[int]:
         return progress(epochs, total=len(epochs), label=f"train fold {args.fold}", unit="epochs", note=loss)
 
-    execution = Execution(device, n_workers(), checkpoint, follow, reports.append)
+    shown = ProgressWriter(checkpoint.path, args.curve.stem, params.train.epochs)
+    execution = Execution(device, n_workers(), checkpoint, follow, reports.append, shown.write)
     fitted = fit(params, args.fold, data, execution, start)
 
     weights_params = WeightsParams(model=params.model, clip=params.clip)

@@ -178,11 +178,14 @@ def test_runs_that_share_a_checkpoint_never_fail(tmp_path):
 
 
 def test_abandoned_checkpoints_are_removed_when_a_new_one_is_made(tmp_path):
-    for name, age_days in (("a-fold0.pt", 31), (".a-fold0.pt.12ab.unfinished", 31), ("b-fold0.pt", 29)):
+    ages = {"a-fold0.pt": 31, ".a-fold0.pt.12ab.unfinished": 31, "b-fold0.pt": 29, "b-fold0.json": 29}
+    ages |= {"finished-fold0.json": 2, "finished-fold1.json": 0.5}
+    for name, age_days in ages.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, times=(time.time() - age_days * 24 * 3600,) * 2)
     Checkpoint(tmp_path / "c-fold0.pt").write({})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b-fold0.pt", "c-fold0.pt"]
+    left = ["b-fold0.json", "b-fold0.pt", "c-fold0.pt", "finished-fold1.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])

@@ -233,7 +233,7 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (lost_scores, "2 results with tables that DVC's cache lacks", "dvc pull", True),
     (lost_annotations, "2 results with tables that DVC's cache lacks", "dvc pull", True),
     (lock_of_elsewhere, "names 2 folders that DVC's cache lacks: ", "dvc repro", False),
-    (uncommitted_score, "leaderboard.csv: 1 row not committed", "git commit leaderboard.csv", True),
+    (uncommitted_score, "leaderboard.csv: 1 row not committed", "git commit leaderboard.csv", False),
     (strange_score, "1 submission that no run has: of-nobody", "callboard sync", False),
     (new_code, "1 file of code that git does not know: src/losses.py", "git add", False),
     (stray, "MLflow data that no command here reads: docs/mlflow.db", "remove", False),
@@ -294,7 +294,7 @@ def test_a_command_of_another_user_holds_its_part(
     def refuse(*_: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("callboard.analysis.doctor.surroundings.os.kill", refuse)
+    monkeypatch.setattr("os.kill", refuse)
     write_lock(well, 1)
     assert found("1 DVC command at work")
 

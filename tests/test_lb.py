@@ -242,10 +242,8 @@ def test_a_hook_that_refuses_leaves_the_row_and_says_so(
     hook.chmod(0o755)
     cli.dispatch(["lb", "add", MD5, "--public", "0.5"])
     printed = capsys.readouterr()
-    assert (
-        "leaderboard.csv is written, not committed: error: no commits on Sundays; once mended: git com"
-        in printed.err
-    )
+    told = rf"leaderboard\.csv is written, not committed: git commit in {repository.root}: "
+    assert re.search(f"{told}error: no commits on Sundays; once mended: git com", printed.err)
     assert "committed" not in printed.out
     assert len(rows(repository)) == 1
     hook.unlink()

@@ -1,3 +1,4 @@
+import copy
 import os
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from callboard.results.leaderboard import (
     LeaderboardEntry,
     checked_score,
     entries_of,
+    keep_entries,
     last_words,
     ledger_of,
     merged,
+    one_keeper,
     read_ledger,
     write_entries,
 )
@@ -20,6 +23,7 @@ from tests.toy_git import ToyRepository
 
 HEADER = "submission_md5,key,public,private,date,note\n"
 OLD_HEADER = "submission_md5,public,private,date,note\n"
+OURS = LeaderboardEntry("cc", public=0.6, date="2020-01-03")
 
 
 @pytest.fixture
@@ -133,10 +137,9 @@ def test_nothing_that_exp_apply_overwrites_is_lost(repository: ToyRepository) ->
     started = commit_rows(repository, "aa,,0.7,,,")
     commit_rows(repository, "aa,,0.7,,,", "aa,,0.8,,,")
     (repository.root / "leaderboard.csv").write_text(f"{HEADER}aa,,0.7,,,\naa,,0.8,,,\nbb,,0.5,,,\n")
-    # what `dvc exp apply` does: keep the work tree aside, put back the files of the experiment
-    repository.git("update-ref", "refs/exps/apply/stash", repository.git("stash", "create"))
-    repository.git("checkout", started, "--", "leaderboard.csv")
     expected = {"aa": {"lb.public": 0.8}, "bb": {"lb.public": 0.5}}
+    assert ledger_of(repository.root) == expected  # from here on the row typed by hand is kept
+    repository.git("checkout", started, "--", "leaderboard.csv")  # as `dvc exp apply` does
     assert ledger_of(repository.root) == expected
     repository.commit()  # the overwritten file is committed too
     assert ledger_of(repository.root) == expected
@@ -172,11 +175,69 @@ def test_an_experiment_in_a_temporary_copy_sees_what_the_main_workspace_knows(
     repository: ToyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit_rows(repository, "aa,,0.7,,,")
-    copy = tmp_path / "copy"
-    repository.git("clone", "--quiet", str(repository.root), str(copy))
+    temporary = tmp_path / "copy"
+    repository.git("clone", "--quiet", str(repository.root), str(temporary))
     (repository.root / "leaderboard.csv").write_text(f"{HEADER}aa,,0.7,,,\naa,,0.8,,,\n")
     monkeypatch.setenv("DVC_ROOT", str(repository.root))
-    assert ledger_of(copy) == {"aa": {"lb.public": 0.8}}
+    assert ledger_of(temporary) == {"aa": {"lb.public": 0.8}}
+    (repository.root / "leaderboard.csv").write_text(HEADER)
+    assert ledger_of(temporary) == {"aa": {"lb.public": 0.8}}
+    assert not (temporary / ".git/callboard").exists()
+
+
+def test_rows_outlive_every_checkout_and_worktrees_share_them(
+    repository: ToyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_rows(repository)
+    rows = [LeaderboardEntry("aa", public=0.7), LeaderboardEntry("bb", public=0.5)]
+    with one_keeper(), one_keeper():  # within a block another is entered at once
+        keep_entries(rows)
+    repository.git("checkout", "--quiet", "--", ".")
+    repository.git("clean", "--quiet", "-dffx", "--exclude=.dvc")
+    assert (repository.root / "leaderboard.csv").read_text() == HEADER
+    assert entries_of(repository.root) == rows
+    repository.git("worktree", "add", "--quiet", str(tmp_path / "tree"))
+    monkeypatch.chdir(tmp_path / "tree")
+    assert entries_of(tmp_path / "tree") == rows
+    keep_entries([*rows, LeaderboardEntry("cc", public=0.1)])
+    monkeypatch.chdir(repository.root)
+    assert publics(entries_of(repository.root)) == [0.7, 0.5, 0.1]
+
+
+def test_workspaces_in_one_repository_have_a_ledger_each(
+    repository: ToyRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, public in (("one", 0.1), ("two", 0.2)):
+        (repository.root / name).mkdir()
+        monkeypatch.chdir(repository.root / name)
+        keep_entries([LeaderboardEntry("aa", public=public)])
+    assert publics(entries_of(Path.cwd())) == [0.2]
+    monkeypatch.chdir(repository.root / "one")
+    assert publics(entries_of(Path.cwd())) == [0.1]
+
+
+def test_rows_of_a_teammate_are_pulled_and_kept(repository: ToyRepository, tmp_path: Path) -> None:
+    before = commit_rows(repository, "aa,,0.7,,2020-01-01,")
+    assert publics(entries_of(repository.root)) == [0.7]
+    repository.git("clone", "--quiet", str(repository.root), str(tmp_path / "theirs"))
+    theirs = copy.copy(repository)
+    theirs.root = tmp_path / "theirs"
+    commit_rows(theirs, "aa,,0.7,,2020-01-01,", "bb,,0.5,,2020-01-02,")
+    keep_entries([LeaderboardEntry("aa", public=0.7, date="2020-01-01"), OURS])
+    repository.commit()
+    repository.git("fetch", "--quiet", str(theirs.root), "main")
+    repository.git("merge", "--quiet", "--no-edit", "--strategy-option=theirs", "FETCH_HEAD")
+    assert publics(entries_of(repository.root)) == [0.7, 0.5, 0.6]  # the merge dropped ours
+    repository.git("checkout", before, "--", "leaderboard.csv")
+    assert publics(entries_of(repository.root)) == [0.7, 0.5, 0.6]
+
+
+def test_what_was_committed_counts_where_the_work_tree_has_no_file(repository: ToyRepository) -> None:
+    commit_rows(repository)
+    assert entries_of(repository.root) == []
+    commit_rows(repository, "aa,,0.7,,,")
+    (repository.root / "leaderboard.csv").unlink()
+    assert publics(entries_of(repository.root)) == [0.7]
 
 
 def test_a_row_that_was_committed_in_error_and_mended_does_not_stand_in_the_way(
@@ -219,6 +280,7 @@ def test_nothing_is_lost_under_dvc_itself(repository: ToyRepository) -> None:
     repository.git("reset", "--quiet", "--hard")
     commit_rows(repository, "aa,,0.7,,,", "aa,,0.8,,,")
     (repository.root / "leaderboard.csv").write_text(f"{HEADER}aa,,0.7,,,\naa,,0.8,,,\nbb,,0.5,,,\n")
+    assert ledger_of(repository.root)["bb"] == {"lb.public": 0.5}
     dvc("exp", "apply", "toy")
     assert "0.8" not in (repository.root / "leaderboard.csv").read_text()
     assert ledger_of(repository.root) == {"aa": {"lb.public": 0.8}, "bb": {"lb.public": 0.5}}

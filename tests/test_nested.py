@@ -21,6 +21,7 @@ from callboard.features.frame_cache import (
 from callboard.pseudo import nested
 from callboard.pseudo.nested import Inputs, Nested, NestedParams
 from callboard.pseudo.provenance import read_nested, refuse_violations, trace_rounds
+from callboard.training.progress import read_progress
 from tests.toy_training import CPU, N_MELS, PARAMS, SPECIES, changed, write_fold_inputs
 
 PREDICT = {"overlap_frames": 8, "batch_size": 16, "weights": "last", "tta": 0}
@@ -343,6 +344,9 @@ def test_a_killed_tree_goes_on_where_it_stopped():
     again = World(folder="again")
     table = again.nested.pseudo_labels(1)
     assert again.n_epochs == 9 - 4
+    shown = read_progress(Path(".cache/checkpoints")).values()
+    assert {progress.name for progress in shown} == {f"r0/folds{pair}" for pair in ("0-1", "0-2", "1-2")}
+    assert all(progress.is_finished for progress in shown)
     shutil.rmtree(".cache")
     pd.testing.assert_frame_equal(World(folder="anew").nested.pseudo_labels(1), table)
 

@@ -1,30 +1,33 @@
 """`callboard watch` beside a real training in a process of its own."""
 
+import json
 import os
 import re
-import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from callboard.core.workspace import CHECKPOINTS
 from callboard.params.base import read_tree
-from callboard.reports.watch import watching
-from callboard.reports.watch.checkpoints import CHECKPOINTS, SECTIONS, checkpoint_names, read_history
-from callboard.reports.watch.trainings import Training, interrupted_trainings, running_trainings
+from callboard.reports import watch
+from callboard.reports.watch import Trainings, find_trainings
+from callboard.training.progress import STALE_AFTER_S, Progress, ProgressWriter, read_progress
 from tests.conftest import ROOT, TOY_PARAMS, merge
-from tests.toy_git import ToyRepository
 from tests.toy_training import PARAMS, write_fold_inputs
 
 N_EPOCHS = 5000
 """Longer than any test looks."""
 
-Trainings = tuple[Path, list[subprocess.Popen[bytes]]]
+Started = tuple[Path, list[subprocess.Popen[bytes]]]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
@@ -65,7 +68,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """Those of `dvc repro` and of a queued experiment; killed at the end."""
     root = tmp_path_factory.mktemp("trainings")
     processes = [
@@ -77,7 +80,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
 
 
 @pytest.fixture
-def started(trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> Trainings:
+def started(trainings: Started, monkeypatch: pytest.MonkeyPatch) -> Started:
     """The main workspace, as that of this process, and what trains there until a test kills it."""
     monkeypatch.setenv("DVC_ROOT", str(trainings[0]))
     return trainings
@@ -89,93 +92,27 @@ def kill(processes: list[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def test_the_sections_are_those_that_training_reads() -> None:
-    from stages.train import TrainStageParams
-
-    assert set(TrainStageParams.model_fields) == SECTIONS
-
-
-@pytest.mark.parametrize(
-    ("pseudo", "has_test_set", "start"),
-    [
-        ("", False, "null"),
-        ("r", False, "null"),
-        ("", True, "null"),
-        ("r", True, "null"),
-        ("t", True, "null"),
-        ("", False, f"stage1@{'0' * 16}"),
-    ],
-)
-def test_training_writes_its_checkpoint_where_watch_looks(
-    main: Path, monkeypatch: pytest.MonkeyPatch, pseudo: str, has_test_set: bool, start: str
-) -> None:
-    from stages import train
-
-    folder = write_world(main / "here", 1)
-    params = (folder / "params.yaml").read_text(encoding="utf-8")
-    assert params.count("init_from:") == 1
-    params = re.sub("init_from:.*", f"init_from: {start}", params)
-    (folder / "params.yaml").write_text(params, encoding="utf-8")
-    monkeypatch.setattr(train, "find_fold_weights", lambda *given: None)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
-    arguments = ["--fold", "0", "--mel", "mel", "--clips", "clips.csv", "--folds", "folds.csv"]
-    arguments += ["--species", "species.csv", "--weights", "w.pt", "--curve", "c.csv"]
-    if pseudo:
-        rename_recordings(Path("clips.csv"), pseudo, Path("pseudo.csv"))
-        arguments += ["--pseudo", "pseudo.csv"]
-    if has_test_set:
-        shutil.copytree("mel", "mel-test")
-        rename_recordings(Path("mel/index.csv"), "t", Path("mel-test/index.csv"))
-        arguments += ["--mel-others", "mel-test"]
-
-    def stop_before_fitting(params: Any, fold: int, data: Any, execution: Any, start: Any) -> None:
-        raise ReachedError(execution.checkpoint.path)
-
-    monkeypatch.setattr(train, "fit", stop_before_fitting)
-    with pytest.raises(ReachedError) as reached:
-        train.main(arguments)
-    names = checkpoint_names(folder, train._parse(arguments))
-    assert len(set(names)) == 1 + has_test_set
-    assert reached.value.args[0] == main / CHECKPOINTS / names[pseudo == "t"]
-
-
-class ReachedError(Exception):
-    """With the path of the checkpoint."""
-
-
-def rename_recordings(table: Path, letter: str, target: Path) -> None:
-    """A copy in which the recordings r00, r01, ... begin with another letter, and all labels are pseudo."""
-    renamed = re.sub(r"\br(?=\d\d,)", letter, table.read_text())
-    target.write_text(re.sub(r",[tf]p,", ",pseudo,", renamed))
-
-
-def two(folder: Path) -> list[Path]:
-    paths = list(folder.glob("*.pt"))
-    return paths if len(paths) == 2 else []
-
-
-def all_have_epochs(n: int) -> list[Training]:
-    found = running_trainings()
-    return found if len(found) == 2 and all(len(t.progress()[0]) >= n for t in found) else []
+def all_have_epochs(n: int) -> Trainings | None:
+    found = find_trainings()
+    return found if len(found.shown) == 2 and all(len(each.curve) >= n for each in found.shown) else None
 
 
 @pytest.mark.slow
 def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stopped(
-    started: Trainings, capsys: pytest.CaptureFixture[str]
+    started: Started, capsys: pytest.CaptureFixture[str]
 ) -> None:
     processes = started[1]
-    found = wait_for(lambda: all_have_epochs(3))
-    assert {training.experiment: training.pid for training in found} == {
+    found: Trainings = wait_for(lambda: all_have_epochs(3))
+    assert {training.experiment: training.pid for training in found.shown} == {
         "": processes[0].pid,
         "exp0058": processes[1].pid,
     }
-    curve = found[0].progress()[0]
+    curve = found.shown[0].curve
     assert [row["epoch"] for row in curve] == list(range(1, len(curve) + 1))
-    assert found[0].progress()[0][0] != found[1].progress()[0][0]  # another seed, another loss
-    assert not list(interrupted_trainings(found))
+    assert curve[0] != found.shown[1].curve[0]  # another seed, another loss
+    assert not found.stopped
 
-    watching.follow(once=True)
+    watch.follow(once=True)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 2
     pattern = rf"r0-fold0: epoch \d+ of {N_EPOCHS}, loss \d\.\d+, LWLRAP \d\.\d+, "
@@ -184,78 +121,117 @@ def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stoppe
         assert re.fullmatch(f"{name} {pattern}", line), line
 
     kill(processes)
-    watching.follow(once=True)
+    watch.follow(once=True)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("nothing trains")
-    assert [line.split(",")[0].split(" after")[0] for line in printed[2:]] == ["stopped: fold0"] * 2
+    stopped = [line.split(" after")[0] for line in sorted(printed[2:])]
+    assert stopped == ["stopped: exp0058 r0-fold0", "stopped: workspace r0-fold0"]
 
 
-@pytest.mark.slow
-def test_a_history_read_without_torch_is_the_one_that_torch_reads(started: Trainings) -> None:
-    from callboard.training.checkpoint import Checkpoint
+def a_progress(**changes: Any) -> Progress:
+    """Of this process, after two of nine epochs."""
+    plain = Progress(
+        experiment="",
+        name="r0-fold1",
+        n_epochs=9,
+        curve=[{"epoch": 1, "loss": 2.0, "val_lwlrap": None}, {"epoch": 2, "loss": 1.0, "val_lwlrap": 0.5}],
+        seconds_per_epoch=4.0,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        started=time.time() - 10,
+        updated=time.time() - 2,
+    )
+    return replace(plain, **changes)
 
-    main, processes = started
-    paths = wait_for(lambda: two(main / CHECKPOINTS))
-    kill(processes)
-    for path in paths:
-        state = Checkpoint(path).read()
-        assert state
-        assert read_history(path) == state["history"]
+
+def put(main: Path, fold: int, progress: Progress, recipe: str = "a") -> Path:
+    """Write a progress file and the checkpoint beside it."""
+    path = main / CHECKPOINTS / f"{recipe * 32}-fold{fold}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    path.with_suffix(".json").write_text(json.dumps(asdict(progress)))
+    return path
 
 
-def test_finished_folds_are_those_that_this_run_has_written(tmp_path: Path) -> None:
-    curve = "epoch,lr,loss,val_lwlrap\n1,0.001,2.0,\n2,0.001,1.0,0.5\n"
-    repository = ToyRepository(tmp_path / "main")
-    folder = repository.root
-    (folder / "plots/train").mkdir(parents=True)
-    (folder / "models/r0").mkdir(parents=True)
-    for fold, written in (
-        (4, 2000),
-        (0, 2000),
-        (1, 2000),
-        (2, 500),
-        (3, 2000),
-    ):  # 1 trains, 2 is of an earlier run
-        path = folder / f"plots/train/r0-fold{fold}.csv"
-        path.write_text(curve)
-        os.utime(path, (written, written))
-        if fold == 4:  # dvc puts what was committed into a temporary copy
-            repository.commit()
-        if fold != 3:  # no weights
-            (folder / f"models/r0/fold{fold}.pt").touch()
-    training = Training(1, "exp0058", folder, "r0-fold1", 9, 1500.0, 1000.0, ())
-    assert training.finished_folds() == {
-        "r0-fold0": [
-            {"epoch": 1, "lr": 0.001, "loss": 2.0, "val_lwlrap": None},
-            {"epoch": 2, "lr": 0.001, "loss": 1.0, "val_lwlrap": 0.5},
-        ]
-    }
-    assert [str(line) for line in watching.lines([training], watching.Pace())] == [
-        "exp0058 r0-fold0: epoch 2, loss 1.000, LWLRAP 0.500, finished  █▁",
+def test_finished_folds_of_the_same_recipe_stand_above_the_one_that_trains(main: Path) -> None:
+    finished = {"n_epochs": 2, "pid": 1}
+    put(main, 0, a_progress(experiment="exp0058", name="r0-fold0", **finished)).unlink()
+    put(main, 1, a_progress(experiment="exp0058", curve=[], seconds_per_epoch=None))
+    put(main, 0, a_progress(name="r0-fold0", **finished), recipe="b").unlink()
+    assert [str(watch.line_of(progress)) for progress in find_trainings().shown] == [
+        "exp0058 r0-fold0: epoch 2 of 2, loss 1.000, LWLRAP 0.500, 4.0 s per epoch, finished  █▁",
         "exp0058 r0-fold1: epoch 0 of 9",
     ]
 
 
-def test_the_pace_of_a_resumed_training_is_that_of_the_epochs_seen() -> None:
-    training = Training(1, "", Path(), "r0-fold1", 9, 100.0, 100.0, ())
-    pace = watching.Pace()
-    assert pace.seconds(training, 5, 50.0) is None  # written before this process began
-    assert pace.seconds(training, 10, 110.0) == 1.0
-    assert pace.seconds(training, 12, 118.0) == 4.0
+def test_the_time_left_counts_from_the_last_epoch(main: Path) -> None:
+    put(main, 1, a_progress())
+    (progress,) = find_trainings().shown
+    assert progress.left_s() == pytest.approx(4 * 7 - 2, abs=1)
+    assert a_progress(updated=time.time() - 1000).left_s() == 0
+
+
+def test_a_training_whose_process_has_ended_is_stopped(
+    main: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    put(main, 0, a_progress(name="r0-fold0", pid=child.pid, updated=time.time() - 600))
+    # another process has the number by now: this one, which began after the last epoch
+    long_ago = psutil.Process().create_time() - 3600
+    put(main, 1, a_progress(experiment="exp1", updated=long_ago))
+    put(main, 2, a_progress(pid=child.pid)).unlink()  # killed before its first epoch: nothing to go on from
+    watch.follow(once=True)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("nothing trains")
+    assert printed[2] == (
+        "stopped: workspace r0-fold0 after epoch 2, 10 min ago; the command that ran it goes on from there"
+    )
+    assert printed[3].startswith("stopped: exp1 r0-fold1 after epoch 2, ")
+    assert len(printed) == 4
+
+
+def test_a_training_on_another_host_runs_as_long_as_it_writes() -> None:
+    elsewhere = a_progress(host="elsewhere", pid=2**22 + 1)
+    assert elsewhere.is_running()
+    assert not replace(elsewhere, updated=time.time() - 2 * STALE_AFTER_S).is_running()
+
+
+def test_a_progress_file_of_another_version_is_left_out(main: Path) -> None:
+    put(main, 1, a_progress())
+    for fold, text in enumerate(("", "[]", '{"epoch": 1}', "\u00ff")):
+        put(main, 10 + fold, a_progress()).with_suffix(".json").write_text(text, encoding="latin-1")
+    assert len(find_trainings().shown) == 1
+
+
+def test_the_curve_goes_on_and_the_pace_is_that_of_the_epochs_of_this_process(main: Path) -> None:
+    checkpoint = main / "x-fold0.pt"
+    rows = a_progress().curve
+    ProgressWriter(checkpoint, "r0-fold0", 3).write(rows[:1])
+    writer = ProgressWriter(checkpoint, "r0-fold0", 3)
+    writer.write(rows)
+    (before,) = read_progress(main).values()
+    assert (before.curve, before.seconds_per_epoch, before.is_finished) == (rows, None, False)
+    time.sleep(0.2)
+    writer.write([*rows, {**rows[0], "epoch": 3}])
+    (after,) = read_progress(main).values()
+    assert after.seconds_per_epoch == pytest.approx(0.2, abs=0.15)
+    assert after.started == before.started
+    assert after.is_finished
 
 
 def test_a_sparkline_spans_its_values_and_keeps_the_last() -> None:
-    assert watching.sparkline([0.0, 7.0, float("nan"), 3.0]) == "▁█▄"
-    assert watching.sparkline([2.0, 2.0]) == "▁▁"
-    assert watching.sparkline([]) == ""
-    long = watching.sparkline([float(i) for i in range(100)])
-    assert len(long) <= watching.CURVE_WIDTH
+    assert watch.sparkline([0.0, 7.0, float("nan"), 3.0]) == "▁█▄"
+    assert watch.sparkline([2.0, 2.0]) == "▁▁"
+    assert watch.sparkline([]) == ""
+    long = watch.sparkline([float(i) for i in range(100)])
+    assert len(long) <= watch.CURVE_WIDTH
     assert long[-1] == "█"
 
 
 def test_watching_imports_neither_torch_nor_mlflow() -> None:
     heavy = "{'torch', 'mlflow', 'pandas'} & set(sys.modules)"
-    code = f"import sys, callboard.reports.watch.watching; print({heavy} or 'none')"
+    code = f"import sys, callboard.reports.watch; print({heavy} or 'none')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
     )

@@ -19,6 +19,7 @@ from callboard.features.frame_cache import EncodedRecording, write_cache
 from callboard.model.device import describe_device
 from callboard.model.weights import load_model
 from callboard.params.training import TrainParams
+from callboard.training.progress import read_progress
 from stages.train import TrainStageParams, main
 from tests.toy_training import CPU, PARAMS, SPECIES, annotation, changed, clips_table, write_fold_inputs
 
@@ -70,7 +71,12 @@ def test_a_fold_is_trained_to_weights_and_a_curve(root, capsys):
     line = capsys.readouterr().out
     assert line.startswith(f"train: fold 0, 3 epochs of 8 clips on {describe_device(CPU)}, loss ")
     assert "clips/s, data wait" in line
-    assert not (root / ".cache" / "checkpoints").exists() or not list((root / ".cache/checkpoints").iterdir())
+    checkpoints = root / ".cache" / "checkpoints"
+    assert not list(checkpoints.glob("*.pt"))
+    (progress,) = read_progress(checkpoints).values()
+    assert (progress.name, progress.n_epochs, progress.is_finished) == ("fold0", 3, True)
+    shown = pd.DataFrame(progress.curve, columns=curve.columns, dtype=float)
+    pd.testing.assert_frame_equal(shown, curve.astype(float), rtol=1e-5)
 
 
 def test_training_twice_gives_the_same_bytes(root):
@@ -220,4 +226,6 @@ def test_a_killed_training_resumes_with_the_same_bytes(root, capsys):
     assert resumed.returncode == 0
     assert "resumed after epoch " in printed
     assert (digest(root), (root / "fold0.csv").read_bytes()) == expected
-    assert not list((root / ".cache" / "checkpoints").iterdir())
+    (progress,) = read_progress(root / ".cache" / "checkpoints").values()
+    assert [row["epoch"] for row in progress.curve] == list(range(1, 41))
+    assert not list((root / ".cache" / "checkpoints").glob("*.pt"))

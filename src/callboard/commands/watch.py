@@ -13,7 +13,7 @@ def add(commands: Any) -> None:
 
 def follow(args: argparse.Namespace) -> None:
     """Show every running training until Ctrl-C; plain lines when the output is a pipe or a file."""
-    from callboard.reports.watch.watching import follow as follow_trainings
+    from callboard.reports.watch import follow as follow_trainings
 
     try:
         follow_trainings(once=args.once)

@@ -1,6 +1,5 @@
 """Output for people: progress, one summary line, counts with their plural, warnings, errors as sentences."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,6 +61,12 @@ def summarize(stage: str, *facts: str) -> None:
 
 def peak_memory_mb() -> float:
     """The most that this process has held so far, MB."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
+    import resource  # psutil knows the peak on Windows only, where this module is missing
+
     in_mb = 1e6 if sys.platform == "darwin" else 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / in_mb
 

@@ -1,7 +1,6 @@
 """Files that are there whole or not at all, and locks between processes."""
 
 import errno
-import fcntl
 import shutil
 import stat
 from collections.abc import Iterator
@@ -99,17 +98,18 @@ def _refusals_in_words(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(place: Path, refusal: type[Exception]) -> Iterator[None]:
-    """Wait until no other process is in a block of the same place.
+    """Wait until no other process is in a block of the same place; within such a block it is entered at once.
 
     Args:
         place: A file that is made for this; its folder too.
         refusal: What is raised where the file cannot be written.
     """
+    from filelock import FileLock  # imports asyncio, and most commands lock nothing
+
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("w")
+        held = FileLock(place, is_singleton=True).acquire()
     except OSError as error:
         raise refusal(f"{place}: {error.strerror}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with held:
         yield

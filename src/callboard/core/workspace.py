@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+CHECKPOINTS = Path(".cache/checkpoints")
+"""Of unfinished trainings, in the main workspace, with how far each is."""
+
 
 def main_workspace() -> Path:
     """Where DVC was started, also for an experiment in a temporary copy; without DVC the current folder."""

@@ -51,7 +51,10 @@ def read_recording(
 
 
 def resample(waveform: NDArray[np.float32], from_rate: int, to_rate: int) -> NDArray[np.float32]:
-    """`resampled_length` samples, by a polyphase filter (scipy's default Kaiser window)."""
+    """`resampled_length` samples, by a polyphase filter (scipy's default Kaiser window).
+
+    torchaudio's `resample` with the same filter gives the same, but takes an import of torch.
+    """
     # scipy.signal takes 0.2 s to import, and most recordings come at the expected rate
     from scipy.signal import resample_poly
 

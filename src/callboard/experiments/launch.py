@@ -17,7 +17,7 @@ from callboard.params.base import read_tree
 from callboard.params.references import REFERENCE_KEYS, referenced_results
 from callboard.results.committed import params_of
 from callboard.results.finished import MAKE_FOLDERS, Finished, folders_not_cached, results_named
-from callboard.results.git import git
+from callboard.results.git import git, git_if_any
 from callboard.results.result import changes, flatten
 
 
@@ -282,9 +282,15 @@ def _as_text(overrides: Iterable[tuple[str, Any]]) -> list[str]:
 
 
 def experiment_of(name: str) -> str:
-    """The commit of the experiment of that name on the current commit; empty where there is none."""
+    """The commit of the experiment of that name on the current commit; empty where there is none.
+
+    Raises:
+        GitError: there is no commit yet, or no repository.
+    """
     commit = git("rev-parse", "HEAD").strip()
-    return git("rev-parse", "--verify", "--quiet", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}").strip()
+    return git_if_any(
+        "rev-parse", "--verify", "--quiet", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+    ).strip()
 
 
 def with_overrides(overrides: Sequence[str]) -> dict[str, str]:

@@ -35,6 +35,7 @@ from callboard.scoring.predict import ScoreParams
 from callboard.training.checkpoint import checkpoint_for
 from callboard.training.fit import Execution, FitParams, Fitted, fit
 from callboard.training.fold_data import select_fold
+from callboard.training.progress import ProgressWriter
 from callboard.training.schedules import FOLLOWS_VALIDATION
 from callboard.training.start_weights import FoldWeights, find_recipe
 from callboard.training.validation import SELECTIONS
@@ -185,7 +186,8 @@ class Nested:
         cache = inputs.open_cache(clips)
         data = select_fold(cache, clips, merged, number, self._axis, params.train.labels)
         checkpoint = checkpoint_for(params, [*tables, *inputs.digested], f"s{fold_names(folds)}")
-        execution = Execution(self.device, self.n_threads, checkpoint, self.follow(name))
+        shown = ProgressWriter(checkpoint.path, name, params.train.epochs)
+        execution = Execution(self.device, self.n_threads, checkpoint, self.follow(name), show=shown.write)
         return fit(params, number, data, execution, start)
 
     def _held_out(self, folds: Folds) -> pd.Series:

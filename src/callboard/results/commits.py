@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from callboard.results.finished import NAMED
-from callboard.results.git import git
+from callboard.results.git import git, git_command, git_if_any
 from callboard.results.result import Files
 
 RefKind = Literal["experiment", "branch", "tag", "HEAD", "commit"]
@@ -47,7 +47,7 @@ def commits_with_results(folder: Path) -> list[Named]:
     named = named_commits(folder)
     known = {each.commit for each in named}
     history = ("--branches", "--tags", "HEAD", "--format=%H %ct", "--reverse", "--", "dvc.lock")
-    lines = [line.split() for line in git("log", *history, folder=folder).splitlines()]
+    lines = [line.split() for line in git_if_any("log", *history, folder=folder).splitlines()]
     earlier = [
         Named("commit", commit[:7], commit, int(time_s) * 1000, "")
         for commit, time_s in lines
@@ -60,8 +60,8 @@ def named_commits(folder: Path) -> list[Named]:
     """Every experiment, branch and tag, and HEAD: experiments first; of a kind the oldest first."""
     # %(*…) is about the commit behind an annotated tag, and empty otherwise
     fields = "%(refname) %(objectname) %(committerdate:unix) %(*objectname) %(*committerdate:unix)"
-    lines = git("for-each-ref", f"--format={fields}", folder=folder).splitlines()
-    if head := git("log", "-1", "--format=HEAD %H %ct", "HEAD", folder=folder):
+    lines = git_if_any("for-each-ref", f"--format={fields}", folder=folder).splitlines()
+    if head := git_if_any("log", "-1", "--format=HEAD %H %ct", "HEAD", folder=folder):
         lines.append(head)
     found = [named for line in lines if (named := _named(line))]
     order = [*REF_KINDS.values(), "HEAD"]
@@ -125,7 +125,7 @@ class CommittedFiles:
 @contextmanager
 def committed_files(folder: Path) -> Iterator[CommittedFiles]:
     """Files of the commits of the repository around `folder`, by paths relative to it."""
-    command = ["git", "cat-file", "--batch"]
+    command = git_command("cat-file", "--batch")
     with subprocess.Popen(
         command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

@@ -15,7 +15,7 @@ from callboard.params.references import blend_parts
 from callboard.results.commits import committed_files
 from callboard.results.committed import Locks, lock_content
 from callboard.results.finished import cached_file
-from callboard.results.git import git, text_at
+from callboard.results.git import git, git_if_any, text_at
 from callboard.results.lookup import names_on_board
 from callboard.results.naming import Name, names_in_git, results_named
 from callboard.results.result import Files, Result, files_in, read_result
@@ -133,7 +133,7 @@ def _unnamed(meant: Name, rows: Sequence[BoardRow]) -> Source:
     here = files_in(main)
     if lock_content(here("dvc.lock")).key == meant.key:
         return Source(meant.name, "", read_result(here, meant.name), here)
-    history = git("log", "--all", f"-n{MAX_COMMITS}", "--format=%H", "--", "dvc.lock", folder=main)
+    history = git_if_any("log", "--all", f"-n{MAX_COMMITS}", "--format=%H", "--", "dvc.lock", folder=main)
     with committed_files(main) as files:
         locks = Locks(files)
         commit = next((one for one in history.split() if locks.at(one).key == meant.key), "")

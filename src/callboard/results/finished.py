@@ -10,7 +10,7 @@ import yaml
 
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
-from callboard.results.git import git, text_at
+from callboard.results.git import git_if_any, text_at
 from callboard.results.result import OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key, parse_lock
 
 NAMED = re.compile(r"refs/(?:exps/[0-9a-f]{2}/[0-9a-f]{38}|heads|tags)/(?P<name>.+)")
@@ -155,7 +155,7 @@ def _commits_by_name() -> dict[str, list[str]]:
     """Commits of every experiment, branch and tag, the newest of a name first."""
     # %(*objectname) is the commit behind an annotated tag, and empty otherwise
     form = "--format=%(refname) %(objectname) %(*objectname)"
-    refs = git("for-each-ref", "--sort=-creatordate", form, folder=main_workspace())
+    refs = git_if_any("for-each-ref", "--sort=-creatordate", form, folder=main_workspace())
     commits: dict[str, list[str]] = {}
     for line in refs.splitlines():
         ref, *objects = line.split()

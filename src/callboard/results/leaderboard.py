@@ -9,15 +9,15 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
 from callboard.core.errors import UserError
-from callboard.core.files import written_whole
+from callboard.core.files import locked, written_whole
 from callboard.core.workspace import main_workspace
-from callboard.results.commits import committed_files
-from callboard.results.git import git
+from callboard.results.git import git_if_any, text_at
 from callboard.results.result import METRIC_DIGITS, Result
 
 LEDGER = "leaderboard.csv"
@@ -27,9 +27,6 @@ WITHOUT_KEY = ("submission_md5", "public", "private", "date", "note")
 """As the file was once; a merge of both kinds holds rows of both."""
 
 FORMS = {len(columns): columns for columns in (LEADERBOARD_COLUMNS, WITHOUT_KEY)}
-
-APPLY_STASH = "refs/exps/apply/stash"
-"""Where `dvc exp apply` leaves the files that it overwrote, the last time only."""
 
 CONFLICT = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
 """How the lines begin that git leaves between both sides of a merge."""
@@ -72,25 +69,55 @@ def ledger_of(workspace: Path) -> dict[str, dict[str, float]]:
 
 
 def entries_of(workspace: Path) -> list[LeaderboardEntry]:
-    """Rows of the work tree, of all that was ever committed below HEAD, and of the main workspace.
+    """Rows of the main workspace's store, of HEAD and of the work trees, the last word of each last.
 
-    `dvc exp apply` puts the file back to what it was when the experiment started, and a commit after it
-    drops the rows since then; here they are still found.
+    The store holds what any of them had when they were last read: `dvc exp apply` and checkouts put back an
+    older leaderboard.csv, and a commit after that drops the rows since then; here they are still found. It
+    begins with all that the commits below HEAD ever had.
 
     Raises:
         UserError: a file is no UTF-8 or holds a merge conflict, or one of its rows lacks the md5, has a score
             that is no number from 0 to 1, or a date that is none.
     """
-    main = main_workspace()
-    folders = [workspace] if workspace.resolve() == main else [workspace, main]
-    found: list[LeaderboardEntry] = []
-    for source in (
-        *(_committed(folder) for folder in folders),
-        _kept_aside(main),
-        *(_in_file(folder / LEDGER) for folder in reversed(folders)),
-    ):
-        found = merged(found, source)
+    store = _store(main_workspace())
+    found = _known(workspace, store)
+    if store and found != _in_file(store):
+        with suppress(UserError), one_keeper():  # what cannot be written here, no checkout can take away
+            write_entries(store, _known(workspace, store))
     return found
+
+
+def _known(workspace: Path, store: Path | None) -> list[LeaderboardEntry]:
+    main = main_workspace()
+    found = _in_file(store) if store and store.exists() else _in_history(main)
+    found = merged(found, _readable(text_at("HEAD", LEDGER, main)))
+    for folder in [main] if workspace.resolve() == main else [main, workspace]:
+        found = merged(found, _in_file(folder / LEDGER))
+    return found
+
+
+@contextmanager
+def one_keeper() -> Iterator[None]:
+    """One process at a time from reading the ledger to committing it: rows of others would be lost.
+
+    Raises:
+        UserError: the main workspace cannot be written.
+    """
+    main = main_workspace()
+    with locked((_store(main) or main / ".cache/ledger").with_suffix(".lock"), UserError):
+        yield
+
+
+def keep_entries(entries: Sequence[LeaderboardEntry]) -> None:
+    """Write all rows of the ledger to the store, then to the main workspace's leaderboard.csv.
+
+    Raises:
+        UserError: one of them cannot be written.
+    """
+    main = main_workspace()
+    if store := _store(main):
+        write_entries(store, entries)
+    write_entries(main / LEDGER, entries)
 
 
 def merged(older: Sequence[LeaderboardEntry], newer: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
@@ -187,26 +214,19 @@ def _in_file(path: Path) -> list[LeaderboardEntry]:
     return [_entry(cells, f"{path.name} row {number}") for number, cells in _rows(text)]
 
 
-def _committed(folder: Path) -> list[LeaderboardEntry]:
-    """Rows in the order in which the commits below HEAD added them.
+def _store(folder: Path) -> Path | None:
+    """The file below git's common directory, which no checkout touches; None outside git."""
+    found = git_if_any("rev-parse", "--git-common-dir", "--show-prefix", folder=folder).splitlines()
+    return (folder / found[0] / "callboard" / "".join(found[1:]) / LEDGER).resolve() if found else None
 
-    A row that a commit brings back after an earlier one dropped it is no new row; one that a file holds
-    twice, as where a correction was taken back, counts twice.
-    """
-    commits = git("log", "--reverse", "--date-order", "--format=%H", "--", LEDGER, folder=folder).split()
+
+def _in_history(folder: Path) -> list[LeaderboardEntry]:
+    """Rows in the order in which the commits below HEAD added them, whatever later ones dropped."""
+    history = ("log", "--reverse", "--date-order", "--format=%H", "--", LEDGER)
     found: list[LeaderboardEntry] = []
-    if commits:
-        with committed_files(folder) as files:
-            for commit in commits:
-                found += _beyond(found, _readable(files.of(commit)(LEDGER)))
+    for commit in git_if_any(*history, folder=folder).split():
+        found += _beyond(found, _readable(text_at(commit, LEDGER, folder)))
     return found
-
-
-def _kept_aside(folder: Path) -> list[LeaderboardEntry]:
-    if not git("rev-parse", "--verify", "--quiet", APPLY_STASH, folder=folder):
-        return []
-    with committed_files(folder) as files:
-        return _readable(files.of(APPLY_STASH)(LEDGER))
 
 
 def _beyond(known: Iterable[LeaderboardEntry], rows: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:

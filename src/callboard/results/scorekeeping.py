@@ -1,41 +1,28 @@
 """A reported score on its way: into the ledger, into git, into MLflow; known ones are not added again."""
 
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callboard.core.console import counted, warn
 from callboard.core.errors import UserError
-from callboard.core.files import locked
 from callboard.core.workspace import main_workspace
-from callboard.results.git import git
+from callboard.results.git import GitError, git, git_if_any
 from callboard.results.kaggle.submissions import Sent, match, parse_sent
 from callboard.results.leaderboard import (
     LEDGER,
     LeaderboardEntry,
     current,
     entries_of,
+    keep_entries,
     last_words,
-    write_entries,
+    one_keeper,
 )
 from callboard.results.mlflow.connection import TrackingError
 from callboard.results.mlflow.record import SUBMISSION_MD5
 from callboard.results.mlflow.track import push_scores
 from callboard.results.stored_runs import NoResultsError, StoredRun, stored_runs
 from callboard.results.submissions import Submitted, known_submissions
-
-
-@contextmanager
-def one_keeper() -> Iterator[None]:
-    """One process at a time from reading the ledger to committing it: rows of others would be lost.
-
-    Raises:
-        UserError: the main workspace cannot be written.
-    """
-    with locked(main_workspace() / ".cache/ledger.lock", UserError):
-        yield
 
 
 def keep(
@@ -61,35 +48,32 @@ def keep(
     if strange := [entry for entry in entries if not entry.submission_md5]:
         raise UserError(f"{LEDGER}: result {strange[0].key} has no submission; nothing was written")
     if entries:
-        write_entries(main_workspace() / LEDGER, [*known, *entries])
+        keep_entries([*known, *entries])
     return ", ".join(done for done in (_commit(message), _push([*known, *entries], md5s)) if done)
 
 
 def _commit(message: str) -> str:
     """Commit this one file; what else is changed or staged stays as it is."""
     folder = main_workspace()
-    command = f'git commit -m "{message}" -- {LEDGER}'
-    if not git("rev-parse", "--git-dir", folder=folder):
-        warn("not committed, there is no git repository here; without one `dvc exp apply` may lose the row")
+    if not git_if_any("rev-parse", "--git-dir", folder=folder):
+        warn("not committed, there is no git repository here")
         return ""
-    if not git("status", "--porcelain", "--", LEDGER, folder=folder):
+    try:
+        if not git("status", "--porcelain", "--", LEDGER, folder=folder):
+            return ""
+        git("add", "--intent-to-add", "--", LEDGER, folder=folder)  # git commits no path it has never seen
+        git("commit", "--quiet", f"--message={message}", "--", LEDGER, folder=folder)
+    except GitError as error:
+        command = f'git commit -m "{message}" -- {LEDGER}'
+        warn(f"{LEDGER} is written, not committed: {error}; once mended: {command}")
         return ""
-    git("add", "--intent-to-add", "--", LEDGER, folder=folder)  # git commits no path that it has never seen
-    arguments = ["git", "commit", "--quiet", f"--message={message}", "--", LEDGER]
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = _reason(done.stderr or done.stdout)
-        warn(f"{LEDGER} is written, not committed: {reason}; once mended: {command}")
-        return ""
-    if not git("symbolic-ref", "--quiet", "HEAD", folder=folder):
+    if not git_if_any("symbolic-ref", "--quiet", "HEAD", folder=folder):
         commit = git("rev-parse", "--short", "HEAD", folder=folder).strip()
-        warn(f"HEAD is on no branch, which loses the score; once on one again: git cherry-pick {commit}")
+        warn(
+            f"HEAD is on no branch, and a checkout leaves its commit behind; once on a branch again: "
+            f"git cherry-pick {commit}"
+        )
     return f"committed {LEDGER}"
-
-
-def _reason(printed: str) -> str:
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith(("fatal:", "error:"))), "".join(lines[-1:]))
 
 
 def _push(entries: Sequence[LeaderboardEntry], md5s: Sequence[str]) -> str:

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 from callboard.core.errors import one_line
-from callboard.core.workspace import main_workspace
+from callboard.core.workspace import CHECKPOINTS, main_workspace
 from callboard.model.weights import UNREADABLE, write_state
 from callboard.params.base import Params
 
 ABANDONED_AFTER_S = 30 * 24 * 3600
 """Age at which the checkpoint of a run that nobody went on with is removed."""
+
+FINISHED_AFTER_S = 24 * 3600
+"""Age at which the progress of a training that has no checkpoint any more is removed."""
 
 
 class Checkpoint:
@@ -72,15 +75,17 @@ def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int | str) -> C
     for path in inputs:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     name = f"{digest.hexdigest()[:32]}-fold{fold}.pt"
-    return Checkpoint(main_workspace() / ".cache" / "checkpoints" / name)
+    return Checkpoint(main_workspace() / CHECKPOINTS / name)
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Checkpoints that were last written long ago, and unfinished ones of killed runs."""
-    oldest = time.time() - ABANDONED_AFTER_S
-    for path in folder.glob("*-fold*.pt*"):
+    """Remove what was last written long ago: checkpoints, unfinished ones of killed runs, progress."""
+    now = time.time()
+    for path in folder.glob("*-fold*"):
+        is_progress_alone = path.suffix == ".json" and not path.with_suffix(".pt").exists()
+        limit_s = FINISHED_AFTER_S if is_progress_alone else ABANDONED_AFTER_S
         try:
-            if path.stat().st_mtime < oldest:
+            if now - path.stat().st_mtime > limit_s:
                 path.unlink()
         except FileNotFoundError:  # another run was faster
             continue

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -64,6 +64,8 @@ class Execution:
     """Wraps the epochs, for a progress bar."""
     log: Callable[[EpochReport], None] = lambda report: None
     """Called after every epoch."""
+    show: Callable[[Sequence[EpochRow]], None] = lambda curve: None
+    """Called with the curve so far, before the first epoch that is trained and after every one."""
 
 
 @dataclass
@@ -141,12 +143,14 @@ def fit(
     learner = build_learner(params, fold, data.n_classes, execution.device, start)
     if execution.checkpoint and (state := execution.checkpoint.read()):
         learner.restore(state)
+    execution.show(learner.history)
     for epoch in execution.follow(range(len(learner.history), params.train.epochs)):
         report = run_epoch(learner, loss, source, params, epoch)
         learner.history.append(report.row)
         after_epoch(learner.averages, learner.model, params.train, epoch)
         if execution.checkpoint:
             execution.checkpoint.write(learner.state())
+        execution.show(learner.history)
         execution.log(report)
     if params.train.select in SELECTIONS:
         learner.model.load_state_dict(learner.best_weights)

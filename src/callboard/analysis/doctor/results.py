@@ -81,7 +81,7 @@ def poisoned_results(state: State) -> Iterator[Finding]:
 
 
 def ledger_rows(state: State) -> Iterator[Finding]:
-    """Rows that `dvc exp apply` would take away, and rows that belong to no run."""
+    """Rows that only this clone has, and rows that belong to no run."""
     path = state.folder / LEDGER
     try:
         ledger = read_ledger(path)
@@ -91,8 +91,8 @@ def ledger_rows(state: State) -> Iterator[Finding]:
     committed = set(text_at("HEAD", LEDGER, state.folder).splitlines())
     fresh = [line for line in path.read_text(encoding="utf-8").splitlines() if line and line not in committed]
     if fresh:
-        what = f"{LEDGER}: {counted(len(fresh), 'row')} not committed, which `dvc exp apply` would overwrite"
-        yield Finding(what, f"git commit {LEDGER} -m 'Leaderboard scores'", loses_results=True)
+        what = f"{LEDGER}: {counted(len(fresh), 'row')} not committed, so no other clone has it"
+        yield Finding(what, f"git commit {LEDGER} -m 'Leaderboard scores'")
     here = {run.tags.get(SUBMISSION_MD5) for run in state.known().values()}
     if not isinstance(state.runs, str) and (strange := [md5 for md5 in ledger if md5 not in here]):
         what = f"{LEDGER}: {counted(len(strange), 'submission')} that no run has: {first_few(strange)}"

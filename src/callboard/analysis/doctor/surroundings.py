@@ -1,12 +1,13 @@
 """What surrounds the results: environment variables, DVC's set-up and locks, databases, the device."""
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from configparser import ConfigParser
 from contextlib import closing
 from pathlib import Path
+
+import psutil
 
 from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
 from callboard.core.console import counted
@@ -79,7 +80,7 @@ def running_dvc(state: State) -> Iterator[Finding]:
     holders: dict[int, str] = {}
     for lock in held.values():
         for holder in [lock.get("write"), *lock.get("read", [])]:
-            if holder and _is_running(holder["pid"]):
+            if holder and psutil.pid_exists(holder["pid"]):
                 holders[holder["pid"]] = holder["cmd"]
     if holders:
         who = first_few([f"{command} (process {pid})" for pid, command in sorted(holders.items())])
@@ -100,16 +101,6 @@ def dvc_set_up(state: State) -> Iterator[Finding]:
     if not {"hardlink", "symlink"} & set(types.replace(" ", "").split(",")):
         what = f"DVC's cache.type is {types}: without reflinks every file lies on the disk twice"
         yield Finding(what, "dvc config cache.type reflink,hardlink,symlink,copy")
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def device_in_use() -> str:

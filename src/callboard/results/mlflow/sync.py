@@ -96,8 +96,7 @@ def sync(memo_of: MemoOf = no_memo) -> Summary:
             leaderboard.csv is broken.
     """
     watch, summary, folder = Stopwatch(), Summary(), main_workspace()
-    if not git("rev-parse", "--git-dir", folder=folder):
-        raise UserError(f"{folder} is in no git repository; results are read out of its commits")
+    git("rev-parse", "--git-dir", folder=folder)  # refuses a folder that is in no repository
     ledger = ledger_of(folder)
     try:
         with committed_files(folder) as files, open_runs() as runs:

@@ -7,7 +7,7 @@ after a crash, so a run logged from inside it would be missing or doubled.
 import os
 from collections.abc import Mapping
 
-from callboard.results.git import git
+from callboard.results.git import git_if_any
 from callboard.results.mlflow.access import Runs, known_result, open_runs
 from callboard.results.mlflow.record import (
     NAMELESS,
@@ -23,7 +23,7 @@ from callboard.results.result import Result
 
 def origin_of_this_process() -> Origin:
     """As DVC tells its stages; git is asked where DVC does not say."""
-    commit = os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD").strip()
+    commit = os.environ.get("DVC_EXP_BASELINE_REV") or git_if_any("rev-parse", "HEAD").strip()
     return Origin(os.environ.get("DVC_EXP_NAME"), commit)
 
 
