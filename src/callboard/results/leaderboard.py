@@ -16,8 +16,7 @@ from pathlib import Path
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.core.workspace import main_workspace
-from callboard.results.commits import committed_files
-from callboard.results.git import git
+from callboard.results.git import committed_files, git
 from callboard.results.result import METRIC_DIGITS, Result
 
 LEDGER = "leaderboard.csv"
@@ -112,7 +111,7 @@ def last_words(entries: Iterable[LeaderboardEntry]) -> dict[str, dict[str, float
 
 def with_reported(result: Result, ledger: dict[str, dict[str, float]]) -> Result:
     """The result with what the ledger says of its submission; that counts more than what it said itself."""
-    return replace(result, lb=result.lb | ledger.get(result.submission_md5, {}))
+    return replace(result, reported=ledger.get(result.submission_md5, {}))
 
 
 def current(entries: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:
