@@ -23,7 +23,7 @@ from callboard.analysis.suspects.review import SOURCE_FOLDER
 from callboard.analysis.suspects.truth import NUMBERS_SHOWN, is_mistake
 from callboard.data.annotations import ANNOTATION_COLUMNS
 from callboard.data.corrections import CORRECTION_COLUMNS, CORRECTION_KINDS, CORRECTIONS, read_labels
-from callboard.results.files import find_source
+from callboard.results.lookup import find_result
 
 MISTAKEN = {"tp": "absent", "fp": "present"}
 
@@ -43,8 +43,8 @@ def plant(n_rows: int, seed: int) -> None:
 
 def measure(reference: str) -> None:
     """Print for each kind and ranking the precision among the first N, and the average precision."""
-    source = find_source(reference, [])
-    suspects, calls = read_suspects(source), read_calls_of(source)
+    result = find_result(reference)
+    suspects, calls = read_suspects(result), read_calls_of(result)
     assert calls is not None, "only the soundscapes know their calls"
     wrong = is_mistake(suspects, calls)
     rankings = {"probability": suspects["score"].to_numpy()}

@@ -16,8 +16,7 @@ from callboard.analysis.choice import is_named
 from callboard.analysis.correlation import CORRELATIONS, correlation
 from callboard.analysis.relabeled import relabeled_cv
 from callboard.reports.table import markdown_table
-from callboard.results.files import find_source
-from callboard.results.lookup import reference
+from callboard.results.lookup import find_result
 from callboard.results.rows import BoardRow, read_rows
 
 LB = ("lb.public", "lb.private")
@@ -40,7 +39,10 @@ def main(patterns: list[str]) -> None:
         and row.metrics.keys() >= set(LB)
     ]
     scores = {
-        row.oof_md5: [*relabeled_cv(find_source(reference(row), rows)), *(row.metrics[key] for key in LB)]
+        row.oof_md5: [
+            *relabeled_cv(find_result(row.ref.reference, [row.ref])),
+            *(row.metrics[key] for key in LB),
+        ]
         for row in chosen
     }
     groups = defaultdict(list)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from callboard.analysis.suspects.report import read_calls_of
 from callboard.params.features import FrontEndParams
 from callboard.reports.table import markdown_table
-from callboard.results.files import Source, find_source, read_sections
-from callboard.results.rows import read_rows
+from callboard.results.lookup import find_result
+from callboard.results.result import Result
+from callboard.results.rows import board_refs, read_rows
 from callboard.scoring.window_scores import WindowScores, load_scores, window_probabilities
 
 HEADS = ("attention", "max", "attention_max")
@@ -38,9 +39,9 @@ def has_call(
     return found
 
 
-def read_scores(source: Source) -> WindowScores:
+def read_scores(result: Result) -> WindowScores:
     """Out of fold, of the networks of round 0."""
-    with source.folder("scores/r0") as folder:
+    with result.folder("scores/r0") as folder:
         return load_scores(folder / "oof.npz")
 
 
@@ -48,12 +49,12 @@ def main(names: list[str]) -> None:
     rows = read_rows()
     cells, bins = [], []
     for name in names:
-        source = find_source(name, rows)
-        calls = read_calls_of(source)
+        result = find_result(name, board_refs(rows))
+        calls = read_calls_of(result)
         assert calls is not None, "only the soundscapes know their calls"
-        sections = read_sections(source.text, "audio", "features", "clip")
+        sections = result.sections("audio", "features", "clip")
         front_end = FrontEndParams.model_validate({key: sections[key] for key in ("audio", "features")})
-        scores = read_scores(source)
+        scores = read_scores(result)
         truth = has_call(scores, calls, front_end.frames_per_s, sections["clip"]["n_frames"])
         for head in HEADS:
             probability = window_probabilities(scores, head)[:, 0]

@@ -8,10 +8,11 @@ from pathlib import Path
 from callboard.core.console import run_guarded, summarize
 from callboard.core.files import written_whole
 from callboard.experiments.captions import memo_of
+from callboard.results.git import files_in
 from callboard.results.leaderboard import ledger_of, with_reported
 from callboard.results.mlflow.connection import TrackingError
 from callboard.results.mlflow.track import origin_of_this_process, record
-from callboard.results.result import files_in, read_result
+from callboard.results.result import read_result
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -13,8 +13,8 @@ from callboard.cli import dispatch
 from callboard.core.errors import UserError
 from callboard.data.clips import write_clips
 from callboard.data.folds import read_folds, write_folds
-from callboard.results.commits import committed_files
-from callboard.results.finished import find_finished
+from callboard.results.git import committed_files
+from callboard.results.lookup import find
 from callboard.scoring.evaluation import relabeled_lwlrap
 from tests.test_report_page import PARAMS, ToyResult
 from tests.toy_models import TOY_FOLDS, TRAIN, random_out_of_fold, toy_clips
@@ -112,7 +112,7 @@ def test_a_result_without_pseudo_labels_has_nothing_to_audit(capsys):
 def begin_from(toy, start, name, outs=None):
     """A result without pseudo-labels whose folds started from those of another."""
     params = PARAMS | {"infer": {"blend": []}, "pseudo": {"rounds": [], "final": 0}}
-    params |= {"train": {"init_from": f"{start}@{find_finished(start).key}"}}
+    params |= {"train": {"init_from": f"{start}@{find(start).key}"}}
     finish(toy, name, params, toy.outs | (outs or {}))
     (toy.root / "dvc.yaml").write_text("stages: {}\n")
 

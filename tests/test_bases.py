@@ -106,10 +106,10 @@ def test_the_lock_of_the_commit_goes_before_its_parameters(tmp_path, monkeypatch
     repository = ToyRepository(tmp_path / "main")
     monkeypatch.chdir(repository.root)
     commit = repository.experiment("x", {SUBMISSION: "committed"})
-    from callboard.results.finished import find_finished
+    from callboard.results.lookup import find
 
     monkeypatch.setenv("DVC_ROOT", str(repository.root))
-    held = replace(PLAIN, name="held", names=(), key=find_finished("x").key)
+    held = replace(PLAIN, name="held", names=(), key=find("x").key)
     later = replace(PLAIN, name="later", names=(), key="k4")
     changed = replace(CHANGED, commit=commit)
     assert started_from(changed, [held, later, changed]) == held
@@ -150,7 +150,8 @@ from callboard.results.rows import BoardRow
 
 oofs, clips = sys.argv[1:3], sys.argv[3]
 rows = [
-    BoardRow("x", {}, {"cv.lwlrap": 0.7}, datetime.now(UTC), "", {}, oof_md5=md5, clips_md5=clips) for md5 in oofs
+    BoardRow("x", {}, {"cv.lwlrap": 0.7}, datetime.now(UTC), "", {}, oof_md5=md5, clips_md5=clips)
+    for md5 in oofs
 ]
 found = difference(*rows)
 heavy = [name for name in ("numpy", "pandas", "sklearn", "scipy", "mlflow", "rich") if name in sys.modules]

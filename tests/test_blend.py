@@ -3,7 +3,7 @@ import pytest
 
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
-from callboard.results.finished import find_finished
+from callboard.results.lookup import find
 from callboard.results.result import OUT_OF_FOLD, SUBMISSION
 from callboard.scoring.blend import blend_tables, refuse_rescaled
 from tests.toy_git import PARAMS, ToyRepository
@@ -30,7 +30,7 @@ def add(repository, name, recording_ids, scores, species=SPECIES, params=PARAMS)
 
 
 def references(*names):
-    return [find_finished(name).reference for name in names]
+    return [find(name).reference for name in names]
 
 
 @pytest.mark.parametrize("path", [SUBMISSION, OUT_OF_FOLD])
@@ -72,7 +72,7 @@ def test_a_part_without_key_is_refused_with_the_right_one(repository):
 
 def test_a_part_with_another_key_is_refused_with_the_right_one(repository):
     (reference,) = references("b")
-    with pytest.raises(UserError, match=f"b@{'f' * 16}: no such result any more; b is now {reference}"):
+    with pytest.raises(UserError, match=f"no result is called 'b@{'f' * 16}'; the nearest are {reference}"):
         blend_tables([f"b@{'f' * 16}"], SUBMISSION, ["r1", "r2"], COLUMNS)
 
 

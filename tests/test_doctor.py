@@ -11,8 +11,9 @@ from callboard.analysis.doctor import findings
 from callboard.analysis.doctor.checks import CHECKS, examine
 from callboard.analysis.doctor.findings import Finding
 from callboard.cli import dispatch
+from callboard.results.dvc_lock import all_outs, parse_lock
 from callboard.results.mlflow.sync import sync
-from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, all_outs, parse_lock
+from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 from tests.test_sync import applied, finish, put, ref_of, two_experiments
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database

@@ -21,7 +21,8 @@ from callboard.analysis.cv_vs_lb.estimators import (
 from callboard.core.errors import UserError
 from callboard.data.score_tables import read_score_table, write_score_table
 from callboard.results.cv_metrics import CV_NAMES
-from callboard.results.finished import cached_file, find_finished
+from callboard.results.dvc_cache import cached_file
+from callboard.results.lookup import find
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 from callboard.results.result import SUBMISSIONS_WITHOUT as WITHOUT
 from callboard.results.rows import BoardRow
@@ -232,7 +233,7 @@ def rescaled_result(root: Path) -> tuple[ToyResult, BoardRow]:
         )
     )
     params = {"infer.prevalence": "1.0"}
-    key = find_finished("rescaled").key
+    key = find("rescaled").key
     return toy, BoardRow("rescaled", params, {}, datetime(2021, 1, 1, tzinfo=UTC), "", {}, key=key, **md5s)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from callboard.core.errors import UserError
-from callboard.results.finished import Finished
+from callboard.results.result import Result, ResultRef
 from callboard.training import start_weights as init_from
 from callboard.training.start_weights import find_recipe
 
@@ -15,7 +15,7 @@ def finish(monkeypatch, *models):
     """Let the reference mean a result that predicts by these networks."""
     predict = {"deps": [{"path": path} for path in ("data/mel", *models)]}
     lock = {"train@0": {"params": {"params.yaml": SECTIONS}}, "predict": predict}
-    found = Finished(*REFERENCE.split("@"), outs={}, commit="", lock=lock)
+    found = Result(ResultRef(*REFERENCE.split("@")), lock, text={}.get)
     monkeypatch.setattr(init_from, "find_exactly", lambda reference, setting: {REFERENCE: found}[reference])
 
 

@@ -12,7 +12,7 @@ from callboard.core.errors import UserError
 from callboard.results.kaggle import client as kaggle_client
 from callboard.results.kaggle import client as waiting
 from callboard.results.result import SUBMISSION
-from callboard.results.submissions import find_submitted
+from callboard.results.submissions import find_submission
 from tests.toy_git import ToyRepository
 from tests.toy_kaggle import ToyKaggle, environment, serve
 
@@ -77,7 +77,7 @@ def ledger(repository: ToyRepository) -> list[str]:
 def test_a_submission_is_sent_and_its_score_fetched_later(
     repository: ToyRepository, toy: ToyKaggle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = find_submitted("exp0021")
+    found = find_submission("exp0021")
     printed = lb(capsys, "submit", "exp0021", "--message", "first try")
     assert f"lb: Successfully submitted to Toy, as 'callboard {found.key} first try'" in printed
     assert "its score, once Kaggle has it: callboard lb fetch --competition toy" in printed

@@ -12,7 +12,7 @@ from callboard.core.errors import UserError
 from callboard.experiments import launch
 from callboard.experiments.table import TABLE, read_experiments
 from callboard.params.base import read_tree
-from callboard.results.finished import find_finished
+from callboard.results.lookup import find
 from callboard.results.result import SUBMISSION
 from tests.toy_git import lock_stages
 
@@ -184,7 +184,7 @@ def finishing(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> Dvc:
 def finish_as(name: str, *overrides: str) -> str:
     """An experiment of the current commit with a result; its reference."""
     mark_as_run(name, *overrides, outs={SUBMISSION: f"{name} {overrides}"})
-    return find_finished(name).reference
+    return find(name).reference
 
 
 def test_a_blend_names_the_results_of_its_parts(dvc: Dvc) -> None:
@@ -263,8 +263,8 @@ def test_a_row_starts_from_the_result_of_the_row_it_names(
     added = ["-S", "train.epochs=5"]
     assert stages.calls == [
         ["link1", "--temp", "-S", "loss.neg_mask=seq", *added],
-        ["link2", "--temp", "-S", f"train.init_from='{find_finished('link1').reference}'", *added],
-        ["link3", "--temp", "-S", f"train.init_from='{find_finished('link2').reference}'", *added],
+        ["link2", "--temp", "-S", f"train.init_from='{find('link1').reference}'", *added],
+        ["link3", "--temp", "-S", f"train.init_from='{find('link2').reference}'", *added],
     ]
     assert capsys.readouterr().out.splitlines() == [
         "link2 starts from link1, which comes first",
@@ -282,7 +282,7 @@ def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
     assert stages.calls == [
         ["link1-seed3", "--temp", "-S", "loss.neg_mask=seq", *seed],
         *[
-            [f"{name}-seed3", *["--temp", "-S", f"train.init_from='{find_finished(start).reference}'"], *seed]
+            [f"{name}-seed3", *["--temp", "-S", f"train.init_from='{find(start).reference}'"], *seed]
             for name, start in (("link2", "link1-seed3"), ("link3", "link2-seed3"))
         ],
     ]
@@ -321,7 +321,7 @@ def test_a_result_whose_own_start_is_not_finished_now_is_run_again(stages: Dvc) 
 def test_a_row_inherits_what_its_base_starts_from(stages: Dvc) -> None:
     cli.dispatch(["run", "variant"])
     assert stages.names() == ["link1", "variant"]
-    assert f"train.init_from='{find_finished('link1').reference}'" in stages.calls[1]
+    assert f"train.init_from='{find('link1').reference}'" in stages.calls[1]
 
 
 def test_dry_shows_the_names_of_rows_without_keys_and_those_that_come_first(

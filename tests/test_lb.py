@@ -11,7 +11,7 @@ from callboard.core.errors import UserError
 from callboard.results.leaderboard import LeaderboardEntry, current
 from callboard.results.mlflow.track import record
 from callboard.results.result import SUBMISSION
-from callboard.results.submissions import find_submitted
+from callboard.results.submissions import find_submission
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database, result_in, runs, workspace  # noqa: F401
 
@@ -56,7 +56,7 @@ def test_a_score_is_added_and_only_its_file_is_committed(
     repository: ToyRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository.experiment("exp0021", {SUBMISSION: MD5})
-    key = find_submitted("exp0021").key
+    key = find_submission("exp0021").key
     (repository.root / "staged").write_text("x")
     repository.git("add", "staged")
     (repository.root / "params.yaml").write_text("seed: 3\n")
@@ -152,7 +152,7 @@ def test_without_a_score_there_is_nothing_to_add(repository: ToyRepository) -> N
 def test_a_submission_has_many_names(repository: ToyRepository, capsys: pytest.CaptureFixture[str]) -> None:
     md5 = repository.cache(SCORES)
     repository.experiment("exp0021", {SUBMISSION: md5})
-    key = find_submitted("exp0021").key
+    key = find_submission("exp0021").key
     (repository.root / "folder").mkdir()
     (repository.root / "folder/sub.csv").write_bytes(SCORES)
     for what in (
@@ -165,9 +165,9 @@ def test_a_submission_has_many_names(repository: ToyRepository, capsys: pytest.C
         md5[:4],
         "folder/sub.csv",
     ):
-        assert find_submitted(what).md5 == md5, what
-        assert find_submitted(what).key == key, what
-        assert find_submitted(what).name == "exp0021", what
+        assert find_submission(what).md5 == md5, what
+        assert find_submission(what).key == key, what
+        assert find_submission(what).name == "exp0021", what
 
 
 def test_a_file_is_named_from_where_one_stands(
@@ -187,12 +187,12 @@ def test_what_begins_two_hashes_is_refused_and_what_begins_none_too(repository: 
     with pytest.raises(
         UserError, match=r"ababab begins the key or md5 of several submissions: . \(.*; . \(|several"
     ):
-        find_submitted("ababab")
-    assert find_submitted("abababab0").names == ("b",)
+        find_submission("ababab")
+    assert find_submission("abababab0").names == ("b",)
     with pytest.raises(
         UserError, match=r"no result is called 'fedcba'; .*; nor is it a file or a submission's md5"
     ):
-        find_submitted("fedcba")
+        find_submission("fedcba")
 
 
 def test_another_file_of_a_run_has_a_row_of_its_own(
@@ -339,7 +339,7 @@ def test_kaggles_list_is_imported_once(
 ) -> None:
     repository.experiment("exp0021", {SUBMISSION: repository.cache(b"own")})
     repository.experiment("exp0022", {SUBMISSION: repository.cache(b"beside")}, {"seed": 2})
-    found = find_submitted("exp0021")
+    found = find_submission("exp0021")
     (tmp_path / "beside.csv").write_bytes(b"beside")
     (tmp_path / "list.csv").write_text(LIST.format(key=found.key, md5=MD5))
     printed = lb(capsys, "import", str(tmp_path / "list.csv")).splitlines()

@@ -19,7 +19,7 @@ from callboard.reports.result_page.listening import Listener, hear, stretch
 from callboard.reports.result_page.page import render, write_report
 from callboard.reports.result_page.sections import PAGE_SECTIONS
 from callboard.reports.result_page.spectrogram import FP_COLOUR, TP_COLOUR, loudest
-from callboard.results.files import find_source
+from callboard.results.lookup import find
 from tests.toy_git import ToyRepository
 from tests.toy_models import (
     random_out_of_fold,
@@ -217,7 +217,7 @@ def test_a_section_says_what_it_lacks_and_the_others_stay(repository, tmp_path, 
     text = (tmp_path / "page.html").read_text()
     missing = {name for name in PAGE_SECTIONS if 'class="missing"' in section(text, name)}
     assert missing == names
-    assert f"{path} of exp&lt;1&gt; is not in DVC&#39;s cache" in text
+    assert re.search(rf"{path} of exp&lt;1&gt;@[0-9a-f]{{16}} is not in DVC&#39;s cache", text)
     assert "`dvc pull` it or run the experiment again" in text
 
 
@@ -248,21 +248,21 @@ def test_a_summary_line_tells_file_size_and_seconds(capsys, tmp_path, monkeypatc
 
 def test_a_name_that_nothing_has_is_refused_with_the_nearest():
     with pytest.raises(UserError, match="no result is called 'exp1'; the nearest are exp<1>"):
-        find_source("exp1", [])
+        find("exp1")
 
 
 def test_a_name_with_a_key_means_that_result():
-    found = find_source("exp<1>", [])
-    assert find_source(f"exp<1>@{found.result.key}", []).commit == found.commit
-    for digits in (found.result.key[:4], found.result.key):
-        assert find_source(digits, []).commit == find_source(f"exp<1>@{digits}", []).commit == found.commit
-    with pytest.raises(UserError, match=rf"the nearest are exp<1>@{found.result.key}"):
-        find_source(f"exp<1>@{'0' * 16}", [])
+    found = find("exp<1>")
+    assert find(f"exp<1>@{found.key}").commit == found.commit
+    for digits in (found.key[:4], found.key):
+        assert find(digits).commit == find(f"exp<1>@{digits}").commit == found.commit
+    with pytest.raises(UserError, match=rf"the nearest are exp<1>@{found.key}"):
+        find(f"exp<1>@{'0' * 16}")
 
 
 def test_a_branch_that_never_finished_is_refused():
     with pytest.raises(UserError, match="main is in git, but its commit holds no finished result"):
-        find_source("main", [])
+        find("main")
 
 
 # what a network says

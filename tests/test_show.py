@@ -7,10 +7,9 @@ import pytest
 from callboard import cli
 from callboard.core.errors import UserError
 from callboard.reports.details import species_rows
-from callboard.results.lookup import rows_named
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
-from callboard.results.rows import BoardRow
+from callboard.results.rows import BoardRow, rows_named
 from tests.toy_results import empty_database, result_in, workspace
 
 __all__ = ["empty_database", "workspace"]

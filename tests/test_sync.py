@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from callboard.core.errors import UserError
+from callboard.results.git import files_in
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.sync import sync
 from callboard.results.mlflow.track import record
-from callboard.results.result import files_in, read_result
+from callboard.results.result import read_result
 from callboard.results.stored_runs import NoResultsError, stored_runs
 from tests.test_tracking import in_its_own_process
 from tests.toy_git import ToyRepository

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from callboard.results.git import files_in
 from callboard.results.leaderboard import read_ledger, with_reported
-from callboard.results.result import Result, files_in, read_result
+from callboard.results.result import Result, read_result
 
 CODE = {"path": "src/callboard/training/losses/terms.py", "hash": "md5", "md5": "code1", "size": 1}
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from ruamel.yaml import YAML
 
-from callboard.results.result import all_outs, parse_lock
+from callboard.results.dvc_lock import all_outs, parse_lock
 from tests.conftest import Workspace
 from tests.stages.test_one_run import CALLBOARD, callboard
 

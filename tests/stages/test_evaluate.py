@@ -11,7 +11,7 @@ from callboard.data.annotations import write_species
 from callboard.data.folds import read_folds, write_folds
 from callboard.data.presence import species_presence
 from callboard.data.score_tables import read_score_table, score_table
-from callboard.results.finished import find_finished
+from callboard.results.lookup import find
 from callboard.results.result import OUT_OF_FOLD
 from callboard.scoring.metrics import lwlrap
 from callboard.scoring.stacking import cross_fitted
@@ -106,7 +106,7 @@ def test_a_blend_is_evaluated_in_place_of_the_own_networks(workspace, tmp_path_f
         table = own.assign(fold=9, **{column: own[column] * factor for column in scores})
         outs = {OUT_OF_FOLD: repository.cache_table(table.iloc[::-1])}
         repository.experiment(name, outs)
-    references = [find_finished(name).reference for name in ("half", "none")]
+    references = [find(name).reference for name in ("half", "none")]
     text = PARAMS_YAML.replace("blend: []", f"blend: [{', '.join(references)}]")
     (workspace / "params.yaml").write_text(text)
     cv_of_own = json.loads((workspace / "metrics/cv.json").read_text())
@@ -176,7 +176,7 @@ def parts(tmp_path_factory, monkeypatch):
     for name, part in zip(("exp0021", "exp0025"), scores, strict=True):
         outs = {OUT_OF_FOLD: repository.cache_table(score_table(list(TRAIN), SPECIES, part))}
         repository.experiment(name, outs)
-    return scores, [find_finished(name).reference for name in ("exp0021", "exp0025")]
+    return scores, [find(name).reference for name in ("exp0021", "exp0025")]
 
 
 def test_weights_of_a_blend_are_held_against_the_plain_mean(workspace, parts):

@@ -11,7 +11,7 @@ from callboard.data.annotations import write_species
 from callboard.data.clips import DTYPES, write_clips
 from callboard.data.folds import write_folds
 from callboard.data.score_tables import read_score_table, score_table, write_score_table
-from callboard.results.finished import find_finished
+from callboard.results.lookup import find
 from callboard.results.result import OUT_OF_FOLD, SUBMISSION
 from callboard.scoring.postprocessing import read_steps, write_steps
 from callboard.scoring.prevalence import estimate_prevalence, with_odds_times
@@ -126,7 +126,7 @@ def test_a_blend_is_the_mean_of_finished_submissions_and_reads_no_own_scores(
     for name, score in (("exp0021", 0.2), ("exp0025", 0.6)):
         table = score_table(["r0", "r1", "r2"], [f"sp{i}" for i in range(4)], np.full((3, 4), score))
         repository.experiment(name, {SUBMISSION: repository.cache_table(table)})
-    references = [find_finished(name).reference for name in ("exp0021", "exp0025")]
+    references = [find(name).reference for name in ("exp0021", "exp0025")]
     text = PARAMS_YAML.replace("blend: []", f"blend: [{', '.join(references)}]")
     (workspace / "params.yaml").write_text(text)
     (workspace / "test.npz").unlink()
@@ -231,7 +231,7 @@ def parts(tmp_path_factory, monkeypatch):
 
 
 def named(*names):
-    return [find_finished(name).reference for name in names]
+    return [find(name).reference for name in names]
 
 
 def test_a_weighted_blend_is_held_against_the_plain_mean(workspace, parts, capsys):

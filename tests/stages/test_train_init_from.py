@@ -9,7 +9,7 @@ from callboard.core.errors import UserError
 from callboard.data.annotations import write_species
 from callboard.data.clips import write_clips
 from callboard.data.folds import read_folds, write_folds
-from callboard.results.finished import find_finished
+from callboard.results.lookup import find
 from stages.train import main
 from tests.stages.test_train import arguments, write_params
 from tests.toy_git import ToyRepository
@@ -47,7 +47,7 @@ def finish(repository, here, name="stage1", fold=0, models="models/r0", outs=DAT
     main(arguments(name, fold))
     md5 = repository.cache((here / "models" / f"{name}.pt").read_bytes())
     repository.experiment(name, {f"{models}/fold{fold}.pt": md5, **outs}, {"features": {"n_mels": 64}})
-    return find_finished(name).reference
+    return find(name).reference
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_reference_without_key_is_refused(here, stage1):
 
 
 def test_a_result_that_is_no_longer_there_is_refused(here, stage1):
-    refused(here, f"stage1@{'0' * 16}", f"stage1@{'0' * 16}: no such result any more; stage1 is now {stage1}")
+    refused(here, f"stage1@{'0' * 16}", f"no result is called 'stage1@{'0' * 16}'; the nearest are {stage1}")
 
 
 def test_weights_that_left_the_cache_are_named(repository, here, stage1):

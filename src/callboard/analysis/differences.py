@@ -16,7 +16,7 @@ from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.data.annotations import read_table
 from callboard.data.score_tables import read_score_table
-from callboard.results.finished import cached_file, is_cached
+from callboard.results.dvc_cache import cached_file, is_cached
 from callboard.results.result import CLIPS, OUT_OF_FOLD
 from callboard.results.rows import BoardRow
 

@@ -9,8 +9,7 @@ from callboard.analysis.difference import Difference, MismatchError, SpeciesDiff
 from callboard.analysis.differences import difference
 from callboard.analysis.verdict import Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb
 from callboard.core.errors import UserError
-from callboard.results.finished import cached_file
-from callboard.results.lookup import reference
+from callboard.results.dvc_cache import cached_file
 from callboard.results.result import CLIPS, OUT_OF_FOLD, changes
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV
@@ -91,7 +90,9 @@ def pair_of(a: BoardRow, b: BoardRow, rows: Sequence[BoardRow]) -> Pair:
         UserError: they are one result, or of different data or annotations.
     """
     if a.key == b.key:
-        raise UserError(f"{a.name} and {b.name} are one result, {reference(a)}: there is nothing to compare")
+        raise UserError(
+            f"{a.name} and {b.name} are one result, {a.ref.reference}: there is nothing to compare"
+        )
     if a.data_md5 != b.data_md5:
         told = " and ".join(
             f"{row.name} of {row.params.get('data.source', '?')} {row.data_md5[:7]}" for row in (a, b)

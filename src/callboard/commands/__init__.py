@@ -1,4 +1,4 @@
 """The subcommands, one file each, and the words that several of them share."""
 
 RESULT_NAME = "an experiment, branch, tag or run; NAME@KEY, or a content key, of which 4 digits are enough"
-"""What may be typed for a result; runs/naming.py says what is found."""
+"""What may be typed for a result; results/lookup.py says what is found."""

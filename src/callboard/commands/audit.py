@@ -9,7 +9,7 @@ from callboard.core.errors import UserError
 
 if TYPE_CHECKING:
     from callboard.pseudo.provenance import RoundLineage
-    from callboard.results.files import Source
+    from callboard.results.result import Result
 
 AUDIT_LEGEND = """
 in no fold: labels of test and external recordings.
@@ -42,28 +42,29 @@ def show(args: argparse.Namespace) -> None:
     """
     from callboard.params.references import init_from
     from callboard.pseudo.provenance import first_of
-    from callboard.results.files import find_source
+    from callboard.results.lookup import find_result
     from callboard.results.result import FOLDS
-    from callboard.results.rows import read_board
+    from callboard.results.rows import board_refs, read_board
 
     rows, _ = read_board()
-    source = find_source(args.name, rows)
-    folds = source.output(FOLDS)
-    violations = audit(source)
-    has_rounds = source.result.params["pseudo.final"] != "0"
-    while start := init_from(source.result.params):
-        before = find_source(start, rows)
-        print(f"\n{source.name} started from {start}")
+    board = board_refs(rows)
+    result = find_result(args.name, board)
+    folds = result.output(FOLDS)
+    violations = audit(result)
+    has_rounds = result.params["pseudo.final"] != "0"
+    while start := init_from(result.params):
+        before = find_result(start, board)
+        print(f"\n{result.name} started from {start}")
         violations += [*audit_start(before, folds), *audit(before)]
-        source = before
-        has_rounds |= source.result.params["pseudo.final"] != "0"
+        result = before
+        has_rounds |= result.params["pseudo.final"] != "0"
     if has_rounds:
         print(AUDIT_LEGEND, end="")
     if violations:
         raise UserError(f"leak: {first_of(violations)}")
 
 
-def audit(source: "Source") -> list[str]:
+def audit(result: "Result") -> list[str]:
     """Print the lineage of one result; what breaks the promise of its `pseudo.isolation`.
 
     Raises:
@@ -72,20 +73,20 @@ def audit(source: "Source") -> list[str]:
     from callboard.pseudo.provenance import read_lineage
     from callboard.reports.table import markdown_table
 
-    source.refuse_blend()
-    params = source.result.params
-    rounds = read_lineage(source.output, params)
+    result.refuse_blend()
+    params = result.params
+    rounds = read_lineage(result.output, params)
     if not rounds:
-        print(f"{source.name}: no pseudo-labels, its networks have learned from annotations alone")
+        print(f"{result.name}: no pseudo-labels, its networks have learned from annotations alone")
         return []
     print(markdown_table(AUDIT_HEADER, [audit_cells(one) for one in rounds], [False, False, *[True] * 5]))
     for one in rounds:
         print(f"round {one.round}: {one.sentence}; {one.depth}")
-    print(inflation(source))
+    print(inflation(result))
     return [f"pseudo-labels of round {one.round}: {words}" for one in rounds for words in one.violations]
 
 
-def audit_start(start: "Source", folds: Path) -> list[str]:
+def audit_start(start: "Result", folds: Path) -> list[str]:
     """Print whether the weights that folds started from had seen what these hold out; those that had.
 
     Args:
@@ -101,18 +102,18 @@ def audit_start(start: "Source", folds: Path) -> list[str]:
     from callboard.model.weights import read_held_out
     from callboard.reports.result_page.leaks import network_checks
 
-    params = start.result.params
+    params = start.params
     paths = [f"models/r{params['pseudo.final']}/fold{fold}.pt" for fold in json.loads(params["split.folds"])]
     (check,) = network_checks({path: read_held_out(start.output(path)) for path in paths}, read_folds(folds))
     print(f"{check.claim}: {'yes' if check.holds else 'NO'}, {check.counted}")
     return [f"{start.name}: {words}" for words in check.violations]
 
 
-def inflation(source: "Source") -> str:
+def inflation(result: "Result") -> str:
     """CV as it is, and as it would be if the last round's pseudo-labels counted as truth."""
     from callboard.analysis.relabeled import relabeled_cv
 
-    of_experts, with_pseudo = relabeled_cv(source)
+    of_experts, with_pseudo = relabeled_cv(result)
     return f"CV {of_experts:.4f} on the experts' labels; {with_pseudo:.4f} if pseudo-labels counted as truth"
 
 

@@ -25,8 +25,8 @@ def show(args: argparse.Namespace) -> None:
     from callboard.analysis.pair import pair_of
     from callboard.core.files import written_whole
     from callboard.reports.diff import pair_markdown
-    from callboard.results.lookup import rows_named, source_of
-    from callboard.results.rows import read_rows
+    from callboard.results.lookup import held_result
+    from callboard.results.rows import read_rows, rows_named
 
     suffix = args.output.suffix.lower() if args.output else ""
     if args.output and suffix not in (".md", ".html"):
@@ -39,7 +39,7 @@ def show(args: argparse.Namespace) -> None:
     if suffix == ".html":
         from callboard.reports.diff import pair_html
 
-        text = pair_html(pair, (source_of(pair.a, rows), source_of(pair.b, rows)))
+        text = pair_html(pair, (held_result(pair.a.ref), held_result(pair.b.ref)))
     else:
         text = pair_markdown(pair, args.all)
     with written_whole(args.output) as unfinished:

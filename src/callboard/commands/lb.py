@@ -75,7 +75,7 @@ def add_score(args: argparse.Namespace) -> None:
     from callboard.core.errors import UserError
     from callboard.results.leaderboard import LEDGER, LeaderboardEntry, checked_score
     from callboard.results.scorekeeping import note_down
-    from callboard.results.submissions import find_submitted, md5_of, refuse_no_submission
+    from callboard.results.submissions import find_submission, md5_of, refuse_no_submission
 
     if args.public is None and args.private is None:
         raise UserError("lb add: no score; give --public SCORE, --private SCORE or both")
@@ -88,7 +88,7 @@ def add_score(args: argparse.Namespace) -> None:
     for file in (args.file, Path(args.what)):
         if file and file.is_file():
             refuse_no_submission(file)
-    found = find_submitted(args.what)
+    found = find_submission(args.what)
     md5 = md5_of(args.file) if args.file else found.md5
     entry = LeaderboardEntry(
         md5, found.key, public, private, args.date or _today(), " ".join(args.note.split())
@@ -158,14 +158,14 @@ def _take(text: str, where: str, folder: Path | None) -> None:
 def submit(args: argparse.Namespace) -> None:
     """Send a run's submission; refuse what Kaggle would refuse, and what has a score already."""
     from callboard.core.errors import UserError
-    from callboard.results.finished import cached_file
+    from callboard.results.dvc_cache import cached_file
     from callboard.results.kaggle.client import send
     from callboard.results.kaggle.submissions import message_of
     from callboard.results.leaderboard import ledger_of
-    from callboard.results.submissions import find_submitted, refuse_incomplete
+    from callboard.results.submissions import find_submission, refuse_incomplete
 
     try:
-        found = find_submitted(args.name)
+        found = find_submission(args.name)
     except UserError as error:
         raise UserError(f"{error}; `callboard run NAME` makes a result") from error
     if not found.key:

@@ -20,10 +20,10 @@ def show_result(args: argparse.Namespace) -> None:
     from callboard.experiments.captions import read_captions
     from callboard.reports.details import details
     from callboard.results.leaderboard import entries_of
-    from callboard.results.lookup import rows_named, source_of
-    from callboard.results.rows import read_rows
+    from callboard.results.lookup import held_result
+    from callboard.results.rows import read_rows, rows_named
 
     rows = read_rows()
     *namesakes, row = rows_named(args.name, rows)
     line = judged_line(row, rows, read_captions())
-    print(details(line, namesakes, source_of(row, rows), entries_of(main_workspace())), end="")
+    print(details(line, namesakes, held_result(row.ref), entries_of(main_workspace())), end="")

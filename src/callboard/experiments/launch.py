@@ -16,9 +16,10 @@ from callboard.experiments.table import ExperimentTable, TableRow, read_experime
 from callboard.params.base import read_tree
 from callboard.params.references import REFERENCE_KEYS, referenced_results
 from callboard.results.committed import params_of
-from callboard.results.finished import MAKE_FOLDERS, Finished, folders_not_cached, results_named
+from callboard.results.dvc_cache import MAKE_FOLDERS, folders_not_cached
 from callboard.results.git import git, git_if_any
-from callboard.results.result import changes, flatten
+from callboard.results.refs import refs_in_git
+from callboard.results.result import ResultRef, changes, flatten
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Plan:
     """Overrides of the user's, for every row."""
     seed: int | None = None
     """Of every row; None = params.yaml's, or what a row sets alone."""
-    _found: dict[str, Finished | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _found: dict[str, ResultRef | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `finished` has answered."""
 
     def called(self, name: str) -> str:
@@ -165,7 +166,7 @@ class Plan:
         """
         return with_overrides(self.overrides(name))
 
-    def finished(self, name: str) -> Finished | None:
+    def finished(self, name: str) -> ResultRef | None:
         """The newest result of a row that has the very parameters which running it now would give it.
 
         A long chain asks for its first rows again and again, so answers stand until `forget`.
@@ -178,12 +179,17 @@ class Plan:
         """What is finished is looked up anew: something has run."""
         self._found.clear()
 
-    def _find(self, name: str) -> Finished | None:
+    def _find(self, name: str) -> ResultRef | None:
         if not all(self.finished(part) for part in self.table.needs(name)):
             return None
-        results = results_named(self.called(name))
+        called = self.called(name)
+        results = [ref for ref in refs_in_git() if ref.name == called and ref.key]
         wanted = self.params(name) if results else {}
-        return next((result for result in results if params_of(result.commit) == wanted), None)
+        return max(
+            (ref for ref in results if params_of(ref.commit) == wanted),
+            key=lambda ref: ref.time_ms,
+            default=None,
+        )
 
     def _reference(self, name: str, part: str) -> str:
         if result := self.finished(part):

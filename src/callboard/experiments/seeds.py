@@ -21,10 +21,9 @@ from callboard.experiments.overrides import hydra_overrides
 from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.references import BLEND
-from callboard.results.git import params_at
-from callboard.results.lookup import rows_named
+from callboard.results.committed import params_at
 from callboard.results.result import changes, flatten
-from callboard.results.rows import BoardRow, read_rows
+from callboard.results.rows import BoardRow, read_rows, rows_named
 from callboard.results.settings import CV, all_but_seed, newest_by_seed
 from callboard.results.stored_runs import NoResultsError
 

@@ -22,7 +22,7 @@ import pandas as pd
 
 from callboard.core.errors import UserError
 from callboard.data.clips import labels_for, read_clips, students_of
-from callboard.results.finished import cached_file
+from callboard.results.dvc_cache import cached_file
 from callboard.results.result import FOLDS
 
 HeldOut = Mapping[str, Collection[str]]

@@ -18,13 +18,12 @@ from callboard.reports.board.columns import (
     word,
 )
 from callboard.results.cv_metrics import meanings
-from callboard.results.lookup import reference
 from callboard.results.rows import MARKS, BoardRow, mark_of
 from callboard.results.settings import CV
 
 if TYPE_CHECKING:
-    from callboard.results.files import Source
     from callboard.results.leaderboard import LeaderboardEntry
+    from callboard.results.result import Result
 
 SPECIES = "plots/species.csv"
 LABEL_WIDTH = 12
@@ -33,7 +32,7 @@ LABEL_WIDTH = 12
 def details(
     line: BoardLine,
     namesakes: Sequence[BoardRow],
-    source: "Source | None",
+    result: "Result | None",
     entries: Iterable["LeaderboardEntry"],
 ) -> str:
     """The whole text, with an empty line between its parts.
@@ -41,7 +40,7 @@ def details(
     Args:
         line: Of the board, judged.
         namesakes: Other results of the name.
-        source: The files of it; None where git has lost them.
+        result: The files of it; None where git has lost them.
         entries: Of leaderboard.csv.
     """
     row = line.row
@@ -50,8 +49,8 @@ def details(
         _heading(line, row, namesakes),
         _scores(line, row),
         _changed(line, row),
-        *([_species(source.text(SPECIES)), _losses(source.result.curves)] if source else []),
-        _files(row, source),
+        *([_species(result.text(SPECIES)), _losses(result.curves)] if result else []),
+        _files(row, result),
         _submissions(row, entries),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -71,7 +70,7 @@ def _heading(line: BoardLine, row: BoardRow, namesakes: Sequence[BoardRow]) -> l
         _fact("key", row.key),
         _fact("made", f"{date}, from commit {row.commit[:7] or MISSING}"),
         *[
-            _fact("same name", f"{reference(other)} of {other.start.astimezone():%Y-%m-%d %H:%M}")
+            _fact("same name", f"{other.ref.reference} of {other.start.astimezone():%Y-%m-%d %H:%M}")
             for other in namesakes
         ],
     ]
@@ -105,7 +104,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
         lines.append(_fact("base", "none on the board"))
     if line.best and line.best.key != row.key:
         lines.append(
-            _fact("best", f"{reference(line.best)}: CV {interval_text(line.best_change)} against it")
+            _fact("best", f"{line.best.ref.reference}: CV {interval_text(line.best_change)} against it")
         )
     elif line.best:
         lines.append(_fact("best", "this one: the highest CV of the same data that is not optimistic"))
@@ -164,20 +163,22 @@ def _losses(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
     return [f"training loss of the last epoch ({epochs})", f"  {', '.join(told)}"]
 
 
-def _files(row: BoardRow, source: "Source | None") -> list[str]:
+def _files(row: BoardRow, result: "Result | None") -> list[str]:
     lines = [
         _fact("submission", f"md5 {row.submission_md5 or MISSING}"),
         _fact("scores", f"md5 {row.oof_md5 or MISSING} (out of fold)"),
     ]
-    if source is None:
+    if result is None:
         return [*lines, _fact("files", "no commit here holds this result any more")]
-    if not source.commit:
+    if not result.ref.commit:
         return [*lines, _fact("files", "in the work tree")]
     lines.append(
-        _fact("files", f"commit {source.commit[:7]}; `git show {source.commit[:7]}:metrics/cv.json`")
+        _fact("files", f"commit {result.ref.commit[:7]}; `git show {result.ref.commit[:7]}:metrics/cv.json`")
     )
     if row.names:
-        lines.append(_fact("take over", f"`dvc exp apply {source.commit[:7]}` puts it into the work tree"))
+        lines.append(
+            _fact("take over", f"`dvc exp apply {result.ref.commit[:7]}` puts it into the work tree")
+        )
     return lines
 
 

@@ -115,22 +115,22 @@ if TYPE_CHECKING:
 
     from callboard.analysis.difference import SpeciesDifference
     from callboard.reports.result_page.figures import Curve
-    from callboard.results.files import Source
+    from callboard.results.result import Result
 
 
-def pair_html(pair: Pair, sources: "tuple[Source | None, Source | None]") -> str:
+def pair_html(pair: Pair, results: "tuple[Result | None, Result | None]") -> str:
     """The page, with all species.
 
     Args:
         pair: The results.
-        sources: Of their curves, in order; None where git has lost them.
+        results: Of their curves, in order; None where git has lost them.
     """
     from callboard.reports.result_page.figures import draw_curves
 
     known = [
-        (row.name, _labelled(source.result.curves))
-        for row, source in zip((pair.a, pair.b), sources, strict=True)
-        if source and any(source.result.curves.values())
+        (row.name, _labelled(result.curves))
+        for row, result in zip((pair.a, pair.b), results, strict=True)
+        if result and any(result.curves.values())
     ]
     every = [epochs for _, folds in known for epochs in folds.values()]
     curves = [

@@ -8,16 +8,16 @@ from rich.table import Table
 
 from callboard.reports.table import markdown_table
 from callboard.results.leaderboard import LeaderboardEntry
-from callboard.results.submissions import Submitted
+from callboard.results.submissions import Submission
 
 LEADERBOARD_HEADER = ("date", "submission", "run", "public", "private", "note")
 
 NO_RESULT = "no result has it"
 
 
-def leaderboard_cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submitted]) -> list[list[str]]:
+def leaderboard_cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submission]) -> list[list[str]]:
     """Text of each row, in the order of HEADER."""
-    by_md5: dict[str, list[Submitted]] = {}
+    by_md5: dict[str, list[Submission]] = {}
     for one in known:
         by_md5.setdefault(one.md5, []).append(one)
     by_key = {one.key: one for one in known if one.key}
@@ -53,7 +53,7 @@ def _is_score(column: str) -> bool:
     return column in ("public", "private")
 
 
-def _runs(entry: LeaderboardEntry, by_md5: dict[str, list[Submitted]], by_key: dict[str, Submitted]) -> str:
+def _runs(entry: LeaderboardEntry, by_md5: dict[str, list[Submission]], by_key: dict[str, Submission]) -> str:
     if own := by_md5.get(entry.submission_md5):
         return ", ".join(dict.fromkeys(name for one in own for name in one.names))
     if made_from := by_key.get(entry.key):

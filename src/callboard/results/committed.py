@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
-from callboard.results.commits import CommittedFiles
-from callboard.results.git import params_at, text_at
-from callboard.results.result import SUBMISSION, all_outs, content_key, parse_lock
+from callboard.results.dvc_lock import all_outs, content_key, parse_lock
+from callboard.results.git import CommittedFiles, text_at
+from callboard.results.result import SOURCE, SUBMISSION, flatten
 
 LOCKS_VERSION = "1"
-"""Raised when `results.content_key` tells results apart in another way."""
-
-DATA = "data/source"
+"""Raised when `dvc_lock.content_key` tells results apart in another way."""
 
 
-class Locked(NamedTuple):
+class LockFacts(NamedTuple):
     """The result that a dvc.lock tells of."""
 
     key: str = ""
@@ -30,7 +29,7 @@ class Locked(NamedTuple):
     """Whether it cannot be read at all."""
 
 
-NOTHING = Locked()
+NOTHING = LockFacts()
 
 
 class Locks:
@@ -41,35 +40,41 @@ class Locks:
         self._files = files
         self._memory = JsonCache("locks", LOCKS_VERSION)
 
-    def at(self, commit: str) -> Locked:
+    def at(self, commit: str) -> LockFacts:
         """What the commit holds; `NOTHING` where it has no dvc.lock."""
         if not (blob := self._files.blob(commit, "dvc.lock")):
             return NOTHING
         if blob.sha not in self._memory:
             self._memory[blob.sha] = lock_content(blob.text)
-        return Locked(*self._memory[blob.sha])
+        return LockFacts(*self._memory[blob.sha])
 
     def save(self) -> None:
         """Write what is new to disk."""
         self._memory.save()
 
 
-def lock_content(text: str) -> Locked:
+def lock_content(text: str) -> LockFacts:
     """What a dvc.lock says."""
     try:
         lock = parse_lock(text, "dvc.lock")
         outs = all_outs(lock)
-        return Locked(content_key(lock), outs.get(SUBMISSION, ""), outs.get(DATA, ""))
+        return LockFacts(content_key(lock), outs.get(SUBMISSION, ""), outs.get(SOURCE, ""))
     except UserError:
         return NOTHING
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-        return Locked(is_broken=True)
+        return LockFacts(is_broken=True)
 
 
 COMMITTED_VERSION = "1"
 """Of how a key and flat parameters follow from the files."""
 
 FULL_HASH = re.compile(r"[0-9a-f]{40}")
+
+
+def params_at(revision: str) -> dict[str, str]:
+    """Flat parameters as committed at `revision`; empty where there are none."""
+    text = text_at(revision, "params.yaml")
+    return flatten(YAML(typ="safe", pure=True).load(text)) if text else {}
 
 
 def params_of(commit: str) -> dict[str, str]:

@@ -139,7 +139,7 @@ def last_words(entries: Iterable[LeaderboardEntry]) -> dict[str, dict[str, float
 
 def with_reported(result: Result, ledger: dict[str, dict[str, float]]) -> Result:
     """The result with what the ledger says of its submission; that counts more than what it said itself."""
-    return replace(result, lb=result.lb | ledger.get(result.submission_md5, {}))
+    return replace(result, reported=ledger.get(result.submission_md5, {}))
 
 
 def current(entries: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:

@@ -1,56 +1,193 @@
-"""A result of the board by what people call it."""
+"""A result by its name: the one rule by which every command and stage that takes a result finds it.
 
+NAME is an experiment, a branch, a tag or a run; NAME@KEY is the one of them whose content key starts so; a
+key alone, or its first digits, is a name too. Of namesakes the newest counts.
+"""
+
+import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from functools import partial
 
 from callboard.core.errors import UserError
-from callboard.results.naming import Name, names_in_git, results_named
-from callboard.results.rows import BoardRow
+from callboard.core.workspace import main_workspace
+from callboard.results.committed import Locks, lock_content
+from callboard.results.dvc_lock import parse_lock
+from callboard.results.git import committed_files, files_in, text_at
+from callboard.results.refs import refs_in_git
+from callboard.results.result import Result, ResultRef
 
-if TYPE_CHECKING:
-    from callboard.results.files import Source
+MIN_DIGITS = 4
+"""Of a key that stands for the whole of it."""
 
+KEY_START = re.compile(rf"[0-9a-f]{{{MIN_DIGITS},16}}")
 
-def reference(row: BoardRow) -> str:
-    """`name@key`, which means this result and no later one of the same name."""
-    return f"{row.name}@{row.key}"
+EXACT = re.compile(r".+@[0-9a-f]{16}")
+"""A reference that means one result and no later one of the same name."""
 
-
-def names_on_board(rows: Iterable[BoardRow]) -> list[Name]:
-    """Of every run, and of every experiment that reached its result."""
-    return [
-        Name(name, row.key, round(row.start.timestamp() * 1000))
-        for row in rows
-        for name in dict.fromkeys((row.name, *row.names))
-    ]
+MAX_COMMITS = 200
+"""How far back a result is looked for that no branch, tag or experiment names any more."""
 
 
-def rows_named(text: str, rows: Sequence[BoardRow], others: Iterable[str] = ()) -> list[BoardRow]:
-    """Every result of that name, see `naming.results_named`.
+def find(text: str | None, board: Iterable[ResultRef] = ()) -> ResultRef:
+    """The result that a name means: the newest of `find_all`.
+
+    Args:
+        text: As typed; None for the result that HEAD holds, by the name that the board has for it.
+        board: What the board calls its results, see `rows.board_refs`.
+
+    Raises:
+        UserError: as `find_all`.
+    """
+    if text is not None:
+        return find_all(text, board)[-1]
+    head = next((ref for ref in refs_in_git() if ref.kind == "HEAD"), None)
+    if head is None or not head.key:
+        raise UserError("HEAD holds no finished result; name one, or commit dvc.lock after `dvc repro`")
+    known = next((ref.name for ref in board if ref.key == head.key), head.name)
+    return head._replace(name=known)
+
+
+def find_all(text: str, board: Iterable[ResultRef] = (), others: Iterable[str] = ()) -> list[ResultRef]:
+    """Every result of a name.
 
     Args:
         text: As typed.
-        rows: The board, oldest first.
+        board: What the board calls its results, see `rows.board_refs`.
         others: More that could be typed here, for the hint.
 
     Returns:
-        One or more, the newest last.
+        One or more, each result once, the newest last; with its commit where git has a name for it.
 
     Raises:
-        UserError: nothing has that name, or the newest that has it is not on the board.
+        UserError: nothing has that name, what has it is not finished, or several keys start with its digits.
     """
-    found = results_named(text, [*names_on_board(rows), *names_in_git()], others)
-    by_key = {row.key: row for row in rows}
-    if found[-1].key not in by_key:
-        raise UserError(f"{found[-1].reference} is in git, but not on the board; `callboard sync` records it")
-    return [by_key[one.key] for one in found if one.key in by_key]
+    return choose(text, [*board, *refs_in_git()], others)
 
 
-def source_of(row: BoardRow, rows: Sequence[BoardRow]) -> "Source | None":
-    """The files of a result; None where neither a commit nor the work tree holds them any more."""
-    from callboard.results.files import find_source
+def choose(text: str, refs: Sequence[ResultRef], others: Iterable[str] = ()) -> list[ResultRef]:
+    """The results among `refs` that a text means; of several names of one result the first is told.
 
+    Arguments, result and errors as in `find_all`.
+    """
+    if own := [ref for ref in refs if ref.name == text]:
+        if found := _each_once(own, refs):
+            return found
+        raise UserError(f"{text} is in git, but its commit holds no finished result; is it still running?")
+    name, at, digits = text.rpartition("@")
+    found = _each_once(
+        (ref for ref in refs if (ref.name == name or not at) and _starts(ref.key, digits)), refs
+    )
+    if len(found) > 1:
+        told = ", ".join(ref.reference for ref in found)
+        raise UserError(f"{text}: {len(found)} keys start so: {told}; give more digits")
+    if not found:
+        raise _unknown(text, name or text, refs, others)
+    return found
+
+
+def _starts(key: str, digits: str) -> bool:
+    return bool(KEY_START.fullmatch(digits)) and key.startswith(digits)
+
+
+def _each_once(meant: Iterable[ResultRef], known: Sequence[ResultRef]) -> list[ResultRef]:
+    """By content key, in order of time; of a result with several times the latest counts.
+
+    One that came without its commit has that of its namesake with the same key, else of any name of it.
+    """
+    found: dict[str, ResultRef] = {}
+    latest: dict[str, int] = {}
+    for ref in meant:
+        if ref.key:
+            found.setdefault(ref.key, ref)
+            latest[ref.key] = max(ref.time_ms, latest.get(ref.key, 0))
+    return [_with_commit(ref, known) for ref in sorted(found.values(), key=lambda ref: latest[ref.key])]
+
+
+def _with_commit(ref: ResultRef, known: Sequence[ResultRef]) -> ResultRef:
+    if ref.commit:
+        return ref
+    holders = [other for other in known if other.key == ref.key and other.commit]
+    own = [other for other in holders if other.name == ref.name]
+    return ref._replace(commit=next((other.commit for other in (*own, *holders)), ""))
+
+
+def _unknown(text: str, name: str, refs: Sequence[ResultRef], others: Iterable[str]) -> UserError:
+    finished = [ref for ref in refs if ref.key]
+    same = list(dict.fromkeys(ref.reference for ref in finished if ref.name == name))
+    known = list(dict.fromkeys([*others, *(ref.name for ref in finished)]))
+    if not known:
+        return UserError(f"no result is called {text!r}; there are no results yet")
+    near = same or get_close_matches(name, known, n=3)
+    hint = f"the nearest are {', '.join(near)}" if near else "`callboard board` lists all"
+    return UserError(f"no result is called {text!r}; {hint}")
+
+
+def find_result(text: str | None, board: Iterable[ResultRef] = ()) -> Result:
+    """The whole result that a name means; arguments as in `find`.
+
+    Raises:
+        UserError: as `find` and `open_result`, or a text file is missing.
+    """
+    result = open_result(find(text, board))
+    result.refuse_incomplete()
+    return result
+
+
+def find_exactly(reference: str, setting: str) -> Result:
+    """The result that a parameter means.
+
+    Args:
+        reference: `name@key`.
+        setting: The parameter, for the error.
+
+    Raises:
+        UserError: it has no whole key, or there is no such result in git.
+    """
+    ref = find(reference)
+    if not EXACT.fullmatch(reference):
+        raise UserError(f"{setting}: {reference!r} must say which result: {ref.reference}")
+    return open_result(ref)
+
+
+def held_result(ref: ResultRef) -> Result | None:
+    """The whole result; None where neither a commit nor the work tree holds it any more."""
     try:
-        return find_source(reference(row), rows)
+        return find_result(ref.reference, [ref])
     except UserError:
         return None
+
+
+def open_result(ref: ResultRef) -> Result:
+    """The result that a commit or the work tree holds.
+
+    Args:
+        ref: With the commit, if git names one.
+
+    Raises:
+        UserError: neither the work tree nor an earlier commit holds it.
+    """
+    main = main_workspace()
+    if not ref.commit:
+        here = files_in(main)
+        if lock_content(here("dvc.lock")).key == ref.key:
+            return Result(ref, parse_lock(here("dvc.lock"), ref.name), here)
+        ref = ref._replace(commit=_earlier_commit(ref))
+    files = partial(text_at, ref.commit, folder=main)
+    return Result(ref, parse_lock(files("dvc.lock"), f"{ref.name}: dvc.lock"), files)
+
+
+def _earlier_commit(ref: ResultRef) -> str:
+    """A commit that nothing names any more and that has the content of a result of the board."""
+    main = main_workspace()
+    history = git_if_any("log", "--all", f"-n{MAX_COMMITS}", "--format=%H", "--", "dvc.lock", folder=main)
+    with committed_files(main) as files:
+        locks = Locks(files)
+        commit = next((one for one in history.split() if locks.at(one).key == ref.key), "")
+        locks.save()
+    if not commit:
+        raise UserError(
+            f"{ref.name}: no commit holds this result ({ref.key}) any more, only its run in MLflow; "
+            f"`dvc exp run` with its parameters makes it again"
+        )
+    return commit

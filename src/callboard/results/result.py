@@ -1,24 +1,22 @@
-"""What a finished pipeline leaves behind: content key, parameters, metrics and curves."""
+"""A finished result of the pipeline: what refers to it, its content, and where each of its files is."""
 
 import csv
-import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-import yaml
 from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
-
-RESULT_STAGES = ("evaluate", "infer", "score")
-"""What these stages and their ancestors say in dvc.lock identifies a result."""
-
-CHECK_FOLDER = ".check/"
-"""What lies below decides whether a stage runs, not what it gives."""
+from callboard.params.references import blend_parts
+from callboard.results.dvc_cache import cached_file, linked_folder
+from callboard.results.dvc_lock import Lock, all_outs, content_key, parse_lock
+from callboard.results.git import Files
 
 SUBMISSION = "submission/submission.csv"
 SUBMISSIONS_WITHOUT = "submission/without"
@@ -27,31 +25,75 @@ SUBMISSIONS_WITHOUT = "submission/without"
 OUT_OF_FOLD = "scores/oof.csv"
 CLIPS = "data/clips.csv"
 FOLDS = "data/folds.csv"
+SOURCE = "data/source"
+"""Folder of the recordings and annotations that all else is made from."""
 
 METRIC_DIGITS = 5
 """Metrics are rounded for people; LWLRAP moves in the fourth digit when one annotation changes rank."""
 
-Lock = dict[str, dict[str, Any]]
-"""The `stages` of a dvc.lock."""
+UNSAID: dict[str, dict[str, Any]] = {
+    "features": {"kind": "log_mel", "embedding_hop_s": 0.5},
+    "predict": {"weights": "last"},
+}
+"""By section of params.yaml, what holds for results that are older than these keys."""
+
+RefKind = Literal["experiment", "branch", "tag", "HEAD", "commit", "run"]
 
 
-@dataclass(frozen=True)
-class Result:
-    """One result of the pipeline, however it was reached."""
+class ResultRef(NamedTuple):
+    """A name, and the result that has it."""
 
+    name: str
+    """Of an experiment, a branch, a tag or a run; a commit that only later ones refer to goes by its hash."""
     key: str
-    """16 hex digits; equal for equal parameters and equal outputs of every stage that led here."""
-    outs: dict[str, str]
-    """Path to md5, of every output that dvc.lock tells."""
-    data_source: str
-    params: dict[str, str]
-    """Dotted key to text, all of params.yaml."""
-    cv: dict[str, float]
-    """`cv.lwlrap` and its kin."""
-    lb: dict[str, float]
-    """`lb.public`, `lb.private`, as far as the source of the data or the ledger knows them."""
-    curves: dict[str, list[dict[str, float]]]
-    """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a value there."""
+    """Content key: equal for equal parameters and equal outputs of every stage that led to the result; empty
+    where what has the name is not finished."""
+    commit: str = ""
+    """That holds the result; empty where it is not known, as of a run, or where only the work tree does."""
+    time_ms: int = 0
+    """When it was committed or recorded."""
+    kind: RefKind = "run"
+    """What has the name."""
+    baseline: str = ""
+    """For an experiment the commit that it started from, else empty."""
+
+    @property
+    def reference(self) -> str:
+        """`name@key`, which means this result and no later one of the same name."""
+        return f"{self.name}@{self.key}"
+
+    def __str__(self) -> str:
+        return self.name if self.kind in ("HEAD", "run") else f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The content of one result and a way to each of its files; read when asked for, nothing checked out.
+
+    Every property that needs a text file raises a UserError where there is none, see `refuse_incomplete`.
+    """
+
+    ref: ResultRef
+    lock: Lock = field(repr=False)
+    text: Files = field(repr=False)
+    """Files that git keeps: parameters, metrics, curves."""
+    reported: dict[str, float] = field(default_factory=dict)
+    """`lb.public`, `lb.private`, as far as the ledger knows them."""
+
+    @property
+    def name(self) -> str:
+        """What it was found by."""
+        return self.ref.name
+
+    @property
+    def key(self) -> str:
+        """Content key."""
+        return self.ref.key
+
+    @cached_property
+    def outs(self) -> dict[str, str]:
+        """Path to md5, of every output that dvc.lock tells."""
+        return all_outs(self.lock)
 
     @property
     def submission_md5(self) -> str:
@@ -61,25 +103,98 @@ class Result:
     @property
     def data_md5(self) -> str:
         """Of the recordings and annotations that it was made from."""
-        return self.outs["data/source"]
+        return self.outs[SOURCE]
 
+    @property
+    def models(self) -> str:
+        """The folder of the networks that it predicts by, of its last round; empty where it has none."""
+        deps = self.lock.get("predict", {}).get("deps", [])
+        return next((dep["path"] for dep in deps if dep["path"].startswith("models/")), "")
 
-Files = Callable[[str], str]
-"""Text of a file by its path in a workspace; empty where there is none."""
+    @cached_property
+    def _tree(self) -> dict[str, Any]:
+        """All of params.yaml."""
+        tree: dict[str, Any] = YAML(typ="safe", pure=True).load(self._found("params.yaml"))
+        return tree
 
+    @cached_property
+    def params(self) -> dict[str, str]:
+        """Dotted key to text, all of params.yaml."""
+        return flatten(self._tree)
 
-def files_in(workspace: Path) -> Files:
-    """The files that lie in a folder."""
+    def sections(self, *names: str) -> dict[str, Any]:
+        """Sections of params.yaml, with UNSAID where it is older than a key."""
+        return {name: UNSAID.get(name, {}) | self._tree[name] for name in names}
 
-    def read(name: str) -> str:
-        path = workspace / name
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    @property
+    def data_source(self) -> str:
+        """Name of the kind of data."""
+        return self.params["data.source"]
 
-    return read
+    @cached_property
+    def cv(self) -> dict[str, float]:
+        """`cv.lwlrap` and its kin."""
+        return _metrics(self._found("metrics/cv.json"))
+
+    @cached_property
+    def lb(self) -> dict[str, float]:
+        """`lb.public`, `lb.private`: what the source of the data knows of them, then what was reported."""
+        return _metrics(self._found("metrics/lb.json")) | self.reported
+
+    @cached_property
+    def curves(self) -> dict[str, list[dict[str, float]]]:
+        """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a value there."""
+        names = _fold_names(self._tree)
+        return {name: _curve(self._found(f"plots/train/{name}.csv")) for name in names}
+
+    def refuse_incomplete(self) -> None:
+        """Read every text file now.
+
+        Raises:
+            UserError: params.yaml, the metrics or a curve is missing.
+        """
+        _ = self.params, self.cv, self.lb, self.curves
+
+    def refuse_blend(self) -> None:
+        """Refuse a result without networks of its own.
+
+        Raises:
+            UserError: it is a blend; its parts are told.
+        """
+        if parts := blend_parts(self.params):
+            raise UserError(
+                f"{self.name} is a blend, which has neither networks nor windows of its own; name one of its "
+                f"parts: {', '.join(parts)}"
+            )
+
+    def output(self, path: str) -> Path:
+        """An output, such as `submission/submission.csv`, in DVC's cache.
+
+        Raises:
+            UserError: this result has no such output, or the cache has lost it.
+        """
+        if path not in self.outs:
+            raise UserError(f"{self.name} has no {path}: its dvc.lock names no such output")
+        return cached_file(self.outs[path], f"{path} of {self.ref.reference}")
+
+    @contextmanager
+    def folder(self, path: str) -> Iterator[Path]:
+        """A folder that DVC keeps, as links to its files in the cache, for as long as it is needed.
+
+        Files that the cache has lost are left out.
+
+        Raises:
+            UserError: this result has no such output, or the cache has lost the list of its files.
+        """
+        with linked_folder(self.output(path)) as folder:
+            yield folder
+
+    def _found(self, name: str) -> str:
+        return _found(self.text, name, self.name)
 
 
 def read_result(files: Files, where: str) -> Result:
-    """The result that a workspace holds after its last stage before track.
+    """The whole result that a workspace holds after its last stage before track.
 
     Args:
         files: Of the workspace, or of a commit.
@@ -89,86 +204,15 @@ def read_result(files: Files, where: str) -> Result:
         UserError: dvc.lock, metrics or a curve is missing, or dvc.lock lacks a stage.
     """
     lock = parse_lock(_found(files, "dvc.lock", where), f"{where}: dvc.lock")
-    tree = YAML(typ="safe", pure=True).load(_found(files, "params.yaml", where))
-    return Result(
-        key=content_key(lock),
-        outs=all_outs(lock),
-        data_source=tree["data"]["source"],
-        params=flatten(tree),
-        cv=_metrics(_found(files, "metrics/cv.json", where)),
-        lb=_metrics(_found(files, "metrics/lb.json", where)),
-        curves={name: _curve(_found(files, f"plots/train/{name}.csv", where)) for name in _fold_names(tree)},
-    )
+    result = Result(ResultRef(where, content_key(lock)), lock, files)
+    result.refuse_incomplete()
+    return result
 
 
 def _found(files: Files, name: str, where: str) -> str:
     if not (text := files(name)):
         raise UserError(f"{where}: {name}: not found; `dvc repro` writes it, `dvc checkout` restores it")
     return text
-
-
-def parse_lock(text: str, where: str) -> Lock:
-    """The stages of a dvc.lock, told in errors as `where`.
-
-    Raises:
-        UserError: a stage that every result has is not in it.
-    """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ruamel takes 20 times as long here
-    lock: Lock = (yaml.load(text, Loader=loader) or {}).get("stages", {})
-    if missing := [stage for stage in ("prepare", *RESULT_STAGES) if stage not in lock]:
-        raise UserError(f"{where}: no stage {missing[0]}; run `dvc repro`")
-    return lock
-
-
-def all_outs(lock: Lock) -> dict[str, str]:
-    """Path to md5 of what the stages wrote."""
-    return {path: md5 for stage in lock.values() for path, md5 in _outs(stage).items()}
-
-
-def content_key(lock: Lock) -> str:
-    """16 hex digits over the parameters and outputs of evaluate, infer, score and their ancestors.
-
-    Code (with the fingerprints of it below .check), commands and library versions are left out: where they
-    matter an output differs, and where none differs the result is the same one. Stages that a matrix no
-    longer has stay in dvc.lock; they are no ancestors.
-    """
-    told = {
-        name: {"params": lock[name].get("params"), "outs": _outs(lock[name])} for name in _ancestors(lock)
-    }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _ancestors(lock: Lock) -> set[str]:
-    found: set[str] = set()
-    waiting = list(RESULT_STAGES)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            inputs = [
-                dep["path"] for dep in lock[name].get("deps", []) if not dep["path"].startswith(CHECK_FOLDER)
-            ]
-            waiting += [source for path in inputs for source in _makers(lock, path)]
-    return found
-
-
-def _makers(lock: Lock, path: str) -> Iterator[str]:
-    """Stages that made the file, the folder around it, or, if still current, something inside the folder."""
-    for name, stage in lock.items():
-        for out in _outs(stage):
-            is_inside = out.startswith(f"{path}/")
-            if out == path or path.startswith(f"{out}/") or (is_inside and _is_current(lock, stage)):
-                yield name
-
-
-def _is_current(lock: Lock, stage: dict[str, Any]) -> bool:
-    """Whether what the stage read is what the stages before it last wrote."""
-    made = all_outs(lock)
-    return all(made.get(dep["path"], dep["md5"]) == dep["md5"] for dep in stage.get("deps", []))
-
-
-def _outs(stage: dict[str, Any]) -> dict[str, str]:
-    return {out["path"]: out["md5"] for out in stage.get("outs", [])}
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:

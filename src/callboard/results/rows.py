@@ -1,13 +1,16 @@
 """The results that MLflow holds, as rows of the board, and the marks of those whose CV cannot be trusted."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from callboard.core.errors import UserError
 from callboard.params.references import OF_A_SEED, blend_parts, init_from
 from callboard.results.committed import params_of
+from callboard.results.lookup import find_all
 from callboard.results.mlflow import record as tag
+from callboard.results.result import ResultRef
 from callboard.results.stored_runs import StoredRun, stored_runs
 
 AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
@@ -43,6 +46,11 @@ class BoardRow:
     """Of a blend, as far as they are on the board."""
     begun_from: "BoardRow | None" = None
     """Whose weights training started from, if it is on the board."""
+
+    @property
+    def ref(self) -> ResultRef:
+        """The run, without the commit that holds its result."""
+        return ResultRef(self.name, self.key, time_ms=round(self.start.timestamp() * 1000))
 
     @property
     def measured_on(self) -> tuple[str, str]:
@@ -81,6 +89,32 @@ class BoardRow:
         if self.blend:
             return any(part.is_unisolated for part in self.parts)
         return is_unisolated(self.params) or (self.begun_from is not None and self.begun_from.is_unisolated)
+
+
+def board_refs(rows: Iterable[BoardRow]) -> list[ResultRef]:
+    """Of every run, and of every experiment that reached its result."""
+    return [row.ref._replace(name=name) for row in rows for name in dict.fromkeys((row.name, *row.names))]
+
+
+def rows_named(text: str, rows: Sequence[BoardRow], others: Iterable[str] = ()) -> list[BoardRow]:
+    """Every result of that name, see `lookup.find_all`.
+
+    Args:
+        text: As typed.
+        rows: The board, oldest first.
+        others: More that could be typed here, for the hint.
+
+    Returns:
+        One or more, the newest last.
+
+    Raises:
+        UserError: nothing has that name, or the newest that has it is not on the board.
+    """
+    found = find_all(text, board_refs(rows), others)
+    by_key = {row.key: row for row in rows}
+    if found[-1].key not in by_key:
+        raise UserError(f"{found[-1].reference} is in git, but not on the board; `callboard sync` records it")
+    return [by_key[ref.key] for ref in found if ref.key in by_key]
 
 
 def same_truth(a: BoardRow, b: BoardRow) -> bool:

@@ -22,7 +22,7 @@ from callboard.results.mlflow.connection import TrackingError
 from callboard.results.mlflow.record import SUBMISSION_MD5
 from callboard.results.mlflow.track import push_scores
 from callboard.results.stored_runs import NoResultsError, StoredRun, stored_runs
-from callboard.results.submissions import Submitted, known_submissions
+from callboard.results.submissions import Submission, known_submissions
 
 
 def keep(
@@ -143,7 +143,7 @@ def take(text: str, where: str, folder: Path | None) -> Taken:
     sent, ours = parse_sent(text, where), known_submissions()
     with one_keeper():
         known = entries_of(Path.cwd())
-        submissions = [Submitted(entry.submission_md5, entry.key) for entry in known] + ours
+        submissions = [Submission(entry.submission_md5, entry.key) for entry in known] + ours
         matched = match(sent, submissions, where, folder)
         untold = [entry for entry in matched.entries if not _is_told(entry, known)]
         left = [_without_older(entry, known) for entry in untold]

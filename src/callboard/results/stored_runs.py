@@ -22,7 +22,7 @@ from callboard.results.mlflow.connection import (
     tracking_uri,
 )
 from callboard.results.mlflow.sqlite_runs import loaded
-from callboard.results.naming import names_in_git
+from callboard.results.refs import refs_in_git
 
 RESULTS_QUERY = f"""
     SELECT runs.run_uuid AS run_id, runs.name, runs.start_time FROM runs
@@ -43,7 +43,7 @@ class NoResultsError(UserError):
             database: The file.
             why: What is the matter with it.
         """
-        in_git = any(name.key for name in names_in_git())
+        in_git = any(ref.key for ref in refs_in_git())
         todo = "git has results, which `callboard sync` records" if in_git else "`dvc repro` makes the first"
         super().__init__(f"no results yet: {database} {why}; {todo}")
 

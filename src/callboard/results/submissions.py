@@ -2,22 +2,22 @@
 
 import csv
 import hashlib
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
-from callboard.results.commits import committed_files, named_commits
-from callboard.results.committed import Locked, Locks, lock_content
-from callboard.results.finished import cached_file
+from callboard.results.committed import LockFacts, Locks, lock_content
+from callboard.results.dvc_cache import cached_file, cached_in_folder
+from callboard.results.git import committed_files, files_in
 from callboard.results.leaderboard import entries_of
-from callboard.results.mlflow import record as tags
-from callboard.results.naming import MIN_DIGITS, Name, names_in_git, results_named
-from callboard.results.result import files_in
-from callboard.results.stored_runs import stored_runs
+from callboard.results.lookup import MIN_DIGITS, choose
+from callboard.results.mlflow.record import nameless
+from callboard.results.refs import named_commits, refs_in_git
+from callboard.results.result import SOURCE, ResultRef
+from callboard.results.rows import BoardRow, board_refs, read_board
 
 HASH = re.compile(rf"[0-9a-f]{{{MIN_DIGITS},32}}")
 """A content key, an md5, or the beginning of one."""
@@ -26,7 +26,7 @@ MD5_LENGTH = 32
 
 
 @dataclass(frozen=True)
-class Submitted:
+class Submission:
     """A submission and the result that it belongs to."""
 
     md5: str
@@ -36,8 +36,6 @@ class Submitted:
     """Of the result; none where no result has the submission."""
     data_md5: str = ""
     """Of the recordings and annotations behind it."""
-    time_ms: int = 0
-    """Of the run in MLflow, else 0."""
 
     @property
     def name(self) -> str:
@@ -45,34 +43,49 @@ class Submitted:
         return self.names[0] if self.names else f"submission {self.md5[:8]}"
 
 
-def find_submitted(what: str) -> Submitted:
+def find_submission(what: str) -> Submission:
     """The submission that `what` means.
 
     Args:
-        what: A submission file, a result by `naming.results_named`, or the beginning of a submission's md5.
+        what: A submission file, a result by `lookup.find`, or the beginning of a submission's md5.
 
     Raises:
         UserError: nothing has that name, or several do.
     """
+    rows, _ = read_board()
+    known = {one.key: one for one in _known(rows)}
     if Path(what).is_file():
         md5 = md5_of(Path(what))
-        return next((known for known in known_submissions() if known.md5 == md5), Submitted(md5))
-    known = {one.key: one for one in known_submissions()}
-    on_board = [Name(name, one.key, one.time_ms) for one in known.values() for name in one.names]
-    names = [*on_board, *names_in_git()]
-    is_name = any(one.name == what for one in names)
+        return next((one for one in known.values() if one.md5 == md5), Submission(md5))
+    refs = [
+        *board_refs(rows),
+        *(ResultRef(name, one.key) for one in known.values() for name in one.names),
+        *refs_in_git(),
+    ]
+    is_name = any(ref.name == what for ref in refs)
     if not is_name and (found := _by_hash(what, known.values())):
         return found
     try:
-        meant = results_named(what, names)[-1]
+        meant = choose(what, refs)[-1]
     except UserError as error:
         raise UserError(f"{error}; nor is it a file or a submission's md5") from error
     return replace(known[meant.key], names=tuple(dict.fromkeys([meant.name, *known[meant.key].names])))
 
 
-def known_submissions() -> list[Submitted]:
-    """Of finished experiments in git, of the workspace's own result, and of the board, its newest last."""
-    board = _on_board()
+def known_submissions() -> list[Submission]:
+    """Those of finished experiments in git, of the workspace's own result, and of the board, its newest last.
+
+    Without a board, as where MLflow cannot be asked, git knows most of them.
+    """
+    rows, _ = read_board()
+    return _known(rows)
+
+
+def _known(rows: Sequence[BoardRow]) -> list[Submission]:
+    board = [
+        Submission(row.submission_md5, row.key, tuple(dict.fromkeys([row.name, *row.names])), row.data_md5)
+        for row in rows
+    ]
     keys = {one.key for one in board}
     others = {one.key: one for one in (*_in_workspace(), *_in_git()) if one.key not in keys}
     return [*others.values(), *board]
@@ -83,11 +96,11 @@ def md5_of(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def _by_hash(what: str, known: Iterable[Submitted]) -> Submitted | None:
+def _by_hash(what: str, known: Iterable[Submission]) -> Submission | None:
     if not HASH.fullmatch(what):
         return None
-    in_ledger = [Submitted(entry.submission_md5, entry.key) for entry in entries_of(Path.cwd())]
-    found: dict[str, Submitted] = {}
+    in_ledger = [Submission(entry.submission_md5, entry.key) for entry in entries_of(Path.cwd())]
+    found: dict[str, Submission] = {}
     for one in (*known, *in_ledger):
         if one.key.startswith(what) or one.md5.startswith(what):
             found.setdefault(one.md5, one)
@@ -95,48 +108,31 @@ def _by_hash(what: str, known: Iterable[Submitted]) -> Submitted | None:
     if len(found := own or found) > 1:
         several = ", ".join(f"{one.name} ({one.key}, {one.md5[:8]})" for one in found.values())
         raise UserError(f"{what} begins the key or md5 of several submissions: {several}; give more digits")
-    return next(iter(found.values()), Submitted(what) if len(what) == MD5_LENGTH else None)
+    return next(iter(found.values()), Submission(what) if len(what) == MD5_LENGTH else None)
 
 
-def _on_board() -> list[Submitted]:
-    try:
-        runs = stored_runs()
-    except UserError:  # no database yet, or its server is down: git knows most of it
-        return []
-    return [
-        Submitted(
-            run.tags.get(tags.SUBMISSION_MD5, ""),
-            run.tags.get(tags.KEY, ""),
-            tuple(dict.fromkeys([run.name, *tags.split_names(run.tags.get(tags.NAMES, ""))])),
-            run.tags.get(tags.DATA_MD5, ""),
-            run.start_ms,
-        )
-        for run in runs
-    ]
-
-
-def _in_workspace() -> list[Submitted]:
+def _in_workspace() -> list[Submission]:
     lock = lock_content(files_in(main_workspace())("dvc.lock"))
-    return [_of(lock, tags.nameless(lock.key))] if lock.key else []
+    return [_of(lock, nameless(lock.key))] if lock.key else []
 
 
-def _in_git() -> list[Submitted]:
+def _in_git() -> list[Submission]:
     """Of every experiment, branch and tag; of HEAD where no other name has its result."""
     folder = main_workspace()
-    found: dict[str, Submitted] = {}
+    found: dict[str, Submission] = {}
     with committed_files(folder) as files:
         locks = Locks(files)
-        for named in named_commits(folder):
-            lock = locks.at(named.commit)
-            if lock.key and not (named.kind == "HEAD" and lock.key in found):
+        for ref in named_commits(folder):
+            lock = locks.at(ref.commit)
+            if lock.key and not (ref.kind == "HEAD" and lock.key in found):
                 names = found[lock.key].names if lock.key in found else ()
-                found[lock.key] = _of(lock, *names, named.name)
+                found[lock.key] = _of(lock, *names, ref.name)
         locks.save()
     return list(found.values())
 
 
-def _of(lock: Locked, *names: str) -> Submitted:
-    return Submitted(lock.submission_md5, lock.key, names, lock.data_md5)
+def _of(lock: LockFacts, *names: str) -> Submission:
+    return Submission(lock.submission_md5, lock.key, names, lock.data_md5)
 
 
 SAMPLE = "sample_submission.csv"
@@ -192,8 +188,4 @@ def _header_and_ids(path: Path) -> tuple[list[str], set[str]]:
 
 
 def _of_source(data_md5: str, name: str) -> Path:
-    """A file of data/source in DVC's cache, by the list of its files that lies there too."""
-    what = "data/source"
-    listed = json.loads(cached_file(data_md5, what).read_text(encoding="utf-8"))
-    md5 = next((entry["md5"] for entry in listed if entry["relpath"] == name), "")
-    return cached_file(md5, f"{what}/{name}")
+    return cached_in_folder(cached_file(data_md5, SOURCE), name, SOURCE)

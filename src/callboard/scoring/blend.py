@@ -12,7 +12,8 @@ import pandas as pd
 from callboard.core.errors import UserError
 from callboard.data.score_tables import read_score_table
 from callboard.params.references import BLEND
-from callboard.results.finished import Finished, find_exactly
+from callboard.results.lookup import find_exactly
+from callboard.results.result import SOURCE, Result
 
 
 def blend_tables(
@@ -54,7 +55,7 @@ def part_tables(
             table that is not in DVC's cache, other recordings or other species.
     """
     parts = [find_exactly(reference, BLEND) for reference in references]
-    if len({part.outs["data/source"] for part in parts}) > 1:
+    if len({part.outs[SOURCE] for part in parts}) > 1:
         raise UserError(f"{BLEND}: {', '.join(references)} are of different data")
     return [_fitting_scores(part, path, recording_ids, columns) for part in parts]
 
@@ -70,25 +71,27 @@ def refuse_rescaled(references: Sequence[str], step: str) -> None:
         UserError: there is such a part.
     """
     for part in (find_exactly(reference, BLEND) for reference in references):
-        if part.lock["infer"].get("params", {}).get("params.yaml", {}).get("infer", {}).get("prevalence"):
+        if float(part.params.get("infer.prevalence", "0")):
             raise UserError(
-                f"infer.{step}: infer.prevalence rescaled the submission of {part.reference}, but not its "
-                "out-of-fold scores; blend the same experiment with infer.prevalence=0"
+                f"infer.{step}: infer.prevalence rescaled the submission of {part.ref.reference}, but not "
+                "its out-of-fold scores; blend the same experiment with infer.prevalence=0"
             )
 
 
 def _fitting_scores(
-    part: Finished, path: str, recording_ids: Sequence[str], columns: Sequence[str]
+    part: Result, path: str, recording_ids: Sequence[str], columns: Sequence[str]
 ) -> pd.DataFrame:
     """Scores in the order asked for, indexed by recording_id."""
-    table = read_score_table(part.file(path)).drop(columns="fold", errors="ignore").set_index("recording_id")
+    table = (
+        read_score_table(part.output(path)).drop(columns="fold", errors="ignore").set_index("recording_id")
+    )
     for what, found, wanted in (
         ("recordings", set(table.index), set(recording_ids)),
         ("columns", set(table.columns), set(columns)),
     ):
         if found != wanted:
             raise UserError(
-                f"{BLEND}: {path} of {part.reference} has other {what} than this experiment: "
+                f"{BLEND}: {path} of {part.ref.reference} has other {what} than this experiment: "
                 f"missing {_few(wanted - found)}, extra {_few(found - wanted)}"
             )
     return table.loc[list(recording_ids), list(columns)]

@@ -18,8 +18,9 @@ from callboard.model.weights import WeightsParams, read_weights
 from callboard.params.base import validate
 from callboard.params.model import ModelParams
 from callboard.params.references import INIT_FROM
-from callboard.results.finished import Finished, find_exactly
-from callboard.results.result import CLIPS, Lock, all_outs, changes, flatten
+from callboard.results.dvc_lock import Lock, all_outs
+from callboard.results.lookup import find_exactly
+from callboard.results.result import CLIPS, Result, changes, flatten
 
 SETTING = INIT_FROM
 FIRST_ROUND = "models/r0"
@@ -78,7 +79,7 @@ def find_fold_weights(reference: str, fold: int, axis: ClassAxis, held_out: set[
     path = f"{finished.models}/fold{fold}.pt"
     if path not in finished.outs:
         raise UserError(f"{SETTING}: {reference} has no weights of fold {fold}; split.folds must be the same")
-    content = read_weights(finished.file(path), torch.device("cpu"))
+    content = read_weights(finished.output(path), torch.device("cpu"))
     if other := sorted(held_out ^ set(content["held_out"])):
         raise UserError(
             f"{SETTING}: fold {fold} of {reference} holds out other recordings: {len(other)} differ, first "
@@ -115,13 +116,13 @@ def find_recipe(reference: str) -> dict[str, Any]:
     return sections
 
 
-def _refuse_other_data(finished: Finished, here: Lock) -> None:
+def _refuse_other_data(finished: Result, here: Lock) -> None:
     outs = all_outs(here)
     for path in SAME_DATA:
         if finished.outs.get(path) != outs.get(path):
             differing = changes(_data_params(finished.lock), _data_params(here))
             raise UserError(
-                f"{SETTING}: {finished.reference} has trained on another {path} "
+                f"{SETTING}: {finished.ref.reference} has trained on another {path} "
                 f"({', '.join(differing) or 'made by other code or from other files'}); "
                 f"run {finished.name} again from here"
             )

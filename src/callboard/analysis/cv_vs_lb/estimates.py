@@ -11,8 +11,8 @@ from callboard.core.console import progress
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.results.cv_metrics import CV_NAMES
-from callboard.results.finished import cached_file
-from callboard.results.lookup import source_of
+from callboard.results.dvc_cache import cached_file
+from callboard.results.lookup import held_result
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, SUBMISSIONS_WITHOUT
 from callboard.results.rows import BoardRow
 
@@ -33,7 +33,7 @@ def estimates_of(rows: Sequence[BoardRow]) -> dict[str, Estimates]:
     memory = JsonCache("estimates", ESTIMATES_VERSION)
     new = {_memory_key(row): row for row in rows if _memory_key(row) not in memory}
     for key, row in progress(new.items(), total=len(new), label="estimates", unit="runs"):
-        if (found := _from_tables(row, rows)) is not None:
+        if (found := _from_tables(row)) is not None:
             memory[key] = found
     memory.save()
     return {
@@ -50,29 +50,29 @@ def _from_metrics(row: BoardRow) -> Estimates:
     return {name: row.metrics[f"cv.{name}"] for name in CV_NAMES if f"cv.{name}" in row.metrics}
 
 
-def _from_tables(row: BoardRow, rows: Sequence[BoardRow]) -> Estimates | None:
+def _from_tables(row: BoardRow) -> Estimates | None:
     """None where a table is not in the cache, or the tables are of different species.
 
     A blend of rescaled parts has no `prevalence`: what their scores were is not told apart any more.
     """
     try:
         out_of_fold = cached_file(row.oof_md5, OUT_OF_FOLD)
-        clips, submission = cached_file(row.clips_md5, CLIPS), _submission_as_scored(row, rows)
+        clips, submission = cached_file(row.clips_md5, CLIPS), _submission_as_scored(row)
     except UserError:
         return None
     from callboard.analysis.cv_vs_lb.estimators import ESTIMATES, scored
     from callboard.data.score_tables import read_score_table
 
     try:
-        result = scored(read_score_table(out_of_fold), _clips(clips), read_score_table(submission))
+        whole = scored(read_score_table(out_of_fold), _clips(clips), read_score_table(submission))
     except MismatchError:
         return None
-    values = {name: estimate(result) for name, estimate in ESTIMATES.items()}
+    values = {name: estimate(whole) for name, estimate in ESTIMATES.items()}
     unknown = {"prevalence"} if any(map(_is_rescaled, row.parts)) else set()
     return {name: value for name, value in values.items() if name not in unknown and not isnan(value)}
 
 
-def _submission_as_scored(row: BoardRow, rows: Sequence[BoardRow]) -> Path:
+def _submission_as_scored(row: BoardRow) -> Path:
     """The submission before `infer.prevalence`: rescaled scores hold the shares that they would tell already.
 
     Raises:
@@ -80,9 +80,9 @@ def _submission_as_scored(row: BoardRow, rows: Sequence[BoardRow]) -> Path:
     """
     if not _is_rescaled(row):
         return cached_file(row.submission_md5, SUBMISSION)
-    if (source := source_of(row, rows)) is None:
+    if (result := held_result(row.ref)) is None:
         raise UserError(f"{row.name}: no commit holds its files any more")
-    with source.folder(SUBMISSIONS_WITHOUT) as folder:
+    with result.folder(SUBMISSIONS_WITHOUT) as folder:
         path = folder / "prevalence.csv"
         if not path.is_file():
             raise UserError(f"{path.name} of {SUBMISSIONS_WITHOUT} of {row.name} is not in DVC's cache")

@@ -9,7 +9,7 @@ from callboard.analysis.doctor import surroundings as database
 from callboard.analysis.doctor.findings import Finding, State
 from callboard.core.console import counted
 from callboard.core.workspace import main_workspace
-from callboard.results.commits import committed_files
+from callboard.results.git import committed_files
 
 Check = Callable[[State], Iterator[Finding]]
 

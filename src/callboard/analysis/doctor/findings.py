@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from callboard.results.commits import CommittedFiles
+from callboard.results.dvc_lock import Lock, parse_lock
+from callboard.results.git import CommittedFiles
 from callboard.results.mlflow.access import known_runs
 from callboard.results.mlflow.connection import TrackingError, local_database, tracking_uri
 from callboard.results.mlflow.record import KnownRun
-from callboard.results.mlflow.sync import InGit, results_in_git
-from callboard.results.result import Lock, parse_lock
+from callboard.results.refs import results_in_git
+from callboard.results.result import ResultRef
 
 SYNC = "callboard sync"
 
@@ -43,8 +44,8 @@ class State:
     _locks: dict[str, Lock] = field(default_factory=dict)
 
     @cached_property
-    def results(self) -> dict[str, InGit]:
-        """By content key, what git has under a name."""
+    def results(self) -> dict[str, list[ResultRef]]:
+        """By content key, what refers to each result in git, experiments first."""
         return results_in_git(self.files, self.folder, self.unreadable.append)
 
     @cached_property
@@ -55,13 +56,12 @@ class State:
         except TrackingError as error:
             return str(error)
 
-    def lock_of(self, result: InGit) -> Lock:
-        """The dvc.lock of the first of its commits."""
-        if result.key not in self._locks:
-            named = result.holders[0]
-            blob = self.files.blob(named.commit, "dvc.lock")
-            self._locks[result.key] = parse_lock(blob.text if blob else "", str(named))
-        return self._locks[result.key]
+    def lock_of(self, ref: ResultRef) -> Lock:
+        """The dvc.lock of a result in git."""
+        if ref.key not in self._locks:
+            blob = self.files.blob(ref.commit, "dvc.lock")
+            self._locks[ref.key] = parse_lock(blob.text if blob else "", str(ref))
+        return self._locks[ref.key]
 
     @property
     def database(self) -> Path | None:

@@ -12,12 +12,13 @@ from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.pseudo.provenance import first_of, read_lineage
 from callboard.results.committed import params_of
-from callboard.results.finished import MAKE_FOLDERS, cached_file, folders_not_cached, is_cached
+from callboard.results.dvc_cache import MAKE_FOLDERS, cached_file, folders_not_cached, is_cached
+from callboard.results.dvc_lock import Lock, all_outs, content_key
 from callboard.results.git import text_at
 from callboard.results.leaderboard import LEDGER, read_ledger
 from callboard.results.mlflow.record import SUBMISSION_MD5
-from callboard.results.mlflow.sync import InGit
-from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key
+from callboard.results.refs import experiments_among
+from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, ResultRef
 
 POISON_VERSION = "1"
 """Of how a poisoned result is told by its files."""
@@ -35,8 +36,8 @@ def unreadable_commits(state: State) -> Iterator[Finding]:
 def results_without_run(state: State) -> Iterator[Finding]:
     """What the board lacks."""
     missing = [
-        f"{result.holders[0].name}@{key}"
-        for key, result in state.results.items()
+        refs[0].reference
+        for key, refs in state.results.items()
         if not (key in state.known() and state.known()[key].is_finished)
     ]
     if missing and not isinstance(state.runs, str):
@@ -63,20 +64,19 @@ def poisoned_results(state: State) -> Iterator[Finding]:
     then hands the wrong outputs to every later run of those parameters.
     """
     memory = JsonCache("poisoned", POISON_VERSION)
-    for result in state.results.values():
-        named = result.holders[0]
-        blob, params = (state.files.blob(named.commit, name) for name in ("dvc.lock", "params.yaml"))
+    for ref, *_ in state.results.values():
+        blob, params = (state.files.blob(ref.commit, name) for name in ("dvc.lock", "params.yaml"))
         if not blob or not params:
             continue
-        key, lock = f"{blob.sha} {params.sha}", state.lock_of(result)
+        key, lock = f"{blob.sha} {params.sha}", state.lock_of(ref)
         if key not in memory:
             memory[key] = _wrong_params(lock, params.text)
-        wrong = memory[key] or _wrong_metrics(state, named.commit, lock)
+        wrong = memory[key] or _wrong_metrics(state, ref.commit, lock)
         if wrong:
             todo = (
                 "dvc exp run --force with these parameters, then remove this one: the run-cache holds it too"
             )
-            yield Finding(f"{named}: poisoned, {wrong}", todo, loses_results=True)
+            yield Finding(f"{ref}: poisoned, {wrong}", todo, loses_results=True)
     memory.save()
 
 
@@ -102,8 +102,8 @@ def ledger_rows(state: State) -> Iterator[Finding]:
 def doubled_names(state: State) -> Iterator[Finding]:
     """One name for several results: commands that take a name then mean the newest."""
     keys: dict[str, list[str]] = defaultdict(list)
-    for key, result in state.results.items():
-        for name in result.experiments:
+    for key, refs in state.results.items():
+        for name in experiments_among(refs):
             keys[name].append(key)
     if doubled := [name for name, its in keys.items() if len(its) > 1]:
         what = (
@@ -115,10 +115,10 @@ def doubled_names(state: State) -> Iterator[Finding]:
 def missing_tables(state: State) -> Iterator[Finding]:
     """Scores and annotations that intervals and differences need and that DVC's cache no longer has."""
     lost = []
-    for result in state.results.values():
-        outs = all_outs(state.lock_of(result))
+    for ref, *_ in state.results.values():
+        outs = all_outs(state.lock_of(ref))
         if not all(is_cached(outs.get(path, "")) for path in (CLIPS, OUT_OF_FOLD, SUBMISSION)):
-            lost.append(result.holders[0].name)
+            lost.append(ref.name)
     if lost:
         results = counted(len(lost), "result")
         what = f"{results} with tables that DVC's cache lacks, thus without intervals: {first_few(lost)}"
@@ -181,26 +181,25 @@ def leaking_teachers(state: State) -> Iterator[Finding]:
     Those with files that DVC's cache lacks cannot be asked.
     """
     memory = JsonCache("lineage", LINEAGE_VERSION)
-    for result in state.results.values():
-        outs = all_outs(state.lock_of(result))
+    for ref, *_ in state.results.values():
+        outs = all_outs(state.lock_of(ref))
         if not any(path.startswith("pseudo/") for path in outs):
             continue
-        if result.key not in memory:
+        if ref.key not in memory:
             try:
-                memory[result.key] = _violations(result, outs)
+                memory[ref.key] = _violations(ref, outs)
             except UserError:
                 continue
-        if violations := memory[result.key]:
-            named = result.holders[0]
+        if violations := memory[ref.key]:
             yield Finding(
-                f"{named}: its CV leaks, {first_of(violations)}",
-                f"`callboard audit {named.name}` tells all; then `dvc exp run --force` with its parameters",
+                f"{ref}: its CV leaks, {first_of(violations)}",
+                f"`callboard audit {ref.name}` tells all; then `dvc exp run --force` with its parameters",
             )
     memory.save()
 
 
-def _violations(result: InGit, outs: dict[str, str]) -> list[str]:
-    params = params_of(result.holders[0].commit)
+def _violations(ref: ResultRef, outs: dict[str, str]) -> list[str]:
+    params = params_of(ref.commit)
 
     def open_output(path: str) -> Path:
         if path not in outs:

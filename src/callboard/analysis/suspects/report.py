@@ -1,6 +1,5 @@
 """The suspicious labels of one result, found in git and DVC's cache: ranked and written for a reviewer."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from callboard.features.windows import clip_length
 from callboard.params.base import validate
 from callboard.params.features import FrontEndParams
 from callboard.params.training import ClipParams
-from callboard.results.files import Source, find_source, read_sections
-from callboard.results.finished import cached_file
-from callboard.results.result import CLIPS
-from callboard.results.rows import is_unisolated, read_board
+from callboard.results.dvc_cache import cached_in_folder
+from callboard.results.lookup import find_result
+from callboard.results.result import CLIPS, SOURCE, Result
+from callboard.results.rows import board_refs, is_unisolated, read_board
 from callboard.scoring.window_scores import load_scores
 
 
@@ -36,7 +35,7 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
     """Rank the labels of one result, write the first of each kind and print one line about it.
 
     Args:
-        reference: See find_source.
+        reference: See lookup.find; None for the result of HEAD.
         kinds: Of corrections.KINDS.
         n_top: Rows of each kind.
         output: The file.
@@ -47,9 +46,9 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
     watch = Stopwatch()
     refuse_reviewed(output)
     rows, _ = read_board()
-    source = find_source(reference, rows)
-    suspects = read_suspects(source)
-    calls = read_calls_of(source)
+    result = find_result(reference, board_refs(rows))
+    suspects = read_suspects(result)
+    calls = read_calls_of(result)
     suspects, n_reviewed = without_reviewed(suspects)
     chosen = suspects[suspects["kind"].isin(kinds) & (suspects["rank"] <= n_top)]
     with written_whole(output) as unfinished:
@@ -57,7 +56,7 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
     counts = chosen["kind"].value_counts()
     summarize(
         "suspects",
-        f"{counted(len(chosen), 'row')} of {source.name} in {output}",
+        f"{counted(len(chosen), 'row')} of {result.name} in {output}",
         *(f"{counts.get(kind, 0)} {kind}" for kind in CORRECTION_KINDS if kind in kinds),
         *([f"{n_reviewed} reviewed before left out"] if n_reviewed else []),
         f"{watch.elapsed_s:.1f} s",
@@ -82,19 +81,19 @@ def refuse_reviewed(path: Path) -> None:
         )
 
 
-def read_suspects(source: Source) -> pd.DataFrame:
+def read_suspects(result: Result) -> pd.DataFrame:
     """Every label of a result's training recordings, ranked, see `rank`.
 
     Raises:
         UserError: the result is a blend, or what is needed is not in the cache.
     """
-    params = source.result.params
-    source.refuse_blend()
+    params = result.params
+    result.refuse_blend()
     if is_unisolated(params):
-        warn(f"{source.name}: its teachers saw all recordings, so labels may vouch for themselves")
+        warn(f"{result.name}: its teachers saw all recordings, so labels may vouch for themselves")
     final = params.get("pseudo.final", "0")
-    clips = read_clips(source.output(CLIPS))
-    return rank(clips, _hearing(source, clips, final), f"{source.name}@{source.result.key} r{final}")
+    clips = read_clips(result.output(CLIPS))
+    return rank(clips, _hearing(result, clips, final), f"{result.ref.reference} r{final}")
 
 
 def without_reviewed(suspects: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -106,20 +105,18 @@ def without_reviewed(suspects: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return left.assign(rank=left.groupby("kind").cumcount() + 1), int(is_reviewed.sum())
 
 
-def _hearing(source: Source, clips: pd.DataFrame, final: str) -> WindowEvidence:
-    sections = read_sections(source.text, *HearingParams.model_fields)
-    params = validate(HearingParams, sections, f"params.yaml of {source.name}")
+def _hearing(result: Result, clips: pd.DataFrame, final: str) -> WindowEvidence:
+    sections = result.sections(*HearingParams.model_fields)
+    params = validate(HearingParams, sections, f"params.yaml of {result.name}")
     clip_frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
-    with source.folder(f"scores/r{final}") as folder:
+    with result.folder(f"scores/r{final}") as folder:
         scores = load_scores(folder / "oof.npz")
-    return window_evidence(scores, source.result.params["infer.head"], clip_frames, params.frames_per_s)
+    return window_evidence(scores, result.params["infer.head"], clip_frames, params.frames_per_s)
 
 
-def read_calls_of(source: Source) -> pd.DataFrame | None:
-    """Every call of the training recordings, where the source knows them."""
+def read_calls_of(result: Result) -> pd.DataFrame | None:
+    """Every call of the training recordings, where the data tell them."""
     try:
-        files = json.loads(source.output("data/source").read_text(encoding="utf-8"))
-        md5 = next((file["md5"] for file in files if file["relpath"] == TRUTH), None)
-        return read_calls(cached_file(md5, TRUTH)) if md5 else None
+        return read_calls(cached_in_folder(result.output(SOURCE), TRUTH, SOURCE))
     except UserError:
         return None

@@ -11,8 +11,7 @@ from callboard.data.annotations import read_table
 from callboard.data.clips import read_clips
 from callboard.data.presence import species_presence
 from callboard.data.score_tables import read_score_table
-from callboard.results.files import Source
-from callboard.results.result import CLIPS, FOLDS, OUT_OF_FOLD
+from callboard.results.result import CLIPS, FOLDS, OUT_OF_FOLD, Result
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,14 @@ class Evidence:
         return list(self.out_of_fold["recording_id"])
 
 
-def read_evidence(source: Source) -> Evidence:
+def read_evidence(result: Result) -> Evidence:
     """The tables of a result, from DVC's cache.
 
     Raises:
         UserError: one is missing or cannot be read.
     """
-    folds = read_table(source.output(FOLDS), ["recording_id", "fold"]).reset_index(drop=True)
-    return weigh(read_clips(source.output(CLIPS)), folds, read_score_table(source.output(OUT_OF_FOLD)))
+    folds = read_table(result.output(FOLDS), ["recording_id", "fold"]).reset_index(drop=True)
+    return weigh(read_clips(result.output(CLIPS)), folds, read_score_table(result.output(OUT_OF_FOLD)))
 
 
 def weigh(clips: pd.DataFrame, folds: pd.DataFrame, out_of_fold: pd.DataFrame) -> Evidence:

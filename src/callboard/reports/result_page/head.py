@@ -7,8 +7,7 @@ from math import isnan
 from callboard.analysis.lines import BoardLine, judged_line
 from callboard.experiments.captions import read_captions
 from callboard.reports.board.columns import number, tone
-from callboard.results.files import Source
-from callboard.results.result import changes
+from callboard.results.result import Result, changes
 from callboard.results.rows import MARKS, BoardRow, mark_of
 
 
@@ -38,15 +37,15 @@ class PageHead:
     warning: str = ""
 
 
-def read_head(source: Source, row: BoardRow | None, rows: Sequence[BoardRow]) -> PageHead:
+def read_head(result: Result, row: BoardRow | None, rows: Sequence[BoardRow]) -> PageHead:
     """The numbers of a result; what only the board knows is left out where `row` is None."""
     line = judged_line(row, rows, read_captions()) if row else BoardLine(None)
     base = line.base
     return PageHead(
-        name=source.name,
+        name=result.name,
         memo=line.memo,
-        cards=_cards(_scores(source, row), line),
-        facts=_facts(source, row, base),
+        cards=_cards(_scores(result, row), line),
+        facts=_facts(result, row, base),
         changed=changes(base.params, row.params) if row and base else [],
         verdict=line.judgement.word if line.judgement else "",
         reason=_sentence(line),
@@ -55,9 +54,9 @@ def read_head(source: Source, row: BoardRow | None, rows: Sequence[BoardRow]) ->
     )
 
 
-def _scores(source: Source, row: BoardRow | None) -> dict[str, float]:
+def _scores(result: Result, row: BoardRow | None) -> dict[str, float]:
     """The board's numbers stand above the commit's: the leaderboard may have answered since."""
-    return source.result.cv | source.result.lb | (row.metrics if row else {})
+    return result.cv | result.lb | (row.metrics if row else {})
 
 
 def _cards(scores: dict[str, float], line: BoardLine) -> list[Card]:
@@ -76,13 +75,13 @@ def _cards(scores: dict[str, float], line: BoardLine) -> list[Card]:
     return cards
 
 
-def _facts(source: Source, row: BoardRow | None, base: BoardRow | None) -> list[tuple[str, str]]:
+def _facts(result: Result, row: BoardRow | None, base: BoardRow | None) -> list[tuple[str, str]]:
     facts = [
-        ("commit", source.commit[:7] or "none yet: it is in the work tree"),
-        ("content key", source.result.key),
-        ("data", f"{source.result.data_source}, {source.result.data_md5[:8]}"),
+        ("commit", result.ref.commit[:7] or "none yet: it is in the work tree"),
+        ("content key", result.key),
+        ("data", f"{result.data_source}, {result.data_md5[:8]}"),
         ("made", f"{row.start:%Y-%m-%d %H:%M} UTC" if row else "not on the board; `callboard sync` adds it"),
-        ("also known as", ", ".join(name for name in (row.names if row else ()) if name != source.name)),
+        ("also known as", ", ".join(name for name in (row.names if row else ()) if name != result.name)),
         ("base", f"{base.name}, CV {number(base.metrics.get('cv.lwlrap'))}" if base else "none on the board"),
     ]
     return [(label, value) for label, value in facts if value]
@@ -97,6 +96,6 @@ def _sentence(line: BoardLine) -> str:
     return f"{change.value:+.4f} of CV against {base.name}{interval}{chance}"
 
 
-def row_of(source: Source, rows: Sequence[BoardRow]) -> BoardRow | None:
+def row_of(result: Result, rows: Sequence[BoardRow]) -> BoardRow | None:
     """The line of the board with the same content."""
-    return next((row for row in rows if row.key == source.result.key), None)
+    return next((row for row in rows if row.key == result.key), None)

@@ -16,7 +16,7 @@ from callboard.model.device import autocast, pick_device
 from callboard.model.weights import LoadedModel, load_model
 from callboard.params.scoring import PredictParams
 from callboard.reports.result_page.leaks import LeakCheck, network_checks
-from callboard.results.files import Source
+from callboard.results.result import Result
 from callboard.scoring.window_batches import WindowBatches
 
 
@@ -92,30 +92,30 @@ def stretch(segments: NDArray[np.float32], n_frames: int) -> NDArray[np.float32]
     return stretched
 
 
-def read_listener(source: Source) -> Listener:
+def read_listener(result: Result) -> Listener:
     """The networks that a result was scored by.
 
     Raises:
         UserError: it is a blend, or a network is not in the cache.
     """
-    source.refuse_blend()
-    files = {fold: source.output(path) for fold, path in weights_of(source).items()}
-    return Listener(files, source.result.params.get("predict.weights", "last"))
+    result.refuse_blend()
+    files = {fold: result.output(path) for fold, path in weights_of(result).items()}
+    return Listener(files, result.params.get("predict.weights", "last"))
 
 
-def weights_of(source: Source) -> dict[int, str]:
+def weights_of(result: Result) -> dict[int, str]:
     """Fold to the path of its last round's weights."""
-    params = source.result.params
+    params = result.params
     folder = f"models/r{params.get('pseudo.final', '0')}"
     return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(params["split.folds"])}
 
 
-def network_checks_of(source: Source, folds: pd.DataFrame) -> list[LeakCheck]:
+def network_checks_of(result: Result, folds: pd.DataFrame) -> list[LeakCheck]:
     """What the networks' own files say about leaks.
 
     Raises:
         UserError: the result is a blend, or a network is not in the cache.
     """
-    paths, listener = weights_of(source), read_listener(source)
+    paths, listener = weights_of(result), read_listener(result)
     held_out = {paths[fold]: (model.fold, model.held_out) for fold, model in listener.models.items()}
     return network_checks(held_out, folds)

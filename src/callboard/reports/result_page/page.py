@@ -8,8 +8,8 @@ from callboard.reports.html import page as html_of
 from callboard.reports.result_page.blocks import PageSection
 from callboard.reports.result_page.head import PageHead, read_head, row_of
 from callboard.reports.result_page.sections import PAGE_SECTIONS, Subject, build_section
-from callboard.results.files import find_source
-from callboard.results.rows import read_board
+from callboard.results.lookup import find_result
+from callboard.results.rows import board_refs, read_board
 
 REPORT_FOLDER = Path("reports")
 """Where a report goes if nothing else is said, below the workspace."""
@@ -19,7 +19,7 @@ def write_report(reference: str | None, output: Path | None, n_worst: int, with_
     """Gather one result, write its page and print one line about it.
 
     Args:
-        reference: See source.find_source.
+        reference: See lookup.find; None for the result of HEAD.
         output: The file; None for one named after the result.
         n_worst: Recordings to be drawn.
         with_scores: Whether to run the networks over them.
@@ -32,19 +32,19 @@ def write_report(reference: str | None, output: Path | None, n_worst: int, with_
     """
     watch = Stopwatch()
     rows, why_not = read_board()
-    source = find_source(reference, rows)
-    row = row_of(source, rows)
-    subject = Subject(source, row, rows, n_worst, with_scores)
-    names = progress(PAGE_SECTIONS, total=len(PAGE_SECTIONS), label=f"report {source.name}", unit="sections")
+    result = find_result(reference, board_refs(rows))
+    row = row_of(result, rows)
+    subject = Subject(result, row, rows, n_worst, with_scores)
+    names = progress(PAGE_SECTIONS, total=len(PAGE_SECTIONS), label=f"report {result.name}", unit="sections")
     sections = [build_section(name, subject) for name in names]
-    text = render(read_head(source, row, rows), sections, why_not)
-    output = output or REPORT_FOLDER / f"{source.name.replace('/', '-')}.html"
+    text = render(read_head(result, row, rows), sections, why_not)
+    output = output or REPORT_FOLDER / f"{result.name.replace('/', '-')}.html"
     with written_whole(output) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     n_missing = sum(bool(section.missing) for section in sections)
     summarize(
         "report",
-        f"{source.name} in {output}",
+        f"{result.name} in {output}",
         f"{output.stat().st_size / 1e6:.1f} MB",
         *([f"{n_missing} sections without input"] if n_missing else []),
         f"{watch.elapsed_s:.1f} s",

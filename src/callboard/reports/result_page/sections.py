@@ -24,7 +24,7 @@ from callboard.reports.result_page.leaks import (
     pseudo_checks,
     score_checks,
 )
-from callboard.results.files import Source
+from callboard.results.result import Result
 from callboard.results.rows import BoardRow
 
 PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
@@ -38,7 +38,7 @@ MIN_SCORED = 3
 class Subject:
     """The result that is reported on, and the board that it stands on."""
 
-    source: Source
+    result: Result
     row: BoardRow | None
     rows: Sequence[BoardRow]
     n_worst: int
@@ -51,7 +51,7 @@ class Subject:
         Raises:
             UserError: one is missing.
         """
-        return read_evidence(self.source)
+        return read_evidence(self.result)
 
     @cached_property
     def pseudo_labels(self) -> dict[int, pd.DataFrame]:
@@ -60,15 +60,15 @@ class Subject:
         Raises:
             UserError: a table is not in the cache.
         """
-        final = int(self.source.result.params.get("pseudo.final", "0"))
-        rounds = {int(m["round"]): path for path in self.source.result.outs if (m := PSEUDO.fullmatch(path))}
-        return {k: read_clips(self.source.output(path)) for k, path in sorted(rounds.items()) if k <= final}
+        final = int(self.result.params.get("pseudo.final", "0"))
+        rounds = {int(m["round"]): path for path in self.result.outs if (m := PSEUDO.fullmatch(path))}
+        return {k: read_clips(self.result.output(path)) for k, path in sorted(rounds.items()) if k <= final}
 
 
 def learning_curves(subject: Subject) -> Iterator[PageBlock]:
     """Loss and validation LWLRAP of every fold and round."""
     rounds: dict[str, dict[str, figures.Curve]] = {}
-    for name, epochs in subject.source.result.curves.items():
+    for name, epochs in subject.result.curves.items():
         number, _, fold = name.partition("-")
         rounds.setdefault(number, {})[fold.replace("fold", "fold ")] = epochs
     for number, curves in rounds.items():
@@ -174,8 +174,8 @@ def calibration(subject: Subject) -> Iterator[PageBlock]:
 
 def leak_audit(subject: Subject) -> Iterator[PageBlock]:
     """Checks that no network can have seen what it was scored on."""
-    evidence, source = subject.evidence, subject.source
-    checks = fold_checks(evidence.folds, evidence.clips, _test_ids(source))
+    evidence, result = subject.evidence, subject.result
+    checks = fold_checks(evidence.folds, evidence.clips, _test_ids(result))
     checks += score_checks(evidence.out_of_fold, evidence.folds)
     makers, told = _maker_checks(subject)
     networks, why_not = _network_checks(subject)
@@ -199,7 +199,7 @@ def _maker_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
     try:
         if not subject.with_scores:  # weights files are read with torch
             raise UserError("--no-scores")
-        rounds = read_lineage(subject.source.output, subject.source.result.params)
+        rounds = read_lineage(subject.result.output, subject.result.params)
     except UserError as error:
         folds = subject.evidence.folds
         by_name = [
@@ -218,7 +218,7 @@ def _network_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
     from callboard.reports.result_page.listening import network_checks_of
 
     try:
-        return network_checks_of(subject.source, subject.evidence.folds), ""
+        return network_checks_of(subject.result, subject.evidence.folds), ""
     except UserError as error:
         return [], str(error)
 
@@ -236,10 +236,10 @@ def fold_grid(evidence: Evidence) -> Grid:
     return Grid(header, rows, "What each fold holds")
 
 
-def _test_ids(source: Source) -> set[str]:
+def _test_ids(result: Result) -> set[str]:
     """Of the mel cache; none where it is gone, which the section on recordings tells."""
     try:
-        with source.folder("data/mel") as mel:
+        with result.folder("data/mel") as mel:
             return set(read_index(mel / "test")["recording_id"])
     except UserError:
         return set()
@@ -302,7 +302,7 @@ def recordings(subject: Subject) -> Iterator[PageBlock]:
     """The recordings that cost most, drawn; the network's part needs torch."""
     from callboard.reports.result_page.worst import worst_blocks
 
-    yield from worst_blocks(subject.source, subject.evidence, subject.n_worst, subject.with_scores)
+    yield from worst_blocks(subject.result, subject.evidence, subject.n_worst, subject.with_scores)
 
 
 PAGE_SECTIONS: dict[str, tuple[str, Callable[[Subject], Iterator[PageBlock]]]] = {

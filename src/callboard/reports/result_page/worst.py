@@ -12,7 +12,7 @@ from callboard.params.scoring import PredictParams
 from callboard.reports.result_page.blocks import Figures, PageBlock, Text
 from callboard.reports.result_page.evidence import Evidence, Mistake, worst_recordings
 from callboard.reports.result_page.spectrogram import SpectrogramScene, draw_scene
-from callboard.results.files import Source, read_sections
+from callboard.results.result import Result
 
 if TYPE_CHECKING:
     from callboard.reports.result_page.listening import Listener, Tracks
@@ -39,7 +39,7 @@ class DrawingParams(Params):
     predict: PredictParams
 
 
-def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: bool) -> Iterator[PageBlock]:
+def worst_blocks(result: Result, evidence: Evidence, n_shown: int, with_scores: bool) -> Iterator[PageBlock]:
     """A figure per recording, or a sentence where frames are embeddings.
 
     Raises:
@@ -49,7 +49,7 @@ def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: 
     if not mistakes:
         yield Text("None costs anything: every confirmed species is ranked first.")
         return
-    params = read_params(source)
+    params = read_params(result)
     if params.front_end.features.kind != "log_mel":
         yield Text(NO_SPECTROGRAMS)
         for place, mistake in enumerate(mistakes, start=1):
@@ -57,27 +57,27 @@ def worst_blocks(source: Source, evidence: Evidence, n_shown: int, with_scores: 
             yield Text(f"{place}. Recording {mistake.recording_id}, fold {mistake.fold}. {sentences}")
         return
     with ExitStack() as stack:
-        cache = MelCache.open(stack.enter_context(source.folder("data/mel")) / "train")
-        listener, why_not = _listener(source) if with_scores else (None, "--no-scores")
+        cache = MelCache.open(stack.enter_context(result.folder("data/mel")) / "train")
+        listener, why_not = _listener(result) if with_scores else (None, "--no-scores")
         yield Text(RULE)
         yield Text(f"Scores and attention are left out: {why_not}." if why_not else SCORES_RULE)
         for place, mistake in enumerate(mistakes, start=1):
             yield _draw(place, mistake, cache, evidence, params, listener)
 
 
-def read_params(source: Source) -> DrawingParams:
+def read_params(result: Result) -> DrawingParams:
     """Front end and windows, as the result's own params.yaml has them."""
-    front_end = read_sections(source.text, "audio", "features")
-    predict = read_sections(source.text, "predict")
+    front_end = result.sections("audio", "features")
+    predict = result.sections("predict")
     return validate(DrawingParams, {"front_end": front_end, **predict}, "params.yaml")
 
 
-def _listener(source: Source) -> "tuple[Listener | None, str]":
+def _listener(result: Result) -> "tuple[Listener | None, str]":
     """The networks, or why there are none."""
     from callboard.reports.result_page.listening import read_listener
 
     try:
-        return read_listener(source), ""
+        return read_listener(result), ""
     except UserError as error:
         return None, str(error)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from callboard.core.errors import UserError
 from callboard.results.leaderboard import LeaderboardEntry, checked_score
-from callboard.results.submissions import Submitted, md5_of
+from callboard.results.submissions import Submission, md5_of
 
 KAGGLE_COLUMNS = ("fileName", "date", "description", "status", "publicScore", "privateScore")
 
@@ -56,7 +56,7 @@ class Matched:
     unscored: tuple[Sent, ...]
 
 
-def message_of(submitted: Submitted, own: str | None = None) -> str:
+def message_of(submitted: Submission, own: str | None = None) -> str:
     """The message to send a submission with, by which `match` finds it again.
 
     Args:
@@ -97,7 +97,7 @@ def parse_sent(text: str, where: str) -> list[Sent]:
 
 
 def match(
-    rows: Sequence[Sent], known: Sequence[Submitted], where: str, folder: Path | None = None
+    rows: Sequence[Sent], known: Sequence[Submission], where: str, folder: Path | None = None
 ) -> Matched:
     """Ledger rows of the submissions that are ours.
 
@@ -120,19 +120,19 @@ def match(
     return Matched(tuple(entries), tuple(unknown), tuple(row for row in rows if not row.is_scored))
 
 
-def _described(text: str, by_key: dict[str, Submitted], by_md5: dict[str, Submitted]) -> Submitted | None:
+def _described(text: str, by_key: dict[str, Submission], by_md5: dict[str, Submission]) -> Submission | None:
     key, md5 = KEY_PATTERN.search(text), MD5.search(text)
     if md5:
-        return by_md5.get(md5[0]) or Submitted(md5[0], key[0] if key else "")
+        return by_md5.get(md5[0]) or Submission(md5[0], key[0] if key else "")
     return by_key.get(key[0]) if key else None
 
 
-def _beside(row: Sent, folder: Path | None, by_md5: dict[str, Submitted]) -> Submitted | None:
+def _beside(row: Sent, folder: Path | None, by_md5: dict[str, Submission]) -> Submission | None:
     path = folder / Path(row.file_name).name if folder and row.file_name else None
     return by_md5.get(md5_of(path)) if path and path.is_file() else None
 
 
-def _entry(row: Sent, submitted: Submitted, where: str) -> LeaderboardEntry:
+def _entry(row: Sent, submitted: Submission, where: str) -> LeaderboardEntry:
     public, private = (
         checked_score(text, f"{where}: {row}: {name}") if text else None
         for name, text in (("publicScore", row.public), ("privateScore", row.private))

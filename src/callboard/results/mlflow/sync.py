@@ -5,46 +5,22 @@ what people typed into MLflow's pages is lost with it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from callboard.core.console import Stopwatch, counted, progress, warn
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
-from callboard.results.commits import (
-    CommittedFiles,
-    Named,
-    commits_with_results,
-    committed_files,
-    reached_from,
-)
-from callboard.results.committed import Locks
-from callboard.results.git import git
+from callboard.results.git import CommittedFiles, committed_files, git
 from callboard.results.leaderboard import ledger_of, with_reported
 from callboard.results.mlflow.access import Runs, open_runs
 from callboard.results.mlflow.connection import TrackingError
 from callboard.results.mlflow.record import SUBMISSION_MD5, KnownRun, Origin
 from callboard.results.mlflow.track import new_scores, set_names, upsert
-from callboard.results.result import Result, read_result
-
-Tell = Callable[[str], None]
+from callboard.results.refs import experiments_among, reached_from, results_in_git
+from callboard.results.result import Result, ResultRef, read_result
 
 MemoOf = Callable[[Sequence[str]], str]
 """Names of experiments to what a note in MLflow begins with."""
-
-
-@dataclass
-class InGit:
-    """A result and the commits that hold it."""
-
-    key: str
-    holders: list[Named] = field(default_factory=list)
-    """Experiments first, oldest first."""
-
-    @property
-    def experiments(self) -> tuple[str, ...]:
-        """Names of the experiments, without repeats, the oldest first."""
-        return tuple(dict.fromkeys(named.name for named in self.holders if named.kind == "experiment"))
 
 
 @dataclass
@@ -102,9 +78,9 @@ def sync(memo_of: MemoOf = no_memo) -> Summary:
         with committed_files(folder) as files, open_runs() as runs:
             results = results_in_git(files, folder, warn)
             known = runs.known()
-            for result in progress(results.values(), total=len(results), label="sync", unit="results"):
+            for key, refs in progress(results.items(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
-                _sync_one(runs, known.get(result.key), result, files, ledger, memo_of, summary)
+                _sync_one(runs, known.get(key), refs, files, ledger, memo_of, summary)
             for key in known.keys() - results.keys():  # no name in git any more, scores all the same
                 _score(runs, known[key], ledger, summary)
     except TrackingError as error:
@@ -113,45 +89,26 @@ def sync(memo_of: MemoOf = no_memo) -> Summary:
     return summary
 
 
-def results_in_git(files: CommittedFiles, folder: Path, tell: Tell) -> dict[str, InGit]:
-    """Results by content key. Commits without a complete dvc.lock hold none.
-
-    Args:
-        files: Of any commit.
-        folder: The main workspace.
-        tell: Told of every dvc.lock that cannot be read.
-    """
-    locks = Locks(files)
-    found: dict[str, InGit] = {}
-    for named in commits_with_results(folder):
-        lock = locks.at(named.commit)
-        if lock.is_broken:
-            tell(f"{named}: its dvc.lock cannot be read; nothing is recorded of it")
-        elif lock.key:
-            found.setdefault(lock.key, InGit(lock.key)).holders.append(named)
-    locks.save()
-    return found
-
-
 def _sync_one(
     runs: Runs,
     known: KnownRun | None,
-    result: InGit,
+    refs: list[ResultRef],
     files: CommittedFiles,
     ledger: dict[str, dict[str, float]],
     memo_of: MemoOf,
     summary: Summary,
 ) -> None:
     if known and known.is_finished:
-        is_renamed = bool(result.experiments) and result.experiments != known.names
+        experiments = experiments_among(refs)
+        is_renamed = bool(experiments) and experiments != known.names
         if is_renamed:
-            set_names(runs, known, result.experiments)
+            set_names(runs, known, experiments)
             summary.renamed += 1
         is_scored = _score(runs, known, ledger, summary)
         summary.unchanged += not (is_renamed or is_scored)
         return
     try:
-        read, origin = _read(result, files)
+        read, origin = _read(refs, files)
     except UserError as error:
         warn(str(error))
         summary.broken += 1
@@ -161,25 +118,24 @@ def _sync_one(
     summary.new += known is None
 
 
-def _read(result: InGit, files: CommittedFiles) -> tuple[Result, Origin]:
+def _read(refs: list[ResultRef], files: CommittedFiles) -> tuple[Result, Origin]:
     """The result out of the first of its commits."""
-    named = result.holders[0]
-    baseline, time_ms = reached_from(named, main_workspace())
+    first = refs[0]
+    baseline, time_ms = reached_from(first, main_workspace())
     try:
-        read = read_result(files.of(named.commit), str(named))
+        read = read_result(files.of(first.commit), str(first))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{named}: its metrics, curves or params.yaml cannot be read: {error!r}") from error
-    names = result.experiments or _kept_as(result)
-    return replace(read, key=result.key), Origin(",".join(names) or None, baseline, time_ms)
+        raise UserError(f"{first}: its metrics, curves or params.yaml cannot be read: {error!r}") from error
+    names = experiments_among(refs) or _kept_as(refs)
+    return replace(read, ref=first), Origin(",".join(names) or None, baseline, time_ms)
 
 
-def _kept_as(result: InGit) -> tuple[str, ...]:
+def _kept_as(refs: list[ResultRef]) -> tuple[str, ...]:
     """What `dvc exp branch` or a tag calls it; nothing where it is the checked-out result of `dvc repro`."""
-    first = result.holders[0]
-    is_of_repro = first.kind == "commit" or any(named.kind == "HEAD" for named in result.holders)
-    return () if is_of_repro else (first.name,)
+    is_of_repro = refs[0].kind == "commit" or any(ref.kind == "HEAD" for ref in refs)
+    return () if is_of_repro else (refs[0].name,)
 
 
 def _score(runs: Runs, known: KnownRun, ledger: dict[str, dict[str, float]], summary: Summary) -> bool:
