@@ -20,6 +20,6 @@ def text_at(revision: str, name: str, folder: Path | None = None) -> str:
 
 
 def params_at(revision: str) -> dict[str, str]:
-    """Flat parameters as committed at `revision`; empty where there are none."""
+    """Flat parameters as params.yaml lists them at `revision`; empty where there are none."""
     text = text_at(revision, "params.yaml")
     return flatten(YAML(typ="safe", pure=True).load(text)) if text else {}

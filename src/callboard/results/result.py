@@ -13,6 +13,8 @@ import yaml
 from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
+from callboard.params.defaults import flatten as flatten
+from callboard.params.defaults import with_defaults
 
 RESULT_STAGES = ("evaluate", "infer", "score")
 """What these stages and their ancestors say in dvc.lock identifies a result."""
@@ -45,7 +47,7 @@ class Result:
     """Path to md5, of every output that dvc.lock tells."""
     data_source: str
     params: dict[str, str]
-    """Dotted key to text, all of params.yaml."""
+    """Dotted key to text, all of params.yaml and the defaults of what it leaves out."""
     cv: dict[str, float]
     """`cv.lwlrap` and its kin."""
     lb: dict[str, float]
@@ -89,7 +91,7 @@ def read_result(files: Files, where: str) -> Result:
         UserError: dvc.lock, metrics or a curve is missing, or dvc.lock lacks a stage.
     """
     lock = parse_lock(_found(files, "dvc.lock", where), f"{where}: dvc.lock")
-    tree = YAML(typ="safe", pure=True).load(_found(files, "params.yaml", where))
+    tree = with_defaults(YAML(typ="safe", pure=True).load(_found(files, "params.yaml", where)))
     return Result(
         key=content_key(lock),
         outs=all_outs(lock),
@@ -169,18 +171,6 @@ def _is_current(lock: Lock, stage: dict[str, Any]) -> bool:
 
 def _outs(stage: dict[str, Any]) -> dict[str, str]:
     return {out["path"]: out["md5"] for out in stage.get("outs", [])}
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested sections as dotted keys; numbers, lists and null as JSON writes them."""
-    flat: dict[str, str] = {}
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{key}.")
-        else:
-            flat[key] = value if isinstance(value, str) else json.dumps(value)
-    return flat
 
 
 def changes(base: dict[str, str], params: dict[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
-from callboard.params.base import read_tree
+from callboard.params.defaults import read_full_tree
 from callboard.reports.watch.checkpoints import (
     CHECKPOINTS,
     STAGE,
@@ -118,7 +118,7 @@ def _start_of_run(process: Any) -> float:
 
 def _n_epochs(folder: Path) -> int | None:
     try:
-        return int(read_tree(folder / "params.yaml")["train"]["epochs"])
+        return int(read_full_tree(folder / "params.yaml")["train"]["epochs"])
     except (UserError, KeyError, TypeError, ValueError):
         return None
 
