@@ -21,7 +21,8 @@ import pandas as pd
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, flatten  # noqa: E402
+from callboard.params.defaults import flatten  # noqa: E402
+from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION  # noqa: E402
 from tests.toy_git import ToyRepository  # noqa: E402
 
 N_PARAMS, N_FOLDS, N_EPOCHS = 110, 5, 20

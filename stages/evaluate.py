@@ -12,7 +12,7 @@ from callboard.data.annotations import read_species
 from callboard.data.clips import read_clips
 from callboard.data.folds import audit_folds, read_folds
 from callboard.data.score_tables import score_table, write_score_table
-from callboard.params.base import Params, Seed, load_params
+from callboard.params.base import DEFAULT_SEED, Params, Seed, load_params
 from callboard.params.scoring import EvaluateParams, InferParams
 from callboard.scoring.evaluation import cross_validate, write_metrics
 from callboard.scoring.postprocessing import gains, read_steps
@@ -22,7 +22,7 @@ from callboard.scoring.scored_sets import TrainingScores
 class StageParams(Params):
     """What `evaluate` reads of params.yaml."""
 
-    seed: Seed
+    seed: Seed = DEFAULT_SEED
     infer: InferParams
     evaluate: EvaluateParams
 

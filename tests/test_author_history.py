@@ -8,13 +8,15 @@ import pytest
 from callboard import cli
 from callboard.core.errors import UserError
 from callboard.experiments.author_scores import author_runs, author_verdict, import_runs
+from callboard.experiments.presets import read_preset, with_values
 from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
-from callboard.results.result import flatten
+from callboard.params.defaults import flatten
 from callboard.results.rows import read_rows
 from tests.toy_results import empty_database, runs
 
 ROOT = Path(__file__).parent.parent
+COMPETITION = with_values(read_tree(ROOT / "params.yaml"), read_preset(ROOT / "presets/rfcx.yaml"))
 PRESET = {"seed": 1, "optim": {"lr": 0.1}, "model": {"backbone": "resnet18", "backbone_args": {"depth": 3}}}
 
 __all__ = ["empty_database"]
@@ -54,7 +56,7 @@ def imported(folder: Path) -> dict[str, Any]:
 
 def test_every_row_of_the_table_and_nothing_beside_it_becomes_a_run() -> None:
     table = read_experiments(ROOT / "experiments.yaml")
-    made = author_runs(table, read_tree(ROOT / "presets/rfcx.yaml"))
+    made = author_runs(table, COMPETITION)
     assert len(made) == 77
     assert sum("cv.lwlrap" in run.metrics for run in made) == 62
     assert sum("lb.public" in run.metrics for run in made) == 62
@@ -180,7 +182,7 @@ def test_a_database_that_mlflow_cannot_use_is_one_sentence(folder: Path) -> None
 def test_the_whole_table_is_imported_within_seconds(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("dvc.yaml", "experiments.yaml", "presets"):
+    for name in ("dvc.yaml", "params.yaml", "experiments.yaml", "presets"):
         (folder / name).symlink_to(ROOT / name)
     monkeypatch.chdir(folder)
     start = time.monotonic()

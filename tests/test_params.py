@@ -6,9 +6,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
-from callboard.params.base import Params, load_params, read_tree
-from callboard.params.experiment import load_experiment
-from callboard.params.features import FrontEndParams
+from callboard.params.base import Params, load_params, read_tree, validate
+from callboard.params.experiment import Experiment, load_experiment
+from callboard.params.features import AudioParams, FeatureParams, FrontEndParams
 from callboard.training.batches import BatchParams
 from stages import evaluate
 from tests.conftest import merge
@@ -159,11 +159,17 @@ def test_all_problems_are_reported_together(edited: Edit) -> None:
         assert f"  {key}: " in str(refusal.value)
 
 
-def test_a_missing_section_is_named(tmp_path: Path) -> None:
+def test_what_is_left_out_holds_its_default(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text("audio:\n  sample_rate: 24000\n  on_other_rate: error\n")
-    with pytest.raises(UserError, match="features: missing"):
-        load_params(FrontEndParams, path)
+    path.write_text("audio:\n  sample_rate: 48000\n")
+    front_end = load_params(FrontEndParams, path)
+    assert front_end.audio == AudioParams(sample_rate=48000)
+    assert front_end.features == FeatureParams()
+
+
+def test_a_file_that_says_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"loss: .* all have weight 0: nothing would be learned"):
+        validate(Experiment, {}, "params.yaml")
 
 
 def test_a_stage_does_not_mind_what_is_wrong_in_sections_of_others(edited: Edit) -> None:

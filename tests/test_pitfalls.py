@@ -11,7 +11,9 @@ import yaml
 
 from callboard.analysis.bases import differs_by
 from callboard.experiments.table import TableStep
+from callboard.params.defaults import texts_with_defaults
 from callboard.results.result import changes
+from callboard.results.settings import setting_of
 from tests.test_board_table import E1
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +84,7 @@ KEPT_OUT_BY = {
     "parallel repro loses stages": ["test_pitfalls.py::test_no_command_of_ours_reproduces_in_the_workspace"],
     "a new parameter makes old results stale": [
         "test_pitfalls.py::test_an_older_result_without_a_parameter_of_today_is_still_compared",
+        "test_params_evolve.py::test_the_board_holds_results_of_before_and_after_as_of_one_setting",
     ],
     "hydra rewrites params.yaml": ["test_pitfalls.py::test_hydra_does_not_compose_our_parameters"],
 }
@@ -128,10 +131,15 @@ def test_no_command_of_ours_reproduces_in_the_workspace() -> None:
 
 
 def test_an_older_result_without_a_parameter_of_today_is_still_compared() -> None:
-    today = replace(E1, key="later", params=E1.params | {"loss.new": "0"})
-    assert changes(E1.params, today.params) == ["loss.new: absent → 0"]
-    assert differs_by(E1, today, TableStep("e1", {"loss.new"}))
-    assert not differs_by(E1, today, TableStep("e1", {"optim.lr"}))
+    full = texts_with_defaults(E1.params)
+    older = {key: text for key, text in full.items() if not key.startswith("loss.labeled.")}
+    before, today = (replace(E1, params=texts_with_defaults(params)) for params in (older, full))
+    assert changes(before.params, today.params) == []
+    assert setting_of(before) == setting_of(today)
+    assert differs_by(before, today, TableStep("e1", {"optim.lr"}))
+    switched_on = replace(today, params=full | {"loss.labeled.weight": "0.5"})
+    assert changes(before.params, switched_on.params) == ["loss.labeled.weight: 0.0 → 0.5"]
+    assert not differs_by(before, switched_on, TableStep("e1", {"optim.lr"}))
 
 
 def test_hydra_does_not_compose_our_parameters() -> None:

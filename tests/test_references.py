@@ -2,6 +2,7 @@ from pathlib import Path
 
 from callboard.experiments.table import parameter
 from callboard.params.base import read_tree
+from callboard.params.defaults import flatten
 from callboard.params.references import (
     BLEND,
     INIT_FROM,
@@ -10,7 +11,6 @@ from callboard.params.references import (
     init_from,
     referenced_results,
 )
-from callboard.results.result import flatten
 
 ROOT = Path(__file__).parent.parent
 A, B = "a@0123456789abcdef", "b-seed1@0123456789abcdef"

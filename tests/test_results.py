@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from callboard.core.errors import UserError
+from callboard.params.defaults import flatten
 from callboard.results.dvc_lock import Lock, content_key
-from callboard.results.result import changes, flatten
+from callboard.results.result import changes
 from tests.toy_results import empty_database, entry, lock_stages, result_in, workspace
 
 __all__ = ["empty_database", "workspace"]

@@ -6,13 +6,12 @@ import pytest
 from callboard import cli
 from callboard.core.errors import UserError
 from callboard.experiments import seeds as seed_runs
-from callboard.params.base import read_tree
-from callboard.results.result import flatten
+from callboard.params.defaults import flatten, read_full_tree
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV
 from tests.test_launch import ROOT, Dvc, dvc, mark_as_run  # noqa: F401  a fixture
 
-PARAMS = flatten(read_tree(ROOT / "params.yaml"))
+PARAMS = flatten(read_full_tree(ROOT / "params.yaml"))
 START = datetime(2020, 11, 20, tzinfo=UTC)
 
 

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from callboard.core.errors import UserError
 from callboard.experiments.author_scores import author_rows
 from callboard.experiments.overrides import hydra_overrides
+from callboard.experiments.presets import read_preset, with_values
 from callboard.experiments.table import look_up, read_experiments, scaled
 from callboard.params.base import read_tree, validate
 from callboard.params.experiment import Experiment
@@ -18,7 +19,7 @@ from callboard.params.references import REFERENCE_KEYS
 ROOT = Path(__file__).parent.parent
 TABLE = read_experiments(ROOT / "experiments.yaml")
 COMMITTED = read_tree(ROOT / "params.yaml")
-COMPETITION = read_tree(ROOT / "presets/rfcx.yaml")
+COMPETITION = with_values(COMMITTED, read_preset(ROOT / "presets/rfcx.yaml"))
 
 AUTHOR: list[dict[str, Any]] = YAML(typ="safe", pure=True).load(
     (ROOT / "tests/author_table.yaml").read_text(encoding="utf-8")
@@ -310,8 +311,16 @@ def test_an_unknown_row_is_answered_with_its_neighbours() -> None:
         TABLE.overrides("zzz", COMMITTED)
 
 
-def test_a_key_that_params_yaml_lacks_is_named() -> None:
+def test_a_key_that_params_yaml_lacks_holds_its_default() -> None:
+    """exp0058 has the segment term at 0.5, as params.yaml, and the position term at 0, as its class."""
     tree = deepcopy(COMMITTED)
-    del tree["loss"]["segment"]["weight"]
-    with pytest.raises(UserError, match=r"params\.yaml: loss\.segment\.weight: missing"):
-        TABLE.overrides("exp0058", tree)
+    del tree["loss"]["segment"]["weight"], tree["loss"]["position"]["weight"]
+    more = (
+        dict(TABLE.overrides("exp0058", tree)).items() - dict(TABLE.overrides("exp0058", COMMITTED)).items()
+    )
+    assert more == {("loss.segment.weight", 0.5)}
+
+
+def test_a_section_that_is_a_value_is_named() -> None:
+    with pytest.raises(UserError, match=r"params\.yaml: loss\.\w+: missing"):
+        TABLE.overrides("exp0058", COMMITTED | {"loss": "bce"})

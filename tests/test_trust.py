@@ -20,7 +20,6 @@ from callboard.analysis.cv_vs_lb.runs import (
 from callboard.core.errors import UserError
 from callboard.experiments.author_scores import author_rows, author_runs, import_runs
 from callboard.experiments.table import read_experiments
-from callboard.params.base import read_tree
 from callboard.reports.cv_vs_lb import (
     conclusion,
     correlations,
@@ -32,7 +31,7 @@ from callboard.reports.cv_vs_lb import (
 )
 from callboard.results.cv_metrics import CV_NAMES
 from callboard.results.rows import BoardRow
-from tests.test_author_history import folder
+from tests.test_author_history import COMPETITION, folder
 from tests.toy_results import empty_database, runs
 
 ROOT = Path(__file__).parent.parent
@@ -93,7 +92,7 @@ def test_before_his_last_blocks_he_is_not(history):
 @pytest.mark.slow
 def test_imported_runs_say_the_same_as_the_table(folder, history):
     table = read_experiments(ROOT / "experiments.yaml")
-    some = [run for run in author_runs(table, read_tree(ROOT / "presets/rfcx.yaml")) if run.time_ms % 7 == 0]
+    some = [run for run in author_runs(table, COMPETITION) if run.time_ms % 7 == 0]
     import_runs(some)
     imported = {
         run.data.tags["callboard.row"]: (
@@ -111,7 +110,7 @@ def test_imported_runs_say_the_same_as_the_table(folder, history):
 
 def test_what_is_to_be_imported_says_the_same_as_the_table_in_every_row(history):
     table = read_experiments(ROOT / "experiments.yaml")
-    made = author_runs(table, read_tree(ROOT / "presets/rfcx.yaml"))
+    made = author_runs(table, COMPETITION)
     scored = [run for run in made if {"cv.lwlrap", "lb.public"} <= run.metrics.keys()]
     assert [(run.name, run.metrics["cv.lwlrap"], run.metrics["lb.public"]) for run in scored] == [
         (run.name, run.cv, run.lb) for run in history

@@ -18,6 +18,7 @@ from callboard.commands import (
     gains,
     lb,
     noise,
+    preset,
     report,
     run,
     show,
@@ -41,7 +42,7 @@ Experiments are run with DVC:
 """
 
 GROUPS: dict[str, Sequence[ModuleType]] = {
-    "run": (run, watch),
+    "run": (run, preset, watch),
     "look at results": (board, show, diff, report, ui),
     "labels to listen to again": (suspects,),
     "scores of the leaderboard": (lb,),

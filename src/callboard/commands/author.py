@@ -1,7 +1,6 @@
 """`callboard import`: the author's scores into MLflow."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 
@@ -14,8 +13,10 @@ def add(commands: Any) -> None:
 def import_table(args: argparse.Namespace) -> None:
     """Put the author's rows into MLflow."""
     from callboard.experiments.author_scores import author_runs, import_runs
+    from callboard.experiments.presets import preset_path, read_preset, with_values
     from callboard.experiments.table import read_experiments
-    from callboard.params.base import read_tree
+    from callboard.params.defaults import read_full_tree
 
-    runs = author_runs(read_experiments(), read_tree(Path("presets/rfcx.yaml")))
+    preset = with_values(read_full_tree(), read_preset(preset_path("rfcx")))
+    runs = author_runs(read_experiments(), preset)
     print(f"import: {len(runs)} rows of experiments.yaml, {import_runs(runs)}")

@@ -183,11 +183,10 @@ TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {
 
 def _agreement(blocks: "Blocks") -> str:
     from callboard.experiments.table import read_experiments
-    from callboard.params.base import read_tree
+    from callboard.params.defaults import flatten, read_full_tree
     from callboard.reports.board.agreement import agreement
-    from callboard.results.result import flatten
 
-    return agreement(blocks, read_experiments(), flatten(read_tree(Path("params.yaml"))))
+    return agreement(blocks, read_experiments(), flatten(read_full_tree()))
 
 
 def _write(output: Path, text: str, n_results: int) -> None:

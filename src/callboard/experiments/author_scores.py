@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from callboard.core.errors import UserError
 from callboard.experiments.table import ExperimentTable, TableRow, is_below
+from callboard.params.defaults import flatten
 from callboard.results.mlflow import record as tag
 from callboard.results.mlflow.client_runs import searched
 from callboard.results.mlflow.connection import TrackingError, open_experiment, tracking_uri
-from callboard.results.result import flatten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

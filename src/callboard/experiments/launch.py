@@ -11,15 +11,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from callboard.core.errors import UserError
-from callboard.experiments.overrides import hydra_overrides
+from callboard.experiments.overrides import hydra_overrides, with_signs
 from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
+from callboard.params.defaults import flatten, read_full_tree
 from callboard.params.references import REFERENCE_KEYS, referenced_results
 from callboard.results.committed import params_of
 from callboard.results.dvc_cache import MAKE_FOLDERS, folders_not_cached
 from callboard.results.git import git, git_if_any
 from callboard.results.refs import refs_in_git
-from callboard.results.result import ResultRef, changes, flatten
+from callboard.results.result import ResultRef, changes
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Plan:
 
     table: ExperimentTable
     tree: dict[str, Any]
-    """All of params.yaml."""
+    """All that params.yaml lists."""
     extra: Sequence[str] = ()
     """Overrides of the user's, for every row."""
     seed: int | None = None
@@ -156,7 +157,7 @@ class Plan:
             references = {part: refer(part) for part in referenced_results({key: values[key]})}
             values[key] = _replaced(values[key], references)
         own_seed = {} if self.seed is None else {"seed": self.seed}
-        return [*_as_text((values | own_seed).items()), *self.extra]
+        return with_signs([*_as_text((values | own_seed).items()), *self.extra], self.tree)
 
     def params(self, name: str) -> dict[str, str]:
         """Flat parameters that running a row now would give it.
@@ -300,14 +301,14 @@ def experiment_of(name: str) -> str:
 
 
 def with_overrides(overrides: Sequence[str]) -> dict[str, str]:
-    """Flat parameters of the workspace, as `dvc exp run -S` would change them."""
+    """Flat parameters of the workspace, as `dvc exp run -S` would change them, with defaults."""
     from dvc.utils.hydra import apply_overrides  # half a second
 
     with TemporaryDirectory() as folder:
         wanted = Path(folder) / "params.yaml"
         shutil.copy("params.yaml", wanted)
         apply_overrides(wanted, list(overrides))
-        return flatten(read_tree(wanted))
+        return flatten(read_full_tree(wanted))
 
 
 def experiment_row(table: ExperimentTable, name: str) -> TableRow:

@@ -1,10 +1,68 @@
 """Values in the override grammar of Hydra, which `dvc exp run -S` reads."""
 
 import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
+
+from callboard.core.errors import UserError
+from callboard.params.defaults import known_keys
+from callboard.params.renamed import RENAMED
 
 PLAIN_WORD = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_]\w*")
 """Text that Hydra's grammar takes for a string without quotes."""
+
+OVERRIDE = re.compile(r"(?P<sign>\+{0,2}|~)(?P<key>\w+(\.\w+)*)(=|$)")
+"""What an override does, and to which dotted key of params.yaml."""
+
+
+def with_signs(overrides: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
+    """Overrides as Hydra wants them where params.yaml leaves keys out.
+
+    A key that it does not list takes a plus; deleting one is not needed.
+
+    Args:
+        overrides: As `dvc exp run -S` takes them, with or without signs.
+        tree: All that params.yaml lists.
+
+    Raises:
+        UserError: a key is not a parameter; the nearest are named.
+    """
+    signed: list[str] = []
+    added: set[str] = set()
+    for override in overrides:
+        match = OVERRIDE.match(override)
+        if match is None or match["key"] in added or _lists(tree, match["key"]):
+            signed.append(override)
+            continue
+        _refuse_unknown(match["key"])
+        if match["sign"] != "~":
+            signed.append("+" * (not match["sign"]) + override)
+            added.add(match["key"])
+    return signed
+
+
+def _lists(tree: Mapping[str, Any], key: str) -> bool:
+    """Whether a tree has a dotted key; of elements of a list Hydra is left to judge."""
+    value: Any = tree
+    for name in key.split("."):
+        if isinstance(value, list):
+            return True
+        if not isinstance(value, Mapping) or name not in value:
+            return False
+        value = value[name]
+    return True
+
+
+def _refuse_unknown(key: str) -> None:
+    known, parts = known_keys(), key.split(".")
+    if key in known.sections or any(".".join(parts[:n]) in known.defaults for n in range(1, len(parts) + 1)):
+        return
+    near = [RENAMED[key]] if key in RENAMED else get_close_matches(key, known.defaults, n=3)
+    hint = (
+        f"; the nearest are {', '.join(near)}" if near else "; params.yaml and src/callboard/params have all"
+    )
+    raise UserError(f"-S {key}: not a parameter{hint}")
 
 
 def hydra_overrides(key: str, value: Any) -> list[str]:

@@ -17,12 +17,13 @@ from callboard.experiments.launch import (
     run_rows,
     with_overrides,
 )
-from callboard.experiments.overrides import hydra_overrides
+from callboard.experiments.overrides import hydra_overrides, with_signs
 from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
+from callboard.params.defaults import flatten, with_defaults
 from callboard.params.references import BLEND
-from callboard.results.committed import params_at
-from callboard.results.result import changes, flatten
+from callboard.results.committed import params_of
+from callboard.results.result import changes
 from callboard.results.rows import BoardRow, read_rows, rows_named
 from callboard.results.settings import CV, all_but_seed, newest_by_seed
 from callboard.results.stored_runs import NoResultsError
@@ -62,29 +63,26 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[BoardRow]) -> l
     tree = read_tree(Path("params.yaml"))
     table = read_experiments() if TABLE.exists() else None
     try:
-        return [
-            *_towards(rows_named(name, rows, table.rows if table else ())[-1].params, flatten(tree)),
-            *extra,
-        ]
+        wanted = rows_named(name, rows, table.rows if table else ())[-1].params
     except UserError:
         if not table or name not in table.rows:
             raise
-    return Plan(table, tree, extra).preview(experiment_row(table, name).name)
+        return Plan(table, tree, extra).preview(experiment_row(table, name).name)
+    return with_signs([*_towards(wanted, flatten(with_defaults(tree))), *extra], tree)
 
 
 def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:
     """Overrides from one set of flat parameters to another, but for the seed.
 
-    A parameter that is newer than the result keeps the workspace's value; what is inside a free mapping, such
-    as the arguments of another backbone, goes.
+    What is inside a free mapping, such as the arguments of another backbone, goes.
+
+    Args:
+        wanted: With defaults, as `here`.
+        here: Of the workspace.
     """
     removed = [f"~{key}" for key in here if key not in wanted and parameter(key) is None]
     changed = [key for key in wanted if key != "seed" and here.get(key) != wanted[key]]
-    return removed + [
-        ("" if key in here or override.startswith("~") else "+") + override.removeprefix("+")
-        for key in changed
-        for override in hydra_overrides(key, _value(wanted[key]))
-    ]
+    return removed + [text for key in changed for text in hydra_overrides(key, _value(wanted[key]))]
 
 
 def _value(text: str) -> Any:
@@ -142,7 +140,7 @@ def _refuse_taken(run: SeedRun) -> None:
     experiment = experiment_of(run.name)
     if not experiment:
         return
-    if differences := changes(params_at(experiment), with_overrides(run.overrides)):
+    if differences := changes(params_of(experiment), with_overrides(run.overrides)):
         raise UserError(
             f"{run.name} is an experiment of this commit with other parameters ({', '.join(differences)}); "
             f"give them with -S if they are meant, else `dvc exp remove {run.name}`"

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from callboard.core.errors import UserError
 from callboard.params.base import Params, read_tree, validate
+from callboard.params.defaults import with_defaults
 from callboard.params.experiment import Experiment
 from callboard.params.references import INIT_FROM, OF_A_SEED, REFERENCE_KEYS, referenced_results
 
@@ -179,13 +180,14 @@ class ExperimentTable:
 
         Args:
             name: Of the row.
-            tree: All of params.yaml.
+            tree: All that params.yaml lists; what it leaves out holds its default.
 
         Raises:
-            UserError: no such row, or params.yaml lacks a key.
+            UserError: no such row.
         """
-        source = look_up(tree, "data.source")
-        return [(k, value) for k, value in self.resolve(name, source).items() if look_up(tree, k) != value]
+        full = with_defaults(tree)
+        values = self.resolve(name, look_up(full, "data.source"))
+        return [(key, value) for key, value in values.items() if look_up(full, key) != value]
 
     def _values(self, name: str) -> Values:
         """A row's value of every key that the table moves and of those that it moves alone, unscaled."""
@@ -216,7 +218,7 @@ def _append(table: ExperimentTable, row: TableRow, path: Path) -> None:
     if row.name in table.rows:
         raise UserError(f"{place}: two rows have this name; a variant tells them apart")
     for key, value in (row.changes | row.alone).items():
-        _refuse_bad_value(key, value, place)
+        refuse_bad_value(key, value, place)
     chain = [name for name, other in table.rows.items() if other.is_preset == row.is_preset]
     _refuse_bad_links(table, row, chain, place)
     if row.base:
@@ -246,7 +248,12 @@ def _refuse_bad_changes(base: Values, row: TableRow, place: str) -> None:
         raise UserError(f"{place}: {moved[0]} is moved by the table, so it belongs to set, not to alone")
 
 
-def _refuse_bad_value(key: str, value: Any, place: str) -> None:
+def refuse_bad_value(key: str, value: Any, place: str) -> None:
+    """Refuse what a dotted key cannot hold, whatever other keys hold.
+
+    Raises:
+        UserError: there is no such key, or the value does not fit it; `place` says where it stands.
+    """
     holder = _holder(key)
     if holder is None:
         raise UserError(f"{place}: {key} is no parameter")

@@ -3,19 +3,38 @@
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from callboard.core.errors import UserError
+from callboard.params.renamed import renamed
 
 
 class Params(BaseModel):
-    """A section of params.yaml, or the sections that one stage reads: frozen, unknown keys refused."""
+    """A section of params.yaml, or the sections that one stage reads: frozen, unknown keys refused.
+
+    Every field of a section has a default, which is what held before the field existed: off, wherever a value
+    means that. A section that is left out holds the defaults of its fields.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sections_may_be_left_out(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return tree
+        return {name: {} for name, field in cls.model_fields.items() if section_of(field)} | tree
+
+
+def section_of(field: FieldInfo) -> type[Params] | None:
+    """The class of a field that is a section; None for a value."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Params) else None
 
 
 P = TypeVar("P", bound=Params)
@@ -26,6 +45,9 @@ Reference = Annotated[str, Field(pattern=r"^.+@[0-9a-f]{16}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What starts a stream of random numbers; numpy takes no negative one."""
 
+DEFAULT_SEED = 416
+"""That of params.yaml: any would do."""
+
 
 def load_params(cls: type[P], path: Path = Path("params.yaml")) -> P:
     """The sections of params.yaml that `cls` names, checked; other sections are other stages' business.
@@ -33,9 +55,9 @@ def load_params(cls: type[P], path: Path = Path("params.yaml")) -> P:
     Read as YAML 1.2, as DVC does: PyYAML would make `1e-4` a string and `off` a boolean.
 
     Raises:
-        UserError: every unknown key, missing key, wrong type and contradiction, one per line.
+        UserError: every unknown key, wrong type and contradiction, one per line.
     """
-    tree = read_tree(path)
+    tree = renamed(read_tree(path))
     return validate(cls, {name: tree[name] for name in cls.model_fields if name in tree}, path)
 
 
@@ -59,13 +81,13 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 def validate(cls: type[P], tree: dict[str, Any], path: Path | str) -> P:
-    """`tree` as a checked `cls`.
+    """`tree` as a checked `cls`; keys that were renamed since it was written are found.
 
     Raises:
         UserError: all problems at once, each with its dotted key and the value found.
     """
     try:
-        return cls.model_validate(tree)
+        return cls.model_validate(renamed(tree))
     except ValidationError as error:
         problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
         raise UserError(f"{path}:\n{problems}") from None

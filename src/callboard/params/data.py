@@ -10,38 +10,38 @@ from callboard.params.base import Params, Seed
 class DemoParams(Params):
     """The embedded soundscapes: layout and troubles of the competition, truth known."""
 
-    seed: Seed
+    seed: Seed = 2020
     """Draws everything: call models, backgrounds, prevalence, annotations."""
-    n_species: int = Field(ge=2)
-    n_tp_recordings: int = Field(ge=10)
+    n_species: int = Field(12, ge=2)
+    n_tp_recordings: int = Field(240, ge=10)
     """Training recordings with at least one confirmed annotation."""
-    n_fp_recordings: int = Field(ge=0)
+    n_fp_recordings: int = Field(120, ge=0)
     """Further training recordings, with rejected annotations only."""
-    n_test_recordings: int = Field(ge=2)
-    n_external_recordings: int = Field(ge=0)
+    n_test_recordings: int = Field(160, ge=2)
+    n_external_recordings: int = Field(0, ge=0)
     """Further recordings that nobody annotated, like those of the test set; for `pseudo.source` external."""
-    crowding: Literal["sparse", "dense"]
+    crowding: Literal["sparse", "dense"] = "sparse"
     """How many species call in a recording: 1.5 on average in training ones, or 3.6."""
-    recording_length_s: float = Field(ge=5)
-    calls: str | None
+    recording_length_s: float = Field(20.0, ge=5)
+    calls: str | None = None
     """CSV manifest of real calls, one species per label; null = synthetic calls."""
-    backgrounds: str | None
+    backgrounds: str | None = None
     """CSV manifest of real backgrounds; null = coloured noise."""
 
 
 class DataParams(Params):
     """The `data` section."""
 
-    source: Literal["demo", "rfcx", "own"]
+    source: Literal["demo", "rfcx", "own"] = "demo"
     """demo: made here. rfcx: the competition folder. own: any folder with the same two tables."""
-    root: str | None
+    root: str | None = None
     """Folder with train/, test/, train_tp.csv, train_fp.csv (rfcx, own); relative to the main workspace."""
-    on_bad_recording: Literal["error", "skip"]
+    on_bad_recording: Literal["error", "skip"] = "error"
     """skip: a missing, unreadable, silent or NaN recording is counted, listed and left out of everything."""
-    external: str | None
+    external: str | None = None
     """Folder of recordings that nobody annotated (rfcx, own), for `pseudo.source` external; relative to the
     main workspace. Every recording in it is taken. null = none."""
-    corrections: bool
+    corrections: bool = False
     """Annotations are taken as corrections.csv changes them, where a person has reviewed them."""
     demo: DemoParams
 
@@ -67,12 +67,12 @@ class DataParams(Params):
 class SplitParams(Params):
     """The `split` section."""
 
-    folds: list[int] = Field(min_length=2)
+    folds: list[int] = Field([0, 1, 2, 3, 4], min_length=2)
     """Fold numbers 0 … n-1, spelled out because dvc.yaml runs one train stage per entry."""
-    seed: Seed
-    stratify: Literal["presence"]
+    seed: Seed = 0
+    stratify: Literal["presence"] = "presence"
     """presence: folds balanced on the species that a recording has a TP row of."""
-    rare_species: Literal["error", "allow"]
+    rare_species: Literal["error", "allow"] = "error"
     """allow: a species with fewer TP recordings than folds may be absent from some folds."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import model_validator
 
 from callboard.core.console import counted
-from callboard.params.base import Seed, read_tree, validate
+from callboard.params.base import DEFAULT_SEED, Seed, read_tree, validate
 from callboard.params.data import DataParams, SplitParams
 from callboard.params.features import FrontEndParams
 from callboard.params.loss import LossParams
@@ -26,7 +26,7 @@ from callboard.params.training import (
 class Experiment(FrontEndParams):
     """Every section; unknown ones are refused."""
 
-    seed: Seed
+    seed: Seed = DEFAULT_SEED
     data: DataParams
     split: SplitParams
     clip: ClipParams

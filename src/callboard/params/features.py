@@ -10,30 +10,30 @@ from callboard.params.base import Params
 class AudioParams(Params):
     """The `audio` section."""
 
-    sample_rate: int = Field(gt=0)
+    sample_rate: int = Field(24000, gt=0)
     """Hz at which features are computed; recordings are expected at this rate."""
-    on_other_rate: Literal["error", "resample"]
+    on_other_rate: Literal["error", "resample"] = "error"
     """What to do with a recording at another rate."""
 
 
 class FeatureParams(Params):
     """The `features` section; what describes log-mel frames is in torchaudio's terms."""
 
-    kind: Literal["log_mel", "birdnet"]
+    kind: Literal["log_mel", "birdnet"] = "log_mel"
     """What a frame is. birdnet: an embedding of 3 s of sound by BirdNET v2.4, 1024 numbers; of this section
     only embedding_hop_s then has an effect."""
-    embedding_hop_s: float = Field(gt=0, le=3)
+    embedding_hop_s: float = Field(0.5, gt=0, le=3)
     """Seconds from embedding to embedding."""
-    n_fft: int = Field(gt=1)
+    n_fft: int = Field(1024, gt=1)
     """STFT window, samples."""
-    hop_length: int = Field(gt=0)
+    hop_length: int = Field(384, gt=0)
     """Samples from frame to frame."""
-    n_mels: int = Field(gt=0)
-    f_min: float = Field(ge=0)
+    n_mels: int = Field(64, gt=0)
+    f_min: float = Field(50.0, ge=0)
     """Hz, lower edge of the mel filterbank."""
-    f_max: float = Field(gt=0)
+    f_max: float = Field(11500.0, gt=0)
     """Hz, upper edge of the mel filterbank."""
-    top_db: float = Field(gt=0)
+    top_db: float = Field(80.0, gt=0)
     """Range kept below each recording's maximum; the uint8 cache is off by top_db / 510 dB at most."""
 
     @model_validator(mode="after")

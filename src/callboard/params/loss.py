@@ -10,43 +10,43 @@ from callboard.params.base import Params
 class ClipTermParams(Params):
     """A clipwise term: a pooled logit against the clip target."""
 
-    weight: float = Field(ge=0)
+    weight: float = Field(0.0, ge=0)
     """Factor in the sum; 0 = off."""
-    kind: Literal["bce", "focal", "bce_focal"]
+    kind: Literal["bce", "focal", "bce_focal"] = "bce"
     """bce_focal: the mean of both."""
-    focal_weighted: bool
+    focal_weighted: bool = False
     """Class weights on the focal part; the BCE part follows `pos_weight`."""
 
 
 class PseudoTermParams(Params):
     """Attention weights against the model's own thresholded framewise scores."""
 
-    weight: float = Field(ge=0)
-    threshold: float = Field(gt=0, lt=1)
-    kind: Literal["bce", "focal"]
-    weighted: bool
+    weight: float = Field(0.0, ge=0)
+    threshold: float = Field(0.7, gt=0, lt=1)
+    kind: Literal["bce", "focal"] = "bce"
+    weighted: bool = True
     """Class weights on the term."""
 
 
 class PositionTermParams(Params):
     """Attention weights against annotated segments."""
 
-    weight: float = Field(ge=0)
-    kind: Literal["bce", "focal"]
+    weight: float = Field(0.0, ge=0)
+    kind: Literal["bce", "focal"] = "bce"
 
 
 class SegmentTermParams(Params):
     """Segmentwise logits against framewise targets."""
 
-    weight: float = Field(ge=0)
-    weighted: bool
+    weight: float = Field(0.0, ge=0)
+    weighted: bool = True
     """Class weights on the term."""
 
 
 class FrequencyTermParams(Params):
     """Attention, max, pseudo and segment terms once more on the frequency head, times one factor."""
 
-    weight: float = Field(ge=0)
+    weight: float = Field(0.0, ge=0)
 
 
 class LabeledTermParams(Params):
@@ -57,15 +57,15 @@ class LabeledTermParams(Params):
     (`train.items`), all FP recordings.
     """
 
-    weight: float = Field(ge=0)
-    positives: Literal["sum", "mean"]
+    weight: float = Field(0.0, ge=0)
+    positives: Literal["sum", "mean"] = "sum"
     """Over the batch, so it grows with the number of clips. mean: divided by the positives' label weights
     (positive-sum decay)."""
-    negatives: Literal["sum", "mean"]
+    negatives: Literal["sum", "mean"] = "sum"
     """Likewise, by the label weights of negatives."""
-    focal_gamma: float = Field(ge=0)
+    focal_gamma: float = Field(0.0, ge=0)
     """Positives count (1 - p)^gamma times, negatives once; 0 = plain BCE."""
-    class_weights: Literal["none", "largest", "smallest"]
+    class_weights: Literal["none", "largest", "smallest"] = "none"
     """On positives, from TP annotations of the training folds. largest: largest count / count, at least 1.
     smallest: smallest count / count, at most 1."""
 
@@ -73,27 +73,27 @@ class LabeledTermParams(Params):
 class SmoothingParams(Params):
     """Label smoothing, before mixup."""
 
-    target: Literal["none", "clip", "seq"]
+    target: Literal["none", "clip", "seq"] = "none"
     """Which targets are smoothed: clipwise or framewise ones."""
-    mode: Literal["uniform", "negative"]
+    mode: Literal["uniform", "negative"] = "uniform"
     """uniform: y (1 - eps) + eps / species. negative: y + (1 - y) eps / species, positives stay 1."""
-    eps: float = Field(ge=0, lt=1)
+    eps: float = Field(0.2, ge=0, lt=1)
 
 
 class LossParams(Params):
     """The `loss` section."""
 
-    neg_mask: Literal["none", "clip", "seq", "unlabeled"]
+    neg_mask: Literal["none", "clip", "seq", "unlabeled"] = "none"
     """Negatives without loss. none: unlabelled cells count as negatives. clip: no negatives in the BCE part
     of the attention term. seq: no negatives in the segment term. unlabeled: in every term that has targets,
     only cells with a TP, FP or pseudo label count, and only by the labelled share of a mixup."""
-    pos_mask: Literal["none", "aux"]
+    pos_mask: Literal["none", "aux"] = "none"
     """aux: attention and max terms get a second BCE, over negatives alone and without class weights, so that
     these count about twice. A positive that smoothing or mixup took below 1 counts as a negative there."""
-    pos_weight: bool
+    pos_weight: bool = False
     """Class weights (largest count / count of TP annotations in the training folds) on the positive half of
     clipwise BCE."""
-    focal_gamma: float = Field(ge=0)
+    focal_gamma: float = Field(2.0, ge=0)
     attention: ClipTermParams
     max: ClipTermParams
     pseudo: PseudoTermParams

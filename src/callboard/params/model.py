@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from callboard.core.pinned_weights import WEIGHTS_PACKAGES, refuse_unknown
 from callboard.params.base import Params
@@ -14,23 +14,23 @@ FRAMES_BACKBONE = "frames"
 class ModelParams(Params):
     """The `model` section."""
 
-    backbone: str
+    backbone: str = "resnet18"
     """Any timm model that gives a feature map; `frames` where `features.kind` gives embeddings."""
-    backbone_args: dict[str, Any]
+    backbone_args: dict[str, Any] = Field(default_factory=dict)
     """Passed to `timm.create_model`, e.g. channels and layers of a small resnet."""
-    pretrained: bool
+    pretrained: bool = False
     """Whether the backbone has timm's pretrained weights (needs a model hub); false = random ones."""
-    weights: str | None
+    weights: str | None = None
     """Pretrained weights of the backbone: a package of them by name, or a file as `path@digest`, relative to
     the main workspace; null = none."""
-    head_bias: bool
-    attention: Literal["softmax", "tanh", "sigmoid", "softmax_tanh"]
+    head_bias: bool = False
+    attention: Literal["softmax", "tanh", "sigmoid", "softmax_tanh"] = "softmax"
     """What makes attention weights of attention logits, over time."""
-    segment_source: Literal["class", "class_x_attention"]
+    segment_source: Literal["class", "class_x_attention"] = "class"
     """What the segmentwise output is made of."""
-    cbam: bool
+    cbam: bool = False
     """Channel and spatial attention on the backbone's feature map (Woo et al. 2018)."""
-    frequency_head: bool
+    frequency_head: bool = False
     """A second head with weights of its own, pooled over time instead of frequency."""
 
     @property

@@ -15,15 +15,15 @@ attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequenc
 class PredictParams(Params):
     """The `predict` section: running the network over whole recordings."""
 
-    overlap_frames: int = Field(ge=0)
+    overlap_frames: int = Field(0, ge=0)
     """Frames that neighbouring windows share."""
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(128, gt=0)
     """Windows per forward pass."""
-    weights: Literal["last", "ema", "swa"]
+    weights: Literal["last", "ema", "swa"] = "last"
     """Which of a network's weights: those of its last step (or selected epoch), their moving average over
     steps (`train.ema_decay`), or their mean over last epochs (`train.swa_epochs`). To measure what they
     gain, windows are scored with `last` too: as many forward passes again. So it is with `tta`."""
-    tta: int = Field(ge=0)
+    tta: int = Field(0, ge=0)
     """Passes over each window under the time and frequency masks of `augment`, their logits averaged; 0 = one
     pass without. The masks are drawn for each forward pass anew, so they depend on batch_size."""
 
@@ -31,26 +31,26 @@ class PredictParams(Params):
 class InferParams(Params):
     """The `infer` section: from stored window scores to one score per recording and species."""
 
-    head: Head
-    window_agg: Literal["max", "mean"]
-    fold_agg: Literal["mean", "max"]
+    head: Head = "attention_max"
+    window_agg: Literal["max", "mean"] = "max"
+    fold_agg: Literal["mean", "max"] = "mean"
     """Over the models of all folds, which score test recordings; a training recording has one model."""
-    fold_weights: list[float]
+    fold_weights: list[float] = Field(default_factory=list)
     """Of each fold of `split.folds` in `fold_agg` mean, with any sum; empty = equal."""
-    temperature: float = Field(gt=0)
+    temperature: float = Field(1.0, gt=0)
     """Logits of every head are divided by it before they become probabilities. Like `smoothing`, it acts on
     this experiment's own networks: the parts of a blend have their own."""
-    smoothing: list[float]
+    smoothing: list[float] = Field(default_factory=list)
     """Weights of a window's probability and its neighbours' in the recording, an odd number of them; at a
     recording's ends those that fall inside, rescaled to the same sum. Before `window_agg`; empty = off."""
-    blend: list[Reference]
+    blend: list[Reference] = Field(default_factory=list)
     """Finished experiments, whose combined scores replace this one's own: their mean, weighted by
     `blend_weights`, or a `stack`. Empty = off."""
-    blend_weights: list[float]
+    blend_weights: list[float] = Field(default_factory=list)
     """Of each part of `blend`, with any sum; empty = equal."""
-    stack: bool
+    stack: bool = False
     """The parts of `blend` are combined species by species by logistic regressions on out-of-fold scores."""
-    prevalence: float = Field(ge=0)
+    prevalence: float = Field(0.0, ge=0)
     """Exponent of the ratio of estimated prevalences, scored set to training set, that each species' odds are
     multiplied by; 0 = off. Out-of-fold scores are of the training set itself, where the ratio is 1: CV
     stays."""
@@ -98,7 +98,7 @@ class InferParams(Params):
 class EvaluateParams(Params):
     """The `evaluate` section."""
 
-    n_bootstrap: int = Field(ge=0)
+    n_bootstrap: int = Field(0, ge=0)
     """Resamples of recordings for the 95 % interval of CV, at least 100; 0 = no interval."""
 
     @model_validator(mode="after")
@@ -113,42 +113,42 @@ class EvaluateParams(Params):
 class RoundParams(Params):
     """One pass of pseudo-labelling: who teaches, who learns."""
 
-    teacher: int = Field(ge=0)
-    student: int = Field(ge=1)
+    teacher: int = Field(0, ge=0)
+    student: int = Field(1, ge=1)
 
 
 class PseudoParams(Params):
     """The `pseudo` section: pseudo-labels between rounds of training."""
 
-    rounds: list[RoundParams]
+    rounds: list[RoundParams] = Field(default_factory=list)
     """In order, e.g. [{teacher: 0, student: 1}]; empty = no student."""
-    final: int = Field(ge=0)
+    final: int = Field(0, ge=0)
     """The round that predict, evaluate and infer use: the last student, or 0."""
-    source: Literal["train", "train_fp", "test", "external", "train_test", "train_external"]
+    source: Literal["train", "train_fp", "test", "external", "train_test", "train_external"] = "train"
     """Which recordings get pseudo-labels. train: all training ones. train_fp: those without a TP annotation.
     test: test recordings, which then are trained on around their pseudo-labels. external: those of
     `data.external`, in the same way. train_test, train_external: both sets."""
-    isolation: Literal["recording", "nested", "none"]
+    isolation: Literal["recording", "nested", "none"] = "recording"
     """Who may label a training recording. recording: only the model that has not seen it, whatever its own
     pseudo-labels came from. nested: for the student of each fold, models that have seen neither the recording
     nor that fold, not even by way of other models' labels; for five folds it takes ten more models in the
     first round and twenty in the second. none: the models of all folds vote, as the author's did; the board
     marks such a CV."""
-    head: Head
+    head: Head = "attention_max"
     """Whose probability decides, whatever `infer.head` is: another pooling of scores must not retrain
     students. Where only the attention logit was trained (`loss.labeled`), its own is closest to the truth."""
-    threshold: float = Field(gt=0, lt=1)
+    threshold: float = Field(0.6, gt=0, lt=1)
     """Lowest probability that makes a positive pseudo-label."""
-    negative_threshold: float | None = Field(gt=0, lt=1)
+    negative_threshold: float | None = Field(None, gt=0, lt=1)
     """Highest probability that makes a negative one, of the whole window; null = none."""
-    min_votes: int = Field(ge=1)
+    min_votes: int = Field(3, ge=1)
     """Models that must agree, where all folds' models vote: on test recordings, and without isolation. With
     isolation a training recording has one vote."""
-    labels: Literal["hard", "soft"]
+    labels: Literal["hard", "soft"] = "hard"
     """hard: a positive's target is 1. soft: σ(logit / temperature) ^ power."""
-    temperature: float = Field(gt=0)
-    power: float = Field(gt=0)
-    n_frames: int = Field(gt=0)
+    temperature: float = Field(1.0, gt=0)
+    power: float = Field(1.0, gt=0)
+    n_frames: int = Field(96, gt=0)
     """Length of a positive pseudo-annotation, centred on the highest segment of its window, frames."""
 
     @property

@@ -10,13 +10,13 @@ from callboard.params.base import Params, Reference
 class ClipParams(Params):
     """The `clip` section: the fixed-length cut that the model sees."""
 
-    mode: Literal["event", "full"]
+    mode: Literal["event", "full"] = "event"
     """event: cut around a random annotation of the recording, slide over the recording when predicting.
     full: the whole recording, padded to the longest one; n_frames and offsets have no effect."""
-    n_frames: int = Field(gt=0)
-    offsets: list[int] = Field(min_length=1)
+    n_frames: int = Field(256, gt=0)
+    offsets: list[int] = Field([16, 32, 64, 128], min_length=1)
     """Frames from the clip's start to the event's centre; one is drawn per cut."""
-    mel_rows: tuple[int, int] | None = Field(strict=False)
+    mel_rows: tuple[int, int] | None = Field(None, strict=False)
     """Half-open span of mel rows that the network sees, row 0 lowest; null = all."""
 
     @property
@@ -40,53 +40,53 @@ class ClipParams(Params):
 class AugmentParams(Params):
     """The `augment` section: one coin per clip for gamma, time mask and frequency mask together."""
 
-    p: float = Field(ge=0, le=1)
-    stage: Literal["before_norm", "after_norm"]
+    p: float = Field(0.5, ge=0, le=1)
+    stage: Literal["before_norm", "after_norm"] = "before_norm"
     """Where the chain acts: on [0, 1] images (masks are black) or on normalised ones (mean grey)."""
-    time_mask: int = Field(ge=0)
+    time_mask: int = Field(0, ge=0)
     """Exclusive bound of the width draw, frames, over the whole recording; 0 = off."""
-    freq_mask: int = Field(ge=0)
+    freq_mask: int = Field(0, ge=0)
     """Exclusive bound of the width draw, mel rows; 0 = off."""
-    gamma: float | None = Field(gt=0)
+    gamma: float | None = Field(None, gt=0)
     """Exponent applied to the image; null = off."""
-    brightness_contrast: float = Field(ge=0, le=1)
+    brightness_contrast: float = Field(0.0, ge=0, le=1)
     """Probability of a random brightness and contrast change of up to 0.2; a coin of its own."""
-    freq_crop: int | None = Field(gt=0)
+    freq_crop: int | None = Field(None, gt=0)
     """Mel rows that a random crop along frequency keeps; null = off."""
-    freq_crop_p: float = Field(ge=0, le=1)
+    freq_crop_p: float = Field(0.5, ge=0, le=1)
     """Probability of that crop, one coin per batch, since a batch has one height."""
 
 
 class MixupParams(Params):
     """The `mixup` section."""
 
-    mode: Literal["none", "input", "last", "both"]
+    mode: Literal["none", "input", "last", "both"] = "none"
     """What is blended. input: images. last: the backbone's feature maps. both: a pass of each."""
-    alpha: float = Field(gt=0)
+    alpha: float = Field(0.1, gt=0)
     """lambda ~ Beta(alpha, alpha), one draw per batch."""
-    frame_targets: bool
+    frame_targets: bool = True
     """Mix framewise and bandwise targets with the same lambda and permutation as the images."""
 
 
 class OptimParams(Params):
     """The `optim` section."""
 
-    name: Literal["adam", "adamw"]
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(0.002, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
 
 
 class SchedParams(Params):
     """The `sched` section."""
 
-    name: Literal["none", "cosine", "plateau"]
-    t_max: float = Field(gt=0)
+    name: Literal["none", "cosine", "plateau"] = "none"
+    t_max: float = Field(20.0, gt=0)
     """Cosine: epochs of one half cosine; the rate climbs back over the next t_max, as a cosine does."""
-    eta_min: float = Field(ge=0)
+    eta_min: float = Field(0.0, ge=0)
     """Cosine: the lowest rate."""
-    factor: float = Field(gt=0, lt=1)
+    factor: float = Field(0.5, gt=0, lt=1)
     """Plateau: what the rate is multiplied by when validation LWLRAP has stopped rising."""
-    patience: int = Field(ge=0)
+    patience: int = Field(3, ge=0)
     """Plateau: validations without a rise that are waited through."""
 
 
@@ -97,44 +97,44 @@ AVERAGED_BY = {"ema": "ema_decay", "swa": "swa_epochs"}
 class TrainParams(Params):
     """The `train` section."""
 
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=1)
-    init_from: Reference | None
+    epochs: int = Field(20, gt=0)
+    batch_size: int = Field(16, gt=1)
+    init_from: Reference | None = None
     """Finished experiment whose weights of the same fold a fold starts from, with a fresh optimiser; its
     data, folds and network must be the same. They replace model.pretrained and model.weights. null = none."""
-    items: Literal["annotations", "windows"]
+    items: Literal["annotations", "windows"] = "annotations"
     """What an epoch shows. annotations: one clip of each recording, around a random annotation, FP recordings
     apart. windows: all windows of each recording, side by side from a start that is random in every epoch."""
-    skip_unlabeled: bool
+    skip_unlabeled: bool = True
     """With `items` windows, those without any label are left out: they have no loss where only labelled cells
     count. They have no part in the statistics of batch normalisation either, which are then those of labelled
     windows alone, in training and in the running averages that predict."""
-    labels: Literal["tp", "fp"]
+    labels: Literal["tp", "fp"] = "tp"
     """fp: a probe that trains on rejected boxes as if they were confirmed ones; CV stays on TP labels."""
-    classes: Literal["species", "songtype"]
+    classes: Literal["species", "songtype"] = "species"
     """songtype: a class for each song type of a species, which scores the largest of them."""
-    fp_per_epoch: int = Field(ge=0)
+    fp_per_epoch: int = Field(0, ge=0)
     """FP recordings drawn afresh every epoch from the training folds; a rejected species is labelled absent.
 
     Assumes that a box rejected for a species says: the species is absent from that clip."""
-    pseudo_weight: float = Field(gt=0, le=1)
+    pseudo_weight: float = Field(1.0, gt=0, le=1)
     """Label weight of pseudo-labels; TP and FP annotations have 1. It is a factor of their targets, so where
     unlabelled cells count as absent (`loss.neg_mask` none), the rest of a positive does too."""
-    labeled_share: float | None = Field(gt=0, le=1)
+    labeled_share: float | None = Field(None, gt=0, le=1)
     """Least share of each batch that windows with a TP or FP annotation have: those are all shown, and of the
     others, which carry nothing but pseudo-labels, as many are drawn afresh every epoch as fit. null = all."""
-    ema_decay: float = Field(ge=0, lt=1)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
     """Weights are averaged over steps too, w ← decay · w + (1 - decay) · new; `predict.weights` chooses which
     ones predict. It remembers some 1 / (1 - decay) steps, and is of all of them, whatever epoch `select`
     keeps. 0 = no average."""
-    swa_epochs: int = Field(ge=0)
+    swa_epochs: int = Field(0, ge=0)
     """Weights at the end of this many last epochs are averaged too, equally (stochastic weight averaging,
     Izmailov et al. 2018), and the statistics of batch normalisation then taken anew over an epoch of training
     images. 0 = no average."""
-    select: Literal["last", "best", "best_loss"]
+    select: Literal["last", "best", "best_loss"] = "last"
     """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic. best_loss:
     that with the lowest BCE of its recording scores there, which does too."""
-    validate_every: int = Field(ge=0)
+    validate_every: int = Field(0, ge=0)
     """Epochs between validations for the learning curve; 0 = none."""
 
     @model_validator(mode="after")

@@ -10,9 +10,10 @@ from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
+from callboard.params.defaults import flatten, texts_with_defaults
 from callboard.results.dvc_lock import all_outs, content_key, parse_lock
 from callboard.results.git import CommittedFiles, text_at
-from callboard.results.result import SOURCE, SUBMISSION, flatten
+from callboard.results.result import SOURCE, SUBMISSION
 
 LOCKS_VERSION = "1"
 """Raised when `dvc_lock.content_key` tells results apart in another way."""
@@ -78,9 +79,8 @@ def params_at(revision: str) -> dict[str, str]:
 
 
 def params_of(commit: str) -> dict[str, str]:
-    """Flat parameters as of `commit`; empty where it is not known here."""
-    params: dict[str, str] = _held(commit, Path.cwd())["params"]
-    return params
+    """Flat parameters as of `commit`, with defaults; empty where it is not known here."""
+    return texts_with_defaults(_held(commit, Path.cwd())["params"])
 
 
 def key_of(commit: str) -> str | None:

@@ -13,7 +13,7 @@ from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.results.committed import Locks, lock_content
 from callboard.results.dvc_lock import parse_lock
-from callboard.results.git import committed_files, files_in, text_at
+from callboard.results.git import committed_files, files_in, git_if_any, text_at
 from callboard.results.refs import refs_in_git
 from callboard.results.result import Result, ResultRef
 

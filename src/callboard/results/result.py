@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
+from callboard.params.defaults import flatten, with_defaults
 from callboard.params.references import blend_parts
 from callboard.results.dvc_cache import cached_file, linked_folder
 from callboard.results.dvc_lock import Lock, all_outs, content_key, parse_lock
@@ -30,12 +31,6 @@ SOURCE = "data/source"
 
 METRIC_DIGITS = 5
 """Metrics are rounded for people; LWLRAP moves in the fourth digit when one annotation changes rank."""
-
-UNSAID: dict[str, dict[str, Any]] = {
-    "features": {"kind": "log_mel", "embedding_hop_s": 0.5},
-    "predict": {"weights": "last"},
-}
-"""By section of params.yaml, what holds for results that are older than these keys."""
 
 RefKind = Literal["experiment", "branch", "tag", "HEAD", "commit", "run"]
 
@@ -113,18 +108,17 @@ class Result:
 
     @cached_property
     def _tree(self) -> dict[str, Any]:
-        """All of params.yaml."""
-        tree: dict[str, Any] = YAML(typ="safe", pure=True).load(self._found("params.yaml"))
-        return tree
+        """All of params.yaml, with the defaults of what it leaves out."""
+        return with_defaults(YAML(typ="safe", pure=True).load(self._found("params.yaml")))
 
     @cached_property
     def params(self) -> dict[str, str]:
-        """Dotted key to text, all of params.yaml."""
+        """Dotted key to text, all of params.yaml and the defaults of what it leaves out."""
         return flatten(self._tree)
 
     def sections(self, *names: str) -> dict[str, Any]:
-        """Sections of params.yaml, with UNSAID where it is older than a key."""
-        return {name: UNSAID.get(name, {}) | self._tree[name] for name in names}
+        """Sections of params.yaml."""
+        return {name: self._tree[name] for name in names}
 
     @property
     def data_source(self) -> str:
@@ -213,18 +207,6 @@ def _found(files: Files, name: str, where: str) -> str:
     if not (text := files(name)):
         raise UserError(f"{where}: {name}: not found; `dvc repro` writes it, `dvc checkout` restores it")
     return text
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested sections as dotted keys; numbers, lists and null as JSON writes them."""
-    flat: dict[str, str] = {}
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{key}.")
-        else:
-            flat[key] = value if isinstance(value, str) else json.dumps(value)
-    return flat
 
 
 def changes(base: dict[str, str], params: dict[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from callboard.core.errors import UserError
+from callboard.params.defaults import texts_with_defaults
 from callboard.params.references import OF_A_SEED, blend_parts, init_from
 from callboard.results.committed import params_of
 from callboard.results.lookup import find_all
@@ -27,6 +28,7 @@ class BoardRow:
 
     name: str
     params: dict[str, str]
+    """Dotted key to text, with the defaults of what the run does not list."""
     metrics: dict[str, float]
     start: datetime
     commit: str
@@ -166,7 +168,7 @@ def _row(run: StoredRun, earlier: dict[str, BoardRow]) -> BoardRow:
     keys = {reference.rpartition("@")[2] for reference in blend_parts(run.params)}
     return BoardRow(
         name=run.name,
-        params=run.params,
+        params=texts_with_defaults(run.params),
         metrics=run.metrics,
         start=datetime.fromtimestamp(run.start_ms / 1000, UTC),
         commit=commit,

@@ -19,7 +19,7 @@ from callboard.features.normalisation import to_unit
 from callboard.model.device import autocast
 from callboard.model.heads import SedOutput
 from callboard.model.weights import LoadedModel, load_model
-from callboard.params.base import Params, Seed
+from callboard.params.base import DEFAULT_SEED, Params, Seed
 from callboard.params.scoring import PredictParams
 from callboard.params.training import AugmentParams
 from callboard.scoring.test_time_augmentation import TestTimeAugmentation
@@ -30,7 +30,7 @@ from callboard.scoring.window_scores import HEADS, WindowScores, join_out_of_fol
 class ScoreParams(Params):
     """What scores depend on beside networks and recordings."""
 
-    seed: Seed
+    seed: Seed = DEFAULT_SEED
     augment: AugmentParams
     predict: PredictParams
 

@@ -16,7 +16,7 @@ from callboard.features.augment import Augment, Place
 from callboard.features.frame_cache import MappedFrames, release_pages
 from callboard.features.normalisation import to_unit
 from callboard.features.windows import Windows, clip_length
-from callboard.params.base import Params, Seed
+from callboard.params.base import DEFAULT_SEED, Params, Seed
 from callboard.params.training import AugmentParams, ClipParams, MixupParams, TrainParams
 from callboard.training.fold_data import FoldData, Frames, Integers
 from callboard.training.mixup import Mixing, draw_mixing
@@ -31,7 +31,7 @@ COPIED_FRAMES = 2**18
 class BatchParams(Params):
     """What batches are made by."""
 
-    seed: Seed
+    seed: Seed = DEFAULT_SEED
     clip: ClipParams
     augment: AugmentParams
     mixup: MixupParams

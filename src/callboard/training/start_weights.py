@@ -16,11 +16,12 @@ from callboard.model.class_axis import ClassAxis
 from callboard.model.detector import SedModel
 from callboard.model.weights import WeightsParams, read_weights
 from callboard.params.base import validate
+from callboard.params.defaults import flatten, texts_with_defaults
 from callboard.params.model import ModelParams
 from callboard.params.references import INIT_FROM
 from callboard.results.dvc_lock import Lock, all_outs
 from callboard.results.lookup import find_exactly
-from callboard.results.result import CLIPS, Result, changes, flatten
+from callboard.results.result import CLIPS, Result, changes
 
 SETTING = INIT_FROM
 FIRST_ROUND = "models/r0"
@@ -139,11 +140,11 @@ def _lock_here() -> Lock:
 
 
 def _data_params(lock: Lock) -> dict[str, str]:
-    """Flat parameters of the stages that make the data."""
+    """Flat parameters of the stages that make the data, with defaults."""
     trees: list[dict[str, Any]] = [
         lock.get(stage, {}).get("params", {}).get("params.yaml", {}) for stage in DATA_STAGES
     ]
-    return {key: value for tree in trees for key, value in flatten(tree).items()}
+    return texts_with_defaults({key: value for tree in trees for key, value in flatten(tree).items()})
 
 
 def _difference(theirs: list[str], ours: list[str]) -> str:

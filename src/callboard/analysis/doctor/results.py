@@ -10,6 +10,7 @@ from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
 from callboard.core.console import counted
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
+from callboard.params.defaults import with_defaults
 from callboard.pseudo.provenance import first_of, read_lineage
 from callboard.results.committed import params_of
 from callboard.results.dvc_cache import MAKE_FOLDERS, cached_file, folders_not_cached, is_cached
@@ -20,7 +21,7 @@ from callboard.results.mlflow.record import SUBMISSION_MD5
 from callboard.results.refs import experiments_among
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, ResultRef
 
-POISON_VERSION = "1"
+POISON_VERSION = "2"
 """Of how a poisoned result is told by its files."""
 
 
@@ -137,13 +138,17 @@ def folders_of_elsewhere(state: State) -> Iterator[Finding]:
 
 
 def _wrong_params(lock: Lock, params: str) -> str:
-    """The first parameter in which dvc.lock and params.yaml differ, in words; empty where none does."""
+    """The first parameter in which dvc.lock and params.yaml differ, in words; empty where none does.
+
+    One that either leaves out holds its default.
+    """
     from ruamel.yaml import YAML
 
-    tree = YAML(typ="safe", pure=True).load(params)
+    tree = with_defaults(YAML(typ="safe", pure=True).load(params))
     for name, stage in lock.items():
         for key, told in (stage.get("params", {}).get("params.yaml") or {}).items():
-            if (found := _look_up(tree, key)) != told and _counts(lock, name):
+            then = _look_up(with_defaults(_nested(key, told)), key)
+            if (found := _look_up(tree, key)) != then and _counts(lock, name):
                 return f"{name} ran with {key} {told!r} and params.yaml has {found!r}"
     return ""
 
@@ -163,6 +168,12 @@ def _counts(lock: Lock, stage: str) -> bool:
     """Whether the result depends on a stage; of a matrix that has changed, old stages stay in dvc.lock."""
     other = {**lock[stage], "params": {"other": "parameters"}}
     return content_key({**lock, stage: other}) != content_key(lock)
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """Sections with nothing but a dotted key."""
+    first, _, rest = key.partition(".")
+    return {first: _nested(rest, value) if rest else value}
 
 
 def _look_up(tree: Any, key: str) -> Any:

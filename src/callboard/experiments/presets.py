@@ -1,0 +1,99 @@
+"""Presets: values of params.yaml for other data, as far as they differ from what it has."""
+
+import shutil
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from callboard.core.errors import UserError
+from callboard.core.files import written_whole
+from callboard.experiments.overrides import hydra_overrides, with_signs
+from callboard.experiments.table import Values, look_up, refuse_bad_value
+from callboard.params.base import Params, read_tree, validate
+from callboard.params.defaults import PARAMS_FILE, with_defaults
+from callboard.params.experiment import Experiment
+from callboard.results.git import git
+
+PRESETS = Path("presets")
+
+
+class PresetFile(Params):
+    """The whole file. Everything lies below `set`, so that it is refused in the place of params.yaml."""
+
+    set: dict[str, Any]
+    """Dotted key to value."""
+
+
+def preset_path(name: str) -> Path:
+    """The file of a preset.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"no preset {name!r} in {PRESETS}; there are: {', '.join(names) or 'none'}")
+    return PRESETS / f"{name}.yaml"
+
+
+def read_preset(path: Path) -> Values:
+    """Dotted key to value, each checked by itself.
+
+    Raises:
+        UserError: the file cannot be read, or a key or value is wrong.
+    """
+    values = validate(PresetFile, read_tree(path), path).set
+    for key, value in values.items():
+        refuse_bad_value(key, value, str(path))
+    return values
+
+
+def with_values(tree: Mapping[str, Any], values: Values) -> dict[str, Any]:
+    """A copy of nested sections with values replaced or added."""
+    result = deepcopy(dict(tree))
+    for key, value in values.items():
+        *sections, leaf = key.split(".")
+        section = result
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[leaf] = value
+    return result
+
+
+def apply_preset(path: Path) -> list[str]:
+    """Write a preset into params.yaml: all of it or nothing; what it does not name stays.
+
+    Returns:
+        The keys that changed.
+
+    Raises:
+        UserError: params.yaml has changes that git does not hold, or would be wrong with the preset.
+    """
+    listed = read_tree(PARAMS_FILE)
+    full = with_defaults(listed)
+    values = {key: value for key, value in read_preset(path).items() if look_up(full, key) != value}
+    if not values:
+        return []
+    if git("diff", "--name-only", "HEAD", "--", str(PARAMS_FILE)):
+        raise UserError(
+            f"{PARAMS_FILE} has changes that are not committed; commit them or `git checkout {PARAMS_FILE}`, "
+            "so that git can undo the preset"
+        )
+    overrides = [text for key, value in values.items() for text in hydra_overrides(key, value)]
+    _override(with_signs(overrides, listed))
+    return list(values)
+
+
+def _override(overrides: list[str]) -> None:
+    """Change params.yaml as `dvc exp run -S` would: comments and order stay."""
+    from dvc.utils.hydra import apply_overrides  # half a second
+
+    with TemporaryDirectory() as folder:
+        changed = Path(folder) / PARAMS_FILE.name
+        shutil.copy(PARAMS_FILE, changed)
+        apply_overrides(changed, overrides)
+        validate(Experiment, read_tree(changed), f"{PARAMS_FILE} with the preset")
+        with written_whole(PARAMS_FILE) as unfinished:
+            shutil.copy(changed, unfinished)

@@ -1,0 +1,130 @@
+"""Parameters together with the defaults of what was left out, so that older and newer ones compare.
+
+A file, a run in MLflow or a dvc.lock lists the keys that were known or of interest when it was written. What
+it does not list held its default, so parameters are completed before they are compared.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from callboard.params.base import Params, read_tree, section_of
+from callboard.params.renamed import renamed, renamed_texts
+
+PARAMS_FILE = Path("params.yaml")
+
+
+def read_full_tree(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """All of params.yaml with the defaults of what it leaves out, not checked.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or is not a mapping.
+    """
+    return with_defaults(read_tree(path))
+
+
+def with_defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested sections with the default of every field that they leave out, under the names of today.
+
+    Structure only: nothing is refused, keys that no class has stay as they are. A whole number where a field
+    holds any number becomes a float, as it does when it is checked.
+    """
+    return _completed(renamed(tree), _experiment())
+
+
+@cache
+def _experiment() -> type[Params]:
+    """The class of all sections.
+
+    An import statement would put every section into the code that a stage depends on. Comparing parameters
+    changes no number, so a new field of `infer` must not rerun a training that compares some.
+    """
+    experiment: type[Params] = import_module("callboard.params.experiment").Experiment
+    return experiment
+
+
+def _completed(tree: Mapping[str, Any], cls: type[Params]) -> dict[str, Any]:
+    result = dict(tree)
+    for name, field in cls.model_fields.items():
+        value = tree.get(name, {} if section_of(field) else field.get_default(call_default_factory=True))
+        if (section := section_of(field)) and isinstance(value, dict):
+            value = _completed(value, section)
+        is_whole = type(value) is int and float in _kinds(field.annotation)
+        result[name] = float(value) if is_whole else value
+    return result
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """A type, or the members of a union."""
+    return get_args(annotation) or (annotation,)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested sections as dotted keys; numbers, lists and null as JSON writes them."""
+    flat: dict[str, str] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{key}.")
+        else:
+            flat[key] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def texts_with_defaults(flat: Mapping[str, str]) -> dict[str, str]:
+    """`with_defaults` of flat parameters, dotted key to text, as MLflow and commits hold them.
+
+    None at all stand for unknown ones and stay so.
+    """
+    if not flat:
+        return {}
+    known, given = known_keys(), renamed_texts(flat)
+    for key in known.sections & given.keys():  # `sched: {}`
+        del given[key]
+    for key in known.floats & given.keys():
+        if given[key].lstrip("-").isdigit():
+            given[key] += ".0"
+    left_out = [key for key in known.defaults if key not in given]
+    return given | {key: known.defaults[key] for key in left_out if not _is_listed_below(key, given)}
+
+
+def _is_listed_below(key: str, flat: Mapping[str, str]) -> bool:
+    """Whether a mapping is given element by element, as `model.backbone_args.layers`."""
+    prefix = f"{key}."
+    return any(name.startswith(prefix) for name in flat)
+
+
+class KnownKeys(NamedTuple):
+    """Every dotted key that params.yaml may have."""
+
+    defaults: dict[str, str]
+    """Dotted key to the text of its default."""
+    floats: frozenset[str]
+    """Keys of numbers that need not be whole."""
+    sections: frozenset[str]
+
+
+@cache
+def known_keys() -> KnownKeys:
+    """The keys of all sections, by their classes."""
+    fields = dict(_fields(_experiment()))
+    return KnownKeys(
+        flatten(with_defaults({})),
+        frozenset(key for key, annotation in fields.items() if float in _kinds(annotation)),
+        frozenset(key for key, annotation in fields.items() if _is_section(annotation)),
+    )
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Params)
+
+
+def _fields(cls: type[Params], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and annotation of every section and value."""
+    for name, field in cls.model_fields.items():
+        yield f"{prefix}{name}", field.annotation
+        if section := section_of(field):
+            yield from _fields(section, f"{prefix}{name}.")
