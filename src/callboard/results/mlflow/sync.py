@@ -21,11 +21,12 @@ from callboard.results.commits import (
 from callboard.results.committed import Locks
 from callboard.results.git import git
 from callboard.results.leaderboard import ledger_of, with_reported
-from callboard.results.mlflow.access import Runs, open_runs
 from callboard.results.mlflow.connection import TrackingError
-from callboard.results.mlflow.record import SUBMISSION_MD5, KnownRun, Origin
-from callboard.results.mlflow.track import new_scores, set_names, upsert
+from callboard.results.mlflow.record import SUBMISSION_MD5, Origin
+from callboard.results.mlflow.runs import Runs, open_runs
+from callboard.results.mlflow.track import set_names, upsert
 from callboard.results.result import Result, read_result
+from callboard.results.stored_runs import StoredRun, known_runs
 
 Tell = Callable[[str], None]
 
@@ -102,7 +103,7 @@ def sync(memo_of: MemoOf = no_memo) -> Summary:
     try:
         with committed_files(folder) as files, open_runs() as runs:
             results = results_in_git(files, folder, warn)
-            known = runs.known()
+            known = known_runs()
             for result in progress(results.values(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
                 _sync_one(runs, known.get(result.key), result, files, ledger, memo_of, summary)
@@ -136,7 +137,7 @@ def results_in_git(files: CommittedFiles, folder: Path, tell: Tell) -> dict[str,
 
 def _sync_one(
     runs: Runs,
-    known: KnownRun | None,
+    known: StoredRun | None,
     result: InGit,
     files: CommittedFiles,
     ledger: dict[str, dict[str, float]],
@@ -183,8 +184,8 @@ def _kept_as(result: InGit) -> tuple[str, ...]:
     return () if is_of_repro else (first.name,)
 
 
-def _score(runs: Runs, known: KnownRun, ledger: dict[str, dict[str, float]], summary: Summary) -> bool:
-    scores = new_scores(known, ledger.get(known.tags.get(SUBMISSION_MD5, ""), {}))
+def _score(runs: Runs, known: StoredRun, ledger: dict[str, dict[str, float]], summary: Summary) -> bool:
+    scores = known.lacking(ledger.get(known.tags.get(SUBMISSION_MD5, ""), {}))
     if not (scores and known.is_finished):
         return False
     runs.set_scores(known, scores)
