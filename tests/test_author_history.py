@@ -127,7 +127,7 @@ def test_a_second_import_changes_nothing(folder: Path) -> None:
 def test_a_table_of_several_pages_is_known_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = author_runs(toy_table(), PRESET)
     import_runs(made)
-    monkeypatch.setattr("callboard.results.mlflow.client_runs.RUNS_PER_CALL", 1)
+    monkeypatch.setattr("callboard.results.stored_runs.RUNS_PER_CALL", 1)
     assert import_runs(made) == "4 unchanged"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard.results.mlflow import client_runs as mlflow_runs
+from callboard.results import stored_runs as reading
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
 from callboard.results.stored_runs import NoResultsError, stored_runs
@@ -57,7 +57,7 @@ def test_sql_and_the_client_read_the_same(database: Path, monkeypatch: pytest.Mo
 
 def test_all_pages_of_a_server_are_read(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at(database, monkeypatch, "?timeout=5")
-    monkeypatch.setattr(mlflow_runs, "RUNS_PER_CALL", 1)
+    monkeypatch.setattr(reading, "RUNS_PER_CALL", 1)
     assert len(stored_runs()) == 2
 
 

@@ -15,7 +15,7 @@ from callboard.results.mlflow.sync import sync
 from callboard.results.mlflow.track import record
 from callboard.results.result import read_result
 from callboard.results.stored_runs import NoResultsError, stored_runs
-from tests.test_tracking import in_its_own_process
+from tests.test_tracking import KilledError, in_its_own_process, killed_at
 from tests.toy_git import ToyRepository
 from tests.toy_results import empty_database, result_in, runs, write_workspace
 
@@ -260,6 +260,20 @@ def test_a_half_written_run_is_completed(toy: ToyRepository) -> None:
         connection.execute("DELETE FROM params WHERE run_uuid = ? AND key = 'seed'", (run_id,))
     assert sync().completed == 1
     assert told(toy) == before
+
+
+def test_a_synchronisation_killed_anywhere_is_finished_by_the_next(
+    toy: ToyRepository, empty_database: Path
+) -> None:
+    sync()
+    before = told(toy)
+    for transaction in range(1, 37, 5):
+        shutil.copy(empty_database, toy.root / "mlflow.db")
+        with pytest.raises(KilledError), killed_at(transaction):
+            sync()
+        sync()
+        assert told(toy) == before, transaction
+        assert sync().unchanged == 2
 
 
 def test_unfinished_experiments_are_no_results_and_broken_ones_are_told(

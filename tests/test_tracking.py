@@ -1,10 +1,15 @@
+import itertools
 import json
 import math
 import os
+import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +18,16 @@ import pytest
 
 from callboard.core.errors import UserError
 from callboard.experiments.captions import memo_of
-from callboard.results.mlflow.access import known_runs, open_runs
 from callboard.results.mlflow.connection import (
     TrackingError,
-    open_experiment,
     refuse_if_down,
     tracking_uri,
     without_credentials,
 )
 from callboard.results.mlflow.record import Origin
-from callboard.results.mlflow.sqlite_runs import SqliteRuns
+from callboard.results.mlflow.runs import open_runs
 from callboard.results.mlflow.track import push_scores, record
+from callboard.results.stored_runs import known_runs, stored_runs
 from tests.toy_results import empty_database, result_in, runs, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]
@@ -108,96 +112,175 @@ def test_a_note_that_a_person_wrote_is_kept(workspace: Path) -> None:
 
 
 def by_mlflow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a server, or with tables that we do not know."""
-    monkeypatch.setattr("callboard.results.mlflow.access._by_sql", lambda uri: None)
+    """As with a server, or with tables that our queries do not fit."""
+
+    def refuse(*_: Any) -> None:
+        raise sqlite3.OperationalError("no such column")
+
+    monkeypatch.setattr("callboard.results.stored_runs._by_sql", refuse)
 
 
-@pytest.mark.parametrize("killed_at", ["log_inputs", "log_batch", "set_terminated"])
-def test_a_killed_track_is_completed_the_next_time(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
-) -> None:
-    from mlflow import MlflowClient
+class KilledError(BaseException):
+    pass
 
-    class KilledError(Exception):
-        pass
 
-    def die(*_: Any, **__: Any) -> None:
-        raise KilledError
+@contextmanager
+def killed_at(transaction: int) -> Iterator[None]:
+    """End what the block does before its transaction of this number; what earlier ones wrote stays."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
 
+    numbers = itertools.count()
+
+    def die(connection: Any) -> None:
+        if next(numbers) == transaction:
+            connection.connection.rollback()  # as when its process is gone
+            raise KilledError
+
+    event.listen(Engine, "commit", die)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "commit", die)
+
+
+def told_of(database: Path, key: str) -> list[Any]:
+    """All that MLflow's tables hold of a result and its folds, but for random ids and the key itself."""
+    of_run = "JOIN runs USING (run_uuid)"
+    ours = f"run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'callboard.key' AND value = '{key}')"
+    own = "key NOT IN ('callboard.key', 'mlflow.parentRunId')"
+    queries = (
+        f"SELECT name, status, start_time, end_time, lifecycle_stage FROM runs WHERE {ours}",
+        f"SELECT name, key, tags.value FROM tags {of_run} WHERE {own} AND {ours}",
+        f"SELECT name, key, value FROM params {of_run} WHERE {ours}",
+        f"SELECT name, key, value, is_nan, step, timestamp FROM metrics {of_run} WHERE {ours}",
+        f"SELECT name, key, value, is_nan, step FROM latest_metrics {of_run} WHERE {ours}",
+        f"""SELECT runs.name, datasets.name, digest, dataset_source FROM inputs
+            JOIN runs ON run_uuid = destination_id JOIN datasets ON dataset_uuid = source_id WHERE {ours}""",
+    )
+    with closing(sqlite3.connect(database)) as connection:
+        return [sorted(connection.execute(query), key=repr) for query in queries]
+
+
+@pytest.fixture
+def odd_curve(workspace: Path) -> Path:
+    """A workspace whose first fold went through NaN and infinity."""
+    curve = "epoch,lr,loss,val_lwlrap\n0,0.001,nan,\n1,0.0005,inf,0.5\n2,0.0001,-1.5,0.4\n"
+    (workspace / "plots/train/r0-fold0.csv").write_text(curve)
+    return workspace
+
+
+NAMED = Origin("exp0001", "c0ffee0", 1_600_000_000_000)
+
+
+def test_a_writer_killed_at_any_moment_is_completed_and_shown_by_nobody_before(odd_curve: Path) -> None:
+    database, result = odd_curve.parent / "mlflow.db", result_in(odd_curve)
+    record(replace(result, key="clean"), NAMED)
+    clean = told_of(database, "clean")
+    assert [len(rows) for rows in clean] == [3, 10 + 2 * 3, len(result.params), 3 + 8 + 5, 3 + 3 + 3, 1]
+    for transaction in itertools.count():
+        killed = replace(result, key=f"killed at {transaction}")
+        try:
+            with killed_at(transaction):
+                record(killed, NAMED)
+            break
+        except KilledError:
+            assert killed.key not in {run.tags["callboard.key"] for run in stored_runs()}
+        record(killed, NAMED)
+        assert told_of(database, killed.key) == clean, transaction
+    assert transaction > 15
+
+
+def test_a_run_completed_later_shows_the_scores_and_names_of_then(workspace: Path) -> None:
     result = result_in(workspace)
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, killed_at, die)
-        by_mlflow_alone(patch)
-        with pytest.raises(KilledError):
-            record(result, REPRO)
-    assert [run.info.status for run in runs(workspace.parent)] == ["RUNNING"]
-    record(result, REPRO)  # by SQL, which completes what mlflow began
-    (run,) = runs(workspace.parent)
-    assert run.info.status == "FINISHED"
-    assert run.data.params == result.params
-    assert len(runs(workspace.parent, "fold")) == 2
+    record(result, REPRO)  # makes the experiment
+    for transaction in (4, 12):  # before and after the scores were written
+        key = f"killed at {transaction}"
+        with pytest.raises(KilledError), killed_at(transaction):
+            record(replace(result, key=key), Origin("first", "c0ffee0"))
+        assert bool(known_runs()[key].metrics) == (transaction == 12)
+        corrected = result.lb | {"lb.public": 0.1}
+        record(replace(result, key=key, lb=corrected), Origin("second", "c0ffee0"))
+        (run,) = [run for run in stored_runs() if run.tags["callboard.key"] == key]
+        assert run.metrics["lb.public"] == 0.1
+        assert run.names == ("first", "second")
 
 
-def test_what_is_killed_while_it_writes_by_sql_leaves_nothing(
+def dying(transaction: int) -> str:
+    """Code that tracks the workspace and kills its own process before a transaction of this number."""
+    return f"""
+import itertools, os, signal
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from stages.track import main
+numbers = itertools.count()
+@event.listens_for(Engine, "commit")
+def die(connection):
+    if next(numbers) == {transaction}:
+        os.kill(os.getpid(), signal.SIGKILL)
+main(["track.json"])
+"""
+
+
+def killed_by_itself(folder: Path, transaction: int) -> None:
+    process = in_its_own_process(folder, dying(transaction))
+    printed = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, printed
+
+
+@pytest.mark.slow
+def test_a_process_that_is_really_killed_leaves_what_can_be_completed(
+    odd_curve: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "exp0001")
+    database, result = odd_curve.parent / "mlflow.db", result_in(odd_curve)
+    for transaction in (6, 10, 14):
+        killed_by_itself(odd_curve, transaction)
+        assert not stored_runs()
+    half = known_runs()[result.key]
+    record(result, NAMED)
+    record(
+        replace(result, key="clean"), replace(NAMED, commit=half.tags["git.commit"], time_ms=half.start_ms)
+    )
+    assert told_of(database, result.key) == told_of(database, "clean")
+
+
+@pytest.mark.slow
+def test_tables_whose_making_was_killed_are_made_anew(workspace: Path) -> None:
+    database = workspace.parent / "mlflow.db"
+    database.unlink()
+    killed_by_itself(workspace, 1)
+    assert not database.exists()
+    record(result_in(workspace), REPRO)
+    assert len(stored_runs()) == 1
+
+
+def test_tables_that_our_queries_do_not_fit_are_read_and_written_by_mlflow(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: Any) -> None:
-        raise InterruptedError
-
-    record(result_in(write_workspace(workspace.parent / "other", "seq")), REPRO)  # makes the experiment
-    with monkeypatch.context() as patch:
-        patch.setattr(SqliteRuns, "_child", die)
-        with pytest.raises(InterruptedError):
-            record(result_in(workspace), REPRO)
-    assert len(runs(workspace.parent)) == 1
-    assert "new run" in record(result_in(workspace), REPRO)
-    assert len(runs(workspace.parent, "fold")) == 4
-
-
-def test_a_run_by_sql_equals_the_run_by_mlflow(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row of every table, but for random ids and the database's own counters."""
-    (workspace / "plots/train/r0-fold0.csv").write_text(
-        "epoch,lr,loss,val_lwlrap\n0,0.001,nan,\n1,0.0005,inf,0.5\n2,0.0001,-1.5,0.4\n"
-    )
-    result, origin = result_in(workspace), Origin("exp0001", "c0ffee0", 1_600_000_000_000)
-    database = workspace.parent / "mlflow.db"
-    with monkeypatch.context() as patch:
-        by_mlflow_alone(patch)
-        record(result, origin)
-    by_mlflow = everything_in(database)
-    with sqlite3.connect(database) as connection:
-        for table in ("tags", "params", "metrics", "latest_metrics", "inputs", "datasets", "runs"):
-            connection.execute(f"DELETE FROM {table}")
-    record(result, origin)
-    assert everything_in(database) == by_mlflow
-    assert len(by_mlflow["metrics"]) == 3 + 8 + 5
-
-
-def everything_in(database: Path) -> dict[str, list[tuple[str, ...]]]:
-    """Rows of the tables that runs live in; random ids by what they stand for."""
-    tables = ("runs", "tags", "params", "metrics", "latest_metrics", "datasets", "inputs")
-    with sqlite3.connect(database) as connection:
-        names = dict(connection.execute("SELECT run_uuid, name FROM runs"))
-        names |= dict(connection.execute("SELECT dataset_uuid, name FROM datasets"))
-        names |= dict(connection.execute("SELECT input_uuid, 'an input' FROM inputs"))
-        rows = {table: list(connection.execute(f"SELECT * FROM {table}")) for table in tables}
-
-    def named(cell: Any) -> str:
-        text = str(cell)
-        for identity, name in names.items():
-            text = text.replace(identity, name)
-        return text
-
-    return {table: sorted(tuple(map(named, row)) for row in rows[table]) for table in tables}
-
-
-def test_tables_of_another_version_are_left_to_mlflow(workspace: Path) -> None:
-    with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
-        connection.execute("ALTER TABLE runs ADD COLUMN priority INTEGER")
     record(result_in(workspace), REPRO)
+    (by_sql,) = stored_runs()
+    by_mlflow_alone(monkeypatch)
+    (by_client,) = stored_runs()
+    assert by_client == by_sql
+    assert record(result_in(workspace), REPRO).startswith("known run")
     record(result_in(write_workspace(workspace.parent / "other", "seq")), REPRO)
     assert len(runs(workspace.parent)) == 2
-    assert record(result_in(workspace), REPRO).startswith("known run")
+
+
+def test_tables_of_another_version_are_read_where_our_queries_fit_and_not_written(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(result_in(workspace), REPRO)
+    later = shutil.copy(workspace.parent / "mlflow.db", workspace.parent / "later.db")
+    with sqlite3.connect(later) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        connection.execute("ALTER TABLE runs ADD COLUMN priority INTEGER")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{later}")
+    (run,) = stored_runs()
+    assert run.metrics["cv.lwlrap"] == 0.71235
+    with pytest.raises(TrackingError, match="found version ffffffffffff"):
+        record(result_in(write_workspace(workspace.parent / "other", "seq")), REPRO)
 
 
 def test_scores_are_pushed_to_every_run_with_the_submission_and_the_last_word_counts(workspace: Path) -> None:
@@ -303,34 +386,24 @@ def test_a_database_that_mlflow_cannot_use_is_a_tracking_error(workspace: Path) 
 
 
 @pytest.mark.parametrize("error", [UserError("theirs"), ValueError("theirs"), OSError("theirs")])
-@pytest.mark.parametrize("is_by_sql", [True, False])
 def test_what_the_block_raises_is_not_taken_for_a_failure_of_mlflow(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, is_by_sql: bool
+    workspace: Path, error: Exception
 ) -> None:
-    if not is_by_sql:
-        by_mlflow_alone(monkeypatch)
-    for opened in (open_runs(), open_experiment(tracking_uri())):
-        with pytest.raises(type(error)) as raised, opened:
-            raise error
-        assert raised.value is error
+    with pytest.raises(type(error)) as raised, open_runs():
+        raise error
+    assert raised.value is error
 
 
-@pytest.mark.parametrize("is_by_sql", [True, False])
-def test_what_fails_inside_mlflow_is_a_tracking_error_in_the_block_too(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, is_by_sql: bool
-) -> None:
-    if not is_by_sql:
-        by_mlflow_alone(monkeypatch)
-    with (
-        open_experiment(tracking_uri()) as (client, _),
-        pytest.raises(TrackingError, match="No Experiment with id=4711"),
-    ):
-        client.get_experiment("4711")
+def test_what_fails_inside_mlflow_is_a_tracking_error_in_the_block_too(workspace: Path) -> None:
+    record(result_in(workspace), REPRO)
     with open_runs() as found:
+        (run,) = stored_runs()
+        with pytest.raises(TrackingError, match="Run with id=4711 not found"):
+            found.rename(replace(run, run_id="4711"), "other", {})
         with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
             connection.execute("DROP TABLE runs")
         with pytest.raises(TrackingError, match="no such table: runs"):
-            found.known()
+            known_runs()
 
 
 def test_a_lock_that_cannot_be_taken_is_a_tracking_error(workspace: Path) -> None:
@@ -394,7 +467,7 @@ def test_an_address_that_is_none_is_a_tracking_error_without_its_password(
 def test_a_server_that_is_down_is_asked_once_and_without_mlflow(workspace: Path) -> None:
     code = (
         "import sys\n"
-        "from callboard.results.mlflow.access import known_runs\n"
+        "from callboard.results.stored_runs import known_runs\n"
         "from callboard.results.mlflow.connection import TrackingError\n"
         "try: known_runs()\n"
         "except TrackingError as error: print(error)\n"
@@ -427,18 +500,10 @@ def test_a_database_without_one_of_its_columns_is_told_in_a_sentence(
 ) -> None:
     record(result_in(workspace), REPRO)
     with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
-        connection.execute("ALTER TABLE runs DROP COLUMN source_version")
-    with pytest.raises(TrackingError, match=r"no such column: runs\.source_version$"):
+        connection.execute("ALTER TABLE runs DROP COLUMN start_time")
+    with pytest.raises(TrackingError, match=r"no such column: runs\.start_time$"):
         known_runs()
     assert "SELECT" not in caplog.text + "".join(capfd.readouterr())
-
-
-def test_tables_of_an_unknown_version_are_left_to_mlflow(workspace: Path) -> None:
-    record(result_in(workspace), REPRO)
-    with sqlite3.connect(workspace.parent / "mlflow.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
-    with pytest.raises(LookupError, match="tables of version ffffffffffff, not "):
-        SqliteRuns(workspace.parent / "mlflow.db", "callboard")
 
 
 @pytest.mark.parametrize("is_by_sql", [True, False])

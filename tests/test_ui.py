@@ -1,6 +1,5 @@
+import shutil
 import socket
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,11 @@ import pytest
 
 from callboard.commands import ui
 from callboard.core.errors import UserError
-from callboard.results.mlflow.connection import prepare_environment
+from callboard.results.mlflow.connection import one_writer, our_experiment, prepare_environment
 from callboard.results.mlflow.server import Server
+from tests.toy_results import empty_database
+
+__all__ = ["empty_database"]
 
 
 def test_a_missing_database_says_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,21 +21,24 @@ def test_a_missing_database_says_what_makes_it(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_database_without_a_result_says_what_makes_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["cv", "author"])
+def test_a_database_without_a_finished_run_says_what_makes_one(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    database = tmp_path / "mlflow.db"
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("CREATE TABLE tags (key, value, run_uuid)")
+    uri = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
     with pytest.raises(UserError, match="holds none; `dvc repro` makes the first"):
-        ui.refuse_without_results(f"sqlite:///{database}")
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO tags VALUES ('callboard.kind', 'cv', '1')")
-    ui.refuse_without_results(f"sqlite:///{database}")
+        ui.refuse_without_results(uri)
+    with one_writer(), our_experiment(uri) as (client, experiment_id):
+        run_id = client.create_run(experiment_id, tags={"callboard.kind": kind}).info.run_id
+        with pytest.raises(UserError, match="holds none"):
+            ui.refuse_without_results(uri)
+        client.set_terminated(run_id)
+    ui.refuse_without_results(uri)
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     (tmp_path / "mlflow.db").write_text("something else, longer than the header of a database has to be")
     with pytest.raises(UserError, match=r"mlflow\.db: file is not a database"):
         ui.refuse_without_results(f"sqlite:///{tmp_path / 'mlflow.db'}")

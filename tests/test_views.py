@@ -48,7 +48,7 @@ def test_a_tag_holds_the_settings_in_the_form_that_mlflow_reads() -> None:
 
 def test_the_settings_show_results_with_cv_and_lb_and_draw_one_against_the_other() -> None:
     state = page_state()
-    assert state["searchFilter"] == "tags.`callboard.kind` = 'cv'"
+    assert state["searchFilter"] == "tags.`callboard.kind` = 'cv' and attributes.status = 'FINISHED'"
     assert state["selectedColumns"][:3] == [f"metrics.`{key}`" for key in VIEW_METRICS]
     scatters = [chart for chart in state["compareRunCharts"] if chart["type"] == "SCATTER"]
     assert [(chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in scatters] == [

@@ -56,24 +56,20 @@ def refuse_without_results(uri: str) -> None:
         UserError: the database is missing, no MLflow one, or holds no result.
     """
     from callboard.results.mlflow.connection import local_database
-    from callboard.results.mlflow.record import KIND
-    from callboard.results.stored_runs import NoResultsError, reading
+    from callboard.results.mlflow.record import AUTHOR
+    from callboard.results.stored_runs import NoResultsError, stored_runs
 
-    if not (database := local_database(uri)):
-        return
-    with reading(database) as connection:
-        found = connection.execute("SELECT 1 FROM tags WHERE key = ? LIMIT 1", (KIND,)).fetchone()
-    if not found:
+    if (database := local_database(uri)) and not (stored_runs() or stored_runs(AUTHOR)):
         raise NoResultsError(database, "holds none")
 
 
 def _write_views(uri: str) -> str:
     """Id of our MLflow experiment, whose views are there afterwards."""
-    from callboard.results.mlflow.connection import TrackingError, open_experiment
+    from callboard.results.mlflow.connection import TrackingError, one_writer, our_experiment
     from callboard.results.mlflow.views import write_views
 
     try:
-        with open_experiment(uri) as (client, experiment_id):
+        with one_writer(), our_experiment(uri) as (client, experiment_id):
             write_views(client, experiment_id)
             return experiment_id
     except TrackingError as error:

@@ -2,20 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callboard.core.errors import UserError
 from callboard.experiments.table import ExperimentTable, TableRow, is_below
 from callboard.params.defaults import flatten
 from callboard.results.mlflow import record as tag
-from callboard.results.mlflow.client_runs import searched
-from callboard.results.mlflow.connection import TrackingError, open_experiment, tracking_uri
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+from callboard.results.mlflow.connection import TrackingError
+from callboard.results.mlflow.record import RunRecord
+from callboard.results.mlflow.runs import Runs, open_runs
+from callboard.results.stored_runs import StoredRun, read_runs
 
 CV_DEFINITION = (
     "mean over folds of the best epoch's LRAP on the validation fold; optimistic, not out of fold: the epoch "
@@ -34,18 +31,6 @@ AUTHOR_SCALE = "rfcx"
 """The author's data: rows are resolved at the competition's scale."""
 
 
-@dataclass(frozen=True)
-class AuthorRun:
-    """What MLflow is to say of one row."""
-
-    name: str
-    params: dict[str, str]
-    metrics: dict[str, float]
-    """`cv.lwlrap` and `lb.public`, where the author has them."""
-    tags: dict[str, str]
-    time_ms: int
-
-
 def author_rows(table: ExperimentTable) -> list[TableRow]:
     """The rows of the author's table, in its order, without what stands beside it."""
     return [row for row in table.rows.values() if isinstance(row.block, int)]
@@ -60,7 +45,7 @@ def author_verdict(row: TableRow) -> str:
     return "scored"
 
 
-def author_runs(table: ExperimentTable, preset: dict[str, Any]) -> list[AuthorRun]:
+def author_runs(table: ExperimentTable, preset: dict[str, Any]) -> list[RunRecord]:
     """One run per row.
 
     Args:
@@ -69,7 +54,13 @@ def author_runs(table: ExperimentTable, preset: dict[str, Any]) -> list[AuthorRu
     """
     start_ms = int(LAST_EDIT.timestamp() * 1000)
     return [
-        AuthorRun(row.name, _params(table, row, preset), _metrics(row), _tags(row), start_ms + 1000 * number)
+        RunRecord(
+            f"{row.name} (author)",  # our result of the row has its name
+            start_ms + 1000 * number,
+            _tags(row),
+            _params(table, row, preset),
+            _metrics(row),
+        )
         for number, row in enumerate(author_rows(table))
     ]
 
@@ -102,7 +93,7 @@ def _tags(row: TableRow) -> dict[str, str]:
     }
 
 
-def import_runs(runs: Iterable[AuthorRun]) -> str:
+def import_runs(records: Iterable[RunRecord]) -> str:
     """Make MLflow say exactly this of the author's table: what it knows stays, what has changed is renewed.
 
     Tags and notes are set anew in the run that is there. MLflow changes no parameter and forgets no metric,
@@ -116,49 +107,30 @@ def import_runs(runs: Iterable[AuthorRun]) -> str:
     """
     done: Counter[str] = Counter()
     try:
-        with open_experiment(tracking_uri()) as (client, experiment_id):
-            known = _known(client, experiment_id)
-            for run in runs:
-                done[_upsert(client, experiment_id, known.pop(run.name, None), run)] += 1
+        with open_runs() as runs:
+            known = {run.tags[ROW]: run for run in read_runs(tag.AUTHOR)}
+            for record in records:
+                done[_upsert(runs, known.pop(record.tags[ROW], None), record)] += 1
             for gone in known.values():
-                client.delete_run(gone.info.run_id)
+                runs.delete(gone)
                 done["removed"] += 1
     except TrackingError as error:
         raise UserError(f"the table cannot be imported: {error}") from error
     return ", ".join(f"{count} {what}" for what, count in done.items())
 
 
-def _known(client: "MlflowClient", experiment_id: str) -> dict[str, "Run"]:
-    found = searched(client, experiment_id, f"tags.`{tag.KIND}` = '{tag.AUTHOR}'")
-    return {run.data.tags[ROW]: run for run in found}
-
-
-def _upsert(client: "MlflowClient", experiment_id: str, known: "Run | None", run: AuthorRun) -> str:
-    if known and not _says_other_numbers(known, run):
-        changed = {key: text for key, text in run.tags.items() if known.data.tags.get(key) != text}
-        for key, text in changed.items():
-            client.set_tag(known.info.run_id, key, text)
+def _upsert(runs: Runs, known: StoredRun | None, record: RunRecord) -> str:
+    if known and not _says_other_numbers(known, record):
+        changed = {key: text for key, text in record.tags.items() if known.tags.get(key) != text}
+        if changed:
+            runs.set_tags(known, changed)
         return "renewed" if changed else "unchanged"
     if known:
-        client.delete_run(known.info.run_id)
-    _create(client, experiment_id, run)
+        runs.delete(known)
+    runs.write(record)
     return "renewed" if known else "new"
 
 
-def _says_other_numbers(known: "Run", run: AuthorRun) -> bool:
+def _says_other_numbers(known: StoredRun, record: RunRecord) -> bool:
     """Whether parameters or scores differ, or an import was killed before its end."""
-    data = known.data
-    return known.info.status != "FINISHED" or (data.params, data.metrics) != (run.params, run.metrics)
-
-
-def _create(client: "MlflowClient", experiment_id: str, run: AuthorRun) -> None:
-    from mlflow.entities import Metric, Param
-
-    shown = f"{run.name} (author)"  # our result of the row has its name
-    created = client.create_run(experiment_id, start_time=run.time_ms, tags=run.tags, run_name=shown)
-    client.log_batch(
-        created.info.run_id,
-        metrics=[Metric(key, value, run.time_ms, 0) for key, value in run.metrics.items()],
-        params=[Param(key, text) for key, text in run.params.items()],
-    )
-    client.set_terminated(created.info.run_id, "FINISHED", end_time=run.time_ms)
+    return not known.is_finished or (known.params, known.metrics) != (record.params, record.metrics)

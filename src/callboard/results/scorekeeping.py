@@ -19,9 +19,7 @@ from callboard.results.leaderboard import (
     one_keeper,
 )
 from callboard.results.mlflow.connection import TrackingError
-from callboard.results.mlflow.record import SUBMISSION_MD5
 from callboard.results.mlflow.track import push_scores
-from callboard.results.stored_runs import NoResultsError, StoredRun, stored_runs
 from callboard.results.submissions import Submission, known_submissions
 
 
@@ -79,19 +77,11 @@ def _commit(message: str) -> str:
 def _push(entries: Sequence[LeaderboardEntry], md5s: Sequence[str]) -> str:
     words = last_words(entries)
     try:
-        behind = {run.tags[SUBMISSION_MD5] for run in stored_runs() if _is_behind(run, words, md5s)}
-        n_runs = push_scores({md5: words[md5] for md5 in behind}) if behind else 0
-    except NoResultsError:
-        return ""  # the first result makes the database, and reads the ledger
-    except (TrackingError, UserError) as error:
+        n_runs = push_scores({md5: words[md5] for md5 in md5s})
+    except TrackingError as error:
         warn(f"not in MLflow yet: {error}; once it answers: callboard sync")
         return ""
     return f"set in {counted(n_runs, 'MLflow run')}" if n_runs else ""
-
-
-def _is_behind(run: StoredRun, words: dict[str, dict[str, float]], md5s: Sequence[str]) -> bool:
-    md5 = run.tags.get(SUBMISSION_MD5, "")
-    return md5 in md5s and run.metrics | words[md5] != run.metrics
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,19 @@
-"""The finished results that MLflow holds, as it stores them.
+"""The runs that MLflow holds, as it stores them.
 
-A local SQLite database is read by SQL: importing mlflow alone takes longer than everything else that the
-board does.
+A database on this machine is read by SQL: importing mlflow alone takes longer than everything else that the
+board does. Servers, and tables that the queries do not fit, are read by mlflow's client.
 """
 
+import math
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from callboard.core.errors import UserError
+from callboard.core.errors import UserError, one_line
 from callboard.results.mlflow import record as tag
-from callboard.results.mlflow.client_runs import searched
 from callboard.results.mlflow.connection import (
     EXPERIMENT,
     TrackingError,
@@ -21,15 +21,24 @@ from callboard.results.mlflow.connection import (
     local_database,
     tracking_uri,
 )
-from callboard.results.mlflow.sqlite_runs import loaded
 from callboard.results.refs import refs_in_git
 
-RESULTS_QUERY = f"""
-    SELECT runs.run_uuid AS run_id, runs.name, runs.start_time FROM runs
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+WAIT_S = 60.0
+"""For another process to end its transaction."""
+
+RUNS_PER_CALL = 1000
+"""Size of a page of the client's search."""
+
+RUNS_QUERY = f"""
+    SELECT runs.run_uuid AS run_id, runs.name, runs.start_time, runs.status = 'FINISHED' FROM runs
     JOIN experiments ON experiments.experiment_id = runs.experiment_id
-    JOIN tags kind ON kind.run_uuid = runs.run_uuid
-     AND kind.key = '{tag.KIND}' AND kind.value = '{tag.RESULT}'
-    WHERE experiments.name = :experiment AND runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED'
+    JOIN tags kind ON kind.run_uuid = runs.run_uuid AND kind.key = '{tag.KIND}' AND kind.value = :kind
+    LEFT JOIN tags of ON of.run_uuid = runs.run_uuid AND of.key = '{tag.KEY}'
+    WHERE experiments.name = :experiment AND runs.lifecycle_stage = 'active' AND :key IN ('', of.value)
 """
 
 
@@ -50,61 +59,143 @@ class NoResultsError(UserError):
 
 @dataclass
 class StoredRun:
-    """One result."""
+    """A run as MLflow stores it."""
 
     name: str
     start_ms: int
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    run_id: str = ""
+    is_finished: bool = True
+    """False where the writer was killed, whatever else is there: the status is set last."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Experiments that reached it."""
+        return tag.split_names(self.tags.get(tag.NAMES, ""))
+
+    def lacking(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """The scores that it does not show; NaN equals NaN."""
+        return {key: value for key, value in scores.items() if repr(self.metrics.get(key)) != repr(value)}
 
 
-def stored_runs() -> list[StoredRun]:
-    """Every finished result, in order of start time, then name.
+def stored_runs(kind: str = tag.RESULT) -> list[StoredRun]:
+    """Every finished run of a kind, one of each content key, in order of start time, then name.
 
     Raises:
         NoResultsError: there is no database yet.
-        UserError: the server is down, or the database is none.
+        UserError: the server is down, or the database cannot be read.
     """
-    uri = tracking_uri()
-    database = local_database(uri)
-    found = _by_sql(database) if database else _by_client(uri)
-    return sorted(found, key=lambda run: (run.start_ms, run.name, run.tags.get(tag.KEY, "")))
-
-
-@contextmanager
-def reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """A database on this machine, which is neither made nor changed.
-
-    Raises:
-        NoResultsError: it is not there.
-        UserError: the file is no database, or lacks a table that the block asks for.
-    """
-    if not database.exists():
+    database = local_database(tracking_uri())
+    if database and not database.exists():
         raise NoResultsError(database, "is not there")
     try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            yield connection
+        runs = _one_of_each_key(read_runs(kind)).values()
+    except TrackingError as error:
+        raise UserError(f"the results cannot be read: {error}") from error
+    finished = [run for run in runs if run.is_finished]
+    return sorted(finished, key=lambda run: (run.start_ms, run.name, run.tags.get(tag.KEY, "")))
+
+
+def known_runs(key: str = "") -> dict[str, StoredRun]:
+    """Results by content key, or the one with `key`, unfinished ones too; none where there is no database.
+
+    Raises:
+        TrackingError: the server is down, or the database cannot be read.
+    """
+    return _one_of_each_key(read_runs(tag.RESULT, key))
+
+
+def known_result(key: str) -> StoredRun | None:
+    """A finished result in a database on this machine; None also where only mlflow could say."""
+    database = local_database(tracking_uri())
+    try:
+        runs = _by_sql(database, tag.RESULT, key) if database else []
+    except sqlite3.Error:
+        return None
+    return next((run for run in runs if run.is_finished), None)
+
+
+def read_runs(kind: str, key: str = "") -> list[StoredRun]:
+    """Every run of a kind, or those with a content key, finished or not; none where there is no database.
+
+    Raises:
+        TrackingError: the server is down, or the database cannot be read.
+    """
+    uri = tracking_uri()
+    if not (database := local_database(uri)):
+        return read_by_client(uri, kind, key)
+    if not database.exists():
+        return []
+    try:
+        return _by_sql(database, kind, key)
+    except sqlite3.OperationalError:  # tables of another version, or one of them is missing
+        return read_by_client(uri, kind, key)
     except sqlite3.Error as error:
-        raise UserError(f"the results cannot be read: {database}: {error}") from error
+        raise TrackingError(f"{uri}: {one_line(error)}") from error
 
 
-def _by_sql(database: Path) -> list[StoredRun]:
-    with reading(database) as connection:
-        return _selected(connection)
+def read_by_client(uri: str, kind: str, key: str = "") -> list[StoredRun]:
+    """Every run of a kind, or those with a content key, by mlflow's client.
+
+    Raises:
+        TrackingError: the server is down, or mlflow cannot use the database.
+    """
+    query = f"tags.`{tag.KIND}` = '{kind}'" + (f" and tags.`{tag.KEY}` = '{key}'" if key else "")
+    with connecting(uri) as client:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        return searched(client, experiment.experiment_id, query) if experiment else []
 
 
-def _selected(connection: sqlite3.Connection) -> list[StoredRun]:
-    given = {"experiment": EXPERIMENT}
+def searched(client: "MlflowClient", experiment_id: str, query: str) -> list[StoredRun]:
+    """All runs that a query finds, oldest first, page by page; raises what mlflow raises."""
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            query,
+            max_results=RUNS_PER_CALL,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found += page
+        if not (token := page.token):
+            return [_stored(run) for run in found]
+
+
+def _stored(run: "Run") -> StoredRun:
+    info, data = run.info, run.data
+    return StoredRun(
+        info.run_name,
+        info.start_time,
+        dict(data.params),
+        dict(data.metrics),
+        dict(data.tags),
+        info.run_id,
+        info.status == "FINISHED",
+    )
+
+
+def _by_sql(database: Path, kind: str, key: str) -> list[StoredRun]:
+    """The same from a file, which is neither made nor changed; raises what sqlite3 raises."""
+    uri = f"{database.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S)) as connection:
+        return _selected(connection, {"experiment": EXPERIMENT, "kind": kind, "key": key})
+
+
+def _selected(connection: sqlite3.Connection, given: dict[str, str]) -> list[StoredRun]:
     connection.execute("BEGIN")  # all four queries see one state
     runs = {
-        run_id: StoredRun(name, start) for run_id, name, start in connection.execute(RESULTS_QUERY, given)
+        run_id: StoredRun(name, start_ms, run_id=run_id, is_finished=bool(is_finished))
+        for run_id, name, start_ms, is_finished in connection.execute(RUNS_QUERY, given)
     }
 
     def values(columns: str, table: str) -> Iterable[tuple[Any, ...]]:
         query = (
             f"SELECT run_uuid, key, {columns} FROM {table} "
-            f"WHERE run_uuid IN (SELECT run_id FROM ({RESULTS_QUERY}))"
+            f"WHERE run_uuid IN (SELECT run_id FROM ({RUNS_QUERY}))"
         )
         return connection.execute(query, given)
 
@@ -113,25 +204,13 @@ def _selected(connection: sqlite3.Connection) -> list[StoredRun]:
     for run_id, key, text in values("value", "tags"):
         runs[run_id].tags[key] = text
     for run_id, key, value, is_nan in values("value, is_nan", "latest_metrics"):
-        runs[run_id].metrics[key] = loaded(value, is_nan)
+        runs[run_id].metrics[key] = math.nan if is_nan else float(value)
     return list(runs.values())
 
 
-def _by_client(uri: str) -> list[StoredRun]:
-    query = f"tags.`{tag.KIND}` = '{tag.RESULT}' and attributes.status = 'FINISHED'"
-    try:
-        with connecting(uri) as client:
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            found = searched(client, experiment.experiment_id, query) if experiment else []
-    except TrackingError as error:
-        raise UserError(f"the results cannot be read: {error}") from error
-    return [
-        StoredRun(
-            run.info.run_name,
-            run.info.start_time,
-            dict(run.data.params),
-            dict(run.data.metrics),
-            dict(run.data.tags),
-        )
-        for run in found
-    ]
+def _one_of_each_key(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
+    """Runs by content key; of several the first that is finished counts."""
+    found: dict[str, StoredRun] = {}
+    for run in sorted(runs, key=lambda run: (not run.is_finished, run.start_ms, run.run_id)):
+        found.setdefault(run.tags.get(tag.KEY, run.run_id), run)
+    return found

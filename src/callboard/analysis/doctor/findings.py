@@ -7,11 +7,10 @@ from pathlib import Path
 
 from callboard.results.dvc_lock import Lock, parse_lock
 from callboard.results.git import CommittedFiles
-from callboard.results.mlflow.access import known_runs
 from callboard.results.mlflow.connection import TrackingError, local_database, tracking_uri
-from callboard.results.mlflow.record import KnownRun
 from callboard.results.refs import results_in_git
 from callboard.results.result import ResultRef
+from callboard.results.stored_runs import StoredRun, known_runs
 
 SYNC = "callboard sync"
 
@@ -49,8 +48,10 @@ class State:
         return results_in_git(self.files, self.folder, self.unreadable.append)
 
     @cached_property
-    def runs(self) -> dict[str, KnownRun] | str:
+    def runs(self) -> dict[str, StoredRun] | str:
         """By content key, what MLflow has; one line of why not where it cannot be asked."""
+        if self.database and not self.database.exists():
+            return f"{self.database} is not there"
         try:
             return known_runs()
         except TrackingError as error:
@@ -68,7 +69,7 @@ class State:
         """File of the SQLite database; None for a server."""
         return local_database(tracking_uri())
 
-    def known(self) -> dict[str, KnownRun]:
+    def known(self) -> dict[str, StoredRun]:
         """The same as `runs`, empty where MLflow cannot be asked."""
         return self.runs if isinstance(self.runs, dict) else {}
 

@@ -1,19 +1,21 @@
 """What surrounds the results: environment variables, DVC's set-up and locks, databases, the device."""
 
 import json
-import sqlite3
+import shutil
 from collections.abc import Iterator
 from configparser import ConfigParser
-from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
 from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
 from callboard.core.console import counted
+from callboard.core.errors import one_line
 from callboard.results.git import git
-from callboard.results.mlflow.connection import SQLITE, without_credentials
-from callboard.results.mlflow.sqlite_runs import newest_version, version_of
+from callboard.results.mlflow.connection import SQLITE, TrackingError, without_credentials
+from callboard.results.mlflow.record import RESULT
+from callboard.results.stored_runs import read_by_client
 
 UNWANTED_VARIABLES: dict[str, tuple[str, str]] = {
     "MLFLOW_RUN_ID": ("MLflow's own commands would write into that run", "unset MLFLOW_RUN_ID"),
@@ -118,7 +120,7 @@ def device_in_use() -> str:
 
 
 def database(state: State) -> Iterator[Finding]:
-    """MLflow's SQLite file: there, whole, of this MLflow's version; or its server: answering."""
+    """MLflow's SQLite file: there, and of use to the installed MLflow; or its server: answering."""
     path = state.database
     if path is None:
         if isinstance(state.runs, str):
@@ -127,25 +129,21 @@ def database(state: State) -> Iterator[Finding]:
     if not path.is_file():
         yield Finding(f"{path}: no MLflow database", f"{SYNC} (writes it from git)", loses_results=True)
         return
-    rebuild = f"move {path.name} away, then `{SYNC}` (what was typed into MLflow's pages is lost)"
-    try:
-        version, left = version_of(path), _half_made_tables(path)
-    except sqlite3.Error as error:
-        yield Finding(f"{path}: no whole MLflow database: {error}", rebuild, loses_results=True)
-        return
-    if left:
-        yield Finding(f"{path}: half migrated, {left[0]}", rebuild, loses_results=True)
-    elif (wanted := newest_version()) and version != wanted:
-        todo = f"mlflow db upgrade sqlite:///{path}  (an older MLflow cannot read it afterwards)"
-        yield Finding(f"{path}: tables of version {version}, the installed MLflow wants {wanted}", todo, True)
-    elif isinstance(state.runs, str):
-        yield Finding(f"MLflow's database cannot be read: {state.runs}", rebuild, loses_results=True)
+    if refusal := _refusal_of_mlflow(path):
+        todo = (
+            f"do as MLflow says, or move {path.name} away, then `{SYNC}` (what was typed into MLflow's pages "
+            "is lost)"
+        )
+        yield Finding(f"{path}: MLflow cannot use it: {refusal}", todo, loses_results=True)
 
 
-def _half_made_tables(path: Path) -> list[str]:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    left = [f"{name} was left in it" for name in sorted(names) if name.startswith("_alembic_tmp")]
-    return left or [
-        f"it has no table {name}" for name in ("runs", "tags", "params", "metrics") if name not in names
-    ]
+def _refusal_of_mlflow(database: Path) -> str:
+    """Why mlflow cannot use a database, in one line; it is asked of a copy, whose tables it may migrate."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        uri = f"{SQLITE}{folder}/mlflow.db"
+        try:
+            shutil.copy(database, Path(folder) / "mlflow.db")
+            read_by_client(uri, RESULT)
+        except (OSError, TrackingError) as error:
+            return one_line(error).removeprefix(f"{uri}: ")
+    return ""

@@ -3,17 +3,15 @@
 import os
 import re
 import socket
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial, wraps
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 from callboard.core.errors import one_line
-from callboard.core.files import locked
+from callboard.core.files import locked, written_whole
 from callboard.core.workspace import main_workspace
 
 if TYPE_CHECKING:
@@ -27,9 +25,6 @@ UNUSABLE = (OSError, ImportError, ValueError)
 
 CONNECT_S = 4.0
 """For a server to take a connection; to answer then may take it longer."""
-
-Errors = Callable[[], AbstractContextManager[None]]
-T = TypeVar("T")
 
 
 class TrackingError(Exception):
@@ -114,10 +109,12 @@ def connecting(uri: str) -> Iterator["MlflowClient"]:
     prepare_environment()
     refuse_if_down(uri)
     with mlflow_errors(uri):
-        yield _connected(uri)
+        if (database := local_database(uri)) and not database.exists():
+            _make_tables(database)
+        yield _client(uri)
 
 
-def _connected(uri: str) -> "MlflowClient":
+def _client(uri: str) -> "MlflowClient":
     import logging
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -127,29 +124,29 @@ def _connected(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def our_experiment(client: "MlflowClient") -> str:
-    """Id of our MLflow experiment, which is made if need be; raises what mlflow raises."""
-    if found := client.get_experiment_by_name(EXPERIMENT):
-        return str(found.experiment_id)
-    is_local = tracking_uri().startswith("sqlite:")
-    # without a location MLflow would fix one below the current folder, which may be a temporary workspace
-    location = (main_workspace() / "mlartifacts").as_uri() if is_local else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+def _make_tables(database: Path) -> None:
+    """Make MLflow's tables in a file that is renamed when whole: migrations cut short break it for good."""
+    with written_whole(database) as unfinished:
+        unfinished.unlink(missing_ok=True)
+        _client(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
 
 
 @contextmanager
-def open_experiment(uri: str) -> Iterator[tuple["MlflowClient", str]]:
-    """A client and the id of our MLflow experiment, which is made if need be; one writer at a time.
+def our_experiment(uri: str) -> Iterator[tuple["MlflowClient", str]]:
+    """A client and the id of our MLflow experiment, which is made if need be.
 
-    The client raises a TrackingError where mlflow's raises something; what the block raises stays as it is.
+    To be used within `one_writer`, for a block of nothing but the client's calls.
 
     Raises:
-        TrackingError: the server is down, or the database cannot be written.
+        TrackingError: the server is down, or mlflow raised something in the block.
     """
-    with one_writer():
-        with connecting(uri) as client:
-            experiment_id = our_experiment(client)
-        yield guarded(client, partial(mlflow_errors, uri)), experiment_id
+    with connecting(uri) as client:
+        if found := client.get_experiment_by_name(EXPERIMENT):
+            yield client, str(found.experiment_id)
+            return
+        # without a location MLflow would fix one below the current folder, which may be a temporary workspace
+        location = (main_workspace() / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
+        yield client, str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
 @contextmanager
@@ -171,32 +168,3 @@ def mlflow_errors(uri: str) -> Iterator[None]:
 def _cause(error: Exception) -> str:
     """One sentence; of a failed query without its text and its values."""
     return f"{type(error).__name__}: {one_line(error)}".partition(" [SQL:")[0]
-
-
-@contextmanager
-def sqlite_errors(uri: str) -> Iterator[None]:
-    """What SQLite raises, as a TrackingError of one line."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise TrackingError(f"{uri}: {one_line(error)}") from error
-
-
-def guarded(thing: T, errors: Errors) -> T:
-    """The same thing with every call of its methods inside `errors`."""
-    return cast(T, _Guarded(thing, errors))
-
-
-class _Guarded:
-    def __init__(self, thing: object, errors: Errors) -> None:
-        self._thing, self._errors = thing, errors
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._thing, name)
-
-        @wraps(method)
-        def call(*arguments: Any, **options: Any) -> Any:
-            with self._errors():
-                return method(*arguments, **options)
-
-        return call

@@ -1,11 +1,10 @@
 """An MLflow run of a result as plain data: a parent run, one run per fold below it, and their tags."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from callboard.results.committed import params_of
-from callboard.results.mlflow import record as tag
 from callboard.results.result import CLIPS, OUT_OF_FOLD, Result, changes
 
 KEY = "callboard.key"
@@ -80,39 +79,26 @@ class Origin:
         return split_names(self.experiment or "")
 
 
+class DataVersion(NamedTuple):
+    """The data of a result."""
+
+    name: str
+    digest: str
+    """At most 36 characters."""
+
+
 @dataclass(frozen=True)
 class RunRecord:
-    """A result as MLflow shows it."""
+    """A run as it is to be written."""
 
-    key: str
     name: str
     start_ms: int
     tags: dict[str, str]
     params: dict[str, str]
-    metrics: list[MetricPoint]
-    dataset: str
-    digest: str
-    """Of the data, at most 36 characters."""
-    folds: dict[str, list[MetricPoint]]
-    """Learning curve by the name of its fold."""
-
-
-@dataclass(frozen=True)
-class KnownRun:
-    """What MLflow says of a result already."""
-
-    run_id: str
-    name: str
-    start_ms: int
-    is_finished: bool
-    """False for a run whose writer was killed: the status is set last."""
-    tags: dict[str, str]
     metrics: dict[str, float]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Experiments that reached it."""
-        return split_names(self.tags.get(tag.NAMES, ""))
+    data: DataVersion | None = None
+    folds: dict[str, list[MetricPoint]] = field(default_factory=dict)
+    """Learning curve by the name of its fold."""
 
 
 def record_of(result: Result, origin: Origin, memo: str = "", start_ms: int | None = None) -> RunRecord:
@@ -137,14 +123,12 @@ def record_of(result: Result, origin: Origin, memo: str = "", start_ms: int | No
         for name, curve in result.curves.items()
     }
     return RunRecord(
-        key=result.key,
         name=origin.names[0] if origin.names else nameless(result.key),
         start_ms=start_ms,
         tags=_tags(result, origin, memo),
         params={key: text[:MAX_TEXT] for key, text in result.params.items()},
-        metrics=[MetricPoint(key, value, start_ms, 0) for key, value in (result.cv | result.lb).items()],
-        dataset=result.data_source,
-        digest=result.data_md5.removesuffix(".dir"),
+        metrics=result.cv | result.lb,
+        data=DataVersion(result.data_source, result.data_md5.removesuffix(".dir")),
         folds=folds,
     )
 
@@ -152,10 +136,10 @@ def record_of(result: Result, origin: Origin, memo: str = "", start_ms: int | No
 def fold_tags(record: RunRecord, parent_id: str, fold: str) -> dict[str, str]:
     """Tags of a fold's run."""
     return {
-        tag.PARENT: parent_id,
-        tag.KEY: record.key,
-        tag.KIND: tag.FOLD_OF_RESULT,
-        tag.FOLD: fold,
+        PARENT: parent_id,
+        KEY: record.tags[KEY],
+        KIND: FOLD_OF_RESULT,
+        FOLD: fold,
     }
 
 
@@ -166,17 +150,17 @@ def now_ms() -> int:
 
 def _tags(result: Result, origin: Origin, memo: str) -> dict[str, str]:
     tags = {
-        tag.KEY: result.key,
-        tag.KIND: tag.RESULT,
-        tag.SUBMISSION_MD5: result.submission_md5,
-        tag.OOF_MD5: result.outs[OUT_OF_FOLD],
-        tag.CLIPS_MD5: result.outs[CLIPS],
-        tag.DATA_MD5: result.data_md5,
-        tag.COMMIT: origin.commit,
+        KEY: result.key,
+        KIND: RESULT,
+        SUBMISSION_MD5: result.submission_md5,
+        OOF_MD5: result.outs[OUT_OF_FOLD],
+        CLIPS_MD5: result.outs[CLIPS],
+        DATA_MD5: result.data_md5,
+        COMMIT: origin.commit,
         "source": "callboard",
-        tag.NOTE: _note(result, origin, memo),
+        NOTE: _note(result, origin, memo),
     }
-    return tags | ({tag.NAMES: joined_names(origin.names)} if origin.names else {})
+    return tags | ({NAMES: joined_names(origin.names)} if origin.names else {})
 
 
 def _note(result: Result, origin: Origin, memo: str) -> str:

@@ -12,12 +12,13 @@ from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.results.git import CommittedFiles, committed_files, git
 from callboard.results.leaderboard import ledger_of, with_reported
-from callboard.results.mlflow.access import Runs, open_runs
 from callboard.results.mlflow.connection import TrackingError
-from callboard.results.mlflow.record import SUBMISSION_MD5, KnownRun, Origin
-from callboard.results.mlflow.track import new_scores, set_names, upsert
+from callboard.results.mlflow.record import SUBMISSION_MD5, Origin
+from callboard.results.mlflow.runs import Runs, open_runs
+from callboard.results.mlflow.track import set_names, upsert
 from callboard.results.refs import experiments_among, reached_from, results_in_git
 from callboard.results.result import Result, ResultRef, read_result
+from callboard.results.stored_runs import StoredRun, known_runs
 
 MemoOf = Callable[[Sequence[str]], str]
 """Names of experiments to what a note in MLflow begins with."""
@@ -77,7 +78,7 @@ def sync(memo_of: MemoOf = no_memo) -> Summary:
     try:
         with committed_files(folder) as files, open_runs() as runs:
             results = results_in_git(files, folder, warn)
-            known = runs.known()
+            known = known_runs()
             for key, refs in progress(results.items(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
                 _sync_one(runs, known.get(key), refs, files, ledger, memo_of, summary)
@@ -91,7 +92,7 @@ def sync(memo_of: MemoOf = no_memo) -> Summary:
 
 def _sync_one(
     runs: Runs,
-    known: KnownRun | None,
+    known: StoredRun | None,
     refs: list[ResultRef],
     files: CommittedFiles,
     ledger: dict[str, dict[str, float]],
@@ -138,8 +139,8 @@ def _kept_as(refs: list[ResultRef]) -> tuple[str, ...]:
     return () if is_of_repro else (refs[0].name,)
 
 
-def _score(runs: Runs, known: KnownRun, ledger: dict[str, dict[str, float]], summary: Summary) -> bool:
-    scores = new_scores(known, ledger.get(known.tags.get(SUBMISSION_MD5, ""), {}))
+def _score(runs: Runs, known: StoredRun, ledger: dict[str, dict[str, float]], summary: Summary) -> bool:
+    scores = known.lacking(ledger.get(known.tags.get(SUBMISSION_MD5, ""), {}))
     if not (scores and known.is_finished):
         return False
     runs.set_scores(known, scores)

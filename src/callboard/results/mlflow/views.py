@@ -16,15 +16,15 @@ from callboard.results.mlflow import record as tag
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-VIEWS_VERSION = 1
+VIEWS_VERSION = 2
 """To be raised with every change of what is written below."""
 
 TAG = "mlflow.sharedViewState."
 MARK = "callboardVersion"
 """MLflow's pages leave this key out of the views that they save, so a person's view never has it."""
 
-RESULTS_FILTER = f"tags.`{tag.KIND}` = '{tag.RESULT}'"
-"""Leaves out folds and the author's rows."""
+RESULTS_FILTER = f"tags.`{tag.KIND}` = '{tag.RESULT}' and attributes.status = 'FINISHED'"
+"""Leaves out folds, the author's rows, and runs that are half written."""
 
 VIEW_METRICS = ["cv.lwlrap", "lb.public", "lb.private"]
 PARAMS = [

@@ -1,0 +1,138 @@
+"""Runs written to MLflow, by its client alone.
+
+A run is begun as running, filled, and finished last, each fold before its parent: what is finished is whole.
+`Runs.write` goes on with a run that a killed process left and adds nothing twice, since MLflow keeps one of
+two equal points of a metric, and the times of points follow from the start of their run.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from callboard.results.mlflow.connection import one_writer, our_experiment, tracking_uri
+from callboard.results.mlflow.record import FOLD, PARENT, MetricPoint, RunRecord, fold_tags, now_ms
+from callboard.results.stored_runs import StoredRun, searched
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Metric
+
+FINISHED = "FINISHED"
+
+
+@contextmanager
+def open_runs() -> Iterator["Runs"]:
+    """MLflow's runs, to be written; one writer at a time.
+
+    Raises:
+        TrackingError: the main workspace cannot be written.
+    """
+    with one_writer():
+        yield Runs(tracking_uri())
+
+
+class Runs:
+    """The runs of our MLflow experiment, which the first write makes; got from `open_runs`.
+
+    Every method raises a TrackingError where the server is down or mlflow fails.
+    """
+
+    def __init__(self, uri: str) -> None:
+        """Connect to nothing yet: importing mlflow takes seconds.
+
+        Args:
+            uri: Of the server or database.
+        """
+        self._uri = uri
+
+    def write(self, record: RunRecord, unfinished: StoredRun | None = None) -> None:
+        """Write a run, or complete the one that a killed writer left; the notes of a person stay."""
+        with our_experiment(self._uri) as (client, experiment_id):
+            if unfinished:
+                run, folds = unfinished, _folds_of(client, experiment_id, unfinished)
+            else:
+                run_id = _begin(client, experiment_id, record.name, record.start_ms, record.tags)
+                run, folds = StoredRun(record.name, record.start_ms, run_id=run_id), {}
+            _fill(client, run, record)
+            for fold, curve in record.folds.items():
+                if (begun := folds.get(fold)) and begun.is_finished:
+                    continue
+                tags = fold_tags(record, run.run_id, fold)
+                run_id = begun.run_id if begun else _begin(client, experiment_id, fold, run.start_ms, tags)
+                client.log_batch(run_id, metrics=_metrics(curve))
+                end_ms = max((point.time_ms for point in curve), default=run.start_ms)
+                client.set_terminated(run_id, FINISHED, end_time=end_ms)
+            client.set_terminated(run.run_id, FINISHED, end_time=run.start_ms)
+
+    def rename(self, run: StoredRun, name: str, tags: dict[str, str]) -> None:
+        """Give a run another name, then these tags."""
+        with our_experiment(self._uri) as (client, _):
+            if name != run.name:
+                client.update_run(run.run_id, name=name)
+            _set_tags(client, run, tags)
+
+    def set_tags(self, run: StoredRun, tags: dict[str, str]) -> None:
+        """Give a run these tags."""
+        with our_experiment(self._uri) as (client, _):
+            _set_tags(client, run, tags)
+
+    def set_scores(self, run: StoredRun, scores: dict[str, float]) -> None:
+        """Log scores later than what they replace, since MLflow shows the latest."""
+        with our_experiment(self._uri) as (client, _):
+            _correct(client, run, scores)
+
+    def delete(self, run: StoredRun) -> None:
+        """Mark a run as deleted."""
+        with our_experiment(self._uri) as (client, _):
+            client.delete_run(run.run_id)
+
+
+def _begin(client: "MlflowClient", experiment_id: str, name: str, start_ms: int, tags: dict[str, str]) -> str:
+    """The id of a new run, which has its tags from the first moment, so that it is found again."""
+    created = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=name)
+    return str(created.info.run_id)
+
+
+def _folds_of(client: "MlflowClient", experiment_id: str, parent: StoredRun) -> dict[str, StoredRun]:
+    """Runs by the name of their fold."""
+    found = searched(client, experiment_id, f"tags.`{PARENT}` = '{parent.run_id}'")
+    return {run.tags[FOLD]: run for run in found}
+
+
+def _fill(client: "MlflowClient", run: StoredRun, record: RunRecord) -> None:
+    """Add what a run lacks of its record; MLflow changes no parameter, and shows the latest score."""
+    from mlflow.entities import Param
+
+    scores = run.lacking(record.metrics)
+    corrected = {key: value for key, value in scores.items() if key in run.metrics}
+    points = [MetricPoint(key, scores[key], run.start_ms, 0) for key in scores.keys() - corrected.keys()]
+    params = [Param(key, text) for key, text in record.params.items() if key not in run.params]
+    client.log_batch(run.run_id, metrics=_metrics(points), params=params)
+    _correct(client, run, corrected)
+    if record.data:
+        client.log_inputs(run.run_id, [_dataset(*record.data)])
+
+
+def _correct(client: "MlflowClient", run: StoredRun, scores: dict[str, float]) -> None:
+    for key, value in scores.items():
+        history = [metric.timestamp for metric in client.get_metric_history(run.run_id, key)]
+        time_ms = max([now_ms(), *(last_ms + 1 for last_ms in history)])
+        client.log_metric(run.run_id, key, value, timestamp=time_ms, step=0)
+
+
+def _set_tags(client: "MlflowClient", run: StoredRun, tags: dict[str, str]) -> None:
+    for key, text in tags.items():
+        client.set_tag(run.run_id, key, text)
+
+
+def _metrics(points: list[MetricPoint]) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    return [Metric(point.key, point.value, point.time_ms, point.step) for point in points]
+
+
+def _dataset(name: str, digest: str) -> "DatasetInput":
+    from mlflow.entities import Dataset, DatasetInput
+
+    source = f'{{"md5": "{digest}"}}'
+    return DatasetInput(Dataset(name=name, digest=digest, source_type="dvc", source=source))
