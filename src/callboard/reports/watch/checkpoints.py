@@ -15,7 +15,7 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-from callboard.core.code_fingerprint import trained_by
+from callboard.core.code_fingerprint import code_fingerprint
 from callboard.core.errors import UserError
 from callboard.params.experiment import load_experiment
 
@@ -49,14 +49,14 @@ def checkpoint_names(folder: Path, args: argparse.Namespace) -> list[str]:
     tables = [args.clips, *([args.pseudo] if args.pseudo else [])]
     try:
         params = load_experiment(folder / "params.yaml").model_dump(include=SECTIONS)
-        code = trained_by(folder, STAGE)
+        code = code_fingerprint(folder, STAGE)
         names = []
         n_others = range(len(args.mel_others) + 1)
         for others in chain.from_iterable(combinations(args.mel_others, count) for count in n_others):
             # other sets than the training set are opened where an annotation lies there
             indices = [cache / "index.csv" for cache in (args.mel, *others)]
             inputs = [folder / path for path in (*tables, args.folds, args.species, *indices)]
-            names.append(f"{_digest(params, [*inputs, *code])}-fold{args.fold}.pt")
+            names.append(f"{_digest(params, [*inputs, code])}-fold{args.fold}.pt")
     except (UserError, OSError):
         return []
     return names
@@ -75,10 +75,11 @@ def read_history(path: Path) -> Curve:
     return history
 
 
-def _digest(params: dict[str, Any], inputs: Iterable[Path]) -> str:
+def _digest(params: dict[str, Any], inputs: Iterable[Path | str]) -> str:
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
-    for path in inputs:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for each in inputs:
+        content = each.read_bytes() if isinstance(each, Path) else each.encode()
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()[:32]
 
 
