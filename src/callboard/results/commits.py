@@ -43,11 +43,19 @@ class Named:
 
 
 def commits_with_results(folder: Path) -> list[Named]:
-    """Every named commit, then those below branches, tags and HEAD that brought another dvc.lock."""
+    """Every named commit, then those below branches, tags and HEAD that brought another dvc.lock.
+
+    A commit that deletes dvc.lock withdraws what lies before it and has no name: so the results of this
+    project's own past, which come along with its history, are not those of whoever clones it.
+    """
     named = named_commits(folder)
     known = {each.commit for each in named}
-    history = ("--branches", "--tags", "HEAD", "--format=%H %ct", "--reverse", "--", "dvc.lock")
-    lines = [line.split() for line in git("log", *history, folder=folder).splitlines()]
+    history = ("log", "--branches", "--tags", "HEAD")
+    # merges that kept their own dvc.lock would hide the deletion without --full-history
+    deleting = ("--full-history", "--diff-filter=D", "--format=%H", "--", "dvc.lock")
+    deletions = git(*history, *deleting, folder=folder).split()
+    changing = ("--not", *deletions, "--format=%H %ct", "--reverse", "--", "dvc.lock")
+    lines = [line.split() for line in git(*history, *changing, folder=folder).splitlines()]
     earlier = [
         Named("commit", commit[:7], commit, int(time_s) * 1000, "")
         for commit, time_s in lines
