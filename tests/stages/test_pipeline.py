@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from tests.conftest import Workspace, ran
+from tests.stages.test_one_run import callboard
 
 pytestmark = pytest.mark.slow
 
@@ -169,6 +170,29 @@ def test_a_clone_without_data_makes_it_all_again_and_records_it(finished: Worksp
     assert recorded(clone) == recorded(finished)
     for stage in ("prepare", "crop", "split", "train@0", "train@1", "predict", "evaluate", "infer"):
         assert out_md5s(clone, stage) == out_md5s(finished, stage), stage
+
+
+def test_a_clone_without_dvc_lock_starts_with_any_command_and_has_no_results_of_the_past(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    """DVC's cache comes along, only to be quick: no dvc.lock says what of it belongs to which stage."""
+    finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    shutil.copytree(finished.root / ".dvc/cache", clone.root / ".dvc/cache")
+    clone.git("rm", "-r", "--quiet", "dvc.lock", "metrics", "plots")
+    clone.commit()
+    clone.dvc("exp", "run", "--name", "first", "-S", "evaluate.n_bootstrap=121")
+    for command in (
+        ("exp", "run", "--temp", "--name", "second", "-S", "evaluate.n_bootstrap=122"),
+        ("repro",),
+    ):
+        clone.git("checkout", "--quiet", ".")
+        clone.dvc("checkout")
+        callboard(clone, "sync")
+        assert set(recorded(clone)) <= {"first", "second"}
+        clone.dvc(*command)
+    assert recorded(clone)[:2] == ["first", "second"]
+    assert recorded(clone)[2].startswith("workspace-")
 
 
 def test_a_typo_in_a_value_stops_before_anything_runs(workspace: Workspace) -> None:
