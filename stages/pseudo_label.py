@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from callboard.core.code_fingerprint import trained_by
+from callboard.core.code_fingerprint import code_fingerprint
 from callboard.core.console import Stopwatch, counted, progress, run_guarded, summarize
 from callboard.core.files import replaced_folder
 from callboard.core.threads import n_workers
@@ -96,14 +96,14 @@ def by_nested_networks(
     """By networks trained for it, which the folder keeps."""
     keep_freed_memory()
     indices = sorted(args.mel.glob("*/index.csv"))
-    code = trained_by(Path(__file__).resolve().parent.parent, "stages.pseudo_label")
+    code = code_fingerprint(Path(__file__).resolve().parent.parent, "stages.pseudo_label")
     inputs = Inputs(
         args.mel,
         args.clips,
         folds,
         read_species(args.species),
         partial(open_training_cache, args.mel / "train", [args.mel / name for name in TEST_SETS]),
-        [args.clips, args.folds, args.species, *indices, *code],
+        [args.clips, args.folds, args.species, *indices, code],
     )
     nested = Nested(params, inputs, folder, pick_device(), n_workers(), follow)
     table = nested.pseudo_labels(args.round)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from callboard.core.code_fingerprint import trained_by
+from callboard.core.code_fingerprint import code_fingerprint
 from callboard.core.console import Stopwatch, progress, run_guarded, summarize
 from callboard.core.threads import n_workers
 from callboard.data.annotations import read_species
@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     start = find_fold_weights(reference, args.fold, axis, set(held_out)) if reference else None
     data = select_fold(cache, clips, folds, args.fold, axis, params.train.labels)
     indices = [part.folder / "index.csv" for part in cache.caches]
-    code = trained_by(Path(__file__).resolve().parent.parent, "stages.train")
-    inputs = [*tables, args.folds, args.species, *indices, *code]
+    code = code_fingerprint(Path(__file__).resolve().parent.parent, "stages.train")
+    inputs = [*tables, args.folds, args.species, *indices, code]
     checkpoint = checkpoint_for(params, inputs, args.fold)
     reports: list[EpochReport] = []
 

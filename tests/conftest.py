@@ -42,7 +42,7 @@ TOY_PARAMS: dict[str, Any] = {
 }
 
 COPIED = (
-    *("src", "stages", "dvc.yaml", "params.yaml", "requirements.lock"),
+    *("src", "stages", "dvc.yaml", "params.yaml", "requirements.lock", "requirements-birdnet.lock"),
     *("leaderboard.csv", "corrections.csv", "README.md"),
 )
 COPIED += ("experiments.yaml", "presets")

@@ -210,7 +210,8 @@ def test_trainings_that_differ_never_share_a_checkpoint(tmp_path, monkeypatch):
     starts = [checkpoint_for(fit_params(train__init_from=f"a@{key * 16}"), [table], 0).path for key in "01"]
     table.write_text("b")
     other_input = checkpoint_for(fit_params(), [table], 0).path
-    assert len({plain, other_params, other_fold, *starts, other_input}) == 6
+    codes = [checkpoint_for(fit_params(), [table, code], 0).path for code in ("a  x.py\n", "b  x.py\n")]
+    assert len({plain, other_params, other_fold, *starts, other_input, *codes}) == 8
 
 
 def test_without_dvc_a_checkpoint_lies_in_the_current_folder(tmp_path, monkeypatch):

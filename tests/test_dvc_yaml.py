@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from callboard.core.code_fingerprint import import_closure
+from callboard.core.code_fingerprint import LOCKS, import_closure
 from callboard.params.base import Params, read_tree
 from callboard.params.experiment import Experiment, load_experiment
 
@@ -58,7 +58,7 @@ def test_every_stage_but_code_depends_on_the_fingerprint_of_its_own_imports() ->
     for stage in set(STAGES) - {"code"}:
         named = [dep for dep in STAGES[stage]["deps"] if dep.startswith((".check/code", "src", "stages"))]
         assert named == [f".check/code/{module_of(stage).removeprefix('stages.')}.txt"], stage
-    assert STAGES["code"]["deps"] == ["stages", "src/callboard"]
+    assert STAGES["code"]["deps"] == ["stages", "src/callboard", *LOCKS]
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - WHOLE_FILE))

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from callboard.results.commits import committed_files
 
 from callboard.core.errors import UserError
-from callboard.results.git import git, git_if_any, params_at, text_at
+from callboard.results.committed import params_at
+from callboard.results.git import committed_files, git, git_if_any, text_at
 from tests.toy_git import ToyRepository
 
 

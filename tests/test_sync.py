@@ -350,6 +350,48 @@ def test_a_result_that_a_later_commit_replaced_is_rebuilt_too(toy: ToyRepository
     assert sync().unchanged == 2
 
 
+def delete_lock(toy: ToyRepository) -> None:
+    (toy.root / "dvc.lock").unlink()
+    toy.commit()
+
+
+def test_deleting_dvc_lock_withdraws_what_lies_before_and_has_no_name(toy: ToyRepository) -> None:
+    put(toy, "none")
+    past = toy.commit()
+    put(toy, "clip")
+    toy.commit()
+    delete_lock(toy)
+    for name in ("first", "second"):
+        toy.git("update-ref", "-d", ref_of(toy, name))
+    assert sync().n_results == 0
+    toy.git("tag", "kept", past)
+    assert sync().new == 1
+    put(toy, "seq")
+    toy.commit()
+    assert sync().n_results == 2
+    put(toy, "unlabeled")
+    toy.commit()
+    assert sync().n_results == 3  # what was made after the deletion stays, also when it is replaced
+
+
+def test_a_merge_that_keeps_its_own_dvc_lock_withdraws_the_past_and_nothing_else(toy: ToyRepository) -> None:
+    for name in ("first", "second"):
+        toy.git("update-ref", "-d", ref_of(toy, name))
+    put(toy, "none")
+    toy.commit()
+    toy.git("checkout", "--quiet", "-b", "upstream")
+    delete_lock(toy)
+    toy.git("checkout", "--quiet", "main")
+    put(toy, "clip")
+    toy.commit()
+    put(toy, "seq")
+    toy.commit()
+    toy.git("merge", "--quiet", "--strategy=ours", "upstream")
+    toy.git("branch", "--quiet", "-D", "upstream")
+    sync()
+    assert sorted(run.data.params["loss.neg_mask"] for run in runs(toy.root)) == ["clip", "seq"]
+
+
 def test_an_experiment_that_only_a_branch_names_any_more_keeps_its_names(toy: ToyRepository) -> None:
     sync()
     branched(toy)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 from tests.conftest import Workspace, ran
+from tests.stages.test_one_run import callboard
 
 pytestmark = pytest.mark.slow
 
@@ -123,11 +125,42 @@ def test_another_pooling_retrains_nothing_and_a_cache_hit_is_no_second_run(works
     assert recorded(workspace)[1:] == ["first"]
 
 
-def test_editing_the_loss_reruns_train_and_an_equal_result_is_no_second_run(workspace: Workspace) -> None:
-    losses = workspace.read("src/callboard/training/losses/terms.py")
-    workspace.write("src/callboard/training/losses/terms.py", f"{losses}\n# a remark\n")
+LOSSES = "src/callboard/training/losses/terms.py"
+
+
+def replace_once(workspace: Workspace, name: str, old: str, new: str) -> None:
+    text = workspace.read(name)
+    assert text.count(old) == 1
+    workspace.write(name, text.replace(old, new))
+
+
+def test_other_words_in_the_loss_and_another_rich_rerun_nothing_but_code(workspace: Workspace) -> None:
+    workspace.write(LOSSES, f'"""Other words."""\n{workspace.read(LOSSES)}\n\n\n# a remark\n')
+    lock = workspace.read("requirements.lock")
+    workspace.write("requirements.lock", re.sub(r"^rich==.*", "rich==99", lock, flags=re.MULTILINE))
+    assert ran(workspace.dvc("repro")) == {"code"}
+
+
+def test_another_torch_changes_the_stages_that_import_it(workspace: Workspace) -> None:
+    lock = workspace.read("requirements.lock")
+    workspace.write("requirements.lock", re.sub(r"^torch==.*", "torch==99", lock, flags=re.MULTILINE))
+    assert ran(workspace.dvc("repro", "--single-item", "code")) == {"code"}
+    changed = set(json.loads(workspace.dvc("status", "--json")))
+    assert {name.split("@")[0] for name in changed} == {"train", "predict"}
+
+
+def test_other_code_in_the_loss_reruns_train_and_an_equal_result_is_no_second_run(
+    workspace: Workspace,
+) -> None:
+    workspace.write(LOSSES, f"{workspace.read(LOSSES)}\nUNUSED = 1\n")
     assert ran(workspace.dvc("repro")) == {"code", "train"}
     assert len(recorded(workspace)) == 1
+
+
+def test_another_operator_in_the_loss_reruns_train_and_what_follows(workspace: Workspace) -> None:
+    cells = "self.cells(targets.clip, targets.clip_labeled)"
+    replace_once(workspace, LOSSES, f"({cells} * loss)", f"({cells} + loss)")
+    assert ran(workspace.dvc("repro")) == {"code", "train", "predict"} | SCORING
 
 
 def test_a_clone_without_data_makes_it_all_again_and_records_it(finished: Workspace, tmp_path: Path) -> None:
@@ -137,6 +170,29 @@ def test_a_clone_without_data_makes_it_all_again_and_records_it(finished: Worksp
     assert recorded(clone) == recorded(finished)
     for stage in ("prepare", "crop", "split", "train@0", "train@1", "predict", "evaluate", "infer"):
         assert out_md5s(clone, stage) == out_md5s(finished, stage), stage
+
+
+def test_a_clone_without_dvc_lock_starts_with_any_command_and_has_no_results_of_the_past(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    """DVC's cache comes along, only to be quick: no dvc.lock says what of it belongs to which stage."""
+    finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    shutil.copytree(finished.root / ".dvc/cache", clone.root / ".dvc/cache")
+    clone.git("rm", "-r", "--quiet", "dvc.lock", "metrics", "plots")
+    clone.commit()
+    clone.dvc("exp", "run", "--name", "first", "-S", "evaluate.n_bootstrap=121")
+    for command in (
+        ("exp", "run", "--temp", "--name", "second", "-S", "evaluate.n_bootstrap=122"),
+        ("repro",),
+    ):
+        clone.git("checkout", "--quiet", ".")
+        clone.dvc("checkout")
+        callboard(clone, "sync")
+        assert set(recorded(clone)) <= {"first", "second"}
+        clone.dvc(*command)
+    assert recorded(clone)[:2] == ["first", "second"]
+    assert recorded(clone)[2].startswith("workspace-")
 
 
 def test_a_typo_in_a_value_stops_before_anything_runs(workspace: Workspace) -> None:

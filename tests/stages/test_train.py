@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from callboard.core.code_fingerprint import trained_by
+from callboard.core.code_fingerprint import code_fingerprint
 from callboard.core.errors import UserError
 from callboard.data.clips import read_clips, write_clips
 from callboard.features.frame_cache import EncodedRecording, write_cache
@@ -184,15 +184,15 @@ def test_the_stage_reads_the_sections_that_dvc_watches():
     assert TrainStageParams.model_fields["train"].annotation is TrainParams
 
 
-def test_the_code_of_a_training_is_the_stage_and_all_it_imports():
-    files = [path.relative_to(ROOT).as_posix() for path in trained_by(ROOT, "stages.train")]
+def test_the_code_of_a_training_is_the_stage_all_it_imports_and_versions():
+    named = [line.split()[-1] for line in code_fingerprint(ROOT, "stages.train").splitlines()]
     assert {
         "stages/train.py",
         "src/callboard/training/losses/terms.py",
         "src/callboard/model/class_axis.py",
-    } < set(files)
-    assert "stages/predict.py" not in files
-    assert files[-1] == "requirements.lock"
+    } < set(named)
+    assert "stages/predict.py" not in named
+    assert named[-1].startswith("torch==")
 
 
 def start_process(root):

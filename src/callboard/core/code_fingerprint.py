@@ -1,49 +1,101 @@
-"""Which source files a stage runs: its import closure, and a fingerprint of them.
+"""What a stage runs: its source files, the packages that its numbers come from, and a fingerprint of both.
 
 DVC calls a stage up to date unless something named in its `deps` changed. Naming every imported file there is
 a long list that goes stale, once more for each fold; a stage depends on one file of fingerprints instead.
+
+A fingerprint is of what runs, not of how it is written down: docstrings, comments and formatting are left out
+of it. Versions are those of the lock files, which DVC can watch and which every clone shares; what is
+installed beside them, DVC cannot see.
 """
 
 import ast
 import hashlib
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from callboard.core.errors import UserError
+
+LOCKS = ("requirements.lock", "requirements-birdnet.lock")
+"""Files of exact versions, at the root of a workspace."""
+
+NUMERICAL_PACKAGES = {
+    "ai_edge_litert": "ai-edge-litert",
+    "iterstrat": "iterative-stratification",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "soundfile": "soundfile",
+    "timm": "timm",
+    "torch": "torch",
+    "torchaudio": "torchaudio",
+}
+"""Packages whose version can change a number: name in an import to name in a lock.
+
+soundfile brings the decoders, iterstrat deals out the folds. All else that stages import parses, draws,
+records or moves files. CUDA's packages and triton need no names of their own, since torch pins them exactly;
+no network of timm computes anything by torchvision.
+"""
+
+
+class _Module(NamedTuple):
+    """What a source file says, without how it is written."""
+
+    imports: frozenset[str]
+    """Dotted names of this project that it imports; of `from a import b` both a and a.b."""
+    packages: frozenset[str]
+    """Other packages that it imports."""
+    digest: str
+    """SHA-256 of its syntax tree; empty where nothing in it runs."""
 
 
 def import_closure(root: Path, module: str) -> list[str]:
     """Files of this workspace that importing `module` can reach, relative to `root`, sorted; stages first.
 
-    Imports inside functions count. Parent packages count unless their `__init__` is empty.
+    Imports inside functions count. Parent packages count unless nothing in their `__init__` runs.
 
     Raises:
         UserError: the workspace has no such module, or a file is no Python.
     """
-    found: dict[str, Path] = {}
+    return list(_closure(root, module))
+
+
+def code_fingerprint(root: Path, module: str) -> str:
+    """A line for each file of the import closure and for each numerical package that it imports.
+
+    Raises:
+        UserError: the workspace has no such module, a file is no Python, or no lock names a package.
+    """
+    closure = _closure(root, module)
+    imported = {name for source in closure.values() for name in source.packages}
+    packages = sorted(NUMERICAL_PACKAGES[name] for name in imported & NUMERICAL_PACKAGES.keys())
+    versions = _locked_versions(root)
+    if unknown := [package for package in packages if package not in versions]:
+        raise UserError(f"{module} imports {unknown[0]}, but neither {' nor '.join(LOCKS)} has its version")
+    lines = [f"{source.digest}  {file}\n" for file, source in closure.items()]
+    return "".join(lines + [f"{package}=={versions[package]}\n" for package in packages])
+
+
+def _closure(root: Path, module: str) -> dict[str, _Module]:
+    found: dict[str, _Module] = {}
+    files: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _module_file(root, name)
         if path is None or name in found:
             continue
-        found[name] = path
-        waiting += _imported_names(path, name) | _parents(name)
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        found[name] = _read_module(path, path.read_text(encoding="utf-8"), package)
+        files[name] = path.relative_to(root).as_posix()
+        waiting += found[name].imports | _parents(name)
     if module not in found:
         raise UserError(f"no file for module {module} under {root}")
-    files = {path.relative_to(root).as_posix() for path in found.values() if path.stat().st_size}
-    return sorted(files, key=lambda file: (not file.startswith("stages/"), file))
-
-
-def trained_by(root: Path, module: str) -> list[Path]:
-    """What a training runs: a stage, all it imports from this project, and the versions of the rest.
-
-    Args:
-        root: Of the workspace.
-        module: The stage.
-    """
-    lock = root / "requirements.lock"
-    return [*(root / file for file in import_closure(root, module)), *[lock] * lock.is_file()]
+    running = {files[name]: source for name, source in found.items() if source.digest}
+    return dict(sorted(running.items(), key=lambda item: (not item[0].startswith("stages/"), item[0])))
 
 
 def _module_file(root: Path, module: str) -> Path | None:
@@ -61,25 +113,57 @@ def _parents(module: str) -> set[str]:
 
 
 @cache
-def _imported_names(path: Path, module: str) -> frozenset[str]:
-    """Dotted names that a file imports; of `from a import b` both a and a.b, since b may be a module."""
-    names: set[str] = set()
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(_parsed(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, package)
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    ours = {name for name in names if name.split(".")[0] in ("callboard", "stages")}
-    return frozenset(ours | {parent for name in ours for parent in _parents(name)})
-
-
-def _parsed(path: Path) -> ast.Module:
+def _read_module(path: Path, text: str, package: str) -> _Module:
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(text)
     except SyntaxError as error:
         raise UserError(f"{path} line {error.lineno}: {error.msg}") from None
+    dump: list[str] = []
+    imported: set[str] = set()
+    for node in _dump(tree, dump):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        else:
+            base = _absolute(node, package)
+            imported |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    ours = {name for name in imported if name.split(".")[0] in ("callboard", "stages")}
+    runs = not all(_is_silent(node, tree) for node in tree.body)
+    return _Module(
+        imports=frozenset(ours.union(*map(_parents, ours))),
+        packages=frozenset(name.split(".")[0] for name in imported - ours),
+        digest=hashlib.sha256("".join(dump).encode()).hexdigest() if runs else "",
+    )
+
+
+def _dump(node: ast.AST, dump: list[str]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Append a syntax tree as text, the same in every Python that can parse it, and yield its imports.
+
+    `ast.dump` is not the same: which empty fields it writes depends on the version.
+    """
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node
+    dump += (type(node).__name__, "(")
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is None or value == [] or name in ("ctx", "kind"):
+            continue
+        dump += (name, "=")
+        for item in value if isinstance(value, list) else (value,):
+            if not isinstance(item, ast.AST):
+                dump += (ascii(item), ",")  # repr escapes what this Python's Unicode does not know
+            elif not _is_silent(item, node):
+                yield from _dump(item, dump)
+    dump.append(")")
+
+
+def _is_silent(node: ast.AST, parent: ast.AST) -> bool:
+    """Whether it is a string that stands alone, or the empty piece with which Python 3.12 ends an f-string.
+
+    The first are docstrings, and what describes a constant or a field.
+    """
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(parent, ast.JoinedStr) and isinstance(node, ast.Constant) and not node.value
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
@@ -89,11 +173,8 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*base, node.module] if node.module else base)
 
 
-def code_fingerprint(root: Path, module: str) -> str:
-    """A line for each file of the import closure: SHA-256 and path.
-
-    Raises:
-        UserError: the workspace has no such module.
-    """
-    files = import_closure(root, module)
-    return "".join(f"{hashlib.sha256((root / file).read_bytes()).hexdigest()}  {file}\n" for file in files)
+def _locked_versions(root: Path) -> dict[str, str]:
+    """Versions by the normalised names of packages."""
+    lines = [line for name in LOCKS if (root / name).is_file() for line in (root / name).open()]
+    pinned = re.findall(r"^([\w.-]+)==([^\s;#]+)", "".join(lines), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned}

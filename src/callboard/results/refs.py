@@ -54,11 +54,19 @@ def experiments_among(refs: list[ResultRef]) -> tuple[str, ...]:
 
 
 def commits_with_results(folder: Path) -> list[ResultRef]:
-    """Every named commit, then those below branches, tags and HEAD that brought another dvc.lock; no keys."""
+    """Every named commit, then those below branches, tags and HEAD that brought another dvc.lock; no keys.
+
+    A commit that deletes dvc.lock withdraws what lies before it and has no name: so the results of this
+    project's own past, which come along with its history, are not those of whoever clones it.
+    """
     named = named_commits(folder)
     known = {ref.commit for ref in named}
-    history = ("--branches", "--tags", "HEAD", "--format=%H %ct", "--reverse", "--", "dvc.lock")
-    lines = [line.split() for line in git_if_any("log", *history, folder=folder).splitlines()]
+    history = ("log", "--branches", "--tags", "HEAD")
+    # merges that kept their own dvc.lock would hide the deletion without --full-history
+    deleting = ("--full-history", "--diff-filter=D", "--format=%H", "--", "dvc.lock")
+    deletions = git_if_any(*history, *deleting, folder=folder).split()
+    changing = ("--not", *deletions, "--format=%H %ct", "--reverse", "--", "dvc.lock")
+    lines = [line.split() for line in git_if_any(*history, *changing, folder=folder).splitlines()]
     earlier = [
         ResultRef(commit[:7], "", commit, int(time_s) * 1000, "commit")
         for commit, time_s in lines

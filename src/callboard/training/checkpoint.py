@@ -60,7 +60,7 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int | str) -> Checkpoint:
+def checkpoint_for(params: Params, inputs: Iterable[Path | str], fold: int | str) -> Checkpoint:
     """The checkpoint of training `fold` by `params` on the content of `inputs`, in the main workspace.
 
     Two trainings that differ in any of these never share one. Start weights need no digest of their own: the
@@ -68,12 +68,13 @@ def checkpoint_for(params: Params, inputs: Iterable[Path], fold: int | str) -> C
 
     Args:
         params: All that training depends on.
-        inputs: Tables and code, in a fixed order.
+        inputs: Tables as files and the fingerprint of the code as text, in a fixed order.
         fold: Number of the fold, or what else names the part that is held out.
     """
     digest = hashlib.sha256(json.dumps(params.model_dump(), sort_keys=True).encode())
-    for path in inputs:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for each in inputs:
+        content = each.read_bytes() if isinstance(each, Path) else each.encode()
+        digest.update(hashlib.sha256(content).digest())
     name = f"{digest.hexdigest()[:32]}-fold{fold}.pt"
     return Checkpoint(main_workspace() / CHECKPOINTS / name)
 
