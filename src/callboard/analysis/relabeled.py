@@ -19,6 +19,6 @@ def relabeled_cv(source: Source) -> tuple[float, float]:
     out_of_fold = read_score_table(source.output(OUT_OF_FOLD))
     clips = read_clips(source.output(CLIPS))
     of_experts = relabeled_lwlrap(out_of_fold, clips, clips.head(0))
-    if not (last := int(source.result.params["pseudo.final"])):
+    if not (last := int(source.result.params["pseudo.rounds"])):
         return of_experts, of_experts
     return of_experts, relabeled_lwlrap(out_of_fold, clips, read_clips(source.output(f"pseudo/r{last}.csv")))

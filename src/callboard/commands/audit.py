@@ -50,13 +50,13 @@ def show(args: argparse.Namespace) -> None:
     source = find_source(args.name, rows)
     folds = source.output(FOLDS)
     violations = audit(source)
-    has_rounds = source.result.params["pseudo.final"] != "0"
+    has_rounds = source.result.params["pseudo.rounds"] != "0"
     while start := init_from(source.result.params):
         before = find_source(start, rows)
         print(f"\n{source.name} started from {start}")
         violations += [*audit_start(before, folds), *audit(before)]
         source = before
-        has_rounds |= source.result.params["pseudo.final"] != "0"
+        has_rounds |= source.result.params["pseudo.rounds"] != "0"
     if has_rounds:
         print(AUDIT_LEGEND, end="")
     if violations:
@@ -102,7 +102,7 @@ def audit_start(start: "Source", folds: Path) -> list[str]:
     from callboard.reports.result_page.leaks import network_checks
 
     params = start.result.params
-    paths = [f"models/r{params['pseudo.final']}/fold{fold}.pt" for fold in json.loads(params["split.folds"])]
+    paths = [f"models/r{params['pseudo.rounds']}/fold{fold}.pt" for fold in json.loads(params["split.folds"])]
     (check,) = network_checks({path: read_held_out(start.output(path)) for path in paths}, read_folds(folds))
     print(f"{check.claim}: {'yes' if check.holds else 'NO'}, {check.counted}")
     return [f"{start.name}: {words}" for words in check.violations]

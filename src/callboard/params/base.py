@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from callboard.core.errors import UserError
+from callboard.params.renamed import renamed
 
 
 class Params(BaseModel):
@@ -59,13 +60,13 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 def validate(cls: type[P], tree: dict[str, Any], path: Path | str) -> P:
-    """`tree` as a checked `cls`.
+    """`tree` as a checked `cls`; keys that were renamed since it was written are found.
 
     Raises:
         UserError: all problems at once, each with its dotted key and the value found.
     """
     try:
-        return cls.model_validate(tree)
+        return cls.model_validate(renamed(tree))
     except ValidationError as error:
         problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
         raise UserError(f"{path}:\n{problems}") from None

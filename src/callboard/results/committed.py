@@ -9,6 +9,7 @@ import yaml
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
+from callboard.params.renamed import renamed_texts
 from callboard.results.commits import CommittedFiles
 from callboard.results.git import params_at, text_at
 from callboard.results.result import SUBMISSION, all_outs, content_key, parse_lock
@@ -74,8 +75,7 @@ FULL_HASH = re.compile(r"[0-9a-f]{40}")
 
 def params_of(commit: str) -> dict[str, str]:
     """Flat parameters as of `commit`; empty where it is not known here."""
-    params: dict[str, str] = _held(commit, Path.cwd())["params"]
-    return params
+    return renamed_texts(_held(commit, Path.cwd())["params"])
 
 
 def key_of(commit: str) -> str | None:

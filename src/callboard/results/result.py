@@ -13,6 +13,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
+from callboard.params.renamed import renamed
 
 RESULT_STAGES = ("evaluate", "infer", "score")
 """What these stages and their ancestors say in dvc.lock identifies a result."""
@@ -89,7 +90,7 @@ def read_result(files: Files, where: str) -> Result:
         UserError: dvc.lock, metrics or a curve is missing, or dvc.lock lacks a stage.
     """
     lock = parse_lock(_found(files, "dvc.lock", where), f"{where}: dvc.lock")
-    tree = YAML(typ="safe", pure=True).load(_found(files, "params.yaml", where))
+    tree = renamed(YAML(typ="safe", pure=True).load(_found(files, "params.yaml", where)))
     return Result(
         key=content_key(lock),
         outs=all_outs(lock),
@@ -201,7 +202,7 @@ def _metrics(text: str) -> dict[str, float]:
 
 
 def _fold_names(tree: dict[str, Any]) -> list[str]:
-    rounds = range(tree["pseudo"]["final"] + 1)
+    rounds = range(tree["pseudo"]["rounds"] + 1)
     return [f"r{number}-fold{fold}" for number in rounds for fold in tree["split"]["folds"]]
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from callboard.core.errors import UserError
 from callboard.params.references import OF_A_SEED, blend_parts, init_from
+from callboard.params.renamed import renamed_texts
 from callboard.results.committed import params_of
 from callboard.results.mlflow import record as tag
 from callboard.results.stored_runs import StoredRun, stored_runs
@@ -71,7 +72,7 @@ class BoardRow:
             return True
         chose_epoch = self.params.get("train.select", "last") != "last"
         chose_rate = self.params.get("sched.name") == "plateau"
-        has_students = self.params.get("pseudo.final", "0") != "0"
+        has_students = self.params.get("pseudo.rounds", "0") != "0"
         is_nested = self.params.get("pseudo.isolation") == "nested"
         return chose_epoch or chose_rate or (has_students and not is_nested)
 
@@ -98,7 +99,7 @@ def same_truth(a: BoardRow, b: BoardRow) -> bool:
 def is_unisolated(params: dict[str, str]) -> bool:
     """Whether the parameters of a result, as text, let networks label what they had trained on."""
     voted_on_all = params.get("pseudo.isolation", "recording") == "none"
-    has_students = params.get("pseudo.final", "0") != "0"
+    has_students = params.get("pseudo.rounds", "0") != "0"
     return voted_on_all and has_students and params.get("pseudo.source") not in ("test", "external")
 
 
@@ -132,7 +133,7 @@ def _row(run: StoredRun, earlier: dict[str, BoardRow]) -> BoardRow:
     keys = {reference.rpartition("@")[2] for reference in blend_parts(run.params)}
     return BoardRow(
         name=run.name,
-        params=run.params,
+        params=renamed_texts(run.params),
         metrics=run.metrics,
         start=datetime.fromtimestamp(run.start_ms / 1000, UTC),
         commit=commit,
@@ -154,7 +155,7 @@ UNISOLATED = "!"
 OPTIMISTIC_LEGEND = (
     f"{OPTIMISTIC} CV is optimistic: the epoch or the learning rate was chosen on the validation fold "
     "(train.select, sched.name plateau), or "
-    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0, "
+    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.rounds above 0, "
     "pseudo.isolation not nested), or "
     "training started from the weights of such a result (train.init_from)."
 )

@@ -92,7 +92,7 @@ def read_suspects(source: Source) -> pd.DataFrame:
     source.refuse_blend()
     if is_unisolated(params):
         warn(f"{source.name}: its teachers saw all recordings, so labels may vouch for themselves")
-    final = params.get("pseudo.final", "0")
+    final = params.get("pseudo.rounds", "0")
     clips = read_clips(source.output(CLIPS))
     return rank(clips, _hearing(source, clips, final), f"{source.name}@{source.result.key} r{final}")
 
