@@ -24,7 +24,7 @@ LB = ("lb.public", "lb.private")
 
 def who_labelled(row: BoardRow) -> str:
     """In words."""
-    return row.params["pseudo.isolation"] if row.params["pseudo.final"] != "0" else "nobody"
+    return row.params["pseudo.isolation"] if row.params["pseudo.rounds"] != "0" else "nobody"
 
 
 def main(patterns: list[str]) -> None:

@@ -41,7 +41,7 @@ def make_repository(root: Path, n_results: int) -> None:
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=root, check=True)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["split"]["folds"] = list(range(N_FOLDS))
-    params["pseudo"]["final"] = 0
+    params["pseudo"]["rounds"] = 0
     baseline = {
         "dvc.yaml": "stages: {}\n",
         "leaderboard.csv": (ROOT / "leaderboard.csv").read_text(encoding="utf-8").splitlines()[0] + "\n",

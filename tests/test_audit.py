@@ -36,7 +36,7 @@ def repository(tmp_path_factory):
         toy.outs |= {"scores/oof.csv": toy.cache_table(random_out_of_fold(len(name)))}
         params = PARAMS | {"infer": {"blend": []}, "pseudo": PARAMS["pseudo"] | {"isolation": "recording"}}
         if teacher is None:
-            params |= {"pseudo": {"rounds": [], "final": 0}}
+            params |= {"pseudo": {"rounds": 0}}
         else:
             table = toy_clips().head(6).assign(label_type="pseudo", round=1, score=0.9, votes=3, target=1.0)
             write_clips(table.assign(teacher=[teacher(k) for k in range(6)]), made / "pseudo.csv")
@@ -46,7 +46,7 @@ def repository(tmp_path_factory):
         for folder in ("metrics", "plots"):
             assert not (toy.root / folder).exists()
         finish(toy, name, params)
-    finish(toy, "blended", PARAMS | {"infer": {"blend": PARTS}, "pseudo": {"rounds": [], "final": 0}})
+    finish(toy, "blended", PARAMS | {"infer": {"blend": PARTS}, "pseudo": {"rounds": 0}})
     return toy
 
 
@@ -55,7 +55,7 @@ def finish(toy, name, params, outs=None):
     (toy.root / "plots/train").mkdir(parents=True)
     for part, score in (("cv", "lwlrap"), ("lb", "public")):
         (toy.root / f"metrics/{part}.json").write_text(f'{{"{part}": {{"{score}": 0.7}}}}')
-    for number in range(params["pseudo"]["final"] + 1):
+    for number in range(params["pseudo"]["rounds"] + 1):
         for fold in params["split"]["folds"]:
             curve = toy.root / f"plots/train/r{number}-fold{fold}.csv"
             curve.write_text("epoch,loss\n1,2.0\n")
@@ -111,7 +111,7 @@ def test_a_result_without_pseudo_labels_has_nothing_to_audit(capsys):
 
 def begin_from(toy, start, name, outs=None):
     """A result without pseudo-labels whose folds started from those of another."""
-    params = PARAMS | {"infer": {"blend": []}, "pseudo": {"rounds": [], "final": 0}}
+    params = PARAMS | {"infer": {"blend": []}, "pseudo": {"rounds": 0}}
     params |= {"train": {"init_from": f"{start}@{find(start).key}"}}
     finish(toy, name, params, toy.outs | (outs or {}))
     (toy.root / "dvc.yaml").write_text("stages: {}\n")
@@ -215,9 +215,8 @@ def finish_nested(toy, made, teacher):
     files = [path for pattern in ("pseudo/*.csv", "models/*/*", "data/*") for path in made.glob(pattern)]
     outs = {str(path.relative_to(made)): toy.cache(path.read_bytes()) for path in files}
     outs |= {f"pseudo/r{k}-networks": toy.cache_folder(made / f"pseudo/r{k}-networks") for k in (1, 2)}
-    rounds = [{"teacher": k, "student": k + 1} for k in range(2)]
     params = PARAMS | {"infer": {"blend": []}, "split": {"folds": list(range(4))}}
-    params |= {"pseudo": {"rounds": rounds, "final": 2, "isolation": "nested"}}
+    params |= {"pseudo": {"rounds": 2, "isolation": "nested"}}
     finish(toy, "nested", params, toy.outs | outs)
     (toy.root / "dvc.yaml").write_text("stages: {}\n")
 

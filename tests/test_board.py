@@ -30,21 +30,21 @@ def row(**params: str) -> BoardRow:
         {"train.select": "best"},
         {"train.select": "best_loss"},
         {"sched.name": "plateau"},
-        {"pseudo.final": "1"},
+        {"pseudo.rounds": "1"},
     ],
 )
 def test_an_optimistic_cv_is_known_by_its_parameters(trait: dict[str, str]) -> None:
     assert row(**trait).is_optimistic
-    assert not row(**{"train.select": "last", "pseudo.final": "0"}).is_optimistic
+    assert not row(**{"train.select": "last", "pseudo.rounds": "0"}).is_optimistic
 
 
 def test_students_of_nested_teachers_have_an_honest_cv() -> None:
-    nested = {"pseudo.final": "2", "pseudo.isolation": "nested"}
+    nested = {"pseudo.rounds": "2", "pseudo.isolation": "nested"}
     assert not row(**nested).is_optimistic
     assert row(**nested, **{"train.select": "best"}).is_optimistic
 
 
-VOTED = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
+VOTED = {"pseudo.rounds": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ VOTED = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "trai
         ({"pseudo.source": "test"}, False),
         ({"pseudo.isolation": "recording"}, False),
         ({"pseudo.isolation": "nested"}, False),
-        ({"pseudo.final": "0"}, False),
+        ({"pseudo.rounds": "0"}, False),
     ],
 )
 def test_a_result_is_unisolated_if_networks_labelled_what_they_had_trained_on(
@@ -74,13 +74,16 @@ def test_a_blend_is_unisolated_if_a_part_is() -> None:
 
 
 def test_a_blend_is_optimistic_if_a_part_is() -> None:
-    honest, optimistic = stored_run("", {}, key="0" * 16), stored_run("", {"pseudo.final": "1"}, key="1" * 16)
-    blends = [stored_run("", {"infer.blend": f'["a@{digit * 16}"]', "pseudo.final": "1"}) for digit in "01"]
+    honest, optimistic = (
+        stored_run("", {}, key="0" * 16),
+        stored_run("", {"pseudo.rounds": "1"}, key="1" * 16),
+    )
+    blends = [stored_run("", {"infer.blend": f'["a@{digit * 16}"]', "pseudo.rounds": "1"}) for digit in "01"]
     rows = rows_of([honest, optimistic, *blends])
     assert [found.is_optimistic for found in rows] == [False, True, False, True]
 
 
-@pytest.mark.parametrize("trait", [{"train.select": "best"}, {"pseudo.final": "1"}, VOTED])
+@pytest.mark.parametrize("trait", [{"train.select": "best"}, {"pseudo.rounds": "1"}, VOTED])
 def test_a_result_is_no_more_honest_than_the_weights_that_it_started_from(trait: dict[str, str]) -> None:
     first = [stored_run("", {}, key="0" * 16), stored_run("", trait, key="1" * 16)]
     second = [stored_run("", {"train.init_from": f"a@{k * 16}"}, key=f"{k}a") for k in "01"]

@@ -154,7 +154,7 @@ def test_cv_against_lb_is_drawn_of_three_honest_results() -> None:
 
 
 def test_a_cv_without_isolation_has_its_own_mark_in_every_format():
-    voted = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
+    voted = {"pseudo.rounds": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
     lines = [BoardLine(replace(PLAIN, params=PLAIN.params | voted, metrics={CV: 0.5})), BoardLine(E3)]
     console = Console(file=io.StringIO(), width=300)
     print_table([lines], console)

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
 from callboard.core.code_fingerprint import LOCKS, import_closure
 from callboard.params.base import Params, read_tree
 from callboard.params.experiment import Experiment, load_experiment
+from callboard.params.scoring import MAX_ROUNDS
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = read_tree(ROOT / "dvc.yaml")
@@ -74,6 +77,22 @@ def test_stages_depend_on_whole_sections_that_params_yaml_lists() -> None:
     assert named == set(listed)
     for section, key in re.findall(r"\$\{(\w+)\.(\w+)", (ROOT / "dvc.yaml").read_text(encoding="utf-8")):
         assert section == "item" or key in listed[section]
+
+
+@pytest.mark.parametrize("rounds", range(MAX_ROUNDS + 1))
+def test_dvc_has_the_stages_of_as_many_rounds_as_params_yaml_asks_for(rounds: int, tmp_path: Path) -> None:
+    tree = read_tree(ROOT / "params.yaml")
+    tree["pseudo"]["rounds"] = rounds
+    YAML().dump(tree, tmp_path / "params.yaml")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        cmds = [str(stage.cmd) for stage in repo.index.stages]
+    labelled = [re.search(r"pseudo_label --round (\d) --models models/r(\d) ", cmd) for cmd in cmds]
+    assert [found.groups() for found in labelled if found] == [(f"{k + 1}", f"{k}") for k in range(rounds)]
+    curves = [re.search(r"stages\.train .* --curve plots/train/(.*)\.csv", cmd) for cmd in cmds]
+    trained = [f"r{number}-fold{fold}" for number in range(rounds + 1) for fold in tree["split"]["folds"]]
+    assert sorted(found[1] for found in curves if found) == trained
+    assert any(f"stages.predict --models models/r{rounds} " in cmd for cmd in cmds)
 
 
 @pytest.mark.parametrize("stage", sorted(WHOLE_FILE))
@@ -166,7 +185,7 @@ def test_readme_draws_the_stages_of_the_pipeline() -> None:
     diagram = re.search(r"```mermaid\n(.*?)```", readme, re.DOTALL)
     assert diagram
     drawn = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", diagram[1])) - {"flowchart"}
-    assert set(STAGES) <= drawn
+    assert {re.sub(r"_\d$", "", name) for name in STAGES} <= drawn
 
 
 def test_readme_has_a_phrase_for_every_room_and_stage() -> None:

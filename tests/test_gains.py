@@ -185,16 +185,16 @@ def test_one_seed_takes_the_noise_of_other_rows() -> None:
 
 
 def test_a_verdict_on_an_optimistic_cv_says_so() -> None:
-    isolated = [replace(row, params=row.params | {"pseudo.final": "0"}) for row in six()]
+    isolated = [replace(row, params=row.params | {"pseudo.rounds": "0"}) for row in six()]
     students = [
-        replace(row, params=row.params | {"pseudo.final": "1", "pseudo.isolation": "none"})
+        replace(row, params=row.params | {"pseudo.rounds": "1", "pseudo.isolation": "none"})
         if row.name.startswith("second")
         else row
         for row in isolated
     ]
     captions = CAPTIONS | {
         "second": Caption(
-            "", TableStep("first", {"lr", "train.init_from", "pseudo.final", "pseudo.isolation"})
+            "", TableStep("first", {"lr", "train.init_from", "pseudo.rounds", "pseudo.isolation"})
         )
     }
     (found,) = gains_of(students, captions, ["second"])

@@ -235,7 +235,7 @@ def write_result(folder, table):
     write_pseudo_labels(table, folder / "pseudo/r1.csv")
     for fold in range(3):
         save_fold(folder / "models/r0", fold)
-    return {"pseudo.final": "1", "split.folds": "[0, 1, 2]"}
+    return {"pseudo.rounds": "1", "split.folds": "[0, 1, 2]"}
 
 
 def as_table(rows):
@@ -253,7 +253,7 @@ def test_the_lineage_of_files_is_that_of_what_they_hold(tmp_path):
     params = write_result(tmp_path, table)
     (found,) = read_lineage(tmp_path.joinpath, params)
     assert (found.n_unseen, found.n_seen) == (1, 1)
-    assert read_lineage(tmp_path.joinpath, params | {"pseudo.final": "0"}) == []
+    assert read_lineage(tmp_path.joinpath, params | {"pseudo.rounds": "0"}) == []
     (tmp_path / "models/r0/fold2.pt").unlink()
     with pytest.raises(UserError, match=r"fold2\.pt: not found"):
         read_lineage(tmp_path.joinpath, params)

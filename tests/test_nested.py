@@ -26,8 +26,7 @@ from tests.toy_training import CPU, N_MELS, PARAMS, SPECIES, changed, write_fold
 
 PREDICT = {"overlap_frames": 8, "batch_size": 16, "weights": "last", "tta": 0}
 PSEUDO = {
-    "rounds": [{"teacher": 0, "student": 1}],
-    "final": 1,
+    "rounds": 1,
     "source": "train",
     "isolation": "nested",
     "head": "attention_max",

@@ -69,8 +69,8 @@ def test_how_pseudo_labels_would_be_made_counts_only_where_there_are_any() -> No
     threshold = {"pseudo.threshold": "0.9"}
     for final, n_groups in (("0", 1), ("1", 0)):
         rows = [
-            replace(one, params=one.params | {"pseudo.final": final} | threshold),
-            replace(two, params=two.params | {"pseudo.final": final}),
+            replace(one, params=one.params | {"pseudo.rounds": final} | threshold),
+            replace(two, params=two.params | {"pseudo.rounds": final}),
         ]
         assert len(seed_groups(rows)) == n_groups
 
@@ -111,7 +111,7 @@ def test_equal_parameters_of_two_results_are_no_equal_networks() -> None:
 def test_a_teacher_that_predicts_in_another_way_makes_another_student(
     final: str | None, is_same: bool
 ) -> None:
-    params = PLAIN.params | ({"pseudo.final": final} if final else {})
+    params = PLAIN.params | ({"pseudo.rounds": final} if final else {})
     one = replace(PLAIN, params=params | {"predict.tta": "1"})
     two = replace(PLAIN, params=params | {"predict.tta": "2"}, key="two")
     assert same_networks(one, two) == is_same
@@ -280,7 +280,7 @@ def test_noise_is_that_of_the_row_s_own_setting_if_enough_seeds_measured_it() ->
     ],
 )
 def test_an_optimistic_cv_is_not_called_better(of_row: str, of_base: str, words: list[str]) -> None:
-    row, base = (replace(PLAIN, params={"pseudo.final": final}) for final in (of_row, of_base))
+    row, base = (replace(PLAIN, params={"pseudo.rounds": final}) for final in (of_row, of_base))
     judgements = [Judgement(word, nan, nan, 0.5) for word in ("better", "worse", "within noise", "worse?")]
     found = [flag_optimistic(judgement, row, base) for judgement in judgements]
     assert [judgement.word for judgement in found if judgement] == words
@@ -288,7 +288,7 @@ def test_an_optimistic_cv_is_not_called_better(of_row: str, of_base: str, words:
 
 
 def test_no_verdict_stands_on_a_cv_without_isolation() -> None:
-    voted = {"pseudo.final": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
+    voted = {"pseudo.rounds": "1", "pseudo.isolation": "none", "pseudo.source": "train"}
     row = replace(PLAIN, params=voted)
     for word in ("better", "worse", "within noise"):
         for pair in ((row, PLAIN), (PLAIN, row)):

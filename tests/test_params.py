@@ -32,7 +32,6 @@ def edited(tmp_path: Path) -> Edit:
     return write
 
 
-FIRST = {"teacher": 0, "student": 1}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"loss": {"negmask": "seq"}}, "loss.negmask: unknown parameter"),
     ({"extra": {"key": 1}}, "extra: unknown parameter"),
@@ -72,7 +71,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"data": {"external": "somewhere"}}, "external 'somewhere' is set, but source demo makes its own"),
     (
-        {"pseudo": {"rounds": [FIRST], "final": 1, "source": "train_external"}},
+        {"pseudo": {"rounds": 1, "source": "train_external"}},
         "labels external recordings, but there are none; data.demo.n_external_recordings says",
     ),
     ({"train": {"swa_epochs": 21}}, "swa_epochs 21 are more than the 20 epochs"),
@@ -83,22 +82,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"infer": {"fold_weights": [0.0] * 5}}, "must not be negative, and not all 0"),
     (
-        {"split": {"folds": [0, 1]}, "pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested"}},
+        {"split": {"folds": [0, 1]}, "pseudo": {"rounds": 1, "isolation": "nested"}},
         "nested with 1 round holds out 2 of the 2 folds of split.folds and has none to train on",
     ),
     (
-        {"pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested", "source": "test", "min_votes": 5}},
+        {"pseudo": {"rounds": 1, "isolation": "nested", "source": "test", "min_votes": 5}},
         "min_votes 5 is more than the 5 folds without the 1 that pseudo.isolation nested holds out",
     ),
     (
         {
             "train": {"select": "best_loss"},
-            "pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested"},
+            "pseudo": {"rounds": 1, "isolation": "nested"},
         },
         "select best_loss follows validation, but pseudo.isolation nested .* on their student's fold too",
     ),
     (
-        {"sched": {"name": "plateau"}, "pseudo": {"rounds": [FIRST], "final": 1, "isolation": "nested"}},
+        {"sched": {"name": "plateau"}, "pseudo": {"rounds": 1, "isolation": "nested"}},
         "sched.name plateau follows validation, but pseudo.isolation nested validates networks on their",
     ),
     (
@@ -118,11 +117,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"split": {"folds": [0]}}, "split.folds: .* at least 2 items"),
     ({"data": {"source": "rfcx"}}, "source rfcx needs root"),
     ({"data": {"root": "somewhere"}}, "root 'somewhere' is set, but source demo makes its own recordings"),
-    ({"pseudo": {"rounds": [{"teacher": 1, "student": 2}], "final": 1}}, "rounds must go 0 → 1 → …"),
-    (
-        {"pseudo": {"rounds": [{"teacher": 0, "student": 1}]}},
-        "final is 0, but the last student of rounds is 1",
-    ),
+    ({"pseudo": {"rounds": 4}}, "pseudo.rounds: Input should be less than or equal to 3, found 4"),
+    ({"pseudo": {"rounds": True}}, "pseudo.rounds: Input should be a valid integer, found True"),
+    ({"pseudo": {"rounds": [1]}}, "pseudo.rounds: Input should be a valid integer"),
 ]
 
 
@@ -136,7 +133,7 @@ def test_wrong_parameters_are_refused_in_words(edited: Edit, changes: dict[str, 
 
 @pytest.mark.parametrize(
     "pseudo",
-    [{"isolation": "nested"}, {"rounds": [FIRST], "final": 1, "isolation": "recording"}],
+    [{"isolation": "nested"}, {"rounds": 1, "isolation": "recording"}],
     ids=["without students", "without nested networks"],
 )
 def test_a_network_that_is_validated_on_its_own_fold_may_follow_validation(
@@ -191,6 +188,11 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_tree(path)
+
+
+def test_rounds_written_as_a_list_are_read_as_their_number(edited: Edit) -> None:
+    path = edited({"pseudo": {"rounds": [{"teacher": 0, "student": 1}], "final": 1}})
+    assert load_experiment(path) == load_experiment(edited({"pseudo": {"rounds": 1}}))
 
 
 def test_outside_a_workspace_one_is_told_where_to_run(tmp_path: Path) -> None:

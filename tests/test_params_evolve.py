@@ -182,7 +182,7 @@ network = tiny_network(5)
 start.load_into(network, MODEL)
 refuse_rescaled([reference], "stack")
 blend = blend_tables([reference], SUBMISSION, list(TRAIN), ["s3", "s07", "sx1"])
-nested = {"pseudo.final": "1", "pseudo.isolation": "nested", "split.folds": "[0, 1, 2]"}
+nested = {"pseudo.rounds": "1", "pseudo.isolation": "nested", "split.folds": "[0, 1, 2]"}
 (lineage,) = read_lineage(Path("round").joinpath, nested)
 json.dump(
     {

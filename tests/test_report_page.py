@@ -47,7 +47,7 @@ PARAMS = {
     "split": {"folds": FOLDS},
     "predict": {"overlap_frames": 8, "batch_size": 16, "weights": "last", "tta": 0},
     "infer": {"blend": []},
-    "pseudo": {"rounds": [{"teacher": 0, "student": 1}], "final": 1},
+    "pseudo": {"rounds": 1},
 }
 PREDICT = PredictParams(**PARAMS["predict"])
 

@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
+from callboard.params.base import read_tree
 from callboard.params.defaults import flatten
 from callboard.results.dvc_lock import Lock, content_key
 from callboard.results.result import changes
@@ -55,7 +57,7 @@ def test_folds_that_the_matrix_no_longer_has_do_not_change_the_key() -> None:
 
 def test_stages_that_lead_nowhere_do_not_change_the_key() -> None:
     with_round = lock_stages()
-    with_round["retrain@round0-0"] = entry({"data/folds.csv": "f1"}, {"models/r1/fold0.pt": "student"})
+    with_round["retrain_1@1-0---"] = entry({"data/folds.csv": "f1"}, {"models/r1/fold0.pt": "student"})
     assert content_key(with_round) == content_key(lock_stages())
 
 
@@ -82,6 +84,21 @@ def test_changes_name_what_differs_appears_and_goes() -> None:
         "d: absent → 5",
         "c: 3 → absent",
     ]
+
+
+def test_a_result_whose_rounds_were_a_list_is_read_as_one_of_a_number_of_rounds(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    tree = read_tree(path)
+    tree["pseudo"] = {"rounds": [{"teacher": 0, "student": 1}], "final": 1}
+    YAML().dump(tree, path)
+    for fold in tree["split"]["folds"]:
+        curve = (workspace / f"plots/train/r0-fold{fold}.csv").read_text()
+        (workspace / f"plots/train/r1-fold{fold}.csv").write_text(curve)
+    before = result_in(workspace)
+    tree["pseudo"] = {"rounds": 1}
+    YAML().dump(tree, path)
+    assert before == result_in(workspace)
+    assert before.params["pseudo.rounds"] == "1"
 
 
 def test_a_result_without_known_truth_has_no_leaderboard_score(workspace: Path) -> None:

@@ -41,7 +41,7 @@ SIZE = {
 }
 NAMES = [name for name, row in TABLE.rows.items() if not row.command and not row.is_preset]
 
-ACTS_ELSEWHERE = {"infer.fold_agg", "infer.blend", "pseudo.rounds", "pseudo.final", "pseudo.source"}
+ACTS_ELSEWHERE = {"infer.fold_agg", "infer.blend", "pseudo.rounds", "pseudo.source"}
 """Not on one network of round 0."""
 ACTS_LATER = {"train.select", "train.validate_every"}
 """Not within one epoch."""

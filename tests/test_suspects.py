@@ -292,7 +292,7 @@ class Finished(ToyRepository):
             "split": {"folds": [0]},
             "clip": clip,
             "infer": {"head": "attention_max", "blend": []} | infer,
-            "pseudo": {"rounds": [], "final": 0},
+            "pseudo": {"rounds": 0},
         }
         self.experiment(name, self.outs, PARAMS | changed)
 

@@ -65,7 +65,7 @@ def in_our_words(settings: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if key == "pseudo.enabled":
-            values |= {"pseudo.rounds": [{"teacher": 0, "student": 1}], "pseudo.final": 1}
+            values |= {"pseudo.rounds": 1}
         elif key not in WITHOUT_KEY:
             ours = OUR_KEYS.get(key, key)
             values[ours] = OUR_VALUES.get((ours, value), value) if isinstance(value, str) else value
@@ -203,7 +203,7 @@ def test_dvc_reads_the_overrides_of_a_row_as_they_are_meant(name: str, tmp_path:
         ("loss.pos_weight", False),
         ("clip.offsets", [7]),
         ("infer.blend", ["exp0021@0123456789012345", "exp0036-thr0.7@00e5", "null"]),
-        ("pseudo.rounds", [{"teacher": 0, "student": 1}, {"teacher": 1, "student": 2}]),
+        ("pseudo.rounds", 2),
         ("model.backbone", "tf_efficientnet_b0.ns_jft_in1k"),
         ("model.backbone", "it's, [a] \\' word\\"),
         ("model.backbone", "True"),

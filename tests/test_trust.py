@@ -164,7 +164,7 @@ def test_results_of_other_features_are_of_the_same_truth():
 
 def test_it_is_told_whose_cv_cannot_be_trusted():
     chosen = row(1, params={"train.select": "best"})
-    unisolated = row(2, params={"pseudo.final": "1", "pseudo.isolation": "none"})
+    unisolated = row(2, params={"pseudo.rounds": "1", "pseudo.isolation": "none"})
     assert marked([row(0)]) == ""
     assert "1 optimistic (*) and 1 not out of fold (!)" in marked([row(0), chosen, unisolated])
     assert "board: 2 optimistic (*); they" in marked([row(0), chosen, replace(chosen, name="again")])

@@ -123,8 +123,7 @@ infer:
   prevalence: 0.0
 evaluate: {n_bootstrap: 100}
 pseudo:
-  rounds: [{teacher: 0, student: 1}]
-  final: 1
+  rounds: 1
   source: train
   isolation: recording
   head: attention_max

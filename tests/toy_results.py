@@ -58,7 +58,7 @@ def write_workspace(folder: Path, neg_mask: str = "none") -> Path:
         "data": {"source": "demo", "root": None},
         "split": {"folds": [0, 1]},
         "loss": {"neg_mask": neg_mask},
-        "pseudo": {"rounds": [], "final": 0},
+        "pseudo": {"rounds": 0},
     }
     for name in ("metrics", "plots/train"):
         (folder / name).mkdir(parents=True)

@@ -17,8 +17,7 @@ INFER: dict[str, Any] = {
 }
 
 PSEUDO: dict[str, Any] = {
-    "rounds": [],
-    "final": 0,
+    "rounds": 0,
     "source": "train",
     "isolation": "recording",
     "head": "attention_max",

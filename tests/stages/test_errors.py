@@ -127,10 +127,10 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
         "neg_mask seq acts on the segment term, but segment.weight is 0",
     ),
     "a new section": ("check", lambda f: f.change({"foo": {"bar": 1}}), "foo: unknown parameter"),
-    "a round without its final": (
+    "a round too many": (
         "check",
-        lambda f: f.change({"pseudo": {"rounds": [{"teacher": 0, "student": 1}]}}),
-        "final is 0, but the last student of rounds is 1",
+        lambda f: f.change({"pseudo": {"rounds": 4}}),
+        "pseudo.rounds: Input should be less than or equal to 3, found 4",
     ),
     "no data folder": ("prepare", lambda f: f.change({"data": {"root": "nowhere"}}), "no such folder"),
     "a missing column": (

@@ -25,7 +25,7 @@ from tests.stages.test_one_run import callboard
 pytestmark = pytest.mark.slow
 
 SCORING = {"evaluate", "infer", "score", "track"}
-ONE_ROUND = "pseudo={rounds:[{teacher:0,student:1}],final:1}"
+ONE_ROUND = "pseudo.rounds=1"
 
 
 def recorded(workspace: Workspace, kind: str = "cv") -> list[str]:
@@ -232,11 +232,11 @@ def test_a_pseudo_label_round_runs_through_to_a_score(
     settings = [ONE_ROUND, f"pseudo.source={source}", f"pseudo.min_votes={min_votes}"]
     overrides = [word for setting in settings for word in ("--set-param", setting)]
     printed = workspace.dvc("exp", "run", "--temp", "--name", "student", *overrides)
-    assert ran(printed) == {"check", "pseudo_label", "retrain", "predict"} | SCORING
+    assert ran(printed) == {"check", "pseudo_label_1", "retrain_1", "predict"} | SCORING
     assert recorded(workspace)[1:] == ["student"]
     folds = recorded(workspace, "fold")
     assert sorted(folds) == ["r0-fold0", "r0-fold0", "r0-fold1", "r0-fold1", "r1-fold0", "r1-fold1"]
-    assert "pseudo.final: 0 → 1" in note_of(workspace, "student")
+    assert "pseudo.rounds: 0 → 1" in note_of(workspace, "student")
     assert_students_trained_on(workspace, source, printed)
 
 

@@ -18,6 +18,6 @@ def relabeled_cv(result: Result) -> tuple[float, float]:
     out_of_fold = read_score_table(result.output(OUT_OF_FOLD))
     clips = read_clips(result.output(CLIPS))
     of_experts = relabeled_lwlrap(out_of_fold, clips, clips.head(0))
-    if not (last := int(result.params["pseudo.final"])):
+    if not (last := int(result.params["pseudo.rounds"])):
         return of_experts, of_experts
     return of_experts, relabeled_lwlrap(out_of_fold, clips, read_clips(result.output(f"pseudo/r{last}.csv")))

@@ -91,7 +91,7 @@ def same_networks(a: BoardRow, b: BoardRow) -> bool:
     if a.measured_on != b.measured_on or a.blend != b.blend:
         return False
     keys = {key for key in a.params.keys() | b.params.keys() if a.params.get(key) != b.params.get(key)}
-    if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.final") != "0":
+    if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.rounds") != "0":
         return False
     return bool(keys) and all(key.startswith(AFTER_TRAINING) for key in keys)
 

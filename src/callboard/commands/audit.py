@@ -51,13 +51,13 @@ def show(args: argparse.Namespace) -> None:
     result = find_result(args.name, board)
     folds = result.output(FOLDS)
     violations = audit(result)
-    has_rounds = result.params["pseudo.final"] != "0"
+    has_rounds = result.params["pseudo.rounds"] != "0"
     while start := init_from(result.params):
         before = find_result(start, board)
         print(f"\n{result.name} started from {start}")
         violations += [*audit_start(before, folds), *audit(before)]
         result = before
-        has_rounds |= result.params["pseudo.final"] != "0"
+        has_rounds |= result.params["pseudo.rounds"] != "0"
     if has_rounds:
         print(AUDIT_LEGEND, end="")
     if violations:
@@ -103,7 +103,7 @@ def audit_start(start: "Result", folds: Path) -> list[str]:
     from callboard.reports.result_page.leaks import network_checks
 
     params = start.params
-    paths = [f"models/r{params['pseudo.final']}/fold{fold}.pt" for fold in json.loads(params["split.folds"])]
+    paths = [f"models/r{params['pseudo.rounds']}/fold{fold}.pt" for fold in json.loads(params["split.folds"])]
     (check,) = network_checks({path: read_held_out(start.output(path)) for path in paths}, read_folds(folds))
     print(f"{check.claim}: {'yes' if check.holds else 'NO'}, {check.counted}")
     return [f"{start.name}: {words}" for words in check.violations]

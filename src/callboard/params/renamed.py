@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "pseudo.final": "pseudo.rounds"
+}  # rounds were a list of teachers and students beside it
 """Old dotted key of a field or section to the new one. A value under the old key takes the place of one under
 the new key."""
 

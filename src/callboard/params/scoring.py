@@ -11,6 +11,9 @@ Head = Literal["attention", "max", "attention_max", "segment_max", "attention_ma
 """attention_max: mean of both probabilities. segment_max: largest segmentwise probability.
 attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency head's."""
 
+MAX_ROUNDS = 3
+"""Of pseudo-labels: dvc.yaml has stages for so many."""
+
 
 class PredictParams(Params):
     """The `predict` section: running the network over whole recordings."""
@@ -110,20 +113,12 @@ class EvaluateParams(Params):
         return self
 
 
-class RoundParams(Params):
-    """One pass of pseudo-labelling: who teaches, who learns."""
-
-    teacher: int = Field(0, ge=0)
-    student: int = Field(1, ge=1)
-
-
 class PseudoParams(Params):
     """The `pseudo` section: pseudo-labels between rounds of training."""
 
-    rounds: list[RoundParams] = Field(default_factory=list)
-    """In order, e.g. [{teacher: 0, student: 1}]; empty = no student."""
-    final: int = Field(0, ge=0)
-    """The round that predict, evaluate and infer use: the last student, or 0."""
+    rounds: int = Field(0, ge=0, le=MAX_ROUNDS)
+    """Of students: those of round 1 learn from what networks of round 0 label, and so on. predict, evaluate
+    and infer use the last; 0 = no student."""
     source: Literal["train", "train_fp", "test", "external", "train_test", "train_external"] = "train"
     """Which recordings get pseudo-labels. train: all training ones. train_fp: those without a TP annotation.
     test: test recordings, which then are trained on around their pseudo-labels. external: those of
@@ -159,7 +154,7 @@ class PseudoParams(Params):
     @property
     def n_held_out(self) -> int:
         """Folds that a model of round 0 holds out for the last student, itself not counted."""
-        return len(self.rounds) if self.isolation == "nested" else 0
+        return self.rounds if self.isolation == "nested" else 0
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> Self:
@@ -167,15 +162,4 @@ class PseudoParams(Params):
             raise ValueError(
                 f"negative_threshold {self.negative_threshold} must be below threshold {self.threshold}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _rounds_form_a_chain(self) -> Self:
-        expected = [RoundParams(teacher=k, student=k + 1) for k in range(len(self.rounds))]
-        if self.rounds != expected:
-            raise ValueError(
-                f"rounds must go 0 → 1 → …, found {[(r.teacher, r.student) for r in self.rounds]}"
-            )
-        if self.final != len(self.rounds):
-            raise ValueError(f"final is {self.final}, but the last student of rounds is {len(self.rounds)}")
         return self

@@ -346,7 +346,7 @@ def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLine
     Raises:
         UserError: a file is missing or not what it should be.
     """
-    final = int(params.get("pseudo.final", "0"))
+    final = int(params.get("pseudo.rounds", "0"))
     if not final:
         return []
     from callboard.data.folds import read_folds

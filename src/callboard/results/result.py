@@ -227,7 +227,7 @@ def _metrics(text: str) -> dict[str, float]:
 
 
 def _fold_names(tree: dict[str, Any]) -> list[str]:
-    rounds = range(tree["pseudo"]["final"] + 1)
+    rounds = range(tree["pseudo"]["rounds"] + 1)
     return [f"r{number}-fold{fold}" for number in rounds for fold in tree["split"]["folds"]]
 
 

@@ -81,7 +81,7 @@ class BoardRow:
             return True
         chose_epoch = self.params.get("train.select", "last") != "last"
         chose_rate = self.params.get("sched.name") == "plateau"
-        has_students = self.params.get("pseudo.final", "0") != "0"
+        has_students = self.params.get("pseudo.rounds", "0") != "0"
         is_nested = self.params.get("pseudo.isolation") == "nested"
         return chose_epoch or chose_rate or (has_students and not is_nested)
 
@@ -134,7 +134,7 @@ def same_truth(a: BoardRow, b: BoardRow) -> bool:
 def is_unisolated(params: dict[str, str]) -> bool:
     """Whether the parameters of a result, as text, let networks label what they had trained on."""
     voted_on_all = params.get("pseudo.isolation", "recording") == "none"
-    has_students = params.get("pseudo.final", "0") != "0"
+    has_students = params.get("pseudo.rounds", "0") != "0"
     return voted_on_all and has_students and params.get("pseudo.source") not in ("test", "external")
 
 
@@ -190,7 +190,7 @@ UNISOLATED = "!"
 OPTIMISTIC_LEGEND = (
     f"{OPTIMISTIC} CV is optimistic: the epoch or the learning rate was chosen on the validation fold "
     "(train.select, sched.name plateau), or "
-    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.final above 0, "
+    "pseudo-labels came from teachers that had learned from other folds' labels (pseudo.rounds above 0, "
     "pseudo.isolation not nested), or "
     "training started from the weights of such a result (train.init_from)."
 )

@@ -29,7 +29,7 @@ def newest_by_seed(rows: Iterable[BoardRow]) -> dict[str, BoardRow]:
 
 def all_but_seed(params: dict[str, str]) -> frozenset[tuple[str, str]]:
     """What a group of runs has in common; how pseudo-labels would be made counts only where there are any."""
-    unused = ("pseudo.",) if params.get("pseudo.final") == "0" else ()
+    unused = ("pseudo.",) if params.get("pseudo.rounds") == "0" else ()
     return frozenset(
         (key, RESULT_OF_A_SEED.sub("", text) if key in REFERENCE_KEYS else text)
         for key, text in params.items()

@@ -91,7 +91,7 @@ def read_suspects(result: Result) -> pd.DataFrame:
     result.refuse_blend()
     if is_unisolated(params):
         warn(f"{result.name}: its teachers saw all recordings, so labels may vouch for themselves")
-    final = params.get("pseudo.final", "0")
+    final = params.get("pseudo.rounds", "0")
     clips = read_clips(result.output(CLIPS))
     return rank(clips, _hearing(result, clips, final), f"{result.ref.reference} r{final}")
 

@@ -106,7 +106,7 @@ def read_listener(result: Result) -> Listener:
 def weights_of(result: Result) -> dict[int, str]:
     """Fold to the path of its last round's weights."""
     params = result.params
-    folder = f"models/r{params.get('pseudo.final', '0')}"
+    folder = f"models/r{params.get('pseudo.rounds', '0')}"
     return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(params["split.folds"])}
 
 

@@ -60,7 +60,7 @@ class Subject:
         Raises:
             UserError: a table is not in the cache.
         """
-        final = int(self.result.params.get("pseudo.final", "0"))
+        final = int(self.result.params.get("pseudo.rounds", "0"))
         rounds = {int(m["round"]): path for path in self.result.outs if (m := PSEUDO.fullmatch(path))}
         return {k: read_clips(self.result.output(path)) for k, path in sorted(rounds.items()) if k <= final}
 
