@@ -8,7 +8,9 @@ from dvc.utils.hydra import apply_overrides
 
 from callboard.core.code_fingerprint import import_closure
 from callboard.core.errors import UserError
+from callboard.experiments.launch import Plan
 from callboard.experiments.overrides import with_signs
+from callboard.experiments.table import read_experiments
 from callboard.params.base import Params, read_tree, section_of
 from callboard.params.defaults import flatten, texts_with_defaults, with_defaults
 from callboard.params.experiment import Experiment, load_experiment
@@ -116,3 +118,9 @@ def test_a_key_that_is_no_parameter_is_refused_with_the_nearest(override: str) -
 def test_what_only_compares_parameters_does_not_rerun_with_the_class_of_another_section() -> None:
     assert "src/callboard/params/defaults.py" in import_closure(ROOT, "stages.train")
     assert "src/callboard/params/experiment.py" not in import_closure(ROOT, "stages.train")
+
+
+def test_a_row_and_what_the_user_adds_get_their_plus() -> None:
+    tree = without(without(TREE, "pseudo.labels"), "loss.neg_mask")
+    plan = Plan(read_experiments(ROOT / "experiments.yaml"), tree, ["pseudo.labels=soft"])
+    assert plan.overrides("exp0058") == ["+loss.neg_mask=seq", "+pseudo.labels=soft"]

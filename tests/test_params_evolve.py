@@ -49,6 +49,8 @@ AXIS = species_classes(toy_clips(), SPECIES)
 IMAGE = torch.linspace(0, 1, 64 * 32).reshape(1, 64, 32)  # (batch, frames, mels)
 NETWORKS = [(0, 1), (0, 2), (1, 2)]
 
+pytestmark = pytest.mark.slow
+
 Facts = dict[str, Any]
 
 
