@@ -10,6 +10,7 @@ from pathlib import Path
 
 from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
 from callboard.core.console import counted
+from callboard.core.errors import UserError
 from callboard.results.git import git
 from callboard.results.mlflow.connection import SQLITE, without_credentials
 from callboard.results.mlflow.sqlite_runs import newest_version, version_of
@@ -116,7 +117,6 @@ def device_in_use() -> str:
     """The device that training would take and the number of its threads, in words."""
     import torch
 
-    from callboard.core.errors import UserError
     from callboard.model.device import describe_device, pick_device
 
     try:

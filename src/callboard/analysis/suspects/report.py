@@ -37,7 +37,7 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
 
     Args:
         reference: See find_source.
-        kinds: Of corrections.KINDS.
+        kinds: Of CORRECTION_KINDS.
         n_top: Rows of each kind.
         output: The file.
 
