@@ -188,7 +188,7 @@ def test_a_table_that_comes_back_is_looked_at_again(pair, repository):
 
 
 def test_each_table_is_read_once(pair, monkeypatch):
-    from callboard.analysis import differences as out_of_fold
+    from callboard.analysis import bootstrap as out_of_fold
 
     read = []
     original = out_of_fold.read_score_table
@@ -242,7 +242,7 @@ def test_only_what_is_not_remembered_and_has_tables_is_worked_out_with_progress(
         told.append(words["total"])
         return items
 
-    monkeypatch.setattr("callboard.core.console.progress", progress)
+    monkeypatch.setattr("callboard.analysis.differences.progress", progress)
     there, back = (pair[0], pair[1]), (pair[1], pair[0])
     gone = (pair[0], replace(pair[1], oof_md5="0" * 32))
     work_out([there, there, gone])

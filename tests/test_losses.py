@@ -307,6 +307,47 @@ def test_a_term_of_weight_zero_is_not_computed(output, targets):
     assert total.item() == pytest.approx((terms["attention"] + 0.5 * terms["segment"]).item())
 
 
+def of_term(name, two_heads, targets):
+    """Value of a term alone where only labelled cells count, and its gradient by head."""
+    params = loss_params(neg_mask="unlabeled", **{f"{name}__weight": 1.0})
+    weights = {rule: weigh(COUNTS.float()) for rule, weigh in CLASS_WEIGHTS.items()}
+    value = TERMS[name](params, weights)(two_heads, targets)
+    columns = leaves(two_heads)
+    found = torch.autograd.grad(value, columns.values(), allow_unused=True)
+    return value, {head: one for head, one in zip(columns, found, strict=True) if one is not None}
+
+
+WITHOUT_TARGETS = {"pseudo"}
+"""Terms that compare a network with itself, and so have a gradient everywhere."""
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_every_term_is_a_finite_number_and_has_a_finite_gradient(two_heads, targets, name):
+    value, found = of_term(name, two_heads, targets)
+    assert value.shape == ()
+    assert torch.isfinite(value)
+    assert all(torch.isfinite(one).all() for one in found.values())
+    assert any(one.any() for one in found.values())
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_no_term_of_weight_zero_is_there_and_any_other_adds_its_share(two_heads, targets, name):
+    without, with_half = (
+        Loss(loss_params(**{f"{name}__weight": weight}), COUNTS)(two_heads, targets) for weight in (0.0, 0.5)
+    )
+    assert name not in without[1]
+    torch.testing.assert_close(with_half[0], without[0] + 0.5 * with_half[1][name])
+
+
+@pytest.mark.parametrize("name", sorted(TERMS.keys() - WITHOUT_TARGETS))
+def test_no_term_has_a_gradient_where_nobody_looked(two_heads, targets, name):
+    _, found = of_term(name, two_heads, targets)
+    for head in found.keys() & UNLABELED.keys():
+        is_labeled = UNLABELED[head](targets)
+        assert 0 < is_labeled.sum() < is_labeled.numel()
+        assert not found[head][~is_labeled].any(), head
+
+
 def test_every_kind_and_term_of_the_params_is_in_a_table():
     for table, section in (
         (CLIP_KINDS, ClipTermParams),

@@ -1,8 +1,12 @@
+import numpy as np
+import pandas as pd
 import pytest
 
 from callboard.params.scoring import InferParams
 from callboard.scoring.postprocessing import OFF, gains, without_each
-from tests.toy_scoring import INFER, infer_params
+from callboard.scoring.scored_sets import SubmissionScores, TrainingScores
+from tests.test_scores import window_scores
+from tests.toy_scoring import infer_params
 
 PARTS = [f"a@{'1' * 16}", f"b@{'2' * 16}"]
 
@@ -14,7 +18,46 @@ def test_nothing_is_active_by_default():
 
 def test_every_step_is_a_key_of_infer_with_the_value_that_turns_it_off():
     assert OFF.keys() <= InferParams.model_fields.keys()
-    assert {step: INFER[step] for step in OFF} == OFF
+    assert {step: getattr(infer_params(), step) for step in OFF} == OFF
+
+
+ON = {
+    "fold_weights": [1.0, 9.0],
+    "temperature": 2.0,
+    "smoothing": [1.0, 2.0, 1.0],
+    "blend_weights": [3.0, 1.0],
+    "stack": True,
+    "prevalence": 0.5,
+}
+"""Every step with a value at which it does something; of parts of a blend, test_blend and test_stacking."""
+
+
+@pytest.mark.parametrize("step", OFF)
+def test_every_step_that_is_on_can_be_left_out(step):
+    parts = {"blend": PARTS} if step in ("blend_weights", "stack") else {}
+    params = infer_params(**parts, **{step: ON[step]})
+    assert list(without_each(params)) == [(step, infer_params(**parts))]
+
+
+@pytest.mark.parametrize("step", [step for step in OFF if step not in ("blend_weights", "stack")])
+def test_every_step_changes_a_submission_of_probabilities(step, tmp_path):
+    oof, scored = tmp_path / "oof.npz", tmp_path / "test.npz"
+    window_scores(n_models=1, fold=np.array([0, 1, 0])).save(oof)
+    of_test = window_scores(prefix="t", seed=1)
+    of_test.save(scored)
+    folds = pd.DataFrame({"recording_id": ["r0", "r1", "r2"], "fold": [0, 1, 0]})
+    training = TrainingScores(oof, folds, pd.DataFrame(), of_test.species)
+    wanted = pd.DataFrame({"recording_id": of_test.recording_ids}).assign(
+        **{f"s{species}": 0.5 for species in of_test.species}
+    )
+    test = SubmissionScores(scored, wanted, training)
+    plain, changed = (
+        test.submission(params)[0].drop(columns="recording_id").to_numpy()
+        for params in (infer_params(), infer_params(**{step: ON[step]}))
+    )
+    assert changed.shape == plain.shape
+    assert ((changed > 0) & (changed < 1)).all()
+    assert (changed != plain).any()
 
 
 def test_each_active_step_is_left_out_alone():

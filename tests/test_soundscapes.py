@@ -6,15 +6,15 @@ import pytest
 import soundfile
 
 from callboard.core.errors import UserError
-from callboard.data.soundscapes import build_world, difficulty, make_soundscapes
+from callboard.data.soundscapes import difficulty
 from callboard.data.soundscapes.annotator import CLEARANCE_S, Annotation, confirm, reject
 from callboard.data.soundscapes.backgrounds import RMS_RANGE_DBFS
 from callboard.data.soundscapes.calls import PAIRS, CallModel, distractor_voices, synthetic_voices
 from callboard.data.soundscapes.manifests import read_backdrop, read_voices
 from callboard.data.soundscapes.prevalence import test_presence as draw_test_presence
 from callboard.data.soundscapes.prevalence import train_cast
-from callboard.data.soundscapes.scenes import DISTRACTOR, PlacedCall, Scene, World, render_scene
-from callboard.data.soundscapes.writer import recording_ids
+from callboard.data.soundscapes.scenes import DISTRACTOR, PlacedCall, Scene, World, build_world, render_scene
+from callboard.data.soundscapes.writer import make_soundscapes, recording_ids
 from callboard.data.source_tables import SourceTables
 from callboard.params.data import DemoParams
 

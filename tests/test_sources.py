@@ -10,7 +10,8 @@ import soundfile
 
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species
-from callboard.data.sources import prepare_source
+from callboard.data.score_tables import score_columns
+from callboard.data.sources import SOURCES, prepare_source
 from callboard.params.data import DataParams, DemoParams
 from callboard.params.features import AudioParams
 
@@ -130,6 +131,35 @@ def test_the_demo_has_the_same_tables_and_its_truth(out: Path) -> None:
     species = read_species(out / "species.csv")
     assert len(read_annotations(out / "train_tp.csv", "tp", species)) >= 10
     assert len(read_annotations(out / "train_fp.csv", "fp", species)) >= 2
+
+
+FOLDERS: dict[str, Callable[[Path], str | None]] = {
+    "demo": lambda root: None,
+    "rfcx": str,
+    "own": lambda root: str(own(root)),
+}
+"""`data.root` of each source, made of the competition's folder."""
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_gives_the_tables_that_the_stages_read(source: str, root: Path, out: Path) -> None:
+    prepare_source(data_params(source, FOLDERS[source](root)), AUDIO, out)
+    species = read_species(out / "species.csv")
+    recordings = read(out / "recordings.csv")
+    assert set(recordings["subset"]) == {"train", "test"}
+    assert not recordings["recording_id"].duplicated().any()
+    for path, n_samples in zip(recordings["path"], recordings["n_samples"], strict=True):
+        assert soundfile.info(out / path).frames == int(n_samples)
+    train_ids = set(recordings.loc[recordings["subset"] == "train", "recording_id"])
+    for label_type in ("tp", "fp"):
+        annotations = read_annotations(out / f"train_{label_type}.csv", label_type, species)
+        assert not annotations.empty
+        assert set(annotations["recording_id"]) <= train_ids
+    sample = read(out / "sample_submission.csv")
+    assert set(sample["recording_id"]) == {*recordings["recording_id"]} - train_ids
+    assert set(sample.columns) == {"recording_id", *score_columns(species)}
+    assert read(out / "skipped.csv").empty
+    assert (out / "hidden").is_dir()
 
 
 def test_missing_recordings_are_counted_and_the_first_is_named(root: Path, out: Path) -> None:
@@ -321,7 +351,7 @@ def test_root_is_relative_to_the_main_workspace(
     assert (out / "recordings.csv").is_file()
 
 
-def own(root: Path) -> None:
+def own(root: Path) -> Path:
     """Turn the competition's folder into anybody's: named species, wav files, nothing optional."""
     (root / "sample_submission.csv").unlink()
     names = {"0": "coqui", "1": "bananaquit", "2": "anole"}
@@ -330,6 +360,7 @@ def own(root: Path) -> None:
         rows.assign(species_id=rows["species_id"].map(names)).to_csv(root / table, index=False)
     (root / "train/aaaaaaaaa.flac").unlink()
     write_tone(root / "train/aaaaaaaaa.wav")
+    return root
 
 
 def test_own_recordings_need_just_two_tables(root: Path, out: Path) -> None:

@@ -97,7 +97,7 @@ def changed(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         *sections, leaf = path.split(".")
         section = result
         for name in sections:
-            section = section[name]
+            section = section.setdefault(name, {})
         section[leaf] = value
     return result
 

@@ -2,14 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from callboard.experiments.table import TableStep, is_below
+from callboard.experiments.table import ExperimentTable, TableStep, is_below
 from callboard.results.committed import key_of
 from callboard.results.rows import BoardRow, same_truth
-
-if TYPE_CHECKING:
-    from callboard.experiments.table import ExperimentTable
 
 
 def table_base(row: BoardRow, step: TableStep | None, rows: Sequence[BoardRow]) -> BoardRow | None:
@@ -62,7 +58,7 @@ def differs_by(base: BoardRow, row: BoardRow, step: TableStep) -> bool:
     return all(is_below(key, step.keys) for key in keys if base.params.get(key) != row.params.get(key))
 
 
-def of_one_setting(rows: Sequence[BoardRow], table: "ExperimentTable") -> dict[str, BoardRow]:
+def of_one_setting(rows: Sequence[BoardRow], table: ExperimentTable) -> dict[str, BoardRow]:
     """By name of a row of the table its newest result, all of one setting: that which most results have.
 
     A setting is what the table leaves to the workspace: data, annotations, seed, epochs, folds.
@@ -80,6 +76,6 @@ def of_one_setting(rows: Sequence[BoardRow], table: "ExperimentTable") -> dict[s
     return {name: row for name, row, setting in settings if setting <= common}
 
 
-def _setting(name: str, row: BoardRow, table: "ExperimentTable") -> frozenset[tuple[str, str]]:
+def _setting(name: str, row: BoardRow, table: ExperimentTable) -> frozenset[tuple[str, str]]:
     own = {(key, text) for key, text in row.params.items() if table.leaves_alone(key, name)}
     return frozenset(own | {("data", row.data_md5), ("clips", row.clips_md5)})

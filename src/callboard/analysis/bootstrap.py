@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from callboard.analysis.difference import Difference, MismatchError, SpeciesDifference
+from callboard.data.annotations import read_table
 from callboard.data.presence import species_presence
+from callboard.data.score_tables import read_score_table
 from callboard.scoring.metrics import percentile_interval, times_drawn
 
 N_BOOTSTRAP = 2000
@@ -56,6 +59,32 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
     is_present = species_presence(truth, list(recordings), species)
     row, column = np.nonzero(is_present)
     return Precisions(tuple(species), recordings[row], column, pair_precisions(is_present, scores))
+
+
+@cache
+def precisions_in(scores: Path, clips: Path) -> Precisions:
+    """Precision at each confirmed pair of a table of out-of-fold scores.
+
+    Args:
+        scores: Of a result, `scores/oof.csv`.
+        clips: Of its data, `data/clips.csv`.
+
+    Raises:
+        UserError: a file cannot be read.
+        MismatchError: a species is confirmed that has no scores.
+    """
+    return precisions(read_score_table(scores), confirmed_in(clips))
+
+
+@cache
+def confirmed_in(clips: Path) -> pd.DataFrame:
+    """recording_id and species_id of the confirmed annotations of `data/clips.csv`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    table = read_table(clips, ["recording_id", "species_id", "label_type"])
+    return table[table["label_type"] == "tp"]
 
 
 def mean_of(several: Sequence[Precisions]) -> Precisions:

@@ -5,17 +5,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from functools import cache
-from pathlib import Path
 from statistics import fmean
 
-import pandas as pd
-
-from callboard.analysis.bootstrap import Precisions, precisions
 from callboard.analysis.difference import Difference, MismatchError
+from callboard.core.console import progress
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
-from callboard.data.annotations import read_table
-from callboard.data.score_tables import read_score_table
 from callboard.results.dvc_cache import cached_file, is_cached
 from callboard.results.result import CLIPS, OUT_OF_FOLD
 from callboard.results.rows import BoardRow
@@ -71,8 +66,6 @@ def work_out(pairs: Iterable[tuple[BoardRow, BoardRow]]) -> None:
     ]
     if not measurable:
         return
-    from callboard.core.console import progress
-
     for row, base in progress(measurable, total=len(measurable), label="differences", unit="pairs"):
         difference(row, base)
 
@@ -101,7 +94,7 @@ def _measured(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
         ]
     except UserError:
         return None
-    from callboard.analysis.bootstrap import difference_of, mean_of
+    from callboard.analysis.bootstrap import difference_of, mean_of, precisions_in
 
     try:
         ours, theirs = (
@@ -110,29 +103,3 @@ def _measured(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
         return difference_of(ours, theirs)
     except MismatchError:
         return None
-
-
-@cache
-def precisions_in(scores: Path, clips: Path) -> Precisions:
-    """Precision at each confirmed pair of a table of out-of-fold scores.
-
-    Args:
-        scores: Of a result, `scores/oof.csv`.
-        clips: Of its data, `data/clips.csv`.
-
-    Raises:
-        UserError: a file cannot be read.
-        MismatchError: a species is confirmed that has no scores.
-    """
-    return precisions(read_score_table(scores), confirmed_in(clips))
-
-
-@cache
-def confirmed_in(clips: Path) -> pd.DataFrame:
-    """recording_id and species_id of the confirmed annotations of `data/clips.csv`.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    table = read_table(clips, ["recording_id", "species_id", "label_type"])
-    return table[table["label_type"] == "tp"]

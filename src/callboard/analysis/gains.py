@@ -11,7 +11,7 @@ from callboard.analysis.bases import started_from, table_base
 from callboard.analysis.choice import is_named
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import mean_difference, work_out
-from callboard.analysis.over_seeds import MIN_PAIRS, judge_changes, judge_cv
+from callboard.analysis.over_seeds import MIN_PAIRS, Pairs, judge_changes, judge_cv
 from callboard.analysis.verdict import (
     JUDGED_METRICS,
     Judgement,
@@ -26,9 +26,6 @@ from callboard.experiments.captions import Caption
 from callboard.experiments.table import TableStep
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV, newest_by_seed, setting_of
-
-Pairs = list[tuple[BoardRow, BoardRow]]
-"""Results and their base's, of the same seed each."""
 
 
 @dataclass(frozen=True)

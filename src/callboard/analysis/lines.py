@@ -3,19 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
-from typing import TYPE_CHECKING
 
 from callboard.analysis.bases import of_one_setting, started_from, table_base
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import difference, work_out
 from callboard.analysis.verdict import Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb, seed_pairs
+from callboard.experiments.author_scores import author_rows
 from callboard.experiments.captions import Caption
-from callboard.experiments.table import TableStep
+from callboard.experiments.table import ExperimentTable, TableRow, TableStep
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV
-
-if TYPE_CHECKING:
-    from callboard.experiments.table import ExperimentTable, TableRow
 
 
 @dataclass(frozen=True)
@@ -23,8 +20,8 @@ class BoardLine:
     """A line of the board: a result, a row of the author's table, or both."""
 
     row: BoardRow | None
-    entry: "TableRow | None" = None
-    author_base: "TableRow | None" = None
+    entry: TableRow | None = None
+    author_base: TableRow | None = None
     """The row of the table that `entry` starts from."""
     step: TableStep | None = None
     """From the row of the table that its result is compared with."""
@@ -111,11 +108,9 @@ def _result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str,
 
 
 def lines_of_table(
-    rows: Sequence[BoardRow], table: "ExperimentTable", captions: Mapping[str, Caption]
+    rows: Sequence[BoardRow], table: ExperimentTable, captions: Mapping[str, Caption]
 ) -> Blocks:
     """The author's rows, block by block, with their results of one setting; then all other results."""
-    from callboard.experiments.author_scores import author_rows
-
     blocks: dict[int | str, list[BoardLine]] = {}
     results = of_one_setting(rows, table)
     shown = {row.key for row in results.values()}
@@ -126,7 +121,7 @@ def lines_of_table(
 
 
 def _entry_line(
-    row: BoardRow | None, entry: "TableRow", rows: Sequence[BoardRow], table: "ExperimentTable"
+    row: BoardRow | None, entry: TableRow, rows: Sequence[BoardRow], table: ExperimentTable
 ) -> BoardLine:
     author_base = table.rows[entry.base] if entry.base else None
     step = table.step(entry.name)

@@ -76,8 +76,7 @@ class Pair:
 
 
 def _species(new: "Path", old: "Path", clips: "Path") -> list[SpeciesDifference]:
-    from callboard.analysis.bootstrap import species_differences
-    from callboard.analysis.differences import confirmed_in
+    from callboard.analysis.bootstrap import confirmed_in, species_differences
     from callboard.data.score_tables import read_score_table
 
     return species_differences(read_score_table(new), read_score_table(old), confirmed_in(clips))

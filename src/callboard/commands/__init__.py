@@ -1,4 +1,4 @@
-"""The subcommands, one file each, and the words that several of them share."""
+"""Defines the subcommands of `callboard`, one file each: its arguments and one call.
 
-RESULT_NAME = "an experiment, branch, tag or run; NAME@KEY, or a content key, of which 4 digits are enough"
-"""What may be typed for a result; results/lookup.py says what is found."""
+Takes the command line, gives printed text and an exit status; imports other rooms only when a command runs.
+"""

@@ -19,13 +19,13 @@ def add(commands: Any) -> None:
     adversarial.add_argument(
         "--output", type=Path, default=Path("adversarial"), metavar="FOLDER", help="default %(default)s"
     )
-    adversarial.set_defaults(command=validate)
+    adversarial.set_defaults(command=tell_sets_apart)
 
 
-def validate(args: argparse.Namespace) -> None:
+def tell_sets_apart(args: argparse.Namespace) -> None:
     """Tell the recordings of data/mel/train from those of data/mel/test."""
     from callboard.analysis.adversarial.validation import Settings
-    from callboard.reports.adversarial import write_adversarial_report as tell_apart
+    from callboard.reports.adversarial import write_adversarial_report
 
     settings = Settings(args.folds, args.repeats, args.seed, in_decibels=args.decibels)
-    tell_apart(Path("data/mel"), args.output, settings)
+    write_adversarial_report(Path("data/mel"), args.output, settings)

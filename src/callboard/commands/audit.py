@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callboard.commands import RESULT_NAME
+from callboard.commands.arguments import RESULT_NAME
 from callboard.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def inflation(result: "Result") -> str:
 
 
 def audit_cells(one: "RoundLineage") -> list[str]:
-    """A line of the table; lineage.py says what the words mean."""
+    """A line of the table; `pseudo/provenance.py` says what the words mean."""
     inherited = f"{one.n_inherited:,}" if one.is_traced else "unknown"
     unseen = f"{one.n_unseen:,}" if one.is_traced else "unknown"
     counts = [f"{one.n_labels:,}", f"{one.n_unfolded:,}", unseen, inherited, f"{one.n_seen + one.n_unsure:,}"]

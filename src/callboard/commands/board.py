@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".html": "html"}
 """What --output makes of a file's name."""
 
-EXAMPLES = """\
+BOARD_EXAMPLES = """\
 examples:
   callboard board --best 10
   callboard board --where loss.neg_mask=seq --since 2026-11-20
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     board = commands.add_parser(
         "board",
         help="the table of results: CV, LB and whether each is better than its base",
-        epilog=EXAMPLES,
+        epilog=BOARD_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_filters(board)

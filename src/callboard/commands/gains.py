@@ -6,7 +6,7 @@ from typing import Any
 
 from callboard.core.errors import UserError
 
-EXAMPLES = """\
+GAINS_EXAMPLES = """\
 examples:
   callboard run stage1 stage2 && callboard run --seed 1 stage1 stage2
   callboard gains 'stage*'
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
         description="A row's base is the one that it has in experiments.yaml; where that has no result that "
         "differs in nothing else, the row whose result was there when it was started. Seeds are compared "
         "with the same seed.",
-        epilog=EXAMPLES,
+        epilog=GAINS_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     gains.add_argument(

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from callboard.commands import RESULT_NAME
+from callboard.commands.arguments import RESULT_NAME
 
 
 def add(commands: Any) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from callboard.commands import RESULT_NAME
+from callboard.commands.arguments import RESULT_NAME
 
 
 def add(commands: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from callboard.commands import RESULT_NAME
+from callboard.commands.arguments import RESULT_NAME
 
 
 def add(commands: Any) -> None:

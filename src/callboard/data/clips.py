@@ -43,7 +43,8 @@ probability, how many models agreed, the student's target (1 = present, 0 = abse
 folds that the student holds out, as `2` or `0-2`; blank where the label is for all students of the round."""
 
 END_TOLERANCE_FRAMES = 1e-6
-"""Keeps a time on the frame boundary where it lies: 0.29 s at 100 frames/s is 28.999… in floating point."""
+"""Keeps a time on the frame boundary where it lies: 0.29 s at 100 frames/s is 28.999… in floating point, and
+ends no recording with a frame of a rounding error: 0.29 s at 24 kHz is 6959.999… samples."""
 
 
 def frame_span(t_min: float, t_max: float, frames_per_s: float, n_frames: int) -> tuple[int, int]:

@@ -27,7 +27,7 @@ class SourceTables:
     """RECORDING_COLUMNS, sorted by subset and id; `path` is absolute or relative to the folder."""
     train_tp: pd.DataFrame
     train_fp: pd.DataFrame
-    """annotations.COLUMNS each."""
+    """ANNOTATION_COLUMNS each."""
     test_ids: list[str]
     """In the order of the submission."""
     skipped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SKIPPED_COLUMNS))

@@ -13,7 +13,7 @@ from callboard.core.workspace import workspace_path
 from callboard.data.annotations import read_annotations, read_species, read_table
 from callboard.data.recording_files import FolderOfRecordings, check_recordings
 from callboard.data.score_tables import score_columns
-from callboard.data.soundscapes import make_soundscapes
+from callboard.data.soundscapes.writer import make_soundscapes
 from callboard.data.source_tables import SourceTables, write_source_tables
 from callboard.params.data import DataParams
 from callboard.params.features import AudioParams

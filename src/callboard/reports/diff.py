@@ -1,16 +1,22 @@
 """The change from one result to another, as Markdown (also for terminals) and as an HTML page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from callboard.analysis.difference import SpeciesDifference
 from callboard.analysis.pair import Metric, Pair
 from callboard.analysis.verdict import Judgement
 from callboard.reports.board.columns import TONES, interval_text, number
 from callboard.reports.html import page
+from callboard.reports.result_page.drawing import BETTER, PANEL_INCHES, PAPER, QUIET, WORSE, as_svg, panel
 from callboard.reports.table import markdown_table
 from callboard.results.cv_metrics import meanings
+
+if TYPE_CHECKING:
+    from callboard.reports.result_page.figures import Curve
 
 N_SPECIES = 8
 """Species shown where not all are asked for."""
@@ -108,16 +114,6 @@ def _species(shown: Sequence[SpeciesDifference], n_all: int) -> str:
     )
 
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from markupsafe import Markup
-
-    from callboard.analysis.difference import SpeciesDifference
-    from callboard.reports.result_page.figures import Curve
-    from callboard.results.result import Result
-
-
 def pair_html(pair: Pair, results: "tuple[Result | None, Result | None]") -> str:
     """The page, with all species.
 
@@ -162,10 +158,8 @@ def _labelled(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
     }
 
 
-def _draw_species(species: "list[SpeciesDifference]") -> "Markup":
+def _draw_species(species: list[SpeciesDifference]) -> Markup:
     """Each species before (ring) and after (dot), joined; the largest change on top."""
-    from callboard.reports.result_page.drawing import BETTER, PANEL_INCHES, PAPER, QUIET, WORSE, as_svg, panel
-
     with panel(PANEL_INCHES * 1.4, 1.0 + 0.27 * len(species)) as (figure, axes):
         for place, one in enumerate(reversed(species)):
             colour = BETTER if one.value > 0 else WORSE if one.value < 0 else QUIET

@@ -11,7 +11,7 @@ import psutil
 
 from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
 from callboard.core.console import counted
-from callboard.core.errors import one_line
+from callboard.core.errors import UserError, one_line
 from callboard.results.git import git
 from callboard.results.mlflow.connection import SQLITE, TrackingError, without_credentials
 from callboard.results.mlflow.record import RESULT
@@ -109,7 +109,6 @@ def device_in_use() -> str:
     """The device that training would take and the number of its threads, in words."""
     import torch
 
-    from callboard.core.errors import UserError
     from callboard.model.device import describe_device, pick_device
 
     try:

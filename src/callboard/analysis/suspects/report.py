@@ -36,7 +36,7 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
 
     Args:
         reference: See lookup.find; None for the result of HEAD.
-        kinds: Of corrections.KINDS.
+        kinds: Of CORRECTION_KINDS.
         n_top: Rows of each kind.
         output: The file.
 

@@ -16,7 +16,7 @@ from callboard.data.score_tables import score_columns
 from callboard.data.soundscapes.annotator import TP_AND_FP_SHARE, Annotation, confirm, reject
 from callboard.data.soundscapes.calls import Subset, Waveform
 from callboard.data.soundscapes.prevalence import common_to_rare, test_presence, train_cast
-from callboard.data.soundscapes.scenes import DISTRACTOR, PlacedCall, World, render_scene
+from callboard.data.soundscapes.scenes import DISTRACTOR, PlacedCall, World, build_world, render_scene
 from callboard.data.source_tables import RECORDING_COLUMNS, SourceTables
 from callboard.params.data import DemoParams
 
@@ -59,14 +59,21 @@ class Made:
     rejected: list[Annotation]
 
 
-def write_soundscapes(demo: DemoParams, world: World, folder: Path) -> SourceTables:
-    """All recordings of the world in `folder`/train, test and external, the truth in `folder`/hidden.
+def make_soundscapes(demo: DemoParams, sample_rate: int, folder: Path) -> SourceTables:
+    """Write all recordings to `folder`/train, test and external, and the truth to `folder`/hidden.
 
-    Every recording has a random stream of its own: neither its neighbours nor the number of threads matter.
+    The same arguments give the same bytes: every recording has a random stream of its own, so neither its
+    neighbours nor the number of threads matter.
+
+    Args:
+        demo: What to make.
+        sample_rate: Of the recordings, Hz.
+        folder: Must be empty.
 
     Returns:
         The tables, not yet written.
     """
+    world = build_world(demo, sample_rate)
     jobs = _jobs(demo, world)
     for name in {"train", "test", "hidden", *(job.subset for job in jobs)}:
         (folder / name).mkdir()

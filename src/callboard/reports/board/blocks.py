@@ -6,6 +6,7 @@ from callboard.analysis.choice import Choice, chosen, is_named
 from callboard.analysis.lines import Block, Blocks, judged, lines_of_results, lines_of_table
 from callboard.core.errors import UserError
 from callboard.experiments.captions import read_captions
+from callboard.experiments.table import read_experiments
 from callboard.reports.board.columns import name_of
 from callboard.results.rows import BoardRow
 
@@ -34,8 +35,6 @@ def author_blocks(rows: Sequence[BoardRow], choice: Choice, block: str | None) -
     Raises:
         UserError: there is no such block, or as `chosen`.
     """
-    from callboard.experiments.table import read_experiments
-
     found = lines_of_table(rows, read_experiments(), read_captions())
     if block:
         found = [_block(found, block)]

@@ -8,6 +8,7 @@ from callboard.analysis.difference import Difference
 from callboard.analysis.lines import Blocks, BoardLine
 from callboard.analysis.verdict import Judgement
 from callboard.core.console import MISSING
+from callboard.experiments.author_scores import author_verdict
 from callboard.results.result import changes
 from callboard.results.rows import MARKS, BoardRow, mark_of
 from callboard.results.settings import CV
@@ -135,8 +136,6 @@ def _lb_change(line: BoardLine) -> str:
 
 
 def _author_verdict(line: BoardLine) -> str:
-    from callboard.experiments.author_scores import author_verdict
-
     return author_verdict(line.entry) if line.entry else MISSING
 
 
@@ -156,7 +155,7 @@ def estimate_column(name: str, estimates: dict[str, dict[str, float]]) -> Column
     """Another CV estimate in the place of the pooled one.
 
     Args:
-        name: As `estimates.NAMES` has it.
+        name: A key of CV_NAMES.
         estimates: By content key of a result its estimates by name.
     """
 

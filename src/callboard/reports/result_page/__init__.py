@@ -1,1 +1,1 @@
-"""One result as a page to look at: what it learned, where it is wrong, whether it can be true."""
+"""One result as a page: what it learned, where it is wrong, whether it can be true."""

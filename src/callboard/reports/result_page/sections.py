@@ -24,8 +24,10 @@ from callboard.reports.result_page.leaks import (
     pseudo_checks,
     score_checks,
 )
+from callboard.reports.result_page.worst import worst_blocks
 from callboard.results.result import Result
 from callboard.results.rows import BoardRow
+from callboard.scoring.metrics import average_precisions
 
 PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
 RECORDING_KINDS = ("training, with TP", "training, FP only", "test or external")
@@ -98,8 +100,6 @@ def species(subject: Subject) -> Iterator[PageBlock]:
 
 def species_table(evidence: Evidence) -> pd.DataFrame:
     """species, ap, n_tp (recordings) and lost (share of all lost points), best ap first."""
-    from callboard.scoring.metrics import average_precisions
-
     has_tp = evidence.is_present.any(axis=1)
     lost = lost_points(evidence).sum(axis=0)
     table = pd.DataFrame(
@@ -300,8 +300,6 @@ def pseudo_counts(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
 
 def recordings(subject: Subject) -> Iterator[PageBlock]:
     """The recordings that cost most, drawn; the network's part needs torch."""
-    from callboard.reports.result_page.worst import worst_blocks
-
     yield from worst_blocks(subject.result, subject.evidence, subject.n_worst, subject.with_scores)
 
 

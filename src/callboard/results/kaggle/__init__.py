@@ -1,0 +1,1 @@
+"""Sends submissions to Kaggle and reads their scores by Kaggle's own command, which is optional."""

@@ -1,0 +1,1 @@
+"""Writes results to MLflow, once each, reads them back, and serves them."""
