@@ -181,6 +181,16 @@ def finishing(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> Dvc:
     return dvc
 
 
+def test_a_workspace_without_dvc_lock_is_given_that_of_its_first_result(dvc: Dvc) -> None:
+    mark_as_run("exp0058", outs={SUBMISSION: "s"})
+    cli.dispatch(["run", "--force", "exp0058"])
+    assert Path("dvc.lock").read_text() == git("show", f"{find_finished('exp0058').commit}:dvc.lock")
+    assert git("status", "--short") == "?? dvc.lock\n"
+    Path("dvc.lock").write_text("mine")
+    cli.dispatch(["run", "--force", "exp0058"])
+    assert Path("dvc.lock").read_text() == "mine"
+
+
 def finish_as(name: str, *overrides: str) -> str:
     """An experiment of the current commit with a result; its reference."""
     mark_as_run(name, *overrides, outs={SUBMISSION: f"{name} {overrides}"})

@@ -27,6 +27,8 @@ from callboard.results.result import ResultRef, changes
 class RunOptions:
     """How experiments are run; each has a copy of the workspace to itself, which is left as it is.
 
+    Only a workspace without dvc.lock is given that of its first result.
+
     In the workspace itself what one row sets alone, or the user adds, would stay in params.yaml for the next.
     """
 
@@ -86,6 +88,8 @@ def run_rows(
             print(f"error: {called} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True)
             _tell_of_lost_folders()
             return status
+        if not how.is_queued:
+            _bring_first_result(experiment_of(called))
     return 0
 
 
@@ -236,6 +240,17 @@ def _tell_of_lost_folders() -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def _bring_first_result(experiment: str) -> None:
+    """Give a workspace without dvc.lock, as a fresh clone is, an experiment's, with its metrics and curves.
+
+    `dvc exp run` without `--temp` leaves the same; without any dvc.lock `dvc checkout` fails.
+    """
+    if experiment and not Path("dvc.lock").exists():
+        made = git("ls-tree", "--name-only", experiment, "--", "dvc.lock", "metrics", "plots").split()
+        if made:
+            git("restore", f"--source={experiment}", "--worktree", "--", *made)
 
 
 def run_experiment(name: str, overrides: Sequence[str], manner: RunOptions) -> int:
