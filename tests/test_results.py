@@ -97,7 +97,8 @@ def test_a_result_whose_rounds_were_a_list_is_read_as_one_of_a_number_of_rounds(
     before = result_in(workspace)
     tree["pseudo"] = {"rounds": 1}
     YAML().dump(tree, path)
-    assert before == result_in(workspace)
+    after = result_in(workspace)
+    assert (before.params, before.curves, before.outs) == (after.params, after.curves, after.outs)
     assert before.params["pseudo.rounds"] == "1"
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src/callboard"
 
@@ -24,17 +22,6 @@ WITHOUT_TORCH = {"core", "params", "results", "experiments", "data"}
 TORCH = {"torch", "torchaudio", "torchvision", "timm"}
 
 NOT_FOR_STAGES = {"analysis", "reports", "commands"}
-
-CIRCLES = {("results.lookup", "results.files"), ("results.mlflow.record", "results.mlflow.record")}
-"""Importer and imported of every import that closes a circle today; to become fewer."""
-
-SAME_NAME = {
-    "Curve": "reports.watch reads another file",
-    "UNREADABLE": "reports.watch reads another file",
-    "follow": "reports.watch and its command",
-    "results_named": "two look-ups in results",
-}
-"""Public names that mean two things today; to become fewer."""
 
 HANDLERS = {"add", "show"}
 """Names that several subcommands have: the one of the protocol, and a usual one for what it does."""
@@ -157,13 +144,7 @@ def test_a_stage_renders_nothing_and_only_track_speaks_to_mlflow() -> None:
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
-    assert not circle(EDGES - CIRCLES)
-
-
-@pytest.mark.parametrize("edge", sorted(CIRCLES))
-def test_a_known_circle_is_still_there_or_leaves_the_list(edge: tuple[str, str]) -> None:
-    assert edge in EDGES
-    assert circle(EDGES - CIRCLES | {edge})
+    assert not circle(EDGES)
 
 
 def test_a_public_name_has_one_meaning() -> None:
@@ -171,12 +152,7 @@ def test_a_public_name_has_one_meaning() -> None:
     in_commands = {
         name for name in HANDLERS if all(room_of(module) == "commands" for module in found.get(name, []))
     }
-    assert {name: found[name] for name in found.keys() - SAME_NAME.keys() - in_commands} == {}
-
-
-@pytest.mark.parametrize("name", SAME_NAME)
-def test_a_name_of_two_meanings_still_has_them_or_leaves_the_list(name: str) -> None:
-    assert name in names_of_two_things(TREES)
+    assert {name: found[name] for name in found.keys() - in_commands} == {}
 
 
 def test_the_walls_would_notice() -> None:

@@ -14,6 +14,7 @@ from callboard.reports.html import page
 from callboard.reports.result_page.drawing import BETTER, PANEL_INCHES, PAPER, QUIET, WORSE, as_svg, panel
 from callboard.reports.table import markdown_table
 from callboard.results.cv_metrics import meanings
+from callboard.results.result import Result
 
 if TYPE_CHECKING:
     from callboard.reports.result_page.figures import Curve
