@@ -159,7 +159,7 @@ def test_other_code_in_the_loss_reruns_train_and_an_equal_result_is_no_second_ru
 
 def test_another_operator_in_the_loss_reruns_train_and_what_follows(workspace: Workspace) -> None:
     cells = "self.cells(targets.clip, targets.clip_labeled)"
-    replace_once(workspace, LOSSES, f"({cells} * loss)", f"({cells} + loss)")
+    replace_once(workspace, LOSSES, f"({cells} * loss)", f"({cells} - loss)")
     assert ran(workspace.dvc("repro")) == {"code", "train", "predict"} | SCORING
 
 
