@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callboard.analysis.suspects.report import read_calls_of
+from callboard.analysis.suspects.review import read_calls_of
 from callboard.params.features import FrontEndParams
-from callboard.reports.table import markdown_table
+from callboard.reports.text import markdown_table
 from callboard.results.files import Source, find_source, read_sections
 from callboard.results.rows import read_rows
 from callboard.scoring.window_scores import WindowScores, load_scores, window_probabilities

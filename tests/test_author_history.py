@@ -70,7 +70,7 @@ def test_every_row_of_the_table_and_nothing_beside_it_becomes_a_run() -> None:
         ({"lb": 0.7}, "scored"),
         ({"cv": 0.8}, "not submitted"),
         ({}, "not run"),
-        ({"author_verdict": "not good"}, "not good"),
+        ({"verdict": "not good"}, "not good"),
     ],
 )
 def test_a_verdict_is_the_author_s_or_what_is_missing(fields: dict[str, Any], expected: str) -> None:

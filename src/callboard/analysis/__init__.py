@@ -1,0 +1,1 @@
+"""Numbers about results: differences, noise, verdicts, correlations, suspects. Renders nothing."""

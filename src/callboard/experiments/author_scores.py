@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from callboard.core.errors import UserError
-from callboard.experiments.table import ExperimentTable, TableRow, is_below
+from callboard.experiments.captions import is_below
+from callboard.experiments.table import ExperimentTable, TableRow
 from callboard.results.mlflow import record as tag
 from callboard.results.mlflow.client_runs import searched
 from callboard.results.mlflow.connection import TrackingError, open_experiment, tracking_uri

@@ -1,0 +1,1 @@
+"""Text, Markdown, CSV and HTML of what analysis found."""

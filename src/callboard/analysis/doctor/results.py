@@ -20,7 +20,7 @@ from callboard.results.mlflow.sync import InGit
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, Lock, all_outs, content_key
 
 POISON_VERSION = "1"
-"""Of how a poisoned result is told by its files."""
+"""Version of how a poisoned result is recognised by its files."""
 
 
 def unreadable_commits(state: State) -> Iterator[Finding]:
@@ -33,7 +33,7 @@ def unreadable_commits(state: State) -> Iterator[Finding]:
 
 
 def results_without_run(state: State) -> Iterator[Finding]:
-    """What the board lacks."""
+    """Finished results that the board lacks."""
     missing = [
         f"{result.holders[0].name}@{key}"
         for key, result in state.results.items()
@@ -172,7 +172,7 @@ def _look_up(tree: Any, key: str) -> Any:
 
 
 LINEAGE_VERSION = "2"
-"""Of how a lineage is told by its files."""
+"""Version of how a lineage is read from files."""
 
 
 def leaking_teachers(state: State) -> Iterator[Finding]:
