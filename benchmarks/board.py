@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from callboard.params.defaults import flatten  # noqa: E402
+from callboard.results.committed import key_of  # noqa: E402
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION  # noqa: E402
 from tests.toy_git import ToyRepository  # noqa: E402
 
@@ -66,7 +67,10 @@ def seconds(folder: Path) -> float:
 
 
 def make_workspace(folder: Path, n_runs: int) -> None:
-    """Results that each started from one of the commits and change two parameters and the seed."""
+    """Results that each started from one of the commits and change two parameters and the seed.
+
+    The first are the results of these commits, so that all others have a base and a verdict.
+    """
     rng = np.random.default_rng(0)
     repository = ToyRepository(folder)
     tables = [repository.cache_table(scores(rng)) for _ in range(N_TABLES)]
@@ -107,6 +111,7 @@ def fill_database(
 
     from mlflow import MlflowClient
 
+    keys = [key_of(commit) for commit in commits]  # the first results are the bases of the others
     experiment = MlflowClient(f"sqlite:///{path}").create_experiment("callboard")
     rng = np.random.default_rng(1)
     with sqlite3.connect(path) as connection:
@@ -114,7 +119,7 @@ def fill_database(
             run_id, start = f"{number:032x}", 1_700_000_000_000 + number * 60_000
             own = params | {"p1.x": str(-(number % N_BASES)), "p2.x": str(number // 50), "seed": str(number)}
             tags = {
-                "callboard.key": f"{number:016x}",
+                "callboard.key": keys[number] if number < N_BASES else f"{number:016x}",
                 "callboard.kind": "cv",
                 "callboard.oof_md5": tables[number % N_TABLES],
                 "callboard.clips_md5": clips,

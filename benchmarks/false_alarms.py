@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from callboard.analysis.differences import difference
-from callboard.analysis.verdict import MIN_DOF, SeedNoise, judge, judge_lb, pooled_noise, seed_groups
+from callboard.analysis.difference import difference
+from callboard.analysis.seed_noise import MIN_DOF, SeedNoise, pooled_noise, seed_groups
+from callboard.analysis.verdict import Verdict, judge, judge_lb
 from callboard.experiments.seeds import rows_so_far
 from callboard.results.rows import BoardRow
-
-WITHIN = "within noise"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def alarms(a: BoardRow, b: BoardRow, others: Sequence[BoardRow]) -> Alarms:
     assert judgement
     return Alarms(
         None if not change.has_interval else not change.is_within_noise,
-        judgement.word != WITHIN,
+        judgement.verdict is not Verdict.WITHIN_NOISE,
         _lb_alarm(a, b, "lb.public", noise),
         _lb_alarm(a, b, "lb.private", noise),
     )
@@ -51,7 +50,9 @@ def _lb_alarm(a: BoardRow, b: BoardRow, key: str, noise: SeedNoise) -> bool | No
     if key not in a.metrics or key not in b.metrics:
         return None
     judgement = judge_lb(a.metrics[key] - b.metrics[key], key, noise)
-    return None if judgement is None or judgement.word == "unsure" else judgement.word != WITHIN
+    if judgement is None or judgement.verdict is Verdict.UNSURE:
+        return None
+    return judgement.verdict is not Verdict.WITHIN_NOISE
 
 
 def report(group: Sequence[BoardRow]) -> str:

@@ -18,9 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from callboard.analysis.suspects.report import read_calls_of, read_suspects
-from callboard.analysis.suspects.review import SOURCE_FOLDER
-from callboard.analysis.suspects.truth import NUMBERS_SHOWN, is_mistake
+from callboard.analysis.suspects.review import (
+    NUMBERS_SHOWN,
+    SOURCE_FOLDER,
+    is_mistake,
+    read_calls_of,
+    read_suspects,
+)
 from callboard.data.annotations import ANNOTATION_COLUMNS
 from callboard.data.corrections import CORRECTION_COLUMNS, CORRECTION_KINDS, CORRECTIONS, read_labels
 from callboard.results.lookup import find_result

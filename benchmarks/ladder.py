@@ -20,7 +20,7 @@ import pandas as pd
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from callboard.analysis.over_seeds import judge_changes  # noqa: E402
+from callboard.analysis.verdict import judge_lb_mean  # noqa: E402
 
 RUNS = ROOT / "docs/ladder.csv"
 SCORES = {"cv": "cv.lwlrap", "lb_public": "lb.public", "lb_private": "lb.private"}
@@ -91,7 +91,7 @@ def gain(row: str, base: str, world: str) -> None:
     seeds = ours.index.intersection(theirs.index)
     for key in SCORES:
         changes = [float(ours.loc[seed, key]) - float(theirs.loc[seed, key]) for seed in seeds]
-        found = judge_changes(changes) if len(changes) > 1 else None
+        found = judge_lb_mean(changes) if len(changes) > 1 else None
         interval = f" ({found.low:+.3f} … {found.high:+.3f})" if found else ""
         print(f"{world} {key:<10} {fmean(changes):+.3f}{interval}, {len(changes)} seeds")
 

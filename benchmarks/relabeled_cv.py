@@ -14,8 +14,8 @@ import numpy as np
 
 from callboard.analysis.choice import is_named
 from callboard.analysis.correlation import CORRELATIONS, correlation
-from callboard.analysis.relabeled import relabeled_cv
-from callboard.reports.table import markdown_table
+from callboard.analysis.cv_estimates import relabeled_cv
+from callboard.reports.text import markdown_table
 from callboard.results.lookup import find_result
 from callboard.results.rows import BoardRow, read_rows
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callboard.analysis.suspects.report import read_calls_of
+from callboard.analysis.suspects.review import read_calls_of
 from callboard.params.features import FrontEndParams
-from callboard.reports.table import markdown_table
+from callboard.reports.text import markdown_table
 from callboard.results.lookup import find_result
 from callboard.results.result import Result
 from callboard.results.rows import board_refs, read_rows

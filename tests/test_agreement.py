@@ -1,9 +1,9 @@
 from dataclasses import replace
 
-from callboard.analysis.bootstrap import Difference
+from callboard.analysis.difference import Difference
 from callboard.analysis.lines import BoardLine
 from callboard.analysis.verdict import judge
-from callboard.experiments.table import TableStep
+from callboard.experiments.captions import TableStep
 from callboard.reports.board.agreement import agreement
 from tests.test_author_history import row as table_row
 from tests.test_author_history import toy_table

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from callboard.analysis.difference import Difference
 from callboard.analysis.lines import BoardLine
-from callboard.analysis.verdict import Judgement, SeedNoise, judge
+from callboard.analysis.seed_noise import SeedNoise
+from callboard.analysis.verdict import Judgement, Verdict, judge
 from callboard.reports.board.columns import BOARD_COLUMNS, SEEDS_LEGEND, Column, columns_of, estimate_column
-from callboard.reports.board.csv_file import as_csv
+from callboard.reports.board.formats import as_csv, board_markdown, print_table
 from callboard.reports.board.page import board_html
-from callboard.reports.table import board_markdown, print_table
 from callboard.results.settings import CV
 from tests.test_board_table import E1, E3, PLAIN
 
@@ -29,7 +29,7 @@ LINES = [
         base=PLAIN,
         change=CHANGE,
         memo=EVIL,
-        judgement=Judgement("better", -0.0012, 0.0643, 0.991),
+        judgement=Judgement(Verdict.BETTER, -0.0012, 0.0643, 0.991),
         best=E3,
     ),
     BoardLine(replace(E1, metrics={}), base=PLAIN),
@@ -104,7 +104,7 @@ def test_where_seeds_were_not_measured_it_is_said_once() -> None:
     of_recordings = replace(LINES[1], judgement=judge(change, None))
     measured = replace(LINES[1], judgement=judge(change, SeedNoise({CV: 0.01}, 0.01, 10, 11)))
     without_interval = replace(LINES[1], judgement=judge(Difference(0.01), None))
-    assert of_recordings.judgement.word == measured.judgement.word == "within noise"
+    assert of_recordings.judgement.verdict is measured.judgement.verdict is Verdict.WITHIN_NOISE
     for text in printed(BOARD_COLUMNS, of_recordings, of_recordings, measured):
         assert text.count(SEEDS_LEGEND) == 1
     for text in printed(BOARD_COLUMNS, measured, without_interval, LINES[0]):

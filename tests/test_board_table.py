@@ -7,10 +7,11 @@ from rich.console import Console
 
 from callboard.analysis.difference import Difference
 from callboard.analysis.lines import BoardLine, best_of, judged, lines_of_results, lines_of_table
-from callboard.analysis.verdict import Judgement
+from callboard.analysis.verdict import Judgement, Verdict
 from callboard.experiments.captions import Caption
-from callboard.reports.board.columns import BOARD_COLUMNS, author_columns_of, interval_text, tone
-from callboard.reports.table import board_markdown, fitting, print_table
+from callboard.reports.board.columns import BOARD_COLUMNS, author_columns_of
+from callboard.reports.board.formats import board_markdown, fitting, print_table
+from callboard.reports.text import VERDICT_WORDS, interval_text, verdict_tone, verdict_word
 from callboard.results.rows import MARKS, BoardRow
 from callboard.results.settings import CV
 from tests.test_author_history import toy_table
@@ -181,21 +182,27 @@ def test_the_verdict_has_its_interval_its_word_and_its_tone():
         SEQ,
         base=PLAIN,
         change=Difference(0.03, 0.01, 0.05, 0.99),
-        judgement=Judgement("better?", -0.01, 0.07, 0.93),
+        judgement=Judgement(Verdict.BETTER, -0.01, 0.07, 0.93, is_tentative=True),
     )
     text = board_markdown([[line]])
     assert column(text, "Δ CV", 0) == "+0.0300 (-0.0100 … +0.0700)"
     assert [column(text, name, 0) for name in ("P", "verdict")] == ["0.93", "better?"]
-    assert tone(line) == "better"
-    assert tone(BoardLine(SEQ)) == ""
+    assert verdict_tone(line.judgement) == "better"
+    assert verdict_tone(None) == ""
+
+
+def test_every_verdict_has_its_own_word():
+    words = [verdict_word(Judgement(verdict)) for verdict in Verdict]
+    assert words == ["better", "worse", "within noise", "unsure", "optimistic"]
+    assert set(VERDICT_WORDS) == set(Verdict)
 
 
 def test_a_leaderboard_s_change_within_noise_is_marked_and_explained():
     base = replace(PLAIN, metrics={"lb.public": 0.64})
-    text = board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement("within noise"))]])
+    text = board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement(Verdict.WITHIN_NOISE))]])
     assert column(text, "Δ LB", 0) == "+0.0100 ≈"
     assert "≈ another seed alone" in text
-    assert "≈" not in board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement("better"))]])
+    assert "≈" not in board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement(Verdict.BETTER))]])
 
 
 NAMED = replace(PLAIN, data_md5="d", clips_md5="c")
@@ -222,9 +229,9 @@ def test_on_the_board_an_optimistic_result_is_not_called_better() -> None:
     group = of_seeds([0.7, 0.701, 0.699, 0.7], [0.5] * 4, [0.5] * 4)
     row = replace(NAMED, key="row", params=BASE | {"optim.lr": "9"})
     sure = Difference(0.2, 0.19, 0.21, 1.0, 0.005)
-    assert judged_line(row, NAMED, sure, group).judgement.word == "better"
+    assert judged_line(row, NAMED, sure, group).judgement.verdict is Verdict.BETTER
     optimistic = replace(row, params=row.params | {"train.select": "best"})
-    assert judged_line(optimistic, NAMED, sure, group).judgement.word == "optimistic"
+    assert judged_line(optimistic, NAMED, sure, group).judgement.verdict is Verdict.OPTIMISTIC
 
 
 def test_of_two_equal_results_the_older_is_the_best() -> None:
@@ -238,11 +245,11 @@ def test_the_public_leaderboard_is_judged_by_its_own_noise() -> None:
     quiet, loud = [0.5, 0.501, 0.499, 0.5], [0.3, 0.7, 0.2, 0.8]
     row = replace(NAMED, key="row", params=BASE | {"optim.lr": "9"}, metrics=SCORES | {"lb.public": 0.70})
     change = Difference(0.01, -0.02, 0.04, 0.7, 0.01)
-    words = [
-        judged_line(row, NAMED, change, of_seeds(quiet, *leaderboards)).lb_judgement.word
+    verdicts = [
+        judged_line(row, NAMED, change, of_seeds(quiet, *leaderboards)).lb_judgement.verdict
         for leaderboards in ((quiet, loud), (loud, quiet))
     ]
-    assert words == ["better", "within noise"]
+    assert verdicts == [Verdict.BETTER, Verdict.WITHIN_NOISE]
 
 
 def test_a_best_result_of_other_annotations_has_no_interval() -> None:

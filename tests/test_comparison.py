@@ -2,13 +2,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.analysis.bootstrap import pair_precisions, paired_difference, species_differences
+from callboard.analysis.bootstrap import (
+    N_BOOTSTRAP,
+    SEED,
+    difference_of,
+    pair_precisions,
+    precisions,
+    species_differences,
+)
 from callboard.analysis.difference import Difference, MismatchError
 from callboard.data.score_tables import score_table
 from callboard.scoring.metrics import lwlrap, precision_sums, times_drawn
 
 SPECIES = ["3", "07", "x"]
 COLUMNS = ["s3", "s07", "sx"]
+
+
+def paired_difference(
+    a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
+) -> Difference:
+    return difference_of(precisions(a, truth), precisions(b, truth), n_bootstrap, seed)
 
 
 def world(n, seed):

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from callboard.analysis.cv_vs_lb.estimates import estimates_of
-from callboard.analysis.cv_vs_lb.estimators import (
+from callboard.analysis.cv_estimates import (
     ESTIMATES,
     Scored,
+    estimates_of,
     expected_shares,
     prevalence_weighted,
     scored,
@@ -177,7 +177,7 @@ def test_the_tables_in_the_cache_are_read(repository):
 def test_a_second_call_reads_no_table(repository, monkeypatch):
     rows = [row_of(repository)]
     first = estimates_of(rows)
-    monkeypatch.setattr("callboard.analysis.cv_vs_lb.estimates.cached_file", None)
+    monkeypatch.setattr("callboard.analysis.cv_estimates.cached_file", None)
     assert estimates_of(rows) == first
 
 

@@ -12,11 +12,10 @@ from scipy.stats import t as student
 
 from callboard import cli
 from callboard.analysis.gains import Gain, gains_of, without_results
-from callboard.analysis.verdict import flag_optimistic
+from callboard.analysis.verdict import Verdict, flag_optimistic
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
-from callboard.experiments.captions import Caption
-from callboard.experiments.table import TableStep
+from callboard.experiments.captions import Caption, TableStep
 from callboard.reports.seeds import gains_markdown
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV
@@ -77,7 +76,7 @@ def test_each_seed_is_compared_with_the_base_of_its_seed() -> None:
     half = student.ppf(0.975, 2) * stdev(changes) / 3**0.5
     judgement = found.judgements["lb.public"]
     assert (judgement.low, judgement.high) == pytest.approx((0.03 - half, 0.03 + half))
-    assert found.judgements["lb.private"].word == "within noise"
+    assert found.judgements["lb.private"].verdict is Verdict.WITHIN_NOISE
 
 
 def test_a_seed_that_the_base_lacks_counts_in_the_scores_alone() -> None:
@@ -115,7 +114,7 @@ def test_all_rows_may_be_held_against_one() -> None:
     assert found[1].base == "first"
     for against, words in (
         ("third", "--against third: has no result, `callboard run third` makes one; .* are first, second"),
-        ("secnd", "--against secnd: is no row of experiments.yaml; the nearest are second"),
+        ("secnd", "--against secnd: is not a row of experiments.yaml; the nearest are second"),
     ):
         with pytest.raises(UserError, match=words):
             gains_of(six(), CAPTIONS, against=against)
@@ -181,7 +180,7 @@ def test_one_seed_takes_the_noise_of_other_rows() -> None:
     rows = [row for row in six() if row.name in ("first", "first-seed1", "first-seed2", "second")]
     judgement = gain(rows, "second").judgements["lb.public"]
     assert judgement.high - judgement.low == pytest.approx(2 * 1.96 * 2**0.5 * 0.1, rel=1e-3)
-    assert judgement.word == "within noise"
+    assert judgement.verdict is Verdict.WITHIN_NOISE
 
 
 def test_a_verdict_on_an_optimistic_cv_says_so() -> None:
@@ -198,7 +197,7 @@ def test_a_verdict_on_an_optimistic_cv_says_so() -> None:
         )
     }
     (found,) = gains_of(students, captions, ["second"])
-    assert found.judgements[CV].word == "optimistic"
+    assert found.judgements[CV].verdict is Verdict.OPTIMISTIC
     assert "0.7000!" in gains_markdown([found])
 
 
@@ -212,9 +211,9 @@ def test_one_optimistic_seed_makes_the_row_so() -> None:
     rows = renamed(six(), "second-seed1", begun_from=None)
     found = gain(rows, "second")
     assert "0.7000*" in gains_markdown([found])
-    judged = replace(found.judgements[CV], word="better")
-    assert flag_optimistic(judged, *found.pairs[0]).word == "optimistic"
-    assert flag_optimistic(judged, *found.pairs[-1]).word == "better"
+    judged = replace(found.judgements[CV], verdict=Verdict.BETTER)
+    assert flag_optimistic(judged, *found.pairs[0]).verdict is Verdict.OPTIMISTIC
+    assert flag_optimistic(judged, *found.pairs[-1]).verdict is Verdict.BETTER
 
 
 @pytest.mark.parametrize("change", [{"clips_md5": "else"}, {"data_md5": "else"}])
@@ -248,7 +247,7 @@ def test_lb_of_one_of_three_seeds_is_judged_by_other_rows() -> None:
 
     found = gain(list(map(scored, six())), "second")
     assert found.changes["lb.public"].value == pytest.approx(0.03)
-    assert found.judgements["lb.public"].word == "unsure"
+    assert found.judgements["lb.public"].verdict is Verdict.UNSURE
     assert "lb.private" not in found.changes
 
 
@@ -290,7 +289,7 @@ def test_cv_is_judged_on_the_mean_over_seeds_of_each_recording(
     values = {row.name: row.metrics[CV] for row in rows}
     expected = np.mean([values[f"second{s}"] - values[f"first{s}"] for s in ("", "-seed1", "-seed2")])
     assert found.changes[CV].value == pytest.approx(expected)
-    assert found.judgements[CV].word == "better"
+    assert found.judgements[CV].verdict is Verdict.BETTER
     single = gain([row for row in rows if "-" not in row.name], "second")
     assert (
         found.judgements[CV].high - found.judgements[CV].low

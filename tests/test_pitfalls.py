@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from callboard.analysis.bases import differs_by
-from callboard.experiments.table import TableStep
+from callboard.analysis.lines import differs_by
+from callboard.experiments.captions import TableStep
 from callboard.params.defaults import texts_with_defaults
 from callboard.results.result import changes
 from callboard.results.settings import setting_of

@@ -10,7 +10,6 @@ from sklearn.calibration import calibration_curve
 
 from callboard.data.clips import DTYPES
 from callboard.pseudo.provenance import trace_rounds
-from callboard.reports.result_page.blocks import Figures, Text
 from callboard.reports.result_page.evidence import (
     lost_points,
     precision_at_present,
@@ -22,15 +21,16 @@ from callboard.reports.result_page.evidence import (
 from callboard.reports.result_page.figures import draw_curves
 from callboard.reports.result_page.leaks import (
     fold_checks,
+    fold_grid,
     lineage_checks,
     network_checks,
     pseudo_checks,
     score_checks,
 )
+from callboard.reports.result_page.page import Figures, Text
 from callboard.reports.result_page.sections import (
     RECORDING_KINDS,
     cv_against_lb,
-    fold_grid,
     pseudo_counts,
     species_table,
 )

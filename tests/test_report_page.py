@@ -13,12 +13,11 @@ from callboard.data.clips import write_clips
 from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
 from callboard.model.weights import load_model
 from callboard.params.scoring import PredictParams
-from callboard.reports.result_page import page
-from callboard.reports.result_page.head import PageHead
+from callboard.reports.result_page import sections
 from callboard.reports.result_page.listening import Listener, hear, stretch
-from callboard.reports.result_page.page import render, write_report
-from callboard.reports.result_page.sections import PAGE_SECTIONS
-from callboard.reports.result_page.spectrogram import FP_COLOUR, TP_COLOUR, loudest
+from callboard.reports.result_page.page import PageHead, render
+from callboard.reports.result_page.sections import PAGE_SECTIONS, write_report
+from callboard.reports.result_page.worst import FP_COLOUR, TP_COLOUR, loudest
 from callboard.results.lookup import find
 from tests.toy_git import ToyRepository
 from tests.toy_models import (
@@ -235,7 +234,7 @@ def test_without_a_network_the_spectrograms_remain(repository, tmp_path):
 
 
 def test_a_summary_line_tells_file_size_and_seconds(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "PAGE_SECTIONS", {})
+    monkeypatch.setattr(sections, "PAGE_SECTIONS", {})
     write_report("exp<1>", tmp_path / "page.html", 0, with_scores=False)
     line = capsys.readouterr().out
     assert re.fullmatch(

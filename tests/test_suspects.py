@@ -9,8 +9,7 @@ import pytest
 
 from callboard import cli
 from callboard.analysis.suspects.ranking import SUSPECT_COLUMNS, rank, usual_boxes, window_evidence
-from callboard.analysis.suspects.review import decided, reviewed_boxes
-from callboard.analysis.suspects.truth import is_mistake, precision_table
+from callboard.analysis.suspects.review import decided, is_mistake, precision_table, reviewed_boxes
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS
 from callboard.data.clips import DTYPES, write_clips

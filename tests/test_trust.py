@@ -8,14 +8,17 @@ import pytest
 
 from callboard import cli
 from callboard.analysis.correlation import Correlation, pearson, spearman
-from callboard.analysis.cv_vs_lb.judging import best_by_cv, is_lost, range_alone, trust
-from callboard.analysis.cv_vs_lb.runs import (
+from callboard.analysis.cv_vs_lb import (
     ScoredRun,
     author_points,
+    best_by_cv,
     blocks,
+    is_lost,
     pairs,
     points,
     points_of_results,
+    range_alone,
+    trust,
 )
 from callboard.core.errors import UserError
 from callboard.experiments.author_scores import author_rows, author_runs, import_runs
@@ -26,8 +29,10 @@ from callboard.reports.cv_vs_lb import (
     estimates_text,
     followings,
     heading,
+    lost_places,
     marked,
     recommendation,
+    verdict_text,
 )
 from callboard.results.cv_metrics import CV_NAMES
 from callboard.results.rows import BoardRow
@@ -79,7 +84,7 @@ def test_the_joined_blocks_are_his_1_to_3_his_4_and_his_5_to_8(history):
 
 def test_of_his_last_blocks_he_is_warned(history):
     found = trust(history)
-    assert any("in the last 29, exp0035 … exp0063-max_focal" in text for text in found.lost)
+    assert any("in the last 29, exp0035 … exp0063-max_focal" in text for text in lost_places(found))
     assert "choose by LB or hold-outs, not by CV" in conclusion(found)
     assert conclusion(found).startswith("WARNING: CV does not order LB")
 
@@ -229,7 +234,7 @@ def test_where_cv_stops_following_is_seen():
     assert first.change is None
     assert second.change is not None
     assert second.change.high < 0
-    assert any(text.startswith("in the last 30") for text in found.lost)
+    assert any(text.startswith("in the last 30") for text in lost_places(found))
 
 
 # Range restriction
@@ -268,7 +273,7 @@ def test_a_loss_among_the_best_is_warned_of():
     assert not found.is_lost
     assert found.is_lost_among_best
     assert "among the best 20 by CV" in conclusion(found)
-    assert "no longer predicts LB among the best" in found.verdict
+    assert "no longer predicts LB among the best" in verdict_text(found)
 
 
 # Words
@@ -304,20 +309,19 @@ def test_few_runs_tell_nothing():
         assert conclusion(found) == "6 runs are too few to say whether CV follows LB: it takes 10.\n"
         assert not found.is_lost
         assert not found.is_lost_among_best
-    assert trust(following(9, 1.0)).verdict.startswith("9 runs are too few")
-    assert trust(following(10, 1.0)).verdict.startswith("CV follows LB: Spearman +1.00")
+    assert verdict_text(trust(following(9, 1.0))).startswith("9 runs are too few")
+    assert verdict_text(trust(following(10, 1.0))).startswith("CV follows LB: Spearman +1.00")
 
 
 def test_more_runs_may_not_tell_either():
-    assert (
-        "cannot be told from 12 runs"
-        in trust(runs_of(range(12), [2, 0, 4, 3, 9, 1, 8, 0.5, 5, 7, 6, 2.5])).verdict
+    assert "cannot be told from 12 runs" in verdict_text(
+        trust(runs_of(range(12), [2, 0, 4, 3, 9, 1, 8, 0.5, 5, 7, 6, 2.5]))
     )
 
 
 def test_equal_scores_tell_nothing():
     found = trust(runs_of([0.5, 0.5, 0.5], [0.1, 0.2, 0.3]))
-    assert found.verdict == "CV or LB is the same in all runs: nothing can be said."
+    assert verdict_text(found) == "CV or LB is the same in all runs: nothing can be said."
     assert "| all runs" in correlations(found)
 
 
@@ -405,7 +409,7 @@ def test_results_are_told_with_their_estimates(monkeypatch, capsys):
     rows = [replace(one, params={"train.epochs": "12"}) for one in rows] + [row(99)]
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("callboard.results.rows.read_rows", lambda: rows)
-    monkeypatch.setattr("callboard.analysis.cv_vs_lb.estimates.estimates_of", lambda found: estimates)
+    monkeypatch.setattr("callboard.analysis.cv_estimates.estimates_of", lambda found: estimates)
     cli.dispatch(["trust", "--where", "train.epochs=12.0"])
     told = capsys.readouterr().out
     assert "cv.lwlrap against lb.public over 60 runs." in told

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from callboard.analysis.bootstrap import Precisions, difference_of, mean_of, precisions
 from callboard.analysis.difference import Difference
-from callboard.analysis.over_seeds import Pairs
+from callboard.analysis.verdict import Pairs
 from callboard.data.score_tables import score_table
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV

@@ -1,4 +1,4 @@
-"""How sure a difference between two results is, from the precisions that LWLRAP is the mean of."""
+"""Paired bootstrap over recordings of the precisions that LWLRAP is the mean of."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Precisions:
-    """What LWLRAP is the mean of: precision at the rank of each confirmed (recording, species) pair.
+    """Precision at the rank of each confirmed (recording, species) pair; LWLRAP is their mean.
 
     Ties share their worst rank. Pairs are sorted by recording, then in the order of `species`.
     """
@@ -36,8 +36,34 @@ class Precisions:
     """(pairs,) in (0, 1]."""
 
 
+@cache
+def precisions_in(scores: Path, clips: Path) -> Precisions:
+    """Precision at each confirmed pair of a table of out-of-fold scores.
+
+    Args:
+        scores: `scores/oof.csv` of a result.
+        clips: `data/clips.csv` of its data.
+
+    Raises:
+        UserError: a file cannot be read.
+        MismatchError: a species is confirmed that has no scores.
+    """
+    return precisions(read_score_table(scores), confirmed_in(clips))
+
+
+@cache
+def confirmed_in(clips: Path) -> pd.DataFrame:
+    """recording_id and species_id of the confirmed annotations in `data/clips.csv`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    table = read_table(clips, ["recording_id", "species_id", "label_type"])
+    return table[table["label_type"] == "tp"]
+
+
 def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
-    """Those of a score table.
+    """Precision at each confirmed pair of a score table.
 
     Args:
         table: recording_id, each once, and score columns; `fold` is ignored.
@@ -45,7 +71,7 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
 
     Raises:
         MismatchError: a species is confirmed that has no scores.
-        ValueError: a score is no finite number.
+        ValueError: a score is not a finite number.
     """
     in_order = table.sort_values("recording_id")
     recordings = in_order["recording_id"].to_numpy(dtype=str)
@@ -61,40 +87,14 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
     return Precisions(tuple(species), recordings[row], column, pair_precisions(is_present, scores))
 
 
-@cache
-def precisions_in(scores: Path, clips: Path) -> Precisions:
-    """Precision at each confirmed pair of a table of out-of-fold scores.
-
-    Args:
-        scores: Of a result, `scores/oof.csv`.
-        clips: Of its data, `data/clips.csv`.
-
-    Raises:
-        UserError: a file cannot be read.
-        MismatchError: a species is confirmed that has no scores.
-    """
-    return precisions(read_score_table(scores), confirmed_in(clips))
-
-
-@cache
-def confirmed_in(clips: Path) -> pd.DataFrame:
-    """recording_id and species_id of the confirmed annotations of `data/clips.csv`.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    table = read_table(clips, ["recording_id", "species_id", "label_type"])
-    return table[table["label_type"] == "tp"]
-
-
 def mean_of(several: Sequence[Precisions]) -> Precisions:
-    """Their mean, pair by pair; of one it is itself.
+    """Mean of several results, pair by pair.
 
     Args:
-        several: Of results that are measured on the same confirmed pairs.
+        several: Precisions of results that are measured on the same confirmed pairs.
 
     Raises:
-        MismatchError: they are not.
+        MismatchError: the pairs differ.
     """
     first, *others = several
     for other in others:
@@ -136,13 +136,13 @@ def difference_of(
     given: what a seed does to all recordings of a result alike is not in the interval, see docs/better.md.
 
     Args:
-        a: Of one result. Recordings that only one of the two has are left out.
-        b: Of the other, by the same truth.
-        n_bootstrap: Resamples.
-        seed: Of the draws.
+        a: Precisions of one result. Recordings that only one of the two has are left out.
+        b: Precisions of the other, by the same truth.
+        n_bootstrap: Number of resamples.
+        seed: Seed of the draws.
 
     Raises:
-        MismatchError: the species differ, or no recording of both has one.
+        MismatchError: the species differ, or no recording with a species is in both.
     """
     a, b = _shared(a, b)
     _, recording = np.unique(a.recording_of, return_inverse=True)
@@ -157,20 +157,8 @@ def difference_of(
     )
 
 
-def paired_difference(
-    a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
-) -> Difference:
-    """`difference_of` two score tables; their columns may stand in any order.
-
-    Raises:
-        MismatchError: as there and in `precisions`.
-        ValueError: as in `precisions`.
-    """
-    return difference_of(precisions(a, truth), precisions(b, truth), n_bootstrap, seed)
-
-
 def species_differences(a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame) -> list[SpeciesDifference]:
-    """What each species adds to the change of LWLRAP, for those that some shared recording has.
+    """Contribution of each species to the change of LWLRAP, for species that some shared recording has.
 
     The mean of the changes, weighted by `n`, is the change of LWLRAP. Each interval is a paired percentile
     bootstrap over the recordings that have the species; of 24 intervals about one misses the truth.
@@ -184,7 +172,7 @@ def species_differences(a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame) -
         In the order of the species' columns in `a`.
 
     Raises:
-        MismatchError, ValueError: as in `paired_difference`.
+        MismatchError, ValueError: as in `precisions` and `difference_of`.
     """
     ours, theirs = _shared(precisions(a, truth), precisions(b, truth))
     in_order = [name.removeprefix("s") for name in a.columns if name.removeprefix("s") in ours.species]
@@ -205,7 +193,7 @@ def _species_difference(a: Precisions, b: Precisions, index: int) -> SpeciesDiff
 
 
 def _shared(a: Precisions, b: Precisions) -> tuple[Precisions, Precisions]:
-    """Both with only the recordings that are in the other."""
+    """Both, restricted to the recordings that they share."""
     if a.species != b.species:
         raise MismatchError(
             f"the tables have different score columns: {', '.join(a.species)} and {', '.join(b.species)}"
@@ -225,5 +213,5 @@ def _only(whole: Precisions, recording_ids: NDArray[np.str_]) -> Precisions:
 
 @lru_cache(maxsize=4)
 def _times_drawn(n_items: int, n_resamples: int, seed: int) -> NDArray[np.float64]:
-    """All pairs of a board are resampled by the same draw; as floats, which BLAS multiplies."""
+    """Draw once for all pairs of a board; as floats, which BLAS multiplies."""
     return times_drawn(n_items, n_resamples, seed).astype(np.float64)

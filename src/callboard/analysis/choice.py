@@ -1,12 +1,13 @@
-"""Which results the board shows, and in which order."""
+"""The choice of the lines that the board shows, and their order."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from callboard.core.errors import UserError
+from callboard.analysis.lines import Block, Blocks, judged, lines_of_results, lines_of_table
+from callboard.core.errors import UserError, nearest
+from callboard.experiments.captions import read_captions
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV
 
@@ -15,36 +16,36 @@ Rows = list[BoardRow]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was asked for on the command line; empty or None asks for nothing."""
+    """Filters and order from the command line; empty or None filters nothing."""
 
     names: tuple[str, ...] = ()
-    """Patterns with * and ?, any of which the name or an experiment name matches; those with ! none may."""
+    """Patterns with * and ?, any of which the name or an experiment name must match; with ! none may."""
     where: tuple[str, ...] = ()
     """`KEY=VALUE` or `KEY!=VALUE` about parameters; all must hold."""
     since: str = ""
     """A day, or a day and a time, of this machine's zone."""
     best: int | None = None
-    """Only so many, the highest of what is sorted by."""
+    """Number of results, the highest by the sort key."""
     sort: str = ""
     """`date`, `name`, a metric or a parameter."""
 
     @property
     def is_of_results(self) -> bool:
-        """Whether it asks for something that a row without result cannot have."""
+        """Whether a row without result cannot pass."""
         return bool(self.where or self.since or self.best)
 
 
 def chosen(rows: Sequence[BoardRow], choice: Choice) -> Rows:
-    """The rows that are asked for: by start time and name, or as `sort` or `best` says.
+    """Choose and order rows: by start time and name, or as `sort` or `best` says.
 
     Raises:
-        UserError: nothing is left, a key is not known, or a date is none. It says what there is.
+        UserError: nothing is left, a key is unknown, or a date is invalid. It says what there is.
     """
     found = list(rows)
     for words, keeps in _filters(rows, choice):
         left = [row for row in found if keeps(row)]
         if found and not left:
-            raise UserError(f"{words}: none of {len(found)} results; {_what_there_is(found, words)}")
+            raise UserError(f"{words}: none of {len(found)} results{_what_there_is(found, words)}")
         found = left
     ordered = _ordered(found, choice.sort or (CV if choice.best else ""), rows)
     return ordered if choice.best is None else ordered[: choice.best]
@@ -76,12 +77,11 @@ def _what_there_is(rows: Rows, words: str) -> str:
     if option == "--where":
         key = text.partition("=")[0].removesuffix("!")
         values = list(dict.fromkeys(row.params.get(key, "absent") for row in rows))
-        return f"{key} is {', '.join(values[:8])}{' …' * (len(values) > 8)}"
+        return f"; {key} is {', '.join(values[:8])}{' …' * (len(values) > 8)}"
     if option == "--since":
-        return f"the newest is of {max(row.start for row in rows).astimezone():%Y-%m-%d %H:%M}"
+        return f"; the newest is of {max(row.start for row in rows).astimezone():%Y-%m-%d %H:%M}"
     names = [row.name for row in rows]
-    near = get_close_matches(text, names, n=3) or names[:3]
-    return f"names are such as {', '.join(near)}"
+    return nearest(text, names) or f"; names are such as {', '.join(names[:3])}"
 
 
 def _condition(text: str, rows: Sequence[BoardRow]) -> Callable[[BoardRow], bool]:
@@ -106,11 +106,7 @@ def _is_same(text: str, wanted: str) -> bool:
 
 def _refuse_unknown(key: str, option: str, known: set[str]) -> None:
     if key not in known:
-        near = (
-            get_close_matches(key, sorted(known), n=3) or [name for name in sorted(known) if key in name][:3]
-        )
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise UserError(f"{option} {key}: no result has it{hint}")
+        raise UserError(f"{option} {key}: no result has it{nearest(key, sorted(known))}")
 
 
 def _moment(text: str) -> datetime:
@@ -141,3 +137,47 @@ def _sortable(text: str) -> tuple[bool, float, str]:
         return (False, float(text), "")
     except ValueError:
         return (True, 0.0, text)
+
+
+def result_blocks(rows: Sequence[BoardRow], choice: Choice) -> Blocks:
+    """Build the board of results, one block.
+
+    Args:
+        rows: All results, oldest first.
+        choice: Filters and order.
+
+    Raises:
+        UserError: as `chosen`.
+    """
+    return judged(lines_of_results(rows, read_captions(), chosen(rows, choice)), rows)
+
+
+def author_blocks(rows: Sequence[BoardRow], choice: Choice, block: str | None) -> Blocks:
+    """Build the board of the author's rows in the table's order, with their results; without empty blocks.
+
+    Args:
+        rows: All results, oldest first.
+        choice: Filters and order; a filter of results drops rows without one.
+        block: The only block of the table that is wanted.
+
+    Raises:
+        UserError: there is no such block, or as `chosen`.
+    """
+    from callboard.experiments.table import read_experiments
+
+    found = lines_of_table(rows, read_experiments(), read_captions())
+    if block:
+        found = [_block(found, block)]
+    if choice.is_of_results:
+        kept = {row.key for row in chosen(rows, choice)}
+        found = [[line for line in lines if line.row and line.row.key in kept] for lines in found]
+    elif choice.names:
+        found = [[line for line in lines if is_named(choice.names, line.name)] for lines in found]
+    return judged([lines for lines in found if lines], rows)
+
+
+def _block(blocks: Blocks, name: str) -> Block:
+    there = {str(lines[0].entry.block): lines for lines in blocks if lines[0].entry}
+    if name not in there:
+        raise UserError(f"--block {name}: there is none; the table has {', '.join(there)}")
+    return there[name]

@@ -28,7 +28,7 @@ class Correlation:
 
 
 N_LEAST = 3
-"""Pairs below which no correlation is told."""
+"""Pairs below which no correlation is reported."""
 
 Numbers = NDArray[np.float64]
 CorrelationKind = Callable[[Numbers, Numbers], Numbers]
@@ -36,7 +36,7 @@ CorrelationKind = Callable[[Numbers, Numbers], Numbers]
 
 
 def pearson(x: Numbers, y: Numbers) -> Numbers:
-    """Of the values: how close they are to a line. One far pair can make it anything."""
+    """Correlation of the values: how close they are to a line. One outlier can make it anything."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         warnings.simplefilter("ignore", NearConstantInputWarning)
@@ -44,7 +44,7 @@ def pearson(x: Numbers, y: Numbers) -> Numbers:
 
 
 def spearman(x: Numbers, y: Numbers) -> Numbers:
-    """Of the ranks: how well one list orders the other."""
+    """Correlation of the ranks: how well one list orders the other."""
     return pearson(rankdata(x, axis=1), rankdata(y, axis=1))
 
 
@@ -52,7 +52,7 @@ CORRELATIONS: dict[str, CorrelationKind] = {"Pearson": pearson, "Spearman": spea
 
 
 def correlation(kind: CorrelationKind, x: Numbers, y: Numbers) -> Correlation:
-    """With its 95 % interval over pairs; NaN below N_LEAST pairs or where a list is constant."""
+    """Correlation with its 95 % interval over pairs; NaN below N_LEAST pairs or where a list is constant."""
     value = value_of(kind, x, y)
     if np.isnan(value):
         return Correlation(value, value, value, len(x))
@@ -61,7 +61,7 @@ def correlation(kind: CorrelationKind, x: Numbers, y: Numbers) -> Correlation:
 
 
 def value_of(kind: CorrelationKind, x: Numbers, y: Numbers) -> float:
-    """The correlation alone."""
+    """Correlation without its interval."""
     return float(kind(x[None], y[None])[0]) if len(x) >= N_LEAST else float("nan")
 
 
@@ -69,7 +69,7 @@ ScorePairs = tuple[Numbers, Numbers]
 
 
 def change(kind: CorrelationKind, earlier: ScorePairs, later: ScorePairs) -> Correlation:
-    """Correlation of the later pairs minus that of the earlier, which are others; n of the later."""
+    """Correlation of the later pairs minus that of the earlier, different ones; n of the later."""
     value = value_of(kind, *later) - value_of(kind, *earlier)
     if np.isnan(value):
         return Correlation(value, value, value, len(later[0]))
@@ -80,14 +80,14 @@ def change(kind: CorrelationKind, earlier: ScorePairs, later: ScorePairs) -> Cor
 def advantage(
     kind: CorrelationKind, a: Numbers, b: Numbers, y: Numbers, coverage: float = COVERAGE
 ) -> Correlation:
-    """How much better `a` follows `y` than `b` does, resampled together as both are of the same pairs.
+    """Measure how much better `a` follows `y` than `b` does, resampling the same pairs for both.
 
     Args:
-        kind: Of correlation.
+        kind: Kind of correlation.
         a: (pairs,).
         b: (pairs,).
         y: (pairs,).
-        coverage: Of the interval.
+        coverage: Coverage of the interval.
     """
     value = value_of(kind, a, y) - value_of(kind, b, y)
     if np.isnan(value):

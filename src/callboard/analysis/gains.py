@@ -1,29 +1,28 @@
-"""Rows of the table over all seeds that they were run with, and what each gains over its base."""
+"""Rows of the table over all seeds that they were run with, and the gain of each over its base."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
 
-from callboard.analysis.bases import started_from, table_base
 from callboard.analysis.choice import is_named
-from callboard.analysis.difference import Difference
-from callboard.analysis.differences import mean_difference, work_out
-from callboard.analysis.over_seeds import MIN_PAIRS, Pairs, judge_changes, judge_cv
+from callboard.analysis.difference import Difference, mean_difference, work_out
+from callboard.analysis.lines import started_from, table_base
+from callboard.analysis.seed_noise import JUDGED_METRICS, NoiseOfRows
 from callboard.analysis.verdict import (
-    JUDGED_METRICS,
+    MIN_PAIRS,
     Judgement,
-    NoiseOfRows,
+    Pairs,
     flag_optimistic,
     judge,
+    judge_cv_mean,
     judge_lb,
+    judge_lb_mean,
 )
 from callboard.core.console import listed
-from callboard.core.errors import UserError
-from callboard.experiments.captions import Caption
-from callboard.experiments.table import TableStep
+from callboard.core.errors import UserError, nearest
+from callboard.experiments.captions import Caption, TableStep
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV, newest_by_seed, setting_of
 
@@ -34,16 +33,16 @@ class Gain:
 
     name: str
     rows: list[BoardRow]
-    """Its results, by seed."""
+    """Results, ordered by seed."""
     base: str
-    """Name of the row that it is compared with; empty where there is none."""
+    """Name of the row to compare with; empty where there is none."""
     pairs: Pairs = field(default_factory=list)
-    """As far as the base was run with the same seeds."""
+    """One for each seed that the base was run with too."""
     changes: dict[str, Difference] = field(default_factory=dict)
     """Metric to its mean change over pairs."""
     judgements: dict[str, Judgement] = field(default_factory=dict)
     n_others: int = 0
-    """Its results that are left out: a newer one has other parameters or data."""
+    """Number of results left out because a newer one has different parameters or data."""
 
     def values(self, key: str) -> list[float]:
         """A metric of each result that has it."""
@@ -53,17 +52,17 @@ class Gain:
 def gains_of(
     rows: Sequence[BoardRow], captions: Mapping[str, Caption], patterns: Sequence[str] = (), against: str = ""
 ) -> list[Gain]:
-    """Rows of the table that have results, in its order.
+    """Judge the rows of the table that have results, in its order.
 
     Args:
         rows: All results, oldest first.
-        captions: By name of a row of the table.
-        patterns: As `choice.is_named` takes them; none for all rows.
-        against: The row that all are compared with; empty for each with its base in the table, or where that
+        captions: Captions by name of a row of the table.
+        patterns: Patterns for `choice.is_named`; none for all rows.
+        against: The row to compare all with; empty to compare each with its base in the table, or where that
             has no result that differs in nothing else, with the row that it was started on.
 
     Raises:
-        UserError: a pattern names no row, or `against` is none, or none with results.
+        UserError: a pattern names no row, or `against` is not a row or has no results.
     """
     _refuse_unknown(patterns, captions)
     results = _results_by_name(rows, captions)
@@ -95,7 +94,7 @@ def gains_of(
 def without_results(
     rows: Sequence[BoardRow], captions: Mapping[str, Caption], patterns: Sequence[str] = ()
 ) -> list[str]:
-    """Rows of the table that the patterns ask for and that have no result."""
+    """List the rows of the table that the patterns ask for and that have no result."""
     results = _results_by_name(rows, captions)
     named = [name for name in captions if is_named(patterns, name) and name not in results]
     return named if any(not pattern.startswith("!") for pattern in patterns) else []
@@ -105,7 +104,7 @@ def _refuse_unknown(patterns: Sequence[str], captions: Mapping[str, Caption]) ->
     for pattern in patterns:
         if not any(is_named([pattern.removeprefix("!")], name) for name in captions):
             hint = "; put patterns in quotes, or the shell makes file names of them" * Path(pattern).exists()
-            raise UserError(f"{pattern}: names no row of experiments.yaml{_nearest(pattern, captions)}{hint}")
+            raise UserError(f"{pattern}: names no row of experiments.yaml{nearest(pattern, captions)}{hint}")
 
 
 def _refuse_without_results(
@@ -114,14 +113,9 @@ def _refuse_without_results(
     if not against or against in results:
         return
     if against not in captions:
-        raise UserError(f"--against {against}: is no row of experiments.yaml{_nearest(against, captions)}")
+        raise UserError(f"--against {against}: is not a row of experiments.yaml{nearest(against, captions)}")
     has = f"those that have are {listed(list(results))}" if results else "none has any"
     raise UserError(f"--against {against}: has no result, `callboard run {against}` makes one; {has}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, known, n=3)
-    return f"; the nearest are {', '.join(near)}" if near else ""
 
 
 def _has_cv(row: BoardRow) -> bool:
@@ -129,14 +123,14 @@ def _has_cv(row: BoardRow) -> bool:
 
 
 def _results_by_name(rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> dict[str, list[BoardRow]]:
-    """By name of a row, in the table's order, all its results that have a CV, oldest first."""
+    """Map each row, in the table's order, to its results that have a CV, oldest first."""
     with_cv = [row for row in rows if _has_cv(row)]
     found = {name: [row for row in with_cv if name in row.table_names] for name in captions}
     return {name: results for name, results in found.items() if results}
 
 
 def _of_newest_setting(results: Sequence[BoardRow]) -> list[BoardRow]:
-    """Those that differ from the newest in nothing but the seed, by seed."""
+    """Results that differ from the newest in nothing but the seed, ordered by seed."""
     by_seed = newest_by_seed(row for row in results if setting_of(row) == setting_of(results[-1]))
     return [by_seed[seed] for seed in sorted(by_seed, key=lambda seed: int(seed or 0))]
 
@@ -158,7 +152,7 @@ def _with_base(
 def _started_on(
     of_row: Sequence[BoardRow], results: Mapping[str, list[BoardRow]], rows: Sequence[BoardRow]
 ) -> tuple[str, list[BoardRow]]:
-    """The row of the table whose result the commit had that one was started on, and its results like that."""
+    """Row of the table whose result was committed when one was started, and its results of that setting."""
     for row in of_row:
         base = started_from(row, rows)
         names = [name for name in base.table_names if name not in row.table_names] if base else []
@@ -169,7 +163,7 @@ def _started_on(
 
 
 def _by_table(results: Iterable[BoardRow], step: TableStep | None, rows: Sequence[BoardRow]) -> Pairs:
-    """Each with the result of its base in the table that differs from it in nothing else.
+    """Pair each with the result of its base in the table that differs from it in nothing else.
 
     Where the step moves the seed itself, all have one base, and the last stands for them.
     """
@@ -179,7 +173,7 @@ def _by_table(results: Iterable[BoardRow], step: TableStep | None, rows: Sequenc
 
 
 def _by_seed(results: Iterable[BoardRow], others: Iterable[BoardRow]) -> Pairs:
-    """Each with the newest result of another row that has its seed, data and folds."""
+    """Pair each with the newest result of the other row that has its seed, data and folds."""
     pairs = []
     for row in results:
         found = [other for other in others if other.key != row.key and _is_alike(row, other)]
@@ -188,7 +182,7 @@ def _by_seed(results: Iterable[BoardRow], others: Iterable[BoardRow]) -> Pairs:
 
 
 ALIKE = ("seed", "split.folds", "split.seed")
-"""Parameters that results of different rows must share to be held against each other."""
+"""Parameters that results of different rows must share to be compared."""
 
 
 def _is_alike(row: BoardRow, other: BoardRow) -> bool:
@@ -196,17 +190,17 @@ def _is_alike(row: BoardRow, other: BoardRow) -> bool:
 
 
 def _judged(pairs: Pairs, noise: NoiseOfRows) -> tuple[dict[str, Difference], dict[str, Judgement]]:
-    """Metric to its mean change, and to the judgement of it."""
+    """Map each metric to its mean change, and to the judgement of that."""
     changes = {key: change for key in JUDGED_METRICS if (change := _change(pairs, key))}
     found = {key: _judgement(pairs, key, change, noise) for key, change in changes.items()}
     return changes, {key: judgement for key, judgement in found.items() if judgement}
 
 
 def _judgement(pairs: Pairs, key: str, change: Difference, noise: NoiseOfRows) -> Judgement | None:
-    """By the seeds themselves where there are several, else by the noise of other rows."""
+    """Judge by the seeds themselves where there are several, else by the noise of other rows."""
     values = _values(pairs, key)
     if len(values) >= MIN_PAIRS:
-        judgement = judge_cv(pairs) if key == CV else judge_changes(values)
+        judgement = judge_cv_mean(pairs) if key == CV else judge_lb_mean(values)
     else:
         own = noise.between(*pairs[-1])
         judgement = judge(change, own) if key == CV else judge_lb(change.value, key, own)
@@ -223,6 +217,6 @@ def _change(pairs: Pairs, key: str) -> Difference | None:
 
 
 def _values(pairs: Pairs, key: str) -> list[float]:
-    """Changes of a metric, of those pairs that have it."""
+    """Changes of a metric over the pairs that have it."""
     found = [row.metrics.get(key, nan) - base.metrics.get(key, nan) for row, base in pairs]
     return [change for change in found if isfinite(change)]

@@ -1,18 +1,22 @@
-"""The lines of the board: each result with what it is compared with."""
+"""The lines of the board: each result with the result that it is compared with, and the verdict."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
+from typing import TYPE_CHECKING
 
-from callboard.analysis.bases import of_one_setting, started_from, table_base
-from callboard.analysis.difference import Difference
-from callboard.analysis.differences import difference, work_out
-from callboard.analysis.verdict import Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb, seed_pairs
-from callboard.experiments.author_scores import author_rows
-from callboard.experiments.captions import Caption
-from callboard.experiments.table import ExperimentTable, TableRow, TableStep
+from callboard.analysis.difference import Difference, difference, work_out
+from callboard.analysis.seed_noise import NoiseOfRows, seed_pairs
+from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_lb
+from callboard.core.console import MISSING
+from callboard.experiments.captions import Caption, TableStep, is_below
+from callboard.results.committed import key_of
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV
+
+if TYPE_CHECKING:
+    from callboard.experiments.table import ExperimentTable, TableRow
 
 
 @dataclass(frozen=True)
@@ -20,29 +24,36 @@ class BoardLine:
     """A line of the board: a result, a row of the author's table, or both."""
 
     row: BoardRow | None
-    entry: TableRow | None = None
-    author_base: TableRow | None = None
+    entry: "TableRow | None" = None
+    author_base: "TableRow | None" = None
     """The row of the table that `entry` starts from."""
     step: TableStep | None = None
-    """From the row of the table that its result is compared with."""
+    """The step from the row of the table whose result this one is compared with."""
     base: BoardRow | None = None
-    """What `row` is compared with."""
+    """The result that `row` is compared with."""
     change: Difference | None = None
-    """Of out-of-fold LWLRAP against `base`."""
+    """Change of out-of-fold LWLRAP against `base`."""
     memo: str = ""
-    """experiments.yaml's words on it, else a person's in MLflow."""
+    """Words on it in experiments.yaml, else a person's in MLflow."""
     best: BoardRow | None = None
     """The best result of the same data, see `best_of`."""
     best_change: Difference | None = None
-    """Of out-of-fold LWLRAP against `best`."""
+    """Change of out-of-fold LWLRAP against `best`."""
     judgement: Judgement | None = None
-    """Of `change`."""
+    """Judgement of `change`."""
     lb_judgement: Judgement | None = None
-    """Of the change of the public leaderboard against `base`."""
+    """Judgement of the change of the public leaderboard against `base`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the author's row, else of the result."""
+        if self.entry and not (self.row and self.row.name == self.entry.name):
+            return self.entry.name
+        return self.row.name if self.row else MISSING
 
     @property
     def is_against_author_base(self) -> bool:
-        """Whether `base` is the table's, so that our change and the author's are changes of the same."""
+        """Whether `base` is the table's, so that our change and the author's are changes of the same row."""
         return bool(self.base and self.step and self.step.base in self.base.table_names)
 
     def metric(self, key: str) -> float | None:
@@ -50,7 +61,7 @@ class BoardLine:
         return self.row.metrics.get(key) if self.row else None
 
     def metric_change(self, key: str) -> float | None:
-        """Its change against `base`."""
+        """Change of a metric against `base`."""
         return _minus(self.metric(key), self.base.metrics.get(key) if self.base else None)
 
     @property
@@ -65,12 +76,12 @@ class BoardLine:
 
     @property
     def author_cv_change(self) -> float | None:
-        """Change of the author's CV against his base."""
+        """Change of the author's CV against that of the base."""
         return _minus(self.author_cv, self.author_base.cv if self.author_base else None)
 
     @property
     def author_lb_change(self) -> float | None:
-        """Change of the author's public LB against his base."""
+        """Change of the author's public LB against that of the base."""
         return _minus(self.author_lb, self.author_base.lb if self.author_base else None)
 
 
@@ -86,18 +97,18 @@ Blocks = list[Block]
 def lines_of_results(
     rows: Sequence[BoardRow], captions: Mapping[str, Caption], shown: Sequence[BoardRow] | None = None
 ) -> Blocks:
-    """One block: a line for every result.
+    """Build one block, a line for every result.
 
     Args:
         rows: All results, oldest first: bases are looked for among them.
-        captions: By name of an experiment.
-        shown: Those that get a line, in this order; all of them if None.
+        captions: Captions by name of an experiment.
+        shown: Results that get a line, in this order; all of them if None.
     """
     return [_compared([_result_line(row, rows, captions) for row in (rows if shown is None else shown)])]
 
 
 def result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> BoardLine:
-    """A result with its base: that of its row of the table, else the one that it started from."""
+    """Build the line of a result with its base: that of its row of the table, else where it started from."""
     return _compared([_result_line(row, rows, captions)])[0]
 
 
@@ -108,9 +119,11 @@ def _result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str,
 
 
 def lines_of_table(
-    rows: Sequence[BoardRow], table: ExperimentTable, captions: Mapping[str, Caption]
+    rows: Sequence[BoardRow], table: "ExperimentTable", captions: Mapping[str, Caption]
 ) -> Blocks:
-    """The author's rows, block by block, with their results of one setting; then all other results."""
+    """Build the lines of the author's rows, block by block, with results of one setting; then all others."""
+    from callboard.experiments.author_scores import author_rows
+
     blocks: dict[int | str, list[BoardLine]] = {}
     results = of_one_setting(rows, table)
     shown = {row.key for row in results.values()}
@@ -121,7 +134,7 @@ def lines_of_table(
 
 
 def _entry_line(
-    row: BoardRow | None, entry: TableRow, rows: Sequence[BoardRow], table: ExperimentTable
+    row: BoardRow | None, entry: "TableRow", rows: Sequence[BoardRow], table: "ExperimentTable"
 ) -> BoardLine:
     author_base = table.rows[entry.base] if entry.base else None
     step = table.step(entry.name)
@@ -130,7 +143,7 @@ def _entry_line(
 
 
 def _compared(block: Block) -> Block:
-    """The same lines with changes against their bases."""
+    """Add the changes against the bases."""
     work_out((line.row, line.base) for line in block if line.row and line.base)
     return [
         replace(line, change=difference(line.row, line.base)) if line.row and line.base else line
@@ -139,7 +152,7 @@ def _compared(block: Block) -> Block:
 
 
 def best_of(rows: Sequence[BoardRow]) -> dict[str, BoardRow]:
-    """By data the result with the highest CV that is not optimistic; the older of equal ones."""
+    """Map data to its result with the highest CV that is not optimistic; the older of equal ones."""
     best: dict[str, BoardRow] = {}
     for row in rows:
         cv = row.metrics.get(CV, nan)
@@ -151,7 +164,7 @@ def best_of(rows: Sequence[BoardRow]) -> dict[str, BoardRow]:
 
 
 def judged(blocks: Blocks, rows: Sequence[BoardRow]) -> Blocks:
-    """The same lines with verdicts, by the noise among all results, and changes against the best."""
+    """Add verdicts by the noise among all results, and changes against the best."""
     noise, best = NoiseOfRows(rows), best_of(rows)
     shown = [line.row for block in blocks for line in block if line.row]
     data = {row.data_md5 for row in shown}
@@ -167,12 +180,12 @@ def _is_held_against(row: BoardRow, top: BoardRow) -> bool:
 
 
 def judged_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> BoardLine:
-    """The line of one result, with its verdict.
+    """Build the line of one result, with its verdict.
 
     Args:
         row: The result.
         rows: All results, oldest first.
-        captions: By name of an experiment.
+        captions: Captions by name of an experiment.
     """
     ((line,),) = judged([[result_line(row, rows, captions)]], rows)
     return line
@@ -188,3 +201,76 @@ def _judged(line: BoardLine, row: BoardRow, noise: NoiseOfRows, best: Mapping[st
         judgement=flag_optimistic(judgement, row, line.base) if line.base else judgement,
         lb_judgement=judge_lb(line.metric_change("lb.public"), "lb.public", own),
     )
+
+
+def table_base(row: BoardRow, step: TableStep | None, rows: Sequence[BoardRow]) -> BoardRow | None:
+    """Newest result on the same data of the row of the table that `row` is a step from.
+
+    It differs in nothing but what the step changes: not in its seed, nor in its epochs.
+
+    Args:
+        row: A result.
+        step: The step to its row of the table from the row that this is compared with, if it has one.
+        rows: All results, oldest first.
+
+    Returns:
+        `row` itself where both rows have the same content; None where there is no such result.
+    """
+    if step is None:
+        return None
+    if step.base in row.table_names:
+        return row
+    found = [
+        other
+        for other in _others(row, rows)
+        if step.base in other.table_names and differs_by(other, row, step)
+    ]
+    return found[-1] if found else None
+
+
+def started_from(row: BoardRow, rows: Sequence[BoardRow]) -> BoardRow | None:
+    """Result of the commit that `row` started from, by its dvc.lock, else the newest with its parameters.
+
+    Args:
+        row: A result.
+        rows: All results, oldest first.
+    """
+    others = _others(row, rows)
+    committed = key_of(row.commit)
+    found = [other for other in others if other.key == committed] or [
+        other for other in others if other.params == row.base and committed != row.key
+    ]
+    return found[-1] if found else None
+
+
+def _others(row: BoardRow, rows: Sequence[BoardRow]) -> list[BoardRow]:
+    return [other for other in rows if other.key != row.key and same_truth(row, other)]
+
+
+def differs_by(base: BoardRow, row: BoardRow, step: TableStep) -> bool:
+    """Whether two results differ in nothing but the keys of a step."""
+    keys = base.params.keys() | row.params.keys()
+    return all(is_below(key, step.keys) for key in keys if base.params.get(key) != row.params.get(key))
+
+
+def of_one_setting(rows: Sequence[BoardRow], table: "ExperimentTable") -> dict[str, BoardRow]:
+    """Map each row of the table to its newest result, all of the one setting that most results have.
+
+    A setting is all that the table leaves to the workspace: data, annotations, seed, epochs, folds.
+
+    Args:
+        rows: All results, oldest first.
+        table: The author's table.
+    """
+    named = [(name, row) for row in rows for name in row.names if name in table.rows]
+    settings = [(name, row, _setting_left_alone(name, row, table)) for name, row in named]
+    counted = Counter(setting for name, _, setting in reversed(settings) if not table.rows[name].alone)
+    if not counted:
+        return {}
+    (common, _), *_ = counted.most_common()  # the newest of equally common ones
+    return {name: row for name, row, setting in settings if setting <= common}
+
+
+def _setting_left_alone(name: str, row: BoardRow, table: "ExperimentTable") -> frozenset[tuple[str, str]]:
+    own = {(key, text) for key, text in row.params.items() if table.leaves_alone(key, name)}
+    return frozenset(own | {("data", row.data_md5), ("clips", row.clips_md5)})

@@ -1,13 +1,13 @@
-"""What changed from one result to another: parameters, metrics, verdict and species."""
+"""Change from one result to another: parameters, metrics, verdict and species."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from callboard.analysis.difference import Difference, MismatchError, SpeciesDifference
-from callboard.analysis.differences import difference
-from callboard.analysis.verdict import Judgement, NoiseOfRows, flag_optimistic, judge, judge_lb
+from callboard.analysis.difference import Difference, MismatchError, SpeciesDifference, difference
+from callboard.analysis.seed_noise import NoiseOfRows
+from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_lb
 from callboard.core.errors import UserError
 from callboard.results.dvc_cache import cached_file
 from callboard.results.result import CLIPS, OUT_OF_FOLD, changes
@@ -28,7 +28,7 @@ class Metric:
 
     @property
     def change(self) -> float | None:
-        """From `a` to `b`."""
+        """Change from `a` to `b`."""
         return None if self.a is None or self.b is None else self.b - self.a
 
 
@@ -39,29 +39,28 @@ class Pair:
     a: BoardRow
     b: BoardRow
     change: Difference | None
-    """Of out-of-fold LWLRAP."""
+    """Change of out-of-fold LWLRAP."""
     judgement: Judgement | None
     lb_judgements: dict[str, Judgement]
-    """Of the change of each leaderboard score that both have."""
+    """Judgements of the changes of the leaderboard scores that both have."""
 
     @property
     def params(self) -> list[str]:
-        """`key: old → new` of all that differ."""
+        """Parameters that differ, as `key: old → new`."""
         return changes(self.a.params, self.b.params)
 
     @property
     def metrics(self) -> list[Metric]:
-        """Of either: CV, then by name."""
+        """Metrics that either has: CV, then by name."""
         keys = sorted({*self.a.metrics, *self.b.metrics}, key=lambda key: (key != CV, key))
         return [Metric(key, self.a.metrics.get(key), self.b.metrics.get(key)) for key in keys]
 
     @cached_property
     def species(self) -> list[SpeciesDifference]:
-        """What each species adds, the largest change first; empty where they cannot be known.
+        """Contribution of each species, the largest change first.
 
-        So it is where a table is not in DVC's cache, or is of other species.
-
-        In each, `a` is the result after and `b` the one before, so that `value` is the change.
+        Empty where a table is not in DVC's cache, or the tables have different species. In each, `a` is the
+        result after and `b` the one before, so that `value` is the change.
         """
         try:
             clips = cached_file(self.b.clips_md5, CLIPS)
@@ -83,10 +82,10 @@ def _species(new: "Path", old: "Path", clips: "Path") -> list[SpeciesDifference]
 
 
 def pair_of(a: BoardRow, b: BoardRow, rows: Sequence[BoardRow]) -> Pair:
-    """From `a` to `b`, judged by the noise among all results.
+    """Judge the change from `a` to `b` by the noise among all results.
 
     Raises:
-        UserError: they are one result, or of different data or annotations.
+        UserError: they are the same result, or have different data or annotations.
     """
     if a.key == b.key:
         raise UserError(

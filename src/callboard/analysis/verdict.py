@@ -1,260 +1,106 @@
-"""What another seed alone does to a score, and whether a change is more; derived in docs/better.md."""
+"""Whether a change is real, recordings and seeds taken together; derived in docs/better.md.
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
-from math import copysign, inf, isfinite, isnan, nan, sqrt
-from statistics import fmean, variance
+`judge` and `judge_lb` judge one run against another by the noise measured on other runs; `judge_cv_mean` and
+`judge_lb_mean` judge the mean change over several seeds by the seeds themselves.
+"""
 
-from callboard.analysis.difference import Difference
-from callboard.analysis.differences import difference
-from callboard.analysis.student import t_cdf, t_quantile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from math import copysign, floor, inf, nan, sqrt
+from statistics import fmean, stdev, variance
+
+from callboard.analysis.difference import Difference, mean_difference
+from callboard.analysis.seed_noise import MIN_DOF, SeedNoise
 from callboard.results.rows import BoardRow
-from callboard.results.settings import CV, Setting, newest_by_seed, setting_of
-
-SCORE_HEADINGS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
-"""Scores that are judged, with what heads their column."""
-
-JUDGED_METRICS = tuple(SCORE_HEADINGS)
+from callboard.results.settings import CV
 
 UPPER = 0.975
 """Quantile at the upper end of a 95 % interval."""
 
-MIN_DOF = 3
-"""With fewer, t would be above 4 and call everything noise: what there is is used as if it were exact, and
-the word gets a question mark."""
 
-AFTER_TRAINING = ("predict.", "infer.", "evaluate.")
-"""Sections of parameters that do nothing to the networks."""
+class Verdict(Enum):
+    """Outcome of a judgement."""
 
-SCOPES: tuple[tuple[str, ...], ...] = (("split.folds", "split.seed", "train.epochs"), ())
-"""Where the noise of a row is looked for, the nearest first: parameters that must agree, besides the data."""
-
-Compare = Callable[[BoardRow, BoardRow], Difference | None]
-"""How two results differ."""
-
-
-@dataclass(frozen=True)
-class SeedNoise:
-    """What another seed alone does, pooled over groups of runs that differ in nothing but `seed`."""
-
-    sd: dict[str, float]
-    """Metric (`cv.lwlrap`, `lb.public`, `lb.private`) to the standard deviation of one run over seeds."""
-    beyond: float
-    """Of a CV difference between two seeds: the part that the bootstrap over recordings does not hold."""
-    dof: int
-    """Degrees of freedom of the CV's: runs minus groups."""
-    n_runs: int
-    recordings: float = 0.0
-    """The part that it does hold: root mean square of its standard errors; 0 where no tables are at hand."""
-    dofs: dict[str, int] = field(default_factory=dict)
-    """The same as `dof`, by metric."""
+    BETTER = auto()
+    WORSE = auto()
+    WITHIN_NOISE = auto()
+    UNSURE = auto()
+    """No interval is known."""
+    OPTIMISTIC = auto()
+    """CV cannot be trusted."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a change is real, with the 95 % interval that says so; NaN where there is none."""
+    """A verdict with the 95 % interval that it follows from; NaN where there is none."""
 
-    word: str
-    """`better`, `worse` or `within noise`, with `?` where seeds are measured too thinly or not at all;
-    `unsure` without interval; `optimistic` where CV cannot be trusted."""
+    verdict: Verdict
     low: float = nan
     high: float = nan
     p_better: float = nan
     has_seeds: bool = True
-    """Whether the interval holds what seeds do too, not the recordings alone."""
+    """Whether the interval covers seeds too, not recordings alone."""
+    is_tentative: bool = False
+    """Whether BETTER or WORSE rests on seeds that were measured too thinly or not at all."""
 
 
-def seed_groups(rows: Iterable[BoardRow]) -> list[list[BoardRow]]:
-    """Results that differ in nothing but `seed`, two or more to a group; of one seed the newest counts.
+Pairs = Sequence[tuple[BoardRow, BoardRow]]
+"""A row's result and its base's, of the same seed each."""
 
-    Blends are left out, as their seed does nothing; so are results without data or with a CV that is no
-    finite number.
+CompareMeans = Callable[[Pairs], Difference | None]
+"""Difference between the mean of results and that of their bases."""
 
-    Args:
-        rows: Oldest first.
-    """
-    groups: dict[Setting, list[BoardRow]] = {}
-    for row in rows:
-        if isfinite(row.metrics.get(CV, nan)) and row.data_md5 and not row.blend:
-            groups.setdefault(setting_of(row), []).append(row)
-    found = [list(newest_by_seed(group).values()) for group in groups.values()]
-    return [group for group in found if len(group) > 1]
-
-
-def same_networks(a: BoardRow, b: BoardRow) -> bool:
-    """Whether two results differ only in what is done after training, so that seeds have no part in it.
-
-    Blends of different results do not: each of these has its own seed. Nor do results of equal parameters,
-    whose code or weights must differ, nor students whose teachers predicted in another way.
-    """
-    if a.measured_on != b.measured_on or a.blend != b.blend:
-        return False
-    keys = {key for key in a.params.keys() | b.params.keys() if a.params.get(key) != b.params.get(key)}
-    if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.rounds") != "0":
-        return False
-    return bool(keys) and all(key.startswith(AFTER_TRAINING) for key in keys)
-
-
-def seed_pairs(rows: Iterable[BoardRow]) -> list[tuple[BoardRow, BoardRow]]:
-    """All pairs of each group among `rows`: those that noise is measured on."""
-    return [pair for group in seed_groups(rows) for pair in combinations(group, 2)]
-
-
-def seed_noise(rows: Iterable[BoardRow], compare: Compare = difference) -> SeedNoise | None:
-    """Pooled over the groups among `rows`; None where no group has two seeds."""
-    return pooled_noise(seed_groups(rows), compare)
-
-
-def pooled_noise(groups: Sequence[Sequence[BoardRow]], compare: Compare = difference) -> SeedNoise | None:
-    """Variances of groups, pooled with weights of runs minus one; None without groups.
-
-    What bootstrap and seeds have in common is subtracted once: `beyond`² is 2 `sd`² minus the mean variance
-    of the bootstrap over all pairs of a group. Pairs whose tables are gone subtract nothing.
-
-    Args:
-        groups: As `seed_groups` makes them.
-        compare: How two results differ.
-    """
-    if not groups:
-        return None
-    pooled = {key: _pooled_variance(groups, key) for key in JUDGED_METRICS}
-    known = {key: found for key, found in pooled.items() if found}
-    seeds, dof = known[CV]
-    recordings = sum((len(group) - 1) * _bootstrap_variance(group, compare) for group in groups) / dof
-    return SeedNoise(
-        sd={key: sqrt(value) for key, (value, _) in known.items()},
-        beyond=sqrt(max(0.0, 2 * seeds - recordings)),
-        dof=dof,
-        n_runs=sum(map(len, groups)),
-        recordings=sqrt(recordings),
-        dofs={key: dof for key, (_, dof) in known.items()},
-    )
-
-
-def _pooled_variance(groups: Sequence[Sequence[BoardRow]], key: str) -> tuple[float, int] | None:
-    """Variance of a metric within groups and its degrees of freedom; None where no group has it twice."""
-    values = [[row.metrics[key] for row in group if isfinite(row.metrics.get(key, nan))] for group in groups]
-    several = [group for group in values if len(group) > 1]
-    dof = sum(len(group) - 1 for group in several)
-    return (sum((len(group) - 1) * variance(group) for group in several) / dof, dof) if dof else None
-
-
-def _bootstrap_variance(group: Sequence[BoardRow], compare: Compare) -> float:
-    """Mean over pairs."""
-    found = [compare(a, b) for a, b in combinations(group, 2)]
-    return fmean(change.sd**2 if change and not isnan(change.sd) else 0.0 for change in found)
-
-
-NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0)
-"""Between two results of the same networks."""
-
-
-class NoiseOfRows:
-    """The noise of each row's own setting, worked out once per setting."""
-
-    def __init__(self, rows: Sequence[BoardRow], compare: Compare = difference) -> None:
-        """Take all results, oldest first, and how two of them differ."""
-        self._rows = rows
-        self._compare = compare
-        self._known: dict[tuple[str, ...], SeedNoise | None] = {}
-
-    def of(self, row: BoardRow) -> SeedNoise | None:
-        """Of the nearest of SCOPES with enough seeds, else of the nearest with any."""
-        found = [noise for keys in SCOPES if (noise := self._within(row, keys))]
-        return next((noise for noise in found if noise.dof >= MIN_DOF), found[0] if found else None)
-
-    def between(self, row: BoardRow, base: BoardRow | None) -> SeedNoise | None:
-        """The noise of a change from `base`, which may be the row itself; without base that of the row."""
-        return NO_SEEDS if base and (base == row or same_networks(row, base)) else self.of(row)
-
-    def _within(self, row: BoardRow, keys: tuple[str, ...]) -> SeedNoise | None:
-        setting = _setting(row, keys)
-        if setting not in self._known:
-            alike = [other for other in self._rows if _setting(other, keys) == setting]
-            self._known[setting] = seed_noise(alike, self._compare)
-        return self._known[setting]
-
-
-def _setting(row: BoardRow, keys: tuple[str, ...]) -> tuple[str, ...]:
-    return (row.data_md5, *(row.params.get(key, "") for key in keys))
+MIN_PAIRS = 2
+"""Pairs needed to measure the effect of seeds."""
 
 
 def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | None:
-    """Whether one run is better than another in CV, recordings and seeds taken together.
+    """Judge a change of CV between two runs.
 
-    The interval is the narrower of two. One is `value` ± t · sqrt(`change.sd`² + `noise.beyond`²), t with the
-    degrees of freedom that Welch and Satterthwaite give a sum of which one part was measured on few seeds.
-    Where the sum is far below 2 sd² over seeds, what is left of that is hardly known, and t large. The other
-    takes 2 sd² itself for `beyond`²: too large a variance, but known with all of the noise's degrees or more.
-    Which of the two is narrower hardly depends on the change: false alarms stay about as rare as with the
-    first alone (docs/better.md). With fewer than MIN_DOF degrees what was measured counts as exact. Without
-    noise the interval is that of the recordings.
+    The interval is `value` ± t · sqrt(`change.sd`² + `noise.beyond`²), with t at the degrees of freedom that
+    Welch and Satterthwaite give a sum of which one part, 2 sd² over seeds, was measured on few runs. With
+    fewer than MIN_DOF degrees the measured noise counts as exact. Without noise the interval is that of the
+    recordings.
 
     Args:
         change: From a paired bootstrap over recordings; None gives None.
-        noise: Of runs like these; None where seeds were not measured.
+        noise: Measured on runs like these; None where it was not measured.
     """
     if change is None:
         return None
     if not change.has_interval:
-        return Judgement("unsure")
+        return Judgement(Verdict.UNSURE)
     if noise is None:
-        word = _word(change.low, change.high, "?")
-        return Judgement(word, change.low, change.high, change.p_better, has_seeds=False)
-    return _of_both(change.value, change.sd, noise)
+        found = Judgement(_verdict(change.low, change.high), change.low, change.high, change.p_better)
+        return replace(_tentative(found), has_seeds=False)
+    return _judge_cv(change.value, change.sd, noise)
 
 
-def _of_both(value: float, sd: float, noise: SeedNoise) -> Judgement:
-    """By the narrower of two intervals.
-
-    Args:
-        value: The change.
-        sd: Its standard error by recordings.
-        noise: Of runs like these.
-    """
-    over_seeds = 2 * noise.sd[CV] ** 2
-    once, twice = (sd**2 + beyond for beyond in (noise.beyond**2, over_seeds))
-    if noise.dof < MIN_DOF:
-        return _too_few(value, once)
-    found = [
-        judged_by_t(value, sqrt(whole), effective_dof(whole, over_seeds, noise.dof))
-        for whole in (once, twice)
-    ]
-    return min(found, key=lambda judgement: judgement.high - judgement.low)
-
-
-def effective_dof(whole: float, measured: float, dof: int) -> float:
-    """Degrees of freedom of a variance of which a part was measured, by Welch and Satterthwaite.
-
-    Args:
-        whole: The variance.
-        measured: What was measured on seeds; of the rest it is assumed that it is exact.
-        dof: Of what was measured.
-    """
-    return dof * (whole / measured) ** 2 if measured else inf
+def _judge_cv(value: float, sd: float, noise: SeedNoise) -> Judgement:
+    return _judge_run(value, sd**2 + noise.beyond**2, 2 * noise.sd[CV] ** 2, noise.dof)
 
 
 def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgement | None:
-    """Whether a change of a leaderboard score is more than another seed would do on the same test recordings.
+    """Judge whether another seed would move a leaderboard score as much on the same test recordings.
 
-    The truth is not known, so nothing is resampled: how other test recordings would move it is left out.
+    Their labels are unknown, so nothing is resampled: the effect of other test recordings is left out.
 
     Args:
         change: None gives None.
         key: `lb.public` or `lb.private`.
-        noise: Of runs like these.
+        noise: Measured on runs like these.
     """
     if change is None:
         return None
     if noise is None or key not in noise.sd:
-        return Judgement("unsure")
-    return _of_seeds(change, key, noise)
+        return Judgement(Verdict.UNSURE)
+    return _judge_lb(change, key, noise)
 
 
-def _of_seeds(value: float, key: str, noise: SeedNoise) -> Judgement:
-    over_seeds, dof = 2 * noise.sd[key] ** 2, noise.dofs[key]
-    return judged_by_t(value, sqrt(over_seeds), dof) if dof >= MIN_DOF else _too_few(value, over_seeds)
+def _judge_lb(value: float, key: str, noise: SeedNoise) -> Judgement:
+    over_seeds = 2 * noise.sd[key] ** 2
+    return _judge_run(value, over_seeds, over_seeds, noise.dofs[key])
 
 
 def least_change(noise: SeedNoise, key: str = CV) -> float:
@@ -263,52 +109,108 @@ def least_change(noise: SeedNoise, key: str = CV) -> float:
     Raises:
         KeyError: the noise of that score was not measured.
     """
-    return (_of_both(0.0, noise.recordings, noise) if key == CV else _of_seeds(0.0, key, noise)).high
+    return (_judge_cv(0.0, noise.recordings, noise) if key == CV else _judge_lb(0.0, key, noise)).high
+
+
+def judge_cv_mean(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judgement | None:
+    """Judge the mean change of CV over seeds.
+
+    The bootstrap over recordings scores each recording by the mean over all seeds. It covers a part of the
+    effect of seeds: the chance that they bring to single recordings, known from how much smaller its
+    variance is for the mean than for single pairs. The rest of the variance over seeds, divided by the
+    number of pairs, is added.
+
+    Args:
+        pairs: Two or more.
+        compare: Difference between means over pairs.
+
+    Returns:
+        None where a result has no CV; UNSURE where a score table is gone.
+    """
+    change, singles = compare(pairs), [compare([pair]) for pair in pairs]
+    if change is None or None in singles:
+        return None
+    if not change.has_interval:
+        return Judgement(Verdict.UNSURE)
+    n_pairs = len(pairs)
+    over_seeds = variance(one.value for one in singles if one)
+    by_pair = fmean(one.sd**2 for one in singles if one)
+    by_chance = max(0.0, by_pair - change.sd**2) * n_pairs / (n_pairs - 1)
+    whole = change.sd**2 + max(0.0, over_seeds - by_chance) / n_pairs
+    return judge_by_t(change.value, whole, effective_dof(whole, over_seeds / n_pairs, n_pairs - 1))
+
+
+def judge_lb_mean(changes: Sequence[float]) -> Judgement:
+    """Judge whether other seeds would move a leaderboard score as much in the mean on the same recordings.
+
+    Args:
+        changes: One for each pair, two or more.
+
+    Returns:
+        UNSURE where all are equal and not 0: scores of few digits cannot show how far they spread.
+    """
+    if len(set(changes)) == 1 and changes[0]:
+        return Judgement(Verdict.UNSURE)
+    return judge_by_t(fmean(changes), stdev(changes) ** 2 / len(changes), len(changes) - 1)
 
 
 def flag_optimistic(judgement: Judgement | None, row: BoardRow, base: BoardRow) -> Judgement | None:
-    """The judgement, or `optimistic` where it would hang on a CV that saw its own labels.
+    """The judgement, or OPTIMISTIC where it would depend on a CV that saw its own labels.
 
-    Such a CV is too high by an unknown amount: `worse` in spite of it stands, as does `better` than it. Where
-    networks labelled what they had trained on, CV is not out of fold and no verdict stands.
+    Such a CV is too high by an unknown amount: WORSE in spite of it stands, as does BETTER than it. Where
+    networks labelled their own training recordings, CV is not out of fold and no verdict stands.
     """
     if judgement is None or not (row.is_optimistic or base.is_optimistic):
         return judgement
-    if row.is_unisolated or base.is_unisolated:
-        return replace(judgement, word="optimistic")
-    stands = "worse" if row.is_optimistic else "better"
-    both = row.is_optimistic and base.is_optimistic
-    return (
-        judgement if judgement.word.startswith(stands) and not both else replace(judgement, word="optimistic")
-    )
+    stands = Verdict.WORSE if row.is_optimistic else Verdict.BETTER
+    is_either = not (row.is_optimistic and base.is_optimistic)
+    is_out_of_fold = not (row.is_unisolated or base.is_unisolated)
+    if is_out_of_fold and is_either and judgement.verdict is stands:
+        return judgement
+    return replace(judgement, verdict=Verdict.OPTIMISTIC, is_tentative=False)
 
 
-def judged_by_t(value: float, error: float, dof: float) -> Judgement:
-    """A change with its interval by Student's t.
+def effective_dof(whole: float, measured: float, dof: int) -> float:
+    """Degrees of freedom of a variance of which a part was measured, by Welch and Satterthwaite.
+
+    Args:
+        whole: The variance.
+        measured: The part measured over seeds; the rest is taken as exact.
+        dof: Degrees of freedom of the measured part.
+    """
+    return dof * (whole / measured) ** 2 if measured else inf
+
+
+def judge_by_t(value: float, error_variance: float, dof: float) -> Judgement:
+    """Judge a change by Student's t distribution.
 
     Args:
         value: The change.
-        error: Its standard error.
-        dof: Degrees of freedom of the error; infinite where it is exact.
+        error_variance: Square of its standard error.
+        dof: Degrees of freedom of the error; infinite where it is exact. A fraction is rounded down, which
+            widens the interval, and less than 1 counts as 1.
     """
-    half = t_quantile(UPPER, _whole(dof)) * error
+    from scipy.special import stdtr, stdtrit  # scipy.stats would take as long to import as the whole board
+
+    whole, error = max(1.0, dof if dof == inf else floor(dof)), sqrt(error_variance)
+    half = float(stdtrit(whole, UPPER)) * error
     low, high = value - half, value + half
     scaled = value / error if error else copysign(inf, value) if value else 0.0
-    return Judgement(_word(low, high), low, high, t_cdf(scaled, max(1.0, dof)))
+    return Judgement(_verdict(low, high), low, high, float(stdtr(whole, scaled)))
 
 
-def _too_few(value: float, whole: float) -> Judgement:
-    """With a variance that was measured on too few seeds, as if it were exact."""
-    exact = judged_by_t(value, sqrt(whole), inf)
-    return replace(exact, word=_word(exact.low, exact.high, "?"))
+def _judge_run(value: float, whole: float, measured: float, dof: int) -> Judgement:
+    """Judge a change between single runs; tentative where the noise has fewer than MIN_DOF degrees."""
+    if dof >= MIN_DOF:
+        return judge_by_t(value, whole, effective_dof(whole, measured, dof))
+    return _tentative(judge_by_t(value, whole, inf))
 
 
-def _whole(dof: float) -> float:
-    """At least 1, a fraction rounded down, which widens."""
-    return inf if dof == inf else max(1.0, dof // 1)  # inf // 1 is NaN
+def _tentative(judgement: Judgement) -> Judgement:
+    return replace(judgement, is_tentative=judgement.verdict is not Verdict.WITHIN_NOISE)
 
 
-def _word(low: float, high: float, mark: str = "") -> str:
+def _verdict(low: float, high: float) -> Verdict:
     if low <= 0 <= high:
-        return "within noise"
-    return ("better" if low > 0 else "worse") + mark
+        return Verdict.WITHIN_NOISE
+    return Verdict.BETTER if low > 0 else Verdict.WORSE

@@ -71,7 +71,7 @@ def audit(result: "Result") -> list[str]:
         UserError: it is a blend, or a file that proves it is missing.
     """
     from callboard.pseudo.provenance import read_lineage
-    from callboard.reports.table import markdown_table
+    from callboard.reports.text import markdown_table
 
     result.refuse_blend()
     params = result.params
@@ -111,7 +111,7 @@ def audit_start(start: "Result", folds: Path) -> list[str]:
 
 def inflation(result: "Result") -> str:
     """CV as it is, and as it would be if the last round's pseudo-labels counted as truth."""
-    from callboard.analysis.relabeled import relabeled_cv
+    from callboard.analysis.cv_estimates import relabeled_cv
 
     of_experts, with_pseudo = relabeled_cv(result)
     return f"CV {of_experts:.4f} on the experts' labels; {with_pseudo:.4f} if pseudo-labels counted as truth"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from callboard.results.rows import BoardRow
 
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".html": "html"}
-"""What --output makes of a file's name."""
+"""Suffix of the output file to format."""
 
 BOARD_EXAMPLES = """\
 examples:
@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
     board.add_argument(
         "--author", action="store_true", help="the rows of experiments.yaml, the author's scores beside ours"
     )
-    board.add_argument("--block", metavar="N", help="with --author: only this block of his table")
+    board.add_argument("--block", metavar="N", help="with --author: only this block of the table")
     board.add_argument(
         "--format",
         choices=("terminal", *SUFFIXES.values()),
@@ -95,8 +95,7 @@ def show(args: argparse.Namespace) -> None:
     """Print the table, or write it; plain Markdown when the output is a pipe or a file."""
     import sys
 
-    from callboard.analysis.choice import Choice
-    from callboard.reports.board.blocks import author_blocks, result_blocks
+    from callboard.analysis.choice import Choice, author_blocks, result_blocks
     from callboard.results.rows import read_rows
 
     form = _format(args, sys.stdout.isatty())
@@ -135,7 +134,7 @@ def _columns(args: argparse.Namespace, rows: "Sequence[BoardRow]") -> "Sequence[
 
     cv = POOLED_CV
     if args.cv != "lwlrap":
-        from callboard.analysis.cv_vs_lb.estimates import estimates_of
+        from callboard.analysis.cv_estimates import estimates_of
         from callboard.results.cv_metrics import CV_NAMES
 
         if args.cv not in CV_NAMES:
@@ -147,19 +146,19 @@ def _columns(args: argparse.Namespace, rows: "Sequence[BoardRow]") -> "Sequence[
 def _print(blocks: "Blocks", columns: "Sequence[Column]") -> None:
     from rich.console import Console
 
-    from callboard.reports.table import print_table
+    from callboard.reports.board.formats import print_table
 
     print_table(blocks, Console(), columns)
 
 
 def _markdown(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.reports.table import board_markdown
+    from callboard.reports.board.formats import board_markdown
 
     return board_markdown(blocks, columns)
 
 
 def _csv(blocks: "Blocks", columns: "Sequence[Column]") -> str:
-    from callboard.reports.board.csv_file import as_csv
+    from callboard.reports.board.formats import as_csv
 
     return as_csv(
         blocks, {column.name: column.value for column in columns if column.is_extra and column.value}

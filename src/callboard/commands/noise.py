@@ -1,4 +1,4 @@
-"""`callboard noise`: what another seed alone does."""
+"""`callboard noise`: measure how far another seed alone moves the scores."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 
 MAX_SEEDS = 100
-"""With so many the spread is known to 7 %; more are a slip of the finger that would train for weeks."""
+"""Limit against typing errors: so many already give the spread to 7 %, and more would train for weeks."""
 
 
 def measure(args: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 def write(args: argparse.Namespace) -> None:
     """Write the page of one result."""
     from callboard.core.errors import UserError
-    from callboard.reports.result_page.page import write_report
+    from callboard.reports.result_page.sections import write_report
 
     if args.worst < 0:
         raise UserError(f"--worst must be 0 or more, found {args.worst}")

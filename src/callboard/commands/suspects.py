@@ -50,6 +50,6 @@ def rank_or_apply(args: argparse.Namespace) -> None:
         return
     if args.top < 1:
         raise UserError(f"--top must be 1 or more, found {args.top}")
-    from callboard.analysis.suspects.report import write_suspects
+    from callboard.analysis.suspects.review import write_suspects
 
     write_suspects(args.name, args.kind or CORRECTION_KINDS, args.top, args.output)

@@ -40,8 +40,7 @@ def show(args: argparse.Namespace) -> None:
 def _of_author() -> list[str]:
     from collections import Counter
 
-    from callboard.analysis.cv_vs_lb.judging import trust
-    from callboard.analysis.cv_vs_lb.runs import author_points
+    from callboard.analysis.cv_vs_lb import author_points, trust
     from callboard.experiments.author_scores import author_rows
     from callboard.experiments.table import read_experiments
     from callboard.reports.cv_vs_lb import conclusion, correlations, heading
@@ -59,9 +58,8 @@ def _of_author() -> list[str]:
 
 def _of_results(lb: str, where: list[str]) -> list[str]:
     from callboard.analysis.choice import Choice, chosen
-    from callboard.analysis.cv_vs_lb.estimates import estimates_of
-    from callboard.analysis.cv_vs_lb.judging import trust
-    from callboard.analysis.cv_vs_lb.runs import points, points_of_results
+    from callboard.analysis.cv_estimates import estimates_of
+    from callboard.analysis.cv_vs_lb import points, points_of_results, trust
     from callboard.reports.cv_vs_lb import (
         conclusion,
         correlations,

@@ -1,29 +1,46 @@
-"""What experiments.yaml says of each name, remembered by the file's content: checking its rows takes long."""
+"""Memo and step of each row of experiments.yaml, remembered by the file's content.
+
+Checking the rows takes long, so the board reads these alone: nothing here may import pydantic.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
-from callboard.experiments.table import TableStep, read_experiments
 
 CAPTIONS_VERSION = "1"
-"""Of how captions follow from the file."""
+"""Version of how captions follow from the file."""
+
+
+class TableStep(NamedTuple):
+    """The step from one row of the table to another."""
+
+    base: str
+    keys: Set[str]
+    """Dotted keys in which they differ."""
+
+
+def is_below(key: str, keys: Set[str]) -> bool:
+    """Whether a dotted key is one of `keys` or lies in a mapping that is."""
+    parts = key.split(".")
+    return any(".".join(parts[:n]) in keys for n in range(1, len(parts) + 1))
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A row of the table as far as results show it."""
+    """The part of a row of the table that results show."""
 
     memo: str
     step: TableStep | None
-    """From the row that its result is compared with."""
+    """Step from the row that its result is compared with."""
 
 
 def read_captions(path: Path = Path("experiments.yaml")) -> dict[str, Caption]:
-    """By name; empty where there is no such file.
+    """Map names to captions; empty where there is no such file.
 
     Raises:
         UserError: the file is no table, or a row is wrong.
@@ -42,6 +59,8 @@ def read_captions(path: Path = Path("experiments.yaml")) -> dict[str, Caption]:
 
 
 def _captions(path: Path) -> dict[str, tuple[str, str | None, list[str]]]:
+    from callboard.experiments.table import read_experiments
+
     table = read_experiments(path)
     steps = {name: table.step(name) for name in table.rows}
     return {

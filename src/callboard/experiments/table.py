@@ -1,17 +1,17 @@
 """The table of experiments: a chain of rows, each a base and a few changes, resolved to parameters."""
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
-from callboard.core.errors import UserError
+from callboard.core.errors import UserError, nearest
+from callboard.experiments.captions import TableStep, is_below
 from callboard.params.base import Params, read_tree, validate
 from callboard.params.defaults import with_defaults
 from callboard.params.experiment import Experiment
@@ -83,20 +83,6 @@ class TableFile(Params):
     rows: list[dict[str, Any]] = Field(min_length=1)
 
 
-class TableStep(NamedTuple):
-    """What separates two rows."""
-
-    base: str
-    keys: Set[str]
-    """Dotted keys in which they differ."""
-
-
-def is_below(key: str, keys: Set[str]) -> bool:
-    """Whether a dotted key is one of `keys` or lies in a mapping that is."""
-    parts = key.split(".")
-    return any(".".join(parts[:n]) in keys for n in range(1, len(parts) + 1))
-
-
 TABLE = Path("experiments.yaml")
 
 Values = dict[str, Any]
@@ -116,7 +102,7 @@ class ExperimentTable:
     resolved: dict[str, Values]
     """Name of a row to its value of every key that the table moves, at the competition's scale."""
 
-    def step(self, name: str) -> "TableStep | None":
+    def step(self, name: str) -> TableStep | None:
         """From the row that a result is compared with: its base, past bases that change something else alone.
 
         exp0005 repeats exp0001 with another seed, which rows based on it do not take over. None for the first
@@ -150,12 +136,7 @@ class ExperimentTable:
             UserError: there is none; the nearest names are told.
         """
         if name not in self.rows:
-            nearest = get_close_matches(name, self.rows, n=3)
-            hint = (
-                f"; the nearest are {', '.join(nearest)}"
-                if nearest
-                else f"; the first is {next(iter(self.rows))}"
-            )
+            hint = nearest(name, self.rows) or f"; the first is {next(iter(self.rows))}"
             raise UserError(f"{TABLE} has no row {name!r}{hint}")
         return self.rows[name]
 

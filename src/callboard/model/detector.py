@@ -1,13 +1,12 @@
 """The detector: any timm feature map, and the heads that read it."""
 
-from difflib import get_close_matches
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UserError, nearest, one_line
 from callboard.model import embedding_backbone as embedding_frames
 from callboard.model.cbam import Cbam
 from callboard.model.heads import AttentionHead, SedOutput, TimeFrequencyHead
@@ -78,8 +77,7 @@ def _build_backbone(params: ModelParams) -> nn.Module:
     if params.backbone == FRAMES_BACKBONE:
         return embedding_frames.build(params.backbone_args)
     if not timm.is_model(params.backbone):
-        nearest = get_close_matches(params.backbone, timm.list_models(), n=3, cutoff=0.4)
-        hint = f"; the nearest are {', '.join(nearest)}" if nearest else ""
+        hint = nearest(params.backbone, timm.list_models())
         raise UserError(f"model.backbone: timm has no model {params.backbone!r}{hint}")
     try:
         backbone = _create(params, pretrained=False)

@@ -1,4 +1,4 @@
-"""What adversarial validation found: a few lines for a person, tables, and a picture."""
+"""Report of adversarial validation: a printed summary, tables, and a picture."""
 
 import json
 from dataclasses import asdict

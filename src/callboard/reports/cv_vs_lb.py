@@ -1,4 +1,4 @@
-"""What `callboard trust` prints: correlations, a verdict in words, and which estimate follows LB best."""
+"""Output of `callboard trust`: correlations, a verdict in words, and which estimate follows LB best."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,10 @@ from textwrap import fill
 import numpy as np
 
 from callboard.analysis.correlation import CORRELATIONS, Correlation, advantage, correlation, spearman
-from callboard.analysis.cv_vs_lb.estimates import Estimates
-from callboard.analysis.cv_vs_lb.judging import MIN_RUNS, Trust, format_correlation
-from callboard.reports.table import markdown_table
+from callboard.analysis.cv_estimates import Estimates
+from callboard.analysis.cv_vs_lb import MIN_RUNS, ORDER, Trust, is_lost
+from callboard.core.console import MISSING
+from callboard.reports.text import markdown_table
 from callboard.results.cv_metrics import CV_NAMES, POOLED
 from callboard.results.rows import OPTIMISTIC, UNISOLATED, BoardRow, mark_of
 from callboard.scoring.metrics import COVERAGE
@@ -26,13 +27,13 @@ WIDTH = 105
 
 
 def heading(n_runs: int, what: str, left_out: Counter[str]) -> str:
-    """What is held against what, over how many runs."""
+    """First line: the two scores compared, and over how many runs."""
     others = f"; left out: {', '.join(f'{count} {why}' for why, count in left_out.items())}"
     return f"trust: {what} over {n_runs} runs{others if left_out else ''}.\n"
 
 
 def marked(rows: Sequence[BoardRow]) -> str:
-    """How many of the results have a CV that cannot be trusted, marked as on the board; empty without any."""
+    """Count the results whose CV cannot be trusted, marked as on the board; empty without any."""
     counts = Counter(mark_of(row) for row in rows)
     meanings = {OPTIMISTIC: "optimistic", UNISOLATED: "not out of fold"}
     found = [f"{counts[mark]} {words} ({mark})" for mark, words in meanings.items() if counts[mark]]
@@ -41,7 +42,7 @@ def marked(rows: Sequence[BoardRow]) -> str:
 
 
 def correlations(found: Trust) -> str:
-    """All runs and the best, then the blocks."""
+    """Tables of the correlations over all runs and the best, then over the blocks."""
     parts = [
         ("all runs", found.everything),
         ("best third by CV", found.best),
@@ -70,9 +71,60 @@ def _count(of: Mapping[str, Correlation]) -> str:
 
 
 def conclusion(found: Trust) -> str:
-    """The verdict, and a warning for each place where the correlation is lost."""
-    sentences = [f"WARNING: CV does not order LB {where}." for where in found.lost]
-    return "".join(f"{fill(text, WIDTH, break_on_hyphens=False)}\n" for text in [*sentences, found.verdict])
+    """The recommendation, after a warning for each place where the correlation is lost."""
+    sentences = [f"WARNING: CV does not order LB {where}." for where in lost_places(found)]
+    sentences.append(verdict_text(found))
+    return "".join(f"{fill(text, WIDTH, break_on_hyphens=False)}\n" for text in sentences)
+
+
+def lost_places(found: Trust) -> list[str]:
+    """Places where CV does not order LB, in words; none as long as there are too few runs to say."""
+    if found.is_too_few:
+        return []
+    overall, best, last = found.everything[ORDER], found.best[ORDER], found.blocks[-1]
+    late = last.correlations[ORDER]
+    range_leaves = format_correlation(found.best_by_range[ORDER])
+    places = [
+        (is_lost(overall), f"over all {overall.n} runs: {format_correlation(overall)}"),
+        (found.is_lost_late, f"in the last {late.n}, {last.name}: {format_correlation(late)}"),
+        (
+            found.is_lost_among_best,
+            f"among the best {best.n} by CV: {format_correlation(best)}, "
+            f"where their range alone leaves {range_leaves}",
+        ),
+    ]
+    return [text for is_here, text in places if is_here]
+
+
+def verdict_text(found: Trust) -> str:
+    """Recommendation in a sentence or two."""
+    overall, best = found.everything[ORDER], found.best[ORDER]
+    if np.isnan(overall.value):
+        return "CV or LB is the same in all runs: nothing can be said."
+    if found.is_too_few:
+        return f"{overall.n} runs are too few to say whether CV follows LB: it takes {MIN_RUNS}."
+    if found.is_lost:
+        return "CV no longer predicts LB: choose by LB or hold-outs, not by CV."
+    if found.is_lost_among_best:
+        return (
+            "CV tells good runs from bad, but no longer predicts LB among the best: choose among those "
+            "by LB or hold-outs, not by CV."
+        )
+    if overall.low <= 0:
+        correlation = f"{ORDER} {format_correlation(overall)}"
+        return f"Whether CV follows LB cannot be told from {overall.n} runs: {correlation}."
+    text = f"CV follows LB: {ORDER} {format_correlation(overall)} over {overall.n} runs."
+    if best.low > 0:
+        return text
+    correlation = format_correlation(best)
+    return f"{text} Among the best {best.n} by CV its order cannot be told from chance: {correlation}."
+
+
+def format_correlation(found: Correlation) -> str:
+    """Text such as `+0.55 (+0.27 … +0.76)`."""
+    if np.isnan(found.value):
+        return MISSING
+    return f"{found.value:+.2f} ({found.low:+.2f} … {found.high:+.2f})"
 
 
 @dataclass(frozen=True)
@@ -90,11 +142,11 @@ class Following:
 
 
 FollowingTable = dict[str, dict[str, Following]]
-"""By estimate, then by LB."""
+"""How each estimate follows each LB: estimate to LB to numbers."""
 
 
 def followings(rows: Sequence[BoardRow], estimates: Mapping[str, Estimates]) -> FollowingTable:
-    """Of every estimate that all of the rows have, against each LB that all of them have."""
+    """Measure how every estimate that all rows have follows each LB that all rows have."""
     names = [name for name in CV_NAMES if all(name in estimates[row.key] for row in rows)]
     lbs = [lb for lb in ("lb.public", "lb.private") if all(lb in row.metrics for row in rows)]
     if POOLED not in names:
@@ -143,9 +195,9 @@ def _cells(name: str, by_lb: Mapping[str, Following]) -> list[str]:
 
 
 def recommendation(table: FollowingTable) -> str:
-    """Keep the pooled LWLRAP, unless another follows every LB that is known better beyond noise.
+    """Recommend the pooled LWLRAP, unless another follows every known LB better beyond noise.
 
-    Below MIN_RUNS runs no other is recommended.
+    With fewer than MIN_RUNS runs no other is recommended.
     """
     n_runs = min((one.by_rank.n for one in table[POOLED].values()), default=0)
     if n_runs < MIN_RUNS:

@@ -1,4 +1,4 @@
-"""One result on one screen: what it is, how good it is, what it changed and where its files are."""
+"""One result on one screen: its scores, its verdict, its changes and where its files are."""
 
 import csv
 import io
@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 from callboard.analysis.lines import BoardLine
 from callboard.core.console import MISSING
-from callboard.reports.board.columns import (
-    NOISE_LEGEND,
-    base_of,
-    changes_of,
-    half_width,
-    interval_text,
-    is_lb_noise,
-    number,
-    word,
-)
+from callboard.reports.board.columns import NOISE_LEGEND, base_of, changes_of, half_width, is_lb_noise
+from callboard.reports.text import interval_text, number, verdict_word
 from callboard.results.cv_metrics import meanings
 from callboard.results.rows import MARKS, BoardRow, mark_of
 from callboard.results.settings import CV
@@ -38,10 +30,10 @@ def details(
     """The whole text, with an empty line between its parts.
 
     Args:
-        line: Of the board, judged.
-        namesakes: Other results of the name.
-        result: The files of it; None where git has lost them.
-        entries: Of leaderboard.csv.
+        line: Judged line of the board.
+        namesakes: Other results of the same name.
+        result: Files of the result; None where git has lost them.
+        entries: Rows of leaderboard.csv.
     """
     row = line.row
     assert row is not None
@@ -98,7 +90,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
         lines += [
             _fact("base", f"{base_of(line)}: CV {number(base.metrics.get(CV))}, {_lb(base)}"),
             _fact("against it", f"CV {interval_text(line.change, line.judgement)}, LB public {lb_change}"),
-            _fact("verdict", word(line) + _chance(line)),
+            _fact("verdict", verdict_word(line.judgement) + _chance(line)),
         ]
     else:
         lines.append(_fact("base", "none on the board"))
@@ -131,7 +123,7 @@ def _changed(line: BoardLine, row: BoardRow) -> list[str]:
 
 
 def species_rows(text: str) -> list[tuple[str, float, int]]:
-    """Species, average precision and number of recordings of a `plots/species.csv`, the best first."""
+    """Read species, average precision and number of recordings from a `plots/species.csv`, the best first."""
     rows = [
         (row["species"], float(row["ap"] or "nan"), int(row["n_tp"]))
         for row in csv.DictReader(io.StringIO(text))
@@ -140,7 +132,7 @@ def species_rows(text: str) -> list[tuple[str, float, int]]:
 
 
 def _species(text: str) -> list[str]:
-    """Four side by side, so that 24 take six lines."""
+    """List species four side by side, so that 24 take six lines."""
     cells = [f"{species:>4} {number(ap, '.3f'):>5} ({n})" for species, ap, n in species_rows(text)]
     width = max(map(len, cells), default=0) + 3
     n_lines = -(-len(cells) // 4)

@@ -8,16 +8,14 @@ from markupsafe import Markup
 
 from callboard.analysis.difference import SpeciesDifference
 from callboard.analysis.pair import Metric, Pair
-from callboard.analysis.verdict import Judgement
-from callboard.reports.board.columns import TONES, interval_text, number
-from callboard.reports.html import page
-from callboard.reports.result_page.drawing import BETTER, PANEL_INCHES, PAPER, QUIET, WORSE, as_svg, panel
-from callboard.reports.table import markdown_table
+from callboard.analysis.verdict import Verdict
+from callboard.reports.text import interval_text, markdown_table, number, page, verdict_tone, verdict_word
 from callboard.results.cv_metrics import meanings
-from callboard.results.result import Result
+from callboard.results.settings import CV
 
 if TYPE_CHECKING:
     from callboard.reports.result_page.figures import Curve
+    from callboard.results.result import Result
 
 N_SPECIES = 8
 """Species shown where not all are asked for."""
@@ -27,11 +25,11 @@ ONLY_COUNTED = ("cv.n_recordings",)
 
 
 def pair_markdown(pair: Pair, is_whole: bool) -> str:
-    """Verdict, parameters, metrics and species.
+    """Report verdict, parameters, metrics and species.
 
     Args:
         pair: The results.
-        is_whole: All species, not only those that changed most.
+        is_whole: Whether to list all species, not only those that changed most.
     """
     parts = [
         f"# {pair.a.name} → {pair.b.name}\n",
@@ -45,43 +43,36 @@ def pair_markdown(pair: Pair, is_whole: bool) -> str:
 
 
 def verdict_sentence(pair: Pair) -> str:
-    """The judgement in a sentence, with its interval and probability."""
+    """The judgement as a sentence, with its interval and probability."""
     if pair.change is None or pair.judgement is None:
         return "One of the two has no CV."
     chance = number(pair.judgement.p_better, ".2f")
     optimistic = " and ".join(row.name for row in (pair.a, pair.b) if row.is_optimistic)
-    told = f"{pair.b.name} is {WORDS[pair.judgement.word.rstrip('?')].format(optimistic)}"
-    doubt = "; seeds are not measured well enough to be sure" * _is_doubtful(pair.judgement)
+    told = f"{pair.b.name} is {SENTENCES[pair.judgement.verdict].format(optimistic)}"
+    is_doubtful = pair.judgement.is_tentative or not pair.judgement.has_seeds
+    doubt = "; seeds are not measured well enough to be sure" * is_doubtful
     return f"CV {interval_text(pair.change, pair.judgement)}, P(better) {chance}: {told}{doubt}."
 
 
-def _is_doubtful(judgement: Judgement) -> bool:
-    return judgement.word.endswith("?") or not judgement.has_seeds
-
-
-WORDS = {
-    "better": "better than can be chance",
-    "worse": "worse than can be chance",
-    "within noise": "within noise of it",
-    "unsure": "not to be judged: a table of scores is not in DVC's cache",
-    "optimistic": "not to be judged: the CV of {} is optimistic, it saw labels that it is measured on",
+SENTENCES = {
+    Verdict.BETTER: "better than can be chance",
+    Verdict.WORSE: "worse than can be chance",
+    Verdict.WITHIN_NOISE: "within noise of it",
+    Verdict.UNSURE: "not to be judged: a table of scores is not in DVC's cache",
+    Verdict.OPTIMISTIC: "not to be judged: the CV of {} is optimistic, it saw labels that it is measured on",
 }
 
 
 def metric_cells(pair: Pair, metric: Metric) -> list[str]:
-    """Key, both values, change, and what the noise says of a change on the leaderboard."""
+    """Key, both values, their change, and the verdict on it where it is judged."""
     form = ".0f" if metric.key in ONLY_COUNTED else ".4f"
-    judgement = pair.lb_judgements.get(metric.key)
+    judgement = pair.judgement if metric.key == CV else pair.lb_judgements.get(metric.key)
     return [
         metric.key,
         number(metric.a, form),
         number(metric.b, form),
         number(metric.change, f"+{form}"),
-        judgement.word
-        if judgement
-        else pair.judgement.word
-        if pair.judgement and metric.key == "cv.lwlrap"
-        else "",
+        verdict_word(judgement) if judgement else "",
     ]
 
 
@@ -116,11 +107,11 @@ def _species(shown: Sequence[SpeciesDifference], n_all: int) -> str:
 
 
 def pair_html(pair: Pair, results: "tuple[Result | None, Result | None]") -> str:
-    """The page, with all species.
+    """Build the page, with all species.
 
     Args:
         pair: The results.
-        results: Of their curves, in order; None where git has lost them.
+        results: Results that have their curves, in order; None where git has lost them.
     """
     from callboard.reports.result_page.figures import draw_curves
 
@@ -134,12 +125,11 @@ def pair_html(pair: Pair, results: "tuple[Result | None, Result | None]") -> str
         (name, draw_curves(folds, "loss", "training loss", f"curves{place}", every))
         for place, (name, folds) in enumerate(known)
     ]
-    word = pair.judgement.word if pair.judgement else ""
     return page(
         "diff.html.j2",
         pair=pair,
-        word=word,
-        tone=TONES.get(word.rstrip("?"), "noise"),
+        word=verdict_word(pair.judgement) if pair.judgement else "",
+        tone=verdict_tone(pair.judgement),
         verdict=verdict_sentence(pair),
         metric_header=METRIC_HEADER,
         metrics=[metric_cells(pair, metric) for metric in pair.metrics],
@@ -151,7 +141,7 @@ def pair_html(pair: Pair, results: "tuple[Result | None, Result | None]") -> str
 
 
 def _labelled(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
-    """The curves by what a legend calls them: the round only where there are several."""
+    """Label the curves for a legend: with the round only where there are several."""
     rounds = {name.partition("-")[0] for name in curves}
     return {
         (name if len(rounds) > 1 else name.partition("-")[2]).replace("fold", "fold "): epochs
@@ -160,7 +150,9 @@ def _labelled(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
 
 
 def _draw_species(species: list[SpeciesDifference]) -> Markup:
-    """Each species before (ring) and after (dot), joined; the largest change on top."""
+    """Draw each species before (ring) and after (dot), joined; the largest change on top."""
+    from callboard.reports.result_page.drawing import BETTER, PANEL_INCHES, PAPER, QUIET, WORSE, as_svg, panel
+
     with panel(PANEL_INCHES * 1.4, 1.0 + 0.27 * len(species)) as (figure, axes):
         for place, one in enumerate(reversed(species)):
             colour = BETTER if one.value > 0 else WORSE if one.value < 0 else QUIET

@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from callboard.reports.table import markdown_table
+from callboard.reports.text import markdown_table
 from callboard.results.leaderboard import LeaderboardEntry
 from callboard.results.submissions import Submission
 
@@ -16,7 +16,7 @@ NO_RESULT = "no result has it"
 
 
 def leaderboard_cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submission]) -> list[list[str]]:
-    """Text of each row, in the order of HEADER."""
+    """Text of each row, in the order of LEADERBOARD_HEADER."""
     by_md5: dict[str, list[Submission]] = {}
     for one in known:
         by_md5.setdefault(one.md5, []).append(one)
@@ -40,7 +40,7 @@ def as_markdown(rows: Iterable[Sequence[str]]) -> str:
 
 
 def print_leaderboard(rows: Iterable[Sequence[str]], console: Console) -> None:
-    """The same on a terminal."""
+    """Print the table on a terminal."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in LEADERBOARD_HEADER:
         table.add_column(name, justify="right" if _is_score(name) else "left", no_wrap=name != "note")

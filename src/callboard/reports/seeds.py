@@ -1,22 +1,14 @@
-"""Rows over their seeds as a Markdown table, and the noise of one setting for a terminal."""
+"""Gains of rows over their seeds as a Markdown table, and the noise of one setting for a terminal."""
 
 from collections.abc import Sequence
 from math import isfinite
 from statistics import fmean, stdev
 
 from callboard.analysis.gains import Gain
-from callboard.analysis.over_seeds import MIN_PAIRS
-from callboard.analysis.verdict import (
-    JUDGED_METRICS,
-    MIN_DOF,
-    SCORE_HEADINGS,
-    SeedNoise,
-    least_change,
-    seed_noise,
-)
+from callboard.analysis.seed_noise import JUDGED_METRICS, MIN_DOF, SCORE_HEADINGS, SeedNoise, seed_noise
+from callboard.analysis.verdict import MIN_PAIRS, least_change
 from callboard.core.console import MISSING, counted, listed
-from callboard.reports.board.columns import interval_text, number
-from callboard.reports.table import legend_markdown, markdown_table
+from callboard.reports.text import interval_text, legend_markdown, markdown_table, number, verdict_word
 from callboard.results.rows import MARKS, BoardRow, mark_of
 from callboard.results.settings import CV
 
@@ -32,10 +24,10 @@ TEXT_COLUMNS = ("row", "base", "CV is")
 
 
 def gains_markdown(gains: Sequence[Gain], without: Sequence[str] = ()) -> str:
-    """The table, and what stands in it.
+    """Build the table and its legend.
 
     Args:
-        gains: Lines of the table.
+        gains: Rows of the table.
         without: Names of rows that were asked for and have no result.
     """
     heads = ["row", "seeds", *(f"{head} (sd)" for head in SCORE_HEADINGS.values()), "base", "CV is"]
@@ -59,13 +51,12 @@ def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
 
 def _cells(gain: Gain) -> list[str]:
     n_rows, n_pairs = len(gain.rows), len(gain.pairs)
-    judgement = gain.judgements.get(CV)
     return [
         gain.name,
         str(n_rows) if n_pairs in (0, n_rows) else f"{n_pairs} of {n_rows}",
         *(_score(gain, key) for key in JUDGED_METRICS),
         gain.base or MISSING,
-        judgement.word if judgement else MISSING,
+        verdict_word(gain.judgements.get(CV)),
         *(interval_text(gain.changes.get(key), gain.judgements.get(key)) for key in JUDGED_METRICS),
     ]
 
@@ -79,17 +70,17 @@ def _score(gain: Gain, key: str) -> str:
 
 
 def _mark(gain: Gain) -> str:
-    """The gravest of its results' marks: of MARKS the last."""
+    """The most serious mark of its results: the last in MARKS."""
     marks = {mark_of(row) for row in gain.rows}
     return next((mark for mark in reversed(MARKS) if mark in marks), "")
 
 
 def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
-    """Each run's scores, their spread, and what it means for a difference.
+    """List each run's scores, their spread, and what it means for a difference.
 
     Args:
-        name: What the runs are called together.
-        runs: That differ in nothing but the seed.
+        name: Name of the runs together.
+        runs: Runs that differ in nothing but the seed.
     """
     noise = seed_noise(runs)
     if noise is None:

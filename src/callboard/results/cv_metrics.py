@@ -13,7 +13,7 @@ CV_NAMES: dict[str, str] = {
     "macro_ap": "mean over species of AP",
     "prevalence": "LWLRAP at the test set's expected shares",
 }
-"""Estimates of CV; `analysis.cv_vs_lb.estimators.ESTIMATES` has their functions, and heavy imports."""
+"""Estimates of CV; their functions are analysis.cv_estimates.ESTIMATES, which needs pandas."""
 
 SPREAD = {"fold_sd": "standard deviation over folds of LWLRAP"}
 

@@ -1,4 +1,4 @@
-"""Recordings cut into pieces, and what is told of each: level statistics of every mel row."""
+"""Recordings cut into pieces, each described by level statistics of every mel row."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +14,7 @@ PIECE_S = 5.0
 QUANTILES = (0.1, 0.9)
 """Background and calls of a mel row: steady differences move the lower, events the upper."""
 N_STATISTICS = 2 + len(QUANTILES)
-"""Of a mel row of a piece: mean, standard deviation and QUANTILES over its frames."""
+"""Statistics of a mel row of a piece: mean, standard deviation and QUANTILES over its frames."""
 N_BANDS = 16
 """Groups of neighbouring mel rows."""
 

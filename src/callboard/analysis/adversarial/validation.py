@@ -25,12 +25,12 @@ from callboard.scoring.metrics import percentile_interval, times_drawn
 N_HALVINGS = 20
 N_RESAMPLES = 1000
 MIN_RECORDINGS = 10
-"""Of either set; with fewer an AUC says nothing."""
+"""Least number of recordings in either set; with fewer an AUC says nothing."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How often and on what recordings are told apart."""
+    """How often, and by which levels, recordings are classified."""
 
     n_folds: int
     n_repeats: int
@@ -52,7 +52,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How well train and test are told apart by all mel rows, view 0, and by single bands, views 1, 2, …."""
+    """How well train and test are separated by all mel rows, view 0, and by single bands, views 1, 2, …."""
 
     auc: NDArray[np.float64]
     """(views,) of recordings, test against training; mean over folds and repeats."""
@@ -130,7 +130,7 @@ def deal_folds(is_second: NDArray[np.bool_], n_folds: int, rng: np.random.Genera
 
 @dataclass(frozen=True)
 class Judged:
-    """Two sets of recordings told apart once."""
+    """One separation of two sets of recordings."""
 
     fold: NDArray[np.int64]
     """(recordings,)."""
@@ -233,7 +233,7 @@ def resampled_auc(
 
 
 def _interval(repeats: Sequence[Judged], is_test: NDArray[np.bool_], seed: int) -> tuple[float, float]:
-    """Of the AUC, mean over folds and repeats; nothing is fitted again."""
+    """Interval of the AUC, mean over folds and repeats; nothing is fitted again."""
     drawn = times_drawn(len(is_test), N_RESAMPLES, seed)
     auc = [resampled_auc(judged.scores, is_test, judged.fold, drawn) for judged in repeats]
     return percentile_interval(np.nanmean(np.concatenate(auc), axis=0))

@@ -1,11 +1,9 @@
-"""`callboard doctor`: what is missing, inconsistent or about to be lost, each with what to do about it."""
+"""`callboard doctor`: find what is missing, inconsistent or about to be lost, each with its remedy."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from callboard.analysis.doctor import results, surroundings
-from callboard.analysis.doctor import results as teachers
-from callboard.analysis.doctor import surroundings as database
 from callboard.analysis.doctor.findings import Finding, State
 from callboard.core.console import counted
 from callboard.core.workspace import main_workspace
@@ -14,7 +12,7 @@ from callboard.results.git import committed_files
 Check = Callable[[State], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
-    database.database,
+    surroundings.database,
     results.unreadable_commits,
     results.results_without_run,
     results.runs_without_result,
@@ -22,7 +20,7 @@ CHECKS: tuple[Check, ...] = (
     results.doubled_names,
     results.missing_tables,
     results.folders_of_elsewhere,
-    teachers.leaking_teachers,
+    results.leaking_teachers,
     results.ledger_rows,
     surroundings.untracked_code,
     surroundings.variables,
@@ -31,20 +29,20 @@ CHECKS: tuple[Check, ...] = (
     surroundings.running_dvc,
     surroundings.dvc_set_up,
 )
-"""In the order in which they are told."""
+"""All checks, in the order of the output."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What one look at the main workspace has found."""
+    """Findings of one examination of the main workspace."""
 
     findings: list[Finding]
     facts: list[str]
-    """What is no finding and worth knowing."""
+    """Information that is not a finding."""
 
 
 def examine() -> Diagnosis:
-    """Every finding in the main workspace; git and MLflow are read once."""
+    """Run all checks on the main workspace; git and MLflow are read once."""
     folder = main_workspace()
     with committed_files(folder) as files:
         state = State(folder, files)

@@ -1,4 +1,4 @@
-"""What `callboard doctor` looks at, and what it says about it."""
+"""The state that `callboard doctor` examines, and a finding about it."""
 
 import os
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Finding:
 
     what: str
     todo: str
-    """What a person does about it; empty where nothing need be done."""
+    """Remedy; empty where nothing need be done."""
     loses_results: bool = False
     """Whether a result, a score or an interval is missing or will be."""
 
@@ -32,14 +32,14 @@ class Finding:
 
 @dataclass
 class State:
-    """The main workspace with everything that holds results; what two checks ask is asked once."""
+    """The main workspace with everything that holds results; what two checks need is read once."""
 
     folder: Path
     files: CommittedFiles
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
-    """As it was at the start: to speak with MLflow, some variables are changed."""
+    """Environment at the start: some variables are changed to talk to MLflow."""
     unreadable: list[str] = field(default_factory=list)
-    """What git holds and nobody can read, in words."""
+    """Messages about unreadable files in git."""
     _locks: dict[str, Lock] = field(default_factory=dict)
 
     @cached_property
@@ -49,7 +49,7 @@ class State:
 
     @cached_property
     def runs(self) -> dict[str, StoredRun] | str:
-        """By content key, what MLflow has; one line of why not where it cannot be asked."""
+        """Runs in MLflow, by content key; a one-line reason where MLflow cannot be reached."""
         if self.database and not self.database.exists():
             return f"{self.database} is not there"
         try:
@@ -70,11 +70,11 @@ class State:
         return local_database(tracking_uri())
 
     def known(self) -> dict[str, StoredRun]:
-        """The same as `runs`, empty where MLflow cannot be asked."""
+        """Return `runs`, or none where MLflow cannot be reached."""
         return self.runs if isinstance(self.runs, dict) else {}
 
 
 def first_few(names: list[str], most: int = 5) -> str:
-    """Names with commas, of many the first few."""
+    """List names with commas; of many only the first few."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

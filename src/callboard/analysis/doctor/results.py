@@ -22,7 +22,7 @@ from callboard.results.refs import experiments_among
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, ResultRef
 
 POISON_VERSION = "2"
-"""Of how a poisoned result is told by its files."""
+"""Version of how a poisoned result is recognised by its files."""
 
 
 def unreadable_commits(state: State) -> Iterator[Finding]:
@@ -35,7 +35,7 @@ def unreadable_commits(state: State) -> Iterator[Finding]:
 
 
 def results_without_run(state: State) -> Iterator[Finding]:
-    """What the board lacks."""
+    """Finished results that the board lacks."""
     missing = [
         refs[0].reference
         for key, refs in state.results.items()
@@ -183,7 +183,7 @@ def _look_up(tree: Any, key: str) -> Any:
 
 
 LINEAGE_VERSION = "2"
-"""Of how a lineage is told by its files."""
+"""Version of how a lineage is read from files."""
 
 
 def leaking_teachers(state: State) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What surrounds the results: environment variables, DVC's set-up and locks, databases, the device."""
+"""Checks of the surroundings: environment variables, DVC's set-up and locks, databases, the device."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Labels that the models doubt: annotations, and species that nobody spoke of, against out-of-fold scores.
+"""Labels that the models doubt: annotations, and species without any, against out-of-fold scores.
 
 Letters in shapes: R recordings, N windows of all recordings, S species.
 """
@@ -16,7 +16,7 @@ from callboard.data.presence import species_presence
 from callboard.scoring.window_scores import WindowScores, window_probabilities
 
 GIVEN = {"tp": "present", "fp": "absent", "missing": ""}
-"""By kind, what the annotations say; nothing where one may be missing."""
+"""Kind to the annotation's statement; empty where an annotation may be missing."""
 
 SUSPECT_COLUMNS = [
     "rank",
@@ -30,12 +30,12 @@ SUSPECT_COLUMNS = [
     "verdict",
     "note",
 ]
-"""A suspect: an annotation's box and what is said of it; the last two are the reviewer's."""
+"""Columns of a suspect: an annotation's box and what speaks against it; the last two are the reviewer's."""
 
 
 @dataclass(frozen=True)
 class WindowEvidence:
-    """What each window's model says of it, no model having trained on the window's recording."""
+    """Scores of each window by a model that has not trained on the window's recording."""
 
     recording_ids: list[str]
     """R ids."""
@@ -56,7 +56,7 @@ class WindowEvidence:
     frames_per_s: float
 
     def windows_with(self, row: int, start_frame: int, stop_frame: int) -> NDArray[np.int64]:
-        """Windows of a recording that hold most of a span: all of it, where any does."""
+        """Windows of a recording that contain most of a span: all of it, where any does."""
         windows = np.arange(self.window_bounds[row], self.window_bounds[row + 1])
         starts = self.start_frame[windows]
         held = np.minimum(starts + self.clip_frames, stop_frame) - np.maximum(starts, start_frame)
@@ -65,16 +65,16 @@ class WindowEvidence:
 
 
 def window_evidence(scores: WindowScores, head: str, clip_frames: int, frames_per_s: float) -> WindowEvidence:
-    """Out-of-fold scores as probabilities.
+    """Turn out-of-fold scores into probabilities.
 
     Args:
-        scores: Out of fold.
-        head: As infer.head.
+        scores: Out-of-fold scores.
+        head: Head, as in infer.head.
         clip_frames: Length of a window.
         frames_per_s: Frames per second of recording.
 
     Raises:
-        UserError: the scores are not out-of-fold, or lack a head.
+        UserError: the scores are not out of fold, or lack the head.
     """
     if scores.fold is None:
         raise UserError("scores are of all models, not out-of-fold: a label would vouch for itself")
@@ -92,11 +92,11 @@ def window_evidence(scores: WindowScores, head: str, clip_frames: int, frames_pe
 
 
 def rank(clips: pd.DataFrame, heard: WindowEvidence, model: str) -> pd.DataFrame:
-    """SUSPECT_COLUMNS: the most suspicious of each kind first, kinds taking turns.
+    """Table of SUSPECT_COLUMNS: the most suspicious of each kind first, kinds taking turns.
 
     Args:
         clips: TP and FP annotations, see clips.DTYPES.
-        heard: Windows of all their recordings.
+        heard: Evidence for all their recordings.
         model: Name of the models, to which the fold is added.
 
     Raises:
@@ -116,7 +116,7 @@ def rank(clips: pd.DataFrame, heard: WindowEvidence, model: str) -> pd.DataFrame
 
 
 def doubted_labels(clips: pd.DataFrame, heard: WindowEvidence) -> pd.DataFrame:
-    """Every annotation with the probability of its species in the windows that hold its box.
+    """List every annotation with the probability of its species in the windows that contain its box.
 
     A tp row's score is that probability, an fp row's what is missing to 1.
     """
@@ -136,7 +136,7 @@ def doubted_labels(clips: pd.DataFrame, heard: WindowEvidence) -> pd.DataFrame:
 
 
 def missing_labels(clips: pd.DataFrame, heard: WindowEvidence) -> pd.DataFrame:
-    """Every recording and species without any annotation, at the highest window's peak.
+    """List every recording and species without any annotation, at the highest window's peak.
 
     The span around the peak is as long as the species' boxes usually are, and its band and song type are
     those of its commonest box.
@@ -177,7 +177,7 @@ def usual_boxes(clips: pd.DataFrame, species: Sequence[str]) -> pd.DataFrame:
 
 
 def _peak_s(heard: WindowEvidence, row: int, column: int) -> float:
-    """When the species is highest in the recording's highest window, seconds."""
+    """Time of the species' peak in the recording's highest window, seconds."""
     windows = slice(heard.window_bounds[row], heard.window_bounds[row + 1])
     highest = heard.probability[windows, column].argmax()
     return float(heard.peak_frame[windows, column][highest] / heard.frames_per_s)

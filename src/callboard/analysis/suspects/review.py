@@ -1,14 +1,20 @@
-"""A reviewed table of suspects to corrections.csv: whole or not at all."""
+"""The suspicious labels of one result, written for a reviewer, and the review taken into corrections.csv."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from callboard.core.console import counted, summarize
+from callboard.analysis.suspects.ranking import WindowEvidence, rank, window_evidence
+from callboard.core.console import Stopwatch, counted, summarize, warn
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
-from callboard.data.annotations import read_species
+from callboard.data.annotations import read_species, read_table, typed
+from callboard.data.clips import read_clips
 from callboard.data.corrections import (
+    CORRECTION_KINDS,
     CORRECTIONS,
     VERDICTS,
     corrected,
@@ -17,12 +23,126 @@ from callboard.data.corrections import (
     read_placed,
     train_lengths_s,
 )
+from callboard.features.windows import clip_length
+from callboard.params.base import validate
+from callboard.params.features import FrontEndParams
+from callboard.params.training import ClipParams
+from callboard.results.dvc_cache import cached_in_folder
+from callboard.results.lookup import find_result
+from callboard.results.result import CLIPS, SOURCE, Result
+from callboard.results.rows import board_refs, is_unisolated, read_board
+from callboard.scoring.window_scores import load_scores
 
 SOURCE_FOLDER = Path("data/source")
 
+TRUTH = "hidden/train_labels.csv"
+"""Below data/source; only the soundscapes have it."""
+
+TRUTH_DTYPES = {"recording_id": "str", "species_id": "str", "t_min": "float64", "t_max": "float64"}
+
+NUMBERS_SHOWN = (10, 20, 50, 100)
+"""First suspects whose mistakes are counted."""
+
+
+class HearingParams(FrontEndParams):
+    """Parameters that place a window of scores in its recording."""
+
+    clip: ClipParams
+
+
+def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, output: Path) -> None:
+    """Rank the labels of one result, write the first of each kind and print one line about it.
+
+    Args:
+        reference: See lookup.find; None for the result of HEAD.
+        kinds: Kinds of suspects, from CORRECTION_KINDS.
+        n_top: Number of rows of each kind.
+        output: The file.
+
+    Raises:
+        UserError: no such result, its scores or annotations are not in the cache, or `output` holds verdicts.
+    """
+    watch = Stopwatch()
+    refuse_reviewed(output)
+    rows, _ = read_board()
+    result = find_result(reference, board_refs(rows))
+    suspects = read_suspects(result)
+    calls = read_calls_of(result)
+    suspects, n_reviewed = without_reviewed(suspects)
+    chosen = suspects[suspects["kind"].isin(kinds) & (suspects["rank"] <= n_top)]
+    with written_whole(output) as unfinished:
+        chosen.to_csv(unfinished, index=False)
+    counts = chosen["kind"].value_counts()
+    summarize(
+        "suspects",
+        f"{counted(len(chosen), 'row')} of {result.name} in {output}",
+        *(f"{counts.get(kind, 0)} {kind}" for kind in CORRECTION_KINDS if kind in kinds),
+        *([f"{n_reviewed} reviewed before left out"] if n_reviewed else []),
+        f"{watch.elapsed_s:.1f} s",
+    )
+    if calls is not None:
+        print(precision_table(suspects[suspects["kind"].isin(kinds)], calls))
+
+
+def refuse_reviewed(path: Path) -> None:
+    """Refuse to overwrite a table that a person has worked on.
+
+    Raises:
+        UserError: it holds verdicts.
+    """
+    if not path.is_file():
+        return
+    n_verdicts = int((read_table(path, ["verdict"])["verdict"].str.strip() != "").sum())
+    if n_verdicts:
+        raise UserError(
+            f"{path}: holds {counted(n_verdicts, 'verdict')}; `callboard suspects --apply {path}` takes "
+            "them, --output writes elsewhere"
+        )
+
+
+def read_suspects(result: Result) -> pd.DataFrame:
+    """Rank every label of a result's training recordings, see `rank`.
+
+    Raises:
+        UserError: the result is a blend, or what is needed is not in the cache.
+    """
+    params = result.params
+    result.refuse_blend()
+    if is_unisolated(params):
+        warn(f"{result.name}: its teachers saw all recordings, so labels may vouch for themselves")
+    final = params.get("pseudo.rounds", "0")
+    clips = read_clips(result.output(CLIPS))
+    return rank(clips, _hearing(result, clips, final), f"{result.ref.reference} r{final}")
+
+
+def without_reviewed(suspects: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Drop suspects that corrections.csv has a verdict on, and rank anew; also how many were dropped."""
+    if not CORRECTIONS.is_file():
+        return suspects, 0
+    is_reviewed = reviewed_boxes(suspects, read_corrections(CORRECTIONS))
+    left = suspects[~is_reviewed]
+    return left.assign(rank=left.groupby("kind").cumcount() + 1), int(is_reviewed.sum())
+
+
+def _hearing(result: Result, clips: pd.DataFrame, final: str) -> WindowEvidence:
+    sections = result.sections(*HearingParams.model_fields)
+    params = validate(HearingParams, sections, f"params.yaml of {result.name}")
+    clip_frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
+    with result.folder(f"scores/r{final}") as folder:
+        scores = load_scores(folder / "oof.npz")
+    return window_evidence(scores, result.params["infer.head"], clip_frames, params.frames_per_s)
+
+
+def read_calls_of(result: Result) -> pd.DataFrame | None:
+    """Read every call of the training recordings; None where the source does not know them."""
+    try:
+        return read_calls(cached_in_folder(result.output(SOURCE), TRUTH, SOURCE))
+    except UserError:
+        return None
+
 
 def apply_review(path: Path) -> None:
-    """Append the rows with a verdict to corrections.csv, once all of it would be accepted.
+    """Append the rows with a verdict to corrections.csv, if all of it would be accepted.
 
     Raises:
         UserError: the table has no verdict at all, or a row that corrections.csv may not have.
@@ -49,7 +169,7 @@ def apply_review(path: Path) -> None:
 
 
 def decided(path: Path) -> tuple[pd.DataFrame, int]:
-    """The rows with a verdict, as corrections.csv has them, and how many there are without.
+    """Read the rows with a verdict, in the format of corrections.csv, and count those without.
 
     Raises:
         UserError: no such table, or no verdict in it.
@@ -64,10 +184,64 @@ def decided(path: Path) -> tuple[pd.DataFrame, int]:
 
 
 def reviewed_boxes(table: pd.DataFrame, corrections: pd.DataFrame) -> "pd.Series[bool]":
-    """Rows of a table of suspects that corrections.csv has a verdict on already."""
+    """Mark the rows of a table of suspects that corrections.csv already has a verdict on."""
     ids, times = ["recording_id", "species_id"], ["t_min", "t_max"]
     numbers = corrections[times].apply(pd.to_numeric, errors="coerce").astype(float)
     reviewed = corrections[ids].assign(**numbers)
     pairs = table[ids + times].reset_index(names="row").merge(reviewed, on=ids, suffixes=("", "_reviewed"))
     touches = (pairs["t_min"] < pairs["t_max_reviewed"]) & (pairs["t_max"] > pairs["t_min_reviewed"])
     return pd.Series(table.index.isin(pairs.loc[touches, "row"]), table.index)
+
+
+def read_calls(path: Path) -> pd.DataFrame:
+    """Read every call of a species in a training recording, TRUTH_DTYPES.
+
+    Raises:
+        UserError: no such file, or no such table.
+    """
+    return typed(read_table(path, list(TRUTH_DTYPES)), TRUTH_DTYPES, path)
+
+
+def is_mistake(suspects: pd.DataFrame, calls: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether each label is wrong, by the known calls of the recordings.
+
+    Wrong are a tp row whose box no call of the species touches, an fp row whose box one touches, and a
+    recording without a label of a species that calls anywhere in it.
+    """
+    spans = {
+        cell: group[["t_min", "t_max"]].to_numpy()
+        for cell, group in calls.groupby(["recording_id", "species_id"])
+    }
+    nowhere = np.empty((0, 2))
+    found = []
+    for kind, recording_id, species_id, t_min, t_max in suspects[
+        ["kind", "recording_id", "species_id", "t_min", "t_max"]
+    ].itertuples(index=False):
+        own = spans.get((recording_id, species_id), nowhere)
+        touches = bool(((own[:, 0] < t_max) & (own[:, 1] > t_min)).any())
+        found.append({"tp": not touches, "fp": touches, "missing": len(own) > 0}[kind])
+    return np.array(found, dtype=bool)
+
+
+def precision_table(suspects: pd.DataFrame, calls: pd.DataFrame) -> str:
+    """Count, for each kind, how many of its first N are mistakes, and their share of all its mistakes.
+
+    Args:
+        suspects: All of them, in order.
+        calls: As read_calls gives them.
+    """
+    wrong = is_mistake(suspects, calls)
+    lines = []
+    for kind in CORRECTION_KINDS:
+        own = wrong[(suspects["kind"] == kind).to_numpy()]
+        if not own.any():
+            lines.append(f"  {kind}: none of {len(own)} is a mistake")
+            continue
+        parts = [
+            f"first {n}: {own[:n].sum()} ({own[:n].sum() / own.sum():.0%} of all)"
+            for n in NUMBERS_SHOWN
+            if n <= len(own)
+        ]
+        first = f"; {', '.join(parts)}" if parts else ""
+        lines.append(f"  {kind}: {counted(int(own.sum()), 'mistake')} among {len(own)}{first}")
+    return "\n".join(lines)

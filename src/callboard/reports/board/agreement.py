@@ -8,8 +8,7 @@ from callboard.analysis.correlation import correlation, spearman
 from callboard.analysis.lines import Blocks, BoardLine
 from callboard.core.console import counted
 from callboard.experiments.table import ExperimentTable
-from callboard.reports.board.columns import interval_text, number
-from callboard.reports.table import markdown_table
+from callboard.reports.text import interval_text, markdown_table, number, verdict_word
 from callboard.results.result import changes
 
 ScoreOf = Callable[[BoardLine], float | None]
@@ -31,15 +30,15 @@ COMPARED = (
 
 
 def agreement(blocks: Blocks, table: ExperimentTable, params: dict[str, str]) -> str:
-    """The setting, counts, rank correlations, and row by row whether a change went the author's way.
+    """Report the setting, counts, rank correlations, and row by row whether a change went the author's way.
 
     A change is against the row's base in the table; rows whose base has no result here are left out of the
-    last list, as are those that the author has no score of.
+    last list, as are those without a score by the author.
 
     Args:
         blocks: The author's rows with our results.
-        table: The author's.
-        params: Flat, of the workspace: what results differ in from it is told.
+        table: The author's table.
+        params: Flat parameters of the workspace, from which the results may differ.
     """
     lines = [line for block in blocks for line in block if line.entry]
     n_ours = sum(line.row is not None for line in lines)
@@ -59,7 +58,7 @@ def agreement(blocks: Blocks, table: ExperimentTable, params: dict[str, str]) ->
 
 
 def _setting(lines: list[BoardLine], table: ExperimentTable, params: dict[str, str]) -> str:
-    """What all results have that params.yaml has not, of the keys that the table leaves to the workspace."""
+    """How all results differ from params.yaml, in the keys that the table leaves to the workspace."""
     for line in lines:
         if line.row and line.entry and not line.entry.alone:
             name = line.entry.name
@@ -89,27 +88,28 @@ def _correlations(lines: list[BoardLine]) -> str:
 
 
 Signs = tuple[float, float] | None
-"""Of our change and of the author's, each −1 or 1."""
+"""Signs of our change and of the author's, each −1 or 1."""
 
 
-def _signs(ours: float | None, his: float | None) -> Signs:
-    """None where one of them is not known, or is a change of nothing, which goes no way."""
-    if not (ours and his and round(ours, 5) and round(his, 5)):
+def _signs(ours: float | None, theirs: float | None) -> Signs:
+    """Return None where one of them is unknown or zero."""
+    if not (ours and theirs and round(ours, 5) and round(theirs, 5)):
         return None
-    return np.sign(ours), np.sign(his)
+    return np.sign(ours), np.sign(theirs)
 
 
 def _tally(what: str, signs: Iterable[Signs]) -> str:
-    """How often both went one way, and how often they would if neither knew of the other."""
+    """Report how often both went the same way, and how often they would by chance."""
     known = np.array([pair for pair in signs if pair]).reshape(-1, 2) > 0
     n_agree = int((known[:, 0] == known[:, 1]).sum())
     text = f"{what} went the author's way in {n_agree} of {len(known)} rows"
     if not len(known):
         return f"{text}.\n"
-    ours, his = known.mean(axis=0)
-    by_chance = len(known) * (ours * his + (1 - ours) * (1 - his))
+    ours, theirs = known.mean(axis=0)
+    by_chance = len(known) * (ours * theirs + (1 - ours) * (1 - theirs))
     return (
-        f"{text}; {by_chance:.1f} would by chance, as it rose in {ours:.0%} of ours and {his:.0%} of his.\n"
+        f"{text}; {by_chance:.1f} would by chance, as it rose in {ours:.0%} of ours and {theirs:.0%} of "
+        "the author's.\n"
     )
 
 
@@ -119,7 +119,7 @@ def _row_by_row(lines: list[BoardLine]) -> str:
         cv = _signs(line.metric_change("cv.lwlrap"), line.author_cv_change)
         lb = _signs(line.metric_change("lb.public"), line.author_lb_change)
         if line.entry and (cv or lb):
-            judged = f", {line.judgement.word}" if line.judgement else ""
+            judged = f", {verdict_word(line.judgement)}" if line.judgement else ""
             cells.append(
                 [
                     line.entry.name,

@@ -1,14 +1,13 @@
-"""The columns of the board: what stands in a cell, as text for people and as a value for programs."""
+"""The columns of the board: each cell as text for people and as a value for programs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from callboard.analysis.difference import Difference
 from callboard.analysis.lines import Blocks, BoardLine
-from callboard.analysis.verdict import Judgement
+from callboard.analysis.verdict import Verdict
 from callboard.core.console import MISSING
-from callboard.experiments.author_scores import author_verdict
+from callboard.reports.text import interval_text, number, verdict_tone, verdict_word
 from callboard.results.result import changes
 from callboard.results.rows import MARKS, BoardRow, mark_of
 from callboard.results.settings import CV
@@ -20,7 +19,7 @@ SEEDS_LEGEND = (
 )
 
 Value = str | float | bool | None
-"""As CSV holds it; None is an empty cell."""
+"""Value of a CSV cell; None is an empty cell."""
 
 
 @dataclass(frozen=True)
@@ -32,84 +31,45 @@ class Column:
     is_number: bool = False
     may_wrap: bool = False
     value: Callable[[BoardLine], Value] | None = None
-    """By which a page sorts; the text where there is none."""
+    """Value that a page sorts by; the text where there is none."""
     is_extra: bool = False
     """Whether only some boards have it."""
     meaning: str = ""
-    """What stands in it, where its name does not say so."""
+    """Explanation, where the name alone does not say it."""
     tone: Callable[[BoardLine], str] | None = None
-    """`better`, `worse` or `noise`: how a page colours what the text says too."""
-
-
-def number(value: float | None, form: str = ".4f") -> str:
-    """A score or a change of one as text."""
-    return MISSING if value is None or isnan(value) else f"{value:{form}}"
-
-
-def interval_text(change: Difference | None, judgement: Judgement | None = None) -> str:
-    """A change with its interval: the judgement's where there is one, else that of the recordings."""
-    if change is None:
-        return MISSING
-    low, high = (judgement or change).low, (judgement or change).high
-    return f"{change.value:+.4f} ({MISSING if isnan(low) else f'{low:+.4f} … {high:+.4f}'})"
-
-
-def name_of(line: BoardLine) -> str:
-    """Of the author's row, else of the result."""
-    if line.entry and not (line.row and line.row.name == line.entry.name):
-        return line.entry.name
-    return line.row.name if line.row else MISSING
+    """`better`, `worse` or `noise`: class that colours the text."""
 
 
 def base_of(line: BoardLine) -> str:
-    """Name of what a line is compared with."""
+    """Name of the result that a line is compared with."""
     if line.base and line.step and line.step.base in line.base.names:
         return line.step.base
     return line.base.name if line.base else MISSING
 
 
 def changes_of(line: BoardLine) -> list[str] | None:
-    """Parameters against the base, else against the commit that it started from; None without either."""
+    """Changed parameters against the base, else against the commit it started from; None without either."""
     before = line.base.params if line.base else line.row.base if line.row else {}
     return changes(before, line.row.params) if line.row and before else None
 
 
 def changed(line: BoardLine) -> str:
-    """The same as text."""
+    """Changed parameters as text."""
     found = changes_of(line)
     return MISSING if found is None else ", ".join(found)
 
 
 def half_width(line: BoardLine) -> float | None:
-    """Of the CV's own 95 % interval."""
+    """Half the width of the 95 % interval of CV itself."""
     low, high = line.metric("cv.lwlrap_low"), line.metric("cv.lwlrap_high")
     return None if low is None or high is None else (high - low) / 2
 
 
-def word(line: BoardLine) -> str:
-    """The verdict."""
-    return line.judgement.word if line.judgement else MISSING
-
-
 def has_seeds(line: BoardLine) -> bool | None:
-    """Whether the verdict's interval holds what seeds do; None without interval."""
+    """Whether the verdict's interval covers seeds; None without interval."""
     if line.judgement is None or isnan(line.judgement.low):
         return None
     return line.judgement.has_seeds
-
-
-TONES = {
-    "better": "better",
-    "worse": "worse",
-    "within noise": "noise",
-    "optimistic": "noise",
-    "unsure": "noise",
-}
-
-
-def tone(line: BoardLine) -> str:
-    """Class of the verdict in a page; empty without one."""
-    return TONES.get(word(line).rstrip("?"), "")
 
 
 def _probability(line: BoardLine) -> str:
@@ -127,8 +87,8 @@ def _against_best(line: BoardLine) -> str:
 
 
 def is_lb_noise(line: BoardLine) -> bool:
-    """Whether the change of the public leaderboard is what another seed may do."""
-    return bool(line.lb_judgement and line.lb_judgement.word == "within noise")
+    """Whether another seed may change the public leaderboard score as much."""
+    return bool(line.lb_judgement and line.lb_judgement.verdict is Verdict.WITHIN_NOISE)
 
 
 def _lb_change(line: BoardLine) -> str:
@@ -136,6 +96,8 @@ def _lb_change(line: BoardLine) -> str:
 
 
 def _author_verdict(line: BoardLine) -> str:
+    from callboard.experiments.author_scores import author_verdict
+
     return author_verdict(line.entry) if line.entry else MISSING
 
 
@@ -152,11 +114,11 @@ def _author_lb(line: BoardLine) -> str:
 
 
 def estimate_column(name: str, estimates: dict[str, dict[str, float]]) -> Column:
-    """Another CV estimate in the place of the pooled one.
+    """Build the column of another CV estimate, in place of the pooled one.
 
     Args:
-        name: A key of CV_NAMES.
-        estimates: By content key of a result its estimates by name.
+        name: Name in CV_NAMES.
+        estimates: Content key of a result to its estimates by name.
     """
 
     def value(line: BoardLine) -> float | None:
@@ -169,7 +131,7 @@ def estimate_column(name: str, estimates: dict[str, dict[str, float]]) -> Column
 
 
 def metric_of(key: str) -> Callable[[BoardLine], float | None]:
-    """How to read a metric of a line."""
+    """Return a function that reads a metric of a line."""
     return lambda line: line.metric(key)
 
 
@@ -182,7 +144,7 @@ def _best_value(line: BoardLine) -> float | None:
     return line.best_change.value if line.best_change else None
 
 
-NAME = Column("name", name_of)
+NAME = Column("name", lambda line: line.name)
 MEMO = Column("memo", lambda line: line.memo, may_wrap=True)
 POOLED_CV = Column("CV", _cv, is_number=True, value=metric_of(CV))
 SCORE_COLUMNS = (
@@ -193,7 +155,11 @@ SCORE_COLUMNS = (
         value=half_width,
         meaning="half the 95 % interval of CV",
     ),
-    Column("verdict", word, tone=tone),
+    Column(
+        "verdict",
+        lambda line: verdict_word(line.judgement),
+        tone=lambda line: verdict_tone(line.judgement),
+    ),
     Column("LB public", lambda line: number(line.metric("lb.public")), True, value=metric_of("lb.public")),
     Column("LB private", lambda line: number(line.metric("lb.private")), True, value=metric_of("lb.private")),
 )
@@ -232,16 +198,16 @@ AUTHOR_COLUMNS = (
 
 
 def columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
-    """Of the board of results, from left to right.
+    """Columns of the board of results, from left to right.
 
     Args:
-        cv: The estimate that stands in the place of CV; changes and verdicts stay those of the pooled one.
+        cv: The estimate shown in place of CV; changes and verdicts stay those of the pooled one.
     """
     return (NAME, cv, *SCORE_COLUMNS, *COMPARISON, MEMO, CHANGED, BEST, *ORIGIN)
 
 
 def author_columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
-    """Of the author's table, his scores beside ours."""
+    """Columns of the author's table, with the author's scores beside ours."""
     return (NAME, cv, *SCORE_COLUMNS, *COMPARISON, *AUTHOR_COLUMNS, MEMO, *ORIGIN)
 
 
@@ -249,14 +215,14 @@ BOARD_COLUMNS: Sequence[Column] = columns_of()
 
 
 def shown_rows(blocks: Blocks) -> dict[str, BoardRow]:
-    """The results that the lines show, each once, by content key or name."""
+    """Results that the lines show, each once, by content key or name."""
     return {line.row.key or line.row.name: line.row for block in blocks for line in block if line.row}
 
 
 def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[str]:
-    """What columns and the marks in the table mean, as far as there are any, and which results are the best.
+    """Explain the columns and marks that occur, and name the best results.
 
-    Also what a reader would take for something else: intervals without seeds, and another CV in a column.
+    Also explain what is easily mistaken: intervals without seeds, and another CV estimate in a column.
     """
     lines = [line for block in blocks for line in block if line.row]
     found = [_meanings(columns) if lines else ""]

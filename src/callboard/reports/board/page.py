@@ -1,4 +1,4 @@
-"""The board as one HTML page, to be opened in a browser or put among a team's notes."""
+"""The board as one HTML page, to open in a browser or keep with a team's notes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,31 +10,27 @@ from callboard.reports.board.columns import (
     BOARD_COLUMNS,
     Column,
     legends,
-    name_of,
-    number,
     shown_rows,
-    tone,
-    word,
 )
-from callboard.reports.html import page
+from callboard.reports.text import number, page, verdict_tone, verdict_word
 from callboard.results.settings import CV
 
 SCATTER = (640, 360)
-"""Width and height of the picture, in its own units."""
+"""Width and height of the picture, in SVG units."""
 
 MARGIN = 52
-"""Around the area of the dots, for the axes' words."""
+"""Margin around the area of the dots, for the labels of the axes."""
 
 N_TICKS = 4
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell of the page."""
+    """A cell of the page."""
 
     text: str
     by: str
-    """What a page sorts by; empty where nothing is known."""
+    """Sort key; empty where nothing is known."""
     tone: str = ""
     """Class of the verdict's mark."""
 
@@ -67,12 +63,12 @@ class Scatter:
 
 
 def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = BOARD_COLUMNS) -> str:
-    """The page: counts, what marks mean, the table, and CV against the public leaderboard.
+    """Build the page: counts, the meaning of marks, the table, and CV against the public leaderboard.
 
     Args:
-        blocks: Of the board.
+        blocks: Lines of the board.
         title: Heading of the page.
-        columns: Of the table.
+        columns: Columns of the table.
     """
     lines = [line for block in blocks for line in block if line.row]
     return page(
@@ -80,7 +76,7 @@ def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = BOARD_COL
         title=title,
         n_results=len(shown_rows(blocks)),
         newest=max((line.row.start.astimezone() for line in lines if line.row), default=None),
-        verdicts=Counter(word(line) for line in lines if line.judgement).most_common(),
+        verdicts=Counter(verdict_word(line.judgement) for line in lines if line.judgement).most_common(),
         best=next((line.best for line in lines if line.best), None),
         legends=legends(blocks, columns),
         columns=columns,
@@ -99,7 +95,7 @@ def _cell(column: Column, line: BoardLine) -> Cell:
 
 
 def _scatter(lines: Sequence[BoardLine]) -> Scatter | None:
-    """None with fewer than three results that have both; those with an optimistic CV would mislead."""
+    """Plot results with both scores, three at least; those with an optimistic CV would mislead."""
     found = [
         (cv, lb, line)
         for line in lines
@@ -114,8 +110,8 @@ def _scatter(lines: Sequence[BoardLine]) -> Scatter | None:
         Dot(
             _place(cv, cvs, MARGIN, width - 16),
             _place(lb, lbs, height - MARGIN, 16),
-            tone(line),
-            f"{name_of(line)}: CV {number(cv)}, LB {number(lb)}, {word(line)}",
+            verdict_tone(line.judgement),
+            f"{line.name}: CV {number(cv)}, LB {number(lb)}, {verdict_word(line.judgement)}",
         )
         for cv, lb, line in found
     ]

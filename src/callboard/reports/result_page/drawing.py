@@ -1,4 +1,4 @@
-"""From matplotlib to SVG that stands in a page: drawn in the page's own colours, light or dark.
+"""Matplotlib figures as SVG inside a page, drawn in the page's own colours, light or dark.
 
 Figures are drawn in marker colours, which become CSS variables of page.css; text stays text.
 """
@@ -29,7 +29,7 @@ CSS_VARIABLES = {
 """Marker colour to CSS variable."""
 
 SERIES = ("#3f8fc4", "#d9822b", "#4aa564", "#a877c9", "#c9617a", "#8c8c3c", "#3aa6a0", "#9a7b5f")
-"""For lines that stand beside each other; told from white and from near-black by contrasts above 2.8."""
+"""Colours of lines side by side; their contrast to white and to near-black is above 2.8."""
 
 PANEL_INCHES = 5.2
 """Width of a panel: two stand side by side on a desktop, one fills a phone with its text still readable."""

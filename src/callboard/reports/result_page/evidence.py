@@ -1,6 +1,9 @@
-"""Out-of-fold scores beside what experts said: where the ranking goes wrong, and calibration."""
+"""The result of a report: its tables, where its ranking goes wrong, and its calibration."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ from callboard.data.clips import read_clips
 from callboard.data.presence import species_presence
 from callboard.data.score_tables import read_score_table
 from callboard.results.result import CLIPS, FOLDS, OUT_OF_FOLD, Result
+from callboard.results.rows import BoardRow
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,12 @@ class Evidence:
 
     @property
     def recording_ids(self) -> list[str]:
-        """Of the rows of the arrays."""
+        """Recording of each row of the arrays."""
         return list(self.out_of_fold["recording_id"])
 
 
 def read_evidence(result: Result) -> Evidence:
-    """The tables of a result, from DVC's cache.
+    """Read the tables of a result from DVC's cache.
 
     Raises:
         UserError: one is missing or cannot be read.
@@ -49,7 +53,7 @@ def read_evidence(result: Result) -> Evidence:
 
 
 def weigh(clips: pd.DataFrame, folds: pd.DataFrame, out_of_fold: pd.DataFrame) -> Evidence:
-    """The arrays of these tables.
+    """Build the arrays of these tables.
 
     Raises:
         ValueError: an annotated species has no score column.
@@ -75,7 +79,7 @@ def precision_at_present(is_present: NDArray[np.bool_], scores: NDArray[np.float
 
 
 def lost_points(evidence: Evidence) -> NDArray[np.float64]:
-    """(recordings, species) what each present cell takes from LWLRAP; they sum to 1 - LWLRAP."""
+    """(recordings, species) points that each present cell takes from LWLRAP; their sum is 1 - LWLRAP."""
     lost = 1 - precision_at_present(evidence.is_present, evidence.scores)
     shares: NDArray[np.float64] = np.nan_to_num(lost) / max(int(evidence.is_present.sum()), 1)
     return shares
@@ -88,13 +92,13 @@ class Mistake:
     recording_id: str
     fold: int
     lost: float
-    """Points of LWLRAP that the recording costs."""
+    """Points of LWLRAP lost by the recording."""
     species: list[str]
-    """All that were confirmed in it."""
+    """All species confirmed in it."""
     missed: str
     """The confirmed one with the lowest precision."""
     rank: int
-    """Of `missed` among all species, 1 = first; ties share the worst rank."""
+    """Rank of `missed` among all species, 1 = first; ties share the worst rank."""
     missed_score: float
     wrong: str
     """The highest-scored species that nobody confirmed."""
@@ -104,7 +108,7 @@ class Mistake:
 
 
 def worst_recordings(evidence: Evidence, n_shown: int) -> list[Mistake]:
-    """The recordings that cost LWLRAP most, dearest first, by id where equal; none that costs nothing."""
+    """Recordings that cost LWLRAP most, the costliest first, by id where equal; none that costs nothing."""
     lost = lost_points(evidence)
     order = np.lexsort((np.array(evidence.recording_ids), -lost.sum(axis=1).round(12)))
     return [_mistake(evidence, lost[row], row) for row in order[:n_shown].tolist() if lost[row].any()]
@@ -185,3 +189,37 @@ def wilson_interval(
     centre = (share + Z_95**2 / (2 * count)) / scale
     half = Z_95 / scale * np.sqrt(share * (1 - share) / count + Z_95**2 / (4 * count**2))
     return centre - half, centre + half
+
+
+PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The result of the report, and the board around it."""
+
+    result: Result
+    row: BoardRow | None
+    rows: Sequence[BoardRow]
+    n_worst: int
+    with_scores: bool
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Tables of the result; read once.
+
+        Raises:
+            UserError: one is missing.
+        """
+        return read_evidence(self.result)
+
+    @cached_property
+    def pseudo_labels(self) -> dict[int, pd.DataFrame]:
+        """Round to the pseudo-labels of its students, for all rounds up to the last.
+
+        Raises:
+            UserError: a table is not in the cache.
+        """
+        final = int(self.result.params.get("pseudo.rounds", "0"))
+        rounds = {int(m["round"]): path for path in self.result.outs if (m := PSEUDO.fullmatch(path))}
+        return {k: read_clips(self.result.output(path)) for k, path in sorted(rounds.items()) if k <= final}

@@ -108,7 +108,7 @@ def draw_losses(table: pd.DataFrame) -> Markup:
 
 
 def _name_rows(axes: "Axes", table: pd.DataFrame) -> None:
-    """The same y axis for every figure of the table, so that rows of figures side by side line up."""
+    """Label the y axis alike in every figure of the table, so that figures side by side line up."""
     axes.set_yticks(
         np.arange(len(table))[::-1], [f"{row.species} ({row.n_tp})" for row in table.itertuples()]
     )

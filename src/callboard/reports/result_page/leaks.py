@@ -1,34 +1,23 @@
-"""Could a network have seen what it was scored on? Each check with what it counted."""
+"""Check whether a network could have seen what it was scored on, and write the section about it."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from callboard.core.console import counted
-from callboard.pseudo.provenance import RoundLineage
-
-
-@dataclass(frozen=True)
-class LeakCheck:
-    """A statement that must hold, and the cases against it."""
-
-    claim: str
-    counted: str
-    """What it was checked on, in words."""
-    violations: list[str]
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing speaks against it."""
-        return not self.violations
+from callboard.core.errors import UserError
+from callboard.features.frame_cache import read_index
+from callboard.pseudo.provenance import RoundLineage, read_lineage
+from callboard.reports.result_page.evidence import Evidence, Subject
+from callboard.reports.result_page.page import Checks, Grid, LeakCheck, PageBlock, Text
+from callboard.results.result import Result
 
 
 def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[str]) -> list[LeakCheck]:
-    """Each annotated recording is in one fold, and no test recording is in any.
+    """Check that each annotated recording is in one fold, and no test recording in any.
 
     Args:
-        folds: recording_id, fold, as the file has them.
+        folds: recording_id, fold, unchecked.
         clips: recording_id of all annotations.
         test_ids: The test recordings; empty where they are not known.
     """
@@ -51,7 +40,7 @@ def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[s
 
 
 def score_checks(out_of_fold: pd.DataFrame, folds: pd.DataFrame) -> list[LeakCheck]:
-    """Each recording of the folds is scored once, as of the fold that it is in."""
+    """Check that each recording of the folds is scored once, by the network of its own fold."""
     n_rows = out_of_fold["recording_id"].value_counts()
     scored, assigned = set(n_rows.index), set(folds["recording_id"])
     pairs = set(zip(folds["recording_id"], folds["fold"].astype(int), strict=True))
@@ -75,7 +64,7 @@ def score_checks(out_of_fold: pd.DataFrame, folds: pd.DataFrame) -> list[LeakChe
 def network_checks(
     held_out: Mapping[str, tuple[int, Collection[str]]], folds: pd.DataFrame
 ) -> list[LeakCheck]:
-    """The networks themselves say which recordings were held out.
+    """Check the recordings held out according to the networks' own files.
 
     Args:
         held_out: Path of the weights to their fold and the recordings that they were not trained on.
@@ -91,7 +80,7 @@ def network_checks(
 
 
 def lineage_checks(rounds: Sequence[RoundLineage]) -> list[LeakCheck]:
-    """Whoever labelled a training recording had not trained on it, as its weights file tells.
+    """Check by the weights files that no teacher labelled a recording that it had trained on.
 
     Where `pseudo.isolation` is none, so that a violation is meant, one line stands for all. Where it is
     nested, nothing of what a student is validated on may have reached its teachers.
@@ -120,7 +109,7 @@ def lineage_checks(rounds: Sequence[RoundLineage]) -> list[LeakCheck]:
 
 
 def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> list[LeakCheck]:
-    """The same by names alone, where weights files are not read.
+    """Check the teachers by their names alone, where weights files are not read.
 
     Args:
         number: The student's round.
@@ -149,3 +138,76 @@ def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> lis
 
 def _names(recording_ids: Collection[str]) -> list[str]:
     return sorted(recording_ids)
+
+
+def leak_audit(subject: Subject) -> Iterator[PageBlock]:
+    """Build the section: no network may have seen what it was scored on."""
+    evidence, result = subject.evidence, subject.result
+    checks = fold_checks(evidence.folds, evidence.clips, _test_ids(result))
+    checks += score_checks(evidence.out_of_fold, evidence.folds)
+    makers, told = _maker_checks(subject)
+    networks, why_not = _network_checks(subject)
+    yield Checks(checks + makers + networks)
+    if why_not:
+        yield Text(f"What the networks were trained on is not checked: {why_not}.")
+    if told:
+        yield Text(told)
+    yield fold_grid(evidence)
+    if subject.pseudo_labels:
+        yield Text(
+            "CV of a result with pseudo-labels is optimistic even where all of this holds: the students of a "
+            "fold learn from teachers that had learned from that fold's labels."
+        )
+
+
+def _maker_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
+    """Check the makers of pseudo-labels by weights files or else by names, and say how far that goes."""
+    if not subject.pseudo_labels:
+        return [], ""
+    try:
+        if not subject.with_scores:  # weights files are read with torch
+            raise UserError("--no-scores")
+        rounds = read_lineage(subject.result.output, subject.result.params)
+    except UserError as error:
+        folds = subject.evidence.folds
+        by_name = [
+            check
+            for number, table in subject.pseudo_labels.items()
+            for check in pseudo_checks(number, table, folds)
+        ]
+        return by_name, f"Makers of pseudo-labels are checked by their names alone: {error}."
+    return lineage_checks(rounds), " ".join(f"Round {one.round}: {one.depth}." for one in rounds)
+
+
+def _network_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
+    """Check the networks' own files, or say why they are not read."""
+    if not subject.with_scores:
+        return [], "--no-scores"
+    from callboard.reports.result_page.listening import network_checks_of
+
+    try:
+        return network_checks_of(subject.result, subject.evidence.folds), ""
+    except UserError as error:
+        return [], str(error)
+
+
+def fold_grid(evidence: Evidence) -> Grid:
+    """Count recordings and annotations of each fold."""
+    clips = evidence.clips.merge(evidence.folds.drop_duplicates("recording_id"), on="recording_id")
+    rows = []
+    for fold, members in evidence.folds.groupby("fold"):
+        of_fold = clips[clips["fold"] == fold]
+        tp, fp = (of_fold.loc[of_fold["label_type"] == kind, "recording_id"] for kind in ("tp", "fp"))
+        counts = (len(members), tp.nunique(), len(set(fp) - set(tp)), len(tp), len(fp))
+        rows.append([f"fold {fold}", *(f"{count:,}" for count in counts)])
+    header = ["", "recordings", "with TP", "FP only", "TP rows", "FP rows"]
+    return Grid(header, rows, "What each fold holds")
+
+
+def _test_ids(result: Result) -> set[str]:
+    """Test recordings in the mel cache; none where it is gone, which another section reports."""
+    try:
+        with result.folder("data/mel") as mel:
+            return set(read_index(mel / "test")["recording_id"])
+    except UserError:
+        return set()

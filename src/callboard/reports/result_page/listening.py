@@ -1,4 +1,4 @@
-"""What a network says of one recording over time; the only part of a report that needs torch."""
+"""Scores of a network over one recording; the only part of a report that needs torch."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from callboard.features.normalisation import normalise, to_unit
 from callboard.model.device import autocast, pick_device
 from callboard.model.weights import LoadedModel, load_model
 from callboard.params.scoring import PredictParams
-from callboard.reports.result_page.leaks import LeakCheck, network_checks
+from callboard.reports.result_page.leaks import network_checks
+from callboard.reports.result_page.page import LeakCheck
 from callboard.results.result import Result
 from callboard.scoring.window_batches import WindowBatches
 
@@ -111,7 +112,7 @@ def weights_of(result: Result) -> dict[int, str]:
 
 
 def network_checks_of(result: Result, folds: pd.DataFrame) -> list[LeakCheck]:
-    """What the networks' own files say about leaks.
+    """Check leaks by the networks' own files.
 
     Raises:
         UserError: the result is a blend, or a network is not in the cache.

@@ -1,63 +1,185 @@
-"""The page as a whole: gathered section by section, then written as one HTML file."""
+"""The page of a report: its blocks, with a macro in the template for each kind, its head and its HTML."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import isnan
+from typing import ClassVar
 
-from callboard.core.console import Stopwatch, progress, summarize
-from callboard.core.files import written_whole
-from callboard.reports.html import page as html_of
-from callboard.reports.result_page.blocks import PageSection
-from callboard.reports.result_page.head import PageHead, read_head, row_of
-from callboard.reports.result_page.sections import PAGE_SECTIONS, Subject, build_section
-from callboard.results.lookup import find_result
-from callboard.results.rows import board_refs, read_board
+from markupsafe import Markup
 
-REPORT_FOLDER = Path("reports")
-"""Where a report goes if nothing else is said, below the workspace."""
+from callboard.analysis.lines import BoardLine, judged_line
+from callboard.experiments.captions import read_captions
+from callboard.reports.text import number, page, verdict_tone, verdict_word
+from callboard.results.result import Result, changes
+from callboard.results.rows import MARKS, BoardRow, mark_of
 
 
-def write_report(reference: str | None, output: Path | None, n_worst: int, with_scores: bool) -> Path:
-    """Gather one result, write its page and print one line about it.
+@dataclass(frozen=True)
+class LeakCheck:
+    """A statement that must hold, and the cases against it."""
 
-    Args:
-        reference: See lookup.find; None for the result of HEAD.
-        output: The file; None for one named after the result.
-        n_worst: Recordings to be drawn.
-        with_scores: Whether to run the networks over them.
+    claim: str
+    counted: str
+    """What was checked, in words."""
+    violations: list[str]
 
-    Returns:
-        The file.
+    @property
+    def holds(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.violations
 
-    Raises:
-        UserError: no such result, or the file cannot be written.
-    """
-    watch = Stopwatch()
-    rows, why_not = read_board()
-    result = find_result(reference, board_refs(rows))
-    row = row_of(result, rows)
-    subject = Subject(result, row, rows, n_worst, with_scores)
-    names = progress(PAGE_SECTIONS, total=len(PAGE_SECTIONS), label=f"report {result.name}", unit="sections")
-    sections = [build_section(name, subject) for name in names]
-    text = render(read_head(result, row, rows), sections, why_not)
-    output = output or REPORT_FOLDER / f"{result.name.replace('/', '-')}.html"
-    with written_whole(output) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-    n_missing = sum(bool(section.missing) for section in sections)
-    summarize(
-        "report",
-        f"{result.name} in {output}",
-        f"{output.stat().st_size / 1e6:.1f} MB",
-        *([f"{n_missing} sections without input"] if n_missing else []),
-        f"{watch.elapsed_s:.1f} s",
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Drawings side by side as far as there is room, under one caption."""
+
+    kind: ClassVar[str] = "figures"
+    drawings: Sequence[Markup]
+    caption: str
+    title: str = ""
+    is_wide: bool = False
+    """Whether a phone scrolls it sideways rather than shrinking it."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text."""
+
+    kind: ClassVar[str] = "grid"
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    n_words: int = 1
+    """Leading columns that are words; all others are numbers, aligned right."""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Claims with a mark each."""
+
+    kind: ClassVar[str] = "checks"
+    checks: Sequence[LeakCheck]
+
+
+PageBlock = Text | Figures | Grid | Checks
+
+
+@dataclass(frozen=True)
+class PageSection:
+    """A heading and the blocks below it."""
+
+    name: str
+    """Name of the anchor."""
+    title: str
+    blocks: Sequence[PageBlock] = field(default_factory=tuple)
+    missing: str = ""
+    """Why there are no blocks, where something that they need is missing."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A key figure."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PageHead:
+    """The top of the page."""
+
+    name: str
+    memo: str
+    cards: Sequence[Card]
+    facts: Sequence[tuple[str, str]]
+    changed: Sequence[str]
+    """`key: old → new`, against the base."""
+    verdict: str = ""
+    """`better`, `worse`, `within noise` …; empty without a base."""
+    reason: str = ""
+    tone: str = "noise"
+    warning: str = ""
+
+
+def read_head(result: Result, row: BoardRow | None, rows: Sequence[BoardRow]) -> PageHead:
+    """Read the head of a result; what only the board knows is left out where `row` is None."""
+    line = judged_line(row, rows, read_captions()) if row else BoardLine(None)
+    base = line.base
+    return PageHead(
+        name=result.name,
+        memo=line.memo,
+        cards=_cards(_scores(result, row), line),
+        facts=_facts(result, row, base),
+        changed=changes(base.params, row.params) if row and base else [],
+        verdict=verdict_word(line.judgement) if line.judgement else "",
+        reason=_sentence(line),
+        tone=verdict_tone(line.judgement) or "noise",
+        warning=MARKS.get(mark_of(row), ""),
     )
-    return output
+
+
+def _scores(result: Result, row: BoardRow | None) -> dict[str, float]:
+    """Scores of the result; the board's override the commit's, since the leaderboard may have answered."""
+    return result.cv | result.lb | (row.metrics if row else {})
+
+
+def _cards(scores: dict[str, float], line: BoardLine) -> list[Card]:
+    base, change = line.base, line.change
+    low, high = scores.get("cv.lwlrap_low"), scores.get("cv.lwlrap_high")
+    interval = "" if low is None or high is None else f"95 %: {low:.3f} … {high:.3f}"
+    cards = [Card("CV, LWLRAP out of fold", number(scores.get("cv.lwlrap")), interval)]
+    for key, label in (("lb.public", "LB public"), ("lb.private", "LB private")):
+        before = base.metrics.get(key) if base else None
+        now = scores.get(key)
+        note = "" if now is None or before is None else f"{now - before:+.4f} against base"
+        cards.append(Card(label, number(now), note))
+    if change is not None and base is not None:
+        interval = f"95 %: {change.low:+.3f} … {change.high:+.3f}" if change.has_interval else ""
+        cards.append(Card(f"CV against {base.name}", f"{change.value:+.4f}", interval))
+    return cards
+
+
+def _facts(result: Result, row: BoardRow | None, base: BoardRow | None) -> list[tuple[str, str]]:
+    facts = [
+        ("commit", result.ref.commit[:7] or "none yet: it is in the work tree"),
+        ("content key", result.key),
+        ("data", f"{result.data_source}, {result.data_md5[:8]}"),
+        ("made", f"{row.start:%Y-%m-%d %H:%M} UTC" if row else "not on the board; `callboard sync` adds it"),
+        ("also known as", ", ".join(name for name in (row.names if row else ()) if name != result.name)),
+        ("base", f"{base.name}, CV {number(base.metrics.get('cv.lwlrap'))}" if base else "none on the board"),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def _sentence(line: BoardLine) -> str:
+    verdict, change, base = line.judgement, line.change, line.base
+    if verdict is None or change is None or base is None:
+        return ""
+    interval = "" if isnan(verdict.low) else f", with seeds {verdict.low:+.4f} … {verdict.high:+.4f}"
+    chance = "" if isnan(verdict.p_better) else f", probability of being better {verdict.p_better:.0%}"
+    return f"{change.value:+.4f} of CV against {base.name}{interval}{chance}"
+
+
+def row_of(result: Result, rows: Sequence[BoardRow]) -> BoardRow | None:
+    """Find the row of the board with the same content."""
+    return next((row for row in rows if row.key == result.key), None)
 
 
 def render(head: PageHead, sections: list[PageSection], note: str = "") -> str:
-    """The HTML of a page, complete in itself.
+    """Render the self-contained HTML page.
 
     Args:
-        head: Its top.
-        sections: In order.
-        note: On what could not be read at all.
+        head: Top of the page.
+        sections: Sections in order.
+        note: Note on what could not be read at all.
     """
-    return html_of("report.html.j2", head=head, sections=sections, note=note)
+    return page("report.html.j2", head=head, sections=sections, note=note)

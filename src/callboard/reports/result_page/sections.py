@@ -1,74 +1,41 @@
-"""The sections of a report: each a function from a result to blocks, or a refusal that says what lacks."""
+"""The sections of a report, each a function from a result to blocks, and the report as a whole."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from callboard.analysis.correlation import correlation, spearman
+from callboard.core.console import Stopwatch, progress, summarize
 from callboard.core.errors import UserError
-from callboard.data.clips import read_clips
+from callboard.core.files import written_whole
 from callboard.data.presence import positives
-from callboard.features.frame_cache import read_index
-from callboard.pseudo.provenance import read_lineage
 from callboard.reports.result_page import figures
-from callboard.reports.result_page.blocks import Checks, Figures, Grid, PageBlock, PageSection, Text
-from callboard.reports.result_page.evidence import Evidence, lost_points, read_evidence, reliability
-from callboard.reports.result_page.leaks import (
-    LeakCheck,
-    fold_checks,
-    lineage_checks,
-    pseudo_checks,
-    score_checks,
+from callboard.reports.result_page.evidence import Evidence, Subject, lost_points, reliability
+from callboard.reports.result_page.leaks import leak_audit
+from callboard.reports.result_page.page import (
+    Figures,
+    Grid,
+    PageBlock,
+    PageSection,
+    Text,
+    read_head,
+    render,
+    row_of,
 )
-from callboard.reports.result_page.worst import worst_blocks
-from callboard.results.result import Result
-from callboard.results.rows import BoardRow
+from callboard.results.lookup import find_result
+from callboard.results.rows import board_refs, read_board
 from callboard.scoring.metrics import average_precisions
 
-PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
 RECORDING_KINDS = ("training, with TP", "training, FP only", "test or external")
 """Kinds of recordings that pseudo-labels are in."""
 MIN_SCORED = 3
 """Results with CV and LB below which a picture of one against the other is left out."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The result that is reported on, and the board that it stands on."""
-
-    result: Result
-    row: BoardRow | None
-    rows: Sequence[BoardRow]
-    n_worst: int
-    with_scores: bool
-
-    @cached_property
-    def evidence(self) -> Evidence:
-        """Its tables; read once.
-
-        Raises:
-            UserError: one is missing.
-        """
-        return read_evidence(self.result)
-
-    @cached_property
-    def pseudo_labels(self) -> dict[int, pd.DataFrame]:
-        """Round to the pseudo-labels that its students had, of all rounds up to the last.
-
-        Raises:
-            UserError: a table is not in the cache.
-        """
-        final = int(self.result.params.get("pseudo.rounds", "0"))
-        rounds = {int(m["round"]): path for path in self.result.outs if (m := PSEUDO.fullmatch(path))}
-        return {k: read_clips(self.result.output(path)) for k, path in sorted(rounds.items()) if k <= final}
-
-
 def learning_curves(subject: Subject) -> Iterator[PageBlock]:
-    """Loss and validation LWLRAP of every fold and round."""
+    """Draw loss and validation LWLRAP of every fold and round."""
     rounds: dict[str, dict[str, figures.Curve]] = {}
     for name, epochs in subject.result.curves.items():
         number, _, fold = name.partition("-")
@@ -86,7 +53,7 @@ def learning_curves(subject: Subject) -> Iterator[PageBlock]:
 
 
 def species(subject: Subject) -> Iterator[PageBlock]:
-    """Average precision and share of the errors."""
+    """Draw each species' average precision and share of the lost points."""
     table = species_table(subject.evidence)
     drawings = [figures.draw_species(table), figures.draw_losses(table)]
     yield Figures(
@@ -114,7 +81,7 @@ def species_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def cv_against_lb(subject: Subject) -> Iterator[PageBlock]:
-    """Every result of the board on the same data, this one marked.
+    """Draw every result of the board on the same data, with this one marked.
 
     Raises:
         UserError: this result, or its LB, is not on the board.
@@ -152,7 +119,7 @@ def cv_against_lb(subject: Subject) -> Iterator[PageBlock]:
 
 
 def calibration(subject: Subject) -> Iterator[PageBlock]:
-    """Reliability of recording scores on judged cells."""
+    """Draw the reliability of recording scores on judged cells."""
     evidence = subject.evidence
     bins = reliability(evidence.scores, evidence.is_present, evidence.is_absent)
     unknown = ~(evidence.is_present | evidence.is_absent)
@@ -172,81 +139,8 @@ def calibration(subject: Subject) -> Iterator[PageBlock]:
     )
 
 
-def leak_audit(subject: Subject) -> Iterator[PageBlock]:
-    """Checks that no network can have seen what it was scored on."""
-    evidence, result = subject.evidence, subject.result
-    checks = fold_checks(evidence.folds, evidence.clips, _test_ids(result))
-    checks += score_checks(evidence.out_of_fold, evidence.folds)
-    makers, told = _maker_checks(subject)
-    networks, why_not = _network_checks(subject)
-    yield Checks(checks + makers + networks)
-    if why_not:
-        yield Text(f"What the networks were trained on is not checked: {why_not}.")
-    if told:
-        yield Text(told)
-    yield fold_grid(evidence)
-    if subject.pseudo_labels:
-        yield Text(
-            "CV of a result with pseudo-labels is optimistic even where all of this holds: the students of a "
-            "fold learn from teachers that had learned from that fold's labels."
-        )
-
-
-def _maker_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
-    """Who made the pseudo-labels, by their weights files or else by their names, and how far that goes."""
-    if not subject.pseudo_labels:
-        return [], ""
-    try:
-        if not subject.with_scores:  # weights files are read with torch
-            raise UserError("--no-scores")
-        rounds = read_lineage(subject.result.output, subject.result.params)
-    except UserError as error:
-        folds = subject.evidence.folds
-        by_name = [
-            check
-            for number, table in subject.pseudo_labels.items()
-            for check in pseudo_checks(number, table, folds)
-        ]
-        return by_name, f"Makers of pseudo-labels are checked by their names alone: {error}."
-    return lineage_checks(rounds), " ".join(f"Round {one.round}: {one.depth}." for one in rounds)
-
-
-def _network_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
-    """What the networks' files say of their training, or why they are not asked."""
-    if not subject.with_scores:
-        return [], "--no-scores"
-    from callboard.reports.result_page.listening import network_checks_of
-
-    try:
-        return network_checks_of(subject.result, subject.evidence.folds), ""
-    except UserError as error:
-        return [], str(error)
-
-
-def fold_grid(evidence: Evidence) -> Grid:
-    """Recordings and annotations of each fold."""
-    clips = evidence.clips.merge(evidence.folds.drop_duplicates("recording_id"), on="recording_id")
-    rows = []
-    for fold, members in evidence.folds.groupby("fold"):
-        of_fold = clips[clips["fold"] == fold]
-        tp, fp = (of_fold.loc[of_fold["label_type"] == kind, "recording_id"] for kind in ("tp", "fp"))
-        counts = (len(members), tp.nunique(), len(set(fp) - set(tp)), len(tp), len(fp))
-        rows.append([f"fold {fold}", *(f"{count:,}" for count in counts)])
-    header = ["", "recordings", "with TP", "FP only", "TP rows", "FP rows"]
-    return Grid(header, rows, "What each fold holds")
-
-
-def _test_ids(result: Result) -> set[str]:
-    """Of the mel cache; none where it is gone, which the section on recordings tells."""
-    try:
-        with result.folder("data/mel") as mel:
-            return set(read_index(mel / "test")["recording_id"])
-    except UserError:
-        return set()
-
-
 def pseudo_labels(subject: Subject) -> Iterator[PageBlock]:
-    """Pseudo-labels by round, species and kind of recording."""
+    """Count pseudo-labels by round, species and kind of recording."""
     if not subject.pseudo_labels:
         yield Text("None: this result has learned from experts' annotations alone.")
         return
@@ -284,7 +178,7 @@ def pseudo_labels(subject: Subject) -> Iterator[PageBlock]:
 
 
 def pseudo_counts(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """Number of pseudo-labels: species in class order as index, columns those of SOURCES that occur."""
+    """Number of pseudo-labels: species in class order as index, the kinds that occur as columns."""
     clips = evidence.clips
     with_tp = set(clips.loc[clips["label_type"] == "tp", "recording_id"])
     is_folded = table["recording_id"].isin(set(evidence.folds["recording_id"]))
@@ -299,7 +193,9 @@ def pseudo_counts(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
 
 
 def recordings(subject: Subject) -> Iterator[PageBlock]:
-    """The recordings that cost most, drawn; the network's part needs torch."""
+    """Draw the recordings that cost most; the network's part needs torch."""
+    from callboard.reports.result_page.worst import worst_blocks
+
     yield from worst_blocks(subject.result, subject.evidence, subject.n_worst, subject.with_scores)
 
 
@@ -316,9 +212,50 @@ PAGE_SECTIONS: dict[str, tuple[str, Callable[[Subject], Iterator[PageBlock]]]] =
 
 
 def build_section(name: str, subject: Subject) -> PageSection:
-    """A section, or a sentence in its place where an input is missing."""
+    """Build a section, or say what is missing in its place."""
     title, build = PAGE_SECTIONS[name]
     try:
         return PageSection(name, title, list(build(subject)))
     except UserError as error:
         return PageSection(name, title, missing=str(error))
+
+
+REPORT_FOLDER = Path("reports")
+"""Default folder, below the workspace."""
+
+
+def write_report(reference: str | None, output: Path | None, n_worst: int, with_scores: bool) -> Path:
+    """Write the page of one result and print one line about it.
+
+    Args:
+        reference: See lookup.find; None for the result of HEAD.
+        output: The file; None for one named after the result.
+        n_worst: Number of recordings to draw.
+        with_scores: Whether to run the networks over them.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: no such result, or the file cannot be written.
+    """
+    watch = Stopwatch()
+    rows, why_not = read_board()
+    result = find_result(reference, board_refs(rows))
+    row = row_of(result, rows)
+    subject = Subject(result, row, rows, n_worst, with_scores)
+    names = progress(PAGE_SECTIONS, total=len(PAGE_SECTIONS), label=f"report {result.name}", unit="sections")
+    sections = [build_section(name, subject) for name in names]
+    text = render(read_head(result, row, rows), sections, why_not)
+    output = output or REPORT_FOLDER / f"{result.name.replace('/', '-')}.html"
+    with written_whole(output) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    n_missing = sum(bool(section.missing) for section in sections)
+    summarize(
+        "report",
+        f"{result.name} in {output}",
+        f"{output.stat().st_size / 1e6:.1f} MB",
+        *([f"{n_missing} sections without input"] if n_missing else []),
+        f"{watch.elapsed_s:.1f} s",
+    )
+    return output

@@ -1,17 +1,24 @@
-"""The recordings that cost most, each as a figure with a line that says what went wrong."""
+"""The recordings that cost most: a spectrogram with annotations and scores, and what went wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from numpy.typing import NDArray
 
 from callboard.core.errors import UserError
 from callboard.features.frame_cache import MelCache
+from callboard.features.log_mel import mel_centres
 from callboard.params.base import Params, validate
 from callboard.params.features import FrontEndParams
 from callboard.params.scoring import PredictParams
-from callboard.reports.result_page.blocks import Figures, PageBlock, Text
+from callboard.reports.result_page.drawing import BETTER, WORSE, as_svg, rows_of_panels
 from callboard.reports.result_page.evidence import Evidence, Mistake, worst_recordings
-from callboard.reports.result_page.spectrogram import SpectrogramScene, draw_scene
+from callboard.reports.result_page.page import Figures, PageBlock, Text
 from callboard.results.result import Result
 
 if TYPE_CHECKING:
@@ -31,16 +38,28 @@ SCORES_RULE = (
 
 NO_SPECTROGRAMS = "Nothing is drawn: the network's input were embeddings, of which there is no spectrogram."
 
+WIDTH_INCHES = 10.4
+HEIGHTS_INCHES = (2.7, 1.15, 0.9)
+MAX_COLUMNS = 1000
+"""Columns of the image: a longer recording shows the loudest frame of each pixel."""
+N_LEVELS = 24
+"""Grey levels of the image; steps of 3 dB compress to half the size of 255 levels."""
+TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000, 16000)
+LABEL_SHARE = (0.045, 0.085)
+"""Share of the image's width and height that the label of a box takes."""
+TP_COLOUR, FP_COLOUR = "#3ddc84", "#ff9d5c"
+"""Colours of boxes and their labels, on the dark ground of every spectrogram."""
+
 
 class DrawingParams(Params):
-    """What of params.yaml says how the frames came to be and how windows are laid."""
+    """Sections of params.yaml that describe the frames and the windows over them."""
 
     front_end: FrontEndParams
     predict: PredictParams
 
 
 def worst_blocks(result: Result, evidence: Evidence, n_shown: int, with_scores: bool) -> Iterator[PageBlock]:
-    """A figure per recording, or a sentence where frames are embeddings.
+    """Draw a figure for each recording; write a sentence where frames are embeddings.
 
     Raises:
         UserError: the mel cache of the result is gone.
@@ -66,14 +85,14 @@ def worst_blocks(result: Result, evidence: Evidence, n_shown: int, with_scores: 
 
 
 def read_params(result: Result) -> DrawingParams:
-    """Front end and windows, as the result's own params.yaml has them."""
+    """Read front end and windows from the result's own params.yaml."""
     front_end = result.sections("audio", "features")
     predict = result.sections("predict")
     return validate(DrawingParams, {"front_end": front_end, **predict}, "params.yaml")
 
 
 def _listener(result: Result) -> "tuple[Listener | None, str]":
-    """The networks, or why there are none."""
+    """Load the networks, or say why there are none."""
     from callboard.reports.result_page.listening import read_listener
 
     try:
@@ -110,7 +129,7 @@ def _draw(
 def _tracks(
     mistake: Mistake, cache: MelCache, params: DrawingParams, listener: "Listener | None"
 ) -> "tuple[Tracks | None, str]":
-    """What the network of the recording's fold says, or a sentence why it says nothing."""
+    """Tracks by the network of the recording's fold, or a sentence why there are none."""
     if listener is None:
         return None, ""
     try:
@@ -120,7 +139,7 @@ def _tracks(
 
 
 def describe_mistake(mistake: Mistake, n_species: int) -> str:
-    """What went wrong, in a sentence."""
+    """Describe a mistake in a sentence."""
     others = [name for name in mistake.species if name != mistake.missed]
     known = "an expert rejected it here" if mistake.is_rejected else "nobody has judged it here"
     also = f"; species {', '.join(others)} confirmed too" if others else ""
@@ -129,3 +148,155 @@ def describe_mistake(mistake: Mistake, n_species: int) -> str:
         f"(score {mistake.missed_score:.2f}){also}. First of the others is species {mistake.wrong} "
         f"({mistake.wrong_score:.2f}): {known}. Costs {mistake.lost:.4f} of LWLRAP."
     )
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from callboard.reports.result_page.listening import Tracks
+
+
+@dataclass(frozen=True)
+class SpectrogramScene:
+    """A recording with everything that is drawn."""
+
+    recording_id: str
+    frames: NDArray[np.uint8]
+    """(frames, mels), as the cache has them."""
+    boxes: pd.DataFrame
+    """TP and FP annotations: label_type, species_id, t_min, t_max (s), f_min, f_max (Hz)."""
+    front_end: FrontEndParams
+    tracks: "Tracks | None"
+    columns: Mapping[str, int]
+    """Species to follow, the missed one first, to their column of the tracks."""
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """(frames,) centre of each."""
+        return np.arange(len(self.frames)) / self.front_end.frames_per_s
+
+    def rows_of(self, hz: Iterable[float]) -> NDArray[np.float64]:
+        """Convert frequencies to positions on the axis of mel rows."""
+        centres = mel_centres(self.front_end.features)
+        return np.interp(list(hz), centres, np.arange(len(centres)))
+
+
+def draw_scene(scene: SpectrogramScene) -> Markup:
+    """Draw spectrogram and boxes, and below them on the same seconds the scores and attention, if known."""
+    heights = HEIGHTS_INCHES if scene.tracks else HEIGHTS_INCHES[:1]
+    with rows_of_panels(WIDTH_INCHES, heights) as (figure, panels):
+        _draw_image(panels[0], scene)
+        _draw_boxes(panels[0], scene)
+        if scene.tracks:
+            _draw_scores(panels[1], scene, scene.tracks)
+            _draw_attention(panels[2], scene, scene.tracks)
+            for axes in panels[1:]:
+                _shade_confirmed(axes, scene)
+        panels[-1].set_xlabel("time, s")
+        panels[-1].set_xlim(0, len(scene.frames) / scene.front_end.frames_per_s)
+        species = " and ".join(scene.columns)
+        alt = (
+            f"spectrogram of recording {scene.recording_id} with annotated boxes; scores of species {species}"
+        )
+        return as_svg(figure, f"recording-{scene.recording_id}", alt)
+
+
+def loudest(frames: NDArray[np.uint8], max_columns: int = MAX_COLUMNS) -> NDArray[np.uint8]:
+    """Pool to at most `max_columns` columns, (columns, mels), by the maximum over neighbours."""
+    n_together = -(-len(frames) // max_columns)
+    starts = np.arange(0, len(frames), n_together)
+    pooled: NDArray[np.uint8] = np.maximum.reduceat(frames, starts, axis=0)
+    return pooled
+
+
+def _draw_image(axes: "Axes", scene: SpectrogramScene) -> None:
+    image = loudest(scene.frames).T
+    levels = np.round(image / 255 * (N_LEVELS - 1)) / (N_LEVELS - 1)
+    duration = len(scene.frames) / scene.front_end.frames_per_s
+    extent = (0, duration, -0.5, len(image) - 0.5)
+    low = float(np.quantile(levels, 0.05))
+    axes.imshow(
+        levels,
+        cmap="magma",
+        aspect="auto",
+        origin="lower",
+        extent=extent,
+        interpolation="none",
+        vmin=low,
+        vmax=1,
+    )
+    features = scene.front_end.features
+    ticks = [hz for hz in TICKS_HZ if features.f_min <= hz <= features.f_max]
+    axes.set_yticks(scene.rows_of(ticks), [f"{hz / 1000:g}" for hz in ticks])
+    axes.set_ylabel("frequency, kHz")
+
+
+def _draw_boxes(axes: "Axes", scene: SpectrogramScene) -> None:
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    labels: list[tuple[float, float]] = []
+    for box in scene.boxes.sort_values("f_max", ascending=False).to_dict("records"):
+        low, high = scene.rows_of([box["f_min"], box["f_max"]])
+        is_tp = box["label_type"] == "tp"
+        colour = TP_COLOUR if is_tp else FP_COLOUR
+        place, width = (box["t_min"], low), box["t_max"] - box["t_min"]
+        dashes = "-" if is_tp else (0, (4, 2))
+        axes.add_patch(
+            Rectangle(place, width, high - low, fill=False, edgecolor=colour, linewidth=1.6, linestyle=dashes)
+        )
+        text = f"{box['species_id']}" if is_tp else f"not {box['species_id']}"
+        axes.annotate(
+            text,
+            _free_place(labels, box["t_min"], high, scene),
+            (2, 2),
+            textcoords="offset points",
+            color=colour,
+            weight="bold",
+            fontsize=9,
+            annotation_clip=True,
+            path_effects=[withStroke(linewidth=2.5, foreground="#000000")],
+        )
+
+
+def _free_place(
+    taken: list[tuple[float, float]], time: float, row: float, scene: SpectrogramScene
+) -> tuple[float, float]:
+    """Find a place where a label covers no other and stays in the image; add it to `taken`."""
+    width = LABEL_SHARE[0] * len(scene.frames) / scene.front_end.frames_per_s
+    height = LABEL_SHARE[1] * scene.frames.shape[1]
+    row = min(row, scene.frames.shape[1] - height)
+    while any(abs(time - other) < width and abs(row - below) < height for other, below in taken):
+        row -= height
+    taken.append((time, row))
+    return time, row
+
+
+def _draw_scores(axes: "Axes", scene: SpectrogramScene, tracks: "Tracks") -> None:
+    for colour, (species, column) in zip((BETTER, WORSE), scene.columns.items(), strict=False):
+        framewise, segmentwise = tracks.framewise[:, column], tracks.segmentwise[:, column]
+        axes.plot(scene.seconds, framewise, color=colour, label=f"species {species}")
+        if not np.allclose(framewise, segmentwise, atol=1e-4):
+            axes.plot(
+                scene.seconds, segmentwise, color=colour, linestyle=":", label=f"{species}, segmentwise"
+            )
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("score")
+    axes.grid(axis="y")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.93), fontsize=9, ncols=4, handlelength=1.2)
+
+
+def _draw_attention(axes: "Axes", scene: SpectrogramScene, tracks: "Tracks") -> None:
+    for colour, column in zip((BETTER, WORSE), scene.columns.values(), strict=False):
+        axes.plot(scene.seconds, tracks.attention[:, column], color=colour)
+    axes.set_ylabel("attention")
+    axes.margins(y=0.1)
+    axes.grid(axis="y")
+
+
+def _shade_confirmed(axes: "Axes", scene: SpectrogramScene) -> None:
+    """Shade the seconds in which an expert confirmed the missed species."""
+    missed = next(iter(scene.columns))
+    boxes = scene.boxes[(scene.boxes["label_type"] == "tp") & (scene.boxes["species_id"] == missed)]
+    for start, end in zip(boxes["t_min"], boxes["t_max"], strict=True):
+        axes.axvspan(start, end, color=BETTER, alpha=0.15, linewidth=0)

@@ -1,7 +1,10 @@
-"""CV of one result in several ways: what is averaged, over what, and which species count how much."""
+"""Several CV estimates of one result, from its tables in DVC's cache; what was worked out is remembered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isnan
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,25 +12,112 @@ from numpy.typing import NDArray
 
 from callboard.analysis.bootstrap import pair_precisions
 from callboard.analysis.difference import MismatchError
-from callboard.data.score_tables import score_columns
-from callboard.scoring.evaluation import CrossValidation, OutOfFold, cross_validate
+from callboard.core.console import progress
+from callboard.core.errors import UserError
+from callboard.core.json_cache import JsonCache
+from callboard.data.annotations import read_table
+from callboard.data.clips import read_clips
+from callboard.data.score_tables import read_score_table, score_columns
+from callboard.results.cv_metrics import CV_NAMES
+from callboard.results.dvc_cache import cached_file
+from callboard.results.lookup import held_result
+from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, SUBMISSIONS_WITHOUT, Result
+from callboard.results.rows import BoardRow
+from callboard.scoring.evaluation import CrossValidation, OutOfFold, cross_validate, relabeled_lwlrap
 from callboard.scoring.metrics import average_precisions, lrap_over_folds, lwlrap_known, precision_sums
+
+ESTIMATES_VERSION = "2"
+"""Version of the remembered estimates; raise it when one of them changes for the same tables."""
+
+Estimates = dict[str, float]
+
+
+def estimates_of(rows: Sequence[BoardRow]) -> dict[str, Estimates]:
+    """Map each row's content key to its estimates by name.
+
+    A row whose tables are no longer in the cache gets the `cv.` metrics that MLflow holds.
+    """
+    memory = JsonCache("estimates", ESTIMATES_VERSION)
+    new = {_memory_key(row): row for row in rows if _memory_key(row) not in memory}
+    for key, row in progress(new.items(), total=len(new), label="estimates", unit="runs"):
+        if (found := _from_tables(row)) is not None:
+            memory[key] = found
+    memory.save()
+    return {
+        row.key: memory[_memory_key(row)] if _memory_key(row) in memory else _from_metrics(row)
+        for row in rows
+    }
+
+
+def _memory_key(row: BoardRow) -> str:
+    return f"{row.oof_md5} {row.clips_md5} {row.submission_md5}"
+
+
+def _from_metrics(row: BoardRow) -> Estimates:
+    return {name: row.metrics[f"cv.{name}"] for name in CV_NAMES if f"cv.{name}" in row.metrics}
+
+
+def _from_tables(row: BoardRow) -> Estimates | None:
+    """Work out the estimates; None where a table is not in the cache, or the tables have different species.
+
+    A blend of rescaled parts has no `prevalence`: their scores before rescaling cannot be recovered.
+    """
+    try:
+        out_of_fold = cached_file(row.oof_md5, OUT_OF_FOLD)
+        clips, submission = cached_file(row.clips_md5, CLIPS), _submission_as_scored(row)
+    except UserError:
+        return None
+    try:
+        whole = scored(read_score_table(out_of_fold), _clips(clips), read_score_table(submission))
+    except MismatchError:
+        return None
+    values = {name: estimate(whole) for name, estimate in ESTIMATES.items()}
+    unknown = {"prevalence"} if any(map(_is_rescaled, row.parts)) else set()
+    return {name: value for name, value in values.items() if name not in unknown and not isnan(value)}
+
+
+def _submission_as_scored(row: BoardRow) -> Path:
+    """Submission before `infer.prevalence`: rescaled scores already contain the shares to be estimated.
+
+    Raises:
+        UserError: it is not in the cache.
+    """
+    if not _is_rescaled(row):
+        return cached_file(row.submission_md5, SUBMISSION)
+    if (result := held_result(row.ref)) is None:
+        raise UserError(f"{row.name}: no commit holds its files any more")
+    with result.folder(SUBMISSIONS_WITHOUT) as folder:
+        path = folder / "prevalence.csv"
+        if not path.is_file():
+            raise UserError(f"{path.name} of {SUBMISSIONS_WITHOUT} of {row.name} is not in DVC's cache")
+        return path.resolve()
+
+
+def _is_rescaled(row: BoardRow) -> bool:
+    return float(row.params.get("infer.prevalence", "0")) > 0
+
+
+@lru_cache(maxsize=4)
+def _clips(path: Path) -> pd.DataFrame:
+    """Read the annotations; nearly all results share one table."""
+    return read_table(path, ["recording_id", "species_id", "label_type"])
+
 
 Shares = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What one result says of training recordings, out of fold, and of test recordings."""
+    """Scores of one result for training recordings, out of fold, and for test recordings."""
 
     cv: CrossValidation
     """Recordings with a TP annotation."""
     test_scores: NDArray[np.float64]
-    """(test recordings, species), before `infer.prevalence`; nobody has told what they hold."""
+    """(test recordings, species), before `infer.prevalence`; their truth is unknown."""
 
 
 def scored(out_of_fold: pd.DataFrame, clips: pd.DataFrame, submission: pd.DataFrame) -> Scored:
-    """From the stored tables of a result.
+    """Read scores and truth from the stored tables of a result.
 
     Args:
         out_of_fold: recording_id, fold, and a score column per species.
@@ -57,7 +147,7 @@ def pooled(result: Scored) -> float:
 
 
 def _lwlrap(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
-    """As metrics.lwlrap, whose loop over recordings would take half of the time here."""
+    """Equal to metrics.lwlrap, whose loop over recordings would take half of the time here."""
     precisions, n_present = precision_sums(is_present, scores)
     return float(precisions.sum() / n_present.sum())
 
@@ -71,12 +161,12 @@ def fold_mean(result: Scored) -> float:
 
 
 def known_cells(result: Scored) -> float:
-    """LWLRAP among the species that somebody has judged in the recording."""
+    """LWLRAP among the species that an expert has judged in the recording."""
     return lwlrap_known(result.cv.is_present, result.cv.is_labeled, result.cv.scores)
 
 
 def per_recording(result: Scored) -> float:
-    """The author's: LRAP, where every recording counts alike, as a mean over folds."""
+    """The original author's CV: LRAP, where every recording counts alike, as a mean over folds."""
     return lrap_over_folds(result.cv.is_present, result.cv.scores, result.cv.fold)
 
 
@@ -102,7 +192,7 @@ ESTIMATES: dict[str, Callable[[Scored], float]] = {
     "macro_ap": macro_ap,
     "prevalence": prevalence_weighted,
 }
-"""Those that metrics/cv.json holds have their names from there."""
+"""Estimates by name; those in metrics/cv.json have its names."""
 
 
 def species_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -136,9 +226,9 @@ def share_weighted(is_present: NDArray[np.bool_], scores: NDArray[np.floating], 
 def expected_shares(
     n_present: NDArray[np.integer], oof_scores: NDArray[np.floating], test_scores: NDArray[np.floating]
 ) -> Shares:
-    """Each species' share of the true (recording, species) pairs of the test set, guessed without labels.
+    """Estimate each species' share of the true (recording, species) pairs of the test set, without labels.
 
-    What species k has in training, times how much higher its mean score is in test than out of fold:
+    The share of species k in training, times the ratio of its mean score in test to that out of fold:
     share_k ∝ n_k · mean(test_k) / mean(oof_k). The ratio needs no calibration, as a constant factor on a
     species' scores cancels. Assumes that a mean score moves with prevalence alone. Recordings without the
     species score above 0 too, so a ratio is nearer to 1 than the truth: a network that knows nothing leaves
@@ -166,3 +256,22 @@ def _are_probabilities(oof_scores: NDArray[np.floating], test_scores: NDArray[np
     """Whether none is negative, and each species has an out-of-fold score above 0."""
     is_negative = min(oof_scores.min(), test_scores.min()) < 0
     return not is_negative and bool(oof_scores.any(axis=0).all())
+
+
+def relabeled_cv(result: Result) -> tuple[float, float]:
+    """LWLRAP out of fold on the experts' labels, and with the last round's pseudo-labels taken as true.
+
+    The original author measured CV the second way; the difference is how much it was too high.
+
+    Args:
+        result: A result; without pseudo-labels both are the same.
+
+    Raises:
+        UserError: a file is not in the cache.
+    """
+    out_of_fold = read_score_table(result.output(OUT_OF_FOLD))
+    clips = read_clips(result.output(CLIPS))
+    of_experts = relabeled_lwlrap(out_of_fold, clips, clips.head(0))
+    if not (last := int(result.params["pseudo.rounds"])):
+        return of_experts, of_experts
+    return of_experts, relabeled_lwlrap(out_of_fold, clips, read_clips(result.output(f"pseudo/r{last}.csv")))

@@ -1,0 +1,163 @@
+"""How far another seed alone moves a score, measured on results that differ in nothing but the seed.
+
+Derived in docs/better.md.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import isfinite, isnan, nan, sqrt
+from statistics import fmean, variance
+
+from callboard.analysis.difference import Difference, difference
+from callboard.results.rows import BoardRow
+from callboard.results.settings import CV, Setting, newest_by_seed, setting_of
+
+SCORE_HEADINGS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
+"""Judged scores and their column headings."""
+
+JUDGED_METRICS = tuple(SCORE_HEADINGS)
+
+MIN_DOF = 3
+"""Degrees of freedom below which t would exceed 4 and call everything noise: the measured noise then counts
+as exact, and the verdict is tentative."""
+
+AFTER_TRAINING = ("predict.", "infer.", "evaluate.")
+"""Sections of parameters that leave the networks as they are."""
+
+SCOPES: tuple[tuple[str, ...], ...] = (("split.folds", "split.seed", "train.epochs"), ())
+"""Scopes to look for the noise of a row, the nearest first: parameters that must agree, besides the data."""
+
+Compare = Callable[[BoardRow, BoardRow], Difference | None]
+"""Difference between two results."""
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """Effect of the seed alone, pooled over groups of runs that differ in nothing but `seed`."""
+
+    sd: dict[str, float]
+    """Metric (`cv.lwlrap`, `lb.public`, `lb.private`) to the standard deviation of one run over seeds."""
+    beyond: float
+    """Standard deviation of a CV difference between two seeds, beyond the bootstrap over recordings."""
+    dof: int
+    """Degrees of freedom of the CV's: runs minus groups."""
+    n_runs: int
+    recordings: float = 0.0
+    """Root mean square of the bootstrap's standard errors; 0 without score tables."""
+    dofs: dict[str, int] = field(default_factory=dict)
+    """Metric to its degrees of freedom."""
+
+
+NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0)
+"""Zero seed noise: both results use the same networks."""
+
+
+def seed_groups(rows: Iterable[BoardRow]) -> list[list[BoardRow]]:
+    """Group results that differ in nothing but `seed`, two or more to a group; of one seed the newest counts.
+
+    Blends are left out, since their seed does nothing; so are results without data or a finite CV.
+
+    Args:
+        rows: Oldest first.
+    """
+    groups: dict[Setting, list[BoardRow]] = {}
+    for row in rows:
+        if isfinite(row.metrics.get(CV, nan)) and row.data_md5 and not row.blend:
+            groups.setdefault(setting_of(row), []).append(row)
+    found = [list(newest_by_seed(group).values()) for group in groups.values()]
+    return [group for group in found if len(group) > 1]
+
+
+def seed_pairs(rows: Iterable[BoardRow]) -> list[tuple[BoardRow, BoardRow]]:
+    """All pairs within each group among `rows`: those that noise is measured on."""
+    return [pair for group in seed_groups(rows) for pair in combinations(group, 2)]
+
+
+def same_networks(a: BoardRow, b: BoardRow) -> bool:
+    """Whether two results differ only in steps after training, so that seeds have no part in the change.
+
+    False for blends of different results, since each part has its own seed; for results of equal parameters,
+    whose code or weights must differ; and for students whose teachers predicted differently.
+    """
+    if a.measured_on != b.measured_on or a.blend != b.blend:
+        return False
+    keys = {key for key in a.params.keys() | b.params.keys() if a.params.get(key) != b.params.get(key)}
+    if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.rounds") != "0":
+        return False
+    return bool(keys) and all(key.startswith(AFTER_TRAINING) for key in keys)
+
+
+def seed_noise(rows: Iterable[BoardRow], compare: Compare = difference) -> SeedNoise | None:
+    """Measure the noise on all groups among `rows`; None where no group has two seeds."""
+    return pooled_noise(seed_groups(rows), compare)
+
+
+def pooled_noise(groups: Sequence[Sequence[BoardRow]], compare: Compare = difference) -> SeedNoise | None:
+    """Pool the variances of groups with weights of runs minus one; None without groups.
+
+    The part that bootstrap and seeds share is subtracted once: `beyond`² is 2 `sd`² minus the mean variance
+    of the bootstrap over all pairs of a group. Pairs without score tables subtract nothing.
+
+    Args:
+        groups: From `seed_groups`.
+        compare: Difference between two results.
+    """
+    if not groups:
+        return None
+    pooled = {key: _pooled_variance(groups, key) for key in JUDGED_METRICS}
+    known = {key: found for key, found in pooled.items() if found}
+    seeds, dof = known[CV]
+    recordings = sum((len(group) - 1) * _bootstrap_variance(group, compare) for group in groups) / dof
+    return SeedNoise(
+        sd={key: sqrt(value) for key, (value, _) in known.items()},
+        beyond=sqrt(max(0.0, 2 * seeds - recordings)),
+        dof=dof,
+        n_runs=sum(map(len, groups)),
+        recordings=sqrt(recordings),
+        dofs={key: dof for key, (_, dof) in known.items()},
+    )
+
+
+def _pooled_variance(groups: Sequence[Sequence[BoardRow]], key: str) -> tuple[float, int] | None:
+    """Variance of a metric within groups and its degrees of freedom; None where no group has it twice."""
+    values = [[row.metrics[key] for row in group if isfinite(row.metrics.get(key, nan))] for group in groups]
+    several = [group for group in values if len(group) > 1]
+    dof = sum(len(group) - 1 for group in several)
+    return (sum((len(group) - 1) * variance(group) for group in several) / dof, dof) if dof else None
+
+
+def _bootstrap_variance(group: Sequence[BoardRow], compare: Compare) -> float:
+    """Mean variance of the bootstrap over the pairs of a group."""
+    found = [compare(a, b) for a, b in combinations(group, 2)]
+    return fmean(change.sd**2 if change and not isnan(change.sd) else 0.0 for change in found)
+
+
+class NoiseOfRows:
+    """The noise that applies to each row, measured once for each setting."""
+
+    def __init__(self, rows: Sequence[BoardRow], compare: Compare = difference) -> None:
+        """Take all results, oldest first, and the difference between two of them."""
+        self._rows = rows
+        self._compare = compare
+        self._known: dict[tuple[str, ...], SeedNoise | None] = {}
+
+    def of(self, row: BoardRow) -> SeedNoise | None:
+        """Noise from the nearest of SCOPES with enough seeds, else from the nearest with any."""
+        found = [noise for keys in SCOPES if (noise := self._within(row, keys))]
+        return next((noise for noise in found if noise.dof >= MIN_DOF), found[0] if found else None)
+
+    def between(self, row: BoardRow, base: BoardRow | None) -> SeedNoise | None:
+        """Noise of a change from `base`, which may be the row itself; without base that of the row."""
+        return NO_SEEDS if base and (base == row or same_networks(row, base)) else self.of(row)
+
+    def _within(self, row: BoardRow, keys: tuple[str, ...]) -> SeedNoise | None:
+        setting = _setting(row, keys)
+        if setting not in self._known:
+            alike = [other for other in self._rows if _setting(other, keys) == setting]
+            self._known[setting] = seed_noise(alike, self._compare)
+        return self._known[setting]
+
+
+def _setting(row: BoardRow, keys: tuple[str, ...]) -> tuple[str, ...]:
+    return (row.data_md5, *(row.params.get(key, "") for key in keys))

@@ -1,0 +1,90 @@
+"""Pieces that all reports share: numbers, intervals and verdicts as text, Markdown tables, HTML pages."""
+
+from collections.abc import Sequence
+from math import isnan
+from typing import Any
+
+from callboard.analysis.difference import Difference
+from callboard.analysis.verdict import Judgement, Verdict
+from callboard.core.console import MISSING
+
+VERDICT_WORDS = {
+    Verdict.BETTER: "better",
+    Verdict.WORSE: "worse",
+    Verdict.WITHIN_NOISE: "within noise",
+    Verdict.UNSURE: "unsure",
+    Verdict.OPTIMISTIC: "optimistic",
+}
+
+
+def verdict_word(judgement: Judgement | None) -> str:
+    """Verdict as a word, with a question mark where it is tentative."""
+    if judgement is None:
+        return MISSING
+    return VERDICT_WORDS[judgement.verdict] + "?" * judgement.is_tentative
+
+
+def verdict_tone(judgement: Judgement | None) -> str:
+    """Class that colours a verdict in a page or terminal; empty without one."""
+    if judgement is None:
+        return ""
+    return {Verdict.BETTER: "better", Verdict.WORSE: "worse"}.get(judgement.verdict, "noise")
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    """Score, or change of one, as text."""
+    return MISSING if value is None or isnan(value) else f"{value:{form}}"
+
+
+def interval_text(change: Difference | None, judgement: Judgement | None = None) -> str:
+    """Change with its interval: the judgement's where there is one, else that of the recordings."""
+    if change is None:
+        return MISSING
+    low, high = (judgement or change).low, (judgement or change).high
+    return f"{change.value:+.4f} ({MISSING if isnan(low) else f'{low:+.4f} … {high:+.4f}'})"
+
+
+def legend_markdown(notes: Sequence[str]) -> str:
+    """Turn notes into paragraphs below a table, with asterisks kept as they are."""
+    return "".join(f"\n{text.replace('*', chr(92) + '*')}\n" for text in notes)
+
+
+def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]], is_number: Sequence[bool]) -> str:
+    """Table with columns padded so that the plain text reads as a table too."""
+    lines = [list(header), *([_one_cell(cell) for cell in line] for line in cells)]
+    widths = [max(3, *(len(line[k]) for line in lines)) for k in range(len(header))]
+    rule = [
+        "-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, is_number, strict=True)
+    ]
+    padded = [
+        [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, is_number, strict=True)
+        ]
+        for line in (lines[0], rule, *lines[1:])
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in padded)
+
+
+def _one_cell(text: str) -> str:
+    """Keep bars, line ends and HTML in a cell from breaking the table."""
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
+
+
+def page(template: str, **values: Any) -> str:
+    """Fill in a template from templates/: one HTML file, nothing loaded from elsewhere, all text escaped.
+
+    Args:
+        template: Name of the file; it may include `page.css`.
+        values: Names that the template uses.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("callboard.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(values)
