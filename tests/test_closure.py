@@ -221,7 +221,7 @@ def test_a_numerical_package_without_a_version_is_refused(locked: Path) -> None:
 WITHOUT_NUMBERS = {
     *("huggingface_hub", "safetensors"),  # fetch and open weights
     *("pydantic", "ruamel", "yaml"),  # parse parameters
-    *("psutil", "threadpoolctl"),  # ask the machine
+    *("filelock", "psutil", "threadpoolctl"),  # ask the machine, or wait for it
     *("rich", "tqdm", "jinja2", "markupsafe", "matplotlib"),  # show
     *("alembic", "dvc", "mlflow", "sqlalchemy"),  # record
 }

@@ -31,6 +31,7 @@ from callboard.params.features import FeatureParams
 from callboard.params.model import ModelParams
 from callboard.reports.result_page import worst
 from callboard.reports.result_page.evidence import Mistake
+from callboard.results.result import Result, ResultRef
 from callboard.training.fit import Execution, fit
 from tests.conftest import merge
 from tests.toy_training import CPU, N_MELS, fit_params, load_fold, write_fold_inputs
@@ -296,9 +297,9 @@ def test_a_report_tells_in_words_what_it_cannot_draw(embedded: Edit, monkeypatch
     path = embedded({})
     mistake = Mistake("r1", 2, 0.125, ["a"], "a", 3, 0.25, "b", 0.75, is_rejected=False)
     monkeypatch.setattr(worst, "worst_recordings", lambda evidence, n_shown: [mistake])
-    source: Any = type("Source", (), {"text": staticmethod(lambda name: path.read_text())})
+    result = Result(ResultRef("x", ""), {}, lambda name: path.read_text())
     evidence: Any = type("Evidence", (), {"species": ["a", "b", "c"]})
-    texts = [block.text for block in worst.worst_blocks(source, evidence, 5, with_scores=True)]  # type: ignore[union-attr]
+    texts = [block.text for block in worst.worst_blocks(result, evidence, 5, with_scores=True)]  # type: ignore[union-attr]
     assert texts[0] == worst.NO_SPECTROGRAMS
     assert texts[1].startswith("1. Recording r1, fold 2. Species a was confirmed, but is ranked 3 of 3")
 
@@ -309,6 +310,5 @@ def test_a_result_older_than_embeddings_is_drawn_as_it_was() -> None:
         del tree[section][name]
     text = StringIO()
     YAML().dump(tree, text)
-    source: Any = type("Source", (), {"text": staticmethod(lambda name: text.getvalue())})
-    params = worst.read_params(source)
+    params = worst.read_params(Result(ResultRef("x", ""), {}, lambda name: text.getvalue()))
     assert (params.front_end.features.kind, params.predict.weights) == ("log_mel", "last")

@@ -185,7 +185,7 @@ def test_a_workspace_without_dvc_lock_is_given_that_of_its_first_result(dvc: Dvc
     mark_as_run("exp0058", outs={SUBMISSION: "s"})
     cli.dispatch(["run", "--force", "exp0058"])
     assert Path("dvc.lock").read_text() == git("show", f"{find('exp0058').commit}:dvc.lock")
-    assert git("status", "--short") == "?? dvc.lock\n"
+    assert git("status", "--short", "--", "dvc.lock", "metrics", "plots") == "?? dvc.lock\n"
     Path("dvc.lock").write_text("mine")
     cli.dispatch(["run", "--force", "exp0058"])
     assert Path("dvc.lock").read_text() == "mine"

@@ -118,7 +118,7 @@ def test_what_is_to_be_imported_says_the_same_as_the_table_in_every_row(history)
     made = author_runs(table, COMPETITION)
     scored = [run for run in made if {"cv.lwlrap", "lb.public"} <= run.metrics.keys()]
     assert [(run.name, run.metrics["cv.lwlrap"], run.metrics["lb.public"]) for run in scored] == [
-        (run.name, run.cv, run.lb) for run in history
+        (f"{run.name} (author)", run.cv, run.lb) for run in history
     ]
     assert len(made) == len(author_rows(table))
 

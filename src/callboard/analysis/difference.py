@@ -11,6 +11,7 @@ from functools import cache
 from math import isnan, nan
 from statistics import fmean
 
+from callboard.core.console import progress
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.results.dvc_cache import cached_file, is_cached
@@ -112,8 +113,6 @@ def work_out(pairs: Iterable[tuple[BoardRow, BoardRow]]) -> None:
     ]
     if not measurable:
         return
-    from callboard.core.console import progress
-
     for row, base in progress(measurable, total=len(measurable), label="differences", unit="pairs"):
         difference(row, base)
 

@@ -183,10 +183,10 @@ def _network_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
     """Check the networks' own files, or say why they are not read."""
     if not subject.with_scores:
         return [], "--no-scores"
-    from callboard.reports.result_page.listening import network_checks_of
+    from callboard.reports.result_page.listening import held_out_by
 
     try:
-        return network_checks_of(subject.result, subject.evidence.folds), ""
+        return network_checks(held_out_by(subject.result), subject.evidence.folds), ""
     except UserError as error:
         return [], str(error)
 

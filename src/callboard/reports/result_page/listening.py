@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -15,8 +14,6 @@ from callboard.features.normalisation import normalise, to_unit
 from callboard.model.device import autocast, pick_device
 from callboard.model.weights import LoadedModel, load_model
 from callboard.params.scoring import PredictParams
-from callboard.reports.result_page.leaks import network_checks
-from callboard.reports.result_page.page import LeakCheck
 from callboard.results.result import Result
 from callboard.scoring.window_batches import WindowBatches
 
@@ -111,12 +108,11 @@ def weights_of(result: Result) -> dict[int, str]:
     return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(params["split.folds"])}
 
 
-def network_checks_of(result: Result, folds: pd.DataFrame) -> list[LeakCheck]:
-    """Check leaks by the networks' own files.
+def held_out_by(result: Result) -> dict[str, tuple[int, frozenset[str]]]:
+    """Path of each network's file to the fold, and its recordings, that the network has not seen.
 
     Raises:
         UserError: the result is a blend, or a network is not in the cache.
     """
     paths, listener = weights_of(result), read_listener(result)
-    held_out = {paths[fold]: (model.fold, model.held_out) for fold, model in listener.models.items()}
-    return network_checks(held_out, folds)
+    return {paths[fold]: (model.fold, model.held_out) for fold, model in listener.models.items()}
