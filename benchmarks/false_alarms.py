@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from callboard.analysis.difference import difference
+from callboard.analysis.differences import difference
 from callboard.analysis.seed_noise import MIN_DOF, SeedNoise, pooled_noise, seed_groups
 from callboard.analysis.verdict import Verdict, judge, judge_lb
 from callboard.experiments.seeds import rows_so_far

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard.analysis.difference import difference, mean_difference, work_out
+from callboard.analysis.differences import difference, mean_difference, work_out
 from callboard.analysis.lines import of_one_setting, started_from, table_base
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
@@ -145,7 +145,7 @@ def test_a_difference_is_read_from_the_cache(pair):
 IN_ANOTHER_PROCESS = """
 import json, sys
 from datetime import UTC, datetime
-from callboard.analysis.difference import difference
+from callboard.analysis.differences import difference
 from callboard.results.rows import BoardRow
 
 oofs, clips = sys.argv[1:3], sys.argv[3]
@@ -242,7 +242,7 @@ def test_only_what_is_not_remembered_and_has_tables_is_worked_out_with_progress(
         told.append(words["total"])
         return items
 
-    monkeypatch.setattr("callboard.analysis.difference.progress", progress)
+    monkeypatch.setattr("callboard.analysis.differences.progress", progress)
     there, back = (pair[0], pair[1]), (pair[1], pair[0])
     gone = (pair[0], replace(pair[1], oof_md5="0" * 32))
     work_out([there, there, gone])

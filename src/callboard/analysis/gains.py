@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import fmean
 
 from callboard.analysis.choice import is_named
-from callboard.analysis.difference import Difference, mean_difference, work_out
+from callboard.analysis.difference import Difference
+from callboard.analysis.differences import mean_difference, work_out
 from callboard.analysis.lines import started_from, table_base
 from callboard.analysis.seed_noise import JUDGED_METRICS, NoiseOfRows
 from callboard.analysis.verdict import (

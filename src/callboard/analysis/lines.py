@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import TYPE_CHECKING
 
-from callboard.analysis.difference import Difference, difference, work_out
+from callboard.analysis.difference import Difference
+from callboard.analysis.differences import difference, work_out
 from callboard.analysis.seed_noise import NoiseOfRows, seed_pairs
 from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_lb
 from callboard.core.console import MISSING

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from callboard.analysis.difference import Difference, MismatchError, SpeciesDifference, difference
+from callboard.analysis.difference import Difference, MismatchError, SpeciesDifference
+from callboard.analysis.differences import difference
 from callboard.analysis.seed_noise import NoiseOfRows
 from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_lb
 from callboard.core.errors import UserError

@@ -9,7 +9,8 @@ from itertools import combinations
 from math import isfinite, isnan, nan, sqrt
 from statistics import fmean, variance
 
-from callboard.analysis.difference import Difference, difference
+from callboard.analysis.difference import Difference
+from callboard.analysis.differences import difference
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV, Setting, newest_by_seed, setting_of
 

@@ -10,7 +10,8 @@ from enum import Enum, auto
 from math import copysign, floor, inf, nan, sqrt
 from statistics import fmean, stdev, variance
 
-from callboard.analysis.difference import Difference, mean_difference
+from callboard.analysis.difference import Difference
+from callboard.analysis.differences import mean_difference
 from callboard.analysis.seed_noise import MIN_DOF, SeedNoise
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV

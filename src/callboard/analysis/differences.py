@@ -1,0 +1,108 @@
+"""The difference between two results and how sure it is, worked out once from their tables in DVC's cache.
+
+Nothing heavy is imported until a difference has to be worked out: the board mostly reads remembered ones.
+"""
+
+import atexit
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+from functools import cache
+from statistics import fmean
+
+from callboard.analysis.difference import Difference, MismatchError
+from callboard.core.console import progress
+from callboard.core.errors import UserError
+from callboard.core.json_cache import JsonCache
+from callboard.results.dvc_cache import cached_file, is_cached
+from callboard.results.result import CLIPS, OUT_OF_FOLD
+from callboard.results.rows import BoardRow
+
+DIFFERENCE_VERSION = "1: 2000 resamples, seed 0"
+"""Version of how a difference follows from the tables."""
+
+
+def difference(row: BoardRow, base: BoardRow) -> Difference | None:
+    """Out-of-fold LWLRAP of `row` minus that of `base`; None where one of the two has no CV.
+
+    It has no interval where a table is not in DVC's cache, or where the tables have different species.
+
+    Raises:
+        UserError: a table cannot be read, or holds a score that is not a finite number.
+    """
+    return mean_difference([(row, base)])
+
+
+def mean_difference(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
+    """Mean difference over pairs of result and base, with the interval over recordings of that mean.
+
+    Args:
+        pairs: One or more, all on the same annotations; without interval where they are not, and as in
+            `difference`.
+
+    Raises:
+        UserError: as in `difference`.
+    """
+    scores = [(row.metrics.get("cv.lwlrap"), base.metrics.get("cv.lwlrap")) for row, base in pairs]
+    changes = [ours - theirs for ours, theirs in scores if ours is not None and theirs is not None]
+    if len(changes) < len(pairs):
+        return None
+    memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
+    key = "; ".join(_key(*pair) for pair in pairs)
+    if key not in memory:
+        measured = _measured(pairs)
+        if measured is None:
+            return Difference(fmean(changes))
+        memory[key] = astuple(measured)
+    return Difference(*memory[key])
+
+
+def work_out(pairs: Iterable[tuple[BoardRow, BoardRow]]) -> None:
+    """Work out those differences of these pairs that are not remembered, with progress on stderr."""
+    memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
+    new = {key: (row, base) for row, base in pairs if (key := _key(row, base)) not in memory}
+    is_there = cache(is_cached)
+    measurable = [
+        (row, base)
+        for row, base in new.values()
+        if all(map(is_there, (row.clips_md5, row.oof_md5, base.oof_md5)))
+    ]
+    if not measurable:
+        return
+    for row, base in progress(measurable, total=len(measurable), label="differences", unit="pairs"):
+        difference(row, base)
+
+
+def _key(row: BoardRow, base: BoardRow) -> str:
+    return f"{row.oof_md5} {base.oof_md5} {row.clips_md5}"
+
+
+@cache
+def _remembered(_dvc_root: str | None, _folder: str) -> JsonCache:
+    """Differences by the md5 of the tables they were worked out from; written when the process ends."""
+    memory = JsonCache("differences", DIFFERENCE_VERSION)
+    atexit.register(memory.save)
+    return memory
+
+
+def _measured(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
+    """Work out a mean difference; None where a table is gone, or where the tables have different species."""
+    try:
+        files = [
+            (
+                cached_file(row.clips_md5, CLIPS),
+                *(cached_file(one.oof_md5, OUT_OF_FOLD) for one in (row, base)),
+            )
+            for row, base in pairs
+        ]
+    except UserError:
+        return None
+    from callboard.analysis.bootstrap import difference_of, mean_of, precisions_in
+
+    try:
+        ours, theirs = (
+            mean_of([precisions_in(tables[side], clips) for clips, *tables in files]) for side in (0, 1)
+        )
+        return difference_of(ours, theirs)
+    except MismatchError:
+        return None
