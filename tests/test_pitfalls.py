@@ -14,7 +14,7 @@ from callboard.experiments.captions import TableStep
 from callboard.params.defaults import texts_with_defaults
 from callboard.results.result import changes
 from callboard.results.settings import setting_of
-from tests.test_board_table import E1
+from tests.reports.test_board_columns import E1
 
 ROOT = Path(__file__).parent.parent
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -27,22 +27,22 @@ KEPT_OUT_BY = {
     "a temporary workspace imports the main one's code": [
         "stages/test_pipeline.py::test_queued_experiments_run_their_own_code",
     ],
-    "exp save and commit poison the run-cache": ["test_doctor.py::test_a_planted_trouble_is_found"],
+    "exp save and commit poison the run-cache": ["analysis/test_doctor.py::test_a_planted_trouble_is_found"],
     "processes that create MLflow's tables together leave them broken": [
-        "test_tracking.py::test_four_processes_at_once_on_a_missing_database_leave_it_whole",
-        "test_sync.py::test_sync_and_track_at_once_on_a_missing_database_leave_it_whole",
+        "results/test_tracking.py::test_four_processes_at_once_on_a_missing_database_leave_it_whole",
+        "results/test_sync.py::test_sync_and_track_at_once_on_a_missing_database_leave_it_whole",
         "stages/test_one_run.py::test_several_workers_on_a_missing_database_make_one_run_each",
     ],
     "exp apply overwrites leaderboard scores": [
-        "test_ledger.py::test_nothing_is_lost_under_dvc_itself",
+        "results/test_leaderboard.py::test_nothing_is_lost_under_dvc_itself",
         "stages/test_one_run.py::test_a_score_known_later_reaches_the_finished_run_and_survives_apply",
     ],
     "dvc takes new keys, wrong types and wrong values": [
         "stages/test_pipeline.py::test_a_key_that_no_stage_reads_is_refused",
         "stages/test_pipeline.py::test_a_typo_in_a_value_stops_before_anything_runs",
-        "test_params.py::test_wrong_parameters_are_refused_in_words",
+        "params/test_params.py::test_wrong_parameters_are_refused_in_words",
     ],
-    "YAML 1.1 reads 1e-3 as text": ["test_params.py::test_numbers_are_read_as_dvc_reads_them"],
+    "YAML 1.1 reads 1e-3 as text": ["params/test_params.py::test_numbers_are_read_as_dvc_reads_them"],
     "a nested .gitignore is hashed with its folder": [
         "test_dvc_yaml.py::test_cached_outs_are_ignored_by_the_gitignore_at_the_root",
         "stages/test_pipeline.py::test_git_sees_metrics_and_plots_and_nothing_else_that_was_made",
@@ -52,16 +52,16 @@ KEPT_OUT_BY = {
         "test_pitfalls.py::test_no_output_outlives_its_parameters",
     ],
     "MLFLOW_RUN_ID turns folds into their parent": [
-        "test_tracking.py::test_a_run_id_in_the_environment_does_not_swallow_the_folds",
-        "test_doctor.py::test_a_trap_in_the_environment_is_found",
+        "results/test_tracking.py::test_a_run_id_in_the_environment_does_not_swallow_the_folds",
+        "analysis/test_doctor.py::test_a_trap_in_the_environment_is_found",
     ],
     "MLflow's places hang on the current folder": [
-        "test_tracking.py::test_artifacts_belong_to_the_main_workspace",
-        "test_tracking.py::test_a_relative_database_lies_in_the_main_workspace",
+        "results/test_tracking.py::test_artifacts_belong_to_the_main_workspace",
+        "results/test_tracking.py::test_a_relative_database_lies_in_the_main_workspace",
     ],
     "two experiments in one workspace break both": [
-        "test_launch.py::test_a_row_becomes_an_experiment_of_its_name_in_a_copy_of_the_workspace",
-        "test_doctor.py::test_a_planted_trouble_is_found",
+        "experiments/test_launch.py::test_a_row_becomes_an_experiment_of_its_name_in_a_copy_of_the_workspace",
+        "analysis/test_doctor.py::test_a_planted_trouble_is_found",
     ],
     "exp show is empty after a commit": [
         "test_pitfalls.py::test_the_board_does_not_ask_on_which_commit_one_stands",
@@ -70,23 +70,23 @@ KEPT_OUT_BY = {
         "test_pitfalls.py::test_the_lock_holds_the_three_parts_of_mlflow_at_one_version",
     ],
     "mlflow ui takes 2 GB": [
-        "test_ui.py::test_the_server_is_lean_and_not_misled_by_the_environment",
+        "commands/test_ui.py::test_the_server_is_lean_and_not_misled_by_the_environment",
     ],
     "a corrected score needs a later time": [
-        "test_tracking.py::test_a_leaderboard_score_reaches_a_finished_run_and_a_lower_correction_wins",
+        "results/test_tracking.py::test_a_leaderboard_score_reaches_a_finished_run_and_a_lower_correction_wins",
     ],
-    "names of experiments move": ["test_sync.py::test_however_a_result_is_reached_it_stays_one_run"],
+    "names of experiments move": ["results/test_sync.py::test_however_a_result_is_reached_it_stays_one_run"],
     "files that git does not know do not reach other workspaces": [
-        "test_doctor.py::test_a_planted_trouble_is_found",
+        "analysis/test_doctor.py::test_a_planted_trouble_is_found",
     ],
     "a dvc.lock of folders that the cache lacks breaks experiments off": [
-        "test_doctor.py::test_a_planted_trouble_is_found",
+        "analysis/test_doctor.py::test_a_planted_trouble_is_found",
         "stages/test_chain.py::test_a_dvc_lock_of_elsewhere_is_named_with_what_heals_it",
     ],
     "parallel repro loses stages": ["test_pitfalls.py::test_no_command_of_ours_reproduces_in_the_workspace"],
     "a new parameter makes old results stale": [
         "test_pitfalls.py::test_an_older_result_without_a_parameter_of_today_is_still_compared",
-        "test_params_evolve.py::test_the_board_holds_results_of_before_and_after_as_of_one_setting",
+        "params/test_evolution.py::test_the_board_holds_results_of_before_and_after_as_of_one_setting",
     ],
     "hydra rewrites params.yaml": ["test_pitfalls.py::test_hydra_does_not_compose_our_parameters"],
 }

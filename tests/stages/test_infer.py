@@ -18,7 +18,7 @@ from callboard.scoring.prevalence import estimate_prevalence, with_odds_times
 from callboard.scoring.stacking import fit_stack
 from callboard.scoring.window_scores import load_scores, recording_scores
 from stages import infer
-from tests.test_scores import window_scores
+from tests.scoring.test_window_scores import window_scores
 from tests.toy_git import PARAMS, ToyRepository
 from tests.toy_models import PARAMS_YAML
 from tests.toy_scoring import infer_params
