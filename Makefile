@@ -1,5 +1,5 @@
 # make repro   from a fresh clone to the board: environment, pipeline, table
-# make test    what CI checks: lint, format, types, all tests
+# make test    lint, format, types, all tests
 # make quick   the same without the slow tests
 # make ladder  what the winners did, rung by rung on the soundscapes, the board, and what each gains; SEEDS="1 2" for more seeds
 # make clean   drop the environment and the caches of the tools; results and mlflow.db stay

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from callboard.analysis.lines import differs_by
-from callboard.experiments.captions import TableStep
+from callboard.experiments.steps import TableStep
 from callboard.params.defaults import texts_with_defaults
 from callboard.results.result import changes
 from callboard.results.settings import setting_of

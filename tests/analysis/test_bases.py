@@ -14,7 +14,7 @@ from callboard.analysis.differences import difference, mean_difference, work_out
 from callboard.analysis.lines import of_one_setting, started_from, table_base
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
-from callboard.experiments.captions import TableStep
+from callboard.experiments.steps import TableStep
 from callboard.results.result import SUBMISSION
 from callboard.results.rows import BoardRow, same_truth
 from tests.experiments.test_author_scores import toy_table

@@ -15,7 +15,8 @@ from callboard.analysis.gains import Gain, gains_of, without_results
 from callboard.analysis.verdict import Verdict, flag_optimistic
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
-from callboard.experiments.captions import Caption, TableStep
+from callboard.experiments.captions import Caption
+from callboard.experiments.steps import TableStep
 from callboard.reports.seeds import gains_markdown
 from callboard.results.rows import BoardRow
 from callboard.results.settings import CV

@@ -158,7 +158,7 @@ from pathlib import Path
 
 import torch
 
-from callboard.analysis.bases import started_from
+from callboard.analysis.lines import started_from
 from callboard.model.weights import load_model
 from callboard.params.base import validate
 from callboard.params.experiment import load_experiment

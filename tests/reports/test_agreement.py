@@ -3,7 +3,7 @@ from dataclasses import replace
 from callboard.analysis.difference import Difference
 from callboard.analysis.lines import BoardLine
 from callboard.analysis.verdict import judge
-from callboard.experiments.captions import TableStep
+from callboard.experiments.steps import TableStep
 from callboard.reports.board.agreement import agreement
 from tests.experiments.test_author_scores import row as table_row
 from tests.experiments.test_author_scores import toy_table

@@ -23,7 +23,8 @@ from callboard.analysis.verdict import (
 )
 from callboard.core.console import listed
 from callboard.core.errors import UserError, nearest
-from callboard.experiments.captions import Caption, TableStep
+from callboard.experiments.captions import Caption
+from callboard.experiments.steps import TableStep
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV, newest_by_seed, setting_of
 

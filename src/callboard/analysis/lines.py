@@ -11,7 +11,8 @@ from callboard.analysis.differences import difference, work_out
 from callboard.analysis.seed_noise import NoiseOfRows, seed_pairs
 from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_lb
 from callboard.core.console import MISSING
-from callboard.experiments.captions import Caption, TableStep, is_below
+from callboard.experiments.captions import Caption
+from callboard.experiments.steps import TableStep, is_below
 from callboard.results.committed import key_of
 from callboard.results.rows import BoardRow, same_truth
 from callboard.results.settings import CV

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from callboard.core.errors import UserError
-from callboard.experiments.captions import is_below
+from callboard.experiments.steps import is_below
 from callboard.experiments.table import ExperimentTable, TableRow
 from callboard.params.defaults import flatten
 from callboard.results.mlflow import record as tag

@@ -4,30 +4,16 @@ Checking the rows takes long, so the board reads these alone: nothing here may i
 """
 
 import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
+from callboard.experiments.steps import TableStep
 
 CAPTIONS_VERSION = "1"
 """Version of how captions follow from the file."""
-
-
-class TableStep(NamedTuple):
-    """The step from one row of the table to another."""
-
-    base: str
-    keys: Set[str]
-    """Dotted keys in which they differ."""
-
-
-def is_below(key: str, keys: Set[str]) -> bool:
-    """Whether a dotted key is one of `keys` or lies in a mapping that is."""
-    parts = key.split(".")
-    return any(".".join(parts[:n]) in keys for n in range(1, len(parts) + 1))
 
 
 @dataclass(frozen=True)

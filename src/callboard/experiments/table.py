@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from callboard.core.errors import UserError, nearest
-from callboard.experiments.captions import TableStep, is_below
+from callboard.experiments.steps import TableStep, is_below
 from callboard.params.base import Params, read_tree, validate
 from callboard.params.defaults import with_defaults
 from callboard.params.experiment import Experiment
