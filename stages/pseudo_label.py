@@ -1,32 +1,27 @@
 """What teachers say of recordings that they have not trained on, or without isolation of any."""
 
 import argparse
-from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from callboard.core.code_fingerprint import code_fingerprint
-from callboard.core.console import Stopwatch, counted, progress, run_guarded, summarize
-from callboard.core.files import replaced_folder
-from callboard.core.threads import n_workers
-from callboard.data.annotations import read_species
+from callboard.core.console import Stopwatch, counted, run_guarded, summarize
 from callboard.data.clips import read_clips, students_of
 from callboard.data.folds import audit_folds, read_folds
 from callboard.data.presence import positives
 from callboard.data.recordings import TEST_SETS
-from callboard.features.frame_cache import MelCache, open_training_cache
-from callboard.model.device import keep_freed_memory, pick_device
+from callboard.features.frame_cache import MelCache
+from callboard.model.device import pick_device
 from callboard.params.base import load_params
+from callboard.pseudo.held_out import folds_named
 from callboard.pseudo.labels import PSEUDO_SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
-from callboard.pseudo.nested import Inputs, Nested, NestedParams
-from callboard.pseudo.provenance import RoundLineage, read_nested, refuse_violations, trace_rounds
+from callboard.pseudo.nested import LabelParams, Nested
+from callboard.pseudo.provenance import RoundLineage, refuse_violations, trace_rounds
 from callboard.scoring.predict import load_fold_models
 
 
-class StageParams(NestedParams):
+class StageParams(LabelParams):
     """What `pseudo_label` reads of params.yaml."""
 
 
@@ -49,17 +44,17 @@ def main(argv: list[str] | None = None) -> None:
     caches = [MelCache.open(args.mel / name) for name in TEST_SETS]
     unfolded_ids = [recording_id for cache in caches for recording_id in cache.recording_ids]
     label = by_nested_networks if params.pseudo.isolation == "nested" else by_round
-    with replaced_folder(args.networks) as folder:
-        table, lineage, n_scored = label(args, params, clips, folds, folder)
-        audit_folds(folds, pd.concat([clips, table]), unfolded_ids)
-        refuse_violations(lineage)
-        write_pseudo_labels(table, args.pseudo)
+    table, lineage, n_scored = label(args, params, clips, folds)
+    audit_folds(folds, pd.concat([clips, table]), unfolded_ids)
+    refuse_violations(lineage)
+    write_pseudo_labels(table, args.pseudo)
     present = positives(table)
     per_species = ", ".join(f"{name} {count}" for name, count in present["species_id"].value_counts().items())
     n_negatives = len(table) - len(present)
     summarize(
         "pseudo_label",
         f"round {args.round}",
+        *[f"for the network without {args.held_out}"] * bool(args.held_out),
         f"{len(table)} pseudo-labels in {table['recording_id'].nunique()} of {n_scored} recordings",
         *_added_up(table),
         *[f"{n_negatives} of them spans of absence"] * bool(n_negatives),
@@ -76,9 +71,9 @@ def _added_up(table: pd.DataFrame) -> list[str]:
 
 
 def by_round(
-    args: argparse.Namespace, params: StageParams, clips: pd.DataFrame, folds: pd.DataFrame, folder: Path
+    args: argparse.Namespace, params: StageParams, clips: pd.DataFrame, folds: pd.DataFrame
 ) -> Labelled:
-    """By the models of the round before; the folder stays empty."""
+    """By the models of the round before."""
     device, numbers = pick_device(), folds["fold"].unique().tolist()
     models = load_fold_models(args.models, numbers, device, params.predict.weights)
     teacher = Teacher(args.models.name, models, args.mel, params, device, params.pseudo.isolation)
@@ -91,46 +86,27 @@ def by_round(
 
 
 def by_nested_networks(
-    args: argparse.Namespace, params: StageParams, clips: pd.DataFrame, folds: pd.DataFrame, folder: Path
+    args: argparse.Namespace, params: StageParams, clips: pd.DataFrame, folds: pd.DataFrame
 ) -> Labelled:
-    """By networks trained for it, which the folder keeps."""
-    keep_freed_memory()
-    indices = sorted(args.mel.glob("*/index.csv"))
-    code = code_fingerprint(Path(__file__).resolve().parent.parent, "stages.pseudo_label")
-    inputs = Inputs(
-        args.mel,
-        args.clips,
-        folds,
-        read_species(args.species),
-        partial(open_training_cache, args.mel / "train", [args.mel / name for name in TEST_SETS]),
-        [args.clips, args.folds, args.species, *indices, code],
-    )
-    nested = Nested(params, inputs, folder, pick_device(), n_workers(), follow)
-    table = nested.pseudo_labels(args.round)
-    files = read_nested({path.name: path for path in folder.iterdir()})
+    """By networks trained for it: for the students of all folds, or for one network that is a student."""
+    nested = Nested(params, args.mel, clips, folds, args.models, pick_device())
+    student = folds_named(args.held_out) if args.held_out else None
+    table = nested.labels_for(args.round, student) if student else nested.pseudo_labels(args.round)
+    files = nested.files(args.round, len(student) if student else 1)
     (lineage,) = trace_rounds({args.round: table}, folds, files.held_out, "nested", files.tables)
     return Labelled(table, lineage, len(nested.scored))
-
-
-def follow(network: str) -> Callable[[range], Iterable[int]]:
-    """A progress bar for the epochs of a network, and a line for those that were run."""
-
-    def watch(epochs: range) -> Iterable[int]:
-        stopwatch = Stopwatch()
-        yield from progress(epochs, total=len(epochs), label=f"pseudo_label {network}", unit="epochs")
-        how = f"{len(epochs)} epochs in {stopwatch.elapsed_s:.1f} s" if epochs else "trained before"
-        print(f"pseudo_label: network {network}, {how}", flush=True)
-
-    return watch
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--round", type=int, required=True, help="round of the student")
+    parser.add_argument(
+        "--models", type=Path, required=True, help="folder of the round before, or of all nested networks"
+    )
     parser.add_argument("--mel", type=Path, required=True, help="folder with train/ and test/")
-    for name in ("models", "clips", "folds", "species", "pseudo"):
+    for name in ("clips", "folds", "pseudo"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--networks", type=Path, required=True, help="folder for nested networks")
+    parser.add_argument("--held-out", help="folds of one nested network, as 0-1, which is the only student")
     return parser.parse_args(argv)
 
 

@@ -6,6 +6,7 @@ setting reads all. `track` is left out: it reads what DVC itself writes, and nee
 
 import importlib
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -23,25 +24,30 @@ from ruamel.yaml import YAML
 
 from callboard.core.code_fingerprint import LOCKS
 from callboard.params import base
-from callboard.params.base import Params
-from tests.conftest import merge, new_workspace
+from callboard.params.base import Params, read_tree
+from callboard.params.scoring import held_out_sets
+from tests.conftest import ROOT, merge, new_workspace
 
 pytestmark = pytest.mark.slow
 
 FIRST: dict[str, Any] = {
     "data": {"corrections": True, "demo": {"n_external_recordings": 4}},
-    "split": {"folds": [0, 1, 2]},
+    "split": {"folds": [0, 1, 2, 3]},
     "train": {"epochs": 1},
-    "pseudo": {"rounds": [{"teacher": 0, "student": 1}], "final": 1, "isolation": "nested"},
+    "pseudo": {
+        "rounds": 2,
+        "isolation": "nested",
+        "held_out": {"pairs": held_out_sets(range(4), 2), "triples": held_out_sets(range(4), 3)},
+    },
 }
 """On top of the toy parameters, so that every stage has something to do."""
 
 AGAIN: dict[str, dict[str, Any]] = {
     "prepare": {"data": {"source": "own", "root": "../recordings"}},
-    "pseudo_label": {"pseudo": {"isolation": "recording", "labels": "soft", "source": "test"}},
+    "pseudo_label_1": {"pseudo": {"isolation": "recording", "labels": "soft", "source": "test"}},
     "infer": {"infer": {"prevalence": 0.5}},
 }
-"""What else reads what the first run leaves unread, by stage."""
+"""What else reads what the first run leaves unread, or a stage that the first run is without, by stage."""
 
 STANDS_FOR_MORE = ".check/"
 """Fingerprints of code, and the check of all parameters: no stage opens them."""
@@ -169,8 +175,9 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> "Pipeline":
         shutil.copytree("data/source", "../recordings")
         for name, changes in AGAIN.items():
             set_params(changes)
-            for stage, reads in (pair for key, pair in stages.items() if key.split("@")[0] == name):
-                run(stage.command, reads)
+            for key, stage in declared_stages(root).items():
+                if key.split("@")[0] == name:
+                    run(stage.command, stages.setdefault(key, (stage, Reads()))[1])
     return stages
 
 
@@ -202,13 +209,23 @@ def test_every_stage_reads_what_dvc_yaml_says_and_nothing_else(pipeline: Pipelin
     assert {name: words for name, words in found.items() if words} == {}
 
 
+def test_stages_of_all_kinds_are_run(pipeline: Pipeline) -> None:
+    declared = {kind_of(name) for name in read_tree(ROOT / "dvc.yaml")["stages"]}
+    assert {kind_of(name.split("@")[0]) for name in pipeline} == declared - {"track"}
+
+
+def kind_of(stage: str) -> str:
+    """Of a stage without the rounds and sizes in its name."""
+    return re.sub(r"(_r?\d)+$", "", stage)
+
+
 def test_code_depends_on_the_folders_that_it_fingerprints(pipeline: Pipeline) -> None:
     assert pipeline["code"][0].deps == {"stages", "src/callboard", *LOCKS}
 
 
 @pytest.mark.parametrize(
     ("stage", "dropped", "read"),
-    [("train", "data/folds.csv", "data/folds.csv"), ("retrain", "pseudo/r1.csv", "pseudo/r1.csv")],
+    [("train", "data/folds.csv", "data/folds.csv"), ("retrain_1", "pseudo/r1.csv", "pseudo/r1.csv")],
 )
 def test_a_dropped_file_is_found(pipeline: Pipeline, stage: str, dropped: str, read: str) -> None:
     for declared, reads in (pair for name, pair in pipeline.items() if name.split("@")[0] == stage):

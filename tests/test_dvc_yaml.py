@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 from callboard.core.code_fingerprint import LOCKS, import_closure
 from callboard.params.base import Params, read_tree
 from callboard.params.experiment import Experiment, load_experiment
-from callboard.params.scoring import MAX_ROUNDS
+from callboard.params.scoring import MAX_ROUNDS, held_out_sets
+from callboard.pseudo.held_out import folds_named, labels_file, networks_behind, weights_file
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = read_tree(ROOT / "dvc.yaml")
@@ -79,20 +80,66 @@ def test_stages_depend_on_whole_sections_that_params_yaml_lists() -> None:
         assert section == "item" or key in listed[section]
 
 
+def indexed_stages(tree: dict[str, Any], folder: Path) -> list[Any]:
+    """The stages of dvc.yaml as DVC has them for these parameters, none of which makes what another makes."""
+    YAML().dump(tree, folder / "params.yaml")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    with Repo.init(str(folder), no_scm=True) as repo:
+        repo.index.check_graph()
+        return list(repo.index.stages)
+
+
+@pytest.mark.parametrize("isolation", ["recording", "none", "nested"])
 @pytest.mark.parametrize("rounds", range(MAX_ROUNDS + 1))
-def test_dvc_has_the_stages_of_as_many_rounds_as_params_yaml_asks_for(rounds: int, tmp_path: Path) -> None:
+def test_dvc_has_the_stages_of_as_many_rounds_as_params_yaml_asks_for(
+    rounds: int, isolation: str, tmp_path: Path
+) -> None:
     tree = read_tree(ROOT / "params.yaml")
-    tree["pseudo"]["rounds"] = rounds
-    YAML().dump(tree, tmp_path / "params.yaml")
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    with Repo.init(str(tmp_path), no_scm=True) as repo:
-        cmds = [str(stage.cmd) for stage in repo.index.stages]
-    labelled = [re.search(r"pseudo_label --round (\d) --models models/r(\d) ", cmd) for cmd in cmds]
-    assert [found.groups() for found in labelled if found] == [(f"{k + 1}", f"{k}") for k in range(rounds)]
+    tree["pseudo"] |= {"rounds": rounds, "isolation": isolation}
+    cmds = [str(stage.cmd) for stage in indexed_stages(tree, tmp_path)]
+    labelled = [
+        re.search(r"pseudo_label --round (\d) --models (\S+) .* --pseudo pseudo/r(\d)", cmd) for cmd in cmds
+    ]
+    teachers = ["networks" if isolation == "nested" else f"models/r{k}" for k in range(rounds)]
+    assert [found.groups() for found in labelled if found] == [
+        (f"{k}", teacher, f"{k}") for k, teacher in enumerate(teachers, start=1)
+    ]
     curves = [re.search(r"stages\.train .* --curve plots/train/(.*)\.csv", cmd) for cmd in cmds]
     trained = [f"r{number}-fold{fold}" for number in range(rounds + 1) for fold in tree["split"]["folds"]]
     assert sorted(found[1] for found in curves if found) == trained
     assert any(f"stages.predict --models models/r{rounds} " in cmd for cmd in cmds)
+
+
+@pytest.mark.parametrize(("n_folds", "rounds"), [(3, 0), (3, 1), (4, 2), (5, 1), (5, 2), (5, 3)])
+def test_each_nested_network_is_a_stage_that_waits_for_its_teachers(
+    n_folds: int, rounds: int, tmp_path: Path
+) -> None:
+    """The networks that labels need, each by itself; labels wait for the folders of all of them."""
+    folds = list(range(n_folds))
+    tree = read_tree(ROOT / "params.yaml")
+    tree["split"]["folds"] = folds
+    tree["pseudo"] |= {"rounds": rounds, "isolation": "nested"}
+    for size, name in enumerate(tree["pseudo"]["held_out"], start=2):
+        tree["pseudo"]["held_out"][name] = held_out_sets(folds, size)
+    stages = indexed_stages(Experiment.model_validate(tree).model_dump(), tmp_path)
+
+    expected = {one for number in range(1, rounds + 1) for one in networks_behind(folds, number)}
+    made = [out.def_path for stage in stages for out in stage.outs if out.def_path.startswith("networks/")]
+    labels = [f"networks/{labels_file(*one)}" for one in expected if one[0]]
+    assert sorted(made) == sorted(labels + [f"networks/{weights_file(*one)}" for one in expected])
+
+    for stage in stages:
+        waits_for = {dep.def_path for dep in stage.deps if dep.def_path.startswith("networks/")}
+        if match := re.search(r"pseudo_label --round (\d) (?:--held-out (\S+) )?--models", str(stage.cmd)):
+            size = len(folds_named(match[2])) if match[2] else 1
+            behind = networks_behind(folds, int(match[1]), size)
+            assert waits_for == {f"networks/{weights_file(*one)}".rpartition("/")[0] for one in behind}
+        elif match := re.search(r"network --round (\d) --held-out (\S+) .* --weights (\S+)", str(stage.cmd)):
+            number, held_out = int(match[1]), folds_named(match[2])
+            assert match[3] == f"networks/{weights_file(number, held_out)}"
+            assert waits_for == ({f"networks/{labels_file(number, held_out)}"} if number else set())
+        else:
+            assert not waits_for
 
 
 @pytest.mark.parametrize("stage", sorted(WHOLE_FILE))
@@ -109,10 +156,10 @@ def test_every_parameter_is_read_by_some_stage() -> None:
 
 
 def test_every_file_that_a_stage_depends_on_exists_or_is_made() -> None:
-    made = {path for entry in STAGES.values() for path, _ in outs(entry)}
+    made = {re.sub(r"\d", "0", path) for entry in STAGES.values() for path, _ in outs(entry)}
     for name, entry in STAGES.items():
         for dep in entry["deps"]:
-            path = re.sub(r"\$\{.*?\}", "0", dep)
+            path = re.sub(r"\$\{.*?\}|\d", "0", dep)
             is_made = any(
                 path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/") for out in made
             )
@@ -185,7 +232,7 @@ def test_readme_draws_the_stages_of_the_pipeline() -> None:
     diagram = re.search(r"```mermaid\n(.*?)```", readme, re.DOTALL)
     assert diagram
     drawn = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", diagram[1])) - {"flowchart"}
-    assert {re.sub(r"_\d$", "", name) for name in STAGES} <= drawn
+    assert {re.sub(r"(_r?\d)+$", "", name) for name in STAGES} <= drawn
 
 
 def test_readme_has_a_phrase_for_every_room_and_stage() -> None:

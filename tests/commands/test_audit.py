@@ -196,33 +196,47 @@ def write_labels(path, *rows):
     write_clips(table.reset_index(drop=True), path)
 
 
-def finish_nested(toy, made, teacher):
+def of_today(student, number, folds):
+    """Where the weights of a network lie, without suffix."""
+    return f"networks/r{number}/{len(folds)}/{'-'.join(map(str, folds))}"
+
+
+def of_before(student, number, folds):
+    """Where they lay when a round's students had a folder of networks."""
+    return f"pseudo/r{student}-networks/r{number}-folds{'-'.join(map(str, folds))}"
+
+
+def finish_nested(toy, made, teacher, path_of=of_today):
     """A result of two nested rounds, whose pair 0-1 was taught a recording of fold 2 by this teacher."""
     pairs, triples = (list(itertools.combinations(range(4), n)) for n in (2, 3))
     for student, number, networks in ((1, 0, pairs), (2, 0, triples), (2, 1, pairs)):
         for folds in networks:
-            stem = f"pseudo/r{student}-networks/r{number}-folds{'-'.join(map(str, folds))}"
+            stem = path_of(student, number, folds)
             write_network(made / f"{stem}.pt", folds)
             if number:
                 write_labels(made / f"{stem}.csv")
-    write_labels(made / "pseudo/r2-networks/r1-folds0-1.csv", (2, teacher, "0-1"))
+    write_labels(made / f"{path_of(2, 1, (0, 1))}.csv", (2, teacher, "0-1"))
     write_labels(made / "pseudo/r1.csv", (1, "r0/folds0-1", "0"))
     write_labels(made / "pseudo/r2.csv", (1, "r1/folds0-1", "0"))
     for number, fold in itertools.product((0, 1), range(4)):
         write_network(made / f"models/r{number}/fold{fold}.pt", [fold])
     folds = pd.DataFrame({"recording_id": list(TRAIN), "fold": np.arange(len(TRAIN)) % 4})
     write_folds(folds, made / "data/folds.csv")
-    files = [path for pattern in ("pseudo/*.csv", "models/*/*", "data/*") for path in made.glob(pattern)]
+    patterns = ("pseudo/*.csv", "models/*/*", "data/*", "networks/*/*/*")
+    files = [path for pattern in patterns for path in made.glob(pattern)]
     outs = {str(path.relative_to(made)): toy.cache(path.read_bytes()) for path in files}
-    outs |= {f"pseudo/r{k}-networks": toy.cache_folder(made / f"pseudo/r{k}-networks") for k in (1, 2)}
+    outs |= {
+        str(folder.relative_to(made)): toy.cache_folder(folder) for folder in made.glob("pseudo/*-networks")
+    }
     params = PARAMS | {"infer": {"blend": []}, "split": {"folds": list(range(4))}}
     params |= {"pseudo": {"rounds": 2, "isolation": "nested"}}
     finish(toy, "nested", params, toy.outs | outs)
     (toy.root / "dvc.yaml").write_text("stages: {}\n")
 
 
-def test_nested_rounds_are_proved_by_the_tables_of_their_networks(apart, tmp_path, capsys):
-    finish_nested(apart, tmp_path / "made", "r0/folds0-1-2")
+@pytest.mark.parametrize("path_of", [of_today, of_before])
+def test_nested_rounds_are_proved_by_the_tables_of_their_networks(apart, tmp_path, capsys, path_of):
+    finish_nested(apart, tmp_path / "made", "r0/folds0-1-2", path_of)
     dispatch(["audit", "nested"])
     sentence = "isolated: no teacher had seen its recording, or what its student is validated on (1 of 1)"
     told = capsys.readouterr().out
@@ -230,8 +244,9 @@ def test_nested_rounds_are_proved_by_the_tables_of_their_networks(apart, tmp_pat
     assert f"round 2: {sentence}; of 1 labels nobody in the makers' line had seen the recording" in told
 
 
-def test_what_a_nested_teacher_was_taught_is_audited_by_its_own_table(apart, tmp_path, capsys):
-    finish_nested(apart, tmp_path / "made", "r0/folds1-2-3")
+@pytest.mark.parametrize("path_of", [of_today, of_before])
+def test_what_a_nested_teacher_was_taught_is_audited_by_its_own_table(apart, tmp_path, capsys, path_of):
+    finish_nested(apart, tmp_path / "made", "r0/folds1-2-3", path_of)
     words = (
         r"round 2: .* by r1/folds0-1, and teachers of r1/folds0-1 had trained on fold 0, which the student"
     )

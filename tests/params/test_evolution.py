@@ -185,7 +185,7 @@ start.load_into(network, MODEL)
 refuse_rescaled([reference], "stack")
 blend = blend_tables([reference], SUBMISSION, list(TRAIN), ["s3", "s07", "sx1"])
 nested = {"pseudo.rounds": "1", "pseudo.isolation": "nested", "split.folds": "[0, 1, 2]"}
-(lineage,) = read_lineage(Path("round").joinpath, nested)
+(lineage,) = read_lineage(Path("round").joinpath, ["pseudo/r1-networks"], nested)
 json.dump(
     {
         "fields": [experiment.loss.later, experiment.data.demo.later, recipe.train.later, start.model.later],

@@ -86,6 +86,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "nested with 1 round holds out 2 of the 2 folds of split.folds and has none to train on",
     ),
     (
+        {"split": {"folds": [0, 1, 2]}, "pseudo": {"rounds": 1, "isolation": "nested"}},
+        r"pseudo\.held_out\.pairs \[0-1,0-2,0-3,.*,3-4\] are not the sets of 2 of the 3 folds of "
+        r"split\.folds, which pseudo\.isolation nested takes; set pseudo\.held_out\.pairs=\[0-1,0-2,1-2\]",
+    ),
+    (
+        {"pseudo": {"rounds": 3, "isolation": "nested", "held_out": {"quadruples": ["0-1-2-3"] * 5}}},
+        r"quadruples .* are not the sets of 4 of the 5 folds .*quadruples=\[0-1-2-3,0-1-2-4,",
+    ),
+    (
         {"pseudo": {"rounds": 1, "isolation": "nested", "source": "test", "min_votes": 5}},
         "min_votes 5 is more than the 5 folds without the 1 that pseudo.isolation nested holds out",
     ),
@@ -140,6 +149,21 @@ def test_a_network_that_is_validated_on_its_own_fold_may_follow_validation(
     edited: Edit, pseudo: dict[str, Any]
 ) -> None:
     load_experiment(edited({"train": {"select": "best"}, "sched": {"name": "plateau"}, "pseudo": pseudo}))
+
+
+@pytest.mark.parametrize(
+    "pseudo",
+    [
+        {"rounds": 1, "isolation": "recording"},
+        {"isolation": "nested"},
+        {"rounds": 1, "isolation": "nested", "held_out": {"pairs": ["1-2", "0-1", "0-2"]}},
+    ],
+    ids=["without nested networks", "without students", "listed"],
+)
+def test_three_folds_need_sets_of_their_own_for_nested_networks_only(
+    edited: Edit, pseudo: dict[str, Any]
+) -> None:
+    load_experiment(edited({"split": {"folds": [0, 1, 2]}, "pseudo": pseudo}))
 
 
 @pytest.mark.parametrize("sections", [evaluate.StageParams, BatchParams])

@@ -18,9 +18,20 @@ from callboard.features.frame_cache import (
     open_training_cache,
     write_cache,
 )
-from callboard.pseudo import nested
-from callboard.pseudo.nested import Inputs, Nested, NestedParams
-from callboard.pseudo.provenance import read_nested, refuse_violations, trace_rounds
+from callboard.pseudo import networks
+from callboard.pseudo.held_out import (
+    fold_names,
+    folds_named,
+    labels_file,
+    network_name,
+    networks_behind,
+    weights_file,
+)
+from callboard.pseudo.labels import write_pseudo_labels
+from callboard.pseudo.nested import LabelParams, Nested
+from callboard.pseudo.networks import Inputs, NetworkTraining
+from callboard.pseudo.provenance import RoundLineage, refuse_violations, trace_rounds
+from callboard.training.fit import FitParams
 from callboard.training.progress import read_progress
 from tests.toy_training import CPU, N_MELS, PARAMS, SPECIES, changed, write_fold_inputs
 
@@ -58,7 +69,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 class World:
-    """Networks trained on the workspace, whose epochs are counted."""
+    """Networks trained on the workspace as dvc.yaml has them, whose epochs are counted."""
 
     def __init__(
         self,
@@ -70,14 +81,35 @@ class World:
         self.folds = read_folds(Path("folds.csv"))
         self.folds["fold"] = np.arange(len(self.folds)) % n_folds
         self.folder = Path(folder)
-        self.folder.mkdir()
         self.n_epochs = 0
-        tree = PARAMS | {"predict": PREDICT, "pseudo": PSEUDO | pseudo}
-        self.params = NestedParams.model_validate(changed(tree, changes or {}))
+        self.tree = changed(PARAMS | {"predict": PREDICT, "pseudo": PSEUDO | pseudo}, changes or {})
+        sections = {name: self.tree[name] for name in LabelParams.model_fields}
+        params = LabelParams.model_validate(sections)
+        clips = read_clips(Path("clips.csv"))
+        self.nested = Nested(params, Path("both"), clips, self.folds, self.folder, CPU)
+
+    def pseudo_labels(self, number: int) -> pd.DataFrame:
+        """What students of a round learn from, behind all networks that they need."""
+        for each, held_out in networks_behind(sorted(set(self.folds["fold"].tolist())), number):
+            if each:
+                labels = self.nested.labels_for(each, held_out)
+                write_pseudo_labels(labels, self.folder / labels_file(each, held_out))
+            self.train(each, held_out)
+        return self.nested.pseudo_labels(number)
+
+    def train(self, number: int, held_out: frozenset[int]) -> None:
+        params = FitParams.model_validate({name: self.tree[name] for name in FitParams.model_fields})
         inputs = Inputs(
-            Path("both"), Path("clips.csv"), self.folds, SPECIES, self.open_cache, [Path("clips.csv")]
+            Path("clips.csv"),
+            [self.folder / labels_file(number, held_out)] * bool(number),
+            self.folds,
+            SPECIES,
+            self.open_cache,
+            [Path("clips.csv")],
         )
-        self.nested = Nested(self.params, inputs, self.folder, CPU, 1, self.follow)
+        name = network_name(number, held_out)
+        training = NetworkTraining(name, held_out, params, inputs, CPU, 1, self.follow)
+        training.write(self.folder / weights_file(number, held_out))
 
     def open_cache(self, clips: pd.DataFrame) -> TrainingCache:
         return open_training_cache(Path("both/train"), [Path("both/test"), Path("both/external")], clips)
@@ -91,11 +123,11 @@ class World:
         return count
 
     @property
-    def files(self):
-        return read_nested({path.name: path for path in self.folder.iterdir()})
+    def networks(self) -> list[str]:
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*.pt"))
 
-    def lineage(self, table: pd.DataFrame, number: int = 1):
-        files = self.files
+    def lineage(self, table: pd.DataFrame, number: int = 1) -> RoundLineage:
+        files = self.nested.files(number)
         return trace_rounds({number: table}, self.folds, files.held_out, "nested", files.tables)[-1]
 
 
@@ -124,26 +156,28 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def untouched(before: World, after: World) -> dict[str, bool]:
     """Whether each network is the same in both."""
     return {
-        path.stem: all(
+        name: all(
             torch.equal(a, b)
-            for a, b in zip(weights(path).values(), weights(after.folder / path.name).values(), strict=True)
+            for a, b in zip(
+                *(weights(world.folder / name).values() for world in (before, after)), strict=True
+            )
         )
-        for path in before.folder.glob("*.pt")
+        for name in before.networks
     }
 
 
 def find_these(monkeypatch, recipes: dict[str, dict[str, object]]) -> None:
     """Let references mean results that were trained by PARAMS with these changes."""
-    monkeypatch.setattr(nested, "find_recipe", lambda reference: changed(PARAMS, recipes[reference]))
+    monkeypatch.setattr(networks, "find_recipe", lambda reference: changed(PARAMS, recipes[reference]))
 
 
 @pytest.mark.parametrize("source", ["train", "train_test", "train_external"])
 def test_nothing_of_a_fold_reaches_the_labels_that_its_student_learns_from(source):
     before = World(4, "before", source=source)
-    table = before.nested.pseudo_labels(2)
+    table = before.pseudo_labels(2)
     spoil(before.folds, 0)
     after = World(4, "after", source=source)
-    again = after.nested.pseudo_labels(2)
+    again = after.pseudo_labels(2)
     own, others = (
         [labels_for(one, student).drop(columns="clip_id").reset_index(drop=True) for one in (table, again)]
         for student in ("0", "1")
@@ -152,7 +186,7 @@ def test_nothing_of_a_fold_reaches_the_labels_that_its_student_learns_from(sourc
     pd.testing.assert_frame_equal(*own)
     assert not others[0].equals(others[1]), "spoiling a fold must matter to those who may see it"
     for name, is_same in untouched(before, after).items():
-        assert is_same == ("0" in name.partition("folds")[2])
+        assert is_same == (0 in folds_named(Path(name).stem))
 
 
 def test_nothing_of_a_fold_reaches_networks_by_what_they_start_from(monkeypatch):
@@ -160,11 +194,11 @@ def test_nothing_of_a_fold_reaches_networks_by_what_they_start_from(monkeypatch)
     find_these(monkeypatch, {ONE: {"train.init_from": TWO}, TWO: {}})
     changes = {"train.init_from": ONE, "optim.lr": 1e-4}
     before = World(folder="before", changes=changes)
-    table = before.nested.pseudo_labels(1)
+    table = before.pseudo_labels(1)
     spoil(before.folds, 2)
     after = World(folder="after", changes=changes)
-    again = after.nested.pseudo_labels(1)
-    assert untouched(before, after) == {"r0-folds0-1": False, "r0-folds0-2": True, "r0-folds1-2": True}
+    again = after.pseudo_labels(1)
+    assert untouched(before, after) == {"r0/2/0-1.pt": False, "r0/2/0-2.pt": True, "r0/2/1-2.pt": True}
     own = [labels_for(one, "2").drop(columns="clip_id").reset_index(drop=True) for one in (table, again)]
     assert len(own[0]) > 10
     pd.testing.assert_frame_equal(*own)
@@ -174,12 +208,12 @@ def test_a_chain_of_starts_that_move_nothing_ends_where_it_began(monkeypatch):
     still = {"optim.lr": 1e-9, "train.epochs": 1}
     find_these(monkeypatch, {ONE: still | {"train.init_from": TWO}, TWO: {}})
     begun = World(folder="begun", changes=still | {"train.init_from": ONE})
-    begun.nested.pseudo_labels(1)
+    begun.pseudo_labels(1)
     plain = World(folder="plain")
-    plain.nested.pseudo_labels(1)
-    for path in plain.folder.glob("*.pt"):
-        moved = weights(begun.folder / path.name)
-        for name, expected in weights(path).items():
+    plain.pseudo_labels(1)
+    for network in plain.networks:
+        moved = weights(begun.folder / network)
+        for name, expected in weights(plain.folder / network).items():
             if "running" not in name and "num_batches" not in name:
                 torch.testing.assert_close(moved[name], expected, rtol=0, atol=1e-6)
 
@@ -202,25 +236,22 @@ def test_a_start_that_followed_validation_is_refused(monkeypatch, reference, cha
     with pytest.raises(
         UserError, match=rf"train\.init_from: {reference} has .*{words}.* follows? validation"
     ):
-        world.nested.pseudo_labels(1)
+        world.pseudo_labels(1)
     assert world.n_epochs == 0
 
 
 def test_labels_are_by_the_weights_that_predict():
     average = {"train.ema_decay": 0.8}
-    last = World(folder="last", changes=average).nested.pseudo_labels(1)
-    world = World(folder="ema", changes=average | {"predict.weights": "ema"})
-    averaged = world.nested.pseudo_labels(1)
-    assert world.n_epochs == 0, "the same networks"
+    last = World(changes=average).pseudo_labels(1)
+    averaged = World(changes=average | {"predict.weights": "ema"}).nested.pseudo_labels(1)
     assert not averaged["score"].equals(last["score"])
 
 
 def test_one_round_takes_a_network_for_each_pair_of_folds():
     world = World()
-    table = world.nested.pseudo_labels(1)
-    assert sorted(path.name for path in world.folder.iterdir()) == [
-        f"r0-folds{pair}.pt" for pair in ("0-1", "0-2", "1-2")
-    ]
+    table = world.pseudo_labels(1)
+    assert world.networks == [f"r0/2/{pair}.pt" for pair in ("0-1", "0-2", "1-2")]
+    assert world.n_epochs == 3 * PARAMS["train"]["epochs"]
     assert set(table["student"]) == {"0", "1", "2"}
     fold_of = world.folds.set_index("recording_id")["fold"].astype(str)
     for student, recording_id, teacher in zip(
@@ -230,22 +261,46 @@ def test_one_round_takes_a_network_for_each_pair_of_folds():
     assert table["clip_id"].is_unique
 
 
-def test_a_second_round_takes_triples_and_pairs_whose_labels_are_kept():
-    world = World(4)
-    world.nested.pseudo_labels(2)
-    names = {path.name for path in world.folder.iterdir()}
-    assert {name for name in names if name.startswith("r0")} == {
-        f"r0-folds{triple}.pt" for triple in ("0-1-2", "0-1-3", "0-2-3", "1-2-3")
-    }
-    pairs = ("0-1", "0-2", "0-3", "1-2", "1-3", "2-3")
-    assert {name for name in names if name.startswith("r1")} == {
-        f"r1-folds{pair}.{kind}" for pair in pairs for kind in ("pt", "csv")
-    }
+@pytest.mark.parametrize(
+    ("folds", "number", "size", "expected"),
+    [
+        ([0, 1, 2], 1, 1, ["r0 0-1", "r0 0-2", "r0 1-2"]),
+        ([2, 1, 0, 3], 1, 2, ["r0 0-1-2", "r0 0-1-3", "r0 0-2-3", "r0 1-2-3"]),
+        (
+            [0, 1, 2, 3],
+            2,
+            1,
+            [f"r0 {triple}" for triple in ("0-1-2", "0-1-3", "0-2-3", "1-2-3")]
+            + [f"r1 {pair}" for pair in ("0-1", "0-2", "0-3", "1-2", "1-3", "2-3")],
+        ),
+    ],
+)
+def test_networks_behind_labels_by_hand(folds, number, size, expected):
+    """One more fold is held out for each round back."""
+    found = networks_behind(folds, number, size)
+    assert [f"r{each} {fold_names(held_out)}" for each, held_out in found] == expected
+
+
+@pytest.mark.parametrize(("rounds", "n_networks"), [(1, 10), (2, 20), (3, 25)])
+def test_each_label_comes_from_a_network_behind_it(rounds, n_networks):
+    """Walked from the students: each learns from one network for each fold that it is trained on."""
+    needed, students = set(), {(rounds, frozenset([fold])) for fold in range(5)}
+    while students:
+        students = {
+            (number - 1, held_out | {fold})
+            for number, held_out in students
+            if number
+            for fold in range(5)
+            if fold not in held_out
+        }
+        needed |= students
+    assert set(networks_behind(range(5), rounds)) == needed
+    assert len(needed) == n_networks
 
 
 def test_the_lineage_of_two_rounds_is_proved_from_the_files_and_not_without_the_networks_tables():
     world = World(4, source="train_test")
-    table = world.nested.pseudo_labels(2)
+    table = world.pseudo_labels(2)
     lineage = world.lineage(table, 2)
     refuse_violations(lineage)
     assert lineage.n_unseen == lineage.n_training > 0
@@ -253,9 +308,7 @@ def test_the_lineage_of_two_rounds_is_proved_from_the_files_and_not_without_the_
     assert lineage.sentence.startswith(
         "isolated: no teacher had seen its recording, or what its student is validated on"
     )
-    for path in world.folder.glob("*.csv"):
-        path.unlink()
-    lineage = world.lineage(table, 2)
+    lineage = trace_rounds({2: table}, world.folds, world.nested.files(2).held_out, "nested")[-1]
     assert not lineage.is_traced
     with pytest.raises(
         UserError, match=r"and what r1/folds\d-\d was taught is not known: files of earlier ro"
@@ -274,7 +327,7 @@ def test_the_lineage_of_two_rounds_is_proved_from_the_files_and_not_without_the_
 )
 def test_a_label_that_breaks_the_promise_is_named(column, value, message):
     world = World()
-    table = world.nested.pseudo_labels(1)
+    table = world.pseudo_labels(1)
     row = table.index[(table["student"] == "0") & (table["teacher"] == "r0/folds0-1")][0]
     table.loc[row, column] = value
     with pytest.raises(UserError, match=rf"leak: pseudo-labels of round 1: .*{message}"):
@@ -284,8 +337,8 @@ def test_a_label_that_breaks_the_promise_is_named(column, value, message):
 def test_a_teacher_that_was_taught_what_the_student_is_validated_on_is_named():
     """The pair 0-1 of round 1, taught by a triple that had seen fold 0."""
     world = World(4)
-    table = world.nested.pseudo_labels(2)
-    path = world.folder / "r1-folds0-1.csv"
+    table = world.pseudo_labels(2)
+    path = world.folder / "r1/2/0-1.csv"
     inner = read_clips(path)
     write_clips(inner.assign(teacher="r0/folds1-2-3"), path)
     with pytest.raises(UserError, match=r"r1/folds0-1, (whose own teachers|and teachers of)"):
@@ -294,35 +347,28 @@ def test_a_teacher_that_was_taught_what_the_student_is_validated_on_is_named():
 
 def test_votes_of_networks_whose_weights_are_lost_are_named():
     world = World(source="test")
-    table = world.nested.pseudo_labels(1)
+    table = world.pseudo_labels(1)
     refuse_violations(world.lineage(table))
-    (world.folder / "r0-folds0-1.pt").unlink()
+    held_out = world.nested.files(1).held_out
+    del held_out["r0/folds0-1"]
+    (lineage,) = trace_rounds({1: table}, world.folds, held_out, "nested")
     with pytest.raises(UserError, match=r"by r0/folds0-\*, of which there are weights of 1 of 2 networks"):
-        refuse_violations(world.lineage(table))
+        refuse_violations(lineage)
 
 
-def test_networks_are_trained_once_whatever_becomes_of_their_scores():
-    first = World()
-    table = first.nested.pseudo_labels(1)
-    assert first.n_epochs == 3 * PARAMS["train"]["epochs"]
-    again = World(folder="again")
-    pd.testing.assert_frame_equal(again.nested.pseudo_labels(1), table)
-    stricter = World(folder="stricter", threshold=0.6)
-    assert len(stricter.nested.pseudo_labels(1)) < len(table)
-    assert again.n_epochs == stricter.n_epochs == 0
+def test_a_recipe_to_start_from_is_carried_out_once_for_all_that_start_from_it(monkeypatch):
+    find_these(monkeypatch, {ONE: {}})
+    epochs = PARAMS["train"]["epochs"]
+    for world, n_trainings in ((World(), 2), (World(folder="slower"), 1), (World(folder="other"), 1)):
+        world.tree = changed(world.tree, {"train.init_from": ONE, "optim.lr": 1e-4 * n_trainings})
+        world.train(0, frozenset([0, 1]))
+        assert world.n_epochs == n_trainings * epochs
+    assert torch.equal(
+        *(next(iter(weights(Path(name) / "r0/2/0-1.pt").values())) for name in ("slower", "other"))
+    )
 
 
-def test_networks_that_were_taught_other_labels_are_trained_again():
-    n_pairs, epochs = 6, PARAMS["train"]["epochs"]
-    World(4).nested.pseudo_labels(2)
-    stricter = World(4, "stricter", threshold=0.6)
-    table = stricter.nested.pseudo_labels(2)
-    assert stricter.n_epochs == n_pairs * epochs
-    shutil.rmtree(".cache")
-    pd.testing.assert_frame_equal(World(4, "anew", threshold=0.6).nested.pseudo_labels(2), table)
-
-
-def test_a_killed_tree_goes_on_where_it_stopped():
+def test_a_killed_network_goes_on_where_it_stopped():
     class KilledError(Exception):
         pass
 
@@ -331,28 +377,32 @@ def test_a_killed_tree_goes_on_where_it_stopped():
     def kill(network: str):
         def watch(epochs: range):
             for epoch in follow(world, network)(epochs):
-                if world.n_epochs == 5:
+                if world.n_epochs == 2:
                     raise KilledError
                 yield epoch
 
         return watch
 
-    object.__setattr__(world.nested, "follow", kill)
+    pair = frozenset([0, 1])
+    world.follow = kill
     with pytest.raises(KilledError):
-        world.nested.pseudo_labels(1)
+        world.train(0, pair)
+    assert list(Path(".cache/checkpoints").glob("*-folds0-1.pt"))
     again = World(folder="again")
-    table = again.nested.pseudo_labels(1)
-    assert again.n_epochs == 9 - 4
-    shown = read_progress(Path(".cache/checkpoints")).values()
-    assert {progress.name for progress in shown} == {f"r0/folds{pair}" for pair in ("0-1", "0-2", "1-2")}
-    assert all(progress.is_finished for progress in shown)
-    shutil.rmtree(".cache")
-    pd.testing.assert_frame_equal(World(folder="anew").nested.pseudo_labels(1), table)
+    again.train(0, pair)
+    assert again.n_epochs == 3 - 1
+    assert not list(Path(".cache/checkpoints").glob("*-folds0-1.pt"))
+    (shown,) = read_progress(Path(".cache/checkpoints")).values()
+    assert shown.name == "r0/folds0-1"
+    assert shown.is_finished
+    anew = World(folder="anew")
+    anew.train(0, pair)
+    assert untouched(again, anew) == {"r0/2/0-1.pt": True}
 
 
 @pytest.mark.parametrize(("source", "ids"), [("test", TEST_IDS), ("external", EXTERNAL_IDS)])
 def test_all_networks_that_teach_a_student_vote_on_recordings_in_no_fold(source, ids):
-    table = World(source=source).nested.pseudo_labels(1)
+    table = World(source=source).pseudo_labels(1)
     assert set(table["recording_id"]) <= set(ids)
     assert set(table["teacher"]) == {f"r0/folds{student}-*" for student in "012"}
     assert table["votes"].between(1, 2).all()

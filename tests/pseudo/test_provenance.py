@@ -251,23 +251,23 @@ def as_table(rows):
 def test_the_lineage_of_files_is_that_of_what_they_hold(tmp_path):
     table = as_table([(TOY_FOLDS[0][0], "r0/fold0"), (TOY_FOLDS[1][0], "r0/fold2")])
     params = write_result(tmp_path, table)
-    (found,) = read_lineage(tmp_path.joinpath, params)
+    (found,) = read_lineage(tmp_path.joinpath, [], params)
     assert (found.n_unseen, found.n_seen) == (1, 1)
-    assert read_lineage(tmp_path.joinpath, params | {"pseudo.rounds": "0"}) == []
+    assert read_lineage(tmp_path.joinpath, [], params | {"pseudo.rounds": "0"}) == []
     (tmp_path / "models/r0/fold2.pt").unlink()
     with pytest.raises(UserError, match=r"fold2\.pt: not found"):
-        read_lineage(tmp_path.joinpath, params)
+        read_lineage(tmp_path.joinpath, [], params)
 
 
 def test_weights_of_another_fold_prove_nothing(tmp_path):
     params = write_result(tmp_path, as_table([(TOY_FOLDS[0][0], "r0/fold0")]))
     save_fold(tmp_path / "models/r0", 1, name="fold0.pt")
     with pytest.raises(UserError, match=r"fold0\.pt: holds the weights of fold 1, not of fold 0"):
-        read_lineage(tmp_path.joinpath, params)
+        read_lineage(tmp_path.joinpath, [], params)
 
 
 def test_a_damaged_weights_file_is_named(tmp_path):
     params = write_result(tmp_path, as_table([(TOY_FOLDS[0][0], "r0/fold0")]))
     (tmp_path / "models/r0/fold1.pt").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"fold1\.pt: not readable as weights"):
-        read_lineage(tmp_path.joinpath, params)
+        read_lineage(tmp_path.joinpath, [], params)

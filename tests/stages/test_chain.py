@@ -43,13 +43,14 @@ def test_nested_students_start_from_a_row_carried_out_without_their_teachers_fol
     for row in table["rows"][-2:]:
         row["alone"] = row.get("alone", {}) | {"split.folds": [0, 1, 2]}
     table["rows"][-1]["set"] |= {"pseudo.rounds": 1}
-    table["rows"][-1]["alone"] |= {"pseudo.isolation": "nested"}
+    pairs = ["0-1", "0-2", "1-2"]
+    table["rows"][-1]["alone"] |= {"pseudo.isolation": "nested", "pseudo.held_out.pairs": pairs}
     yaml.dump(table, path)
     workspace.commit()
     printed = callboard(workspace, "run", "link2")
-    for pair in ("0-1", "0-2", "1-2"):
-        assert f"pseudo_label: network link1 without {pair}, 2 epochs" in printed
-        assert f"pseudo_label: network r0/folds{pair}, 2 epochs" in printed
+    for pair in pairs:
+        assert f"network: link1 without {pair}, 2 epochs" in printed
+        assert f"network: r0/folds{pair}, 2 epochs" in printed
     told = callboard(workspace, "audit", "link2")
     assert "isolated: no teacher had seen its recording, or what its student is validated on" in told
     lines = callboard(workspace, "board").splitlines()

@@ -20,7 +20,7 @@ from tests.toy_models import (
 
 ARGV = shlex.split(
     "--round 1 --models models/r0 --mel data/mel --clips data/clips.csv --folds data/folds.csv "
-    "--species data/source/species.csv --pseudo pseudo/r1.csv --networks pseudo/r1-networks"
+    "--pseudo pseudo/r1.csv"
 )
 
 

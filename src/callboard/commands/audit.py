@@ -75,7 +75,7 @@ def audit(result: "Result") -> list[str]:
 
     result.refuse_blend()
     params = result.params
-    rounds = read_lineage(result.output, params)
+    rounds = read_lineage(result.output, result.outs, params)
     if not rounds:
         print(f"{result.name}: no pseudo-labels, its networks have learned from annotations alone")
         return []

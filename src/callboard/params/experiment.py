@@ -11,7 +11,13 @@ from callboard.params.data import DataParams, SplitParams
 from callboard.params.features import FrontEndParams
 from callboard.params.loss import LossParams
 from callboard.params.model import FRAMES_BACKBONE, ModelParams
-from callboard.params.scoring import EvaluateParams, InferParams, PredictParams, PseudoParams
+from callboard.params.scoring import (
+    EvaluateParams,
+    InferParams,
+    PredictParams,
+    PseudoParams,
+    held_out_sets,
+)
 from callboard.params.training import (
     AVERAGED_BY,
     AugmentParams,
@@ -131,6 +137,18 @@ class Experiment(FrontEndParams):
             raise ValueError(
                 f"pseudo.min_votes {self.pseudo.min_votes} is more than the {n_folds} folds{without}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _networks_hold_out_all_sets_of_folds(self) -> Self:
+        for size, (name, found) in enumerate(self.pseudo.sets_held_out.items(), start=2):
+            expected = held_out_sets(self.split.folds, size)
+            if sorted(found) != sorted(expected):
+                raise ValueError(
+                    f"pseudo.held_out.{name} [{','.join(found)}] are not the sets of {size} of the "
+                    f"{len(self.split.folds)} folds of split.folds, which pseudo.isolation nested takes; "
+                    f"set pseudo.held_out.{name}=[{','.join(expected)}]"
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """The sections behind training: predict, infer, evaluate, pseudo."""
 
+from collections.abc import Iterable
+from itertools import combinations
 from math import isfinite
 from typing import Literal, Self
 
@@ -113,6 +115,30 @@ class EvaluateParams(Params):
         return self
 
 
+def held_out_sets(folds: Iterable[int], size: int) -> list[str]:
+    """The sets of so many folds, as `0-1`."""
+    return ["-".join(map(str, chosen)) for chosen in combinations(sorted(folds), size)]
+
+
+FIVE_FOLDS = range(5)
+"""Of params.yaml."""
+
+
+class HeldOutParams(Params):
+    """The `pseudo.held_out` section: the sets of folds that nested networks hold out, all there are.
+
+    dvc.yaml has a stage for each. They follow from `split.folds`, which DVC cannot work out; what is there by
+    default is of five folds.
+    """
+
+    pairs: list[str] = held_out_sets(FIVE_FOLDS, 2)
+    """For one round of students."""
+    triples: list[str] = held_out_sets(FIVE_FOLDS, 3)
+    """For two rounds."""
+    quadruples: list[str] = held_out_sets(FIVE_FOLDS, 4)
+    """For three rounds."""
+
+
 class PseudoParams(Params):
     """The `pseudo` section: pseudo-labels between rounds of training."""
 
@@ -129,6 +155,7 @@ class PseudoParams(Params):
     nor that fold, not even by way of other models' labels; for five folds it takes ten more models in the
     first round and twenty in the second. none: the models of all folds vote, as the author's did; the board
     marks such a CV."""
+    held_out: HeldOutParams
     head: Head = "attention_max"
     """Whose probability decides, whatever `infer.head` is: another pooling of scores must not retrain
     students. Where only the attention logit was trained (`loss.labeled`), its own is closest to the truth."""
@@ -155,6 +182,11 @@ class PseudoParams(Params):
     def n_held_out(self) -> int:
         """Folds that a model of round 0 holds out for the last student, itself not counted."""
         return self.rounds if self.isolation == "nested" else 0
+
+    @property
+    def sets_held_out(self) -> dict[str, list[str]]:
+        """By key of `held_out`, the sets that the nested networks of all rounds hold out."""
+        return dict(list(self.held_out.model_dump().items())[: self.n_held_out])
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> Self:

@@ -23,6 +23,7 @@ import pandas as pd
 from callboard.core.errors import UserError
 from callboard.data.clips import labels_for, read_clips, students_of
 from callboard.data.folds import read_folds
+from callboard.pseudo.held_out import NETWORKS, labels_file, network_name, networks_behind, weights_file
 from callboard.results.dvc_cache import cached_file
 from callboard.results.result import FOLDS
 
@@ -127,20 +128,17 @@ class NestedFiles:
     """Pseudo-labels that such a network was trained on."""
 
 
-def read_nested(paths: Mapping[str, Path]) -> NestedFiles:
-    """What files of a folder tell, by their names there: `r0-folds0-2.pt`, `r1-folds0-2.csv`.
+def read_nested(weights: Mapping[str, Path], tables: Mapping[str, Path]) -> NestedFiles:
+    """What files tell, by the names of the networks.
 
     Raises:
         UserError: a file is not what it should be.
     """
     from callboard.model.weights import read_held_out
 
-    named = {
-        (name.partition(".")[0].replace("-", "/", 1), Path(name).suffix): path for name, path in paths.items()
-    }
     return NestedFiles(
-        {network: read_held_out(path)[1] for (network, suffix), path in named.items() if suffix == ".pt"},
-        {network: read_clips(path) for (network, suffix), path in named.items() if suffix == ".csv"},
+        {network: read_held_out(path)[1] for network, path in weights.items()},
+        {network: read_clips(path) for network, path in tables.items()},
     )
 
 
@@ -337,11 +335,12 @@ def first_of(violations: list[str]) -> str:
     return violations[0] + f" (and {len(violations) - 1:,} more such)" * (len(violations) > 1)
 
 
-def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLineage]:
+def read_lineage(open_output: Open, outs: Collection[str], params: Mapping[str, str]) -> list[RoundLineage]:
     """The lineage of all rounds of a result; none where it has no pseudo-labels.
 
     Args:
         open_output: Finds its folds, pseudo-labels and weights.
+        outs: Paths of all its outputs.
         params: Its parameters as text, by dotted key.
 
     Raises:
@@ -360,18 +359,32 @@ def read_lineage(open_output: Open, params: Mapping[str, str]) -> list[RoundLine
     isolation = params.get("pseudo.isolation", "recording")
     if isolation != "nested":
         return trace_rounds(tables, folds, held_out, isolation)
-    nested = read_nested(
-        {
-            entry["relpath"]: cached_file(entry["md5"], entry["relpath"])
-            for number in tables
-            for entry in json.loads(open_output(networks_of(number)).read_text(encoding="utf-8"))
-        }
-    )
+    read = _read_networks_of_before if _networks_of(1) in outs else _read_networks
+    nested = read(open_output, json.loads(params["split.folds"]), final)
     return trace_rounds(tables, folds, held_out | nested.held_out, isolation, nested.tables)
 
 
-def networks_of(number: int) -> str:
-    """The folder of the networks that taught the students of a round, where they are nested."""
+def _read_networks(open_output: Open, folds: list[int], final: int) -> NestedFiles:
+    """What the networks behind all rounds tell."""
+    networks = {one for number in range(1, final + 1) for one in networks_behind(folds, number)}
+    return read_nested(
+        {network_name(*one): open_output(f"{NETWORKS}/{weights_file(*one)}") for one in networks},
+        {network_name(*one): open_output(f"{NETWORKS}/{labels_file(*one)}") for one in networks if one[0]},
+    )
+
+
+def _read_networks_of_before(open_output: Open, folds: list[int], final: int) -> NestedFiles:
+    """The same of a result whose networks are in a folder of each round, as `r0-folds0-2.pt`."""
+    paths: dict[str, dict[str, Path]] = {".pt": {}, ".csv": {}}
+    for number in range(1, final + 1):
+        for entry in json.loads(open_output(_networks_of(number)).read_text(encoding="utf-8")):
+            name = Path(entry["relpath"])
+            paths[name.suffix][name.stem.replace("-", "/", 1)] = cached_file(entry["md5"], str(name))
+    return read_nested(paths[".pt"], paths[".csv"])
+
+
+def _networks_of(number: int) -> str:
+    """The folder of the networks that taught the students of a round, in results of before."""
     return f"pseudo/r{number}-networks"
 
 

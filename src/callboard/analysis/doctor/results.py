@@ -217,4 +217,4 @@ def _violations(ref: ResultRef, outs: dict[str, str]) -> list[str]:
             raise UserError(f"{path}: no such output")
         return cached_file(outs[path], path)
 
-    return [violation for one in read_lineage(open_output, params) for violation in one.violations]
+    return [violation for one in read_lineage(open_output, outs, params) for violation in one.violations]

@@ -167,7 +167,7 @@ def _maker_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
     try:
         if not subject.with_scores:  # weights files are read with torch
             raise UserError("--no-scores")
-        rounds = read_lineage(subject.result.output, subject.result.params)
+        rounds = read_lineage(subject.result.output, subject.result.outs, subject.result.params)
     except UserError as error:
         folds = subject.evidence.folds
         by_name = [
