@@ -59,7 +59,7 @@ def build_model(params: ModelParams, n_classes: int) -> SedModel:
         head = TimeFrequencyHead(head, AttentionHead(n_features, n_classes, params))
     model = SedModel(backbone, refine, head)
     if not any(_breaks_channels_last(module) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]  # torch before 2.14 has no such overload
     return model
 
 
