@@ -87,14 +87,16 @@ def texts_with_defaults(flat: Mapping[str, str]) -> dict[str, str]:
     for key in known.floats & given.keys():
         if given[key].lstrip("-").isdigit():
             given[key] += ".0"
-    left_out = [key for key in known.defaults if key not in given]
-    return given | {key: known.defaults[key] for key in left_out if not _is_listed_below(key, given)}
+    # a mapping may be given element by element, as `model.backbone_args.layers`
+    listed = given.keys() | {above for key in given for above in _keys_above(key)}
+    return given | {key: text for key, text in known.defaults.items() if key not in listed}
 
 
-def _is_listed_below(key: str, flat: Mapping[str, str]) -> bool:
-    """Whether a mapping is given element by element, as `model.backbone_args.layers`."""
-    prefix = f"{key}."
-    return any(name.startswith(prefix) for name in flat)
+@cache
+def _keys_above(key: str) -> tuple[str, ...]:
+    """The mappings that a dotted key lies in."""
+    parts = key.split(".")
+    return tuple(".".join(parts[:n]) for n in range(1, len(parts)))
 
 
 class KnownKeys(NamedTuple):
