@@ -97,6 +97,12 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """List names with commas; of many only the first few."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def listed(names: Sequence[str]) -> str:
     """Names, the first of many."""
     return ", ".join(names[:N_LISTED]) + " …" * (len(names) > N_LISTED)

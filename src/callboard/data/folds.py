@@ -8,6 +8,7 @@ import pandas as pd
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from numpy.typing import NDArray
 
+from callboard.core.console import first_few
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.data.annotations import read_table
@@ -116,18 +117,13 @@ def audit_folds(folds: pd.DataFrame, annotations: pd.DataFrame, unfolded_ids: Co
             f"{recording_id} ({types_of.get(recording_id, 'no')} rows) in folds {sorted(numbers)}"
             for recording_id, numbers in listed_twice.items()
         ]
-        raise UserError(f"leak: recordings listed more than once in the folds table: {_first_few(cases)}")
+        raise UserError(f"leak: recordings listed more than once in the folds table: {first_few(cases)}")
     annotations = annotations[needs_fold(annotations, unfolded_ids)]
     annotated, assigned = set(annotations["recording_id"]), set(folds["recording_id"])
     if missing := sorted(annotated - assigned):
-        raise UserError(f"annotated recordings without a fold: {_first_few(missing)}")
+        raise UserError(f"annotated recordings without a fold: {first_few(missing)}")
     if unknown := sorted(assigned - annotated):
-        raise UserError(f"recordings in the folds table without any annotation: {_first_few(unknown)}")
-
-
-def _first_few(names: list[str], n_shown: int = 5) -> str:
-    more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
-    return ", ".join(names[:n_shown]) + more
+        raise UserError(f"recordings in the folds table without any annotation: {first_few(unknown)}")
 
 
 def write_folds(folds: pd.DataFrame, path: Path) -> None:

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from callboard.core.errors import UserError
+from callboard.core.errors import UserError, nearest
 from callboard.params.defaults import known_keys
 from callboard.params.renamed import RENAMED
 
@@ -58,11 +57,8 @@ def _refuse_unknown(key: str) -> None:
     known, parts = known_keys(), key.split(".")
     if key in known.sections or any(".".join(parts[:n]) in known.defaults for n in range(1, len(parts) + 1)):
         return
-    near = [RENAMED[key]] if key in RENAMED else get_close_matches(key, known.defaults, n=3)
-    hint = (
-        f"; the nearest are {', '.join(near)}" if near else "; params.yaml and src/callboard/params have all"
-    )
-    raise UserError(f"-S {key}: not a parameter{hint}")
+    hint = f"; the nearest are {RENAMED[key]}" if key in RENAMED else nearest(key, known.defaults)
+    raise UserError(f"-S {key}: not a parameter{hint or '; params.yaml and src/callboard/params have all'}")
 
 
 def hydra_overrides(key: str, value: Any) -> list[str]:

@@ -6,10 +6,9 @@ key alone, or its first digits, is a name too. Of namesakes the newest counts.
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from functools import partial
 
-from callboard.core.errors import UserError
+from callboard.core.errors import UserError, nearest
 from callboard.core.workspace import main_workspace
 from callboard.results.committed import Locks, lock_content
 from callboard.results.dvc_lock import parse_lock
@@ -118,9 +117,8 @@ def _unknown(text: str, name: str, refs: Sequence[ResultRef], others: Iterable[s
     known = list(dict.fromkeys([*others, *(ref.name for ref in finished)]))
     if not known:
         return UserError(f"no result is called {text!r}; there are no results yet")
-    near = same or get_close_matches(name, known, n=3)
-    hint = f"the nearest are {', '.join(near)}" if near else "`callboard board` lists all"
-    return UserError(f"no result is called {text!r}; {hint}")
+    hint = f"; the nearest are {', '.join(same)}" if same else nearest(name, known)
+    return UserError(f"no result is called {text!r}{hint or '; `callboard board` lists all'}")
 
 
 def find_result(text: str | None, board: Iterable[ResultRef] = ()) -> Result:

@@ -72,9 +72,3 @@ class State:
     def known(self) -> dict[str, StoredRun]:
         """Return `runs`, or none where MLflow cannot be reached."""
         return self.runs if isinstance(self.runs, dict) else {}
-
-
-def first_few(names: list[str], most: int = 5) -> str:
-    """List names with commas; of many only the first few."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
-from callboard.core.console import counted
+from callboard.analysis.doctor.findings import SYNC, Finding, State
+from callboard.core.console import counted, first_few
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.params.defaults import with_defaults

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from callboard.analysis.doctor.findings import SYNC, Finding, State, first_few
-from callboard.core.console import counted
+from callboard.analysis.doctor.findings import SYNC, Finding, State
+from callboard.core.console import counted, first_few
 from callboard.core.errors import UserError, one_line
 from callboard.results.git import git
 from callboard.results.mlflow.connection import SQLITE, TrackingError, without_credentials
