@@ -96,14 +96,11 @@ def audit_start(start: "Result", folds: Path) -> list[str]:
     Raises:
         UserError: a file that proves it is missing.
     """
-    import json
-
     from callboard.data.folds import read_folds
     from callboard.model.weights import read_held_out
     from callboard.reports.result_page.leaks import network_checks
 
-    params = start.params
-    paths = [f"models/r{params['pseudo.rounds']}/fold{fold}.pt" for fold in json.loads(params["split.folds"])]
+    paths = start.weights.values()
     (check,) = network_checks({path: read_held_out(start.output(path)) for path in paths}, read_folds(folds))
     print(f"{check.claim}: {'yes' if check.holds else 'NO'}, {check.counted}")
     return [f"{start.name}: {words}" for words in check.violations]

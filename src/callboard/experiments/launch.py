@@ -1,17 +1,15 @@
 """Rows of the table to DVC experiments of their names."""
 
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from callboard.core.errors import UserError
-from callboard.experiments.overrides import hydra_overrides, with_signs
+from callboard.experiments.overrides import hydra_overrides, overridden, with_signs
 from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, read_full_tree
@@ -317,12 +315,7 @@ def experiment_of(name: str) -> str:
 
 def with_overrides(overrides: Sequence[str]) -> dict[str, str]:
     """Flat parameters of the workspace, as `dvc exp run -S` would change them, with defaults."""
-    from dvc.utils.hydra import apply_overrides  # half a second
-
-    with TemporaryDirectory() as folder:
-        wanted = Path(folder) / "params.yaml"
-        shutil.copy("params.yaml", wanted)
-        apply_overrides(wanted, list(overrides))
+    with overridden(overrides) as wanted:
         return flatten(read_full_tree(wanted))
 
 

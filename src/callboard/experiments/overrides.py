@@ -1,11 +1,15 @@
 """Values in the override grammar of Hydra, which `dvc exp run -S` reads."""
 
 import re
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from callboard.core.errors import UserError, nearest
-from callboard.params.defaults import known_keys
+from callboard.params.defaults import PARAMS_FILE, known_keys
 from callboard.params.renamed import RENAMED
 
 PLAIN_WORD = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_]\w*")
@@ -39,6 +43,18 @@ def with_signs(overrides: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
             signed.append("+" * (not match["sign"]) + override)
             added.add(match["key"])
     return signed
+
+
+@contextmanager
+def overridden(overrides: Iterable[str]) -> Iterator[Path]:
+    """A temporary copy of params.yaml as `dvc exp run -S` would change it: comments and order stay."""
+    from dvc.utils.hydra import apply_overrides  # half a second
+
+    with TemporaryDirectory() as folder:
+        changed = Path(folder) / PARAMS_FILE.name
+        shutil.copy(PARAMS_FILE, changed)
+        apply_overrides(changed, list(overrides))
+        yield changed
 
 
 def _lists(tree: Mapping[str, Any], key: str) -> bool:

@@ -4,12 +4,11 @@ import shutil
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
-from callboard.experiments.overrides import hydra_overrides, with_signs
+from callboard.experiments.overrides import hydra_overrides, overridden, with_signs
 from callboard.experiments.table import Values, look_up, refuse_bad_value
 from callboard.params.base import Params, read_tree, validate
 from callboard.params.defaults import PARAMS_FILE, with_defaults
@@ -82,18 +81,8 @@ def apply_preset(path: Path) -> list[str]:
             "so that git can undo the preset"
         )
     overrides = [text for key, value in values.items() for text in hydra_overrides(key, value)]
-    _override(with_signs(overrides, listed))
-    return list(values)
-
-
-def _override(overrides: list[str]) -> None:
-    """Change params.yaml as `dvc exp run -S` would: comments and order stay."""
-    from dvc.utils.hydra import apply_overrides  # half a second
-
-    with TemporaryDirectory() as folder:
-        changed = Path(folder) / PARAMS_FILE.name
-        shutil.copy(PARAMS_FILE, changed)
-        apply_overrides(changed, overrides)
+    with overridden(with_signs(overrides, listed)) as changed:
         validate(Experiment, read_tree(changed), f"{PARAMS_FILE} with the preset")
         with written_whole(PARAMS_FILE) as unfinished:
             shutil.copy(changed, unfinished)
+    return list(values)

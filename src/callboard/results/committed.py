@@ -80,13 +80,19 @@ def params_at(revision: str) -> dict[str, str]:
 
 def params_of(commit: str) -> dict[str, str]:
     """Flat parameters as of `commit`, with defaults; empty where it is not known here."""
-    return texts_with_defaults(_held(commit, Path.cwd())["params"])
+    return _completed(commit, Path.cwd())
 
 
 def key_of(commit: str) -> str | None:
     """Content key of the result that a commit holds; None where there is none, or no such commit."""
     key: str | None = _held(commit, Path.cwd())["key"]
     return key
+
+
+@cache
+def _completed(commit: str, folder: Path) -> dict[str, str]:
+    """Completed once: many rows of a board started from the same commit."""
+    return texts_with_defaults(_held(commit, folder)["params"])
 
 
 @cache

@@ -106,6 +106,12 @@ class Result:
         deps = self.lock.get("predict", {}).get("deps", [])
         return next((dep["path"] for dep in deps if dep["path"].startswith("models/")), "")
 
+    @property
+    def weights(self) -> dict[int, str]:
+        """Fold to the path of its network of the last round, which a blend does not have."""
+        folder = f"models/r{self.params['pseudo.rounds']}"
+        return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(self.params["split.folds"])}
+
     @cached_property
     def _tree(self) -> dict[str, Any]:
         """All of params.yaml, with the defaults of what it leaves out."""

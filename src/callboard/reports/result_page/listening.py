@@ -1,6 +1,5 @@
 """Scores of a network over one recording; the only part of a report that needs torch."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,15 +96,8 @@ def read_listener(result: Result) -> Listener:
         UserError: it is a blend, or a network is not in the cache.
     """
     result.refuse_blend()
-    files = {fold: result.output(path) for fold, path in weights_of(result).items()}
+    files = {fold: result.output(path) for fold, path in result.weights.items()}
     return Listener(files, result.params.get("predict.weights", "last"))
-
-
-def weights_of(result: Result) -> dict[int, str]:
-    """Fold to the path of its last round's weights."""
-    params = result.params
-    folder = f"models/r{params.get('pseudo.rounds', '0')}"
-    return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(params["split.folds"])}
 
 
 def held_out_by(result: Result) -> dict[str, tuple[int, frozenset[str]]]:
@@ -114,5 +106,5 @@ def held_out_by(result: Result) -> dict[str, tuple[int, frozenset[str]]]:
     Raises:
         UserError: the result is a blend, or a network is not in the cache.
     """
-    paths, listener = weights_of(result), read_listener(result)
+    paths, listener = result.weights, read_listener(result)
     return {paths[fold]: (model.fold, model.held_out) for fold, model in listener.models.items()}
