@@ -15,7 +15,7 @@ from callboard.features.frame_cache import MelCache
 from callboard.model.device import pick_device
 from callboard.params.base import load_params
 from callboard.pseudo.held_out import folds_named
-from callboard.pseudo.labels import PSEUDO_SOURCES, Teacher, as_clips, label_recordings, write_pseudo_labels
+from callboard.pseudo.labels import Teacher, as_clips, label_sets, write_pseudo_labels
 from callboard.pseudo.nested import LabelParams, Nested
 from callboard.pseudo.provenance import RoundLineage, refuse_violations, trace_rounds
 from callboard.scoring.predict import load_fold_models
@@ -77,12 +77,11 @@ def by_round(
     device, numbers = pick_device(), folds["fold"].unique().tolist()
     models = load_fold_models(args.models, numbers, device, params.predict.weights)
     teacher = Teacher(args.models.name, models, args.mel, params, device, params.pseudo.isolation)
-    heard = [score(teacher, clips, folds) for score in PSEUDO_SOURCES[params.pseudo.source]]
-    found = [label_recordings(one, clips, params.pseudo, teacher.name) for one in heard]
-    table = as_clips(pd.concat(found, ignore_index=True), clips, args.round)
+    found, scored = label_sets(teacher, clips, folds, params.pseudo)
+    table = as_clips(found, clips, args.round)
     held_out = {f"{teacher.name}/fold{loaded.fold}": loaded.held_out for loaded in models}
     (lineage,) = trace_rounds({args.round: table}, folds, held_out, params.pseudo.isolation)
-    return Labelled(table, lineage, sum(len(one.scores.recording_ids) for one in heard))
+    return Labelled(table, lineage, len(scored))
 
 
 def by_nested_networks(

@@ -6,6 +6,7 @@ import torch
 from callboard.core.errors import UserError
 from callboard.data.clips import read_clips, write_clips
 from callboard.data.folds import read_folds, write_folds
+from callboard.pseudo import labels
 from stages import pseudo_label
 from tests.toy_models import (
     SPECIES,
@@ -162,12 +163,10 @@ def test_without_isolation_all_models_vote_on_training_recordings_and_the_stage_
 
 
 def test_the_stage_stops_on_a_label_of_a_model_that_had_seen_the_recording(workspace, monkeypatch):
-    label = pseudo_label.label_recordings
+    label = labels.label_recordings
     for fold in range(3):
         save_fold(workspace / "models/r0", fold, network_that_hears("07"))
-    monkeypatch.setattr(
-        pseudo_label, "label_recordings", lambda *given: label(*given).assign(teacher="r0/fold1")
-    )
+    monkeypatch.setattr(labels, "label_recordings", lambda *given: label(*given).assign(teacher="r0/fold1"))
     message = r"leak: pseudo-labels of round 1: recording 000 \(fold 0\) was labelled by r0/fold1, which had"
     with pytest.raises(UserError, match=message):
         pseudo_label.main(ARGV)

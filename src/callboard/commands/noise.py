@@ -76,7 +76,7 @@ def _run(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
     from callboard.experiments import launch
     from callboard.experiments import seeds as seed_runs
 
-    manner = launch.RunOptions(args.queue)
+    options = launch.RunOptions(args.queue)
     if seed_runs.is_chained(args.name):
-        return seed_runs.run_chains(args.name, missing, manner, args.extra)
-    return seed_runs.run_all(missing, manner)
+        return seed_runs.run_chains(args.name, missing, options, args.extra)
+    return seed_runs.run_all(missing, options)

@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed}: must be at least 0 and below 2^32")
-    manner = launch.RunOptions(args.queue, args.force)
+    options = launch.RunOptions(args.queue, args.force)
     if args.dry:
-        launch.show_rows(args.names, manner, args.extra, args.seed)
+        launch.show_rows(args.names, options, args.extra, args.seed)
         return
-    if status := launch.run_rows(args.names, manner, args.extra, args.seed):
+    if status := launch.run_rows(args.names, options, args.extra, args.seed):
         sys.exit(status)

@@ -1,4 +1,4 @@
-"""What a stage runs: its source files, the packages that its numbers come from, and a fingerprint of both.
+"""The code behind a stage: its source files, the packages its numbers come from, and a fingerprint of both.
 
 DVC calls a stage up to date unless something named in its `deps` changed. Naming every imported file there is
 a long list that goes stale, once more for each fold; a stage depends on one file of fingerprints instead.
@@ -42,7 +42,7 @@ no network of timm computes anything by torchvision.
 
 
 class _Module(NamedTuple):
-    """What a source file says, without how it is written."""
+    """A source file reduced to its content, without formatting."""
 
     imports: frozenset[str]
     """Dotted names of this project that it imports; of `from a import b` both a and a.b."""

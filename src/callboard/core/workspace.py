@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 CHECKPOINTS = Path(".cache/checkpoints")
-"""Of unfinished trainings, in the main workspace, with how far each is."""
+"""Folder of the main workspace for checkpoints and progress files of unfinished trainings."""
 
 
 def main_workspace() -> Path:

@@ -35,24 +35,24 @@ class RunOptions:
     is_forced: bool = False
     """Every stage is run again, and an experiment of that name replaced."""
 
-    def options(self) -> list[str]:
-        """Of `dvc exp run`."""
+    def arguments(self) -> list[str]:
+        """Arguments of `dvc exp run`."""
         return ["--queue" if self.is_queued else "--temp", *(["--force"] if self.is_forced else [])]
 
 
 def run_rows(
-    names: Sequence[str], manner: RunOptions, extra: Sequence[str] = (), seed: int | None = None
+    names: Sequence[str], options: RunOptions, extra: Sequence[str] = (), seed: int | None = None
 ) -> int:
     """Run rows one after the other, each as an experiment of its name; stop at the first that fails.
 
     Rows whose results a row takes come before it, unless they are finished with the parameters that they have
-    now. An experiment that the current commit has already is left alone, unless `manner` is forced, which
+    now. An experiment that the current commit has already is left alone, unless `options` is forced, which
     concerns the rows asked for. Extra overrides do not change its name: a whole table may be run at a smaller
     scale.
 
     Args:
         names: Rows, in the order to run them.
-        manner: Of running.
+        options: How to run them.
         extra: Overrides of the user's, for every row, also for those that come first.
         seed: Of every row, also of those that come first; the experiments are then called `NAME-seedN`.
 
@@ -66,28 +66,30 @@ def run_rows(
     """
     plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
     order = plan.order(names)
-    _tell_what_comes_first(plan, list(dict.fromkeys(names)), manner)
+    _tell_what_comes_first(plan, list(dict.fromkeys(names)), options)
     for position, name in enumerate(order):
         if name not in names and plan.finished(name):
             continue
-        how = manner if name in names else RunOptions()
-        overrides, called = plan.overrides(name), plan.called(name)
-        if not how.is_forced and (experiment := experiment_of(called)):
+        how = options if name in names else RunOptions()
+        overrides, experiment_name = plan.overrides(name), plan.experiment_name(name)
+        if not how.is_forced and (experiment := experiment_of(experiment_name)):
             plan.refuse_other_params(name, experiment)
             print(
-                f"{called} is there on this commit; `{plan.command('--force', name)}` runs it anew",
+                f"{experiment_name} is there on this commit; `{plan.command('--force', name)}` runs it anew",
                 flush=True,
             )
             continue
-        status = run_experiment(called, overrides, how)
+        status = run_experiment(experiment_name, overrides, how)
         plan.forget()
         if status:
-            left = ", ".join(map(plan.called, order[position + 1 :]))
-            print(f"error: {called} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True)
+            left = ", ".join(map(plan.experiment_name, order[position + 1 :]))
+            print(
+                f"error: {experiment_name} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True
+            )
             _tell_of_lost_folders()
             return status
         if not how.is_queued:
-            _bring_first_result(experiment_of(called))
+            _bring_first_result(experiment_of(experiment_name))
     return 0
 
 
@@ -105,7 +107,7 @@ class Plan:
     _found: dict[str, ResultRef | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `finished` has answered."""
 
-    def called(self, name: str) -> str:
+    def experiment_name(self, name: str) -> str:
         """The name of a row's experiment."""
         return name if self.seed is None else f"{name}-seed{self.seed}"
 
@@ -123,7 +125,7 @@ class Plan:
         """
         if differences := changes(params_of(experiment), self.params(name)):
             raise UserError(
-                f"{self.called(name)} is there on this commit with other parameters "
+                f"{self.experiment_name(name)} is there on this commit with other parameters "
                 f"({', '.join(differences)}); `{self.command('--force', name)}` replaces it"
             )
 
@@ -150,7 +152,7 @@ class Plan:
 
     def preview(self, name: str) -> list[str]:
         """`overrides` with the names of experiments for the results that the row takes, run or not."""
-        return self._overrides(name, self.called)
+        return self._overrides(name, self.experiment_name)
 
     def _overrides(self, name: str, refer: Callable[[str], str]) -> list[str]:
         """With what `refer` makes of each row that this one needs."""
@@ -185,8 +187,8 @@ class Plan:
     def _find(self, name: str) -> ResultRef | None:
         if not all(self.finished(part) for part in self.table.needs(name)):
             return None
-        called = self.called(name)
-        results = [ref for ref in refs_in_git() if ref.name == called and ref.key]
+        wanted_name = self.experiment_name(name)
+        results = [ref for ref in refs_in_git() if ref.name == wanted_name and ref.key]
         wanted = self.params(name) if results else {}
         return max(
             (ref for ref in results if params_of(ref.commit) == wanted),
@@ -198,7 +200,8 @@ class Plan:
         if result := self.finished(part):
             return result.reference
         raise UserError(
-            f"{name}: run {self.called(part)} first: it has no result with the parameters that it has now"
+            f"{name}: run {self.experiment_name(part)} first: "
+            "it has no result with the parameters that it has now"
         )
 
 
@@ -209,24 +212,25 @@ def _replaced(value: str | list[str] | None, references: dict[str, str]) -> str 
     return references[value] if value else None
 
 
-def _tell_what_comes_first(plan: Plan, names: Sequence[str], manner: RunOptions) -> None:
+def _tell_what_comes_first(plan: Plan, names: Sequence[str], options: RunOptions) -> None:
     """Say which rows run before others though nobody asked for them there; refuse where they cannot."""
     for position, name in enumerate(names):
-        before = plan.order([] if manner.is_queued else names[:position])
+        before = plan.order([] if options.is_queued else names[:position])
         for row in plan.order([name]):
             absent = [
                 part for part in plan.table.needs(row) if part not in before and not plan.finished(part)
             ]
-            named = " and ".join(map(plan.called, absent))
-            if absent and manner.is_queued:
+            named = " and ".join(map(plan.experiment_name, absent))
+            if absent and options.is_queued:
                 raise UserError(
-                    f"{plan.called(row)} needs {named}, not finished with the parameters of now; a queue "
+                    f"{plan.experiment_name(row)} needs {named}, "
+                    "not finished with the parameters of now; a queue "
                     f"keeps no order, so run `{plan.command(*absent)}` first"
                 )
             if absent and row not in before:
                 come = "comes" if len(absent) == 1 else "come"
                 relation = "starts from" if absent == [plan.table.start(row)] else "needs"
-                print(f"{plan.called(row)} {relation} {named}, which {come} first", flush=True)
+                print(f"{plan.experiment_name(row)} {relation} {named}, which {come} first", flush=True)
 
 
 def _tell_of_lost_folders() -> None:
@@ -251,16 +255,16 @@ def _bring_first_result(experiment: str) -> None:
             git("restore", f"--source={experiment}", "--worktree", "--", *made)
 
 
-def run_experiment(name: str, overrides: Sequence[str], manner: RunOptions) -> int:
+def run_experiment(name: str, overrides: Sequence[str], options: RunOptions) -> int:
     """Exit status of running or queueing one experiment.
 
     Args:
         name: Of the experiment.
         overrides: Of the workspace's parameters, as `dvc exp run -S` takes them.
-        manner: Of running.
+        options: How to run them.
     """
     settings = [argument for override in overrides for argument in ("-S", override)]
-    return dvc("exp", "run", "--name", name, *manner.options(), *settings)
+    return dvc("exp", "run", "--name", name, *options.arguments(), *settings)
 
 
 def dvc(*arguments: str) -> int:
@@ -277,7 +281,7 @@ def dvc(*arguments: str) -> int:
 
 
 def show_rows(
-    names: Sequence[str], manner: RunOptions, extra: Sequence[str] = (), seed: int | None = None
+    names: Sequence[str], options: RunOptions, extra: Sequence[str] = (), seed: int | None = None
 ) -> None:
     """Print what `run_rows` would run, and override, one row a line; results without their keys.
 
@@ -286,15 +290,15 @@ def show_rows(
     """
     plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
     order = plan.order(names)
-    _tell_what_comes_first(plan, list(dict.fromkeys(names)), manner)
+    _tell_what_comes_first(plan, list(dict.fromkeys(names)), options)
     for name in order:
         if name in names or not plan.finished(name):
-            is_forced = manner.is_forced and name in names
-            experiment = "" if is_forced else experiment_of(plan.called(name))
+            is_forced = options.is_forced and name in names
+            experiment = "" if is_forced else experiment_of(plan.experiment_name(name))
             if experiment and all(map(plan.finished, plan.table.needs(name))):
                 plan.refuse_other_params(name, experiment)
             told = "is there on this commit" if experiment else "params.yaml as it is"
-            print(f"{plan.called(name)}:", *([] if experiment else plan.preview(name)) or [told])
+            print(f"{plan.experiment_name(name)}:", *([] if experiment else plan.preview(name)) or [told])
 
 
 def _as_text(overrides: Iterable[tuple[str, Any]]) -> list[str]:

@@ -108,9 +108,9 @@ def is_chained(name: str) -> bool:
     return table is not None and name in table.rows and bool(table.needs(name))
 
 
-def run_chains(name: str, runs: Sequence[SeedRun], manner: RunOptions, extra: Sequence[str]) -> int:
+def run_chains(name: str, runs: Sequence[SeedRun], options: RunOptions, extra: Sequence[str]) -> int:
     """Run a chained row with other seeds, each behind the rows that it needs; the first bad exit status."""
-    return _run_each(runs, lambda run: run_rows([name], manner, extra, run.seed))
+    return _run_each(runs, lambda run: run_rows([name], options, extra, run.seed))
 
 
 def missing_runs(
@@ -148,9 +148,9 @@ def _refuse_taken(run: SeedRun) -> None:
     raise UserError(f"{run.name} is finished, but not among the results; `callboard sync` records it")
 
 
-def run_all(runs: Sequence[SeedRun], manner: RunOptions) -> int:
+def run_all(runs: Sequence[SeedRun], options: RunOptions) -> int:
     """Run or queue them one after the other, up to the first that fails; its exit status, else 0."""
-    return _run_each(runs, lambda run: run_experiment(run.name, run.overrides, manner))
+    return _run_each(runs, lambda run: run_experiment(run.name, run.overrides, options))
 
 
 def _run_each(runs: Sequence[SeedRun], start: Callable[[SeedRun], int]) -> int:

@@ -137,6 +137,20 @@ PSEUDO_SOURCES: dict[str, Sequence[ScoreRecordings]] = {
 """By pseudo.source."""
 
 
+def label_sets(
+    teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame, params: PseudoParams
+) -> tuple[pd.DataFrame, set[str]]:
+    """Label the recordings of every set that `pseudo.source` names.
+
+    Returns:
+        The found spans, and the recordings that were scored.
+    """
+    heard = [score(teacher, clips, folds) for score in PSEUDO_SOURCES[params.source]]
+    found = [label_recordings(one, clips, params, teacher.name) for one in heard]
+    scored = {recording_id for one in heard for recording_id in one.scores.recording_ids}
+    return pd.concat(found, ignore_index=True), scored
+
+
 def label_recordings(
     heard: TeacherScores, clips: pd.DataFrame, params: PseudoParams, teacher: str
 ) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from callboard.pseudo.held_out import (
     voters_name,
     weights_file,
 )
-from callboard.pseudo.labels import PSEUDO_SOURCES, Teacher, as_clips, label_recordings
+from callboard.pseudo.labels import Teacher, as_clips, label_sets
 from callboard.pseudo.provenance import NestedFiles, read_nested
 from callboard.scoring.predict import ScoreParams
 
@@ -79,9 +79,8 @@ class Nested:
         name, params = f"r{number - 1}", self.params
         folds = self.folds[~self.folds["fold"].isin(student)]
         teacher = Teacher(name, models, self.mel, params, self.device, params.pseudo.isolation)
-        heard = [score(teacher, self.clips, folds) for score in PSEUDO_SOURCES[params.pseudo.source]]
-        self.scored.update(*(one.scores.recording_ids for one in heard))
-        found = pd.concat([label_recordings(one, self.clips, params.pseudo, name) for one in heard])
+        found, scored = label_sets(teacher, self.clips, folds, params.pseudo)
+        self.scored.update(scored)
         names = {f"{name}/fold{fold}": network_name(number - 1, student | {fold}) for fold in others}
         found["teacher"] = found["teacher"].replace({name: voters_name(number - 1, student), **names})
         return as_clips(found, self.clips, number, fold_names(student))

@@ -70,11 +70,11 @@ class NetworkTraining:
             UserError: `train.init_from` cannot be carried out again.
         """
         params, pseudo = self.params, self.inputs.pseudo
-        fitted = self._fit(params, self.name, pseudo, self._start(params))
+        fitted, checkpoint = self._fit(params, self.name, pseudo, self._start(params))
         held_out = self.inputs.folds.loc[self._is_held_out, "recording_id"]
         weights = WeightsParams(model=params.model, clip=params.clip)
         save_model(path, fitted.model, weights, self._axis, min(self.held_out), held_out, fitted.averages)
-        self._checkpoint(params, pseudo).remove()
+        checkpoint.remove()
 
     def _start(self, params: FitParams) -> FoldWeights | None:
         """What `train.init_from` stands for: its recipe, carried out without the folds that are held out.
@@ -90,11 +90,13 @@ class NetworkTraining:
         recipe = validate(FitParams, find_recipe(reference), reference)
         _refuse_what_follows_validation(recipe, reference)
         name = f"{reference.partition('@')[0]} without {fold_names(self.held_out)}"
-        fitted = self._fit(recipe, name, [], self._start(recipe))
+        fitted, _ = self._fit(recipe, name, [], self._start(recipe))
         return FoldWeights(reference, recipe.model, fitted.model.state_dict())
 
-    def _fit(self, params: FitParams, name: str, pseudo: list[Path], start: FoldWeights | None) -> Fitted:
-        """Train, or take up what is kept of it.
+    def _fit(
+        self, params: FitParams, name: str, pseudo: list[Path], start: FoldWeights | None
+    ) -> tuple[Fitted, Checkpoint]:
+        """Train, or take up what is kept of it, in the checkpoint that comes along.
 
         Args:
             params: The recipe.
@@ -107,13 +109,11 @@ class NetworkTraining:
         merged = folds.assign(fold=folds["fold"].where(~self._is_held_out, number))
         cache = self.inputs.open_cache(clips)
         data = select_fold(cache, clips, merged, number, self._axis, params.train.labels)
-        checkpoint = self._checkpoint(params, pseudo)
+        inputs = [*pseudo, *self.inputs.digested]
+        checkpoint = checkpoint_for(params, inputs, f"s{fold_names(self.held_out)}")
         shown = ProgressWriter(checkpoint.path, name, params.train.epochs)
         execution = Execution(self.device, self.n_threads, checkpoint, self.follow(name), show=shown.write)
-        return fit(params, number, data, execution, start)
-
-    def _checkpoint(self, params: FitParams, pseudo: list[Path]) -> Checkpoint:
-        return checkpoint_for(params, [*pseudo, *self.inputs.digested], f"s{fold_names(self.held_out)}")
+        return fit(params, number, data, execution, start), checkpoint
 
     @cached_property
     def _is_held_out(self) -> pd.Series:

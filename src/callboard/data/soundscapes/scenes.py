@@ -134,7 +134,7 @@ def _band_power(power: NDArray[np.float64], f_min_hz: float, f_max_hz: float, sa
 
 
 LONGEST_CALL_SHARE = 0.5
-"""Of a recording: real calls are cut to that."""
+"""Share of a recording to which longer real calls are cut."""
 
 
 def build_world(demo: DemoParams, sample_rate: int) -> World:
