@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 from callboard.analysis.difference import Difference
 from callboard.analysis.seed_noise import pooled_noise
 from callboard.analysis.verdict import UPPER, Judgement, Verdict, judge, judge_cv_mean, judge_lb_mean
-from callboard.results.settings import CV
+from callboard.results.rows import CV
 from tests.toy_seeds import worlds
 
 

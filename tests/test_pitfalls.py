@@ -13,7 +13,6 @@ from callboard.analysis.lines import differs_by
 from callboard.experiments.steps import TableStep
 from callboard.params.defaults import texts_with_defaults
 from callboard.results.result import changes
-from callboard.results.settings import setting_of
 from tests.reports.test_board_columns import E1
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +140,7 @@ def test_an_older_result_without_a_parameter_of_today_is_still_compared() -> Non
     older = {key: text for key, text in full.items() if not key.startswith("loss.labeled.")}
     before, today = (replace(E1, params=texts_with_defaults(params)) for params in (older, full))
     assert changes(before.params, today.params) == []
-    assert setting_of(before) == setting_of(today)
+    assert before.setting == today.setting
     assert differs_by(before, today, TableStep("e1", {"optim.lr"}))
     switched_on = replace(today, params=full | {"loss.labeled.weight": "0.5"})
     assert changes(before.params, switched_on.params) == ["loss.labeled.weight: 0.0 → 0.5"]

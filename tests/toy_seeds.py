@@ -12,8 +12,7 @@ from callboard.analysis.bootstrap import Precisions, difference_of, mean_of, pre
 from callboard.analysis.difference import Difference
 from callboard.analysis.verdict import Pairs
 from callboard.data.score_tables import score_table
-from callboard.results.rows import BoardRow
-from callboard.results.settings import CV
+from callboard.results.rows import CV, BoardRow
 
 N_RECORDINGS, N_SPECIES, N_BOOTSTRAP = 240, 24, 500
 SPECIES = [f"{k:02d}" for k in range(N_SPECIES)]

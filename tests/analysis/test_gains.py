@@ -18,8 +18,7 @@ from callboard.data.score_tables import score_table
 from callboard.experiments.captions import Caption
 from callboard.experiments.steps import TableStep
 from callboard.reports.seeds import gains_markdown
-from callboard.results.rows import BoardRow
-from callboard.results.settings import CV
+from callboard.results.rows import CV, BoardRow
 from tests.toy_git import ToyRepository
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)

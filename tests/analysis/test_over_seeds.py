@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 from callboard.analysis.bootstrap import mean_of
 from callboard.analysis.difference import Difference, MismatchError
 from callboard.analysis.verdict import CompareMeans, Pairs, Verdict, judge_cv_mean, judge_lb_mean
-from callboard.results.settings import CV
+from callboard.results.rows import CV
 from tests.analysis.test_verdict import seeds
 from tests.toy_seeds import worlds
 

@@ -26,8 +26,7 @@ from callboard.analysis.verdict import (
     judge_lb,
     least_change,
 )
-from callboard.results.rows import BoardRow
-from callboard.results.settings import CV
+from callboard.results.rows import CV, BoardRow
 from tests.toy_seeds import START, worlds
 
 SETTING = {"lr": "1", "train.epochs": "12", "split.folds": "[0]"}

@@ -7,8 +7,7 @@ from callboard import cli
 from callboard.core.errors import UserError
 from callboard.experiments import seeds as seed_runs
 from callboard.params.defaults import flatten, read_full_tree
-from callboard.results.rows import BoardRow
-from callboard.results.settings import CV
+from callboard.results.rows import CV, BoardRow
 from tests.experiments.test_launch import ROOT, Dvc, dvc, mark_as_run  # noqa: F401  a fixture
 
 PARAMS = flatten(read_full_tree(ROOT / "params.yaml"))

@@ -166,7 +166,6 @@ from callboard.pseudo.provenance import read_lineage
 from callboard.results.mlflow.sync import sync
 from callboard.results.result import SUBMISSION
 from callboard.results.rows import read_rows
-from callboard.results.settings import setting_of
 from callboard.scoring.blend import blend_tables, refuse_rescaled
 from callboard.training.fit import FitParams
 from callboard.training.start_weights import find_fold_weights, find_recipe
@@ -193,7 +192,7 @@ json.dump(
         "predicted by start": network(IMAGE)[0].tolist(),
         "names": [old.name, new.name],
         "differing": sorted(key for key in new.params if old.params.get(key) != new.params[key]),
-        "is one setting": setting_of(old) == setting_of(new),
+        "is one setting": old.setting == new.setting,
         "base": started_from(new, [old, new]).name,
         "blend": blend.to_numpy()[:, 1:].tolist(),
         "nested": [lineage.sentence, lineage.violations],

@@ -12,8 +12,7 @@ from callboard.experiments.captions import Caption
 from callboard.reports.board.columns import BOARD_COLUMNS, author_columns_of
 from callboard.reports.board.formats import board_markdown, fitting, print_table
 from callboard.reports.text import VERDICT_WORDS, interval_text, verdict_tone, verdict_word
-from callboard.results.rows import MARKS, BoardRow
-from callboard.results.settings import CV
+from callboard.results.rows import CV, MARKS, BoardRow
 from tests.experiments.test_author_scores import toy_table
 
 BASE = {"seed": "416", "loss.neg_mask": "none", "optim.lr": "0.1"}

@@ -17,7 +17,7 @@ from callboard.analysis.verdict import Judgement, Verdict, judge
 from callboard.reports.board.columns import BOARD_COLUMNS, SEEDS_LEGEND, Column, columns_of, estimate_column
 from callboard.reports.board.formats import as_csv, board_markdown, print_table
 from callboard.reports.board.page import board_html
-from callboard.results.settings import CV
+from callboard.results.rows import CV
 from tests.reports.test_board_columns import E1, E3, PLAIN
 
 EVIL = '<script>alert("a|b")</script>'

@@ -8,8 +8,7 @@ from fnmatch import fnmatchcase
 from callboard.analysis.lines import Block, Blocks, judged, lines_of_results, lines_of_table
 from callboard.core.errors import UserError, nearest
 from callboard.experiments.captions import read_captions
-from callboard.results.rows import BoardRow
-from callboard.results.settings import CV
+from callboard.results.rows import CV, BoardRow
 
 Rows = list[BoardRow]
 

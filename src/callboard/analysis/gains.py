@@ -25,8 +25,7 @@ from callboard.core.console import listed
 from callboard.core.errors import UserError, nearest
 from callboard.experiments.captions import Caption
 from callboard.experiments.steps import TableStep
-from callboard.results.rows import BoardRow, same_truth
-from callboard.results.settings import CV, newest_by_seed, setting_of
+from callboard.results.rows import CV, BoardRow, newest_by_seed, same_truth
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def gains_of(
             held[name][0],
             pairs[name],
             *_judged(pairs[name], noise),
-            n_others=sum(setting_of(row) != setting_of(newest[name][0]) for row in results[name]),
+            n_others=sum(row.setting != newest[name][0].setting for row in results[name]),
         )
         for name in chosen
     ]
@@ -133,7 +132,7 @@ def _results_by_name(rows: Sequence[BoardRow], captions: Mapping[str, Caption]) 
 
 def _of_newest_setting(results: Sequence[BoardRow]) -> list[BoardRow]:
     """Results that differ from the newest in nothing but the seed, ordered by seed."""
-    by_seed = newest_by_seed(row for row in results if setting_of(row) == setting_of(results[-1]))
+    by_seed = newest_by_seed(row for row in results if row.setting == results[-1].setting)
     return [by_seed[seed] for seed in sorted(by_seed, key=lambda seed: int(seed or 0))]
 
 
@@ -159,8 +158,8 @@ def _started_on(
         base = started_from(row, rows)
         names = [name for name in base.table_names if name not in row.table_names] if base else []
         if base and (known := [name for name in names if name in results]):
-            setting = setting_of(base)
-            return known[0], [other for other in results[known[0]] if setting_of(other) == setting]
+            setting = base.setting
+            return known[0], [other for other in results[known[0]] if other.setting == setting]
     return "", []
 
 

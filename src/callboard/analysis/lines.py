@@ -14,8 +14,7 @@ from callboard.core.console import MISSING
 from callboard.experiments.captions import Caption
 from callboard.experiments.steps import TableStep, is_below
 from callboard.results.committed import key_of
-from callboard.results.rows import BoardRow, same_truth
-from callboard.results.settings import CV
+from callboard.results.rows import CV, BoardRow, same_truth
 
 if TYPE_CHECKING:
     from callboard.experiments.table import ExperimentTable, TableRow
@@ -224,8 +223,8 @@ def table_base(row: BoardRow, step: TableStep | None, rows: Sequence[BoardRow]) 
         return row
     found = [
         other
-        for other in _others(row, rows)
-        if step.base in other.table_names and differs_by(other, row, step)
+        for other in rows
+        if step.base in other.table_names and _is_other(other, row) and differs_by(other, row, step)
     ]
     return found[-1] if found else None
 
@@ -237,16 +236,16 @@ def started_from(row: BoardRow, rows: Sequence[BoardRow]) -> BoardRow | None:
         row: A result.
         rows: All results, oldest first.
     """
-    others = _others(row, rows)
     committed = key_of(row.commit)
-    found = [other for other in others if other.key == committed] or [
-        other for other in others if other.params == row.base and committed != row.key
+    found = [other for other in rows if other.key == committed and _is_other(other, row)] or [
+        other for other in rows if other.params == row.base and committed != row.key and _is_other(other, row)
     ]
     return found[-1] if found else None
 
 
-def _others(row: BoardRow, rows: Sequence[BoardRow]) -> list[BoardRow]:
-    return [other for other in rows if other.key != row.key and same_truth(row, other)]
+def _is_other(other: BoardRow, row: BoardRow) -> bool:
+    """Whether `row` can be held against it."""
+    return other.key != row.key and same_truth(row, other)
 
 
 def differs_by(base: BoardRow, row: BoardRow, step: TableStep) -> bool:

@@ -12,8 +12,7 @@ from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_
 from callboard.core.errors import UserError
 from callboard.results.dvc_cache import cached_file
 from callboard.results.result import CLIPS, OUT_OF_FOLD, changes
-from callboard.results.rows import BoardRow, same_truth
-from callboard.results.settings import CV
+from callboard.results.rows import CV, BoardRow, same_truth
 
 if TYPE_CHECKING:
     from pathlib import Path

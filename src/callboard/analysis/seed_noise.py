@@ -11,8 +11,7 @@ from statistics import fmean, variance
 
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import difference
-from callboard.results.rows import BoardRow
-from callboard.results.settings import CV, Setting, newest_by_seed, setting_of
+from callboard.results.rows import CV, BoardRow, Setting, newest_by_seed
 
 SCORE_HEADINGS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
 """Judged scores and their column headings."""
@@ -65,7 +64,7 @@ def seed_groups(rows: Iterable[BoardRow]) -> list[list[BoardRow]]:
     groups: dict[Setting, list[BoardRow]] = {}
     for row in rows:
         if isfinite(row.metrics.get(CV, nan)) and row.data_md5 and not row.blend:
-            groups.setdefault(setting_of(row), []).append(row)
+            groups.setdefault(row.setting, []).append(row)
     found = [list(newest_by_seed(group).values()) for group in groups.values()]
     return [group for group in found if len(group) > 1]
 

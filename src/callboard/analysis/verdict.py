@@ -13,8 +13,7 @@ from statistics import fmean, stdev, variance
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import mean_difference
 from callboard.analysis.seed_noise import MIN_DOF, SeedNoise
-from callboard.results.rows import BoardRow
-from callboard.results.settings import CV
+from callboard.results.rows import CV, BoardRow
 
 UPPER = 0.975
 """Quantile at the upper end of a 95 % interval."""

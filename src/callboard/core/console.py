@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from callboard.core.errors import UserError
 
 T = TypeVar("T")
@@ -28,6 +26,8 @@ def progress(
         note: Asked after each item for what else is worth showing, such as the loss.
     """
     if sys.stderr.isatty():
+        from tqdm import tqdm  # importing it takes a quarter of the start of a fast command
+
         with tqdm(items, total=total, desc=label, unit=f" {unit}", leave=False) as bar:
             for item in bar:
                 yield item

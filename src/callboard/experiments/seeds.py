@@ -21,11 +21,10 @@ from callboard.experiments.overrides import hydra_overrides, with_signs
 from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, with_defaults
-from callboard.params.references import BLEND
+from callboard.params.references import BLEND, all_but_seed
 from callboard.results.committed import params_of
 from callboard.results.result import changes
-from callboard.results.rows import BoardRow, read_rows, rows_named
-from callboard.results.settings import CV, all_but_seed, newest_by_seed
+from callboard.results.rows import CV, BoardRow, newest_by_seed, read_rows, rows_named
 from callboard.results.stored_runs import NoResultsError
 
 

@@ -10,8 +10,7 @@ from callboard.core.console import MISSING
 from callboard.reports.board.columns import NOISE_LEGEND, base_of, changes_of, half_width, is_lb_noise
 from callboard.reports.text import interval_text, number, verdict_word
 from callboard.results.cv_metrics import meanings
-from callboard.results.rows import MARKS, BoardRow, mark_of
-from callboard.results.settings import CV
+from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
 if TYPE_CHECKING:
     from callboard.results.leaderboard import LeaderboardEntry

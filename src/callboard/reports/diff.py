@@ -11,7 +11,7 @@ from callboard.analysis.pair import Metric, Pair
 from callboard.analysis.verdict import Verdict
 from callboard.reports.text import interval_text, markdown_table, number, page, verdict_tone, verdict_word
 from callboard.results.cv_metrics import meanings
-from callboard.results.settings import CV
+from callboard.results.rows import CV
 
 if TYPE_CHECKING:
     from callboard.reports.result_page.figures import Curve

@@ -9,8 +9,7 @@ from callboard.analysis.seed_noise import JUDGED_METRICS, MIN_DOF, SCORE_HEADING
 from callboard.analysis.verdict import MIN_PAIRS, least_change
 from callboard.core.console import MISSING, counted, listed
 from callboard.reports.text import interval_text, legend_markdown, markdown_table, number, verdict_word
-from callboard.results.rows import MARKS, BoardRow, mark_of
-from callboard.results.settings import CV
+from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
 GAINS_LEGEND = (
     "Means over seeds, in brackets the standard deviation of one. A change is the mean over those seeds that "

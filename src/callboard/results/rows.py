@@ -4,15 +4,19 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from callboard.core.errors import UserError
 from callboard.params.defaults import texts_with_defaults
-from callboard.params.references import OF_A_SEED, blend_parts, init_from
+from callboard.params.references import OF_A_SEED, all_but_seed, blend_parts, init_from
 from callboard.results.committed import params_of
 from callboard.results.lookup import find_all
 from callboard.results.mlflow import record as tag
 from callboard.results.result import ResultRef
 from callboard.results.stored_runs import StoredRun, stored_runs
+
+CV = "cv.lwlrap"
+"""The metric that results are compared by."""
 
 AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
 """What `track` writes where nobody has written anything."""
@@ -20,6 +24,8 @@ AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
 
 FRONT_END_SECTIONS = ("audio.", "features.")
 """Sections of parameters that place an annotation in the features, and change nothing of what it says."""
+
+Setting = tuple[tuple[str, str], frozenset[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,12 @@ class BoardRow:
         """Data and annotations; scores on others cannot be held against it."""
         return self.data_md5, self.clips_md5
 
-    @property
+    @cached_property
+    def setting(self) -> Setting:
+        """Data, annotations and parameters that results of several seeds have in common."""
+        return self.measured_on, all_but_seed(self.params)
+
+    @cached_property
     def table_names(self) -> list[str]:
         """Rows of the table that it may be a result of: its names, and what they are without a seed."""
         return list(dict.fromkeys([*self.names, *(OF_A_SEED.sub("", name) for name in self.names)]))
@@ -91,6 +102,11 @@ class BoardRow:
         if self.blend:
             return any(part.is_unisolated for part in self.parts)
         return is_unisolated(self.params) or (self.begun_from is not None and self.begun_from.is_unisolated)
+
+
+def newest_by_seed(rows: Iterable[BoardRow]) -> dict[str, BoardRow]:
+    """By seed the last of its results, in the order in which seeds come first."""
+    return {row.params.get("seed", ""): row for row in rows}
 
 
 def board_refs(rows: Iterable[BoardRow]) -> list[ResultRef]:

@@ -9,8 +9,7 @@ from callboard.analysis.verdict import Verdict
 from callboard.core.console import MISSING
 from callboard.reports.text import interval_text, number, verdict_tone, verdict_word
 from callboard.results.result import changes
-from callboard.results.rows import MARKS, BoardRow, mark_of
-from callboard.results.settings import CV
+from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
 WITHIN_NOISE = "≈"
 NOISE_LEGEND = f"{WITHIN_NOISE} another seed alone changes the leaderboard's score by as much."

@@ -25,7 +25,7 @@ from callboard.reports.board.columns import (
     shown_rows,
 )
 from callboard.reports.text import legend_markdown, markdown_table, verdict_word
-from callboard.results.settings import CV
+from callboard.results.rows import CV
 
 if TYPE_CHECKING:
     from rich.console import Console

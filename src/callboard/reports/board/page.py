@@ -13,7 +13,7 @@ from callboard.reports.board.columns import (
     shown_rows,
 )
 from callboard.reports.text import number, page, verdict_tone, verdict_word
-from callboard.results.settings import CV
+from callboard.results.rows import CV
 
 SCATTER = (640, 360)
 """Width and height of the picture, in SVG units."""
