@@ -51,7 +51,7 @@ def _from_competition(data: DataParams, audio: AudioParams, draft: Path) -> Sour
     sample = root / "sample_submission.csv"
     species = [name.removeprefix("s") for name in _score_columns(sample)]
     layout = Layout(species, _submission_ids(sample))
-    return _checked(data, audio, root, layout, suffixes=(".flac",))
+    return _checked(data, audio, root, layout, (".flac",), tables=root)
 
 
 def _from_own(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables:
@@ -67,7 +67,7 @@ def _from_own(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables
         test_ids = _submission_ids(sample)
     else:
         test_ids = sorted(FolderOfRecordings.list(root / "test", "test", suffixes).files)
-    return _checked(data, audio, root, Layout(species, test_ids), suffixes)
+    return _checked(data, audio, root, Layout(species, test_ids), suffixes, tables=root)
 
 
 SOURCES: dict[str, Callable[[DataParams, AudioParams, Path], SourceTables]] = {
@@ -78,11 +78,20 @@ SOURCES: dict[str, Callable[[DataParams, AudioParams, Path], SourceTables]] = {
 
 
 def _checked(
-    data: DataParams, audio: AudioParams, root: Path, layout: Layout, suffixes: tuple[str, ...]
+    data: DataParams, audio: AudioParams, root: Path, layout: Layout, suffixes: tuple[str, ...], tables: Path
 ) -> SourceTables:
-    """The tables of a folder, without the recordings that cannot be used (or an error that names them)."""
-    tp = read_annotations(root / "train_tp.csv", "tp", layout.species)
-    fp = read_annotations(root / "train_fp.csv", "fp", layout.species)
+    """The tables of a folder, without the recordings that cannot be used (or an error that names them).
+
+    Args:
+        data: Which further recordings to use, and what to do with a bad one.
+        audio: The sample rate that recordings must have.
+        root: Folder of `train/` and `test/`.
+        layout: Species and test recordings.
+        suffixes: Of recordings, with the dot.
+        tables: Folder of `train_tp.csv` and `train_fp.csv`.
+    """
+    tp = read_annotations(tables / "train_tp.csv", "tp", layout.species)
+    fp = read_annotations(tables / "train_fp.csv", "fp", layout.species)
     train_ids = sorted({*tp["recording_id"], *fp["recording_id"]})
     if both := sorted(set(train_ids) & set(layout.test_ids)):
         raise UserError(
@@ -103,7 +112,7 @@ def _checked(
     tp, fp = tp[tp["recording_id"].isin(usable)], fp[fp["recording_id"].isin(usable)]
     if tp.empty:
         raise UserError(
-            f"{root / 'train_tp.csv'}: none of its recordings is left, {len(skipped)} recordings were "
+            f"{tables / 'train_tp.csv'}: none of its recordings is left, {len(skipped)} recordings were "
             f"skipped; the first: {skipped['recording_id'].iloc[0]}, {skipped['reason'].iloc[0]}"
         )
     length_s = (recordings["n_samples"] / recordings["sample_rate"]).set_axis(recordings["recording_id"])
