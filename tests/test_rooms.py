@@ -103,7 +103,7 @@ EDGES = {(module, name) for module, tree in TREES.items() for name in imported_m
 
 def test_nothing_lies_loose_beside_the_rooms() -> None:
     there = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert there == {*ROOMS, "__init__.py", "cli.py", "py.typed"}
+    assert there == {*ROOMS, "__init__.py", "__init__.pyi", "cli.py", "py.typed"}
 
 
 def test_a_room_says_its_contract_and_nothing_else() -> None:

@@ -1,0 +1,35 @@
+"""An experiment board for species-call detectors.
+
+For notebooks: `board`, `parameters`, `oof_scores`, `oof_truth` and `compare` read the results of the
+workspace that Python runs in; `lwlrap`, `log_mel` and `FrontEndParams` need no workspace. docs/notebook.md
+shows all of them.
+"""
+
+from typing import Any
+
+_HOMES = {
+    "FrontEndParams": "params.features",
+    "UserError": "core.errors",
+    "board": "reports.notebook",
+    "compare": "reports.notebook",
+    "log_mel": "features.log_mel",
+    "lwlrap": "scoring.metrics",
+    "oof_scores": "reports.notebook",
+    "oof_truth": "reports.notebook",
+    "parameters": "reports.notebook",
+}
+"""Public names by module; `__init__.pyi` has their types.
+
+They are imported when first used. With import statements here, every stage of the pipeline would depend on
+the code of the board, and `callboard --help` would wait for pandas.
+"""
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'callboard' has no attribute {name!r}")
+    return getattr(import_module(f"callboard.{_HOMES[name]}"), name)

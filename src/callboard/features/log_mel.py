@@ -51,6 +51,12 @@ def log_mel(waveform: NDArray[np.float32], front_end: FrontEndParams) -> NDArray
     Raises:
         UserError: some mel row catches no FFT bin.
         ValueError: the waveform is too short to be padded by reflection.
+
+    Example:
+        >>> front_end = FrontEndParams.model_validate({"audio": {"sample_rate": 24000}})
+        >>> second = np.sin(2 * np.pi * 3000 / 24000 * np.arange(24000)).astype(np.float32)
+        >>> log_mel(second, front_end).shape
+        (63, 64)
     """
     features = front_end.features
     decibels = mel_power(waveform, front_end.audio.sample_rate, features)

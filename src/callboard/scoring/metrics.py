@@ -28,6 +28,12 @@ def lwlrap(is_present: Presence, scores: Scores) -> float:
 
     Raises:
         ValueError: no species is present in any recording, where LWLRAP is undefined.
+
+    Example:
+        The first recording's species is ranked first, the second's second: (1 + 1/2) / 2.
+
+        >>> lwlrap(np.array([[True, False], [True, False]]), np.array([[0.9, 0.1], [0.2, 0.7]]))
+        0.75
     """
     _check(is_present, scores)
     n_present = is_present.sum(axis=1)
