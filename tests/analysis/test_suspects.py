@@ -191,7 +191,9 @@ def test_a_review_is_not_taken_twice(workspace: Reviewed) -> None:
     workspace.apply(workspace.review("absent"))
     with pytest.raises(UserError, match=r"reviewed\.csv row 2: repeats corrections\.csv row 2"):
         workspace.apply(workspace.review("absent"))
-    with pytest.raises(UserError, match=r"reviewed\.csv row 2: is against absent in corrections\.csv row 2"):
+    with pytest.raises(
+        UserError, match=r"reviewed\.csv row 2: contradicts 'absent' in corrections\.csv row 2"
+    ):
         workspace.apply(workspace.review("present", "present"))
     assert len(workspace.corrections()) == 1
 

@@ -67,10 +67,10 @@ def test_rows_are_counted_as_lines_of_the_file(tmp_path: Path) -> None:
         ("a,3,1,0.5,500,,4000", "row 2: t_max is empty"),
         (",3,1,0.5,500,1.5,4000", "row 2: recording_id is empty"),
         ("a, ,1,0.5,500,1.5,4000", "row 2: species_id is empty"),
-        ("a,3 ,1,0.5,500,1.5,4000", "row 2: species_id '3 ' has blanks around it"),
-        ("a,9,1,0.5,500,1.5,4000", "row 2: unknown species '9'; known are 3, 5"),
-        ("a,3,1,0.5,500,1.5", "row 2: 6 cells under a header of 7"),
-        ("a,3,1,0.5,500,1.5,4000,9", "row 2: 8 cells under a header of 7"),
+        ("a,3 ,1,0.5,500,1.5,4000", "row 2: species_id '3 ' has leading or trailing blanks"),
+        ("a,9,1,0.5,500,1.5,4000", "row 2: unknown species '9'; known species: 3, 5"),
+        ("a,3,1,0.5,500,1.5", "row 2: 6 cells, but the header has 7"),
+        ("a,3,1,0.5,500,1.5,4000,9", "row 2: 8 cells, but the header has 7"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_its_values(tmp_path: Path, row: str, message: str) -> None:
@@ -92,7 +92,7 @@ def test_every_bad_row_is_named_up_to_ten(tmp_path: Path) -> None:
 
 def test_many_species_are_counted_not_listed(tmp_path: Path) -> None:
     path = write(tmp_path / "train_tp.csv", GOOD)
-    with pytest.raises(UserError, match="known are 50 ids, s0 … s49"):
+    with pytest.raises(UserError, match="known species: 50 ids, s0 … s49"):
         read_annotations(path, "tp", [f"s{i}" for i in range(50)])
 
 

@@ -143,7 +143,7 @@ def test_a_table_of_clips_cut_short_or_without_numbers_is_refused(tmp_path: Path
     write_clips(build_clips(three(), {"007": 101, "1e5": 51}, 10.0, CENTRES), path)
     whole = path.read_text()
     path.write_text(whole[:-20])
-    with pytest.raises(UserError, match=r"^clips\.csv row 4: \d+ cells under a header of 13$"):
+    with pytest.raises(UserError, match=r"^clips\.csv row 4: \d+ cells, but the header has 13$"):
         read_clips(path)
     path.write_text(whole.replace(",10,20,", ",x,20,"))
     with pytest.raises(UserError, match=r"clips\.csv: cannot be read \(.*'x'.*\); run its stage again"):

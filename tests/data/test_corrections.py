@@ -73,7 +73,7 @@ def test_times_that_a_spreadsheet_rounded_are_still_those_of_the_annotation(tmp_
 
 
 def test_a_box_of_another_song_type_is_another_annotation(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="row 2: there is no fp annotation of species 03 in 1e5"):
+    with pytest.raises(UserError, match=r"row 2: species 03 in 1e5 at .* has no fp annotation"):
         correct(tmp_path, "fp,1e5,03,1,2.1234,500,3,2000,present,,")
 
 
@@ -83,22 +83,22 @@ def test_a_box_of_another_song_type_is_another_annotation(tmp_path: Path) -> Non
         (f"TP,{CONFIRMED},absent,,", "row 2: kind must be one of tp, fp, missing, found 'TP'"),
         (f"tp,{CONFIRMED},yes,,", "row 2: verdict must be one of present, absent, unsure, found 'yes'"),
         (f"tp,{CONFIRMED},,,", "verdict must be one of present, absent, unsure, found ''"),
-        ("missing,x,3,1,1,500,2,2000,present,,", "row 2: 'x' is no training recording"),
+        ("missing,x,3,1,1,500,2,2000,present,,", "row 2: 'x' is not a training recording"),
         ("missing,NA,17,1,1,500,2,2000,present,,", "row 2: unknown species '17'"),
         ("missing,NA,3,,1,500,2,2000,present,,", "row 2: songtype_id is empty"),
-        ("missing,NA,3,1,a,500,2,2000,present,,", "row 2: t_min 'a' must be a number of 0 or more"),
-        ("missing,NA,3,1,-1,500,2,2000,present,,", "row 2: t_min '-1' must be a number of 0 or more"),
+        ("missing,NA,3,1,a,500,2,2000,present,,", "row 2: t_min 'a' must be a number >= 0"),
+        ("missing,NA,3,1,-1,500,2,2000,present,,", "row 2: t_min '-1' must be a number >= 0"),
         ("missing,NA,3,1,1,inf,2,2000,present,,", "row 2: f_min 'inf' must be a number"),
         ("missing,NA,3,1,2,500,2,2000,present,,", "row 2: t_max 2 <= t_min 2"),
         ("missing,NA,3,1,4,500,5,2000,present,,", "row 2: t_min 4 is beyond the recording's end at 4 s"),
         (
             "tp,055088446,3,1,0.6,500,1.0,2000,absent,,",
-            "row 2: there is no tp annotation of species 3 in 055088446 at 0.6–1 s",
+            "row 2: species 3 in 055088446 at 0.6–1 s has no tp annotation",
         ),
-        (f"fp,{CONFIRMED},present,,", "row 2: there is no fp annotation of species 3 in 055088446"),
+        (f"fp,{CONFIRMED},present,,", "row 2: species 3 in 055088446 at 0.5–1 s has no fp annotation"),
         (
             "missing,055088446,3,1,0.9,500,2,2000,present,,",
-            "row 2: kind is missing, but there is a tp annotation of species 3 in 055088446 at 0.9–2 s",
+            "row 2: kind is 'missing', but species 3 in 055088446 at 0.9–2 s has a tp annotation",
         ),
     ],
 )
@@ -115,12 +115,12 @@ def test_a_row_that_says_nothing_sound_is_refused(tmp_path: Path, row: str, mess
         (
             f"tp,{CONFIRMED},absent,,",
             f"tp,{CONFIRMED},unsure,,",
-            "row 3: is against absent in corrections.csv row 2",
+            "row 3: contradicts 'absent' in corrections.csv row 2",
         ),
         (
             "missing,NA,3,1,1,500,2,2000,present,,",
             "missing,NA,3,1,1.5,500,3,2000,absent,,",
-            "row 3: is against present in corrections.csv row 2",
+            "row 3: contradicts 'present' in corrections.csv row 2",
         ),
     ],
 )
@@ -199,6 +199,6 @@ def test_crop_with_corrections_writes_the_reviewed_labels(source: Source) -> Non
 
 
 def test_crop_refuses_corrections_of_other_data(source: Source) -> None:  # noqa: F811
-    with pytest.raises(UserError, match=r"corrections\.csv row 2: 'other' is no training recording"):
+    with pytest.raises(UserError, match=r"corrections\.csv row 2: 'other' is not a training recording"):
         crop(source, HEADER, "missing,other,3,1,0,500,2,2000,present,,", use=True)
     assert source.written() == []

@@ -52,7 +52,7 @@ def test_written_scores_come_back_with_text_ids_and_in_the_same_order_of_size(tm
     ("text", "message"),
     [
         ("id,s0\nr1,0.5\n", r"missing column\(s\) recording_id; found id, s0"),
-        ("recording_id,s0\nr1,0.5\nr1,0.4\n", "row 3: recording r1 again"),
+        ("recording_id,s0\nr1,0.5\nr1,0.4\n", "row 3: recording r1 is repeated"),
         ("recording_id,s0,s1\nr1,0.5,0.1\nr2,0.5,\n", "row 3: s1 must be a number, found ''"),
         ("recording_id,s0\n\nr1,inf\n", "row 3: s0 must be a number"),
         ("recording_id,s0,s0\nr1,1,0\n", r"column\(s\) s0 given twice"),

@@ -249,13 +249,13 @@ WRONG: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "unknown species",
         spoil_table("train_fp.csv", set_cell("species_id", "24")),
-        r"train_fp.csv row 3: unknown species '24'; known are 2, 0, 1",
+        r"train_fp.csv row 3: unknown species '24'; known species: 2, 0, 1",
     ),
     ("repeated row", spoil_table("train_tp.csv", twice), r"train_tp.csv row 5: repeats row 2"),
     (
         "repeated test id",
         spoil_table("sample_submission.csv", twice),
-        r"sample_submission.csv row 4: recording_id 000000002 was there before \(1 such rows\)",
+        r"sample_submission.csv row 4: recording_id 000000002 is repeated \(1 in total\)",
     ),
     (
         "columns of the sample",
@@ -265,7 +265,7 @@ WRONG: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "box beyond the end",
         spoil_table("train_fp.csv", set_cell("t_max", "2.5", row=0)),
-        r"train_fp.csv row 2: t_max 2.5 s is beyond the end of recording 055088446 at 2 s \(1 such rows\)",
+        r"train_fp.csv row 2: t_max 2.5 s is beyond the end of recording 055088446 at 2 s \(1 in total\)",
     ),
     (
         "lost leading zero",
@@ -324,7 +324,7 @@ def test_a_wrong_folder_is_refused_by_name(
 
 
 def test_a_missing_root_is_named(tmp_path: Path, out: Path) -> None:
-    assert "no such folder" in refusal(params(tmp_path / "nowhere"), out)
+    assert "folder does not exist" in refusal(params(tmp_path / "nowhere"), out)
 
 
 def test_recordings_of_another_rate_pass_where_they_get_resampled(root: Path, out: Path) -> None:
@@ -339,7 +339,7 @@ def test_nothing_to_train_on_is_refused_even_when_skipping(root: Path, out: Path
         (root / f"train/{row[0]}.flac").unlink()
     message = refusal(params(root, on_bad_recording="skip"), out)
     assert (
-        "none of its recordings is left, 3 recordings were skipped; the first: 055088446, no file" in message
+        "none of its recordings can be used; 3 recordings were skipped, first 055088446: no file" in message
     )
 
 
@@ -394,7 +394,7 @@ def test_own_submission_must_have_the_species(root: Path, out: Path) -> None:
     own(root)
     (root / "sample_submission.csv").write_text("recording_id,sanole,scoqui,stody\n000000001,0,0,0\n")
     message = refusal(params(root, "own"), out)
-    assert "columns do not fit the species; missing: sbananaquit; unknown: stody" in message
+    assert "columns do not match the species; missing: sbananaquit; unknown: stody" in message
 
 
 def test_two_files_of_one_id_are_refused(root: Path, out: Path) -> None:
@@ -478,10 +478,10 @@ def test_an_external_recording_of_the_other_sets_is_refused(
 ) -> None:
     (elsewhere / "x1.flac").rename(elsewhere / f"{known}.flac")
     message = refusal(with_external(root, elsewhere), out)
-    assert f"data.external: recording {known} is in the training or test set too (1 such)" in message
+    assert f"data.external: recording {known} is also in the training or test set (1 in total)" in message
 
 
 def test_a_folder_without_external_recordings_is_refused(root: Path, out: Path) -> None:
-    assert "no such folder" in refusal(with_external(root, root / "nowhere"), out)
+    assert "folder does not exist" in refusal(with_external(root, root / "nowhere"), out)
     (root / "empty").mkdir()
-    assert "no .flac in it" in refusal(with_external(root, root / "empty"), out)
+    assert "contains no .flac files" in refusal(with_external(root, root / "empty"), out)

@@ -1,4 +1,4 @@
-"""Turns recordings and annotations on disk into checked tables, clips and folds.
+"""Turn recordings and annotations on disk into checked tables, clips and folds.
 
-Takes folders and CSV files, gives data frames and waveforms as arrays; never imports experiments or torch.
+Reads folders and CSV files, returns data frames and waveforms as arrays; never imports experiments or torch.
 """

@@ -1,4 +1,4 @@
-"""The tp and fp tables: their columns, and everything that must hold before anyone computes with them."""
+"""The tp and fp annotation tables: their columns, and the checks that every table must pass when read."""
 
 import csv
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ import pandas as pd
 from callboard.core.errors import UserError, one_line
 
 ANNOTATION_COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
-"""Columns of an annotation table as delivered: ids are text, times are seconds, frequencies are Hz."""
+"""Columns of an annotation table as delivered: ids as text, times in seconds, frequencies in Hz."""
 
 NUMBERS = ["t_min", "f_min", "t_max", "f_max"]
 
@@ -18,22 +18,22 @@ LABEL_TYPES = ["tp", "fp"]
 """tp: an expert confirmed the species in the box. fp: an expert rejected it."""
 
 MAX_ROWS_SHOWN = 10
-"""Bad rows spelled out in one message; the rest are counted."""
+"""Number of bad rows that one message lists; it only counts the rest."""
 
 
 def read_annotations(path: Path, label_type: str, species: list[str] | None = None) -> pd.DataFrame:
-    """COLUMNS and `label_type`, one row per annotation, indexed by line number; other columns are dropped.
+    """Read ANNOTATION_COLUMNS and add `label_type`: one row per annotation, indexed by line number.
 
-    Ids stay text: `055088446` and `838227e71` are neither a number nor each other's neighbours.
+    Other columns are dropped. Ids stay text: `055088446` and `838227e71` only look like numbers.
 
     Args:
         path: CSV with a header; row numbers in messages are line numbers of this file.
         label_type: "tp" or "fp"; a tp table must have rows.
-        species: known ids; None = any.
+        species: Known ids; None = any.
 
     Raises:
-        UserError: a missing column, or every bad row: empty cell, not a finite number, box out of order,
-            negative time, unknown species, repetition of an earlier row.
+        UserError: A column is missing, or rows are bad: an empty cell, a number that is not finite, a box out
+            of order, a negative time or frequency, an unknown species, or a repetition of an earlier row.
     """
     table = read_table(path, ANNOTATION_COLUMNS)
     if label_type == "tp" and table.empty:
@@ -50,10 +50,10 @@ def read_annotations(path: Path, label_type: str, species: list[str] | None = No
 
 
 def read_species(path: Path) -> list[str]:
-    """Species ids in class order.
+    """Read the species ids, in class order.
 
     Raises:
-        UserError: no `species_id` column, no species, an empty id, an id given twice.
+        UserError: There is no `species_id` column or no species, or an id is empty or repeated.
     """
     table = read_table(path, ["species_id"])
     if table.empty:
@@ -64,21 +64,21 @@ def read_species(path: Path) -> list[str]:
 
 
 def write_species(species: list[str], path: Path) -> None:
-    """One row per species, in class order."""
+    """Write one row per species, in class order."""
     pd.DataFrame({"species_id": species}).to_csv(path, index=False)
 
 
 def read_table(path: Path, columns: list[str], *, others: bool = False, hint: str = "") -> pd.DataFrame:
-    """`columns` of a CSV, every cell text exactly as written; the index is the line number in the file.
+    """Read `columns` of a CSV, every cell as text exactly as written, indexed by line number in the file.
 
     Args:
         path: CSV with a header.
-        columns: Those that must be there.
-        others: Whether to give further columns too, and all in the order of the file.
-        hint: What to do where there is no such file.
+        columns: Required columns.
+        others: Whether to return all other columns too, in the order of the file.
+        hint: Advice for the error message if the file does not exist.
 
     Raises:
-        UserError: no such file, no header, columns missing, a row with more or fewer cells than the header.
+        UserError: The file, its header or a column is missing, or a row's cells do not match the header.
     """
     header, lines = _read_lines(path, hint)
     kept = header if others else columns
@@ -90,7 +90,7 @@ def read_table(path: Path, columns: list[str], *, others: bool = False, hint: st
     _refuse(
         path,
         (
-            (line, f"{len(cells)} cells under a header of {len(header)}")
+            (line, f"{len(cells)} cells, but the header has {len(header)}")
             for line, cells in lines.items()
             if len(cells) != len(header)
         ),
@@ -99,10 +99,10 @@ def read_table(path: Path, columns: list[str], *, others: bool = False, hint: st
 
 
 def typed(table: pd.DataFrame, dtypes: dict[str, str], path: Path) -> pd.DataFrame:
-    """A table that a stage wrote, the columns of `dtypes` converted, a blank float to NaN, rows from 0.
+    """Convert columns of a table that a stage wrote to `dtypes`, blank floats to NaN; number its rows from 0.
 
     Raises:
-        UserError: a cell is no such number.
+        UserError: A cell cannot be converted.
     """
     blanks = {name: {"": "nan"} for name, dtype in dtypes.items() if dtype == "float64"}
     try:
@@ -112,7 +112,7 @@ def typed(table: pd.DataFrame, dtypes: dict[str, str], path: Path) -> pd.DataFra
 
 
 def _read_lines(path: Path, hint: str) -> tuple[list[str], dict[int, list[str]]]:
-    """The header, and the cells of every other line that is not blank, by line number."""
+    """Return the header, and the cells of every other non-blank line by line number."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -130,23 +130,23 @@ def _read_lines(path: Path, hint: str) -> tuple[list[str], dict[int, list[str]]]
 
 
 def _refuse(path: Path, problems: Iterable[tuple[int, str]]) -> None:
-    """Raise if there are problems, given as (row, what is wrong)."""
+    """Raise a UserError if there are problems, given as (line number, what is wrong)."""
     refuse_rows((row_name(path, row), problem) for row, problem in problems)
 
 
 def row_name(path: Path, line: int) -> str:
-    """What messages call a row of a table."""
+    """Return the name that messages give a row of a table."""
     return f"{path.name} row {line}"
 
 
 def refuse_rows(problems: Iterable[tuple[str, str]]) -> None:
-    """Stop if there are problems.
+    """Raise an error if there are problems.
 
     Args:
-        problems: Each as the row, see row_name, and what is wrong with it.
+        problems: Pairs of a row's name (see row_name) and what is wrong with it.
 
     Raises:
-        UserError: spelling out the first N_SHOWN.
+        UserError: There is a problem; the message lists the first MAX_ROWS_SHOWN.
     """
     found = [f"{row}: {problem}" for row, problem in problems]
     if found:
@@ -160,7 +160,7 @@ def _blank_cells(table: pd.DataFrame) -> Iterable[tuple[int, str]]:
         for row in table.index[stripped == ""]:
             yield row, f"{name} is empty"
         for row in table.index[(stripped != table[name]) & (stripped != "")]:
-            yield row, f"{name} {table.at[row, name]!r} has blanks around it"
+            yield row, f"{name} {table.at[row, name]!r} has leading or trailing blanks"
 
 
 def _not_finite(table: pd.DataFrame, numbers: pd.DataFrame) -> Iterable[tuple[int, str]]:
@@ -184,7 +184,7 @@ def _bad_boxes(numbers: pd.DataFrame) -> Iterable[tuple[int, str]]:
 def _unknown_species(table: pd.DataFrame, species: list[str]) -> Iterable[tuple[int, str]]:
     known = ", ".join(species) if len(species) <= 40 else f"{len(species)} ids, {species[0]} … {species[-1]}"
     for row in table.index[~table["species_id"].isin(species)]:
-        yield row, f"unknown species {table.at[row, 'species_id']!r}; known are {known}"
+        yield row, f"unknown species {table.at[row, 'species_id']!r}; known species: {known}"
 
 
 def _repetitions(table: pd.DataFrame) -> Iterable[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""One recording in, mono float32 at the expected rate out; anything else is a BadRecording that says why."""
+"""Read a recording as mono float32 at the expected rate, or raise a BadRecording that gives the reason."""
 
 from math import gcd
 from pathlib import Path
@@ -13,14 +13,14 @@ from callboard.core.errors import UserError, one_line
 OnOtherRate = Literal["error", "resample"]
 
 LONGEST_SAMPLES = 2**40
-"""A FLAC that was streamed may not state its length; libsndfile then reports a number far above this."""
+"""Longest plausible recording; libsndfile reports far more for a streamed FLAC that has no length."""
 
 SKIPPED_COLUMNS = ["recording_id", "subset", "reason"]
-"""Columns of a list of recordings that were left out."""
+"""Columns of the list of recordings that were left out."""
 
 
-class BadRecording(UserError):  # noqa: N818 - it is thrown, kept and listed
-    """A recording that cannot be used; `data.on_bad_recording` says what becomes of it."""
+class BadRecording(UserError):  # noqa: N818 - raised, or returned and listed
+    """A recording that cannot be used; `data.on_bad_recording` decides whether it is an error or skipped."""
 
     def __init__(self, recording_id: str, reason: str) -> None:
         super().__init__(f"recording {recording_id}: {reason}")
@@ -31,17 +31,17 @@ class BadRecording(UserError):  # noqa: N818 - it is thrown, kept and listed
 def read_recording(
     path: Path, sample_rate: int, on_other_rate: OnOtherRate, f_max: float = 0.0
 ) -> NDArray[np.float32]:
-    """The recording as (n_samples,) float32; integer formats come out in [-1, 1).
+    """Read a recording as (n_samples,) float32; integer formats are scaled to [-1, 1).
 
     Args:
         path: File named after its recording.
         sample_rate: Expected rate, Hz.
         on_other_rate: "resample" converts to `sample_rate`, "error" refuses.
-        f_max: Highest frequency the features look at, Hz; a rate below twice that is always refused.
+        f_max: Highest frequency that the features use, Hz; a rate below twice this is always refused.
 
     Raises:
-        BadRecording: missing, unreadable, truncated, empty, not mono, silent (constant), NaN or infinite, or
-            at a rate that is not acceptable.
+        BadRecording: The file is missing, unreadable, truncated, empty, not mono, silent (constant), contains
+            NaN or infinite samples, or has a rate that is not accepted.
     """
     waveform, found_rate = _decode(path, sample_rate, on_other_rate, f_max)
     _refuse_unusable(waveform, path.stem)
@@ -51,11 +51,11 @@ def read_recording(
 
 
 def resample(waveform: NDArray[np.float32], from_rate: int, to_rate: int) -> NDArray[np.float32]:
-    """`resampled_length` samples, by a polyphase filter (scipy's default Kaiser window).
+    """Resample to `resampled_length` samples with a polyphase filter (scipy's default Kaiser window).
 
-    torchaudio's `resample` with the same filter gives the same, but takes an import of torch.
+    torchaudio's `resample` with the same filter gives the same result, but needs an import of torch.
     """
-    # scipy.signal takes 0.2 s to import, and most recordings come at the expected rate
+    # scipy.signal takes 0.2 s to import, and most recordings have the expected rate
     from scipy.signal import resample_poly
 
     divisor = gcd(from_rate, to_rate)
@@ -64,14 +64,14 @@ def resample(waveform: NDArray[np.float32], from_rate: int, to_rate: int) -> NDA
 
 
 def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:
-    """Samples that `resample` makes of `n_samples`."""
+    """Return the number of samples that `resample` makes of `n_samples`."""
     return -(-n_samples * to_rate // from_rate)
 
 
 def _decode(
     path: Path, sample_rate: int, on_other_rate: OnOtherRate, f_max: float
 ) -> tuple[NDArray[np.float32], int]:
-    """All samples, and the rate they were recorded at."""
+    """Return all samples, and the file's sample rate in Hz."""
     if not path.is_file():
         raise BadRecording(path.stem, f"no such file: {path}")
     try:

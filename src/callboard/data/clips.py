@@ -1,4 +1,4 @@
-"""Where to cut: annotations in seconds to half-open spans of frames, boxes in Hz to spans of mel rows."""
+"""Clips: annotations in seconds to half-open spans of frames, boxes in Hz to half-open spans of mel rows."""
 
 import math
 from pathlib import Path
@@ -27,8 +27,8 @@ DTYPES = {
     "f_max": "float64",
 }
 """Columns of a table of clips: times in seconds, frequencies in Hz, half-open spans in frames of the
-recording and in mel rows of the filterbank, row 0 lowest. A pseudo-label has no box: its rows are none. So
-are those of every box where frames are embeddings."""
+recording and in mel rows of the filterbank, row 0 lowest. The span of mel rows is empty for pseudo-labels,
+which have no box, and for every annotation if frames are embeddings."""
 
 PROVENANCE_DTYPES = {
     "round": "int64",
@@ -38,19 +38,20 @@ PROVENANCE_DTYPES = {
     "target": "float64",
     "student": "str",
 }
-"""Further columns of pseudo-labels: the student's round, the model that scored the recording, its
+"""Additional columns of pseudo-labels: the student's round, the model that scored the recording, its
 probability, how many models agreed, the student's target (1 = present, 0 = absent, between = soft), and the
-folds that the student holds out, as `2` or `0-2`; blank where the label is for all students of the round."""
+folds that the student holds out, as `2` or `0-2`; blank if the label is for all students of the round."""
 
 END_TOLERANCE_FRAMES = 1e-6
-"""Keeps a time on the frame boundary where it lies: 0.29 s at 100 frames/s is 28.999… in floating point, and
-ends no recording with a frame of a rounding error: 0.29 s at 24 kHz is 6959.999… samples."""
+"""Tolerance for rounding errors: a time on a frame boundary stays there (0.29 s at 100 frames/s is 28.999… in
+floating point), and no recording ends with a frame that is only a rounding error (0.29 s at 24 kHz is
+6959.999… samples)."""
 
 
 def frame_span(t_min: float, t_max: float, frames_per_s: float, n_frames: int) -> tuple[int, int]:
-    """The half-open span of frames that a time span touches: at least one frame, inside the recording.
+    """Return the half-open span of frames that a time span touches: at least one frame, inside the recording.
 
-    What lies beyond the end is cut off: `prepare` has refused all but what rounding explains.
+    Anything beyond the end is cut off: `prepare` has refused all but rounding errors.
     """
     start = min(math.floor(t_min * frames_per_s + END_TOLERANCE_FRAMES), n_frames - 1)
     stop = min(math.ceil(t_max * frames_per_s - END_TOLERANCE_FRAMES), n_frames)
@@ -58,12 +59,12 @@ def frame_span(t_min: float, t_max: float, frames_per_s: float, n_frames: int) -
 
 
 def mel_span(f_min: float, f_max: float, centres: NDArray[np.float64]) -> tuple[int, int]:
-    """The half-open span of mel rows whose centre lies in a band; if none does, the one nearest its middle.
+    """Return the half-open span of mel rows whose centre is in a band, or the row nearest the band's middle.
 
     Args:
         f_min: Hz, lower edge of the band.
         f_max: Hz, upper edge.
-        centres: (mels,) Hz, ascending; where frames have no rows of frequencies it is empty, as is the span.
+        centres: (mels,) Hz, ascending; empty, like the returned span, if frames have no frequency rows.
     """
     if not len(centres):
         return 0, 0
@@ -80,16 +81,16 @@ def build_clips(
     frames_per_s: float,
     mel_centres: NDArray[np.float64],
 ) -> pd.DataFrame:
-    """One row per annotation whose recording is in `n_frames`, numbered in the order given.
+    """Build one clip per annotation whose recording is in `n_frames`, numbered in the given order.
 
     Args:
-        annotations: As read_annotations gives them, tables concatenated.
-        n_frames: Length of each recording that can be used.
+        annotations: Tables from read_annotations, concatenated.
+        n_frames: Length in frames of each usable recording.
         frames_per_s: Frames per second of recording.
-        mel_centres: (mels,) Hz, centre of each row of the filterbank; empty where frames are embeddings.
+        mel_centres: (mels,) Hz, centre of each row of the filterbank; empty if frames are embeddings.
 
     Raises:
-        UserError: no tp annotation has a recording.
+        UserError: No usable recording has a tp annotation.
     """
     kept = annotations[annotations["recording_id"].isin(list(n_frames))].reset_index(drop=True)
     _refuse_without_tp(kept)
@@ -112,10 +113,10 @@ def build_clips(
 
 
 def drop_recordings(clips: pd.DataFrame, recording_ids: set[str]) -> pd.DataFrame:
-    """The clips of all other recordings, numbered anew.
+    """Return the clips of all other recordings, renumbered.
 
     Raises:
-        UserError: no tp annotation is left.
+        UserError: No tp annotation is left.
     """
     kept = clips[~clips["recording_id"].isin(recording_ids)]
     _refuse_without_tp(kept)
@@ -123,16 +124,16 @@ def drop_recordings(clips: pd.DataFrame, recording_ids: set[str]) -> pd.DataFram
 
 
 def write_clips(clips: pd.DataFrame, path: Path) -> None:
-    """All of the table or none of it."""
+    """Write the table as CSV; if interrupted, no partial file remains."""
     with written_whole(path) as unfinished:
         clips.to_csv(unfinished, index=False)
 
 
 def read_clips(path: Path) -> pd.DataFrame:
-    """A table of clips, ids as text.
+    """Read a table of clips, ids as text, with the provenance columns it has.
 
     Raises:
-        UserError: no such table, columns missing, or a row that cannot be read.
+        UserError: The file or a column is missing, or a row cannot be read.
     """
     table = read_table(path, list(DTYPES), others=True, hint="run crop first")
     dtypes = DTYPES | {name: dtype for name, dtype in PROVENANCE_DTYPES.items() if name in table}
@@ -140,20 +141,20 @@ def read_clips(path: Path) -> pd.DataFrame:
 
 
 def labels_for(pseudo: pd.DataFrame, student: str) -> pd.DataFrame:
-    """The pseudo-labels that a student may learn from.
+    """Select the pseudo-labels that a student can learn from.
 
     Args:
-        pseudo: Of one round.
-        student: The folds that it holds out, as the table tells them.
+        pseudo: Pseudo-labels of one round.
+        student: The folds that it holds out, written as in column `student`.
     """
     return pseudo[students_of(pseudo).isin(["", student])]
 
 
 def students_of(pseudo: pd.DataFrame) -> pd.Series:
-    """Column `student`; blank in tables without it, whose labels are for all."""
+    """Return column `student`, or blanks if the table lacks it because its labels are for all students."""
     return pseudo["student"] if "student" in pseudo else pd.Series("", index=pseudo.index)
 
 
 def _refuse_without_tp(annotations: pd.DataFrame) -> None:
     if not (annotations["label_type"] == "tp").any():
-        raise UserError("no confirmed (tp) annotation lies in a usable training recording")
+        raise UserError("no confirmed (tp) annotation is in a usable training recording")

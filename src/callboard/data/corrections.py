@@ -1,4 +1,4 @@
-"""corrections.csv: what people found when they listened again, and annotations as it changes them."""
+"""corrections.csv: verdicts of people who reviewed annotations, and the annotations corrected by them."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,19 +24,19 @@ from callboard.data.recordings import read_recordings
 CORRECTIONS = Path("corrections.csv")
 
 CORRECTION_KINDS = (*LABEL_TYPES, "missing")
-"""What was reviewed: a TP row, an FP row, or a place that no annotation of the species speaks of."""
+"""Objects of a review: a TP row, an FP row, or a time span without an annotation of the species."""
 
 VERDICTS = ("present", "absent", "unsure")
 """Whether the species calls in the box."""
 
 CORRECTION_COLUMNS = ["kind", *ANNOTATION_COLUMNS, "verdict", "model", "note"]
-"""An annotation, or one that is missing, a person's verdict on it, and the model that raised the doubt."""
+"""Columns: an existing or missing annotation, the reviewer's verdict, and the model that raised the doubt."""
 
 LABEL_OF_VERDICT = {"present": "tp", "absent": "fp", "unsure": ""}
-"""The label type that a reviewed box gets; none takes its row away."""
+"""Label type of a reviewed box; "" removes its row."""
 
 SAME_S = 1e-3
-"""Times closer than this are the same: a spreadsheet rounds."""
+"""Times closer than this count as equal, because spreadsheets round."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Correction:
     """A row of corrections.csv, times in seconds, frequencies in Hz."""
 
     place: str
-    """File and row, for errors."""
+    """File and row, for error messages."""
     kind: str
     recording_id: str
     species_id: str
@@ -59,11 +59,11 @@ class Correction:
         return f"species {self.species_id} in {self.recording_id} at {self.t_min:g}–{self.t_max:g} s"
 
     def touches(self, other: "Correction") -> bool:
-        """Whether the two spans share a moment."""
+        """Return whether the two time spans overlap."""
         return self.t_min < other.t_max and other.t_min < self.t_max
 
     def is_same(self, other: "Correction") -> bool:
-        """Whether the two speak of one annotation, or, where it was missing, of one moment."""
+        """Return whether both are about the same annotation or, for kind "missing", overlap in time."""
         if self.kind != other.kind or self.kind == "missing":
             return self.kind == other.kind and self.touches(other)
         is_near = abs(self.t_min - other.t_min) < SAME_S and abs(self.t_max - other.t_max) < SAME_S
@@ -71,10 +71,10 @@ class Correction:
 
 
 def read_labels(source: Path, corrections: Path | None = None) -> pd.DataFrame:
-    """The tp and fp annotations of a prepared folder, tp first; as delivered, or as `corrections` has them.
+    """Read the tp and fp annotations of a prepared folder, tp first, with `corrections` applied if given.
 
     Raises:
-        UserError: a table is missing or wrong, or `corrected` refuses a row.
+        UserError: A table is missing or wrong, or `corrected` refuses a row.
     """
     species = read_species(source / "species.csv")
     tables = [read_annotations(source / f"train_{kind}.csv", kind, species) for kind in LABEL_TYPES]
@@ -85,7 +85,7 @@ def read_labels(source: Path, corrections: Path | None = None) -> pd.DataFrame:
 
 
 def train_lengths_s(source: Path) -> dict[str, float]:
-    """Length of every training recording that can be read."""
+    """Return the length in seconds of every usable training recording, by id."""
     return {
         recording.recording_id: recording.n_samples / recording.sample_rate
         for recording in read_recordings(source)
@@ -94,23 +94,23 @@ def train_lengths_s(source: Path) -> dict[str, float]:
 
 
 def read_corrections(path: Path) -> pd.DataFrame:
-    """CORRECTION_COLUMNS as text; the index names file and row.
+    """Read CORRECTION_COLUMNS of corrections.csv as text; the index names file and row.
 
     Raises:
-        UserError: no such file, or columns missing.
+        UserError: The file or a column is missing.
     """
     return read_placed(path, hint="git restores it; its header alone is enough")
 
 
 def read_placed(path: Path, hint: str = "") -> pd.DataFrame:
-    """CORRECTION_COLUMNS of any table as text; the index names file and row.
+    """Read CORRECTION_COLUMNS of any table as text; the index names file and row.
 
     Args:
-        path: Of the table, which may have further columns.
-        hint: What to do where there is no such file.
+        path: The table, which can have other columns too.
+        hint: Advice for the error message if the file does not exist.
 
     Raises:
-        UserError: no such file, or columns missing.
+        UserError: The file or a column is missing.
     """
     table = read_table(path, CORRECTION_COLUMNS, hint=hint)
     return table.set_axis([row_name(path, line) for line in table.index])
@@ -119,20 +119,20 @@ def read_placed(path: Path, hint: str = "") -> pd.DataFrame:
 def corrected(
     labels: pd.DataFrame, table: pd.DataFrame, species: Sequence[str], lengths_s: Mapping[str, float]
 ) -> pd.DataFrame:
-    """The annotations after review, tp first, each group in the order in which it was given.
+    """Apply corrections to annotations and return them tp first, otherwise in the given order.
 
-    A reviewed box becomes a tp row where the species is present and an fp row where it is absent; where the
-    reviewer is unsure there is no row. Times of a tp or fp correction must be those of its annotation; what
-    lies beyond the recording's end is cut off one that was missing.
+    A reviewed box becomes a tp row if the species is present and an fp row if it is absent; if the reviewer
+    was unsure, its row is removed. A tp or fp correction must have the times of its annotation; a box added
+    for a missing annotation is cut off at the end of its recording.
 
     Args:
-        labels: As delivered, see read_labels.
-        table: As read_corrections gives them.
+        labels: Annotations as delivered, see read_labels.
+        table: Corrections from read_corrections.
         species: Known ids.
-        lengths_s: Length of every training recording that can be read.
+        lengths_s: Length of every usable training recording.
 
     Raises:
-        UserError: a correction is malformed, speaks of what is not there, or stands against another one.
+        UserError: A correction is malformed, matches no annotation, or repeats or contradicts another one.
     """
     corrections = _parsed(table, species, lengths_s.keys() | set(labels["recording_id"]))
     refuse_rows(_second_verdicts(corrections))
@@ -172,7 +172,7 @@ def _bad_cells(row: dict[str, str], species: Sequence[str], recordings: set[str]
         if row[name] not in known:
             yield f"{name} must be one of {', '.join(known)}, found {row[name]!r}"
     if row["recording_id"] not in recordings:
-        yield f"{row['recording_id']!r} is no training recording"
+        yield f"{row['recording_id']!r} is not a training recording"
     if row["species_id"] not in species:
         yield f"unknown species {row['species_id']!r}"
     if not row["songtype_id"].strip():
@@ -180,14 +180,14 @@ def _bad_cells(row: dict[str, str], species: Sequence[str], recordings: set[str]
     numbers = {name: _number(row[name]) for name in NUMBERS}
     for name, number in numbers.items():
         if not 0 <= number < np.inf:
-            yield f"{name} {row[name]!r} must be a number of 0 or more"
+            yield f"{name} {row[name]!r} must be a number >= 0"
     for low, high in (("t_min", "t_max"), ("f_min", "f_max")):
         if numbers[high] <= numbers[low]:
             yield f"{high} {row[high]} <= {low} {row[low]}"
 
 
 def _number(text: str) -> float:
-    """NaN where it is none."""
+    """Convert to float, or NaN if `text` is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -200,13 +200,16 @@ def _second_verdicts(corrections: list[Correction]) -> Iterator[tuple[str, str]]
         earlier = of_cell[one.recording_id, one.species_id]
         for other in earlier:
             if one.is_same(other):
-                says = "repeats" if one.verdict == other.verdict else f"is against {other.verdict} in"
+                says = "repeats" if one.verdict == other.verdict else f"contradicts {other.verdict!r} in"
                 yield one.place, f"{says} {other.place}"
         earlier.append(one)
 
 
 def _targets(labels: pd.DataFrame, correction: Correction) -> NDArray[np.bool_]:
-    """Annotations that it speaks of; for one that was missing, those of the species that touch its span."""
+    """Return (annotations,) whether the correction is about each one.
+
+    For kind "missing" these are the annotations of the species that overlap its span.
+    """
     same = labels["recording_id"] == correction.recording_id
     same &= labels["species_id"] == correction.species_id
     if correction.kind == "missing":
@@ -228,10 +231,10 @@ def _misplaced(
         is_missing = one.kind == "missing"
         length_s = lengths_s.get(one.recording_id, np.inf)
         if not is_missing and not is_target.any():
-            yield one.place, f"there is no {one.kind} annotation of {one}"
+            yield one.place, f"{one} has no {one.kind} annotation"
         elif is_missing and is_target.any():
             kind = labels["label_type"].to_numpy()[is_target][0]
-            yield one.place, f"kind is missing, but there is a {kind} annotation of {one}"
+            yield one.place, f"kind is 'missing', but {one} has a {kind} annotation"
         elif is_missing and one.t_min >= length_s:
             yield one.place, f"t_min {one.t_min:g} is beyond the recording's end at {length_s:g} s"
 

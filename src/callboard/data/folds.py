@@ -1,4 +1,4 @@
-"""Recordings to folds: a recording, with all its annotations, is in exactly one."""
+"""Assignment of recordings to folds: each recording, with all its annotations, is in exactly one fold."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -19,21 +19,22 @@ FOLD_COLUMNS = ["recording_id", "fold"]
 
 
 def assign_folds(clips: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
-    """A fold for every recording that has an annotation.
+    """Assign a fold to every recording that has an annotation.
 
     Recordings with TP rows are spread so that each species' recordings divide evenly over the folds; those
-    with FP rows only are spread the same way in a second pass, on the species they were rejected for, so that
+    with only FP rows are spread the same way in a second pass, by the species rejected in them, so that
     they cannot unbalance the first. The order of the rows does not matter.
 
     Args:
         clips: recording_id, species_id, label_type ("tp" or "fp").
-        params: the `split` section.
+        params: The `split` section.
 
     Returns:
-        recording_id and fold, by recording_id.
+        Columns recording_id and fold, sorted by recording_id.
 
     Raises:
-        UserError: fewer TP recordings than folds, or a species with fewer while `rare_species` is "error".
+        UserError: There are fewer TP recordings than folds, or fewer of some species and `rare_species` is
+            "error".
     """
     tp = clips[clips["label_type"] == "tp"]
     fp_only = clips[(clips["label_type"] == "fp") & ~clips["recording_id"].isin(tp["recording_id"])]
@@ -67,10 +68,10 @@ def _spread(annotations: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
 
 
 def _stratify(is_present: NDArray[np.bool_], n_folds: int, seed: int) -> NDArray[np.int64]:
-    """(recordings,) fold numbers; every fold gets one where there are enough recordings."""
+    """Return (recordings,) fold numbers; no fold is empty if there are enough recordings."""
     n_recordings = len(is_present)
     if n_recordings >= n_folds:
-        # An absent species as first column: iterstrat takes a single column for a binary target, refused.
+        # Prepend an absent species: iterstrat takes a single column for a binary target and refuses it.
         labels = np.pad(is_present, ((0, 0), (1, 0)))
         splitter = MultilabelStratifiedKFold(n_folds, shuffle=True, random_state=seed)
         fold = np.empty(n_recordings, dtype=np.int64)
@@ -78,16 +79,16 @@ def _stratify(is_present: NDArray[np.bool_], n_folds: int, seed: int) -> NDArray
             fold[members] = number
         if len(np.unique(fold)) == n_folds:
             return fold
-    # With hardly more recordings than folds, stratifying may leave a fold empty, and a fold must have
-    # something to be validated on: deal the shuffled recordings out instead.
+    # With hardly more recordings than folds, stratifying can leave a fold with nothing to validate on:
+    # deal out the shuffled recordings instead.
     fold = np.arange(n_recordings, dtype=np.int64) % n_folds
     return np.random.default_rng(seed).permutation(fold)
 
 
 def needs_fold(annotations: pd.DataFrame, unfolded_ids: Collection[str]) -> pd.Series:
-    """(annotations,) whether the recording must be in a fold: all but pseudo-labels of test recordings.
+    """Return (annotations,) whether the recording needs a fold: all but pseudo-labels of unfolded recordings.
 
-    A test recording validates nothing, so it may be trained on in every fold.
+    Test and external recordings validate nothing, so every fold can train on them.
 
     Args:
         annotations: recording_id, label_type.
@@ -97,15 +98,15 @@ def needs_fold(annotations: pd.DataFrame, unfolded_ids: Collection[str]) -> pd.S
 
 
 def audit_folds(folds: pd.DataFrame, annotations: pd.DataFrame, unfolded_ids: Collection[str] = ()) -> None:
-    """Refuse folds that would leak: a recording in two, or annotations whose recording has none.
+    """Refuse folds that would leak, or that do not cover exactly the annotated recordings.
 
     Args:
         folds: recording_id, fold.
-        annotations: recording_id and label_type of every TP, FP and pseudo row that training may see.
-        unfolded_ids: Test and external recordings: pseudo rows of theirs need no fold.
+        annotations: recording_id and label_type of every TP, FP and pseudo row that training can see.
+        unfolded_ids: Test and external recordings, whose pseudo-labels need no fold.
 
     Raises:
-        UserError: naming the recordings, their label types and their folds.
+        UserError: A recording is listed twice, is annotated but has no fold, or has a fold but no annotation.
     """
     folds_of = folds.groupby("recording_id")["fold"].agg(list)
     listed_twice = folds_of[folds_of.map(len) > 1]
@@ -127,16 +128,16 @@ def audit_folds(folds: pd.DataFrame, annotations: pd.DataFrame, unfolded_ids: Co
 
 
 def write_folds(folds: pd.DataFrame, path: Path) -> None:
-    """Write the folds table, whole or not at all."""
+    """Write the folds table; if interrupted, no partial file remains."""
     with written_whole(path) as unfinished:
         folds.to_csv(unfinished, index=False, columns=FOLD_COLUMNS)
 
 
 def read_folds(path: Path) -> pd.DataFrame:
-    """The folds table: recording_id (text) and fold (int), each recording once.
+    """Read the folds table: recording_id (text) and fold (int), each recording once.
 
     Raises:
-        UserError: no such file, columns missing, a fold that is no number, or a recording in two folds.
+        UserError: The file or a column is missing, a fold is not a number, or a recording is listed twice.
     """
     table = read_table(path, FOLD_COLUMNS, hint="the split stage writes it")
     if len(bad := table[~table["fold"].str.fullmatch(r"\d+")]):

@@ -1,4 +1,4 @@
-"""Annotation tables to presence tables: (recordings, species) booleans."""
+"""Conversion of annotation tables to presence tables: (recordings, species) booleans."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 def species_presence(
     annotations: pd.DataFrame, recording_ids: Sequence[str], species: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Which species each recording has at least one of the given annotations of.
+    """Return whether each recording has at least one of the given annotations of each species.
 
     Pass the rows of one label type: TP rows give presence, FP rows give rejection.
 
     Args:
-        annotations: recording_id and species_id; rows of recordings that are not asked for are ignored.
-        recording_ids: the rows of the result, in order.
-        species: its columns, in order.
+        annotations: recording_id and species_id; rows of recordings not in `recording_ids` are ignored.
+        recording_ids: Rows of the result, in order.
+        species: Columns of the result, in order.
 
     Returns:
         (recordings, species).
 
     Raises:
-        ValueError: an annotation's species is not among `species`.
+        ValueError: An annotation's species is not in `species`.
     """
     row = pd.Index(recording_ids).get_indexer(pd.Index(annotations["recording_id"]))
     column = pd.Index(species).get_indexer(pd.Index(annotations["species_id"]))
@@ -39,16 +39,16 @@ def species_presence(
 def relabeled_presence(
     clips: pd.DataFrame, pseudo: pd.DataFrame, recording_ids: Sequence[str], species: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Presence with positive pseudo-labels counted as if experts had confirmed them.
+    """Return presence with positive pseudo-labels counted as if experts had confirmed them.
 
-    A network that is measured by it is measured by what its own teachers said, so it is no estimate of LB:
-    the distance to the CV of experts' labels shows how far such a CV is inflated.
+    This measures a network by the labels of its own teachers, so it does not estimate LB: the difference
+    from CV with experts' labels shows how much CV on pseudo-labels is inflated.
 
     Args:
         clips: TP and FP annotations.
-        pseudo: Pseudo-labels, `target` 0 where the species is absent.
-        recording_ids: the rows of the result, in order.
-        species: its columns, in order.
+        pseudo: Pseudo-labels; `target` is 0 if the species is absent.
+        recording_ids: Rows of the result, in order.
+        species: Columns of the result, in order.
 
     Returns:
         (recordings, species).
@@ -60,5 +60,5 @@ def relabeled_presence(
 
 
 def positives(pseudo: pd.DataFrame) -> pd.DataFrame:
-    """The pseudo-labels that say present: all of a table without targets."""
+    """Return the pseudo-labels with a target above 0, or all rows if the table has no `target`."""
     return pseudo[pseudo["target"] > 0] if "target" in pseudo else pseudo

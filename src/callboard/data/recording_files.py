@@ -1,4 +1,4 @@
-"""Recordings on disk, judged by their headers alone: thousands a second, before anything is decoded."""
+"""Checks of recordings on disk by their headers alone: thousands per second, before anything is decoded."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from callboard.data.source_tables import RECORDING_COLUMNS
 from callboard.params.features import AudioParams
 
 NUMBER_OF_A_SPREADSHEET = re.compile(r"\d(\.\d+)?[eE]\+\d+|\d+\.0")
-"""What becomes of ids as 838227e71 and 055088446 once a program took them for numbers; neither matches."""
+"""Form of ids like 838227e71 and 055088446 after a program read them as numbers; intact ids do not match."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class FolderOfRecordings:
     path: Path
     suffixes: tuple[str, ...]
     files: dict[str, Path]
-    """By recording_id."""
+    """Path of each recording, by recording_id."""
 
     @classmethod
     def list(cls, folder: Path, subset: str, suffixes: tuple[str, ...]) -> "FolderOfRecordings":
-        """What lies in a folder, hidden files aside; a missing folder is an empty one.
+        """List the recordings in a folder, without hidden files; a missing folder counts as empty.
 
         Raises:
-            UserError: two files of one id.
+            UserError: Two files have the same recording_id.
         """
         files: dict[str, Path] = {}
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -46,7 +46,7 @@ class FolderOfRecordings:
         return cls(subset, folder, suffixes, files)
 
     def why_missing(self, recording_id: str) -> str:
-        """The reason that no file was found, with a guess at what became of the id."""
+        """Return why no file was found, with a guess at how the id was altered."""
         names = " or ".join(f"{self.subset}/{recording_id}{suffix}" for suffix in self.suffixes)
         padded = [name for name in self.files if name.lstrip("0") == recording_id and recording_id.isdigit()]
         if padded:
@@ -64,7 +64,7 @@ class FolderOfRecordings:
 
 @dataclass(frozen=True)
 class Header:
-    """A recording as its header describes it, or why it cannot be used."""
+    """Contents of a recording's header; `reason` says why the recording cannot be used, "" if it can."""
 
     recording_id: str
     subset: str
@@ -81,16 +81,16 @@ def check_recordings(
     audio: AudioParams,
     on_bad_recording: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The usable recordings (RECORDING_COLUMNS) and the others (SKIPPED_COLUMNS), in the order of `wanted`.
+    """Return the usable recordings (RECORDING_COLUMNS) and the others (SKIPPED_COLUMNS), ordered as `wanted`.
 
     Args:
-        folders: By subset.
+        folders: Folder of each subset.
         wanted: Each subset with its ids.
-        audio: Expected rate.
+        audio: Expected sample rate.
         on_bad_recording: "error" or "skip".
 
     Raises:
-        UserError: a recording cannot be used and `on_bad_recording` is "error": names the first, counts all.
+        UserError: A recording cannot be used and `on_bad_recording` is "error"; names the first, counts all.
     """
     jobs = [(folders[subset], recording_id) for subset, ids in wanted for recording_id in ids]
     look = _looker(audio)
@@ -116,7 +116,7 @@ def _looker(audio: AudioParams) -> Callable[[tuple[FolderOfRecordings, str]], He
 
 
 def read_header(recording_id: str, subset: str, path: Path, audio: AudioParams) -> Header:
-    """What the file's header says; `reason` is set where that rules the recording out."""
+    """Read a file's header; `reason` is set if the recording cannot be used."""
     name = f"{subset}/{path.name}"
     try:
         info = soundfile.info(path)

@@ -1,4 +1,4 @@
-"""The recordings that prepare found."""
+"""recordings.csv: the usable recordings that prepare found."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from callboard.data.annotations import read_table
 
 TEST_SETS = ("test", "external")
-"""Sets whose recordings are in no fold: what they may be trained on by is pseudo-labels."""
+"""Sets whose recordings are in no fold; training can use them only with pseudo-labels."""
 
 SUBSETS = ("train", *TEST_SETS)
 
@@ -26,7 +26,7 @@ class Recording(NamedTuple):
 
 
 def read_recordings(source: Path) -> list[Recording]:
-    """All rows of `recordings.csv` in `source`; relative paths are relative to `source`."""
+    """Read all rows of `recordings.csv` in `source`; relative paths are relative to `source`."""
     table = read_table(source / "recordings.csv", list(Recording._fields))
     return [
         Recording(

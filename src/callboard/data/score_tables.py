@@ -1,4 +1,4 @@
-"""Score tables as the competition wants them: recording_id, then one column `s<species_id>` per species."""
+"""Score tables in the competition's format: recording_id, then one column `s<species_id>` per species."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,24 +13,24 @@ from callboard.data.annotations import read_table
 
 
 def score_columns(species: Sequence[str]) -> list[str]:
-    """Column names of a score table, in class order."""
+    """Return the score columns of a table, in class order."""
     return [f"s{species_id}" for species_id in species]
 
 
 def score_table(
     recording_ids: Sequence[str], species: Sequence[str], scores: NDArray[np.floating]
 ) -> pd.DataFrame:
-    """(recordings, species) scores as a table."""
+    """Return (recordings, species) scores as a table."""
     table = pd.DataFrame(scores, columns=score_columns(species))
     table.insert(0, "recording_id", pd.Series(recording_ids, dtype=str))
     return table
 
 
 def fill_submission(sample: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows and columns of the sample submission, in its order, with our scores.
+    """Return our scores with the rows and columns of the sample submission, in its order.
 
     Raises:
-        UserError: a species or a recording of the sample has no scores, or there are species it has not.
+        UserError: A species or recording of the sample has no scores, or the scores have other species.
     """
     if set(sample.columns) != set(scores.columns):
         missing, extra = set(sample.columns) - set(scores.columns), set(scores.columns) - set(sample.columns)
@@ -49,14 +49,15 @@ def fill_submission(sample: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_score_table(path: Path) -> pd.DataFrame:
-    """A score table, a sample submission or a truth table: recording_id and usage as text, all else numbers.
+    """Read a score, sample submission or truth table: recording_id and usage as text, all else as numbers.
 
     Raises:
-        UserError: no such file, no recording_id, a recording twice, or a cell that is not a finite number.
+        UserError: The file or recording_id is missing, a recording is repeated, or a number is not finite.
     """
     table = read_table(path, ["recording_id"], others=True)
     if len(repeated := table[table["recording_id"].duplicated()]):
-        raise UserError(f"{path} row {repeated.index[0]}: recording {repeated['recording_id'].iloc[0]} again")
+        recording_id = repeated["recording_id"].iloc[0]
+        raise UserError(f"{path} row {repeated.index[0]}: recording {recording_id} is repeated")
     for name in table.columns.difference(["recording_id", "usage"]):
         numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
         if len(bad := table[~np.isfinite(numbers)]):
@@ -68,6 +69,6 @@ def read_score_table(path: Path) -> pd.DataFrame:
 
 
 def write_score_table(table: pd.DataFrame, path: Path) -> None:
-    """Write every score so that the very same number is read back: rounding ties scores near 0 and near 1."""
+    """Write scores with every digit, because rounding would create ties near 0 and near 1."""
     with written_whole(path) as unfinished:
         table.to_csv(unfinished, index=False, float_format="%.17g")

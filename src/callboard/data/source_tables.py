@@ -1,4 +1,4 @@
-"""The folder that `prepare` leaves behind: the same tables, whatever the recordings came from."""
+"""The folder that `prepare` writes: the same tables for every source of recordings."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +27,13 @@ class SourceTables:
     """RECORDING_COLUMNS, sorted by subset and id; `path` is absolute or relative to the folder."""
     train_tp: pd.DataFrame
     train_fp: pd.DataFrame
-    """ANNOTATION_COLUMNS each."""
+    """Both tables have ANNOTATION_COLUMNS."""
     test_ids: list[str]
-    """In the order of the submission."""
+    """Test recordings in the order of the submission."""
     skipped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SKIPPED_COLUMNS))
 
     def facts(self) -> list[str]:
-        """What a person wants to know in one line."""
+        """Return the counts and lengths for the one-line summary."""
         n_train = int((self.recordings["subset"] == "train").sum())
         lengths_s = sorted(set((self.recordings["n_samples"] / self.recordings["sample_rate"]).round(1)))
         length = f"{lengths_s[0]:g}" if len(lengths_s) == 1 else f"{lengths_s[0]:g}–{lengths_s[-1]:g}"
@@ -48,7 +48,7 @@ class SourceTables:
 
 
 def write_source_tables(tables: SourceTables, folder: Path) -> None:
-    """Write the tables, a sample submission and hidden/, which stays empty where the truth is not known."""
+    """Write the tables, a sample submission and hidden/, which only has a note if the truth is not known."""
     write_species(tables.species, folder / "species.csv")
     tables.recordings[RECORDING_COLUMNS].to_csv(folder / "recordings.csv", index=False)
     tables.train_tp[ANNOTATION_COLUMNS].to_csv(folder / "train_tp.csv", index=False)

@@ -1,4 +1,4 @@
-"""Where recordings and annotations come from: soundscapes, the competition's folder, or any other folder."""
+"""Sources of recordings and annotations: soundscapes, the competition's folder, or any other folder."""
 
 import csv
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from callboard.params.data import DataParams
 from callboard.params.features import AudioParams
 
 LENGTH_TOLERANCE_S = 0.02
-"""A box may end this much after its recording: boxes are rounded to frames of a spectrogram."""
+"""Largest accepted excess of a box over its recording's end: boxes are rounded to frames of a spectrogram."""
 
 
 def prepare_source(data: DataParams, audio: AudioParams, folder: Path) -> SourceTables:
-    """Fill `folder` with the tables of the source (and soundscapes, where it makes them), or leave nothing.
+    """Fill `folder` with the source's tables (and soundscapes, if it makes them), or keep it if that fails.
 
     Raises:
-        UserError: the source is not what its tables and the parameters say; the disk is full.
+        UserError: The source does not match its tables or the parameters, or the disk is full.
     """
     with replaced_folder(folder) as draft:
         tables = SOURCES[data.source](data, audio, draft)
@@ -36,7 +36,7 @@ def prepare_source(data: DataParams, audio: AudioParams, folder: Path) -> Source
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folder of recordings says about itself, before any recording is looked at."""
+    """Species and test recordings of a folder, known before any recording is read."""
 
     species: list[str]
     test_ids: list[str]
@@ -80,22 +80,25 @@ SOURCES: dict[str, Callable[[DataParams, AudioParams, Path], SourceTables]] = {
 def _checked(
     data: DataParams, audio: AudioParams, root: Path, layout: Layout, suffixes: tuple[str, ...], tables: Path
 ) -> SourceTables:
-    """The tables of a folder, without the recordings that cannot be used (or an error that names them).
+    """Check the tables and recordings of a folder, and return the tables without unusable recordings.
 
     Args:
-        data: Which further recordings to use, and what to do with a bad one.
+        data: Which external recordings to use, and what to do with a bad recording.
         audio: The sample rate that recordings must have.
-        root: Folder of `train/` and `test/`.
+        root: Folder that contains `train/` and `test/`.
         layout: Species and test recordings.
-        suffixes: Of recordings, with the dot.
-        tables: Folder of `train_tp.csv` and `train_fp.csv`.
+        suffixes: File name extensions of recordings, with the dot.
+        tables: Folder that contains `train_tp.csv` and `train_fp.csv`.
+
+    Raises:
+        UserError: A table or recording is missing or wrong, or an id names two recordings.
     """
     tp = read_annotations(tables / "train_tp.csv", "tp", layout.species)
     fp = read_annotations(tables / "train_fp.csv", "fp", layout.species)
     train_ids = sorted({*tp["recording_id"], *fp["recording_id"]})
     if both := sorted(set(train_ids) & set(layout.test_ids)):
         raise UserError(
-            f"recording {both[0]}: annotated for training and in the test set ({len(both)} such); "
+            f"recording {both[0]}: annotated for training and in the test set ({len(both)} in total); "
             "an id must name one recording"
         )
     paths = {"train": root / "train", "test": root / "test"}
@@ -112,8 +115,8 @@ def _checked(
     tp, fp = tp[tp["recording_id"].isin(usable)], fp[fp["recording_id"].isin(usable)]
     if tp.empty:
         raise UserError(
-            f"{tables / 'train_tp.csv'}: none of its recordings is left, {len(skipped)} recordings were "
-            f"skipped; the first: {skipped['recording_id'].iloc[0]}, {skipped['reason'].iloc[0]}"
+            f"{tables / 'train_tp.csv'}: none of its recordings can be used; {len(skipped)} recordings were "
+            f"skipped, first {skipped['recording_id'].iloc[0]}: {skipped['reason'].iloc[0]}"
         )
     length_s = (recordings["n_samples"] / recordings["sample_rate"]).set_axis(recordings["recording_id"])
     for name, table in (("train_tp.csv", tp), ("train_fp.csv", fp)):
@@ -129,7 +132,7 @@ def _root(data: DataParams) -> Path:
 def _folder(setting: str, value: str) -> Path:
     folder = workspace_path(value)
     if not folder.is_dir():
-        raise UserError(f"{setting} {value!r}: no such folder: {folder}")
+        raise UserError(f"{setting} {value!r}: folder does not exist: {folder}")
     return folder
 
 
@@ -137,19 +140,20 @@ def _refuse_bad_externals(
     value: str, external_ids: list[str], known: set[str], suffixes: tuple[str, ...]
 ) -> None:
     if not external_ids:
-        raise UserError(f"data.external {value!r}: no {' or '.join(suffixes)} in it")
+        raise UserError(f"data.external {value!r}: contains no {' or '.join(suffixes)} files")
     if both := [recording_id for recording_id in external_ids if recording_id in known]:
         raise UserError(
-            f"data.external: recording {both[0]} is in the training or test set too ({len(both)} such); "
+            f"data.external: recording {both[0]} is also in the training or test set ({len(both)} in total); "
             "an id must name one recording"
         )
 
 
 def _score_columns(sample: Path) -> list[str]:
-    """The columns s… of a sample submission, in order.
+    """Read the s… columns of a sample submission, in order.
 
     Raises:
-        UserError: the file is missing, the first column is not recording_id, another does not begin with s.
+        UserError: The file is missing, the first column is not recording_id, or another column does not begin
+            with s or is repeated.
     """
     read_table(sample, ["recording_id"])
     with sample.open(encoding="utf-8-sig", newline="") as file:
@@ -174,7 +178,7 @@ def _submission_ids(sample: Path) -> list[str]:
     if not repeated.empty:
         raise UserError(
             f"{sample.name} row {repeated.index[0]}: recording_id {repeated['recording_id'].iloc[0]} "
-            f"was there before ({len(repeated)} such rows); every recording must have one row"
+            f"is repeated ({len(repeated)} in total); every recording must have one row"
         )
     return table["recording_id"].tolist()
 
@@ -185,18 +189,18 @@ def _refuse_other_columns(sample: Path, species: list[str]) -> None:
         missing = ", ".join(name for name in expected if name not in found) or "none"
         unknown = ", ".join(name for name in found if name not in expected) or "none"
         raise UserError(
-            f"{sample.name}: columns do not fit the species; missing: {missing}; unknown: {unknown}"
+            f"{sample.name}: columns do not match the species; missing: {missing}; unknown: {unknown}"
         )
 
 
 def _refuse_beyond_end(name: str, table: pd.DataFrame, length_s: pd.Series) -> None:
-    end_s = table["recording_id"].map(length_s).astype(float)  # an empty column stays text
+    end_s = table["recording_id"].map(length_s).astype(float)  # the column of an empty table would stay text
     beyond = table[table["t_max"] > end_s + LENGTH_TOLERANCE_S]
     if not beyond.empty:
         row = beyond.iloc[0]
         raise UserError(
             f"{name} row {beyond.index[0]}: t_max {row['t_max']:g} s is beyond the end of recording "
-            f"{row['recording_id']} at {end_s[beyond.index[0]]:g} s ({len(beyond)} such rows)"
+            f"{row['recording_id']} at {end_s[beyond.index[0]]:g} s ({len(beyond)} in total)"
         )
 
 

@@ -1,1 +1,1 @@
-"""Makes the built-in world: recordings with the layout and the troubles of the competition, truth known."""
+"""Make the built-in soundscapes: recordings as in the competition, with its difficulties, truth known."""

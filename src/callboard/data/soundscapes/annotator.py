@@ -1,4 +1,4 @@
-"""What a reviewer made of a template matcher's proposals: few boxes confirmed or rejected, most unseen."""
+"""Simulated review of a template matcher's proposals: few are confirmed or rejected, most are never seen."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from callboard.data.soundscapes.calls import Template
 from callboard.data.soundscapes.scenes import PlacedCall, Scene, World
 
 TP_SHARES = (0.941, 0.049, 0.007, 0.002, 0.001)
-"""TP recordings with 1, 2, … confirmed boxes, as in the RFCX competition (1132 recordings)."""
+"""Shares of TP recordings with 1, 2, … confirmed boxes, as in the RFCX competition (1132 recordings)."""
 FP_SHARES = (0.522, 0.221, 0.140, 0.087, 0.030)
-"""FP recordings with 1, 2, … rejected boxes, ibid. (3958 recordings; its few above 5 left out)."""
+"""Shares of FP recordings with 1, 2, … rejected boxes, ibid. (3958 recordings, without the few above 5)."""
 TP_AND_FP_SHARE = 0.32
-"""TP recordings that have rejected boxes too, ibid."""
+"""Share of TP recordings that also have rejected boxes, ibid."""
 N_RANDOM_PROPOSALS = 4
-"""Places without any call at which the matcher may fire, beside the calls of others."""
+"""Random times at which the matcher can fire, in addition to the calls of other species."""
 CLEARANCE_S = 0.1
-"""A rejected box keeps this distance from any call of its species."""
+"""Minimum distance of a rejected box from any call of its species."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Annotation:
 
 
 def confirm(world: World, scene: Scene, target: int, rng: np.random.Generator) -> list[Annotation]:
-    """TP boxes: the matcher's best of the target's calls, seldom more calls."""
+    """Draw the TP boxes: one at the target's call that the matcher ranks highest, rarely further calls."""
     n_boxes = _draw_count(TP_SHARES, rng)
     best, *rest = _ranked(scene.calls_of(target), rng)
     others = [
@@ -47,9 +47,9 @@ def confirm(world: World, scene: Scene, target: int, rng: np.random.Generator) -
 def reject(
     world: World, scene: Scene, confirmed: list[Annotation], rng: np.random.Generator
 ) -> list[Annotation]:
-    """FP boxes: sizes as of TP boxes, each where its species does not call.
+    """Draw the FP boxes, each of its species' usual size at a time when that species does not call.
 
-    A species absent from the recording always allows a box, and `prevalence` leaves one absent.
+    A species absent from the recording always allows a box, and `prevalence` leaves at least one absent.
     """
     n_boxes = _draw_count(FP_SHARES, rng)
     taken = {annotation.species for annotation in confirmed}
@@ -63,7 +63,7 @@ def reject(
 
 
 def _false_alarm(world: World, scene: Scene, species: int, rng: np.random.Generator) -> Annotation | None:
-    """The matcher's best proposal where the species is silent: another caller in its band, or just noise."""
+    """Return the matcher's best proposal without a call of the species: another caller's call, or noise."""
     template = _template(world, species, rng)
     proposals = [
         (call.snr_db * _band_overlap(call, template), _middle(call))
@@ -86,7 +86,7 @@ def _false_alarm(world: World, scene: Scene, species: int, rng: np.random.Genera
 def _box(
     world: World, template: Template, middle_s: float, species: int, rng: np.random.Generator
 ) -> Annotation:
-    """The template's box around a time, off-centre by the matcher's jitter, inside the recording."""
+    """Return the template's box around a time, shifted by the matcher's jitter, inside the recording."""
     shift_s = difficulty.BOX_JITTER * rng.uniform(-1, 1) * template.duration_s
     latest_s = world.recording_length_s - template.duration_s
     t_min = round(float(np.clip(middle_s + shift_s - template.duration_s / 2, 0, latest_s)), 4)

@@ -1,4 +1,4 @@
-"""Synthetic backgrounds: coloured noise per recording, with frog chorus, rain, wind and insects in some."""
+"""Synthetic backgrounds: coloured noise, in some recordings with frog chorus, rain, wind and insects."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,29 +12,29 @@ from callboard.data.soundscapes.difficulty import Conditions
 COLOUR_HZ = (100.0, 750.0, 1500.0, 3000.0, 6000.0, 10_000.0)
 COLOUR_DB = (-38.0, -55.0, -55.0, -54.0, -56.0, -55.0)
 COLOUR_SD_DB = (5.0, 4.0, 4.0, 4.0, 3.0, 3.0)
-"""Levels per band and their spread, after 23 recordings of the RFCX competition without a loud chorus."""
+"""Levels at COLOUR_HZ and their spread, from 23 recordings of the RFCX competition without a loud chorus."""
 RMS_RANGE_DBFS = (-46.0, -24.0)
 COLOUR_STEP = 64
-"""Transform bins of one level, some 3 Hz."""
+"""Neighbouring FFT bins that share one level, about 3 Hz."""
 
 
 class Backdrop(Protocol):
-    """Where backgrounds come from."""
+    """A source of backgrounds."""
 
     def render(self, rng: np.random.Generator, n_samples: int, subset: Subset) -> Waveform:
-        """One background, (n_samples,), at its final level."""
+        """Return one background, (n_samples,), at its final level."""
         ...
 
 
 @dataclass(frozen=True)
 class SyntheticBackdrop:
-    """Noise made from scratch; train and test differ in gain, colour and weather."""
+    """Synthesised noise; train and test differ in gain, colour and weather."""
 
     sample_rate: int
     conditions: dict[Subset, Conditions]
 
     def render(self, rng: np.random.Generator, n_samples: int, subset: Subset) -> Waveform:
-        """One background, with the weather and the neighbours of its subset."""
+        """Return one background, (n_samples,), with its subset's shares of chorus, rain, wind and insects."""
         conditions = self.conditions[subset]
         background = self._coloured_noise(rng, n_samples, conditions.tilt_db_per_octave)
         level = _rms(background)
@@ -51,7 +51,7 @@ class SyntheticBackdrop:
         return to_level(background, rng, conditions)
 
     def _coloured_noise(self, rng: np.random.Generator, n_samples: int, tilt_db: float) -> Waveform:
-        """Gaussian by the central limit theorem: a sample sums many bins, which may be uniform (cheap)."""
+        """Return coloured noise; bins can be uniform (cheap), as the sum of many is nearly Gaussian."""
         n_fft = fft.next_fast_len(n_samples, real=True)
         n_bins = n_fft // 2 + 1
         bands_hz = np.arange(-(-n_bins // COLOUR_STEP)) * (COLOUR_STEP * self.sample_rate / n_fft)
@@ -65,7 +65,7 @@ class SyntheticBackdrop:
         return waveform
 
     def _chorus(self, rng: np.random.Generator, n_samples: int) -> Waveform:
-        """Many far callers of one kind: a chirp at random times and levels."""
+        """Return many distant callers of one kind: one chirp at random times and levels."""
         n_calls = int(n_samples / self.sample_rate * rng.uniform(4, 25))
         pitch_hz = min(rng.uniform(1200, 3600), 0.4 * self.sample_rate)
         t_s = np.arange(int(rng.uniform(0.05, 0.25) * self.sample_rate)) / self.sample_rate
@@ -79,7 +79,7 @@ class SyntheticBackdrop:
         return chorus
 
     def _rain(self, rng: np.random.Generator, n_samples: int) -> Waveform:
-        """Drops of a few milliseconds, hundreds a second."""
+        """Return raindrops of a few milliseconds, hundreds per second."""
         drops = np.zeros(n_samples, dtype=np.float32)
         n_drops = int(n_samples / self.sample_rate * rng.uniform(100, 600))
         drops[rng.integers(n_samples, size=n_drops)] = rng.lognormal(sigma=0.8, size=n_drops)
@@ -88,7 +88,7 @@ class SyntheticBackdrop:
         return np.asarray(signal.oaconvolve(drops, ring, mode="same"), dtype=np.float32)
 
     def _wind(self, rng: np.random.Generator, n_samples: int) -> Waveform:
-        """Rumble below some 400 Hz, in gusts."""
+        """Return rumble below about 400 Hz, in gusts."""
         n_coarse = int(n_samples / self.sample_rate * 800) + 2
         n_gusts = int(n_samples / self.sample_rate) + 2
         gusts = np.interp(
@@ -100,7 +100,7 @@ class SyntheticBackdrop:
         )
 
     def _insects(self, rng: np.random.Generator, n_samples: int) -> Waveform:
-        """One steady buzz between 4 and 9 kHz."""
+        """Return one steady buzz between 4 and 9 kHz."""
         t_s = np.arange(n_samples, dtype=np.float32) / np.float32(self.sample_rate)
         buzz_hz = min(rng.uniform(4000, 9000), 0.42 * self.sample_rate)
         flutter_hz = rng.uniform(15, 60)
@@ -111,7 +111,7 @@ class SyntheticBackdrop:
 
 
 def to_level(background: Waveform, rng: np.random.Generator, conditions: Conditions) -> Waveform:
-    """The background, changed in place, at a level drawn for its recording."""
+    """Scale a background in place to a level drawn for its recording, and return it."""
     level_dbfs = np.clip(
         conditions.rms_mean_dbfs + conditions.rms_sd_db * rng.standard_normal(), *RMS_RANGE_DBFS
     )

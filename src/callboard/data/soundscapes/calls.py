@@ -1,4 +1,4 @@
-"""Synthetic species: parametrised call models in similar pairs, so that band energy alone tells little."""
+"""Synthetic species: parametrised call models in similar pairs that band energy alone cannot separate."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -13,19 +13,19 @@ Subset = Literal["train", "test"]
 Waveform = NDArray[np.float32]
 
 TOP_HZ = 11_000.0
-"""Highest fundamental of any model, at 24 kHz; lower sample rates shrink every pitch alike."""
+"""Highest fundamental of any model at 24 kHz; lower sample rates scale all pitches down alike."""
 REFERENCE_RATE = 24_000
 TOP_SHARE = 0.48
-"""Of the sample rate: no caller's fundamental goes higher, whatever the variation."""
+"""Upper limit of every caller's fundamental, variation included, as a share of the sample rate."""
 CYCLES = ((1.0, 1.0), (1.25, 1.5), (0.78, 0.7), (1.12, 0.6), (0.88, 1.7))
-"""(pitch, tempo) factors of each further dozen of species."""
+"""(pitch, tempo) factors of each dozen of species."""
 EDGE_SHARE = 0.25
-"""Of a note, its rise and its fall."""
+"""Share of a note that its rise takes, and its fall."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """The one box size of a species' detector."""
+    """Size of the boxes that a species' template detector proposes."""
 
     duration_s: float
     f_min_hz: float
@@ -34,7 +34,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Call:
-    """One call, root mean square 1."""
+    """One call, scaled to root mean square 1."""
 
     waveform: Waveform
     f_min_hz: float
@@ -42,21 +42,21 @@ class Call:
 
 
 class Voice(Protocol):
-    """What can call: a species, or something that is not listed."""
+    """A caller: a species, or a source of sounds that is not listed."""
 
     @property
     def templates(self) -> tuple[Template, ...]:
-        """One or two boxes, the main one first."""
+        """One or two box sizes, the main one first."""
         ...
 
     def call(self, rng: np.random.Generator, pitch: float, subset: Subset) -> Call:
-        """One call by a caller whose pitch is `pitch` times the species' own."""
+        """Return one call by a caller whose pitch is `pitch` times that of its species."""
         ...
 
 
 @dataclass(frozen=True)
 class CallModel:
-    """Notes in a row, each a sweep with harmonics, frequency and amplitude modulation."""
+    """A sequence of notes, each a sweep with harmonics, frequency modulation and amplitude modulation."""
 
     start_hz: float
     end_hz: float
@@ -64,9 +64,9 @@ class CallModel:
     gap_s: float = 0.0
     n_notes: int = 1
     second_note: float = 1.0
-    """Pitch of every second note against the first."""
+    """Pitch of every second note, relative to the first."""
     last_gap: float = 1.0
-    """Gap before the last note against the first gap: below 1 the call gets faster."""
+    """Gap before the last note, relative to the first gap; below 1 the call speeds up."""
     fm_hz: float = 0.0
     fm_depth: float = 0.0
     am_hz: float = 0.0
@@ -76,7 +76,7 @@ class CallModel:
 
     @property
     def band_hz(self) -> tuple[float, float]:
-        """Lowest and highest frequency of a call as modelled."""
+        """Lowest and highest frequency of the modelled call."""
         pitches = [hz * note for hz in (self.start_hz, self.end_hz) for note in (1.0, self.second_note)]
         return min(pitches) * (1 - self.fm_depth), max(pitches) * (1 + self.fm_depth) * len(self.harmonics_db)
 
@@ -87,11 +87,11 @@ class CallModel:
 
     @property
     def duration_s(self) -> float:
-        """Of a call as modelled."""
+        """Duration of the modelled call."""
         return self.n_notes * self.note_s + float(self._gaps().sum())
 
     def scaled(self, pitch: float, tempo: float) -> "CallModel":
-        """The same call, `pitch` times higher and `tempo` times faster."""
+        """Return the call `pitch` times higher and `tempo` times faster."""
         return replace(
             self,
             start_hz=self.start_hz * pitch,
@@ -103,14 +103,14 @@ class CallModel:
         )
 
     def towards(self, other: "CallModel", share: float) -> "CallModel":
-        """`share` of the way to `other` in pitch, tempo and modulation; the number of notes stays."""
+        """Move `share` of the way to `other` in pitch, tempo and modulation rate; the note count stays."""
         fields = ("start_hz", "end_hz", "note_s", "gap_s", "second_note", "last_gap", "fm_hz", "am_hz")
         return replace(
             self, **{f: (1 - share) * getattr(self, f) + share * getattr(other, f) for f in fields}
         )
 
     def render(self, sample_rate: int) -> Waveform:
-        """The call as modelled, root mean square 1, (samples,)."""
+        """Return the modelled call, (samples,), with root mean square 1."""
         waveform = np.zeros(round(self.duration_s * sample_rate) + 1, dtype=np.float32)
         notes = [self._note(sample_rate, 1.0)]
         notes.append(self._note(sample_rate, self.second_note) if self.second_note != 1.0 else notes[0])
@@ -144,7 +144,7 @@ class CallModel:
 
 
 def _fade(n_samples: int) -> Waveform:
-    """A note's rise and fall, (n_samples,)."""
+    """Return the envelope of a note, (n_samples,)."""
     n_edge = max(int(EDGE_SHARE * n_samples), 1)
     rise = np.sin(np.linspace(0, np.pi / 2, n_edge, dtype=np.float32)) ** 2
     fade = np.ones(n_samples, dtype=np.float32)
@@ -170,19 +170,19 @@ PAIRS: tuple[tuple[CallModel, CallModel], ...] = (
     (STACK, replace(STACK, start_hz=1050, end_hz=720)),
     (CHIRPS, replace(CHIRPS, start_hz=8600, end_hz=6200, gap_s=0.22, last_gap=0.2, n_notes=14)),
 )
-"""Two species each of one band and length that differ in modulation: rate, direction or order."""
+"""Pairs of species with similar bands and lengths that differ in modulation: rate, direction or order."""
 
 
 @dataclass(frozen=True)
 class SyntheticVoice:
-    """A species that calls as its model says, with the variation of `difficulty`."""
+    """A species that calls according to its model, with the variation set in `difficulty`."""
 
     model: CallModel
     templates: tuple[Template, ...]
     sample_rate: int
 
     def call(self, rng: np.random.Generator, pitch: float, subset: Subset) -> Call:
-        """One call; the subset makes no difference, a model never repeats itself."""
+        """Return one call; the subset makes no difference, because a model never repeats a call."""
         pitch *= 1 + 0.1 * difficulty.PITCH_SD * rng.standard_normal()
         pitch = min(pitch, TOP_SHARE * self.sample_rate / self.model.top_hz)
         tempo = float(np.exp(difficulty.TEMPO_SD * rng.standard_normal()))
@@ -196,10 +196,10 @@ class SyntheticVoice:
 
 
 def synthetic_voices(n_species: int, sample_rate: int, rng: np.random.Generator) -> list[SyntheticVoice]:
-    """The species of a world, in an order that does not tell who resembles whom.
+    """Return the species of a world, shuffled so that their order does not reveal the similar pairs.
 
     Raises:
-        UserError: more species than there are call models.
+        UserError: There are more species than call models.
     """
     dozen = [model for pair in PAIRS for model in _contrasted(*pair)]
     if n_species > len(dozen) * len(CYCLES):
@@ -216,7 +216,7 @@ def synthetic_voices(n_species: int, sample_rate: int, rng: np.random.Generator)
 
 
 def distractor_voices(sample_rate: int, rng: np.random.Generator) -> list[SyntheticVoice]:
-    """Callers of no listed species: the same kinds of call, clearly off in pitch and tempo."""
+    """Return callers of no listed species: the same kinds of call, with clearly different pitch and tempo."""
     dozen = [model for pair in PAIRS for model in pair]
     return [
         _voice(

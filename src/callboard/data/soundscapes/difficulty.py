@@ -1,4 +1,4 @@
-"""How hard the soundscapes are: every knob; the domain shift is what TRAIN and TEST differ in."""
+"""Settings of the soundscapes' difficulty; the domain shift is the difference between TRAIN and TEST."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,20 +6,20 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a set of recordings sounds like."""
+    """Acoustic conditions of a set of recordings."""
 
     snr_mean_db: float
     """Mean call level over the background of its own band."""
     snr_sd_db: float
-    """Spread of that level between the callers of a set; one caller's calls differ by `CALL_LEVEL_SD_DB`."""
+    """Spread of this level between callers; calls of one caller vary by `CALL_LEVEL_SD_DB`."""
     pitch_offset: float
-    """Pitch of the whole population against the species' model, as a fraction: a dialect."""
+    """Pitch offset of the whole population from the species' model, as a fraction: a dialect."""
     rms_mean_dbfs: float
     rms_sd_db: float
     tilt_db_per_octave: float
     """Added to the background's colour: the site and its microphone."""
     chorus_share: float
-    """Recordings with a frog chorus of no listed species at 1–4 kHz."""
+    """Share of recordings with a frog chorus of no listed species at 1–4 kHz."""
     rain_share: float
     wind_share: float
     insects_share: float
@@ -62,24 +62,24 @@ DENSE_SHARES: dict[Literal["train", "test"], tuple[float, ...]] = {
     "train": (0.05, 0.15, 0.25, 0.25, 0.30),
     "test": (0.20, 0.30, 0.25, 0.15, 0.10),
 }
-"""`n_species_shares` where `data.demo.crowding` is dense: most calls of training are unlabelled."""
+"""`n_species_shares` if `data.demo.crowding` is dense: most calls in training recordings are unlabelled."""
 
 SNR_RANGE_DB = (0.0, 20.0)
-"""Calls are faint, but none is inaudible."""
+"""Range to which every call's level is clipped: calls can be faint, but not inaudible."""
 CALL_LEVEL_SD_DB = 2.5
 PITCH_SD = 0.05
-"""Between the callers of a species, as a fraction; a tenth of it between the calls of one caller."""
+"""Spread of pitch between callers of a species, as a fraction; between calls of one caller a tenth of it."""
 TEMPO_SD = 0.10
-"""Between calls, as a fraction."""
+"""Spread of tempo between calls, as a fraction."""
 PAIR_CONTRAST = 1.0
-"""Of the two species of a similar pair: 1 as drawn in `calls.PAIRS`, towards 0 they become the same."""
+"""Difference between the two species of a similar pair: 1 as defined in `calls.PAIRS`, 0 makes them equal."""
 CALLS_PER_CALLER_MEAN = 4.0
 MAX_CALLS_PER_CALLER = 12
 N_DISTRACTOR_VOICES = 16
 DOMINANT_TEST_SHARE = 0.27
-"""Of the true (recording, species) pairs of the test set, those of its commonest species."""
+"""Share of the test set's true (recording, species) pairs that belong to its most common species."""
 MIN_TEST_RECORDINGS_PER_SPECIES = 3
 MATCHER_NOISE_DB = 2.0
-"""Error of the template matcher that proposes boxes: high = it also proposes faint calls."""
+"""Error of the template matcher that proposes boxes; a high value makes it propose faint calls too."""
 BOX_JITTER = 0.2
-"""Largest shift of a box against its call, as a fraction of the box's duration."""
+"""Largest shift of a box relative to its call, as a fraction of the box's duration."""

@@ -1,4 +1,4 @@
-"""Real calls and real backgrounds, as the CSV manifests beside them list them."""
+"""Real calls and real backgrounds, listed in CSV manifests next to the audio files."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ CALL_COLUMNS = ["file", "label", "call_on_s", "call_off_s", "f_min_hz", "f_max_h
 CALL_NUMBERS = CALL_COLUMNS[2:]
 BACKGROUND_COLUMNS = ["file", "source_sr"]
 TRAIN_SHARE = 0.6
-"""Of the call files of a label, and of the backgrounds: those that training recordings are made of."""
+"""Share of a label's calls, and of the backgrounds, that training recordings are made of."""
 FADE_S = 0.01
 BOX_MARGIN = 1.15
-"""Duration of a box against the median call of its label."""
+"""Duration of a box relative to the median call of its label."""
 CROSS_FADE_S = 0.5
 SPEED_STEPS = 100
-"""Speed changes are rational: so many hundredths."""
+"""Speed changes are rounded to multiples of 1 / SPEED_STEPS, as resampling needs rational factors."""
 FLOOR_DB = -50.0
-"""White noise under a real background, against its level: without it, the band cut away would be a cue."""
+"""White noise added to a real background, relative to its level; otherwise its cut-off would be a cue."""
 
 
 @dataclass(frozen=True)
 class RealCall:
-    """One call cut from its file, root mean square 1, at the world's sample rate."""
+    """One call cut from its file, scaled to root mean square 1, at the world's sample rate."""
 
     waveform: Waveform
     f_min_hz: float
@@ -46,13 +46,13 @@ class RealCall:
 
 @dataclass(frozen=True)
 class RealVoice:
-    """A label of the manifest. Train and test draw from different files; a label with one file shares it."""
+    """A label of the manifest; train and test draw from different calls unless the label has only one."""
 
     templates: tuple[Template, ...]
     calls: dict[Subset, list[RealCall]]
 
     def call(self, rng: np.random.Generator, pitch: float, subset: Subset) -> Call:
-        """One of the calls, played faster or slower: pitch and tempo change together by some percent."""
+        """Return one of the calls played faster or slower: pitch and tempo change together."""
         calls = self.calls[subset]
         original = calls[int(rng.integers(len(calls)))]
         speed = pitch * (1 + 0.3 * difficulty.TEMPO_SD * rng.standard_normal())
@@ -67,9 +67,9 @@ class RealVoice:
 
 @dataclass(frozen=True)
 class RealBackdrop:
-    """Real backgrounds of one bandwidth, the lowest among them, so that no file is known by its upper edge.
+    """Real backgrounds, all limited to their lowest bandwidth so that no file has a telltale cut-off.
 
-    Train and test draw from different files; a single background is shared.
+    Train and test draw from different files unless there is only one.
     """
 
     backgrounds: dict[Subset, list[Waveform]]
@@ -77,7 +77,7 @@ class RealBackdrop:
     sample_rate: int
 
     def render(self, rng: np.random.Generator, n_samples: int, subset: Subset) -> Waveform:
-        """A stretch of one background from a random place, looped where it is too short."""
+        """Return a stretch of one background from a random position, looped if it is too short."""
         choice = self.backgrounds[subset]
         source = choice[int(rng.integers(len(choice)))]
         loop = _loop(source, round(CROSS_FADE_S * self.sample_rate))
@@ -90,17 +90,17 @@ class RealBackdrop:
 def read_voices(
     manifest: Path, n_species: int, sample_rate: int, longest_s: float, rng: np.random.Generator
 ) -> tuple[list[str], list[RealVoice], list[RealVoice]]:
-    """The `n_species` labels with most calls, alphabetical, their voices, and those of the other labels.
+    """Return the `n_species` labels with most calls, alphabetically, their voices, and the other voices.
 
     Args:
         manifest: CSV with CALL_COLUMNS; `file` is relative to its folder or to the folder above.
-        n_species: Labels that become species; the others call unlisted.
-        sample_rate: Hz, of the soundscapes.
-        longest_s: Calls are cut to this length.
-        rng: Deals the files of each label to train and test.
+        n_species: Number of labels that become species; the others become distractors.
+        sample_rate: Sample rate of the soundscapes, Hz.
+        longest_s: Length to which longer calls are cut.
+        rng: Deals the calls of each label to train and test.
 
     Raises:
-        UserError: a column, a file or a number is missing or wrong; there are fewer labels than `n_species`.
+        UserError: A column, file or number is missing or wrong, or there are fewer labels than `n_species`.
     """
     table = read_table(manifest, CALL_COLUMNS)
     labels = Counter(table["label"])
@@ -122,12 +122,12 @@ def read_voices(
 def read_backdrop(
     manifest: Path, sample_rate: int, conditions: dict[Subset, Conditions], rng: np.random.Generator
 ) -> RealBackdrop:
-    """All backgrounds of a manifest, resampled and cut to the bandwidth of the narrowest.
+    """Read all backgrounds of a manifest, resampled and low-passed to the bandwidth of the narrowest.
 
-    Column `source_sr` tells the rate before an earlier resampling.
+    Column `source_sr` is the sample rate of the original, before the file was resampled.
 
     Raises:
-        UserError: a column or a file is missing, a rate is no number, a file cannot be read.
+        UserError: A column or file is missing, a rate is not a positive integer, or a file cannot be read.
     """
     table = read_table(manifest, BACKGROUND_COLUMNS)
     if table.empty:
@@ -149,7 +149,8 @@ def _numbers(manifest: Path, row: int, cells: list[str]) -> dict[str, float]:
         expected, found = ", ".join(CALL_NUMBERS), ", ".join(map(repr, cells))
         raise UserError(f"{manifest.name} row {row}: {expected} must be numbers, found {found}") from None
     if not (0 <= values["call_on_s"] < values["call_off_s"] and 0 <= values["f_min_hz"] < values["f_max_hz"]):
-        raise UserError(f"{manifest.name} row {row}: call_on_s >= call_off_s, or f_min_hz >= f_max_hz")
+        expected = "0 <= call_on_s < call_off_s and 0 <= f_min_hz < f_max_hz"
+        raise UserError(f"{manifest.name} row {row}: must have {expected}")
     return values
 
 
@@ -177,7 +178,7 @@ def _voice(calls: list[RealCall], sample_rate: int, rng: np.random.Generator) ->
 
 
 def _deal(items: list[Item], rng: np.random.Generator) -> dict[Subset, list[Item]]:
-    """Files of train and files of test: disjoint, unless there is only one."""
+    """Deal items to train and test: disjoint, unless there is only one."""
     if len(items) == 1:
         return {"train": items, "test": items}
     order = [items[int(index)] for index in rng.permutation(len(items))]
@@ -197,7 +198,7 @@ def _read_mono(manifest: Path, file: str) -> tuple[Waveform, int]:
     except soundfile.SoundFileError as error:
         raise UserError(f"{manifest.name}: {file} cannot be read: {one_line(error)}") from None
     if not len(sound) or not np.isfinite(sound).all():
-        raise UserError(f"{manifest.name}: {file} is empty or holds NaN")
+        raise UserError(f"{manifest.name}: {file} is empty or contains NaN or infinite samples")
     return sound.mean(axis=1), int(rate)
 
 
@@ -210,7 +211,7 @@ def _band_limited(sound: Waveform, lowest_rate: int, sample_rate: int) -> Wavefo
 
 
 def _loop(sound: Waveform, n_fade: int) -> Waveform:
-    """A sound that may be repeated: its end fades into its beginning."""
+    """Return a sound that can be repeated: its end is cross-faded into its beginning."""
     n_fade = min(n_fade, len(sound) // 3)
     rise = np.sqrt(np.linspace(0, 1, n_fade, dtype=np.float32))
     loop = sound[: len(sound) - n_fade].copy()

@@ -1,4 +1,4 @@
-"""Which species call in which recording: balanced by annotation in train, skewed in test."""
+"""Assignment of species to recordings: annotations are balanced in train, presence is skewed in test."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from callboard.data.soundscapes import difficulty
 
 MAX_SPECIES_PER_RECORDING = 5
 ORDER_NOISE = 0.2
-"""Spread of log-frequency that blurs the order from low to high voices."""
+"""Standard deviation of the log-frequency noise that blurs the order from low to high voices."""
 RARITY = 0.80
-"""Each species of the test set is this much rarer than the one before, after the dominant one."""
+"""Ratio between the shares of consecutive species of the test set, after the dominant one."""
 
 
 def train_cast(
     target: int | None, n_species: int, shares: tuple[float, ...], rng: np.random.Generator
 ) -> list[int]:
-    """Species of a training recording: target first, others drawn evenly; never all species at once."""
+    """Draw the species of a training recording: target first, others uniformly; never all species at once."""
     n_present = min(1 + int(rng.choice(len(shares), p=np.array(shares) / sum(shares))), n_species - 1)
     order = [int(species) for species in rng.permutation(n_species)]
     if target is not None:
@@ -26,7 +26,7 @@ def train_cast(
 
 
 def common_to_rare(f_max_hz: Sequence[float], rng: np.random.Generator) -> list[int]:
-    """Species by how often they call in the test set: low voices, hard to tell apart, rather more."""
+    """Order species from common to rare in the test set; low voices, hard to tell apart, are more common."""
     pitch = np.log(f_max_hz) + ORDER_NOISE * rng.standard_normal(len(f_max_hz))
     return [int(species) for species in np.argsort(pitch)]
 
@@ -34,10 +34,10 @@ def common_to_rare(f_max_hz: Sequence[float], rng: np.random.Generator) -> list[
 def test_presence(
     n_recordings: int, order: list[int], shares: tuple[float, ...], rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Species of the test recordings, (recordings, species): one common, some rare, no recording empty.
+    """Draw the species of test recordings, (recordings, species): one common, some rare, no recording empty.
 
     `order` lists all species, the common ones first.
-    Every species is in at least `MIN_TEST_RECORDINGS_PER_SPECIES` recordings, where there are as many.
+    Every species is given at least `MIN_TEST_RECORDINGS_PER_SPECIES` recordings if there are that many.
     """
     n_species = len(order)
     mean_present = np.dot(shares, np.arange(1, len(shares) + 1)) / sum(shares)
@@ -56,7 +56,7 @@ def test_presence(
 
 
 def _skewed_shares(n_species: int) -> NDArray[np.float64]:
-    """Shares of the true pairs, commonest first: one dominates, the rest fall geometrically."""
+    """Return each species' share of the true pairs: the first dominates, the rest fall geometrically."""
     if n_species == 1:
         return np.ones(1)
     rest = RARITY ** np.arange(n_species - 1)

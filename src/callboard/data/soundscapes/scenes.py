@@ -1,4 +1,4 @@
-"""The world that all recordings of one seed share, and one recording: background, callers, and the truth."""
+"""The world that all recordings of a seed share, and one recording: background, callers and the truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +16,9 @@ from callboard.data.soundscapes.manifests import read_backdrop, read_voices
 from callboard.params.data import DemoParams
 
 DISTRACTOR = -1
-"""Species number of a call that is no listed species'."""
+"""Species number of a call that belongs to no listed species."""
 PEAK_LIMIT = 0.9
-"""Louder recordings are turned down as a whole: nothing clips."""
+"""Largest peak; louder recordings are scaled down as a whole, so that nothing clips."""
 N_FFT = 2048
 N_POWER_FRAMES = 64
 POWER_WINDOW = np.hanning(N_FFT).astype(np.float32)
@@ -26,7 +26,7 @@ POWER_WINDOW = np.hanning(N_FFT).astype(np.float32)
 
 @dataclass(frozen=True)
 class World:
-    """What all recordings of one seed share."""
+    """Properties shared by all recordings of a seed."""
 
     species: list[str]
     voices: Sequence[Voice]
@@ -38,13 +38,13 @@ class World:
 
     @property
     def n_samples(self) -> int:
-        """Of every recording."""
+        """Length of every recording."""
         return round(self.recording_length_s * self.sample_rate)
 
 
 @dataclass(frozen=True)
 class PlacedCall:
-    """A call that is really there."""
+    """A call that was rendered into a recording."""
 
     species: int
     t_min: float
@@ -52,23 +52,23 @@ class PlacedCall:
     f_min: float
     f_max: float
     snr_db: float
-    """Mean power over the background's in the call's own band."""
+    """Mean power relative to the background's in the call's own band."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A recording and everything that calls in it, distractors included."""
+    """A recording and all calls in it, distractors included."""
 
     waveform: Waveform
     calls: list[PlacedCall]
 
     def calls_of(self, species: int) -> list[PlacedCall]:
-        """The calls of one species."""
+        """Return the calls of one species."""
         return [call for call in self.calls if call.species == species]
 
 
 def render_scene(world: World, present: Sequence[int], subset: Subset, rng: np.random.Generator) -> Scene:
-    """A recording in which the species of `present` call, and no other."""
+    """Render a recording in which the species in `present` call, and no other listed species."""
     conditions = world.conditions[subset]
     waveform = world.backdrop.render(rng, world.n_samples, subset)
     power = _cumulative_power(waveform)
@@ -120,7 +120,7 @@ def _place(
 
 
 def _cumulative_power(waveform: Waveform) -> NDArray[np.float64]:
-    """Mean square of the waveform below each frequency, (N_FFT // 2 + 2,), from frames all over it."""
+    """Return the mean square below each frequency bin, (N_FFT // 2 + 2,), from frames across the waveform."""
     starts = np.linspace(0, len(waveform) - N_FFT, N_POWER_FRAMES).astype(int)
     spectra = fft.rfft(waveform[starts[:, np.newaxis] + np.arange(N_FFT)] * POWER_WINDOW)
     density = np.mean(spectra.real**2 + spectra.imag**2, axis=0, dtype=np.float64)
@@ -134,14 +134,15 @@ def _band_power(power: NDArray[np.float64], f_min_hz: float, f_max_hz: float, sa
 
 
 LONGEST_CALL_SHARE = 0.5
-"""Share of a recording to which longer real calls are cut."""
+"""Longest real call, as a share of the recording; longer calls are cut."""
 
 
 def build_world(demo: DemoParams, sample_rate: int) -> World:
-    """Everything drawn from the seed or read from the manifests, before the first recording is made.
+    """Draw from the seed and read from the manifests all that recordings share.
 
     Raises:
-        UserError: more species than call models or labels; a manifest or one of its files is not in order.
+        UserError: There are more species than call models or labels, or a manifest or one of its files is
+            wrong.
     """
     conditions: dict[Subset, Conditions] = {"train": difficulty.TRAIN, "test": difficulty.TEST}
     if demo.crowding == "dense":
@@ -160,7 +161,7 @@ def build_world(demo: DemoParams, sample_rate: int) -> World:
 def _callers(
     demo: DemoParams, sample_rate: int, rng: np.random.Generator
 ) -> tuple[list[str], Sequence[Voice], Sequence[Voice]]:
-    """Species, their voices, and the voices of what is not listed."""
+    """Return the species' labels, their voices, and the voices of distractors."""
     if not demo.calls:
         voices = synthetic_voices(demo.n_species, sample_rate, rng)
         return [str(number) for number in range(demo.n_species)], voices, distractor_voices(sample_rate, rng)

@@ -1,4 +1,4 @@
-"""A world to files: FLAC recordings, the tables a competitor sees, and the truth in hidden/."""
+"""Writing of a world: FLAC recordings, the tables that a competitor sees, and the truth in hidden/."""
 
 import io
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ STREAMS = {"train": 1, "test": 2, "ids": 3, "presence": 4, "usage": 5, "external
 PUBLIC_SHARE = 1 / 2
 SONGTYPE = "1"
 FLAC_EFFORT = 0.0
-"""Of 0 … 1: noise hardly compresses better at 1, and takes three times as long."""
+"""Compression level in 0 … 1; at 1, noise is hardly smaller and takes three times as long."""
 TRUTH_COLUMNS = ["recording_id", "species_id", "t_min", "f_min", "t_max", "f_max"]
 
 
@@ -38,19 +38,19 @@ class Job:
     """One of recordings.SUBSETS."""
     number: int
     target: int | None
-    """Species whose call gets confirmed; None = rejected boxes only, or no training recording."""
+    """Species with a confirmed call; None = only rejected boxes, or not a training recording."""
     present: tuple[int, ...] | None
-    """Species that call; None = drawn with the recording."""
+    """Species that call; None = drawn when the recording is made."""
 
     @property
     def sounds_like(self) -> Subset:
-        """External recordings come from where the detector will be used, as those of the test set do."""
+        """Subset with the same acoustic conditions: for external recordings, those of the test set."""
         return "train" if self.subset == "train" else "test"
 
 
 @dataclass(frozen=True)
 class Made:
-    """What is known about a recording once it is written."""
+    """A written recording: size, true calls and annotations."""
 
     job: Job
     n_bytes: int
@@ -62,12 +62,12 @@ class Made:
 def make_soundscapes(demo: DemoParams, sample_rate: int, folder: Path) -> SourceTables:
     """Write all recordings to `folder`/train, test and external, and the truth to `folder`/hidden.
 
-    The same arguments give the same bytes: every recording has a random stream of its own, so neither its
-    neighbours nor the number of threads matter.
+    The same arguments give the same bytes: every recording has its own random stream, so neither the other
+    recordings nor the number of threads matter.
 
     Args:
-        demo: What to make.
-        sample_rate: Of the recordings, Hz.
+        demo: The `data.demo` section.
+        sample_rate: Sample rate of the recordings, Hz.
         folder: Must be empty.
 
     Returns:
@@ -111,7 +111,7 @@ def _jobs(demo: DemoParams, world: World) -> list[Job]:
 
 
 def recording_ids(n_ids: int, rng: np.random.Generator) -> list[str]:
-    """Distinct ids of 9 hexadecimal digits; in each 20 one is all digits after a zero, one looks a float."""
+    """Draw distinct ids of 9 hex digits; 1 in 20 is decimal with a leading 0, 1 in 20 looks like a float."""
     ids: dict[str, None] = {}
     while len(ids) < n_ids:
         text = f"{rng.integers(16**9):09x}"
@@ -140,7 +140,10 @@ def _make(world: World, seed: int, job: Job, folder: Path) -> Made:
 
 
 def _write_flac(waveform: Waveform, sample_rate: int, path: Path) -> int:
-    """Size of the 16-bit FLAC written, bytes; encoded in memory: libsndfile is silent about a full disk."""
+    """Write a 16-bit FLAC and return its size in bytes.
+
+    It is encoded in memory, because libsndfile does not report a full disk.
+    """
     flac = io.BytesIO()
     samples = np.rint(waveform * 32767).astype(np.int16)
     soundfile.write(
@@ -208,7 +211,7 @@ def _write_truth(world: World, seed: int, made: list[Made], folder: Path) -> Non
 
 
 def _usage(is_present: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
-    """Public for half of the recordings, private for the rest; neither is empty."""
+    """Return "public" for a random half of the recordings (at least one), "private" for the rest."""
     n_public = max(1, round(PUBLIC_SHARE * len(is_present)))
     public = set(rng.permutation(len(is_present))[:n_public].tolist())
     return ["public" if row in public else "private" for row in range(len(is_present))]
