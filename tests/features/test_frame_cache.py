@@ -66,7 +66,7 @@ def test_a_set_without_recordings_works(tmp_path: Path) -> None:
 
 def test_an_unknown_recording_is_refused(tmp_path: Path) -> None:
     write_cache(tmp_path, recordings(), N_MELS)
-    with pytest.raises(UserError, match="no recording '55088446' among 3"):
+    with pytest.raises(UserError, match="recording '55088446' is not among the 3 in the cache"):
         MelCache.open(tmp_path).read("55088446")
 
 
@@ -74,7 +74,8 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     write_cache(tmp_path, recordings(), N_MELS)
     index = (tmp_path / "index.csv").read_text().splitlines()
     (tmp_path / "index.csv").write_text("\n".join(index[:-1]) + "\n")
-    with pytest.raises(UserError, match=r"mel\.npy holds 20 frames, index\.csv counts 8; run crop again"):
+    words = r"mel\.npy contains 20 frames, but index\.csv lists 8; run crop again"
+    with pytest.raises(UserError, match=words):
         MelCache.open(tmp_path)
 
 
@@ -108,7 +109,7 @@ def test_an_index_cut_short_or_without_numbers_is_refused(tmp_path: Path) -> Non
     write_cache(tmp_path, recordings(), N_MELS)
     whole = (tmp_path / "index.csv").read_text()
     (tmp_path / "index.csv").write_text(whole[:-15])
-    with pytest.raises(UserError, match=r"^index\.csv row 4: \d cells under a header of 6$"):
+    with pytest.raises(UserError, match=r"^index\.csv row 4: \d cells, but the header has 6$"):
         MelCache.open(tmp_path)
     (tmp_path / "index.csv").write_text(whole.replace("055088446,0,", "055088446,x,"))
     with pytest.raises(UserError, match=r"index\.csv: cannot be read \(.*'x'.*\); run its stage again"):
@@ -158,5 +159,5 @@ def test_the_training_set_alone_is_read_where_it_lies(tmp_path: Path) -> None:
     assert alone.frames is cache.frames
     assert np.array_equal(alone.offsets, cache.offsets)
     assert [alone.row(name) for name in cache.recording_ids] == [0, 1, 2]
-    with pytest.raises(UserError, match="no recording 'x' among 3"):
+    with pytest.raises(UserError, match="recording 'x' is not among the 3 in the cache"):
         alone.row("x")

@@ -143,7 +143,9 @@ def test_a_damaged_file_is_refused(tmp_path, name):
         build_model(params(weights=f"{name}@{file_digest(tmp_path / name)}"), 2)
 
 
-@pytest.mark.parametrize(("content", "problem"), [({"epoch": 3}, "holds no state"), ([1], "not readable as")])
+@pytest.mark.parametrize(
+    ("content", "problem"), [({"epoch": 3}, "not a state dict"), ([1], "not readable as")]
+)
 def test_what_is_no_state_dict_is_refused(content, problem):
     with pytest.raises(UserError, match=rf"w\.pt: {problem}"):
         build_model(params(weights=written(content)), 2)

@@ -93,7 +93,7 @@ def test_averaged_weights_come_back_where_they_are_asked_for(tmp_path):
 @pytest.mark.parametrize(("weights", "asked_for_by"), [("ema", "ema_decay"), ("swa", "swa_epochs")])
 def test_averaged_weights_that_are_not_there_are_refused(tmp_path, weights, asked_for_by):
     save_model(tmp_path / "a.pt", network(), weights_params(), AXIS, 0, ["b", "a"])
-    told = rf"a.pt: no {weights} weights; take predict.weights=last, or train with train.{asked_for_by} above"
+    told = rf"a.pt: no {weights} weights; set predict.weights=last, or train with train.{asked_for_by} above"
     with pytest.raises(UserError, match=told):
         load_model(tmp_path / "a.pt", CPU, weights)
 
@@ -127,7 +127,7 @@ def test_damaged_weights_are_refused(tmp_path):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     torch.save({"weights": 1}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a.pt: not weights of this project"):
+    with pytest.raises(UserError, match=r"a.pt: not a weights file of this project"):
         load_model(tmp_path / "a.pt", CPU)
 
 

@@ -88,7 +88,7 @@ def test_annotations_of_something_unknown_are_refused(root, row, message):
 
 def test_a_recording_that_the_cache_lacks_is_refused(root):
     folds = pd.DataFrame({"recording_id": ["r00", "r01", "ghost"], "fold": [0, 1, 1]})
-    with pytest.raises(UserError, match="no recording 'ghost'"):
+    with pytest.raises(UserError, match="recording 'ghost' is not among"):
         choose_fold(root, clips_table(annotation("ghost", "tp", "a", 0, 5)), folds=folds)
 
 

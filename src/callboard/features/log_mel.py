@@ -1,8 +1,8 @@
-"""The front end: a recording's waveform to log-mel frames, and those to uint8.
+"""The log-mel front end: conversion of waveforms to log-mel frames, and of these to uint8.
 
 Equal to torchaudio's `MelSpectrogram(power=2, center=True, pad_mode="reflect", norm="slaney",
-mel_scale="slaney")` and, but for the frames that touch the padding (librosa pads with zeros), to librosa's
-default `melspectrogram`; then `power_to_db(ref=1, amin=1e-10, top_db=…)`.
+mel_scale="slaney")` and, except for the frames that touch the padding (librosa pads with zeros), to librosa's
+default `melspectrogram`; followed by `power_to_db(ref=1, amin=1e-10, top_db=…)`.
 """
 
 from functools import cache
@@ -16,13 +16,13 @@ from callboard.core.errors import UserError
 from callboard.params.features import FeatureParams, FrontEndParams
 
 BLOCK_FRAMES = 128
-"""STFT frames worked on at once: spectrum and power of a block stay in the cache of one core."""
+"""STFT frames per block, so that spectrum and power of a block stay in the cache of one core."""
 
 GROUP_MELS = 16
-"""Mel rows multiplied at once: neighbours share a narrow band of FFT bins, so most zeros are left out."""
+"""Mel rows per matrix product: neighbours share a narrow band of FFT bins, so that most zeros are skipped."""
 
 MIN_POWER = 1e-10
-"""Floor under the logarithm, as librosa and torchaudio have it."""
+"""Lower limit of the power before the logarithm, as in librosa and torchaudio."""
 
 HZ_PER_LINEAR_MEL = 200 / 3
 FIRST_LOG_HZ = 1000.0
@@ -31,26 +31,26 @@ LOG_STEP = np.log(6.4) / 27
 
 
 class MelGroup(NamedTuple):
-    """Neighbouring mel rows and the FFT bins that they look at."""
+    """Neighbouring mel rows and the FFT bins that they cover."""
 
     mels: slice
     bins: slice
     weights: NDArray[np.float32]
-    """(bins, mels) of this group."""
+    """(bins, mels) filterbank weights of this group."""
 
 
 def log_mel(waveform: NDArray[np.float32], front_end: FrontEndParams) -> NDArray[np.float32]:
-    """(n_samples // hop_length + 1, n_mels) dB, clipped at top_db below the recording's own maximum.
+    """Return (n_samples // hop_length + 1, n_mels) dB, clipped at top_db below the input's maximum.
 
-    The clipping depends on the input's maximum: a clip of a recording and the recording differ.
+    Because the clipping depends on this maximum, a clip's log-mel differs from its part of the recording's.
 
     Args:
         waveform: (n_samples,) at `front_end.audio.sample_rate`, longer than half a window.
         front_end: The `audio` and `features` sections.
 
     Raises:
-        UserError: some mel row catches no FFT bin.
-        ValueError: the waveform is too short to be padded by reflection.
+        UserError: A mel row covers no FFT bin.
+        ValueError: The waveform is too short to be padded by reflection.
 
     Example:
         >>> front_end = FrontEndParams.model_validate({"audio": {"sample_rate": 24000}})
@@ -70,7 +70,7 @@ def log_mel(waveform: NDArray[np.float32], front_end: FrontEndParams) -> NDArray
 def mel_power(
     waveform: NDArray[np.float32], sample_rate: int, features: FeatureParams
 ) -> NDArray[np.float32]:
-    """(n_frames, n_mels): Hann-windowed, centred STFT, squared, through the mel filterbank."""
+    """Return (n_frames, n_mels): Hann-windowed, centred STFT, squared, times the mel filterbank."""
     groups = mel_groups(sample_rate, features)
     n_bins = groups[-1].bins.stop
     frames = _frames(waveform, features.n_fft, features.hop_length)
@@ -92,9 +92,9 @@ def mel_power(
 
 
 def quantise(decibels: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, float]:
-    """The recording's own minimum to 0, its maximum to 255, rounded; and that minimum and maximum in dB.
+    """Scale the recording's minimum to 0 and its maximum to 255, rounded; also return both extremes in dB.
 
-    With the range kept to top_db, no value is off by more than top_db / 510 dB. A constant input gives zeros.
+    As the range is at most top_db, errors are at most top_db / 510 dB. A constant input gives zeros.
     """
     db_min, db_max = float(decibels.min()), float(decibels.max())
     scale = 255 / (db_max - db_min) if db_max > db_min else 0.0
@@ -105,10 +105,10 @@ def quantise(decibels: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, f
 
 @cache
 def mel_groups(sample_rate: int, features: FeatureParams) -> tuple[MelGroup, ...]:
-    """The filterbank in groups of GROUP_MELS rows.
+    """Return the filterbank in groups of GROUP_MELS rows.
 
     Raises:
-        UserError: some mel row catches no FFT bin, and would be silent in every recording.
+        UserError: A mel row covers no FFT bin, so it would be empty in every recording.
     """
     filterbank = mel_filterbank(sample_rate, features)
     groups = []
@@ -121,13 +121,13 @@ def mel_groups(sample_rate: int, features: FeatureParams) -> tuple[MelGroup, ...
 
 
 def mel_filterbank(sample_rate: int, features: FeatureParams) -> NDArray[np.float32]:
-    """(n_fft // 2 + 1, n_mels) triangles on Slaney's scale, each of the same area.
+    """Return (n_fft // 2 + 1, n_mels) triangles on Slaney's scale, each of the same area.
 
-    As torchaudio's `melscale_fbanks`, but without importing torch, which would take a third as long as the
-    demo's whole crop. The corners are needed anyway: torchaudio does not tell them.
+    Same as torchaudio's `melscale_fbanks`, but without importing torch, which would take a third as long as
+    the demo's whole crop. The corners, which torchaudio does not return, are needed anyway.
 
     Raises:
-        UserError: some mel row catches no FFT bin.
+        UserError: A mel row covers no FFT bin.
     """
     corners = _mel_corners(features)
     bins = scipy.fft.rfftfreq(features.n_fft, 1 / sample_rate)[:, None]
@@ -139,25 +139,25 @@ def mel_filterbank(sample_rate: int, features: FeatureParams) -> NDArray[np.floa
         raise UserError(
             f"features: {empty.size} of n_mels {features.n_mels} rows from f_min {features.f_min:g} to f_max "
             f"{features.f_max:g} Hz would always be empty, first row {empty[0]}: no FFT bin of n_fft "
-            f"{features.n_fft} at {sample_rate} Hz lies in {low:.1f} … {high:.1f} Hz; "
+            f"{features.n_fft} at {sample_rate} Hz is in {low:.1f} … {high:.1f} Hz; "
             "lower n_mels or raise n_fft"
         )
     return triangles.astype(np.float32)
 
 
 def mel_centres(features: FeatureParams) -> NDArray[np.float64]:
-    """(n_mels,) Hz, ascending: where the triangle of each mel row has its tip."""
+    """Return (n_mels,) Hz, ascending: the frequency at the tip of each mel row's triangle."""
     return _mel_corners(features)[1:-1]
 
 
 def _mel_corners(features: FeatureParams) -> NDArray[np.float64]:
-    """(n_mels + 2,) Hz: a row's triangle starts at one, has its tip at the next and ends at the third."""
+    """Return (n_mels + 2,) Hz; row k's triangle starts at corner k, peaks at k + 1 and ends at k + 2."""
     lowest, highest = _hz_to_mel(np.array([features.f_min, features.f_max]))
     return _mel_to_hz(np.linspace(lowest, highest, features.n_mels + 2))
 
 
 def _frames(waveform: NDArray[np.float32], n_fft: int, hop_length: int) -> NDArray[np.float32]:
-    """(n_samples // hop_length + 1, n_fft) view of the waveform, reflected at both ends."""
+    """Return a (n_samples // hop_length + 1, n_fft) view of the waveform, reflected at both ends."""
     if len(waveform) <= n_fft // 2:
         raise ValueError(f"{len(waveform)} samples cannot be reflected by n_fft / 2 = {n_fft // 2}")
     padded = np.pad(waveform, n_fft // 2, mode="reflect")
@@ -167,7 +167,7 @@ def _frames(waveform: NDArray[np.float32], n_fft: int, hop_length: int) -> NDArr
 
 @cache
 def _hann(n_fft: int) -> NDArray[np.float32]:
-    """Periodic Hann window."""
+    """Return the periodic Hann window."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Which windows of recordings a network looks at, and how long they are: pure arithmetic, in frames."""
+"""Positions and lengths of the windows of recordings that a network sees: pure arithmetic, in frames."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,22 +15,22 @@ CLIP_LENGTHS: dict[str, Callable[[ClipParams, Integers], int]] = {
     "event": lambda clip, n_frames: clip.n_frames,
     "full": lambda clip, n_frames: int(n_frames.max(initial=1)),
 }
-"""By clip.mode: from the section and the lengths of all recordings of a set to the length of its clips."""
+"""By clip.mode, the function from the section and the lengths of a set's recordings to its clips' length."""
 
 
 def clip_length(clip: ClipParams, n_frames: Integers) -> int:
-    """Frames of a clip, at least 1.
+    """Return the length of a clip in frames, at least 1.
 
     Args:
         clip: The `clip` section.
-        n_frames: (recordings,) lengths of the whole set, not of a part of it: in mode full a network's output
-            depends on the padding, which must not depend on what else a batch or a fold holds.
+        n_frames: (recordings,) lengths of the whole set, not a part: in mode full a network's output depends
+            on the padding, which must not depend on the other recordings of a batch or fold.
     """
     return CLIP_LENGTHS[clip.mode](clip, n_frames)
 
 
 class Windows(NamedTuple):
-    """Windows of recordings: planned ones in order, those of a training epoch shuffled."""
+    """Windows of recordings: in order if planned, shuffled in a training epoch."""
 
     recording: Integers
     """(windows,) index of the recording."""
@@ -39,20 +39,20 @@ class Windows(NamedTuple):
 
 
 def plan_windows(n_frames: Integers, clip_frames: int, overlap_frames: int) -> Windows:
-    """Windows that together cover each recording.
+    """Return windows that together cover each recording.
 
-    Neighbours share `overlap_frames`; the last window is moved back to end with the recording, so that no
-    frame stays unseen and none is padded. A recording shorter than a clip gets one window, to be padded.
+    Neighbours share `overlap_frames`; the last window is moved back to end with the recording, so that every
+    frame is seen and none is padded. A recording shorter than a clip gets one window, to be padded.
 
     Args:
         n_frames: (recordings,) their lengths.
         clip_frames: Length of a window.
-        overlap_frames: Of no effect where no recording is longer than a window.
+        overlap_frames: Has no effect if no recording is longer than a window.
 
     Raises:
-        ValueError: a recording needs several windows, and the overlap leaves no step forward.
+        ValueError: A recording needs several windows, but the overlap is negative or leaves no step forward.
     """
-    last = np.maximum(n_frames - clip_frames, 0)  # (recordings,) where the last window starts
+    last = np.maximum(n_frames - clip_frames, 0)  # (recordings,) start of the last window
     if last.any() and not 0 <= overlap_frames < clip_frames:
         raise ValueError(f"overlap_frames must be in [0, clip_frames {clip_frames}), found {overlap_frames}")
     step = max(clip_frames - overlap_frames, 1)
@@ -63,10 +63,10 @@ def plan_windows(n_frames: Integers, clip_frames: int, overlap_frames: int) -> W
 
 
 def windows_from(n_frames: Integers, clip_frames: int, phase: Integers) -> Windows:
-    """Windows side by side that together cover each recording, `phase` frames of the first lying before it.
+    """Return adjacent windows that together cover each recording; the first starts `phase` frames before it.
 
-    The first and the last are moved inside the recording, so that no frame is padded. A recording no longer
-    than a window gets one, to be padded.
+    The first and the last are then moved inside the recording, so that no frame is padded. A recording no
+    longer than a window gets one window, to be padded.
 
     Args:
         n_frames: (recordings,) their lengths.

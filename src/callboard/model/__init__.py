@@ -1,4 +1,4 @@
-"""Builds the network, and saves and loads its weights with the parameters that made them.
+"""Build the network, and save and load its weights together with the parameters that rebuild it.
 
-Takes images, gives logits of each head; knows no loss, no annotation and no metric.
+Takes images, returns the logits of each head; independent of losses, annotations and metrics.
 """

@@ -1,4 +1,4 @@
-"""The class axis of training: the species, or the song types of each."""
+"""The class axis of training: the species, or the song types of each species."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassAxis:
-    """What a network in training tells apart; the classes of a species lie together, species in order."""
+    """The classes of a network in training; a species' classes are adjacent, and species are in order."""
 
     species: list[str]
-    """What is scored."""
+    """The species that are scored."""
     class_species: Integers
-    """(classes,) position of each class's species, ascending; every species has a class."""
+    """(classes,) position of each class's species, ascending; every species has at least one class."""
     songtypes: list[str]
-    """(classes,) song type; "" = whatever type the species has."""
+    """(classes,) song type; "" = all types of the species."""
 
     @property
     def names(self) -> list[str]:
-        """(classes,) as `17:4` where the class is one song type of species 17, else `17`."""
+        """(classes,) names: `17:4` if the class is song type 4 of species 17, `17` if it is all of it."""
         return [
             f"{self.species[position]}:{songtype}" if songtype else self.species[position]
             for position, songtype in zip(self.class_species, self.songtypes, strict=True)
@@ -37,12 +37,12 @@ class ClassAxis:
 
 
 def species_classes(clips: pd.DataFrame, species: list[str]) -> ClassAxis:
-    """A class per species, whatever the clips."""
+    """Return one class per species, regardless of the clips."""
     return ClassAxis(species, np.arange(len(species)), [""] * len(species))
 
 
 def songtype_classes(clips: pd.DataFrame, species: list[str]) -> ClassAxis:
-    """A class per song type of the TP rows where a species has several, else one for the species."""
+    """Return a class for each song type in a species' TP rows if it has several, else one for the species."""
     tp = clips[clips["label_type"] == "tp"]
     types_of = {name: sorted(set(types)) for name, types in tp.groupby("species_id")["songtype_id"]}
     several = [types_of[name] if len(types_of.get(name, [])) > 1 else [""] for name in species]
@@ -57,19 +57,19 @@ CLASSES: dict[str, Callable[[pd.DataFrame, list[str]], ClassAxis]] = {
     "species": species_classes,
     "songtype": songtype_classes,
 }
-"""By train.classes: from all annotations and the species to the class axis, the same for every fold."""
+"""By train.classes, the function from all annotations and the species to the class axis of all folds."""
 
 
 def spread_over_classes(clips: pd.DataFrame, axis: ClassAxis) -> pd.DataFrame:
-    """The rows once for each class that they speak of, with its position in a column `class_position`.
+    """Repeat each row for every class that it applies to, and add the class's position as `class_position`.
 
-    A TP or FP row speaks of its own song type, or of its species where that has one class. An FP row of a
-    type that no TP row has rejects none of the classes of its species and is left out. A pseudo-label has no
-    song type, so it speaks of all classes of its species: that is right for the largest of them.
+    A TP or FP row applies to the class of its song type, or of its species if that has only one class. An FP
+    row of a song type without TP rows rejects none of its species' classes and is left out. A pseudo-label
+    has no song type, so it applies to all classes of its species; it is correct for the largest of them.
 
     Args:
         clips: species_id, songtype_id, label_type.
-        axis: With all species of the clips.
+        axis: Class axis with all species of the clips.
     """
     of_species: dict[str, list[int]] = {}
     for column, position in enumerate(axis.class_species):
@@ -89,21 +89,21 @@ def spread_over_classes(clips: pd.DataFrame, axis: ClassAxis) -> pd.DataFrame:
 
 
 class SpeciesModel(nn.Module):
-    """A network that tells song types apart, speaking of species: the largest of a species' classes."""
+    """Wrapper that merges outputs for song types into outputs for species, by the maximum over classes."""
 
     def __init__(self, model: SedModel, class_species: Sequence[int] | Integers) -> None:
-        """Wrap `model`, whose weights are shared.
+        """Wrap `model`, sharing its weights.
 
         Args:
-            model: Its class axis is that of `class_species`.
+            model: Network with the classes of `class_species`.
             class_species: (classes,) position of each class's species, ascending; every species has a class.
         """
         super().__init__()
         self.model = model
-        self.first_classes = (np.flatnonzero(np.diff(class_species)) + 1).tolist()  # of all species but one
+        self.first_classes = (np.flatnonzero(np.diff(class_species)) + 1).tolist()  # except species 0's
 
     def forward(self, image: Tensor) -> SedOutput:
-        """The outputs of a normalised `image` (batch, frames, mels)."""
+        """Return the outputs of a normalised `image` (batch, frames, mels)."""
         return self._merge_output(self.model(image))
 
     def _merge_output(self, output: SedOutput) -> SedOutput:

@@ -1,4 +1,4 @@
-"""The detector: any timm feature map, and the heads that read it."""
+"""The detector: a backbone (any timm model that gives a feature map) and the heads that read the map."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ from callboard.model.pretrained import hub_asked_once, load_pretrained, no_hub_w
 from callboard.params.model import FRAMES_BACKBONE, ModelParams
 
 PROBE_SIZE = 64
-"""Frames and mel rows of the blank image that shows what feature map a backbone gives."""
+"""Frames and mel rows of the blank image used to find the shape of a backbone's feature map."""
 
 
 ONEDNN_BLOCK = 16
-"""Channels oneDNN takes at once with AVX-512; strided 1x1 convolutions of fewer crash in that layout."""
+"""Channels per block of oneDNN with AVX-512; strided 1x1 convolutions of fewer crash if channels are last."""
 
 
 class SedModel(nn.Module):
-    """Backbone, what refines its map, and head."""
+    """Backbone, refinement of its feature map (CBAM or identity), and head."""
 
     def __init__(self, backbone: nn.Module, refine: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -31,25 +31,26 @@ class SedModel(nn.Module):
         self.head = head
 
     def forward(self, image: Tensor) -> SedOutput:
-        """The outputs of a normalised `image` (batch, frames, mels)."""
+        """Return the outputs of a normalised `image` (batch, frames, mels)."""
         output: SedOutput = self.head(self.features(image))
         return output
 
     def features(self, image: Tensor) -> Tensor:
-        """The map (batch, channels, segments, mel cells) of a normalised `image` (batch, frames, mels)."""
+        """Return the map (batch, channels, segments, mel cells) of an `image` as in `forward`."""
         features: Tensor = self.refine(self.backbone(image.unsqueeze(1)))
         return features
 
 
 def build_model(params: ModelParams, n_classes: int) -> SedModel:
-    """A new network; torch's global generator draws its weights.
+    """Build a new network with weights drawn from torch's global generator.
 
-    What can be switched on is drawn last, so that all other weights of a seed are the same without it.
-    Convolutions are laid out channels last where that is safe: a CPU trains 1.3 times as fast.
+    Optional modules are initialised last, so that a seed gives all other weights the same values without
+    them.
+    Convolutions use channels-last layout where that is safe: a CPU trains 1.3 times as fast.
 
     Raises:
-        UserError: timm has no such backbone, its arguments do not fit, it gives no feature map, or its
-            pretrained weights cannot be had or do not fit.
+        UserError: timm lacks the backbone, its arguments do not fit, it does not give a feature map, or its
+            pretrained weights are unavailable or do not fit.
     """
     backbone = _build_backbone(params)
     n_features = _count_features(backbone, params.backbone)
@@ -64,7 +65,7 @@ def build_model(params: ModelParams, n_classes: int) -> SedModel:
 
 
 def _breaks_channels_last(module: nn.Module) -> bool:
-    """Whether the gradient of a convolution's weights would overwrite foreign memory: oneDNN issue 6035."""
+    """Return whether a convolution's weight gradient would overwrite foreign memory (oneDNN issue 6035)."""
     return (
         isinstance(module, nn.Conv2d)
         and module.kernel_size == (1, 1)
@@ -112,10 +113,10 @@ def _create_pretrained(params: ModelParams) -> nn.Module:
 
 
 def _count_features(backbone: Any, name: str) -> int:
-    """Channels of the feature map.
+    """Return the number of channels of the backbone's feature map.
 
     Raises:
-        UserError: the output is no map (batch, channels, segments, mel cells).
+        UserError: The output is not a map (batch, channels, segments, mel cells).
     """
     if name == FRAMES_BACKBONE:
         return int(backbone.num_features)
@@ -134,6 +135,6 @@ def _count_features(backbone: Any, name: str) -> int:
         channels = widths[0] if widths else "channels"
         raise UserError(
             f"model.backbone: {name} gives {shape} where a feature map (batch, {channels}, "
-            "segments, mel cells) is needed; take a convolutional backbone"
+            "segments, mel cells) is needed; use a convolutional backbone"
         )
     return int(shape[1])

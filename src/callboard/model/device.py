@@ -1,7 +1,6 @@
-"""The machine: which device computes, and in which precision.
+"""The device that computes, and its precision.
 
-These facts come from the environment and not from params.yaml: they must change neither the experiment nor
-its hashes.
+Both come from the environment, not from params.yaml: they must change neither the experiment nor its hashes.
 """
 
 import ctypes
@@ -16,21 +15,21 @@ from torch import Tensor
 from callboard.core.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Numbers of glibc's `mallopt`."""
+"""Parameter numbers of glibc's `mallopt`."""
 
 DEVICES: dict[str, Callable[[], bool]] = {
     "cuda": torch.cuda.is_available,
     "mps": torch.backends.mps.is_available,
     "cpu": lambda: True,
 }
-"""Device types by preference, each with the question whether this machine has it."""
+"""Device types in order of preference, each with a function that returns whether this machine has it."""
 
 
 def pick_device() -> torch.device:
-    """The first of cuda, mps and cpu that this machine has, unless CALLBOARD_DEVICE names one.
+    """Return the first of cuda, mps and cpu that this machine has, or the one that CALLBOARD_DEVICE names.
 
     Raises:
-        UserError: CALLBOARD_DEVICE names no device type, or one that this machine lacks.
+        UserError: CALLBOARD_DEVICE is not a device type, or this machine does not have it.
     """
     wanted = os.environ.get("CALLBOARD_DEVICE", "auto")
     if wanted == "auto":
@@ -39,13 +38,14 @@ def pick_device() -> torch.device:
         raise UserError(f"CALLBOARD_DEVICE is {wanted!r}; it must be one of auto, {', '.join(DEVICES)}")
     if not DEVICES[wanted]():
         raise UserError(
-            f"CALLBOARD_DEVICE is {wanted!r}, which this machine does not have; unset it to choose by itself"
+            f"CALLBOARD_DEVICE is {wanted!r}, which this machine does not have; unset it to choose "
+            "automatically"
         )
     return torch.device(wanted)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware; emulation would be slower than float32."""
+    """Return whether `device` multiplies bfloat16 in hardware; emulation would be slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -54,15 +54,15 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 ONE_CELL = 32
-"""Mel rows of which a backbone of the usual stride leaves one cell. On a CPU, oneDNN's bfloat16 convolutions
-of such maps read memory that nobody has written: losses differ from run to run or are NaN (torch 2.11)."""
+"""Mel rows that a backbone of the usual stride reduces to one cell. On a CPU, oneDNN's bfloat16 convolutions
+of maps one cell high read uninitialised memory: losses differ from run to run or are NaN (torch 2.11)."""
 
 
 def autocast(image: Tensor) -> AbstractContextManager[None]:
-    """The precision of a pass over images: bfloat16 where the hardware has it, else float32.
+    """Return the context for a forward pass: bfloat16 if the hardware supports it, else float32.
 
     Args:
-        image: (clips, frames, mels). With few mels float32 on a CPU, see ONE_CELL.
+        image: (clips, frames, mels). With at most ONE_CELL mels, a CPU uses float32.
     """
     device = image.device
     if has_bfloat16(device) and (device.type != "cpu" or image.shape[2] > ONE_CELL):
@@ -71,15 +71,15 @@ def autocast(image: Tensor) -> AbstractContextManager[None]:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, e.g. `cpu` or `cuda (bf16)`."""
+    """Return a short description of the device, such as `cpu` or `cuda (bf16)`."""
     return f"{device.type} (bf16)" if has_bfloat16(device) else device.type
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next step instead of handing it back to the system after each.
+    """Make glibc keep freed memory for the next training step instead of returning it to the system.
 
-    A training step frees and asks for the same blocks again, and fresh pages are cleared first: 6 % of a step
-    of the committed network (54 ms to 51 ms, two cores). Does nothing where there is no glibc.
+    Every step frees and requests the same blocks, and the system clears fresh pages first: 6 % of a step
+    of the default network (54 ms to 51 ms, two cores). Does nothing without glibc.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

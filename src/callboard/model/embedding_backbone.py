@@ -1,4 +1,4 @@
-"""Embeddings as a feature map: what stands in a backbone's place where frames are embeddings already."""
+"""Embeddings as a feature map: the replacement for a backbone if frames are already embeddings."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from callboard.features.normalisation import MEAN, STD
 from callboard.params.model import FRAMES_BACKBONE
 
 GAIN = 8.0
-"""Levels in [0, 1] to numbers around 1."""
+"""Factor that scales levels in [0, 1] to numbers around 1."""
 
 
 class EmbeddingFrames(nn.Module):
-    """Every frame becomes a segment of one cell, its numbers are the channels."""
+    """Backbone that makes every frame a segment of one mel cell, with the embedding's numbers as channels."""
 
     def __init__(
         self, n_numbers: int = 1024, norm: bool = True, hidden: int = 0, dropout: float = 0.0
@@ -22,9 +22,9 @@ class EmbeddingFrames(nn.Module):
 
         Args:
             n_numbers: Length of an embedding.
-            norm: Whether numbers are normalised over the batch, each by itself.
-            hidden: Width of a layer of frames; 0 = none.
-            dropout: Share of the channels that training leaves out.
+            norm: Whether each number is batch-normalised.
+            hidden: Width of a hidden layer applied to each frame; 0 = no hidden layer.
+            dropout: Dropout probability.
         """
         super().__init__()
         self.num_features = hidden or n_numbers
@@ -33,17 +33,17 @@ class EmbeddingFrames(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The map (batch, channels, frames, 1) of a normalised `image` (batch, 1, frames, numbers)."""
+        """Return the map (batch, channels, frames, 1) of a normalised `image` (batch, 1, frames, numbers)."""
         levels = image.transpose(1, 3) * STD + MEAN
         features: Tensor = self.dropout(self.hidden(self.norm(levels * GAIN)))
         return features
 
 
 def build(backbone_args: dict[str, Any]) -> EmbeddingFrames:
-    """The frames as `model.backbone_args` has them.
+    """Build the backbone from `model.backbone_args`.
 
     Raises:
-        UserError: arguments that they do not take.
+        UserError: The arguments are unknown or invalid.
     """
     try:
         return EmbeddingFrames(**backbone_args)

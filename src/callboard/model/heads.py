@@ -1,4 +1,4 @@
-"""From a feature map to logits: class and attention logits per segment, pooled to one logit per clip."""
+"""Heads: class and attention logits per segment of a feature map, pooled to one logit per clip."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from callboard.params.model import ModelParams
 
 
 class SedOutput(NamedTuple):
-    """What the network says of a batch of clips."""
+    """Outputs of the network for a batch of clips."""
 
     attention: Tensor
     """(batch, species) logits: the class logits summed over time with the attention weights."""
@@ -20,20 +20,20 @@ class SedOutput(NamedTuple):
     framewise: Tensor
     """(batch, segments, species) class logits z."""
     attention_weights: Tensor
-    """(batch, segments, species) activated attention a."""
+    """(batch, segments, species) attention weights a, after their activation."""
     segment: Tensor
     """(batch, segments, species) logits that the segment loss compares with annotated frames."""
     frequency: "SedOutput | None" = None
-    """What the frequency head says, where there is one: all of the above, with bands for segments."""
+    """The same outputs of the frequency head if there is one, with frequency bands in place of segments."""
 
 
 def softmax_over_time(logits: Tensor) -> Tensor:
-    """Weights (batch, segments, species) that sum to 1 over the segments."""
+    """Return weights (batch, segments, species) that sum to 1 over the segments."""
     return logits.softmax(dim=1)
 
 
 def softmax_of_tanh(logits: Tensor) -> Tensor:
-    """Softmax over time of squashed logits: no segment outweighs another by more than e²."""
+    """Return the softmax over time of tanh of the logits: no segment outweighs another by more than e²."""
     return logits.tanh().softmax(dim=1)
 
 
@@ -46,12 +46,12 @@ ATTENTION_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def class_logits(logits: Tensor, weights: Tensor) -> Tensor:
-    """The class logits alone."""
+    """Return the class logits alone."""
     return logits
 
 
 def class_times_attention(logits: Tensor, weights: Tensor) -> Tensor:
-    """The class logits times the attention weights, cell by cell."""
+    """Return the class logits times the attention weights, elementwise."""
     return logits * weights
 
 
@@ -62,7 +62,7 @@ SEGMENT_SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class AttentionHead(nn.Module):
-    """Feature map to clipwise and segmentwise logits."""
+    """Head that turns a feature map into clipwise and segmentwise logits."""
 
     def __init__(self, n_features: int, n_classes: int, params: ModelParams) -> None:
         super().__init__()
@@ -72,9 +72,9 @@ class AttentionHead(nn.Module):
         self.segment_source = SEGMENT_SOURCES[params.segment_source]
 
     def forward(self, features: Tensor) -> SedOutput:
-        """The outputs, float32 under autocast too, of `features` (batch, channels, segments, mel cells)."""
+        """Return float32 outputs, even in autocast, for `features` (batch, channels, segments, mel cells)."""
         pooled = F.relu(features).float().mean(dim=3).transpose(1, 2)  # (batch, segments, channels)
-        with torch.autocast(pooled.device.type, enabled=False):  # bfloat16 logits would tie in the ranking
+        with torch.autocast(pooled.device.type, enabled=False):  # bfloat16 logits would cause ties
             logits = self.classify(pooled)  # (batch, segments, species)
             weights = self.activate(self.attend(pooled))
         return SedOutput(
@@ -87,7 +87,7 @@ class AttentionHead(nn.Module):
 
 
 class TimeFrequencyHead(nn.Module):
-    """A head over time and one over frequency, with weights of their own."""
+    """A head over time and one over frequency, each with its own weights."""
 
     def __init__(self, time: nn.Module, frequency: nn.Module) -> None:
         super().__init__()
@@ -95,10 +95,10 @@ class TimeFrequencyHead(nn.Module):
         self.frequency = frequency
 
     def forward(self, features: Tensor) -> SedOutput:
-        """The outputs of `features` (batch, channels, segments, mel cells).
+        """Return the outputs for `features` (batch, channels, segments, mel cells).
 
-        The frequency head gets the map with its axes swapped: it pools over time, and each of its bands is a
-        mel cell.
+        The frequency head gets the map with time and frequency swapped: it averages over time, and each of
+        its bands is a mel cell.
         """
         over_time: SedOutput = self.time(features)
         return over_time._replace(frequency=self.frequency(features.transpose(2, 3)))

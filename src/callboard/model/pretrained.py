@@ -1,4 +1,4 @@
-"""Pretrained weights of a backbone, in place of random ones: those of a file, or of timm's model hub."""
+"""Pretrained weights of a backbone: from a file, a package or timm's model hub."""
 
 import pickle
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from callboard.core.errors import UserError, one_line
 from callboard.core.pinned_weights import WEIGHTS_PACKAGES, find_weights
 
 HUB_TIMEOUT_S = 5
-"""How long the model hub may take to answer at all."""
+"""Timeout for the check whether the model hub answers at all."""
 
 UNREADABLE_PRETRAINED = (
     OSError,
@@ -28,17 +28,17 @@ UNREADABLE_PRETRAINED = (
     pickle.UnpicklingError,
     SafetensorError,
 )
-"""What torch, safetensors and timm raise for a file that is cut short, damaged, or of another kind."""
+"""Errors of torch, safetensors and timm for a file that is truncated, damaged or of a different kind."""
 
 
 def load_pretrained(backbone: Any, weights: str) -> None:
-    """Give a timm `backbone` of one input channel, without a classifier, what `model.weights` names.
+    """Load the weights named by `model.weights` into a timm `backbone` of one input channel, no classifier.
 
-    A first convolution over three channels becomes the sum over them, which is what it does to three equal
+    A first convolution over three channels is summed over them, which gives the same output as three equal
     channels. Weights of a classifier are ignored.
 
     Raises:
-        UserError: the file cannot be had (see find_weights), is no state dict, or does not fit the backbone.
+        UserError: The file is unavailable (see find_weights), not a state dict, or does not fit the backbone.
     """
     path = find_weights(weights)
     wanted: dict[str, Tensor] = backbone.state_dict()
@@ -61,7 +61,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except UNREADABLE_PRETRAINED as error:
         raise UserError(f"model.weights: {path}: not readable as weights ({one_line(error)})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"model.weights: {path}: holds no state dict, which has a name for each tensor")
+        raise UserError(f"model.weights: {path}: not a state dict, which maps names to tensors")
     return state
 
 
@@ -72,7 +72,7 @@ def _without_classifier(state: dict[str, Tensor], classifier: str | tuple[str, .
 
 
 def _to_channels_of(wanted: Tensor | None, tensor: Tensor) -> Tensor:
-    """A convolution over three channels as one over one channel, where that is wanted; else as it is."""
+    """Sum a convolution's weights over three channels if the network has one; return others unchanged."""
     if wanted is None or wanted.dim() != 4 or tensor.dim() != 4:
         return tensor
     if (wanted.shape[1], tensor.shape[1]) != (1, 3):
@@ -82,12 +82,12 @@ def _to_channels_of(wanted: Tensor | None, tensor: Tensor) -> Tensor:
 
 
 def _misfits(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> Iterator[str]:
-    """In words, each tensor that is missing, unknown, or of another shape."""
+    """Describe each tensor that is missing, unknown, or has a different shape."""
     for name, tensor in wanted.items():
         if name in found:
             if found[name].shape != tensor.shape:
                 yield f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
-        elif not name.endswith("num_batches_tracked"):  # which old files lack, and nothing reads
+        elif not name.endswith("num_batches_tracked"):  # missing in old files, and never used
             yield f"{name} is missing"
     for name in found:
         if name not in wanted:
@@ -96,9 +96,9 @@ def _misfits(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> Iterator[st
 
 @contextmanager
 def hub_asked_once() -> Iterator[bool]:
-    """Whether the model hub answers; within, its client goes straight to its cache if not.
+    """Yield whether the model hub answers; if it does not, the client uses only its cache inside the context.
 
-    By itself the client asks an unreachable hub six times for each name that weights may have: 47 s.
+    Otherwise the client would try an unreachable hub six times for each possible file name, which takes 47 s.
     """
     answers, before = _hub_answers(), constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not answers
@@ -111,13 +111,13 @@ def hub_asked_once() -> Iterator[bool]:
 def _hub_answers() -> bool:
     try:
         huggingface_hub.get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception:  # the client's own, which changed with its version, and HF_HUB_OFFLINE
+    except Exception:  # the client's errors, also for HF_HUB_OFFLINE, differ between its versions
         return False
     return True
 
 
 def no_hub_weights(backbone: str, error: Exception, *, answers: bool) -> UserError:
-    """The error that there are no weights of `backbone`, with the ways out."""
+    """Return the error that no weights are available for `backbone`, with the alternatives."""
     reason = (
         f"{type(error).__name__}: {one_line(error)}"
         if answers

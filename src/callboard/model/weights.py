@@ -1,4 +1,4 @@
-"""Weights on disk: trained networks with the params that rebuild them."""
+"""Weights files: trained networks with the parameters that rebuild them."""
 
 import io
 import pickle
@@ -18,7 +18,7 @@ from callboard.params.model import ModelParams
 from callboard.params.training import AVERAGED_BY, ClipParams
 
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
-"""What torch raises for a file that is cut short, damaged, or of another kind."""
+"""Errors that torch raises for a file that is truncated, damaged or of a different kind."""
 
 CONTENT = {
     "params",
@@ -31,14 +31,14 @@ CONTENT = {
     "ema_state_dict",
     "swa_state_dict",
 }
-"""What a file of weights holds; an average that was not asked for is None, or in older files not there."""
+"""Keys of a weights file; an average that was not requested is None, or absent in older files."""
 
 WEIGHTS = {"last": "state_dict", "ema": "ema_state_dict", "swa": "swa_state_dict"}
-"""By predict.weights: where a file has them."""
+"""Key in a weights file for each value of predict.weights."""
 
 
 class WeightsParams(Params):
-    """The sections stored with weights: what rebuilds the network, and what it takes as input."""
+    """The sections stored with weights: those that define the network and its input."""
 
     model: ModelParams
     clip: ClipParams
@@ -48,14 +48,14 @@ class LoadedModel(NamedTuple):
     """A trained network, in eval mode."""
 
     model: SedModel | SpeciesModel
-    """Its class axis is the species, whatever the classes it was trained on."""
+    """The network; its class axis is the species, even if it was trained on song types."""
     species: list[str]
     """The class axis."""
     fold: int
     """The fold that the network has not seen."""
     clip: ClipParams
     held_out: frozenset[str]
-    """The recordings of that fold: whoever scores out of fold can prove it."""
+    """The recordings of that fold, with which out-of-fold scoring is verified."""
 
 
 def save_model(
@@ -67,19 +67,19 @@ def save_model(
     held_out: Iterable[str],
     averages: Mapping[str, SedModel] | None = None,
 ) -> None:
-    """Write weights and what rebuilds the network; equal weights give equal bytes.
+    """Write the weights and the parameters that rebuild the network; equal weights give equal bytes.
 
     Args:
-        path: Of the new file.
+        path: The new file.
         model: The trained network.
-        params: What rebuilds it.
+        params: The parameters that rebuild it.
         axis: The class axis.
-        fold: The fold that it has not seen.
+        fold: The fold that the network has not seen.
         held_out: The recordings of that fold.
-        averages: The same network with averages of its weights, by `predict.weights`.
+        averages: The network with averaged weights, by value of `predict.weights`.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
     content = {
         "params": params.model_dump(),
@@ -100,10 +100,10 @@ def _on_cpu(model: SedModel) -> dict[str, Tensor]:
 
 
 def read_weights(path: Path, device: torch.device) -> dict[str, Any]:
-    """What the file of weights at `path` holds, see CONTENT; tensors on `device`.
+    """Read the weights file at `path`: the keys of CONTENT, with tensors on `device`.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it holds something else.
+        UserError: The file is missing, damaged, or not a weights file.
     """
     not_asked_for: dict[str, Any] = dict.fromkeys(WEIGHTS[name] for name in AVERAGED_BY)
     content = not_asked_for | _load(path, device)
@@ -113,21 +113,21 @@ def read_weights(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def load_model(path: Path, device: torch.device, weights: str = "last") -> LoadedModel:
-    """The network saved at `path`, on `device`, in eval mode.
+    """Load the network saved at `path` onto `device`, in eval mode.
 
     Args:
-        path: Of the file.
-        device: Of the network.
-        weights: Which of its weights, as `predict.weights` names them.
+        path: The weights file.
+        device: Device of the network.
+        weights: Which of its weights to load: a value of `predict.weights`.
 
     Raises:
-        UserError: there is no such file, it is damaged, holds something else, or lacks these weights.
+        UserError: The file is missing, damaged, not a weights file, or lacks these weights.
     """
     content = read_weights(path, device)
     state_dict = content[WEIGHTS[weights]]
     if state_dict is None:
         raise UserError(
-            f"{path}: no {weights} weights; take predict.weights=last, or train with "
+            f"{path}: no {weights} weights; set predict.weights=last, or train with "
             f"train.{AVERAGED_BY[weights]} above 0"
         )
     params = validate(WeightsParams, content["params"], path)
@@ -142,12 +142,12 @@ def load_model(path: Path, device: torch.device, weights: str = "last") -> Loade
 
 
 def read_held_out(path: Path) -> tuple[int, frozenset[str]]:
-    """The fold that a network has not seen, and the fold's recordings, without building the network.
+    """Read the fold that a network has not seen, and its recordings, without building the network.
 
-    Files that lack newer parts of CONTENT are read too: an audit is of old results as well.
+    Also reads files that lack newer keys of CONTENT, so that old results can be audited.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it holds something else.
+        UserError: The file is missing, damaged, or not a weights file.
     """
     content = _load(path, torch.device("cpu"), mmap=True)
     if not {"fold", "held_out"} <= content.keys():
@@ -168,18 +168,18 @@ def _load(path: Path, device: torch.device, *, mmap: bool = False) -> dict[str, 
 
 
 def _not_ours(path: Path) -> UserError:
-    return UserError(f"{path}: not weights of this project; train again")
+    return UserError(f"{path}: not a weights file of this project; train again")
 
 
 def write_state(path: Path, content: dict[str, Any], writer: str = "") -> None:
-    """Save with torch: the whole file or nothing; equal content gives equal bytes.
+    """Save with torch; equal content gives equal bytes, and an interruption leaves no partial file.
 
     Args:
-        path: Of the new file.
-        content: What `torch.load(weights_only=True)` reads.
-        writer: Tells the temporary names of concurrent writers apart.
+        path: The new file.
+        content: Values that `torch.load(weights_only=True)` can read.
+        writer: Part of the temporary file's name; must differ between concurrent writers.
     """
-    buffer = io.BytesIO()  # torch would write the name of a file into it, and the temporary name changes
+    buffer = io.BytesIO()  # torch would store the temporary file's name, which varies, in the file
     torch.save(content, buffer)
     with written_whole(path, writer) as unfinished:
         unfinished.write_bytes(buffer.getbuffer())
