@@ -79,9 +79,9 @@ def test_a_part_with_another_key_is_refused_with_the_right_one(repository):
 @pytest.mark.parametrize(
     ("recording_ids", "columns", "message"),
     [
-        (["r1", "r2", "r3"], COLUMNS, r"other recordings .*: missing 1 \(r3, …\), extra none"),
-        (["r1"], COLUMNS, r"other recordings .*: missing none, extra 1 \(r2, …\)"),
-        (["r1", "r2"], ["s3", "s9"], r"other columns .*: missing 1 \(s9, …\), extra 1 \(s07, …\)"),
+        (["r1", "r2", "r3"], COLUMNS, r"different recordings .*: missing 1 \(r3, …\), extra none"),
+        (["r1"], COLUMNS, r"different recordings .*: missing none, extra 1 \(r2, …\)"),
+        (["r1", "r2"], ["s3", "s9"], r"different columns .*: missing 1 \(s9, …\), extra 1 \(s07, …\)"),
     ],
 )
 def test_a_part_of_other_recordings_or_species_is_refused(repository, recording_ids, columns, message):

@@ -294,7 +294,7 @@ def test_no_recordings_give_no_windows(tmp_path):
 
 
 def test_a_recording_that_is_not_in_the_cache_is_refused(cache):
-    with pytest.raises(UserError, match="no recording 'zz'"):
+    with pytest.raises(UserError, match="recording 'zz' is not among"):
         score_recordings([loudness_model(0)], cache, ["zz"], PARAMS, CPU)
 
 

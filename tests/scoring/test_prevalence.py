@@ -147,9 +147,13 @@ def test_exponent_zero_leaves_the_order_of_scores():
 
 def test_scores_that_are_no_probabilities_are_refused():
     fine = np.full((3, 2), 0.5)
-    with pytest.raises(UserError, match=r"infer\.prevalence: the test scores are no probabilities"):
+    with pytest.raises(
+        UserError, match=r"infer\.prevalence: the test scores are not probabilities between 0 and 1"
+    ):
         estimate_prevalence(fine, fine * 3)
-    with pytest.raises(UserError, match=r"infer\.prevalence: the out-of-fold scores are no probabilities"):
+    with pytest.raises(
+        UserError, match=r"infer\.prevalence: the out-of-fold scores are not probabilities between 0 and 1"
+    ):
         estimate_prevalence(-fine, fine)
     with pytest.raises(UserError, match="all out-of-fold scores of species 1 are 0"):
         estimate_prevalence(fine * [1, 0], fine)

@@ -64,7 +64,7 @@ def test_species_with_too_few_recordings_have_the_mean_of_the_parts_and_are_name
     scores = stack.scores(parts)
     np.testing.assert_array_equal(scores[:, [2, 4]], parts.mean(axis=0)[:, [2, 4]])
     words = in_words(stack.is_fitted, list("abcdef"))
-    assert words == "regressions for 4 species; 2 in fewer than 5 recordings have the mean: c, e"
+    assert words == "regressions for 4 species; 2 in fewer than 5 recordings use the mean: c, e"
     assert in_words(np.array([True]), ["a"]) == "regressions for 1 species"
 
 

@@ -180,7 +180,7 @@ def test_empty_scores_can_be_saved(tmp_path):
         (lambda s: {"recording_ids": ["r0", "r0", "r2"]}, "must not repeat"),
         (lambda s: {"recording_ids": ["r0", "r1", "r2", "r3"]}, "every recording has windows"),
         (lambda s: {"recording": s.recording[::-1]}, "ascending"),
-        (lambda s: {"fold": np.array([0, 1, 0])}, "goes with one model"),
+        (lambda s: {"fold": np.array([0, 1, 0])}, "needs exactly one model"),
         (
             lambda s: {"heads": {name: np.full_like(s.heads[name], np.nan) for name in HEADS}},
             "must not be NaN",

@@ -1,4 +1,4 @@
-"""Scores recordings with trained networks: windows, recordings, blends, metrics.
+"""Score recordings with trained networks: windows, recordings, blends, metrics.
 
-Takes weights and frames, gives score tables and numbers between 0 and 1; never imports training.
+Takes weights and frames, returns score tables and metrics; never imports training.
 """

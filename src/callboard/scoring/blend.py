@@ -1,7 +1,7 @@
 """Blends: the mean of finished experiments' tables in place of an experiment's own networks.
 
-DVC does not see those tables as dependencies. A part is therefore given as `name@key`, which fixes its
-content: the parameter alone says what the blend is made of.
+These tables are not DVC dependencies. A part is therefore given as `name@key`, which fixes its content, so
+that the parameter alone determines the blend.
 """
 
 from collections.abc import Sequence
@@ -23,20 +23,20 @@ def blend_tables(
     columns: Sequence[str],
     weights: Sequence[float] = (),
 ) -> pd.DataFrame:
-    """Weighted mean of one table of several finished experiments.
+    """Return the weighted mean of one table of several finished experiments.
 
     Args:
         references: `name@key` of each part.
         path: The table, `submission/submission.csv` or `scores/oof.csv`.
         recording_ids: Rows of the result, in order; each part must have exactly these.
-        columns: Score columns of the result, in order; likewise.
-        weights: Of each part, to any sum; none = equal.
+        columns: Score columns of the result, in order; each part must have exactly these.
+        weights: Weight of each part, with any sum; empty = equal weights.
 
     Returns:
         recording_id and `columns`.
 
     Raises:
-        UserError: as `part_tables`.
+        UserError: See `part_tables`.
     """
     tables = part_tables(references, path, recording_ids, columns)
     if weights:
@@ -48,27 +48,27 @@ def blend_tables(
 def part_tables(
     references: Sequence[str], path: str, recording_ids: Sequence[str], columns: Sequence[str]
 ) -> list[pd.DataFrame]:
-    """The table of each part, indexed by recording_id, in the order asked for; arguments as `blend_tables`.
+    """Return the table of each part, indexed by recording_id, in the given order; Args as `blend_tables`.
 
     Raises:
-        UserError: a reference without key or with one that its name does not have, parts of different data, a
-            table that is not in DVC's cache, other recordings or other species.
+        UserError: A reference has no key or does not exist, parts were computed on different data, a table is
+            not in DVC's cache, or its recordings or species differ from those requested.
     """
     parts = [find_exactly(reference, BLEND) for reference in references]
     if len({part.outs[SOURCE] for part in parts}) > 1:
-        raise UserError(f"{BLEND}: {', '.join(references)} are of different data")
+        raise UserError(f"{BLEND}: {', '.join(references)} were computed on different data")
     return [_fitting_scores(part, path, recording_ids, columns) for part in parts]
 
 
 def refuse_rescaled(references: Sequence[str], step: str) -> None:
-    """Refuse parts whose submission infer.prevalence has rescaled, as their out-of-fold scores are not.
+    """Refuse parts whose submission, but not their out-of-fold scores, infer.prevalence has rescaled.
 
     Args:
         references: `name@key` of each part.
-        step: The key of `infer` that holds test scores against out-of-fold scores.
+        step: The key of `infer` that compares test scores with out-of-fold scores.
 
     Raises:
-        UserError: there is such a part.
+        UserError: The submission of a part has been rescaled.
     """
     for part in (find_exactly(reference, BLEND) for reference in references):
         if float(part.params.get("infer.prevalence", "0")):
@@ -81,7 +81,7 @@ def refuse_rescaled(references: Sequence[str], step: str) -> None:
 def _fitting_scores(
     part: Result, path: str, recording_ids: Sequence[str], columns: Sequence[str]
 ) -> pd.DataFrame:
-    """Scores in the order asked for, indexed by recording_id."""
+    """Return a part's scores in the requested order, indexed by recording_id."""
     table = (
         read_score_table(part.output(path)).drop(columns="fold", errors="ignore").set_index("recording_id")
     )
@@ -91,7 +91,7 @@ def _fitting_scores(
     ):
         if found != wanted:
             raise UserError(
-                f"{BLEND}: {path} of {part.ref.reference} has other {what} than this experiment: "
+                f"{BLEND}: {path} of {part.ref.reference} has different {what} from this experiment: "
                 f"missing {_few(wanted - found)}, extra {_few(found - wanted)}"
             )
     return table.loc[list(recording_ids), list(columns)]

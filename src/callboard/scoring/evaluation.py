@@ -1,4 +1,4 @@
-"""Scores to the numbers of the board: CV with its uncertainty, each species, LB where the truth is known."""
+"""The board's numbers from scores: CV with its uncertainty, each species, LB if the truth is known."""
 
 import json
 import math
@@ -27,26 +27,26 @@ from callboard.scoring.metrics import (
 from callboard.scoring.window_scores import WindowScores, recording_scores
 
 USAGES = ("public", "private")
-"""Parts of the test set: scored while the competition runs, and after it."""
+"""Parts of the test set, scored during the competition and after it."""
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Every recording of the folds table with its fold and the scores of models that did not see it."""
+    """Every recording of the folds table, with its fold and scores from models that did not see it."""
 
     recording_ids: list[str]
     fold: NDArray[np.int64]
-    """(recordings,)."""
+    """(recordings,) fold of each recording."""
     species: list[str]
     scores: NDArray[np.float64]
     """(recordings, species) probabilities."""
 
 
 def pool_out_of_fold(window_scores: WindowScores, folds: pd.DataFrame, params: InferParams) -> OutOfFold:
-    """Recording scores in the order of the folds table.
+    """Pool window scores to recording scores in the order of the folds table.
 
     Raises:
-        UserError: the scores are not out-of-fold, or were made with other folds than these.
+        UserError: The scores are not out-of-fold, or were made with different folds.
     """
     if window_scores.fold is None:
         raise UserError("scores are of all models, not out-of-fold: pass oof.npz")
@@ -61,7 +61,7 @@ def pool_out_of_fold(window_scores: WindowScores, folds: pd.DataFrame, params: I
     if len(moved := expected.index[in_order.to_numpy() != expected.to_numpy()]):
         raise UserError(
             f"leak: {moved[0]} is in fold {expected[moved[0]]} but was scored by the model of fold "
-            f"{scored[moved[0]]}, which trained on it ({len(moved)} such recordings); run predict again"
+            f"{scored[moved[0]]}, which trained on it ({len(moved)} in total); run predict again"
         )
     row = pd.Index(window_scores.recording_ids).get_indexer(expected.index)
     return OutOfFold(
@@ -75,13 +75,13 @@ def pool_out_of_fold(window_scores: WindowScores, folds: pd.DataFrame, params: I
 def blend_out_of_fold(
     references: Sequence[str], folds: pd.DataFrame, species: list[str], weights: Sequence[float] = ()
 ) -> OutOfFold:
-    """Weighted mean of finished experiments' out-of-fold scores, in the order of the folds table.
+    """Return the weighted mean of finished experiments' out-of-fold scores, in the order of the folds table.
 
-    The parts may have been split in other folds: each part's scores of a recording come from models that did
-    not see it, and so do their mean's. The folds here only say over which recordings the spread is taken.
+    The parts can have different folds: each part's scores of a recording come from models that did not see
+    it, so their mean does too. The folds given here only group recordings for the spread over folds.
 
     Raises:
-        UserError: as `blend_tables`.
+        UserError: See `blend_tables`.
     """
     recording_ids, columns = folds["recording_id"].tolist(), score_columns(species)
     table = blend_tables(references, OUT_OF_FOLD, recording_ids, columns, weights)
@@ -90,20 +90,20 @@ def blend_out_of_fold(
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Out-of-fold scores of the recordings with a TP annotation, beside what was annotated in them."""
+    """Out-of-fold scores and annotations of the recordings with a TP annotation."""
 
     fold: NDArray[np.int64]
-    """(recordings,)."""
+    """(recordings,) fold of each recording."""
     species: list[str]
     is_present: NDArray[np.bool_]
-    """(recordings, species), any TP row in the recording."""
+    """(recordings, species) whether the recording has a TP row of the species."""
     is_labeled: NDArray[np.bool_]
-    """(recordings, species), any TP or FP row in the recording."""
+    """(recordings, species) whether the recording has a TP or FP row of the species."""
     scores: NDArray[np.float64]
-    """(recordings, species)."""
+    """(recordings, species) probabilities."""
 
     def summary(self, n_bootstrap: int, seed: int) -> dict[str, float]:
-        """The numbers of `metrics/cv.json`; NaN where one is undefined."""
+        """Return the numbers of `metrics/cv.json`; undefined ones are NaN."""
         low, high = float("nan"), float("nan")
         if n_bootstrap:
             low, high = lwlrap_interval(self.is_present, self.scores, n_bootstrap, seed)
@@ -122,15 +122,15 @@ class CrossValidation:
         }
 
     def lwlrap(self) -> float:
-        """CV, over all recordings at once."""
+        """Return CV: LWLRAP over all recordings at once."""
         return lwlrap(self.is_present, self.scores)
 
     def average_precisions(self) -> NDArray[np.float64]:
-        """(species,), NaN for a species without TP recordings."""
+        """Return (species,) average precisions, NaN for a species without TP recordings."""
         return average_precisions(self.is_present, self.scores)
 
     def species_table(self) -> pd.DataFrame:
-        """species, ap, n_tp (recordings), in class order; ap is empty for a species without any."""
+        """Return species, ap and n_tp (TP recordings) in class order; ap is NaN for a species without any."""
         return pd.DataFrame(
             {
                 "species": pd.Series(self.species, dtype=str),
@@ -146,9 +146,9 @@ class CrossValidation:
 
 
 def cross_validate(out_of_fold: OutOfFold, clips: pd.DataFrame) -> CrossValidation:
-    """What CV is computed on: the recordings with TP rows, all species.
+    """Select the scores and annotations that CV is computed on: recordings with TP rows, all species.
 
-    A species confirmed in one box and rejected in another of the same recording is present.
+    A species confirmed in one box and rejected in a different box of the same recording counts as present.
     """
     tp, fp = (clips[clips["label_type"] == label_type] for label_type in ("tp", "fp"))
     is_present = species_presence(tp, out_of_fold.recording_ids, out_of_fold.species)
@@ -164,14 +164,14 @@ def cross_validate(out_of_fold: OutOfFold, clips: pd.DataFrame) -> CrossValidati
 
 
 def relabeled_lwlrap(out_of_fold: pd.DataFrame, clips: pd.DataFrame, pseudo: pd.DataFrame) -> float:
-    """LWLRAP of out-of-fold scores where positive pseudo-labels count as if experts had confirmed them.
+    """Compute LWLRAP of out-of-fold scores, counting positive pseudo-labels as if experts had confirmed them.
 
-    No estimate of LB: networks are measured by what their own teachers said.
+    This does not estimate LB, because it measures networks by the labels of their own teachers.
 
     Args:
         out_of_fold: recording_id, fold and a score column per species.
         clips: TP and FP annotations.
-        pseudo: Those of the last round; none of it gives the LWLRAP of experts' labels.
+        pseudo: Pseudo-labels of the last round; an empty table gives the LWLRAP of experts' labels.
     """
     scores = out_of_fold.drop(columns=["recording_id", "fold"])
     species = [str(column).removeprefix("s") for column in scores]
@@ -181,16 +181,17 @@ def relabeled_lwlrap(out_of_fold: pd.DataFrame, clips: pd.DataFrame, pseudo: pd.
 
 
 def score_submission(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
-    """LWLRAP of each usage, over the recordings of the submission; NaN where none of them has a species.
+    """Compute LWLRAP of each usage over the submission's recordings; NaN if none of them has a species.
 
-    Recordings that could not be read have no row in the submission; a leaderboard would not take it.
+    Recordings that could not be read have no row in the submission; a real leaderboard would refuse it.
 
     Args:
         submission: recording_id and a score column per species.
-        truth: recording_id, usage, and the same columns with 0 or 1; rows in any order.
+        truth: recording_id, usage, and the same score columns with 0 or 1; rows in any order.
 
     Raises:
-        UserError: the species differ, a recording is not in the truth, there is none, or a usage is unknown.
+        UserError: The species differ, a recording is not in the truth, the submission is empty, or a usage is
+            unknown.
     """
     columns = [name for name in submission.columns if name != "recording_id"]
     if set(truth.columns) != {"recording_id", "usage", *columns}:
@@ -215,7 +216,7 @@ def _lwlrap_or_nan(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) 
 
 
 def write_metrics(values: dict[str, float], group: str, path: Path) -> None:
-    """Write `{group: values}` as JSON, five decimals; NaN becomes null, which JSON knows."""
+    """Write `{group: values}` as JSON with five decimals; NaN, which JSON lacks, becomes null."""
     rounded = {
         name: None if math.isnan(value) else value if isinstance(value, int) else round(value, 5)
         for name, value in values.items()

@@ -1,8 +1,8 @@
-"""How well scores rank the species of a recording.
+"""Metrics of how well scores rank the species of a recording.
 
-Throughout: `is_present` and `scores` are (recordings, species); NaN and infinite scores are refused. In the
+Throughout, `is_present` and `scores` are (recordings, species); NaN and infinite scores are refused. In the
 ranking metrics only the order of scores within a recording matters, so logits and probabilities give the
-same, and ties share their worst rank.
+same result, and ties share their worst rank.
 """
 
 import numpy as np
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
 COVERAGE = 0.95
-"""Of every interval."""
+"""Coverage of every interval."""
 
 Scores = NDArray[np.floating]
 Presence = NDArray[np.bool_]
 
 
 def lwlrap(is_present: Presence, scores: Scores) -> float:
-    """Mean, over every true (recording, species) pair, of the precision at that species' rank.
+    """Return the mean, over all true (recording, species) pairs, of the precision at that species' rank.
 
-    scikit-learn's LRAP averages over recordings; weighting each by its number of species
-    averages over pairs, and drops recordings without any. Ties share their worst rank.
+    scikit-learn's LRAP averages over recordings; weighting each by its number of species averages over pairs,
+    and drops recordings without species. Ties share their worst rank.
 
     Args:
         is_present: (recordings, species) ground truth.
-        scores: (recordings, species); only the order within a row matters, so logits do.
+        scores: (recordings, species) logits or probabilities; only the order within a row matters.
 
     Raises:
-        ValueError: no species is present in any recording, where LWLRAP is undefined.
+        ValueError: No species is present in any recording, so LWLRAP is undefined.
 
     Example:
         The first recording's species is ranked first, the second's second: (1 + 1/2) / 2.
@@ -43,61 +43,61 @@ def lwlrap(is_present: Presence, scores: Scores) -> float:
 
 
 def lrap(is_present: Presence, scores: Scores) -> float:
-    """Mean, over recordings with any species, of each recording's mean precision at its species' ranks.
+    """Return the mean, over recordings with any species, of the mean precision at the ranks of their species.
 
     Raises:
-        ValueError: no species is present in any recording.
+        ValueError: No species is present in any recording.
     """
     precision, n_present = precision_sums(is_present, scores)
     return float((precision / n_present).mean())
 
 
 def lrap_over_folds(is_present: Presence, scores: Scores, fold: NDArray[np.integer]) -> float:
-    """The CV of the table in trtd56/RFCX `docs/my_solution.md`: LRAP of each fold, then their plain mean.
+    """Return CV as the original author's table defines it: the plain mean over folds of LRAP.
 
-    There the mean within a fold was taken per batch of 64 and then over batches, which overweights the
-    recordings of the smaller last batch; here it is the mean over the fold's recordings.
+    In trtd56/RFCX `docs/my_solution.md` a fold's LRAP was averaged per batch of 64, then over batches, which
+    overweights the recordings of the smaller last batch; here it is the mean over the fold's recordings.
 
     Args:
         is_present: (recordings, species).
         scores: (recordings, species).
-        fold: (recordings,).
+        fold: (recordings,) fold of each recording.
     """
     return float(np.mean([lrap(is_present[fold == k], scores[fold == k]) for k in np.unique(fold)]))
 
 
 def lwlrap_known(is_present: Presence, is_labeled: Presence, scores: Scores) -> float:
-    """LWLRAP where each recording ranks only the species somebody has judged in it, present or not.
+    """Return LWLRAP that ranks in each recording only the species that an expert confirmed or rejected in it.
 
-    In plain LWLRAP an unlabeled species that calls counts as an error when it is ranked high; here it is left
-    out of the ranking. Recordings whose judged species are all present, or all absent, leave nothing to rank
-    and are dropped.
+    In plain LWLRAP an unlabeled species that calls counts as an error if it is ranked high; here it is left
+    out of the ranking. Recordings whose labeled species are all present or all absent are dropped, as they
+    leave nothing to rank.
 
-    Assumes that a box rejected for a species says: the species is absent from that recording.
+    Assumes that a species with a rejected and no confirmed box is absent from the whole recording.
 
     Args:
-        is_present: (recordings, species), a confirmed annotation somewhere in the recording.
-        is_labeled: (recordings, species), a confirmed or rejected one; a present species counts as labeled.
+        is_present: (recordings, species) whether the recording has a confirmed annotation.
+        is_labeled: (recordings, species) whether it has a confirmed or rejected one; implied by `is_present`.
         scores: (recordings, species).
 
     Returns:
-        In (0, 1], NaN if no recording has both a present and an absent judged species.
+        A number in (0, 1], or NaN if no recording has both a present and an absent labeled species.
     """
     is_absent = is_labeled & ~is_present
     is_contrast = is_present.any(axis=1) & is_absent.any(axis=1)
     if not is_contrast.any():
         return float("nan")
     _check(is_present, scores)
-    # Scored below everything, unlabeled species fall behind all others and change no labeled one's rank.
+    # Unlabeled species get the lowest score, so they do not change the rank of a labeled species.
     ranked = np.where(is_present | is_absent, scores.astype(np.float64), -np.inf)[is_contrast]
     is_present = is_present[is_contrast]
     return float(_precision_at_present(is_present, ranked).sum() / is_present.sum())
 
 
 def average_precisions(is_present: Presence, scores: Scores) -> NDArray[np.float64]:
-    """(species,) average precision over recordings of each species' scores; NaN for one that is in none.
+    """Return (species,) average precision of each species over recordings; NaN for a species present in none.
 
-    Unlike the ranking metrics it compares recordings with each other, so the scores must be comparable.
+    Unlike the ranking metrics, it compares the scores of different recordings, so they must be comparable.
     """
     _check(is_present, scores)
     return np.array(
@@ -109,10 +109,10 @@ def average_precisions(is_present: Presence, scores: Scores) -> NDArray[np.float
 
 
 def lwlrap_interval(is_present: Presence, scores: Scores, n_resamples: int, seed: int) -> tuple[float, float]:
-    """Percentile bootstrap interval of LWLRAP, recordings drawn with replacement.
+    """Return the percentile bootstrap interval of LWLRAP, with recordings drawn with replacement.
 
-    A resample's LWLRAP is a ratio of sums over its recordings: how often each was drawn is all it needs.
-    Recordings without any species carry no pair and are not drawn.
+    A resample's LWLRAP is a ratio of sums over its recordings, so it only needs how often each was drawn.
+    Recordings without any species contribute no pair and are not drawn.
     """
     precision, n_present = precision_sums(is_present, scores)
     drawn = times_drawn(len(precision), n_resamples, seed)
@@ -120,27 +120,27 @@ def lwlrap_interval(is_present: Presence, scores: Scores, n_resamples: int, seed
 
 
 def percentile_interval(resampled: NDArray[np.floating]) -> tuple[float, float]:
-    """Low and high end of the middle COVERAGE of an estimate's resamples, (resamples,).
+    """Return the ends of the interval that contains the middle COVERAGE share of (resamples,) estimates.
 
-    Those that are NaN, where the estimate is undefined, are left out.
+    NaN resamples, for which the estimate is undefined, are left out.
     """
     low, high = np.nanquantile(resampled, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
 
 
 def times_drawn(n_items: int, n_resamples: int, seed: int) -> NDArray[np.int64]:
-    """(resamples, items) how often each item is drawn in a resample of as many, with replacement."""
+    """Return (resamples, items) how often each item is drawn in a resample of `n_items`, with replacement."""
     shares = np.full(n_items, 1 / n_items)
     return np.random.default_rng(seed).multinomial(n_items, shares, size=n_resamples)
 
 
 def precision_sums(is_present: Presence, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum of precisions at the present species, and their number, of each recording that has any.
+    """Return the sum of precisions at the present species, and their number, for each recording that has any.
 
-    LWLRAP of any set of recordings is the sum of the first over the sum of the second.
+    LWLRAP of any set of recordings is the sum of the first divided by the sum of the second.
 
     Raises:
-        ValueError: no species is present in any recording.
+        ValueError: No species is present in any recording.
     """
     _check(is_present, scores)
     n_present = is_present.sum(axis=1)
@@ -149,10 +149,9 @@ def precision_sums(is_present: Presence, scores: Scores) -> tuple[NDArray[np.flo
 
 
 def _precision_at_present(is_present: Presence, scores: Scores) -> NDArray[np.float64]:
-    """(recordings, species) share of present ones among species scored at least as high; 0 where absent."""
-    is_above = (
-        scores[:, None, :] >= scores[:, :, None]
-    )  # (recordings, species, species ranked at least as high)
+    """Return (recordings, species) the share present among species scored at least as high; 0 if absent."""
+    # (recordings, species, species scored at least as high)
+    is_above = scores[:, None, :] >= scores[:, :, None]
     n_hits = (is_above & is_present[:, None, :]).sum(axis=2)
     return np.where(is_present, n_hits / is_above.sum(axis=2), 0.0)
 

@@ -1,7 +1,7 @@
-"""What is done after training, one step at a time left out to measure what it gains.
+"""Steps after training; each is left out in turn to measure its gain.
 
-Steps of `predict` change the scores of windows, so `predict` writes them without each step too. Steps of
-`infer` work on what it wrote.
+Steps of `predict` change the scores of windows, so `predict` also writes scores without each step. Steps of
+`infer` act on these scores.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +16,10 @@ from callboard.params.scoring import InferParams, PredictParams
 SectionT = TypeVar("SectionT", PredictParams, InferParams)
 
 OFF_IN_PREDICT: dict[str, Any] = {"weights": "last", "tta": 0}
-"""The steps of `predict`, with the value that leaves the trained network as it is."""
+"""The steps of `predict`, with the value that switches each off."""
 
 WITHOUT = "without"
-"""Folder beside window scores: a folder of the same for each active step of `predict`, which it lacks."""
+"""Folder next to the window scores, with a folder of window scores without each active step of `predict`."""
 
 OFF: dict[str, Any] = {
     "fold_weights": [],
@@ -29,39 +29,39 @@ OFF: dict[str, Any] = {
     "stack": False,
     "prevalence": 0.0,
 }
-"""The steps: keys of `infer`, with the value that leaves scores as they are. Without blend_weights or stack,
-a blend is the plain mean."""
+"""The steps of `infer`, with the value that switches each off. Without blend_weights and stack, a blend is
+the plain mean."""
 
 STEPS = "steps.csv"
-"""Lists the active steps, beside a score table without each."""
+"""File that lists the active steps, next to the scores without each."""
 
 OF_OWN_NETWORKS = {"fold_weights", "temperature", "smoothing"}
-"""These do nothing to a blend, whose parts have their own."""
+"""Steps that do nothing to a blend, because its parts have their own."""
 
 
 def predict_without_each(params: PredictParams) -> Iterator[tuple[str, PredictParams]]:
-    """Each active step of `predict` with the parameters that lack it, in the order of OFF_IN_PREDICT."""
+    """Yield each active step of `predict` with the parameters without it, in the order of OFF_IN_PREDICT."""
     return _without_each(params, OFF_IN_PREDICT)
 
 
 def write_steps(steps: list[str], folder: Path) -> None:
-    """The list of active steps, which may be empty."""
+    """Write the list of active steps, which can be empty."""
     folder.mkdir(exist_ok=True)
     pd.DataFrame({"step": steps}).to_csv(folder / STEPS, index=False)
 
 
 def read_steps(folder: Path) -> list[str]:
-    """As written.
+    """Read the list of active steps.
 
     Raises:
-        UserError: no such list.
+        UserError: The list is missing.
     """
     steps: list[str] = read_table(folder / STEPS, ["step"])["step"].tolist()
     return steps
 
 
 def without_each(params: InferParams) -> Iterator[tuple[str, InferParams]]:
-    """Each active step with the parameters that lack it, in the order of OFF."""
+    """Yield each active step of `infer` with the parameters without it, in the order of OFF."""
     idle = OF_OWN_NETWORKS if params.blend else ()
     return _without_each(params, {step: off for step, off in OFF.items() if step not in idle})
 
@@ -73,11 +73,11 @@ def _without_each(params: SectionT, neutral: Mapping[str, Any]) -> Iterator[tupl
 
 
 def gains(params: InferParams, score: Callable[[InferParams], float]) -> dict[str, float]:
-    """`gain_<step>` of each active step of `infer`: the score with all steps minus that without this one.
+    """Return `gain_<step>` of each active step of `infer`: the score with all steps minus that without it.
 
     Args:
         params: The `infer` section.
-        score: Of the same recordings each time, so that differences are paired.
+        score: Function that scores the same recordings each time, so that differences are paired.
     """
     scores_without = {step: score(without) for step, without in without_each(params)}
     with_all = score(params) if scores_without else 0.0

@@ -1,4 +1,4 @@
-"""Networks over whole recordings: overlapping windows in, their logits out.
+"""Prediction on whole recordings: the logits of overlapping windows.
 
 Recordings are streamed: one batch of windows is in memory at a time, and only scores are kept.
 """
@@ -28,7 +28,7 @@ from callboard.scoring.window_scores import HEADS, WindowScores, join_out_of_fol
 
 
 class ScoreParams(Params):
-    """What scores depend on beside networks and recordings."""
+    """The parameters that scores depend on, apart from networks and recordings."""
 
     seed: Seed = DEFAULT_SEED
     augment: AugmentParams
@@ -38,17 +38,17 @@ class ScoreParams(Params):
 def load_fold_models(
     folder: Path, folds: Sequence[int], device: torch.device, weights: str = "last"
 ) -> list[LoadedModel]:
-    """The models `fold<k>.pt` of one round, in order of their folds.
+    """Load the models `fold<k>.pt` of one round, in order of their folds.
 
     Args:
-        folder: Of the round.
-        folds: All of them.
-        device: Of the models.
-        weights: Which of each model's weights, as `predict.weights` names them.
+        folder: Folder of the round.
+        folds: All folds.
+        device: Device of the models.
+        weights: Which of each model's weights to load: a value of `predict.weights`.
 
     Raises:
-        UserError: a fold's weights are missing, a file holds another fold's weights or lacks these ones, or
-            the models disagree on species or clips.
+        UserError: A fold's file is missing, has a different fold's weights or lacks the requested weights,
+            or the models differ in species or clips.
     """
     expected, found = {f"fold{k}.pt" for k in folds}, {path.name for path in folder.glob("*.pt")}
     if missing := sorted(expected - found):
@@ -82,14 +82,14 @@ def score_recordings(
     params: ScoreParams,
     device: torch.device,
 ) -> WindowScores:
-    """Every window of every recording, scored by every model; each recording is read once for all models.
+    """Score every window of every recording with every model; each recording is read once for all models.
 
     Args:
-        models: agreeing on species, clips and heads, M of them.
-        cache: frames of the recordings.
-        recording_ids: which recordings, in this order.
-        params: `predict`, and what its augmented looks are made by.
-        device: where the models are.
+        models: M models with the same species, clips and heads.
+        cache: Frames of the recordings.
+        recording_ids: Recordings to score, in this order.
+        params: `predict`, and the parameters of its test-time augmentation.
+        device: Device of the models.
     """
     first = models[0]
     batches = WindowBatches.plan(cache, recording_ids, first.clip, params.predict)
@@ -102,7 +102,7 @@ def score_recordings(
         image = to_unit(torch.from_numpy(frames).to(device))
         logits, peak = _run(models, looks(image, place, rows.start))
         for name, values in logits.items():
-            if name not in heads:  # the frequency head's, where the models have one
+            if name not in heads:  # heads of a frequency head, known only after the first batch
                 heads[name] = np.empty(shape, dtype=np.float32)
             heads[name][rows] = values
         peak_frame[rows] = batches.start_frame[rows, None, None] + peak
@@ -124,17 +124,17 @@ def score_out_of_fold(
     params: ScoreParams,
     device: torch.device,
 ) -> WindowScores:
-    """Every recording of the folds table, scored by the one model that was not trained on its fold.
+    """Score every recording of the folds table with the one model that was not trained on its fold.
 
     Args:
-        models: one per fold.
-        cache: frames of the recordings.
+        models: One model per fold.
+        cache: Frames of the recordings.
         folds: recording_id, fold; each recording once.
-        params: `predict`, and what its augmented looks are made by.
-        device: where the models are.
+        params: `predict`, and the parameters of its test-time augmentation.
+        device: Device of the models.
 
     Raises:
-        UserError: a model has trained on a recording that the table puts in its fold.
+        UserError: A model has trained on a recording that the table puts in its fold.
     """
     parts = []
     for loaded in models:
@@ -152,7 +152,7 @@ def score_out_of_fold(
 def _run(
     models: Sequence[LoadedModel], images: Iterable[Tensor]
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int32]]:
-    """By head, logits (batch, models, species); frame in the window of the peak (batch, models, species)."""
+    """Return each head's logits and the peak's frame in the window, both (batch, models, species)."""
     of_looks: list[list[SedOutput]] = []
     for image in images:
         with autocast(image):
@@ -168,14 +168,14 @@ def _run(
 
 
 def _mean_output(outputs: Sequence[SedOutput]) -> SedOutput:
-    """The mean of several looks, field by field."""
+    """Average the outputs of several augmented images, field by field."""
     *columns, frequency = zip(*outputs, strict=True)
     means = [torch.stack(column).float().mean(dim=0) for column in columns]
     return SedOutput._make([*means, _mean_output(frequency) if all(frequency) else None])
 
 
 def _by_head(output: SedOutput) -> dict[str, Tensor]:
-    """The logits (batch, species) that scores keep, the frequency head's where there is one."""
+    """Return the logits (batch, species) to keep, by head; with those of a frequency head if there is one."""
     heads = {"attention": output.attention, "max": output.max, "segment_max": output.segment.amax(dim=1)}
     if output.frequency is not None:
         heads |= {"frequency_attention": output.frequency.attention, "frequency_max": output.frequency.max}

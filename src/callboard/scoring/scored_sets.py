@@ -1,4 +1,4 @@
-"""Scores of the training and the test set under any `infer` section: own networks, a blend or a stack."""
+"""Scores of the training and test set for any `infer` section: of its own networks, a blend or a stack."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,36 +22,36 @@ from callboard.scoring.window_scores import WindowScores, load_scores, recording
 
 @dataclass(frozen=True)
 class TrainingScores:
-    """Every recording of the folds table, scored by models that had not seen it."""
+    """Scores of every recording in the folds table, from models that had not seen it."""
 
     path: Path
-    """Window scores of the own networks, read when needed."""
+    """File of the experiment's own window scores, read when needed."""
     folds: pd.DataFrame
     clips: pd.DataFrame
     species: list[str]
     """The class axis."""
     _stacks: dict[tuple[str, ...], Stack] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """By parts, so that each is fitted once, whoever asks."""
+    """Fitted stacks by parts, so that each is fitted once."""
     _cross_fits: dict[tuple[str, ...], CrossFitted] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @cached_property
     def window_scores(self) -> WindowScores:
-        """Of the own networks."""
+        """Window scores of the experiment's own networks."""
         window_scores = load_scores(self.path)
         if window_scores.species != self.species:
             raise UserError(
-                f"{self.path}: scores are of species {window_scores.species}, "
+                f"{self.path}: the scores have species {window_scores.species}, "
                 f"but the source lists {self.species}"
             )
         return window_scores
 
     def out_of_fold(self, params: InferParams) -> OutOfFold:
-        """As the params say; `prevalence` changes nothing, as the ratio of this set to itself is 1.
+        """Return out-of-fold scores for `params`; `prevalence` has no effect: it adapts to other sets.
 
         Raises:
-            UserError: as `pool_out_of_fold` and `blend_tables`.
+            UserError: See `pool_out_of_fold` and `blend_tables`.
         """
         if params.stack:
             scores, _ = self._cross_fitted(params)
@@ -61,10 +61,10 @@ class TrainingScores:
         return pool_out_of_fold(self.window_scores, self.folds, params)
 
     def stack(self, params: InferParams) -> Stack:
-        """Of the parts of `blend`, fitted on all recordings.
+        """Return the stack of the parts of `blend`, fitted on all recordings.
 
         Raises:
-            UserError: as `blend_tables`.
+            UserError: See `blend_tables`.
         """
         parts = tuple(params.blend)
         if parts not in self._stacks:
@@ -72,7 +72,7 @@ class TrainingScores:
         return self._stacks[parts]
 
     def how(self, params: InferParams) -> list[str]:
-        """In words, where a blend takes the place of the own networks; else nothing."""
+        """Describe the blend or stack that replaces the experiment's own networks; empty if there is none."""
         if params.stack:
             _, is_fitted = self._cross_fitted(params)
             return [stack_in_words(params, is_fitted, self.species)]
@@ -94,7 +94,7 @@ class TrainingScores:
 
     @cached_property
     def _is_present(self) -> NDArray[np.bool_]:
-        """(recordings, species), a confirmed annotation."""
+        """(recordings, species) whether the recording has a confirmed annotation."""
         confirmed = self.clips[self.clips["label_type"] == "tp"]
         return species_presence(confirmed, self._recording_ids, self.species)
 
@@ -104,25 +104,25 @@ class TrainingScores:
 
 @dataclass(frozen=True)
 class SubmissionScores:
-    """Every recording of the sample submission that has scores."""
+    """Scores of every recording in the sample submission that has them."""
 
     path: Path
-    """Window scores of the own networks, read when needed."""
+    """File of the experiment's own window scores, read when needed."""
     wanted: pd.DataFrame
-    """Rows and columns of the submission."""
+    """Rows and columns of the submission, from the sample submission."""
     training: TrainingScores
-    """For what is estimated or fitted on out-of-fold scores."""
+    """Training set, on whose out-of-fold scores prevalences are estimated and stacks are fitted."""
 
     @cached_property
     def window_scores(self) -> WindowScores:
-        """Of the own networks."""
+        """Window scores of the experiment's own networks."""
         return load_scores(self.path)
 
     def submission(self, params: InferParams) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-        """As the params say, and the table of prevalences where the submission was rescaled by them.
+        """Return the submission for `params`, and the table of prevalences if it was rescaled by them.
 
         Raises:
-            UserError: species or recordings without scores, or as `blend_tables`, `refuse_rescaled` and
+            UserError: Species or recordings have no scores; see also `blend_tables`, `refuse_rescaled` and
                 `estimate_prevalence`.
         """
         table = fill_submission(self.wanted, self._table(params))
@@ -138,7 +138,7 @@ class SubmissionScores:
         return submission[list(table.columns)], prevalence.table(species, params.prevalence)
 
     def how(self, params: InferParams) -> str:
-        """In words, what the scores are made of."""
+        """Describe in words how the scores were made."""
         if params.stack:
             is_fitted = self.training.stack(params).is_fitted
             return stack_in_words(params, is_fitted, self.training.species)
@@ -166,21 +166,21 @@ class SubmissionScores:
 def part_scores(
     params: InferParams, path: str, recording_ids: list[str], species: list[str]
 ) -> NDArray[np.float64]:
-    """(parts, recordings, species) of one table of the parts of `blend`.
+    """Return (parts, recordings, species) scores from one table of each part of `blend`.
 
     Raises:
-        UserError: as `part_tables`.
+        UserError: See `part_tables`.
     """
     return np.array(part_tables(params.blend, path, recording_ids, score_columns(species)))
 
 
 def stack_in_words(params: InferParams, is_fitted: NDArray[np.bool_], species: list[str]) -> str:
-    """The parts, and which species have regressions."""
+    """Describe a stack: its parts, and how many species have regressions."""
     return f"stack of {', '.join(params.blend)}: {in_words(is_fitted, species)}"
 
 
 def blend_in_words(params: InferParams) -> str:
-    """The parts, with their weights where these are given."""
+    """Describe a blend: its parts, with their weights if given."""
     if not params.blend_weights:
         return f"blend of {', '.join(params.blend)}"
     weighted = zip(params.blend_weights, params.blend, strict=True)

@@ -1,10 +1,11 @@
-"""Parts of a blend combined species by species, by logistic regressions on their out-of-fold scores.
+"""Stacking: parts of a blend combined per species, by logistic regressions on their out-of-fold scores.
 
 Letters in shapes: P parts, R recordings, S species.
 
-What a regression sees was chosen on evidence: three heads of the networks of a demo run as parts (360
-training recordings), and simulated parts of unequal skill, offset and confusion (3 parts, 24 species, 1,532
-training recordings). LWLRAP on the test set, against the mean of the parts, over strengths of the penalty:
+The features of a regression were chosen on two data sets: three heads of the networks of a demo run as parts
+(360 training recordings), and simulated parts of unequal skill, offset and confusion (3 parts, 24 species,
+1,532 training recordings). Change of LWLRAP on the test set, compared with the mean of the parts, over
+strengths of the penalty:
 
 | features                          | absent                      | demo          | simulated     |
 | --------------------------------- | --------------------------- | ------------- | ------------- |
@@ -13,7 +14,8 @@ training recordings). LWLRAP on the test set, against the mean of the parts, ove
 | all species, as trtd56/RFCX did   | all other recordings        | -0.13 … -0.01 | -0.07 … +0.07 |
 | all species                       | rejected boxes only         | -0.26 … -0.22 | +0.01 … +0.06 |
 
-Rejected boxes are no fair draw of the recordings without a species, and their number differs by species.
+Rejected boxes are not a representative sample of the recordings without a species, and their number differs
+between species.
 """
 
 from collections.abc import Sequence
@@ -25,15 +27,15 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 MIN_STACK_RECORDINGS = 5
-"""With the species, and as many without, that a regression needs."""
+"""Recordings with the species, and as many without it, that a regression needs."""
 
 C = 0.02
-"""Inverse strength of scikit-learn's L2 penalty, on standardised logits. Of 0.003 … 10 only 0.01 and 0.02
-lost nothing above, in CV or on the test set; with 0.02 these changed by +0.007 and +0.000 on the demo, by
-+0.06 and +0.08 simulated."""
+"""Inverse strength of scikit-learn's L2 penalty, on standardised logits. Of 0.003 … 10, only 0.01 and 0.02
+lost nothing on the data sets above, in CV or on the test set; 0.02 changed CV and LWLRAP on the test set by
++0.007 and +0.000 on the demo, and by +0.06 and +0.08 on the simulated parts."""
 
 LOGIT_EDGE = 1e-6
-"""Probabilities are kept this far from 0 and 1 before their logits are taken."""
+"""Minimum distance of probabilities from 0 and 1 before their logits are taken."""
 
 Parts = NDArray[np.float64]
 Presence = NDArray[np.bool_]
@@ -44,28 +46,28 @@ class Stack:
     """A regression for each species that had enough recordings."""
 
     weights: NDArray[np.float64]
-    """(P, S), of the parts' logits."""
+    """(P, S) weights of the parts' logits."""
     bias: NDArray[np.float64]
-    """(S,)."""
+    """(S,) intercepts."""
     is_fitted: NDArray[np.bool_]
-    """(S,); the others have the mean of the parts' probabilities."""
+    """(S,) whether a species has a regression; others get the mean of the parts' probabilities."""
 
     def scores(self, parts: Parts) -> NDArray[np.float64]:
-        """(R, S) probabilities of the parts' (P, R, S)."""
+        """Combine the parts' (P, R, S) probabilities into (R, S) probabilities."""
         logits = (self.weights[:, None, :] * _logits(parts)).sum(axis=0) + self.bias
         scores = np.where(self.is_fitted, expit(logits), parts.mean(axis=0))
         return np.asarray(scores, dtype=np.float64)
 
 
 def fit_stack(parts: Parts, is_present: Presence) -> Stack:
-    """Regressions on recordings whose scores come from models that had not seen them.
+    """Fit regressions on recordings whose scores come from models that had not seen them.
 
-    A recording without a confirmed box of the species counts as without it, though it may call there
+    A recording without a confirmed box of a species counts as not having it, though it might call there
     unlabeled.
 
     Args:
         parts: (P, R, S) probabilities.
-        is_present: (R, S), a confirmed annotation.
+        is_present: (R, S) whether a recording has a confirmed annotation.
     """
     n_parts, n_recordings, n_species = parts.shape
     n_present = is_present.sum(axis=0)
@@ -75,7 +77,7 @@ def fit_stack(parts: Parts, is_present: Presence) -> Stack:
     for species in np.flatnonzero(is_fitted):
         features = logits[:, :, species].T  # (R, P)
         mean, spread = features.mean(axis=0), features.std(axis=0)
-        spread[spread < LOGIT_EDGE] = 1.0  # a part that says one thing of all recordings
+        spread[spread < LOGIT_EDGE] = 1.0  # the part gives all recordings the same score
         fitted = LogisticRegression(C=C).fit((features - mean) / spread, is_present[:, species])
         weights[:, species] = fitted.coef_[0] / spread
         bias[species] = fitted.intercept_[0] - weights[:, species] @ mean
@@ -83,19 +85,19 @@ def fit_stack(parts: Parts, is_present: Presence) -> Stack:
 
 
 CrossFitted = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""(R, S) scores and (S,) whether a species has regressions."""
+"""(R, S) scores, and (S,) whether a species has regressions in every fold."""
 
 
 def cross_fitted(parts: Parts, is_present: Presence, fold: NDArray[np.integer]) -> CrossFitted:
-    """(R, S) scores, each recording's by regressions on the other folds; (S,) species fitted in every fold.
+    """Score each fold with regressions on the other folds; also return which species have them in every fold.
 
-    A fold's labels do not reach its own scores through the regressions. The parts' scores of the other folds
-    come from networks that learned from those labels, as in any stacking without nested folds.
+    A fold's labels do not reach its own scores through the regressions. However, the parts' scores of the
+    other folds come from networks that learned from those labels, as in any stacking without nested folds.
 
     Args:
         parts: (P, R, S) out-of-fold probabilities.
-        is_present: (R, S), a confirmed annotation.
-        fold: (R,).
+        is_present: (R, S) whether a recording has a confirmed annotation.
+        fold: (R,) fold of each recording.
     """
     scores = np.empty(is_present.shape)
     is_fitted = np.ones(is_present.shape[1], dtype=bool)
@@ -108,9 +110,9 @@ def cross_fitted(parts: Parts, is_present: Presence, fold: NDArray[np.integer]) 
 
 
 def in_words(is_fitted: NDArray[np.bool_], species: Sequence[str]) -> str:
-    """Which species have regressions, and which the mean instead."""
+    """Describe how many species have regressions, and which have the mean instead."""
     means = [name for name, fitted in zip(species, is_fitted, strict=True) if not fitted]
-    few = f"; {len(means)} in fewer than {MIN_STACK_RECORDINGS} recordings have the mean: {', '.join(means)}"
+    few = f"; {len(means)} in fewer than {MIN_STACK_RECORDINGS} recordings use the mean: {', '.join(means)}"
     return f"regressions for {is_fitted.sum()} species" + few * bool(means)
 
 

@@ -20,7 +20,7 @@ class WindowBatch(NamedTuple):
     """Windows of one forward pass."""
 
     rows: slice
-    """Which of all windows."""
+    """Positions among all windows."""
     frames: NDArray[np.uint8]
     """(batch, frames, visible mels)."""
     place: Place
@@ -28,7 +28,7 @@ class WindowBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowBatches:
-    """The windows of recordings, those of a recording together, recordings in order; N of them."""
+    """The N windows of some recordings; windows of a recording are adjacent, and recordings are in order."""
 
     cache: MelCache
     recording_ids: list[str]
@@ -41,18 +41,18 @@ class WindowBatches:
     clip_frames: int
     """Length of a window."""
     visible_mels: slice
-    """The mel rows that the network takes."""
+    """The mel rows that the network sees."""
     n_together: int
-    """Windows of a batch."""
+    """Number of windows in a batch."""
 
     @classmethod
     def plan(
         cls, cache: MelCache, recording_ids: Sequence[str], clip: ClipParams, params: PredictParams
     ) -> Self:
-        """The windows of some recordings of a cache, for networks trained on such clips.
+        """Plan the windows of some recordings of a cache, for networks trained with the `clip` section.
 
         Raises:
-            UserError: the cache has no such recording.
+            UserError: A recording is not in the cache.
         """
         n_frames = cache.n_frames[np.array([cache.row(name) for name in recording_ids], dtype=np.int64)]
         clip_frames = clip_length(clip, cache.n_frames)
@@ -65,7 +65,7 @@ class WindowBatches:
             start_frame=windows.start_frame.astype(np.int32),
             clip_frames=clip_frames,
             visible_mels=clip.visible_mels,
-            # whole recordings in place of clips must not take more memory
+            # longer windows, such as whole recordings, must not need more memory
             n_together=max(params.batch_size * clip.n_frames // clip_frames, 1),
         )
 
@@ -73,7 +73,7 @@ class WindowBatches:
         return -(-len(self.recording) // self.n_together)
 
     def __iter__(self) -> Iterator[WindowBatch]:
-        """Batches run across recordings; a recording that continues in the next one is not read again."""
+        """Yield batches, which can span recordings; a recording split over two batches is read once."""
         read = lru_cache(maxsize=1)(self.cache.read)
         for first in range(0, len(self.recording), self.n_together):
             rows = slice(first, first + self.n_together)
@@ -90,7 +90,7 @@ class WindowBatches:
 def cut_windows(
     frames: NDArray[np.uint8], start_frames: NDArray[np.integer], clip_frames: int
 ) -> NDArray[np.uint8]:
-    """(windows, clip_frames, mels) of a recording (frames, mels); beyond its end there is 0, its quietest."""
+    """Cut (windows, clip_frames, mels) from (frames, mels), padded at the end with 0, the lowest level."""
     beyond_end = max(clip_frames - len(frames), 0)
     padded = np.pad(frames, ((0, beyond_end), (0, 0))) if beyond_end else frames
     windows: NDArray[np.uint8] = padded[start_frames[:, None] + np.arange(clip_frames)]

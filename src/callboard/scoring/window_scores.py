@@ -1,4 +1,4 @@
-"""Window scores of whole recordings as a network gave them, and pooling them to one score per species.
+"""Window scores of whole recordings, and their pooling to one score per recording and species.
 
 Letters in shapes: R recordings, N windows of all recordings, M models, S species.
 """
@@ -17,10 +17,10 @@ from callboard.core.files import written_whole
 from callboard.params.scoring import InferParams
 
 HEADS = ("attention", "max", "segment_max")
-"""The clipwise outputs kept of every window; segment_max is the largest segmentwise logit."""
+"""The clipwise outputs stored for every window; segment_max is the largest segmentwise logit."""
 
 FREQUENCY_HEADS = ("frequency_attention", "frequency_max")
-"""Those of the frequency head, kept where the models have one."""
+"""The clipwise outputs of the frequency head, stored if the models have one."""
 
 HEAD_WEIGHTS: dict[str, dict[str, float]] = {
     "attention": {"attention": 1.0},
@@ -34,18 +34,18 @@ HEAD_WEIGHTS: dict[str, dict[str, float]] = {
         "frequency_max": 0.1,
     },
 }
-"""By infer.head, the share of each head's probability in that of a window."""
+"""By infer.head, the weight of each head's probability in a window's probability."""
 
 Probabilities = NDArray[np.float64]
-"""Double precision: in single precision every logit above 17 would be 1.0, and ties take their worst rank."""
+"""Double precision: in single precision every logit above 17 would give 1.0; ties take their worst rank."""
 
 
 @dataclass(frozen=True)
 class WindowScores:
-    """Logits of every window of a set of recordings, windows in the order of their recordings.
+    """Logits of every window of a set of recordings, with windows in the order of their recordings.
 
     Raises:
-        ValueError: arrays that do not fit together, windows out of order, a recording without any.
+        ValueError: Arrays do not fit together, windows are out of order or missing, or a logit is NaN.
     """
 
     recording_ids: list[str]
@@ -57,9 +57,9 @@ class WindowScores:
     start_frame: NDArray[np.int32]
     """(N,) first frame of the window in its recording."""
     heads: dict[str, NDArray[np.float32]]
-    """One (N, M, S) array of logits for each of HEADS, and of FREQUENCY_HEADS where there is such a head."""
+    """(N, M, S) logits of each of HEADS, and of FREQUENCY_HEADS if the models have a frequency head."""
     peak_frame: NDArray[np.int32]
-    """(N, M, S) frame in the recording of the centre of the highest segment."""
+    """(N, M, S) frame in the recording at the centre of the segment with the largest logit."""
     fold: NDArray[np.int64] | None
     """(R,) fold of each recording and of the one model that scored it; None = scored by all folds' models."""
 
@@ -80,20 +80,21 @@ class WindowScores:
             raise ValueError("recording_ids must not repeat")
         if not np.array_equal(np.unique(self.recording), np.arange(n_recordings)):
             raise ValueError(
-                f"recording must hold each of 0 … {n_recordings - 1}, as every recording has windows"
+                f"recording must contain each of 0 … {n_recordings - 1}, as every recording has windows"
             )
         if (np.diff(self.recording) < 0).any():
-            raise ValueError("recording must be ascending: windows lie together with their recording")
+            raise ValueError("recording must be ascending: windows of a recording must be adjacent")
         if self.fold is not None and (self.fold.shape != (n_recordings,) or self.n_models != 1):
             raise ValueError(
-                f"a fold per recording goes with one model, found {self.fold.shape} and {self.n_models}"
+                f"fold must be ({n_recordings},) and needs exactly one model, found {self.fold.shape} "
+                f"and {self.n_models} models"
             )
         if any(np.isnan(logits).any() for logits in self.heads.values()):
             raise ValueError("logits must not be NaN")
 
     @property
     def n_models(self) -> int:
-        """M, 1 for out-of-fold scores."""
+        """Number of models M; 1 for out-of-fold scores."""
         return int(self.peak_frame.shape[1])
 
     @property
@@ -102,7 +103,7 @@ class WindowScores:
         return np.searchsorted(self.recording, np.arange(len(self.recording_ids))).astype(np.int64)
 
     def save(self, path: Path) -> None:
-        """Write as .npz, whole or not at all; equal scores give equal bytes."""
+        """Write as .npz; equal scores give equal bytes, and an interruption leaves no partial file."""
         arrays: dict[str, NDArray[np.generic]] = {
             "recording_ids": np.array(self.recording_ids, dtype=np.str_),
             "species": np.array(self.species, dtype=np.str_),
@@ -118,17 +119,16 @@ class WindowScores:
 
 
 def join_out_of_fold(parts: Sequence[tuple[WindowScores, int]]) -> WindowScores:
-    """One set of scores from those of each fold's recordings, given with the fold.
+    """Join the scores of each fold's recordings, given as (scores, fold), into one set.
 
     Raises:
-        ValueError: the parts share a recording, or differ in species or heads.
+        ValueError: The parts share a recording, or differ in species or heads.
     """
     scores = [part for part, _ in parts]
     if any(part.species != scores[0].species for part in scores):
         raise ValueError("the folds' scores have different species")
-    heads = {tuple(part.heads) for part in scores if len(part.recording)} or {
-        HEADS
-    }  # no window, no output seen
+    # without windows, no output shows whether there is a frequency head
+    heads = {tuple(part.heads) for part in scores if len(part.recording)} or {HEADS}
     if len(heads) > 1:
         raise ValueError(f"the folds' scores have different heads: {sorted(heads)}")
     n_recordings = [len(part.recording_ids) for part in scores]
@@ -150,10 +150,10 @@ def join_out_of_fold(parts: Sequence[tuple[WindowScores, int]]) -> WindowScores:
 
 
 def load_scores(path: Path) -> WindowScores:
-    """Window scores as saved.
+    """Load window scores written by `WindowScores.save`.
 
     Raises:
-        UserError: no such file, or not one of ours.
+        UserError: The file is missing, or is not a file of window scores.
     """
     try:
         with np.load(path) as arrays:
@@ -178,15 +178,15 @@ def _stored_heads(arrays: Container[str]) -> tuple[str, ...]:
 
 
 def window_probabilities(window_scores: WindowScores, head: str, temperature: float = 1.0) -> Probabilities:
-    """(N, M, S) probabilities: those of the heads that `head` names, weighted by HEAD_WEIGHTS.
+    """Return (N, M, S) probabilities: those of the heads that `head` names, weighted by HEAD_WEIGHTS.
 
     Args:
-        window_scores: Logits.
+        window_scores: Window scores with logits.
         head: A key of HEAD_WEIGHTS.
-        temperature: Each head's logits are divided by it.
+        temperature: Divisor of each head's logits.
 
     Raises:
-        UserError: the scores are of models without a head that is needed.
+        UserError: The models lack a required head.
     """
     if missing := sorted(HEAD_WEIGHTS[head].keys() - window_scores.heads.keys()):
         raise UserError(
@@ -202,7 +202,7 @@ def window_probabilities(window_scores: WindowScores, head: str, temperature: fl
 
 
 def recording_scores(window_scores: WindowScores, params: InferParams) -> Probabilities:
-    """(R, S) probabilities: smoothed and pooled over the windows of each model, then pooled over models."""
+    """Return (R, S) probabilities: smoothed and pooled over each model's windows, then over models."""
     if not window_scores.recording_ids:  # reduceat needs at least one window
         return np.empty((0, len(window_scores.species)))
     probabilities = window_probabilities(window_scores, params.head, params.temperature)
@@ -219,13 +219,13 @@ def recording_scores(window_scores: WindowScores, params: InferParams) -> Probab
 def smoothed(
     probabilities: Probabilities, recording: NDArray[np.int32], weights: Sequence[float]
 ) -> Probabilities:
-    """Weighted mean of each window and its neighbours in the same recording.
+    """Return the weighted mean of each window and its neighbours in the same recording.
 
     Args:
         probabilities: (N, M, S).
-        recording: (N,), ascending.
-        weights: An odd number; the middle one is the window's own, those before it are of earlier windows.
-            Where a neighbour is missing, the others are rescaled to the same sum.
+        recording: (N,) recording of each window, ascending.
+        weights: An odd number of weights; the middle one is for the window itself, those before it are for
+            earlier windows. If a neighbour is missing, the other weights are rescaled to the same sum.
     """
     total = np.zeros_like(probabilities)
     weight_sum = np.zeros(len(recording))
