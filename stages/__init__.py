@@ -1,10 +1,10 @@
 """One thin script per stage, run as `python -m stages.<name>` from the root of a workspace.
 
-An installed package would make a queued or `--temp` experiment import the main workspace's code, so the
-workspace that holds this file puts its own `src` first.
+Puts the workspace's own `src` first on the import path: with an installed package, a queued or `--temp`
+experiment would import the main workspace's code.
 
-Waiting OpenMP threads sleep: by default they spin, and where another process wants a core, as under
-`dvc queue start -j 2`, a training step then takes ten times as long (1 s instead of 0.1 s).
+Makes waiting OpenMP threads sleep: by default they spin, and if a different process needs the core, as with
+`dvc queue start -j 2`, a training step takes ten times as long (1 s instead of 0.1 s).
 """
 
 import os

@@ -8,11 +8,11 @@ from callboard.core.files import written_whole
 from callboard.params.experiment import load_experiment
 
 VERDICT = "no parameter is unknown, mistyped or contradictory\n"
-"""The same after every edit that passes, so that what depends on it does not rerun."""
+"""Constant content of the output, so that stages that depend on it do not rerun after a valid edit."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Check the whole of params.yaml, also keys that no other stage reads."""
+    """Check all of params.yaml, including keys that no other stage reads."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("params", type=Path)
     parser.add_argument("verdict", type=Path)
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with written_whole(args.verdict) as unfinished:
         unfinished.write_text(VERDICT, encoding="utf-8")
-    summarize("check", f"{len(type(experiment).model_fields)} sections of {args.params} are sound")
+    summarize("check", f"{len(type(experiment).model_fields)} sections of {args.params} are valid")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fingerprint what each stage runs, so that an edit reruns the stages that import the file and no others."""
+"""Fingerprint the code of each stage, so that an edit reruns only the stages that import the edited file."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recordings to one packed cache of frames per set, annotations to frame spans."""
+"""Turn recordings into one packed cache of frames per set, and annotations into spans of frames."""
 
 import argparse
 from pathlib import Path
@@ -18,13 +18,13 @@ from callboard.params.features import FrontEndParams
 
 
 class CropParams(FrontEndParams):
-    """The front end, and what becomes of recordings that cannot be used."""
+    """The sections that `crop` reads."""
 
     data: DataParams
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the caches of train and test, then the table of clips: each whole or not at all."""
+    """Write the caches of all sets, then the table of clips; a failure leaves neither partly written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("mel", type=Path)
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     params = load_params(CropParams)
     watch = Stopwatch()
 
-    frames = frames_of(params)  # refuses what cannot be made before any work
+    frames = frames_of(params)  # refuses impossible settings before any work is done
     if frames.notice:
         print(frames.notice)
     recordings = read_recordings(args.source)

@@ -1,4 +1,4 @@
-"""Out-of-fold scores to CV, its interval, each species' average precision, and what steps of infer gain."""
+"""Compute CV, its interval, each species' average precision and each step's gain from out-of-fold scores."""
 
 import argparse
 import math
@@ -20,7 +20,7 @@ from callboard.scoring.scored_sets import TrainingScores
 
 
 class StageParams(Params):
-    """What `evaluate` reads of params.yaml."""
+    """The sections that `evaluate` reads."""
 
     seed: Seed = DEFAULT_SEED
     infer: InferParams
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 def without_steps(
     args: argparse.Namespace, params: InferParams, training: TrainingScores
 ) -> dict[str, TrainingScores]:
-    """The scores without each step of `predict`; none for a blend, whose parts have their own."""
+    """Return the scores without each step of `predict`; none for a blend, whose parts have their own."""
     steps = [] if params.blend else read_steps(args.scores_without)
     return {step: replace(training, path=args.scores_without / step / args.scores.name) for step in steps}
 

@@ -1,4 +1,4 @@
-"""Test scores to a submission, and to one without each step of infer that is on."""
+"""Write a submission from the test scores, and one without each active step of predict and infer."""
 
 import argparse
 from dataclasses import replace
@@ -20,7 +20,7 @@ from callboard.scoring.scored_sets import SubmissionScores, TrainingScores
 
 
 class StageParams(Params):
-    """What `infer` reads of params.yaml."""
+    """The section that `infer` reads."""
 
     infer: InferParams
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _scored_without(test: SubmissionScores, folder: Path) -> SubmissionScores:
-    """The same from the window scores without a step of `predict`."""
+    """Return `test` with the window scores without a step of `predict`, which are in `folder`."""
     training = replace(test.training, path=folder / test.training.path.name)
     return replace(test, path=folder / test.path.name, training=training)
 
@@ -65,13 +65,13 @@ def _scored_without(test: SubmissionScores, folder: Path) -> SubmissionScores:
 def _write_without(
     test: SubmissionScores, lacking: dict[str, SubmissionScores], params: InferParams, folder: Path
 ) -> None:
-    """A submission without each active step, and the list of these, which may be empty.
+    """Write a submission without each active step, and the list of these steps, which can be empty.
 
     Args:
-        test: With all steps.
-        lacking: By step of `predict`, the scores without it.
+        test: Scores with all steps.
+        lacking: Scores without each step of `predict`, by step.
         params: The `infer` section.
-        folder: To be written.
+        folder: The folder to write.
     """
     submissions = {step: scores.submission(params)[0] for step, scores in lacking.items()}
     submissions |= {step: test.submission(without)[0] for step, without in without_each(params)}

@@ -19,11 +19,11 @@ from callboard.training.fit import FitParams
 
 
 class StageParams(FitParams):
-    """What `network` reads of params.yaml."""
+    """The sections that `network` reads."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train the network of a round that holds out some folds, or go on where a killed run stopped."""
+    """Train the network of a round that holds out some folds, or resume where a killed run stopped."""
     args = _parse(argv)
     stopwatch = Stopwatch()
     params = load_params(StageParams)
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def follow(network: str) -> Callable[[range], Iterable[int]]:
-    """A progress bar for the epochs of a training, and a line for those that were run."""
+    """Return a function that shows a progress bar over epochs, then prints how many were run."""
 
     def watch(epochs: range) -> Iterable[int]:
         stopwatch = Stopwatch()
@@ -61,12 +61,12 @@ def follow(network: str) -> Callable[[range], Iterable[int]]:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--round", type=int, required=True)
-    parser.add_argument("--held-out", required=True, help="folds, as 0-1")
+    parser.add_argument("--held-out", required=True, help="held-out folds, for example 0-1")
     for name in ("--mel", "--clips", "--folds", "--species", "--weights"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--pseudo", type=Path, help="pseudo-labels that the network learns from")
     parser.add_argument(
-        "--mel-others", type=Path, nargs="*", default=[], help="caches of other sets, for pseudo-labels"
+        "--mel-others", type=Path, nargs="*", default=[], help="caches of other sets that have pseudo-labels"
     )
     return parser.parse_args(argv)
 

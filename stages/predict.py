@@ -1,4 +1,4 @@
-"""Score the windows of whole recordings: training ones out of fold, test ones by the models of all folds."""
+"""Score windows of whole recordings: training recordings out of fold, test recordings with all models."""
 
 import argparse
 from pathlib import Path
@@ -15,13 +15,13 @@ from callboard.scoring.window_scores import WindowScores
 
 
 class StageParams(ScoreParams):
-    """What `predict` reads of params.yaml."""
+    """The sections that `predict` reads."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read models and mel caches, write window scores, and those without each step that is on."""
+    """Read models and mel caches; write window scores, and those without each active step."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, required=True, help="folder with fold<k>.pt")
+    parser.add_argument("--models", type=Path, required=True, help="folder with the files fold<k>.pt")
     parser.add_argument("--mel", type=Path, required=True, help="folder with train/ and test/")
     parser.add_argument("--folds", type=Path, required=True)
     parser.add_argument("--scores", type=Path, required=True, help="folder for oof.npz and test.npz")
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 def write_scores(
     folder: Path, args: argparse.Namespace, params: StageParams
 ) -> tuple[WindowScores, WindowScores]:
-    """Score both sets, training and test; into `oof.npz` and `test.npz` of a folder."""
+    """Score the training and test set, and write `oof.npz` and `test.npz` in `folder`."""
     device, folds = pick_device(), read_folds(args.folds)
     train, test = (MelCache.open(args.mel / name) for name in ("train", "test"))
     names = folds["fold"].unique().tolist()

@@ -18,7 +18,7 @@ class PrepareParams(Params):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the folder of recordings, species and annotations that every later stage starts from."""
+    """Write the folder of recordings, species and annotations that all later stages use."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="folder to write")
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""What teachers say of recordings that they have not trained on, or without isolation of any."""
+"""Write pseudo-labels by teachers that have not trained on a recording or, without isolation, by any."""
 
 import argparse
 from pathlib import Path
@@ -22,16 +22,16 @@ from callboard.scoring.predict import load_fold_models
 
 
 class StageParams(LabelParams):
-    """What `pseudo_label` reads of params.yaml."""
+    """The sections that `pseudo_label` reads."""
 
 
 class Labelled(NamedTuple):
-    """Pseudo-labels, and who made them."""
+    """Pseudo-labels, and the teachers that made them."""
 
     table: pd.DataFrame
     lineage: RoundLineage
     n_scored: int
-    """Recordings that were listened to."""
+    """Number of recordings that teachers scored."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _added_up(table: pd.DataFrame) -> list[str]:
-    """Where each student has its own labels, that the number is of all."""
+    """Return a note that the count is a sum over students, if each student has its own labels."""
     n_students = students_of(table).replace("", pd.NA).nunique()
     return [f"added up over {counted(n_students, 'student')}"] * bool(n_students)
 
@@ -73,7 +73,7 @@ def _added_up(table: pd.DataFrame) -> list[str]:
 def by_round(
     args: argparse.Namespace, params: StageParams, clips: pd.DataFrame, folds: pd.DataFrame
 ) -> Labelled:
-    """By the models of the round before."""
+    """Make pseudo-labels with the models of the previous round."""
     device, numbers = pick_device(), folds["fold"].unique().tolist()
     models = load_fold_models(args.models, numbers, device, params.predict.weights)
     teacher = Teacher(args.models.name, models, args.mel, params, device, params.pseudo.isolation)
@@ -87,7 +87,7 @@ def by_round(
 def by_nested_networks(
     args: argparse.Namespace, params: StageParams, clips: pd.DataFrame, folds: pd.DataFrame
 ) -> Labelled:
-    """By networks trained for it: for the students of all folds, or for one network that is a student."""
+    """Make pseudo-labels with nested networks: for the students of all folds, or for one nested network."""
     nested = Nested(params, args.mel, clips, folds, args.models, pick_device())
     student = folds_named(args.held_out) if args.held_out else None
     table = nested.labels_for(args.round, student) if student else nested.pseudo_labels(args.round)
@@ -100,12 +100,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--round", type=int, required=True, help="round of the student")
     parser.add_argument(
-        "--models", type=Path, required=True, help="folder of the round before, or of all nested networks"
+        "--models", type=Path, required=True, help="folder of the previous round, or of all nested networks"
     )
     parser.add_argument("--mel", type=Path, required=True, help="folder with train/ and test/")
     for name in ("clips", "folds", "pseudo"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--held-out", help="folds of one nested network, as 0-1, which is the only student")
+    parser.add_argument("--held-out", help="held-out folds, for example 0-1, of the only student")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Score a submission where the source knows the truth, and what each step of infer gains there."""
+"""Score a submission, and compute each step's gain, if the source's truth is known."""
 
 import argparse
 from pathlib import Path
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _gains(lb: dict[str, float], without: Path, truth: pd.DataFrame) -> dict[str, float]:
-    """`gain_<step>_<usage>`: the submission's score minus that of the one without the step."""
+    """Return `gain_<step>_<usage>`: the submission's score minus that of the submission without the step."""
     steps = read_steps(without)
     lb_without = {step: score_submission(read_score_table(without / f"{step}.csv"), truth) for step in steps}
     return {

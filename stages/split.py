@@ -11,7 +11,7 @@ from callboard.params.data import SplitParams
 
 
 class StageParams(Params):
-    """What `split` reads of params.yaml."""
+    """The section that `split` reads."""
 
     split: SplitParams
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     summarize(
         "split",
         f"{len(folds)} recordings in {len(sizes)} folds of {sizes.min()}-{sizes.max()}",
-        "no recording in two",
+        "no recording in two folds",
         f"{stopwatch.elapsed_s:.1f} s",
     )
 

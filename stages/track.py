@@ -16,7 +16,7 @@ from callboard.results.result import read_result
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Upsert the run of the workspace's result; a server that is down costs a warning, not the experiment."""
+    """Create or update the run of the workspace's result; if the server is down, only warn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("track", type=Path)
     args = parser.parse_args(argv)

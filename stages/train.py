@@ -1,4 +1,4 @@
-"""Fit one fold."""
+"""Train the network of one fold."""
 
 import argparse
 import math
@@ -28,14 +28,14 @@ from callboard.training.start_weights import find_fold_weights
 
 
 class TrainStageParams(FitParams):
-    """The sections of params.yaml that this stage reads."""
+    """The sections that `train` reads."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train the network of a fold, or go on where a killed run stopped; write weights and learning curve.
+    """Train a fold's network, or resume where a killed run stopped; write its weights and learning curve.
 
-    It may start from another experiment's weights of the same fold. They have not seen the recordings that
-    this fold holds out, which is checked, so the CV of a chain is as honest as that of its links.
+    Training can start from a different experiment's weights of the same fold. A check ensures that they have
+    not seen the recordings that this fold holds out, so the CV of a chain is as valid as that of its links.
     """
     args = _parse(argv)
     stopwatch = Stopwatch()
@@ -89,13 +89,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fold", type=int, required=True)
     for name in ("--mel", "--clips", "--folds", "--species", "--weights", "--curve"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--pseudo", type=Path, help="pseudo-labels")
+    parser.add_argument("--pseudo", type=Path, help="pseudo-labels that the network learns from")
     parser.add_argument(
         "--mel-others",
         type=Path,
         nargs="*",
         default=[],
-        help="caches of other sets, for pseudo-labels",
+        help="caches of other sets that have pseudo-labels",
     )
     return parser.parse_args(argv)
 
@@ -111,12 +111,12 @@ def _progress_facts(fitted: Fitted, reports: list[EpochReport]) -> Iterator[str]
 
 
 def _clips_per_epoch(reports: list[EpochReport]) -> str:
-    """The mean over the epochs of this run; windows of FP recordings are drawn afresh, so epochs differ."""
+    """Return the mean over this run's epochs, which differ because windows of FP recordings are redrawn."""
     return f" of {np.mean([report.n_clips for report in reports]):.0f} clips" if reports else ""
 
 
 def _speed(reports: list[EpochReport]) -> str:
-    """Clips per second and the share of time spent waiting for data, over the epochs of this run."""
+    """Return clips per second and the share of time spent waiting for data, over the epochs of this run."""
     duration_s = sum(report.duration_s for report in reports)
     if not duration_s:
         return ""

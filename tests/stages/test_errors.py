@@ -132,7 +132,7 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
         lambda f: f.change({"pseudo": {"rounds": 4}}),
         "pseudo.rounds: Input should be less than or equal to 3, found 4",
     ),
-    "no data folder": ("prepare", lambda f: f.change({"data": {"root": "nowhere"}}), "no such folder"),
+    "no data folder": ("prepare", lambda f: f.change({"data": {"root": "nowhere"}}), "folder does not exist"),
     "a missing column": (
         "prepare",
         lambda f: f.edit("train_tp.csv", "t_max", "t_end"),
@@ -151,12 +151,12 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "a species that is not in the submission": (
         "prepare",
         lambda f: f.edit("train_fp.csv", f"{TRAIN[0]},1", f"{TRAIN[0]},7"),
-        "train_fp.csv row 2: unknown species '7'; known are 0, 1",
+        "train_fp.csv row 2: unknown species '7'; known species: 0, 1",
     ),
     "a test recording listed twice": (
         "prepare",
         lambda f: f.edit("sample_submission.csv", "test2,0.5,0.5\n", "test2,0.5,0.5\ntest2,0.5,0.5\n"),
-        "sample_submission.csv row 4: recording_id test2 was there before",
+        "sample_submission.csv row 4: recording_id test2 is repeated",
     ),
     "a recording in train and in test": (
         "prepare",

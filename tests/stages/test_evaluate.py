@@ -89,7 +89,7 @@ def test_scores_made_with_other_folds_stop_the_stage(workspace):
 
 def test_scores_of_other_species_stop_the_stage(workspace):
     write_species(SPECIES[::-1], workspace / "data/source/species.csv")
-    with pytest.raises(UserError, match=r"scores are of species \['3', '07', 'x1'\]"):
+    with pytest.raises(UserError, match=r"the scores have species \['3', '07', 'x1'\]"):
         evaluate.main(ARGV)
 
 
@@ -207,5 +207,5 @@ def test_a_stack_scores_each_recording_by_regressions_that_did_not_see_it(
 
 def test_species_too_rare_for_a_regression_are_told(workspace, parts, capsys):
     cv_of(workspace, blend=parts[1], stack=True)
-    words = "regressions for 0 species; 3 in fewer than 5 recordings have the mean: 3, 07, x1"
+    words = "regressions for 0 species; 3 in fewer than 5 recordings use the mean: 3, 07, x1"
     assert words in capsys.readouterr().out

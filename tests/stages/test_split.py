@@ -32,7 +32,7 @@ def test_the_stage_writes_every_recording_once_and_says_so(workspace, capsys):
     assert folds["recording_id"].tolist() == [f"{i:09d}" for i in range(30)]
     assert folds["fold"].value_counts().tolist() == [10, 10, 10]
     assert capsys.readouterr().out.startswith(
-        "split: 30 recordings in 3 folds of 10-10, no recording in two, "
+        "split: 30 recordings in 3 folds of 10-10, no recording in two folds, "
     )
 
 
