@@ -133,32 +133,40 @@ def test_other_folds_are_refused_by_what_they_hold_out(here, stage1):
     folds.loc[folds["recording_id"] == "r04", "fold"] = 1  # held out there
     folds.loc[folds["recording_id"] == "r01", "fold"] = 0  # trained on there
     write_folds(folds, here / "folds.csv")
-    refused(here, stage1, f"fold 0 of {stage1} holds out other recordings: 2 differ, first r01; its weights")
+    refused(
+        here, stage1, f"fold 0 of {stage1} holds out different recordings: 2 differ, first r01; its weights"
+    )
 
 
 def test_other_species_and_classes_are_refused(here, stage1):
     write_species([*SPECIES, "new"], here / "species.csv")
-    refused(here, stage1, f"train.init_from: {stage1} has other species: 1 only here, first new")
+    refused(here, stage1, f"train.init_from: {stage1} has different species: 1 only here, first new")
     write_species(SPECIES[::-1], here / "species.csv")
-    refused(here, stage1, f"{stage1} has other species: in another order")
+    refused(here, stage1, f"{stage1} has different species: in a different order")
     write_species(SPECIES, here / "species.csv")
     clips = pd.read_csv(here / "clips.csv", dtype=str)
     clips.loc[clips["recording_id"].isin(["r01", "r04"]), "songtype_id"] = "4"
     clips.to_csv(here / "clips.csv", index=False)
-    refused(here, stage1, f"{stage1} has other classes: 1 only there, first 07", train__classes="songtype")
+    refused(
+        here, stage1, f"{stage1} has different classes: 1 only there, first 07", train__classes="songtype"
+    )
 
 
 def test_another_network_is_refused_by_its_parameters(here, stage1):
-    refused(here, stage1, f"of {stage1} are of another network: model.cbam: false → true$", model__cbam=True)
+    refused(
+        here, stage1, f"of {stage1} are of a different network: model.cbam: false → true$", model__cbam=True
+    )
 
 
 @pytest.mark.parametrize("path", DATA)
 def test_other_data_are_refused_by_the_parameters_that_made_them(repository, here, stage1, path):
     write_lock(here, DATA | {path: "other"})
-    words = rf"{stage1} has trained on another {path} \(.*features\.n_mels: 64 → 32\); run stage1 again from"
+    words = (
+        rf"{stage1} was trained on a different {path} \(.*features\.n_mels: 64 → 32\); run stage1 again from"
+    )
     refused(here, stage1, words)
 
 
 def test_a_workspace_that_does_not_tell_its_data_is_refused(here, stage1):
     (here / "dvc.lock").unlink()
-    refused(here, stage1, r"train\.init_from: dvc\.lock does not tell what data this is; run `dvc repro`")
+    refused(here, stage1, r"train\.init_from: dvc\.lock does not say what data this is; run `dvc repro`")

@@ -149,7 +149,9 @@ def test_pretrained_weights_are_not_fetched_where_others_are_given(fitted):
 )
 def test_start_weights_of_another_network_are_refused_with_what_differs(fitted, key, value, words):
     params = fit_params(**{f"model__{key}": value})
-    with pytest.raises(UserError, match=f"weights of a@0123456789abcdef are of another network: {words}$"):
+    with pytest.raises(
+        UserError, match=f"weights of a@0123456789abcdef are of a different network: {words}$"
+    ):
         build_learner(params, 0, 3, CPU, start_from(fitted))
 
 

@@ -29,6 +29,6 @@ def test_a_recipe_is_what_the_folds_were_trained_by(monkeypatch):
 )
 def test_the_recipe_of_a_result_with_students_is_refused(monkeypatch, models, told):
     finish(monkeypatch, *models)
-    words = rf"train\.init_from: {REFERENCE} predicts by {told}; pseudo\.isolation nested trains it again"
+    words = rf"train\.init_from: {REFERENCE} predicts with {told}; pseudo\.isolation nested retrains it"
     with pytest.raises(UserError, match=words):
         find_recipe(REFERENCE)

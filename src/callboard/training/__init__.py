@@ -1,4 +1,4 @@
-"""Fits the network of one fold.
+"""Training of one fold's network.
 
-Takes parameters, a fold and its data, gives weights and a learning curve; never imports pseudo or MLflow.
+Takes parameters, a fold and its data, returns weights and a learning curve; never imports pseudo or MLflow.
 """

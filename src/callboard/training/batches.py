@@ -1,6 +1,6 @@
-"""Batches of training clips: where they are cut, and what they are compared with.
+"""Training batches: where clips are cut, and their targets.
 
-Nothing here keeps state: what is drawn for a batch is drawn as of its moment.
+Nothing here keeps state: all random draws for a batch depend only on its RngKey.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ COPIED_FRAMES = 2**18
 
 
 class BatchParams(Params):
-    """What batches are made by."""
+    """Parameters that batches depend on."""
 
     seed: Seed = DEFAULT_SEED
     clip: ClipParams
@@ -39,7 +39,7 @@ class BatchParams(Params):
 
 
 def on_device(data: FoldData, device: torch.device) -> FoldData:
-    """The same with the frames in a GPU's memory, if there is one with room for them twice over."""
+    """Copy the frames to GPU memory if more than twice their size is free; else return `data` unchanged."""
     if device.type != "cuda" or isinstance(data.frames, Tensor):
         return data
     free_bytes, _ = torch.cuda.mem_get_info(device)
@@ -51,7 +51,7 @@ def on_device(data: FoldData, device: torch.device) -> FoldData:
 
 
 def copy_frames(frames: MappedFrames, device: torch.device) -> Tensor:
-    """All frames on `device`, a piece at a time so that the whole is never in this process's memory."""
+    """Copy all frames to `device` in pieces, so that the whole is never in this process's memory."""
     copied = torch.empty(frames.shape, dtype=torch.uint8, device=device)
     for first in range(0, len(frames), COPIED_FRAMES):
         piece = slice(first, first + COPIED_FRAMES)
@@ -61,11 +61,11 @@ def copy_frames(frames: MappedFrames, device: torch.device) -> Tensor:
 
 
 def event_starts(data: FoldData, items: Items, clip: ClipParams, rng: np.random.Generator) -> Integers:
-    """(items,) first frames of clips around a random annotation of each recording.
+    """Return (items,) first frames of clips around a random annotation of each recording.
 
-    The annotation's centre lies one of `clip.offsets` after the clip's start, drawn from those that leave the
-    start behind the recording's first frame; where none does, the clip starts with the recording. A clip that
-    would run over the end is moved back.
+    The annotation's centre is one of `clip.offsets` after the clip's start, drawn from those that put the
+    start after the recording's first frame; if none does, the clip starts with the recording. A clip that
+    would run past the end is moved back.
     """
     annotations = data.annotations
     counts = annotations.n_tp, annotations.n_fp, annotations.n_pseudo
@@ -84,7 +84,7 @@ def event_starts(data: FoldData, items: Items, clip: ClipParams, rng: np.random.
 
 
 def whole_recordings(data: FoldData, items: Items, clip: ClipParams, rng: np.random.Generator) -> Integers:
-    """(items,) zeros: clips are as long as the longest recording, so each shows all of its own."""
+    """Return (items,) zeros: clips are as long as the longest recording, so each shows a whole recording."""
     return np.zeros(len(items.recording), dtype=np.int64)
 
 
@@ -97,14 +97,14 @@ CLIP_STARTS: dict[str, Callable[[FoldData, Items, ClipParams, np.random.Generato
 def gather_clips(
     frames: Frames, first_frame: Integers, n_valid: Integers, n_frames: int, device: torch.device
 ) -> Tensor:
-    """Clips (clips, n_frames, mels), uint8 on `device`; behind a recording's end they are 0, its quietest.
+    """Gather clips (clips, n_frames, mels), uint8 on `device`; 0, the quietest level, past a recording's end.
 
     Args:
-        frames: Packed frames; gathered where they lie.
+        frames: Packed frames; gathered on the device that holds them.
         first_frame: (clips,) first frame of each clip in `frames`.
         n_valid: (clips,) frames from there to the recording's end, at least 1.
         n_frames: Length of a clip.
-        device: Where the clips are wanted.
+        device: Device of the clips.
     """
     position = np.minimum(np.arange(n_frames), n_valid[:, None] - 1)
     index = first_frame[:, None] + position
@@ -121,7 +121,7 @@ def gather_clips(
 
 
 class Batch(NamedTuple):
-    """One training step's input, on the device."""
+    """Input of one training step, on the device."""
 
     image: Tensor
     """(clips, frames, mels), augmented and normalised."""
@@ -130,16 +130,16 @@ class Batch(NamedTuple):
 
 
 class EpochPlan(NamedTuple):
-    """What an epoch shows."""
+    """Clips of one epoch, batch by batch."""
 
     bounds: list[slice]
-    """The items of each batch."""
+    """Items of each batch."""
     cut: Callable[[int], Windows]
-    """From a batch, counted from 0, to where its clips are cut."""
+    """Maps a batch, counted from 0, to where its clips are cut."""
 
 
 def show_annotations(data: FoldData, params: BatchParams, moment: RngKey) -> EpochPlan:
-    """One clip of each recording, cut as its batch is made."""
+    """Plan one clip of each drawn recording, cut when its batch is made."""
     items = draw_items(data.annotations, params.train.fp_per_epoch, moment.rng(Purpose.ITEMS))
     bounds = batch_bounds(len(items.recording), params.train.batch_size)
 
@@ -152,7 +152,7 @@ def show_annotations(data: FoldData, params: BatchParams, moment: RngKey) -> Epo
 
 
 def show_windows(data: FoldData, params: BatchParams, moment: RngKey) -> EpochPlan:
-    """Windows of recordings."""
+    """Plan windows of recordings, drawn for the whole epoch at once."""
     streams = Streams(*map(moment.rng, (Purpose.ITEMS, Purpose.PHASES, Purpose.ORDER)))
     windows = draw_windows(data, clip_length(params.clip, data.n_frames), params.train, streams)
     bounds = batch_bounds(len(windows.recording), params.train.batch_size)
@@ -163,11 +163,11 @@ EPOCH_PLANS: dict[str, Callable[[FoldData, BatchParams, RngKey], EpochPlan]] = {
     "annotations": show_annotations,
     "windows": show_windows,
 }
-"""By train.items."""
+"""Epoch plans by `train.items`."""
 
 
 class EpochBatches(Iterator[Batch]):
-    """The batches of an epoch in order, and how many clips and batches they are."""
+    """Batches of an epoch in order, with the numbers of clips and batches."""
 
     def __init__(self, bounds: list[slice], batches: Iterator[Batch]) -> None:
         self.n_items = bounds[-1].stop
@@ -179,7 +179,7 @@ class EpochBatches(Iterator[Batch]):
 
 
 class BatchSource:
-    """Makes the batches of one fold."""
+    """Builder of the batches of one fold."""
 
     def __init__(
         self, data: FoldData, params: BatchParams, fold: int, device: torch.device, n_threads: int
@@ -193,7 +193,7 @@ class BatchSource:
         self.clip_frames = clip_length(params.clip, data.n_frames)
 
     def epoch(self, epoch: int) -> EpochBatches:
-        """The batches of an epoch, prepared ahead on threads."""
+        """Return the batches of an epoch, prepared ahead on threads."""
         moment = self.moment._replace(epoch=epoch)
         shown = EPOCH_PLANS[self.params.train.items](self.data, self.params, moment)
 
@@ -204,7 +204,7 @@ class BatchSource:
         return EpochBatches(shown.bounds, ahead(make, range(n_batches), self.n_threads, self.n_threads + 1))
 
     def make(self, clips: Windows, moment: RngKey) -> Batch:
-        """The batch of `clips`, drawn as of `moment`."""
+        """Make the batch of `clips`, with the random draws of `moment`."""
         data, mels = self.data, self.params.clip.visible_mels
         recording, start = clips
         recording_frames = data.n_frames[recording]

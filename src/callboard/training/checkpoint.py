@@ -1,4 +1,4 @@
-"""Checkpoints of unfinished trainings."""
+"""Checkpoints of unfinished training runs."""
 
 import hashlib
 import json
@@ -17,24 +17,24 @@ from callboard.model.weights import UNREADABLE, write_state
 from callboard.params.base import Params
 
 ABANDONED_AFTER_S = 30 * 24 * 3600
-"""Age at which the checkpoint of a run that nobody went on with is removed."""
+"""Age at which the checkpoint of a run that nobody resumed is removed."""
 
 FINISHED_AFTER_S = 24 * 3600
-"""Age at which the progress of a training that has no checkpoint any more is removed."""
+"""Age at which the progress file of a training run without a checkpoint is removed."""
 
 
 class Checkpoint:
-    """The state of one unfinished training, replaced after every epoch and removed at its end.
+    """State of one unfinished training run, replaced after every epoch and removed at the end.
 
-    Experiments that run side by side and train the same share one: each writes whole states, any of which
-    the other may go on from, and either may remove it.
+    Experiments that run in parallel and train the same network share one: each writes whole states, from
+    which the other can resume, and either may remove it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint by `state`: all of it or nothing, also when the process is killed.
+        """Replace the checkpoint by `state`, whole or not at all, even if the process is killed.
 
         Raises:
             UserError: the file cannot be written.
@@ -44,7 +44,7 @@ class Checkpoint:
         write_state(self.path, state, writer=secrets.token_hex(4))
 
     def read(self) -> dict[str, Any] | None:
-        """The state last written; None if there is none. A damaged file is reported and ignored."""
+        """Return the state last written, or None without a checkpoint. Report and ignore a damaged file."""
         try:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
@@ -56,20 +56,20 @@ class Checkpoint:
         return state
 
     def remove(self) -> None:
-        """Delete the checkpoint, if nobody else has."""
+        """Delete the checkpoint, if it still exists."""
         self.path.unlink(missing_ok=True)
 
 
 def checkpoint_for(params: Params, inputs: Iterable[Path | str], fold: int | str) -> Checkpoint:
-    """The checkpoint of training `fold` by `params` on the content of `inputs`, in the main workspace.
+    """Return the checkpoint for training `fold` with `params` on these inputs, in the main workspace.
 
-    Two trainings that differ in any of these never share one. Start weights need no digest of their own: the
-    content key in `train.init_from` is one of them.
+    Two training runs that differ in any of these never share one. Start weights need no separate digest:
+    `train.init_from` contains their content key.
 
     Args:
-        params: All that training depends on.
-        inputs: Tables as files and the fingerprint of the code as text, in a fixed order.
-        fold: Number of the fold, or what else names the part that is held out.
+        params: All parameters that training depends on.
+        inputs: Tables as files and the code fingerprint as text, in a fixed order.
+        fold: Number of the fold, or another name of the part that is held out.
     """
     digest = hashlib.sha256(json.dumps(params.model_dump(), sort_keys=True).encode())
     for each in inputs:
@@ -80,7 +80,7 @@ def checkpoint_for(params: Params, inputs: Iterable[Path | str], fold: int | str
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what was last written long ago: checkpoints, unfinished ones of killed runs, progress."""
+    """Remove old files: checkpoints, partially written ones of killed runs, and progress files."""
     now = time.time()
     for path in folder.glob("*-fold*"):
         is_progress_alone = path.suffix == ".json" and not path.with_suffix(".pt").exists()

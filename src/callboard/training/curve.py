@@ -1,4 +1,4 @@
-"""The learning curve: what is known of every epoch."""
+"""The learning curve: one row of numbers for each epoch."""
 
 import csv
 import math
@@ -9,14 +9,14 @@ from callboard.training.losses.terms import TERMS
 
 CURVE_COLUMNS = ["epoch", "lr", "loss", *TERMS, "val_lwlrap", "val_loss"]
 """Epochs count from 1; lr is that of the epoch's first batch; terms are unweighted means, empty where off;
-val_lwlrap and val_loss are empty where an epoch is not validated."""
+val_lwlrap and val_loss are empty for epochs without validation."""
 
 EpochRow = dict[str, float | None]
 """One line of the learning curve."""
 
 
 def write_curve(history: list[EpochRow], path: Path) -> None:
-    """The learning curve as CSV, columns CURVE_COLUMNS, empty cells where there is no number."""
+    """Write the learning curve as CSV with columns CURVE_COLUMNS; None and NaN become empty cells."""
     with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, CURVE_COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""Fit one fold: a function of params and data to weights and a learning curve."""
+"""Fit one fold: parameters and data in, weights and a learning curve out."""
 
 import math
 import time
@@ -42,7 +42,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": torch.optim.Adam, "ad
 
 
 class EpochReport(NamedTuple):
-    """What there is to tell of an epoch."""
+    """Summary of one epoch, for logging."""
 
     row: EpochRow
     n_clips: int
@@ -53,36 +53,36 @@ class EpochReport(NamedTuple):
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a training runs; apart from the rounding of the device, none of it changes a number."""
+    """Device, threads and callbacks of training; apart from the device's rounding, none changes a number."""
 
     device: torch.device
     n_threads: int = 1
     """Threads that prepare batches ahead."""
     checkpoint: Checkpoint | None = None
-    """Where to resume from and to save to after every epoch."""
+    """Checkpoint to resume from and to write after every epoch."""
     follow: Callable[[range], Iterable[int]] = iter
     """Wraps the epochs, for a progress bar."""
     log: Callable[[EpochReport], None] = lambda report: None
     """Called after every epoch."""
     show: Callable[[Sequence[EpochRow]], None] = lambda curve: None
-    """Called with the curve so far, before the first epoch that is trained and after every one."""
+    """Called with the curve so far, before the first epoch trained here and after every epoch."""
 
 
 @dataclass
 class Learner:
-    """What changes while training."""
+    """Mutable state of training."""
 
     model: SedModel
     optimizer: Optimizer
     averages: Averages = field(default_factory=dict)
-    """Of the weights, where `train.ema_decay` and `train.swa_epochs` ask for them."""
+    """Weight averages, if `train.ema_decay` or `train.swa_epochs` enables them."""
     history: list[EpochRow] = field(default_factory=list)
     best_score: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Weights of the best validated epoch, kept where `train.select` asks for it."""
+    """Weights of the best validated epoch, kept if `train.select` needs them."""
 
     def state(self) -> dict[str, Any]:
-        """All of it as plain values and tensors."""
+        """Return everything as plain values and tensors."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -93,7 +93,7 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Restore what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, average in self.averages.items():
@@ -103,7 +103,7 @@ class Learner:
         self.best_weights = state["best_weights"]
 
     def keep_if_best(self, score: float) -> None:
-        """Remember the weights if no earlier epoch scored as high."""
+        """Keep the current weights if every earlier epoch scored lower."""
         if score > self.best_score:
             self.best_score = score
             self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
@@ -115,25 +115,25 @@ class Fitted(NamedTuple):
     model: SedModel
     history: list[EpochRow]
     averages: dict[str, SedModel]
-    """The network with averages of its weights, by `predict.weights`, whatever epoch `train.select` keeps."""
+    """The network with averaged weights, by `predict.weights`, whatever epoch `train.select` keeps."""
 
 
 def fit(
     params: FitParams, fold: int, data: FoldData, execution: Execution, start: FoldWeights | None = None
 ) -> Fitted:
-    """Train a network on the training part of `fold`, or go on from its checkpoint.
+    """Train a network on the training part of `fold`, or resume from its checkpoint.
 
     Args:
-        params: All that training depends on.
+        params: All parameters that training depends on.
         fold: Number of the fold.
-        data: Of the fold.
-        execution: Where and how.
-        start: Weights to start from, of the same fold; None = random or pretrained ones.
+        data: Data of the fold.
+        execution: Where and how to run.
+        start: Weights to start from, of the same fold; None for random or pretrained ones.
 
     Raises:
-        UserError: the loss is no longer finite, the backbone cannot be built, the start weights are of
-            another network, or there is no validation recording where the best epoch or the learning rate
-            depends on one.
+        UserError: the loss is not finite, the backbone cannot be built, the start weights are of a different
+            network, or the epoch to keep or the learning rate depends on validation and the fold has no
+            recording to validate on.
     """
     if not len(data.validation):
         _refuse_what_follows_validation(params, fold)
@@ -163,7 +163,7 @@ def fit(
 
 
 def _refuse_what_follows_validation(params: FitParams, fold: int) -> None:
-    """Refuse settings that a fold without validation recordings cannot have."""
+    """Refuse settings that need validation, for a fold without validation recordings."""
     refused = {
         f"train.select {params.train.select}": (params.train.select in SELECTIONS, "train.select=last"),
         f"sched.name {params.sched.name}": (params.sched.name in FOLLOWS_VALIDATION, "sched.name=none"),
@@ -176,10 +176,10 @@ def _refuse_what_follows_validation(params: FitParams, fold: int) -> None:
 def build_learner(
     params: FitParams, fold: int, n_classes: int, device: torch.device, start: FoldWeights | None = None
 ) -> Learner:
-    """A new network, the same for the same seed, fold and start weights, and its optimiser.
+    """Build a network, deterministic in seed, fold and start weights, and its optimiser.
 
     Raises:
-        UserError: the backbone cannot be built, or the start weights are of another network.
+        UserError: the backbone cannot be built, or the start weights are of a different network.
     """
     torch.manual_seed(RngKey(params.seed, fold).torch_seed(Purpose.WEIGHTS))
     if start:
@@ -200,7 +200,7 @@ def build_learner(
 def run_epoch(
     learner: Learner, loss: Loss, source: BatchSource, params: FitParams, epoch: int
 ) -> EpochReport:
-    """Train an epoch (counted from 0), and validate where it is due."""
+    """Train an epoch (counted from 0), and validate if it is due."""
     torch.manual_seed(source.moment._replace(epoch=epoch).torch_seed(Purpose.DROPOUT))
     start = time.perf_counter()
     shown = source.epoch(epoch)
@@ -228,14 +228,14 @@ def run_epoch(
 
 
 def is_validated(train: TrainParams, epoch: int) -> bool:
-    """Whether an epoch (counted from 0) is followed by a validation: every n-th, and the last."""
+    """Return whether an epoch (counted from 0) is followed by a validation: every n-th, and the last."""
     if train.validate_every == 0:
         return False
     return (epoch + 1) % train.validate_every == 0 or epoch + 1 == train.epochs
 
 
 class TimedIterator:
-    """An iterator that adds up how long its items were waited for."""
+    """Iterator that adds up the time spent waiting for its items."""
 
     def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches = batches
@@ -259,14 +259,14 @@ def train_one_epoch(
     rate: Callable[[int], float],
     mixup: Mixup,
 ) -> dict[str, float]:
-    """One optimiser step per batch; the mean over clips of the loss and of each unweighted term.
+    """Take one optimiser step per batch; return means over clips of the loss and of each unweighted term.
 
     Args:
         learner: Changed in place.
-        loss: On the learner's device, as the batches are.
-        batches: Of one epoch.
-        rate: Learning rate of a batch, by its number.
-        mixup: The forward passes of a step.
+        loss: On the same device as the learner and the batches.
+        batches: Batches of one epoch.
+        rate: Maps a batch, counted from 0, to its learning rate.
+        mixup: Runs the forward passes of a step.
     """
     learner.model.train()
     sums: dict[str, Tensor] = {}
@@ -282,9 +282,9 @@ def train_one_epoch(
 
 
 def train_step(learner: Learner, loss: Loss, batch: Batch, mixup: Mixup) -> dict[str, Tensor]:
-    """Forward, backward, update; the loss and its unweighted terms, averaged over the forward passes.
+    """Run forward, backward and update; return loss and unweighted terms, averaged over forward passes.
 
-    Labels are smoothed before they are blended, each clip's by itself.
+    Labels are smoothed clip by clip, before they are blended.
     """
     targets = loss.smooth(batch.targets)
     with autocast(batch.image):

@@ -1,4 +1,4 @@
-"""What one fold is trained and validated on, chosen so that nothing of the validation part is trained on."""
+"""Training and validation data of one fold; no annotation of a validation recording is trained on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,56 +21,57 @@ Frames = MappedFrames | Tensor
 
 TRAINING_LABEL_TYPES = ("tp", "fp", "pseudo")
 ANNOTATION_KINDS = (*TRAINING_LABEL_TYPES, "negative")
-"""In the order in which a recording's annotations are kept; negative: a pseudo-label of target 0."""
+"""Kinds in the order in which a recording's annotations are stored; negative: a pseudo-label of target 0."""
 
 REJECTED, CONFIRMED = 2.0, 3.0
-"""Verdicts of experts, above every pseudo-label's."""
+"""Verdicts of experts, above those of all pseudo-labels."""
 
 
 class Annotations(NamedTuple):
-    """Annotations of the training part: a row per recording of the cache, in the order of KINDS.
+    """Annotations of the training part: a row per recording of the cache, in the order of ANNOTATION_KINDS.
 
-    Negatives of a class that touch or overlap are one: a clip lies in negatives if it lies in one of them.
+    Negatives of a class that touch or overlap are merged, so one row covers a clip that they cover together.
     """
 
     start: Integers
     """(recordings, annotations) first frame, in the recording."""
     stop: Integers
-    """(recordings, annotations) frame after the last; padding stops where it starts."""
+    """(recordings, annotations) frame after the last; padding has stop = start."""
     low: Integers
     """(recordings, annotations) lowest mel row of the filterbank."""
     high: Integers
-    """(recordings, annotations) row above the highest; a pseudo-label has no rows, its span is empty."""
+    """(recordings, annotations) row after the highest; equal to `low` for a pseudo-label: it has no rows."""
     species: Integers
     """(recordings, annotations) position on the class axis."""
     verdict: NDArray[np.float64]
     """(recordings, annotations) CONFIRMED (TP), REJECTED (FP) or the target of a pseudo-label, 0 = absent.
-    Where several speak of a cell, the largest holds: experts before pseudo-labels, present before absent."""
+    Where several annotations cover a cell, the largest verdict holds: experts before pseudo-labels, present
+    before absent."""
     n_tp: Integers
-    """(recordings,)."""
+    """(recordings,) number of TP annotations."""
     n_fp: Integers
-    """(recordings,)."""
+    """(recordings,) number of FP annotations."""
     n_pseudo: Integers
-    """(recordings,) those of a target above 0."""
+    """(recordings,) number of pseudo-labels with a target above 0."""
     n_negative: Integers
-    """(recordings,)."""
+    """(recordings,) number of negatives, after merging."""
 
     @property
     def is_fp(self) -> NDArray[np.bool_]:
-        """(recordings, annotations)."""
+        """Whether an expert rejected each annotation, (recordings, annotations)."""
         is_rejected: NDArray[np.bool_] = self.verdict == REJECTED
         return is_rejected
 
     @property
     def has_positive_clip(self) -> NDArray[np.bool_]:
-        """(recordings,) shown in each epoch: those with a TP annotation, or with nothing but pseudo ones."""
+        """Whether each epoch shows a recording, (recordings,): a TP, or positive pseudo-labels and no FP."""
         is_pseudo_alone = (self.n_pseudo > 0) & (self.n_fp == 0)
         has_positive: NDArray[np.bool_] = (self.n_tp > 0) | is_pseudo_alone
         return has_positive
 
     @property
     def has_window(self) -> NDArray[np.bool_]:
-        """(recordings,) whose windows are shown in each epoch: the same, and those with negatives alone."""
+        """Whether each epoch shows its windows, (recordings,): as above, or negatives and no FP."""
         is_negative_alone = (self.n_negative > 0) & (self.n_fp == 0)
         has_window: NDArray[np.bool_] = self.has_positive_clip | is_negative_alone
         return has_window
@@ -78,22 +79,22 @@ class Annotations(NamedTuple):
 
 @dataclass(frozen=True)
 class FoldData:
-    """What one fold is trained and validated on; `annotations` has none of a validation recording."""
+    """Training and validation data of one fold; `annotations` has none of a validation recording."""
 
     frames: Frames
     first_frame: Integers
-    """(recordings,) where each recording of the cache begins in `frames`."""
+    """(recordings,) first frame of each recording of the cache in `frames`."""
     n_frames: Integers
-    """(recordings,) its length."""
+    """(recordings,) length of each recording."""
     annotations: Annotations
     n_tp_annotations: Integers
     """(classes,) TP annotations of the training part."""
     class_species: Integers
-    """(classes,) position of each class's species, ascending; where classes are species, 0, 1, 2 …"""
+    """(classes,) position of each class's species, ascending; 0, 1, 2, … where classes are species."""
     validation: Integers
     """Recordings of the validation part with a TP annotation, as rows of the cache."""
     is_present: NDArray[np.bool_]
-    """(validation recordings, species): a TP annotation somewhere in the recording."""
+    """(validation recordings, species) whether a TP annotation of the species is in the recording."""
 
     @property
     def n_classes(self) -> int:
@@ -102,35 +103,35 @@ class FoldData:
 
 
 def confirmed_labels(training: pd.DataFrame) -> pd.DataFrame:
-    """The annotations as they are."""
+    """Return the annotations unchanged."""
     return training
 
 
 def rejected_labels(training: pd.DataFrame) -> pd.DataFrame:
-    """FP rows as if an expert had confirmed them, and no TP rows: can they be learned? No FP clips remain."""
+    """Relabel FP rows as TP and drop the TP rows, to test whether FP can be learned; no FP rows remain."""
     others = training[training["label_type"] != "tp"]
     return others.assign(label_type=others["label_type"].replace("fp", "tp"))
 
 
 LABELS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {"tp": confirmed_labels, "fp": rejected_labels}
-"""By train.labels: from the annotations of the training part to those trained on."""
+"""By `train.labels`: functions of the training part's annotations to those trained on."""
 
 
 def select_fold(
     cache: TrainingCache, clips: pd.DataFrame, folds: pd.DataFrame, fold: int, axis: ClassAxis, labels: str
 ) -> FoldData:
-    """The data of one fold.
+    """Select the data of one fold.
 
     Pseudo-labels of test recordings are in the training part of every fold.
 
     Args:
         cache: Frames of the training recordings, and of test recordings with pseudo-labels.
-        clips: TP, FP and pseudo annotations with their frame spans; the target of a pseudo-label that has
-            none, or of a table without them, is 1.
+        clips: TP, FP and pseudo annotations with their frame spans; a pseudo-label without a target, or in a
+            table without that column, has target 1.
         folds: recording_id, fold.
         fold: The validation part; all other folds are the training part.
         axis: The class axis.
-        labels: One of LABELS. Validation is on the TP annotations whatever the training part is taught.
+        labels: Key of LABELS. Validation always uses the original TP annotations.
 
     Raises:
         UserError: the folds table lacks the fold or an annotated recording, an annotated species or label
@@ -187,10 +188,10 @@ def _refuse_unknown(
 
 
 def _join_negatives(clips: pd.DataFrame) -> pd.DataFrame:
-    """The same with one row for negatives of a recording and class that touch or overlap, behind the others.
+    """Merge negatives of a recording and class that touch or overlap, and put them after the other rows.
 
     Args:
-        clips: With `verdict` and `class_position`.
+        clips: Annotations with `verdict` and `class_position`.
     """
     is_negative = clips["verdict"] == 0
     if not is_negative.any():
@@ -231,7 +232,7 @@ def _pad_annotations(clips: pd.DataFrame, cache: TrainingCache) -> Annotations:
 
 
 def _verdicts(clips: pd.DataFrame) -> NDArray[np.float64]:
-    """(annotations,) what each says, as Annotations.verdict has it."""
+    """Return (annotations,) verdicts, as in Annotations.verdict."""
     target = clips["target"].fillna(1.0) if "target" in clips else pd.Series(1.0, clips.index)
     of_expert = clips["label_type"].map({"tp": CONFIRMED, "fp": REJECTED})
     return np.where(clips["label_type"] == "pseudo", target, of_expert).astype(np.float64)

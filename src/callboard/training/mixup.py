@@ -1,6 +1,6 @@
 """Mixup: clips of a batch blended with other clips of the same batch (Zhang et al. 2018).
 
-Blended are the images, or the backbone's feature maps (manifold mixup: Verma et al. 2019), or each in turn.
+Images are blended, or the backbone's feature maps (manifold mixup: Verma et al. 2019), or each in turn.
 """
 
 from collections.abc import Callable
@@ -21,16 +21,16 @@ class Mixing(NamedTuple):
 
     share: float
     partner: Tensor
-    """(batch,) the clip that each clip is blended with."""
+    """(batch,) index of the clip that each clip is blended with."""
     frame_targets: bool
     """Whether framewise and bandwise targets are blended too."""
 
     def blend(self, values: Tensor) -> Tensor:
-        """The blend of `values`, whose first axis is the batch."""
+        """Blend `values`, whose first axis is the batch."""
         return torch.lerp(values[self.partner.to(values.device)], values, self.share)
 
     def blend_targets(self, targets: Targets) -> Targets:
-        """Targets and label weights with the images' share and partners."""
+        """Blend targets and label weights with the images' share and partners."""
         if self.frame_targets:
             return Targets(*map(self.blend, targets))
         clip, clip_labeled = self.blend(targets.clip), self.blend(targets.clip_labeled)
@@ -38,36 +38,36 @@ class Mixing(NamedTuple):
 
 
 def draw_mixing(params: MixupParams, n_clips: int, rng: np.random.Generator) -> Mixing:
-    """A share ~ Beta(alpha, alpha) and a permutation of the batch."""
+    """Draw a share ~ Beta(alpha, alpha) and a permutation of the batch."""
     share = float(rng.beta(params.alpha, params.alpha))
     return Mixing(share, torch.from_numpy(rng.permutation(n_clips)), params.frame_targets)
 
 
 Pass = tuple[SedOutput, Targets]
-"""What one forward pass says, and what it is to be compared with."""
+"""Output of one forward pass, and its targets."""
 
 
 Mixup = Callable[[SedModel, Tensor, Targets, Mixing], list[Pass]]
-"""The forward passes of a training step; the loss is their mean."""
+"""Runs the forward passes of a training step; the loss is their mean."""
 
 
 def no_mixup(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing) -> list[Pass]:
-    """The clips as they are."""
+    """Run the network on unchanged clips."""
     return [(model(image), targets)]
 
 
 def input_mixup(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing) -> list[Pass]:
-    """Blended images and targets."""
+    """Run the network on blended images, with blended targets."""
     return [(model(mixing.blend(image)), mixing.blend_targets(targets))]
 
 
 def last_mixup(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing) -> list[Pass]:
-    """Blended feature maps, before the heads' ReLU and pooling, and blended targets."""
+    """Run the heads on feature maps blended before ReLU and pooling, with blended targets."""
     return [(model.head(mixing.blend(model.features(image))), mixing.blend_targets(targets))]
 
 
 def both_mixups(model: SedModel, image: Tensor, targets: Targets, mixing: Mixing) -> list[Pass]:
-    """A pass with blended images and one with blended feature maps, share and partners the same."""
+    """Run a pass with blended images and one with blended feature maps, with the same share and partners."""
     of_images, of_features = (mixup(model, image, targets, mixing) for mixup in (input_mixup, last_mixup))
     return of_images + of_features
 

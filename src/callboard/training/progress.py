@@ -1,6 +1,6 @@
-"""How far a training is, in a small file beside its checkpoint that `callboard watch` reads.
+"""Progress of a training run, in a small file next to its checkpoint that `callboard watch` reads.
 
-Reading and writing need neither torch nor pandas, whose imports are slow.
+Reading and writing need neither torch nor pandas, which are slow to import.
 """
 
 import json
@@ -16,29 +16,29 @@ import psutil
 from callboard.core.files import written_whole
 
 STALE_AFTER_S = 3600
-"""Age at which a training on another host counts as killed, since its process cannot be looked up."""
+"""Age at which a training run on a different host counts as killed, since its process cannot be checked."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The content of a progress file."""
+    """Content of a progress file."""
 
     experiment: str
-    """DVC's name for it; empty under `dvc repro`."""
+    """DVC's name of the experiment; empty under `dvc repro`."""
     name: str
-    """Round and fold, as r0-fold1, or the network, as r0/folds0-2."""
+    """Round and fold, such as r0-fold1, or the network, such as r0/folds0-2."""
     n_epochs: int
-    """Epochs in all."""
+    """Total number of epochs."""
     curve: list[dict[str, float | None]]
     """The learning curve so far, as in plots/train."""
     seconds_per_epoch: float | None
-    """Of the epochs that this process has trained; None before the first."""
+    """Mean over the epochs that this process has trained; None before the first."""
     pid: int
     host: str
     started: float
-    """When this process began or went on, Unix time in s."""
+    """When this process started or resumed, Unix time in s."""
     updated: float
-    """When the last epoch ended, Unix time in s."""
+    """When the file was written, at the start and after each epoch, Unix time in s."""
 
     @property
     def is_finished(self) -> bool:
@@ -46,20 +46,20 @@ class Progress:
         return len(self.curve) >= self.n_epochs
 
     def is_running(self) -> bool:
-        """Whether the process that wrote this is still at work."""
+        """Return whether the process that wrote this is still running."""
         if self.is_finished:
             return False
         if self.host != socket.gethostname():
             return time.time() - self.updated < STALE_AFTER_S
         try:
             process = psutil.Process(self.pid)
-            # a process that began later was given the number of one that has ended
+            # a process created later has reused the number of one that has ended
             return bool(process.create_time() <= self.updated and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return False
 
     def left_s(self) -> float | None:
-        """Seconds to the last epoch, at the pace so far."""
+        """Return the seconds until training ends, at the pace so far; None before the first epoch."""
         if self.seconds_per_epoch is None:
             return None
         left = self.seconds_per_epoch * (self.n_epochs - len(self.curve)) - (time.time() - self.updated)
@@ -67,15 +67,15 @@ class Progress:
 
 
 class ProgressWriter:
-    """Keeps the progress file of one training up to date."""
+    """Writer of the progress file of one training run."""
 
     def __init__(self, checkpoint: Path, name: str, n_epochs: int) -> None:
-        """Write nothing yet.
+        """Prepare the writer, without writing.
 
         Args:
             checkpoint: Path of the checkpoint.
-            name: Of the training, as shown.
-            n_epochs: In all.
+            name: Name of the training run, as shown.
+            n_epochs: Total number of epochs.
         """
         self._path = progress_path(checkpoint)
         self._name, self._n_epochs = name, n_epochs
@@ -83,7 +83,7 @@ class ProgressWriter:
         self._started = 0.0
 
     def write(self, curve: Sequence[Mapping[str, float | None]]) -> None:
-        """Replace the file; to be called before the first epoch of this process and after every epoch.
+        """Replace the file; call this before the first epoch of this process and after every epoch.
 
         Raises:
             UserError: the file cannot be written.
@@ -108,14 +108,14 @@ class ProgressWriter:
 
 
 def progress_path(checkpoint: Path) -> Path:
-    """Where the progress of a training is, by its checkpoint."""
+    """Return the path of the progress file that belongs to a checkpoint."""
     return checkpoint.with_suffix(".json")
 
 
 def read_progress(folder: Path) -> dict[Path, Progress]:
-    """The progress of every training with a checkpoint in `folder`, by the path of the checkpoint.
+    """Read the progress of every training run with a checkpoint in `folder`, by the path of the checkpoint.
 
-    Files that are gone by now, or of another version, are left out.
+    Files that have disappeared, or that a different version wrote, are left out.
     """
     found = {}
     for path in folder.glob("*-fold*.json"):

@@ -1,7 +1,7 @@
-"""Random numbers of training: a stream for each purpose at each moment, which nothing else has drawn from.
+"""Random numbers of training: an independent stream for each purpose at each moment.
 
-Everything drawn is a function of (seed, fold, epoch, batch, purpose), so neither the number of threads, nor
-the order of folds, nor an interruption changes a number.
+Everything drawn is a function of (seed, fold, epoch, batch, purpose), so the number of threads, the order of
+folds and interruptions change no number.
 """
 
 from enum import IntEnum
@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_SEED = 2**63
-"""Above every seed that torch takes."""
+"""Exclusive upper bound of the seeds that torch accepts."""
 
 
 class Purpose(IntEnum):
-    """What a stream of random numbers is for: switching one off leaves the others as they were."""
+    """Purpose of a stream of random numbers; switching one off leaves the others unchanged."""
 
     WEIGHTS = 0
     DROPOUT = 1
@@ -27,7 +27,7 @@ class Purpose(IntEnum):
 
 
 class RngKey(NamedTuple):
-    """A point in the training of one fold; epochs and batches count from 0."""
+    """Moment in the training of one fold; epochs and batches count from 0."""
 
     seed: int
     fold: int
@@ -35,9 +35,9 @@ class RngKey(NamedTuple):
     batch: int = 0
 
     def rng(self, purpose: Purpose) -> np.random.Generator:
-        """The stream of random numbers for `purpose` at this moment."""
+        """Return the stream of random numbers for `purpose` at this moment."""
         return np.random.default_rng((self.seed, self.fold, self.epoch, self.batch, purpose))
 
     def torch_seed(self, purpose: Purpose) -> int:
-        """The same as a seed for torch's generators."""
+        """Return a seed for torch's generators, drawn from that stream."""
         return int(self.rng(purpose).integers(MAX_SEED))

@@ -1,4 +1,4 @@
-"""What an epoch shows, in order: recordings to cut a clip from, or windows of recordings."""
+"""Recordings or windows that an epoch shows, in order."""
 
 from typing import NamedTuple
 
@@ -11,20 +11,20 @@ from callboard.training.fold_data import REJECTED, Annotations, FoldData, Intege
 from callboard.training.targets import find_labels
 
 ROUNDING = 1e-9
-"""Keeps a share of a batch that is a whole number of clips at that number: 0.28 · 25 is 7.000…1."""
+"""Tolerance that keeps a whole number of clips whole: 0.28 · 25 is 7.000…1."""
 
 
 class Items(NamedTuple):
-    """Recordings to cut a clip from, and around which kind of annotation."""
+    """Recordings to cut a clip from, and the kind of annotation to cut it around."""
 
     recording: Integers
     """(items,) rows of the cache."""
     is_fp: NDArray[np.bool_]
-    """(items,) around an FP annotation; else around a TP one, or a pseudo one where there is no other."""
+    """(items,) whether to cut around an FP annotation; else around a TP one, or a pseudo one without TP."""
 
 
 def draw_items(annotations: Annotations, fp_per_epoch: int, rng: np.random.Generator) -> Items:
-    """An epoch in random order: those with a positive clip, and `fp_per_epoch` with FP (all if fewer)."""
+    """Draw an epoch in random order: recordings with a positive clip, and `fp_per_epoch` with FP (or all)."""
     positive = np.flatnonzero(annotations.has_positive_clip)
     fp = draw_fp(annotations, fp_per_epoch, rng)
     order = rng.permutation(len(positive) + len(fp))
@@ -32,15 +32,15 @@ def draw_items(annotations: Annotations, fp_per_epoch: int, rng: np.random.Gener
 
 
 def draw_fp(annotations: Annotations, fp_per_epoch: int, rng: np.random.Generator) -> Integers:
-    """Recordings with an FP annotation, all if there are fewer."""
+    """Draw `fp_per_epoch` recordings with an FP annotation, all if there are fewer."""
     fp = np.flatnonzero(annotations.n_fp)
     return rng.choice(fp, min(fp_per_epoch, len(fp)), replace=False)
 
 
 def batch_bounds(n_items: int, batch_size: int) -> list[slice]:
-    """Consecutive batches of `batch_size`, the last one shorter; a single leftover joins the batch before it.
+    """Split items into consecutive batches of `batch_size`, the last one shorter.
 
-    Batch normalisation has no use for a batch of one.
+    A single leftover joins the batch before it, since batch normalisation cannot use a batch of one.
     """
     starts = list(range(0, n_items, batch_size))
     if len(starts) > 1 and n_items - starts[-1] == 1:
@@ -49,7 +49,7 @@ def batch_bounds(n_items: int, batch_size: int) -> list[slice]:
 
 
 class Streams(NamedTuple):
-    """Random numbers for the windows of an epoch."""
+    """Random streams for the windows of an epoch."""
 
     fp: np.random.Generator
     phase: np.random.Generator
@@ -57,11 +57,10 @@ class Streams(NamedTuple):
 
 
 def draw_windows(data: FoldData, clip_frames: int, train: TrainParams, streams: Streams) -> Windows:
-    """An epoch's windows in random order.
+    """Draw an epoch's windows in random order.
 
-    Shown are recordings with a TP annotation or with nothing but pseudo-labels, and `fp_per_epoch` with FP; a
-    recording that is both is shown once. Of their windows, `skip_unlabeled` and `labeled_share` leave some
-    out.
+    Shown are recordings with a TP annotation or with only pseudo-labels, and `fp_per_epoch` with FP, each
+    recording once. `skip_unlabeled` and `labeled_share` leave out some of the windows.
     """
     fp = draw_fp(data.annotations, train.fp_per_epoch, streams.fp)
     shown = np.union1d(np.flatnonzero(data.annotations.has_window), fp)
@@ -81,13 +80,13 @@ def draw_windows(data: FoldData, clip_frames: int, train: TrainParams, streams: 
 def draw_order(
     has_expert: NDArray[np.bool_], share: float | None, batch_size: int, rng: np.random.Generator
 ) -> Integers:
-    """A random order of windows, of all or of as many as leave those with an expert's label their share.
+    """Return a random order of all windows, or of as many as give those with an expert's label their share.
 
     Args:
-        has_expert: (windows,) whether a TP or FP annotation is in the window; those are all kept.
-        share: Least share of each batch that they have; of the others as many are drawn as fit, evenly spread
-            over batches. None: all windows, and no share.
-        batch_size: As `batch_bounds` takes it.
+        has_expert: (windows,) whether a TP or FP annotation is in the window; these are all kept.
+        share: Least share of these in each batch; as many of the others are drawn as fit, spread evenly over
+            batches. None: all windows, whatever their share.
+        batch_size: As for `batch_bounds`.
         rng: For the draw and the order.
     """
     if share is None:
@@ -95,7 +94,7 @@ def draw_order(
     kept, others = (rng.permutation(np.flatnonzero(wanted)) for wanted in (has_expert, ~has_expert))
 
     def rooms(n_others: int) -> tuple[Integers, Integers]:
-        """(batches,) their sizes, and how many others fit in each."""
+        """Return (batches,) sizes, and how many others fit in each."""
         bounds = batch_bounds(len(kept) + n_others, batch_size)
         size = np.array([bound.stop - bound.start for bound in bounds], dtype=np.int64)
         return size, size - np.ceil(share * size - ROUNDING).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Learning rates as pure functions of what is behind: none has state, so a resumed training needs none."""
+"""Learning rates as pure functions of the past: none has state, so resuming restores none."""
 
 import math
 from collections.abc import Callable
@@ -8,36 +8,36 @@ from callboard.params.training import OptimParams, SchedParams
 from callboard.training.curve import EpochRow
 
 PLATEAU_THRESHOLD = 1e-4
-"""Share of the best score so far by which a score must exceed it to be a rise: the default of torch."""
+"""Share of the best score so far by which a score must exceed it to count as a rise: torch's default."""
 
 
 class ScheduleStep(NamedTuple):
-    """When a learning rate is asked for."""
+    """Moment for which a learning rate is computed."""
 
     batches_done: int
-    """Since the start of training."""
+    """Number since the start of training."""
     batches_per_epoch: int
     history: list[EpochRow]
-    """The epochs finished so far."""
+    """Epochs finished so far."""
 
 
 def constant_rate(optim: OptimParams, sched: SchedParams, step: ScheduleStep) -> float:
-    """The learning rate as set."""
+    """Return the learning rate as set."""
     return optim.lr
 
 
 def cosine_rate(optim: OptimParams, sched: SchedParams, step: ScheduleStep) -> float:
-    """A cosine from lr to eta_min over t_max epochs, climbing back over the next t_max, batch by batch."""
+    """Follow a cosine from lr to eta_min over t_max epochs and back over the next t_max, batch by batch."""
     phase = math.pi * step.batches_done / (sched.t_max * step.batches_per_epoch)
     return sched.eta_min + (optim.lr - sched.eta_min) * 0.5 * (1 + math.cos(phase))
 
 
 def plateau_rate(optim: OptimParams, sched: SchedParams, step: ScheduleStep) -> float:
-    """The rate times `factor` for every patience + 1 validations in a row without a rise of LWLRAP.
+    """Multiply the rate by `factor` after every patience + 1 validations in a row without a rise of LWLRAP.
 
-    What torch's ReduceLROnPlateau arrives at in mode max with its default threshold. Epochs without a
-    validation do not count. A validation that is NaN would count as one without a rise; `fit` refuses folds
-    that have no other.
+    Equals torch's ReduceLROnPlateau in mode max with its default threshold. Epochs without a validation do
+    not count. A validation that is NaN would count as one without a rise; `fit` refuses folds with nothing
+    to validate on.
     """
     rate, best, n_waited = optim.lr, -math.inf, 0
     for row in step.history:
@@ -58,7 +58,7 @@ SCHEDULES: dict[str, Callable[[OptimParams, SchedParams, ScheduleStep], float]] 
     "cosine": cosine_rate,
     "plateau": plateau_rate,
 }
-"""By sched.name."""
+"""Schedules by `sched.name`."""
 
 FOLLOWS_VALIDATION = {"plateau"}
-"""Schedules that mean nothing without validation."""
+"""Schedules that need validation."""

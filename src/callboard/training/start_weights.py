@@ -1,7 +1,7 @@
-"""What a training starts from: the weights of another experiment, of the same fold.
+"""Start weights: those of a different experiment, of the same fold.
 
 DVC does not see them as a dependency. `train.init_from` is therefore `name@key`, which fixes their content:
-the parameter alone says what a training starts from.
+the parameter alone determines what training starts from.
 """
 
 from pathlib import Path
@@ -25,45 +25,45 @@ from callboard.results.result import CLIPS, Result, changes
 
 SETTING = INIT_FROM
 FIRST_ROUND = "models/r0"
-"""Networks that have learned from annotations alone."""
+"""Folder of the networks trained on annotations alone."""
 
 SAME_DATA = ("data/mel", CLIPS)
 """Outputs that both experiments must share."""
 DATA_STAGES = ("prepare", "crop")
-"""Stages whose parameters decide about them."""
+"""Stages whose parameters determine these outputs."""
 
 
 class FoldWeights(NamedTuple):
-    """The weights of one fold of a finished experiment."""
+    """Weights of one fold of a finished experiment."""
 
     reference: str
     model: ModelParams
-    """The network that they are of."""
+    """Parameters of the network that they belong to."""
     state_dict: dict[str, Tensor]
-    """Those of the last step or selected epoch, never their average."""
+    """Weights of the last step or the selected epoch, never their average."""
 
     def load_into(self, model: SedModel, params: ModelParams) -> None:
         """Replace the weights of a network.
 
         Args:
             model: Changed in place.
-            params: What it was built by.
+            params: Parameters that it was built from.
 
         Raises:
-            UserError: the weights are of another network; what its parameters differ in is told.
+            UserError: the weights are of a different network; the message lists differing parameters.
         """
         try:
             model.load_state_dict(self.state_dict)
         except RuntimeError as error:
             theirs, ours = (flatten({"model": section.model_dump()}) for section in (self.model, params))
             raise UserError(
-                f"{SETTING}: the weights of {self.reference} are of another network: "
-                f"{', '.join(changes(theirs, ours)) or 'built by other code'}"
+                f"{SETTING}: the weights of {self.reference} are of a different network: "
+                f"{', '.join(changes(theirs, ours)) or 'built by different code'}"
             ) from error
 
 
 def find_fold_weights(reference: str, fold: int, axis: ClassAxis, held_out: set[str]) -> FoldWeights:
-    """The weights of a finished experiment for a fold that is the same there: they have not seen it either.
+    """Find the weights of a finished experiment for the same fold, whose recordings they have not seen.
 
     Args:
         reference: `name@key`.
@@ -72,8 +72,8 @@ def find_fold_weights(reference: str, fold: int, axis: ClassAxis, held_out: set[
         held_out: Recordings of the fold.
 
     Raises:
-        UserError: there is no such result, it is of other data, lacks the fold, has other recordings in it or
-            other classes, or the weights are not in DVC's cache.
+        UserError: the result does not exist, is of different data, lacks the fold, has different
+            recordings in it or different classes, or the weights are not in DVC's cache.
     """
     finished = find_exactly(reference, SETTING)
     _refuse_other_data(finished, _lock_here())
@@ -83,34 +83,35 @@ def find_fold_weights(reference: str, fold: int, axis: ClassAxis, held_out: set[
     content = read_weights(finished.output(path), torch.device("cpu"))
     if other := sorted(held_out ^ set(content["held_out"])):
         raise UserError(
-            f"{SETTING}: fold {fold} of {reference} holds out other recordings: {len(other)} differ, first "
-            f"{other[0]}; its weights have seen what this fold scores, so the split section must be the same"
+            f"{SETTING}: fold {fold} of {reference} holds out different recordings: {len(other)} "
+            f"differ, first {other[0]}; its weights have seen what this fold scores, so the split section "
+            "must be the same"
         )
     for what, theirs, ours in (
         ("species", content["species"], axis.species),
         ("classes", content["classes"], axis.names),
     ):
         if theirs != ours:
-            raise UserError(f"{SETTING}: {reference} has other {what}: {_difference(theirs, ours)}")
+            raise UserError(f"{SETTING}: {reference} has different {what}: {_difference(theirs, ours)}")
     model = validate(WeightsParams, content["params"], Path(path)).model
     return FoldWeights(reference, model, content["state_dict"])
 
 
 def find_recipe(reference: str) -> dict[str, Any]:
-    """The sections of params.yaml that a finished experiment's folds were trained by.
+    """Return the sections of params.yaml that a finished experiment's folds were trained with.
 
     Args:
         reference: `name@key`.
 
     Raises:
-        UserError: there is no such result, or it has learned from pseudo-labels, which are made for its own
+        UserError: the result does not exist, or it has learned from pseudo-labels, which are made for its own
             folds.
     """
     finished = find_exactly(reference, SETTING)
     if finished.models != FIRST_ROUND:
         raise UserError(
-            f"{SETTING}: {reference} predicts by {finished.models or 'no networks'}; pseudo.isolation nested "
-            f"trains it again with more folds held out, which takes a result without rounds of its own"
+            f"{SETTING}: {reference} predicts with {finished.models or 'no networks'}; pseudo.isolation "
+            f"nested retrains it with more folds held out, which needs a result without rounds of its own"
         )
     trainings = (stage for name, stage in finished.lock.items() if name.startswith("train@"))
     sections: dict[str, Any] = next(trainings)["params"]["params.yaml"]
@@ -123,24 +124,28 @@ def _refuse_other_data(finished: Result, here: Lock) -> None:
         if finished.outs.get(path) != outs.get(path):
             differing = changes(_data_params(finished.lock), _data_params(here))
             raise UserError(
-                f"{SETTING}: {finished.ref.reference} has trained on another {path} "
-                f"({', '.join(differing) or 'made by other code or from other files'}); "
+                f"{SETTING}: {finished.ref.reference} was trained on a different {path} "
+                f"({', '.join(differing) or 'made by different code or from different files'}); "
                 f"run {finished.name} again from here"
             )
 
 
 def _lock_here() -> Lock:
-    """What the stages before training have made in this workspace."""
+    """Return the stages of this workspace's dvc.lock.
+
+    Raises:
+        UserError: it does not have the stages that make the data.
+    """
     path = Path("dvc.lock")
     lock = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     stages: Lock = (lock or {}).get("stages", {})
     if "crop" not in stages:
-        raise UserError(f"{SETTING}: {path} does not tell what data this is; run `dvc repro`")
+        raise UserError(f"{SETTING}: {path} does not say what data this is; run `dvc repro`")
     return stages
 
 
 def _data_params(lock: Lock) -> dict[str, str]:
-    """Flat parameters of the stages that make the data, with defaults."""
+    """Return flat parameters of the stages that make the data, with defaults."""
     trees: list[dict[str, Any]] = [
         lock.get(stage, {}).get("params", {}).get("params.yaml", {}) for stage in DATA_STAGES
     ]
@@ -148,8 +153,8 @@ def _data_params(lock: Lock) -> dict[str, str]:
 
 
 def _difference(theirs: list[str], ours: list[str]) -> str:
-    """How two lists of names differ."""
+    """Describe how two lists of names differ."""
     for one, other, words in ((theirs, ours, "only there"), (ours, theirs, "only here")):
         if alone := [name for name in one if name not in other]:
             return f"{len(alone)} {words}, first {alone[0]}"
-    return "in another order"
+    return "in a different order"

@@ -1,4 +1,4 @@
-"""What a batch of clips is compared with: targets and label weights of cells, and label smoothing."""
+"""Targets and label weights of the cells of a batch, and label smoothing."""
 
 import math
 from collections.abc import Callable
@@ -14,37 +14,37 @@ from callboard.training.fold_data import CONFIRMED, REJECTED, FoldData, Integers
 
 
 class Targets(NamedTuple):
-    """What a batch of clips is compared with; all float in [0, 1], fractions by smoothing and mixup."""
+    """Targets of clips, float in [0, 1]; fractions come from pseudo-labels, smoothing and mixup."""
 
     clip: Tensor
-    """(batch, species): the species has an annotated frame in the clip; pseudo-labels by their weight."""
+    """(batch, species) whether the species is annotated in the clip; pseudo-labels by their weight."""
     frame: Tensor
-    """(batch, frames, species): the frame is annotated."""
+    """(batch, frames, species) whether the frame is annotated."""
     clip_labeled: Tensor
-    """(batch, species): weight of a TP, FP or pseudo label in the clip; 0 = nobody looked.
+    """(batch, species) weight of a TP, FP or pseudo label in the clip; 0 if nobody looked.
 
-    Assumes that a box rejected for a species says: the species is absent from that clip. The expert said so
-    of the box alone.
+    Assumes that a box rejected for a species means that the species is absent from that clip, though the
+    expert judged the box alone.
     """
     frame_labeled: Tensor
-    """(batch, frames, species): the same for each frame."""
+    """(batch, frames, species) label weights of frames."""
     band: Tensor
-    """(batch, mels, species): the mel row lies in an annotated box."""
+    """(batch, mels, species) whether the mel row is in an annotated box."""
     band_labeled: Tensor
-    """(batch, mels, species): label weights of mel rows."""
+    """(batch, mels, species) label weights of mel rows."""
 
 
 CellWeights = Callable[[Tensor, Tensor], Tensor | float]
-"""(targets, is_labeled) to a factor of every cell."""
+"""Maps (targets, is_labeled) to a factor of every cell."""
 
 
 def smooth_all(targets: Tensor, known: Tensor | float, eps: float, n_species: int) -> Tensor:
-    """Present and absent cells move towards each other: y (1 - ε) + k ε / n (Szegedy et al. 2016)."""
+    """Move present and absent cells towards each other: y (1 - ε) + k ε / n (Szegedy et al. 2016)."""
     return targets * (1 - eps) + known * (eps / n_species)
 
 
 def smooth_negatives(targets: Tensor, known: Tensor | float, eps: float, n_species: int) -> Tensor:
-    """Absent cells rise, present ones stay 1: y + (k - y) ε / n."""
+    """Raise absent cells and leave present ones at 1: y + (k - y) ε / n."""
     return targets + (known - targets) * (eps / n_species)
 
 
@@ -58,21 +58,21 @@ SMOOTHED_FIELDS: dict[str, dict[str, str]] = {
     "clip": {"clip": "clip_labeled"},
     "seq": {"frame": "frame_labeled", "band": "band_labeled"},
 }
-"""The targets that are softened, with their label weights."""
+"""Targets that are softened, with their label weights, by `loss.smoothing.target`."""
 
 
 def smooth_targets(targets: Targets, smoothing: SmoothingParams, known: CellWeights) -> Targets:
-    """Targets softened as `smoothing` says; label weights stay.
+    """Soften targets as `smoothing` says; label weights are unchanged.
 
-    An absent cell of target ε / n is still absent, so whoever takes targets as factors of cells counts it.
-    `seq` is for every term that reads framewise targets, the position term too.
+    An absent cell with target ε / n is still absent: terms that multiply cells by targets count it.
+    `seq` applies to every term that reads framewise targets, the position term too.
 
     Args:
         targets: As annotated, before mixup.
         smoothing: Which targets, and how.
-        known: The share of a cell that its target speaks of: 1 where a cell that nobody labelled counts as
-            absent, else its label weight. A cell nobody looked at then stays 0, and blending it with a
-            labelled one keeps target / label weight at that of the labelled one.
+        known: Share of a cell that its target describes: 1 where an unlabelled cell counts as absent, else
+            its label weight. An unlabelled cell then stays 0, and blending it with a labelled one keeps
+            target / label weight at that of the labelled one.
     """
     soften = SMOOTHING_MODES[smoothing.mode]
     n_species = targets.clip.shape[-1]
@@ -84,37 +84,37 @@ def smooth_targets(targets: Targets, smoothing: SmoothingParams, known: CellWeig
 
 
 UNLABELED = -1.0
-"""The verdict on a cell that nobody spoke of, below every other."""
+"""Verdict on an unlabelled cell, below all others."""
 
 
 class Labels(NamedTuple):
-    """The annotations with a frame in a clip, clips in order."""
+    """Annotations with a frame in a clip, in the order of clips."""
 
     clip: Integers
-    """(labels,)."""
+    """(labels,) index of the clip."""
     slot: Integers
     """(labels,) position among the annotations of the clip's recording."""
     first: Integers
-    """(labels,) first frame, in the clip."""
+    """(labels,) first frame, counted in the clip."""
     stop: Integers
-    """(labels,) frame after the last, in the clip."""
+    """(labels,) frame after the last, counted in the clip."""
     verdict: NDArray[np.float64]
-    """(labels,)."""
+    """(labels,) as in Annotations.verdict."""
     is_of_clip: NDArray[np.bool_]
-    """(labels,) whether it speaks of the clip: a negative only if no frame of the recording in the clip is
-    outside it, everything else always."""
+    """(labels,) whether it applies to the clip as a whole: a negative only if it covers every frame of the
+    recording in the clip, all others always."""
 
     def clips_with(self, is_meant: NDArray[np.bool_], n_clips: int) -> NDArray[np.bool_]:
-        """(clips,) whether one of its labels is meant."""
+        """Return (clips,) whether a clip has a label in the mask `is_meant`."""
         is_with: NDArray[np.bool_] = np.bincount(self.clip[is_meant], minlength=n_clips) > 0
         return is_with
 
 
 def find_labels(data: FoldData, recording: Integers, start: Integers, n_frames: int) -> Labels:
-    """What the annotations say of clips.
+    """Find the annotations in each clip.
 
     Args:
-        data: Of the fold.
+        data: Data of the fold.
         recording: (clips,) rows of the cache.
         start: (clips,) first frame of each clip in its recording.
         n_frames: Length of a clip.
@@ -137,22 +137,22 @@ def build_targets(
     device: torch.device,
     pseudo_weight: float = 1.0,
 ) -> Targets:
-    """What the clips are compared with: every TP or pseudo annotation is positive where it is in the clip.
+    """Build the targets of clips: every TP or pseudo annotation is positive where it is in the clip.
 
-    FP annotations and negative pseudo-labels make labelled negatives, the latter of a clip only if all of it
-    is within one. In a cell with several, experts win over pseudo-labels and present over absent; of soft
-    targets the largest counts. Pseudo-labels of a species have no say in the frames of a clip that an expert
-    rejected it in and none confirmed it in, so a clip's target is always the largest of its frames'. The mel
-    rows of an annotation count if some frame of it is in the clip.
+    FP annotations and negative pseudo-labels make labelled negatives; the latter apply to a clip only if one
+    covers all of it. In a cell with several, experts win over pseudo-labels and present over absent; of soft
+    targets the largest counts. Pseudo-labels of a species are ignored in the frames of a clip in which an
+    expert rejected the species and none confirmed it, so a clip's target is always the maximum over its
+    frames. The mel rows of an annotation count if any of its frames is in the clip.
 
     Args:
-        data: Of the fold.
+        data: Data of the fold.
         recording: (clips,) rows of the cache.
         start: (clips,) first frame of each clip in its recording.
         n_frames: Length of a clip.
-        mels: Of the filterbank's rows, those that a clip shows.
-        device: Where the targets are wanted.
-        pseudo_weight: Label weight of pseudo-labels, a factor of their targets too.
+        mels: Rows of the filterbank that a clip shows.
+        device: Device of the targets.
+        pseudo_weight: Label weight of pseudo-labels, also a factor of their targets.
     """
     annotations = data.annotations
     labels = find_labels(data, recording, start, n_frames)
@@ -165,7 +165,7 @@ def build_targets(
     is_overruled = (labels.verdict > 0) & (labels.verdict < REJECTED) & (of_clip[cell] == REJECTED)
 
     def mark(first: Integers, stop: Integers, length: int) -> tuple[Tensor, Tensor]:
-        """Targets and label weights (clips, length, species) from half-open spans of the labels."""
+        """Return targets and label weights (clips, length, species) from half-open spans of the labels."""
         shape = len(recording), length, data.n_classes
         span, position = _positions(first, np.where(is_overruled, first, stop))
         index = np.ravel_multi_index((cell[0][span], position, cell[1][span]), shape)
@@ -181,7 +181,7 @@ def build_targets(
 
 
 def read_verdicts(verdict: Tensor, pseudo_weight: float) -> tuple[Tensor, Tensor]:
-    """Targets and label weights of cells on which verdicts are UNLABELED or as Annotations has them."""
+    """Turn verdicts on cells, UNLABELED or as in Annotations, into targets and label weights."""
     is_expert = verdict >= REJECTED
     target = torch.where(is_expert, (verdict == CONFIRMED).float(), pseudo_weight * verdict.clamp(min=0))
     labeled = torch.where(is_expert, 1.0, pseudo_weight * (verdict >= 0).float())
@@ -189,7 +189,7 @@ def read_verdicts(verdict: Tensor, pseudo_weight: float) -> tuple[Tensor, Tensor
 
 
 def _positions(first: Integers, stop: Integers) -> tuple[Integers, Integers]:
-    """Half-open spans to the span that each of their positions is of, and the position: both (positions,)."""
+    """Expand half-open spans: return the span of each position, and the position, both (positions,)."""
     length = stop - first
     span = np.repeat(np.arange(len(length)), length)
     return span, np.arange(len(span)) + (first - np.cumsum(length) + length)[span]

@@ -1,4 +1,4 @@
-"""How a network does on the validation part of its fold while it trains, and which epoch that selects."""
+"""Validation of a network while it trains, and selection of the epoch to keep."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,26 +23,26 @@ from callboard.training.batches import gather_clips
 from callboard.training.fold_data import FoldData
 
 FRAMES_PER_PASS = 2**15
-"""Frames of the windows of one forward pass, so that long windows take no more memory than short ones."""
+"""Frames of windows per forward pass, so that long windows take no more memory than short ones."""
 
 
 class Validation(NamedTuple):
-    """Of the recording scores of the TP recordings, on the TP labels; NaN if there are none."""
+    """Quality of the recording scores of the TP recordings on the TP labels; NaN if there are none."""
 
     lwlrap: float
     loss: float
-    """The mean over (recording, species) of BCE, each logarithm bounded at -100 as torch does."""
+    """Mean over (recording, species) of BCE, each logarithm bounded at -100 as in torch."""
 
 
 SELECTIONS: dict[str, Callable[[Validation], float]] = {
     "best": lambda validation: validation.lwlrap,
     "best_loss": lambda validation: -validation.loss,
 }
-"""By train.select, what the epoch that is kept has most of; `last` looks at no validation."""
+"""Measures by `train.select`: the epoch with the highest is kept; `last` needs no validation."""
 
 
 def trained_heads(loss: LossParams) -> list[str]:
-    """The clipwise outputs that a term of their own trains; attention if neither has one."""
+    """Return the clipwise outputs with a loss term of their own; attention if neither has one."""
     weights = {"attention": loss.attention.weight or loss.labeled.weight, "max": loss.max.weight}
     return [name for name, weight in weights.items() if weight] or ["attention"]
 
@@ -50,7 +50,7 @@ def trained_heads(loss: LossParams) -> list[str]:
 def validate_epoch(
     model: SedModel, data: FoldData, clip: ClipParams, heads: Sequence[str], device: torch.device
 ) -> Validation:
-    """A quick look for the learning curve: `recording_probabilities` against what is annotated."""
+    """Compare `recording_probabilities` with the annotations: a quick estimate for the learning curve."""
     if not len(data.validation):
         return Validation(math.nan, math.nan)
     scores = recording_probabilities(model, data, clip, heads, device)
@@ -62,16 +62,16 @@ def validate_epoch(
 def recording_probabilities(
     model: SedModel, data: FoldData, clip: ClipParams, heads: Sequence[str], device: torch.device
 ) -> NDArray[np.float64]:
-    """(validation recordings, species) mean probability of the heads, the largest over windows.
+    """Return (validation recordings, species) probabilities: mean over heads, maximum over windows.
 
-    What predict and infer arrive at out of fold with windows side by side.
+    Equals what predict and infer compute out of fold with windows side by side.
 
     Args:
-        model: Any classes; a species is the largest of its own in each head. Left in eval mode.
-        data: The fold.
+        model: Network with any classes; a species is the maximum of its own in each head. Left in eval mode.
+        data: Data of the fold.
         clip: The `clip` section.
-        heads: Clipwise fields of SedOutput, of equal weight; training gives `trained_heads`.
-        device: Where the model is.
+        heads: Clipwise fields of SedOutput, weighted equally; training passes `trained_heads`.
+        device: Device of the model.
     """
     n_species = data.is_present.shape[1]
     has_songtypes = data.n_classes > n_species
@@ -94,7 +94,7 @@ def recording_probabilities(
 def _probabilities(
     model: SedModel | SpeciesModel, frames: Tensor, heads: Sequence[str]
 ) -> NDArray[np.float64]:
-    """(windows, species); double precision, in which sure scores do not tie as early."""
+    """Return (windows, species) in double precision, in which high probabilities tie less early."""
     image = normalise(to_unit(frames))
     with autocast(image):
         output = model(image)

@@ -1,4 +1,4 @@
-"""Averages of a network's weights: a moving one over all steps of training, an equal one over last epochs."""
+"""Averages of a network's weights: a moving one over all steps, an equal one over the last epochs."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,11 +12,11 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 Averages = dict[str, AveragedModel]
-"""By the names of `predict.weights`, those that training asks for."""
+"""Averages that training keeps, by the names of `predict.weights`."""
 
 
 def averages_of(model: nn.Module, params: TrainParams) -> Averages:
-    """The averages of `model` that are asked for, to be told of every step and every epoch."""
+    """Create the averages of `model` that `params` enables; `after_step` and `after_epoch` update them."""
     averages = {}
     if params.ema_decay:
         averages["ema"] = average_of(model, params.ema_decay)
@@ -26,48 +26,48 @@ def averages_of(model: nn.Module, params: TrainParams) -> Averages:
 
 
 def after_step(averages: Averages, model: nn.Module) -> None:
-    """Tell the moving average of a step."""
+    """Update the moving average after a step."""
     if "ema" in averages:
         averages["ema"].update_parameters(model)
 
 
 def after_epoch(averages: Averages, model: nn.Module, params: TrainParams, epoch: int) -> None:
-    """Tell the average over last epochs of one, counted from 0, if it is among them."""
+    """Update the average over the last epochs after `epoch`, counted from 0, if it is among them."""
     if "swa" in averages and epoch >= params.epochs - params.swa_epochs:
         averages["swa"].update_parameters(model)
 
 
 def renew_statistics(average: AveragedModel, images: Iterable[Tensor]) -> None:
-    """Running statistics of batch normalisations anew, as means over batches: no step had these weights.
+    """Recompute running statistics of batch normalisation as means over batches: no step had these weights.
 
     Args:
-        average: Changed in place; without such layers nothing is done.
+        average: Changed in place; unchanged without batch normalisation.
         images: Batches of an epoch, as training shows them before mixup.
     """
 
     def in_precision() -> Iterable[Tensor]:
         for image in images:
-            with autocast(image):  # of the network's pass, which happens while this waits
+            with autocast(image):  # also covers the network's pass, which runs while this generator waits
                 yield image
 
     update_bn(in_precision(), average)
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel:
-    """An average of `model`, to be told of every step by `update_parameters`.
+    """Create a moving average of `model`; call its `update_parameters` after every step.
 
     The first step's weights are taken as they are, so early ones weigh `decay` ^ (steps since). Running
-    statistics of normalisations are averaged as weights are; counters are the newest.
+    statistics of normalisations are averaged like weights; counters take the newest value.
 
     Args:
-        model: As it is before the first step.
+        model: Network before the first step.
         decay: w ← decay · w + (1 - decay) · new.
     """
     return AveragedModel(model, multi_avg_fn=_moving_average(decay), use_buffers=True)
 
 
 def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Of tensors of one type; torch's own would round counters down, whose average then never moves."""
+    """Return an update of tensors of one type; torch's own rounds counters down, so they never change."""
     average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     def update(averaged: Tensors, newest: Tensors, n_averaged: Tensor | int) -> None:

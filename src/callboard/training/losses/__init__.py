@@ -1,1 +1,1 @@
-"""The loss: what each cell costs, and the terms that average over cells."""
+"""The loss: losses of single cells, and the terms that average over cells."""

@@ -1,4 +1,4 @@
-"""The losses of single cells of a batch, and which cells have one.
+"""Losses of single cells of a batch, and masks of the cells that count.
 
 Notation: w_c class weights, y targets, σ the sigmoid, BCE(x, y) binary cross-entropy on logits.
 """
@@ -14,22 +14,25 @@ from callboard.training.targets import CellWeights
 
 
 def pos_weighted_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """BCE of every cell with its positive half times w_c."""
+    """Return BCE of every cell, with its positive half multiplied by w_c."""
     return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
 
 
 def weighted_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """w_c · BCE of every cell."""
+    """Return w_c · BCE of every cell."""
     return weights * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
 def positives_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """w_c · y · BCE of every cell: a negative has no loss, a mixed target counts by its share."""
+    """Return w_c · y · BCE of every cell: a negative has no loss, a mixed target counts by its share."""
     return weights * targets * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
 def focal(logits: Tensor, targets: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    """w_c · (1 - p_t)^gamma · BCE of every cell, p_t = yσ + (1 - y)(1 - σ) (Lin et al. 2017, no alpha)."""
+    """Return w_c · (1 - p_t)^gamma · BCE of every cell (Lin et al. 2017, no alpha).
+
+    p_t = yσ + (1 - y)(1 - σ).
+    """
     probability = torch.sigmoid(logits)
     miss = targets * (1 - probability) + (1 - targets) * probability
     bce = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -37,52 +40,52 @@ def focal(logits: Tensor, targets: Tensor, weights: Tensor, gamma: float) -> Ten
 
 
 def every_cell(targets: Tensor, is_labeled: Tensor) -> float:
-    """Unlabelled cells count as negatives."""
+    """Count every cell: unlabelled ones are negatives."""
     return 1.0
 
 
 def positive_cells(targets: Tensor, is_labeled: Tensor) -> Tensor:
-    """Only positives count, by their target; the mean still runs over all cells."""
+    """Count only positives, weighted by their target; the mean still runs over all cells."""
     return targets
 
 
 def labeled_cells(targets: Tensor, is_labeled: Tensor) -> Tensor:
-    """Only labelled cells count, and the mean runs over their weight (over 1 where it is less)."""
+    """Count only labelled cells; the mean becomes one over their weight (over 1 if that is less)."""
     return is_labeled * (is_labeled.numel() / is_labeled.sum().clamp(min=1))
 
 
 def labeled_share(targets: Tensor, is_labeled: Tensor) -> Tensor:
-    """A target speaks of the labelled share of its cell alone."""
+    """Return the label weight: a target describes only the labelled share of its cell."""
     return is_labeled
 
 
 TargetReading = Callable[[Tensor, Tensor], Tensor]
-"""(targets, is_labeled) to what cells are compared with."""
+"""Maps (targets, is_labeled) to what cells are compared with."""
 
 
 def blended_target(targets: Tensor, is_labeled: Tensor) -> Tensor:
-    """The target as it is: what mixup blends in from an unlabelled cell counts as absent."""
+    """Return the target unchanged: what mixup blends in from an unlabelled cell counts as absent."""
     return targets
 
 
 def known_target(targets: Tensor, is_labeled: Tensor) -> Tensor:
-    """The target of the labelled share of a cell alone.
+    """Return the target of the labelled share of a cell.
 
-    Mixup of a present and an unlabelled cell at share 0.3 gives target 0.3 of label weight 0.3: present, as
-    far as anybody knows. Read as 0.3 it would teach that the other 0.7 are absent.
+    Mixup of a present and an unlabelled cell at share 0.3 gives target 0.3 with label weight 0.3: present, as
+    far as is known. A target of 0.3 would teach that the other 0.7 are absent.
     """
     return targets / torch.where(is_labeled > 0, is_labeled, 1)
 
 
 class CellLoss(Protocol):
-    """A loss of cells with class weights."""
+    """Loss of cells with class weights."""
 
     def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """The loss of every cell."""
+        """Return the loss of every cell."""
 
 
 class NegMask(NamedTuple):
-    """Which negatives have a loss, part by part, and how a target that mixup blended is read.
+    """Masks of negatives for each part of the loss, and the reading of targets blended by mixup.
 
     Cell weights are factors in a mean over all cells.
     """
@@ -90,10 +93,10 @@ class NegMask(NamedTuple):
     attention_bce: CellLoss = pos_weighted_bce
     segment_cells: CellWeights = every_cell
     cells: CellWeights = every_cell
-    """Those of the attention, max and position terms."""
+    """Cells of the attention, max and position terms."""
     target: TargetReading = blended_target
     known: CellWeights = every_cell
-    """The share of a cell that its target speaks of; what smoothing adds is added to that share."""
+    """Share of a cell that its target describes; smoothing adds to that share."""
 
 
 NEG_MASKS: dict[str, NegMask] = {
@@ -107,14 +110,14 @@ NEG_MASKS: dict[str, NegMask] = {
 
 
 def no_extra(logits: Tensor, targets: Tensor) -> float:
-    """Nothing on top."""
+    """Return 0: nothing is added."""
     return 0.0
 
 
 def negatives_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """1[y != 1] · BCE of every cell: a positive that mixup or smoothing took below 1 has a loss here too."""
+    """Return 1[y != 1] · BCE of every cell, including positives that mixup or smoothing lowered below 1."""
     return (targets != 1) * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
 POS_MASKS: dict[str, Callable[[Tensor, Tensor], Tensor | float]] = {"none": no_extra, "aux": negatives_bce}
-"""(logits, targets) to what a clipwise term gets on top of its own loss of every cell."""
+"""Map (logits, targets) to what a clipwise term adds to its own loss of every cell."""

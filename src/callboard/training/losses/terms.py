@@ -26,12 +26,12 @@ from callboard.training.targets import Targets, smooth_targets
 
 
 def largest_over_count(counts: Tensor) -> Tensor:
-    """Class weights w_c = largest count / count; 1 for a species without any."""
+    """Return class weights w_c = largest count / count; 1 for a species without annotations."""
     return torch.where(counts > 0, counts.max() / counts.clamp(min=1), torch.ones_like(counts))
 
 
 def smallest_over_count(counts: Tensor) -> Tensor:
-    """Class weights w_c = smallest count of a species with any / count; 1 for a species without any."""
+    """Return class weights w_c = smallest count above 0 / count; 1 for a species without annotations."""
     present = counts[counts > 0]
     smallest = present.min() if len(present) else 1
     return torch.where(counts > 0, smallest / counts.clamp(min=1), torch.ones_like(counts))
@@ -45,30 +45,30 @@ CLASS_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "largest": largest_over_count,
     "smallest": smallest_over_count,
 }
-"""From TP annotations of each species to weights."""
+"""Rules from the number of TP annotations of each species to weights."""
 
 
 CLIP_KINDS: dict[str, tuple[str, ...]] = {"bce": ("bce",), "focal": ("focal",), "bce_focal": ("bce", "focal")}
-"""The parts of a clipwise term; it is their mean."""
+"""Parts of a clipwise term, whose value is their mean."""
 
 POSITION_KINDS: dict[str, Callable[[LossParams], CellLoss]] = {
     "bce": lambda params: weighted_bce,
     "focal": lambda params: partial(focal, gamma=params.focal_gamma),
 }
-"""What compares attention weights with 0 and 1."""
+"""Losses that compare attention weights with 0 and 1."""
 
 
 class Term(Protocol):
     """One term of the loss."""
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
-        """The term's unweighted value, a scalar."""
+        """Return the term's unweighted value, a scalar."""
 
 
 class ClipTerm:
-    """A clipwise logit against the clip target: the mean over cells of the mean of its parts.
+    """Comparison of a clipwise logit with the clip target: the mean over cells of the mean of its parts.
 
-    `pos_mask` adds to the loss of every cell before that mean, so it obeys `neg_mask` as the rest does.
+    `pos_mask` adds to the loss of every cell before that mean, so `neg_mask` applies to the addition too.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ClipTerm:
         self.parts = [parts[name] for name in CLIP_KINDS[term.kind]]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
-        """The term's unweighted value."""
+        """Return the term's unweighted value."""
         logits = getattr(output, self.head)
         target = self.target(targets.clip, targets.clip_labeled)
         loss = torch.stack([part(logits, target) for part in self.parts]).mean(dim=0)
@@ -99,9 +99,10 @@ class ClipTerm:
 
 
 class PseudoTerm:
-    """Attention weights, taken as logits, against the network's own thresholded scores 1[σ(z) ≥ threshold].
+    """Comparison of attention weights, taken as logits, with the network's own thresholded scores.
 
-    The targets carry no gradient: the term only draws attention to segments that the network believes in.
+    The targets 1[σ(z) ≥ threshold] carry no gradient: the term only draws attention to segments in which the
+    network detects the species.
     """
 
     def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
@@ -110,13 +111,13 @@ class PseudoTerm:
         self.weights = class_weights["largest" if params.pseudo.weighted else "none"]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
-        """The mean over batch and species of w_c times the mean over time."""
+        """Return the mean over batch and species of w_c times the mean over time."""
         believed = (output.framewise.detach().sigmoid() >= self.threshold).float()
         return self.loss(output.attention_weights, believed, self.weights).mean()
 
 
 class PositionTerm:
-    """Attention weights, taken as logits, against annotated segments; no class weights."""
+    """Comparison of attention weights, taken as logits, with annotated segments; no class weights."""
 
     def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
         mask = NEG_MASKS[params.neg_mask]
@@ -125,7 +126,7 @@ class PositionTerm:
         self.weights = class_weights["none"]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
-        """The mean over batch, segments and species."""
+        """Return the mean over batch, segments and species."""
         n_segments = output.attention_weights.shape[1]
         annotated = reduce_to_segments(targets.frame, n_segments)
         is_labeled = reduce_to_segments(targets.frame_labeled, n_segments)
@@ -134,7 +135,7 @@ class PositionTerm:
 
 
 class SegmentTerm:
-    """Segmentwise logits, repeated to frames, against annotated frames."""
+    """Comparison of segmentwise logits, repeated to frames, with annotated frames."""
 
     def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
         mask = NEG_MASKS[params.neg_mask]
@@ -142,7 +143,7 @@ class SegmentTerm:
         self.weights = class_weights["largest" if params.segment.weighted else "none"]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
-        """The mean over batch and species of w_c times the mean over time."""
+        """Return the mean over batch and species of w_c times the mean over time."""
         logits = repeat_to_frames(output.segment, targets.frame.shape[1])
         target = self.target(targets.frame, targets.frame_labeled)
         loss = weighted_bce(logits, target, self.weights)
@@ -150,27 +151,27 @@ class SegmentTerm:
 
 
 def repeat_to_frames(segments: Tensor, n_frames: int) -> Tensor:
-    """(batch, segments, species) as (batch, frames, species): frame t is segment t · segments // frames."""
+    """Repeat segments to frames, (batch, frames, species): frame t is segment t · segments // frames."""
     n_segments = segments.shape[1]
     return segments[:, torch.arange(n_frames, device=segments.device) * n_segments // n_frames]
 
 
 def reduce_to_segments(frames: Tensor, n_segments: int) -> Tensor:
-    """(batch, frames, species) as (batch, segments, species): the largest of the frames a segment touches.
+    """Reduce frames to (batch, segments, species): the maximum over the frames that a segment touches.
 
-    Segment s spans frames s · frames / segments to (s + 1) · frames / segments; where that is no whole
+    Segment s spans frames s · frames / segments to (s + 1) · frames / segments; where that is not a whole
     number, a frame belongs to both its segments.
     """
     return F.adaptive_max_pool1d(frames.transpose(1, 2), n_segments).transpose(1, 2)
 
 
 class LabeledTerm:
-    """The attention logit where somebody has labelled: positives and negatives, each summed by label weight.
+    """Loss of the attention logit in labelled cells: positives and negatives, each summed by label weight.
 
-    With P the share of a cell that is labelled present and N that labelled absent:
-    Σ w_c · P · (1 - p)^gamma · BCE(x, 1) + Σ N · BCE(x, 0), p = σ(x), either sum over ΣP or ΣN where it is to
-    be a mean. A cell that nobody labelled has neither share, so `neg_mask` has nothing to mask here; mixup
-    blends both shares. Without a positive, or a negative, the mean of that half is 0.
+    With P the share of a cell that is labelled present and N the share that is labelled absent:
+    Σ w_c · P · (1 - p)^gamma · BCE(x, 1) + Σ N · BCE(x, 0), p = σ(x); for a mean, a sum is divided by ΣP or
+    ΣN. An unlabelled cell has neither share, so `neg_mask` has no effect here; mixup blends both shares.
+    Without a positive, or a negative, the mean of that half is 0.
     """
 
     def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
@@ -179,9 +180,9 @@ class LabeledTerm:
         self.divisors = DIVISORS[params.labeled.positives], DIVISORS[params.labeled.negatives]
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
-        """The term's unweighted value."""
+        """Return the term's unweighted value."""
         logits, positive = output.attention, targets.clip
-        negative = (targets.clip_labeled - positive).clamp(min=0)  # rounding of a blend may go below
+        negative = (targets.clip_labeled - positive).clamp(min=0)  # rounding in mixup can make it negative
         of_positives = focal(logits, torch.ones_like(logits), self.weights, self.gamma)
         of_negatives = F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction="none")
         divide_positives, divide_negatives = self.divisors
@@ -194,20 +195,20 @@ DIVISORS: dict[str, Callable[[Tensor], Tensor | float]] = {
     "sum": lambda shares: 1.0,
     "mean": lambda shares: shares.sum().clamp(min=1e-8),
 }
-"""By labeled.positives and labeled.negatives: what the sum over cells is divided by."""
+"""Divisors of the sum over cells, by `labeled.positives` and `labeled.negatives`."""
 
 
 class FrequencyTerm:
-    """The terms of a head once more on the frequency head: bands of mel rows stand where frames stood.
+    """HEAD_TERMS applied to the frequency head, with bands of mel rows in place of frames.
 
-    Its value is their sum with their own weights.
+    Its value is their weighted sum, with the weights of the terms themselves.
     """
 
     def __init__(self, params: LossParams, class_weights: ClassWeights) -> None:
         self.mirrored = WeightedSum(HEAD_TERMS, params, class_weights)
 
     def __call__(self, output: SedOutput, targets: Targets) -> Tensor:
-        """The term's unweighted value.
+        """Return the term's unweighted value.
 
         Raises:
             UserError: the network has no frequency head.
@@ -223,7 +224,7 @@ class FrequencyTerm:
 
 
 BuildTerm = Callable[[LossParams, ClassWeights], Term]
-"""(params, class weights) to a term."""
+"""Builds a term from the `loss` section and class weights."""
 
 HEAD_TERMS: dict[str, BuildTerm] = {
     "attention": lambda params, weights: ClipTerm("attention", params.attention, params, weights),
@@ -231,7 +232,7 @@ HEAD_TERMS: dict[str, BuildTerm] = {
     "pseudo": PseudoTerm,
     "segment": SegmentTerm,
 }
-"""The terms that either head has, by the name of their section in `loss`."""
+"""Terms of either head, by the name of their section in `loss`."""
 
 TERMS: dict[str, BuildTerm] = {
     **HEAD_TERMS,
@@ -239,25 +240,25 @@ TERMS: dict[str, BuildTerm] = {
     "frequency": FrequencyTerm,
     "labeled": LabeledTerm,
 }
-"""Every term by the name of its section in `loss`."""
+"""All terms, by the name of their section in `loss`."""
 
 
 class WeightedSum:
-    """The sum of those terms of a table whose weight is not 0."""
+    """Sum of a table's terms whose weight is not 0."""
 
     def __init__(self, table: dict[str, BuildTerm], params: LossParams, class_weights: ClassWeights) -> None:
         self.factors = {name: factor for name in table if (factor := getattr(params, name).weight)}
         self.terms = {name: table[name](params, class_weights) for name in self.factors}
 
     def __call__(self, output: SedOutput, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum, and each term's unweighted value without gradient."""
+        """Return the sum, and each term's unweighted value without gradient."""
         values = {name: term(output, targets) for name, term in self.terms.items()}
         total = torch.stack([self.factors[name] * value for name, value in values.items()]).sum()
         return total, {name: value.detach() for name, value in values.items()}
 
 
 class Loss(WeightedSum):
-    """The sum of all terms whose weight is not 0, on targets that `smooth` softened before mixup."""
+    """Sum of all terms whose weight is not 0, on targets that `smooth` softened before mixup."""
 
     def __init__(self, params: LossParams, n_annotations: Tensor) -> None:
         """Build the terms.
@@ -272,16 +273,16 @@ class Loss(WeightedSum):
         self._smoothing = build_smoothing(params)
 
     def smooth(self, targets: Targets) -> Targets:
-        """The targets as `loss.smoothing` softens them; to be called before clips are blended."""
+        """Return targets softened by `loss.smoothing`; call this before clips are blended."""
         return self._smoothing(targets)
 
 
 def build_smoothing(params: LossParams) -> Callable[[Targets], Targets]:
-    """What softens the targets of a batch.
+    """Return the function that softens the targets of a batch.
 
-    Where unlabelled cells count as absent, they are softened as absent ones. With neg_mask unlabeled they
-    stay as they are: no term looks at them, and a blend with one must not change what a labelled one says.
-    Neither mask that takes targets as factors (clip, seq) goes with smoothing of those same targets.
+    Where unlabelled cells count as absent, they are softened like absent ones. With neg_mask unlabeled they
+    are left unchanged: no term reads them, and blending with one must not change what a labelled cell says.
+    The masks that take targets as factors (clip, seq) do not allow smoothing of those same targets.
     """
     known = NEG_MASKS[params.neg_mask].known
     return partial(smooth_targets, smoothing=params.smoothing, known=known)
