@@ -89,7 +89,7 @@ def test_the_lineage_of_a_sound_result_is_told(capsys):
         "0",
         "0",
     ]
-    assert sentence.startswith("round 1: isolated: no teacher had seen its recording (6 of 6); of 6 labels")
+    assert sentence.startswith("round 1: isolated: no teacher had seen its recording (6 of 6); for 6 labels")
 
 
 def test_a_leak_is_an_error_that_names_recording_fold_and_teacher(capsys):
@@ -241,7 +241,7 @@ def test_nested_rounds_are_proved_by_the_tables_of_their_networks(apart, tmp_pat
     sentence = "isolated: no teacher had seen its recording, or what its student is validated on (1 of 1)"
     told = capsys.readouterr().out
     assert f"round 1: {sentence}" in told
-    assert f"round 2: {sentence}; of 1 labels nobody in the makers' line had seen the recording" in told
+    assert f"round 2: {sentence}; for 1 labels, no network in the makers' line had seen the recording" in told
 
 
 @pytest.mark.parametrize("path_of", [of_today, of_before])

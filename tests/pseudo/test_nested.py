@@ -234,7 +234,7 @@ def test_a_start_that_followed_validation_is_refused(monkeypatch, reference, cha
     find_these(monkeypatch, recipes)
     world = World(changes={"train.init_from": ONE})
     with pytest.raises(
-        UserError, match=rf"train\.init_from: {reference} has .*{words}.* follows? validation"
+        UserError, match=rf"train\.init_from: {reference} has .*{words}.* depends? on validation"
     ):
         world.pseudo_labels(1)
     assert world.n_epochs == 0
@@ -310,9 +310,7 @@ def test_the_lineage_of_two_rounds_is_proved_from_the_files_and_not_without_the_
     )
     lineage = trace_rounds({2: table}, world.folds, world.nested.files(2).held_out, "nested")[-1]
     assert not lineage.is_traced
-    with pytest.raises(
-        UserError, match=r"and what r1/folds\d-\d was taught is not known: files of earlier ro"
-    ):
+    with pytest.raises(UserError, match=r"and what r1/folds\d-\d was taught is unknown: files of earlier ro"):
         refuse_violations(lineage)
 
 

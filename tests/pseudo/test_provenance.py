@@ -28,7 +28,7 @@ def test_labels_by_the_network_that_has_not_seen_the_recording_are_isolated():
     assert found.sentence == "isolated: no teacher had seen its recording (2 of 2)"
     assert found.by_teacher == {"r0": 1, "r0/fold0": 1, "r0/fold1": 1}
     assert (found.n_labels, found.n_unfolded, found.n_unseen, found.n_inherited) == (3, 1, 2, 0)
-    assert found.depth == "of 2 labels nobody in the makers' line had seen the recording"
+    assert found.depth == "for 2 labels, no network in the makers' line had seen the recording"
     refuse_violations(found)
 
 
@@ -76,7 +76,7 @@ def test_a_second_round_inherits_what_its_makers_teachers_had_seen():
     found = trace(labels(("a", "r1/fold0", 1), ("d", "r1/fold1", 1)), number=2, tables={1: ROUND_1})
     assert found.sentence == "isolated: no teacher had seen its recording (2 of 2)"
     assert (found.n_inherited, found.n_unseen) == (2, 0)
-    assert found.depth.startswith("of 2 of 2 isolated labels, the makers' own pseudo-labels")
+    assert found.depth.startswith("for 2 of 2 isolated labels, the makers' own pseudo-labels")
 
 
 def test_a_second_round_inherits_nothing_by_labels_that_its_maker_was_not_trained_on():
@@ -109,7 +109,7 @@ def test_what_a_maker_had_only_inherited_is_handed_on():
 def test_how_far_a_proof_goes_is_not_claimed_without_the_files_of_earlier_rounds():
     found = trace(labels(("a", "r1/fold0", 1)), number=2)
     assert found.sentence == "isolated: no teacher had seen its recording (1 of 1)"
-    assert found.depth.endswith("is not known: files of earlier rounds lack")
+    assert found.depth.endswith("is unknown: files of earlier rounds are gone")
 
 
 NESTED = pd.DataFrame({"recording_id": list("abcd"), "fold": range(4)})
@@ -133,7 +133,7 @@ def test_nested_labels_are_proved_by_the_tables_of_their_networks():
     assert found.sentence == (
         "isolated: no teacher had seen its recording, or what its student is validated on (1 of 1)"
     )
-    assert found.depth == "of 1 labels nobody in the makers' line had seen the recording"
+    assert found.depth == "for 1 labels, no network in the makers' line had seen the recording"
 
 
 def test_a_teacher_that_was_taught_its_student_s_fold_is_named_where_its_recording_was_safe():
@@ -157,12 +157,12 @@ def test_what_nested_networks_were_taught_is_not_known_without_their_tables(reco
     without = {name: table for name, table in SOUND.items() if name != "r1/folds0-2"}
     teacher = {"c": "r1/folds0-2", "t": "r1/folds0-*"}[recording_id]
     found = trace_nested((recording_id, teacher, 1, "0"), of_networks=without, tables={1: first})
-    with pytest.raises(UserError, match=r"and what r1/folds0-2 was taught is not known: files of earlier ro"):
+    with pytest.raises(UserError, match=r"and what r1/folds0-2 was taught is unknown: files of earlier ro"):
         refuse_violations(found)
     if recording_id == "c":
         assert not found.is_traced
         assert found.sentence.startswith("nested is not proved: recording c (fold 2)")
-        assert found.depth.endswith("is not known: files of earlier rounds lack")
+        assert found.depth.endswith("is unknown: files of earlier rounds are gone")
 
 
 def test_what_a_lost_network_had_seen_is_not_known_where_it_may_have_taught():
@@ -171,7 +171,7 @@ def test_what_a_lost_network_had_seen_is_not_known_where_it_may_have_taught():
     row = ("c", "r1/folds0-2", 1, "0")
     assert trace_nested(row, of_networks=voted).violations == []
     (told,) = trace_nested(row, of_networks=voted, without=["r0/folds0-2-3"]).violations
-    assert told.endswith("and what r1/folds0-2 was taught is not known: files of earlier rounds lack")
+    assert told.endswith("and what r1/folds0-2 was taught is unknown: files of earlier rounds are gone")
 
 
 @pytest.mark.parametrize(

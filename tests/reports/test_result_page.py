@@ -175,7 +175,7 @@ def test_the_leak_audit_counts_and_finds_nothing(written):
     assert "(4 test recordings)" in audit
     assert 'class="violated"' not in audit
     assert "(6 pseudo-labels of training recordings)" in audit
-    assert "Round 1: of 6 labels nobody in the makers&#39; line had seen the recording." in audit
+    assert "Round 1: for 6 labels, no network in the makers&#39; line had seen the recording." in audit
 
 
 def test_without_weights_files_makers_are_checked_by_their_names(repository, tmp_path):

@@ -1,4 +1,4 @@
-"""Labels recordings with trained networks, and proves who labelled what.
+"""Pseudo-labels of recordings by trained networks, and proof of who labelled what.
 
-Takes the networks of a round, gives annotations for the next and their provenance; never imports analysis.
+Takes the networks of a round, returns annotations for the next and their provenance; never imports analysis.
 """

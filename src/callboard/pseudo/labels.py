@@ -1,10 +1,10 @@
-"""Window scores to annotations that a student may train on, each with its provenance.
+"""Window scores to annotations that a student can learn from, each with its provenance.
 
-With `pseudo.isolation` recording, a training recording is judged by the one model that has not trained on it,
-so no label of its own comes back to it. CV is optimistic all the same, because the student of fold j learns
-from teachers that were taught the labels of fold j. So it is with test recordings, which the models of all
-folds judge; from the second round on, those models have trained on the test recordings too. Without isolation
-the models of all folds judge training recordings as well.
+With `pseudo.isolation` recording, a training recording is scored by the one model that has not trained on it,
+so none of its own labels comes back to it. CV is still optimistic, because the student of fold j learns from
+teachers that have learned the labels of fold j. The same holds for test recordings, which the models of all
+folds score; from the second round on, those models have trained on the test recordings too. Without isolation
+the models of all folds score training recordings as well.
 """
 
 from collections import defaultdict
@@ -28,19 +28,19 @@ from callboard.scoring.predict import ScoreParams, score_out_of_fold, score_reco
 from callboard.scoring.window_scores import Probabilities, WindowScores, window_probabilities
 
 SCORE_DIGITS = 5
-"""Of scores and targets in the table."""
+"""Decimals of scores and targets in the table."""
 
 LEAST_TARGET = 10.0**-SCORE_DIGITS
-"""Of a positive: 0 would say that the species is absent."""
+"""Least target of a positive: 0 would mean that the species is absent."""
 
 SPAN = ["recording_id", "species_id", "start_frame", "stop_frame"]
 
 
 class Teacher(NamedTuple):
-    """The models of a round, and what they score recordings with."""
+    """Models of a round, and what they need to score recordings."""
 
     name: str
-    """Of the round."""
+    """Name of the round."""
     models: list[LoadedModel]
     """One per fold."""
     mel: Path
@@ -52,7 +52,7 @@ class Teacher(NamedTuple):
 
 
 class TeacherScores(NamedTuple):
-    """What a teacher says of recordings."""
+    """Scores of recordings by a teacher."""
 
     scores: WindowScores
     window_frames: int
@@ -62,7 +62,7 @@ class TeacherScores(NamedTuple):
 
 
 def score_training(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -> TeacherScores:
-    """All recordings of the folds table: out of fold, or without isolation by all models."""
+    """Score all recordings of the folds table: out of fold, or without isolation by all models."""
     cache = MelCache.open(teacher.mel / "train")
     if teacher.isolation == "none":
         recording_ids = folds["recording_id"].tolist()
@@ -74,10 +74,10 @@ def score_training(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -
 
 
 def score_rejected(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -> TeacherScores:
-    """The recordings that nothing was confirmed in, as `score_training` scores them.
+    """Score the recordings without a TP annotation, as `score_training` does.
 
     Raises:
-        UserError: something was confirmed in each.
+        UserError: every recording has a TP annotation.
     """
     confirmed = clips.loc[clips["label_type"] == "tp", "recording_id"]
     rejected = folds[~folds["recording_id"].isin(confirmed)]
@@ -87,7 +87,7 @@ def score_rejected(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -
 
 
 def score_test(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -> TeacherScores:
-    """All test recordings by all models.
+    """Score all test recordings by all models.
 
     Raises:
         ValueError: one has the name of a training recording, whose labels it would be given.
@@ -96,10 +96,10 @@ def score_test(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -> Te
 
 
 def score_external(teacher: Teacher, clips: pd.DataFrame, folds: pd.DataFrame) -> TeacherScores:
-    """All external recordings by all models.
+    """Score all external recordings by all models.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no external recordings.
         ValueError: one has the name of a training recording, whose labels it would be given.
     """
     heard = _score_unfolded(teacher, folds, "external")
@@ -124,7 +124,7 @@ def _heard(teacher: Teacher, scores: WindowScores, cache: MelCache) -> TeacherSc
 
 
 ScoreRecordings = Callable[[Teacher, pd.DataFrame, pd.DataFrame], TeacherScores]
-"""From a teacher, the annotations and the folds table to what it says."""
+"""Scores recordings, given a teacher, the annotations and the folds table."""
 
 PSEUDO_SOURCES: dict[str, Sequence[ScoreRecordings]] = {
     "train": (score_training,),
@@ -134,7 +134,7 @@ PSEUDO_SOURCES: dict[str, Sequence[ScoreRecordings]] = {
     "train_test": (score_training, score_test),
     "train_external": (score_training, score_external),
 }
-"""By pseudo.source."""
+"""Functions by `pseudo.source`."""
 
 
 def label_sets(
@@ -143,7 +143,7 @@ def label_sets(
     """Label the recordings of every set that `pseudo.source` names.
 
     Returns:
-        The found spans, and the recordings that were scored.
+        The spans found, and the recordings that were scored.
     """
     heard = [score(teacher, clips, folds) for score in PSEUDO_SOURCES[params.source]]
     found = [label_recordings(one, clips, params, teacher.name) for one in heard]
@@ -154,10 +154,10 @@ def label_sets(
 def label_recordings(
     heard: TeacherScores, clips: pd.DataFrame, params: PseudoParams, teacher: str
 ) -> pd.DataFrame:
-    """The positives of what was heard, then its negatives if there is a `negative_threshold`.
+    """Find the positives in a teacher's scores, then the negatives if there is a `negative_threshold`.
 
     Args:
-        heard: By one round.
+        heard: Scores by one round.
         clips: The annotations, with their spans in frames.
         params: The `pseudo` section.
         teacher: Name of the round.
@@ -179,27 +179,27 @@ def find_pseudo_labels(
     params: PseudoParams,
     teacher: str,
 ) -> pd.DataFrame:
-    """Spans where enough models hear a species that nobody has judged there.
+    """Find spans where enough models detect a species that has no label there.
 
-    A model has a vote in every window that its probability reaches the threshold in. Of a window with one
-    vote of its own fold's model, or `min_votes` where all models scored it: the span around the highest
-    segment of its surest model, scored by the mean probability of the models that voted. Best first, and
-    none that overlaps an annotation of the species (confirmed or rejected: the expert wins) or a better span
-    of it.
+    A model votes in every window in which its probability reaches the threshold. A window needs one vote of
+    its own fold's model, or `min_votes` if all models scored it. Its span is centred on the highest segment
+    of its surest model and scored by the mean probability of the models that voted. Spans are taken best
+    first; one that overlaps an annotation of the species (confirmed or rejected: the expert wins) or a better
+    span of it is dropped.
 
     Args:
-        window_scores: of training recordings out of fold, of test recordings by all models.
+        window_scores: scores of training recordings out of fold, of test recordings by all models.
         clips: the annotations, with their spans in frames.
         n_frames: length of each recording.
         params: the `pseudo` section.
-        teacher: name of the round that the models are of.
+        teacher: name of the round of the models.
 
     Returns:
-        recording_id, species_id, start_frame, stop_frame, score, votes, target and teacher, by recording,
-        start and species.
+        recording_id, species_id, start_frame, stop_frame, score, votes, target and teacher, sorted by
+        recording, start and species.
 
     Raises:
-        ValueError: the scores are of all models, and of a training recording, in spite of isolation.
+        ValueError: isolation is on, but the scores are of all models and include a training recording.
     """
     is_of_all = window_scores.fold is None and params.isolation != "none"
     if is_of_all and not set(clips["recording_id"]).isdisjoint(window_scores.recording_ids):
@@ -221,7 +221,7 @@ def find_pseudo_labels(
 def _candidates(
     window_scores: WindowScores, n_frames: Mapping[str, int], params: PseudoParams, teacher: str
 ) -> pd.DataFrame:
-    """One row per window and species with enough votes, best first."""
+    """Return one row per window and species with enough votes, best first."""
     probability = window_probabilities(window_scores, params.head)  # (windows, models, species)
     is_vote = probability >= params.threshold
     n_votes = is_vote.sum(axis=1)  # (windows, species)
@@ -255,7 +255,7 @@ def _votes_needed(window_scores: WindowScores, params: PseudoParams) -> int:
 
 
 def _targets(window_scores: WindowScores, is_vote: NDArray[np.bool_], params: PseudoParams) -> Probabilities:
-    """(windows, species) targets of positives: 1, or the tempered mean of the models that voted, sharpened.
+    """Return (windows, species) targets: 1, or the tempered mean of the models that voted, sharpened.
 
     The logits of each head are divided by the temperature before the heads' probabilities are averaged.
     """
@@ -270,21 +270,21 @@ def _targets(window_scores: WindowScores, is_vote: NDArray[np.bool_], params: Ps
 def find_negatives(
     heard: TeacherScores, judged: pd.DataFrame, params: PseudoParams, teacher: str
 ) -> pd.DataFrame:
-    """Spans of windows in which enough models hear nothing of a species, touching ones joined to one row.
+    """Find spans of windows in which enough models rule out a species, joining those that touch.
 
-    A model has a vote in every window that its probability is at most `negative_threshold` in. A window with
-    enough votes for presence too, or with a frame that was judged for the species, is left out whole: an
+    A model votes in every window in which its probability is at most `negative_threshold`. A window with
+    enough votes for presence too, or with a frame that has a label of the species, is left out as a whole: an
     expert and a positive pseudo-label win.
 
     Args:
-        heard: By one round.
+        heard: Scores by one round.
         judged: recording_id, species_id, start_frame, stop_frame of annotations and positive pseudo-labels.
         params: The `pseudo` section, with a `negative_threshold`.
         teacher: Name of the round.
 
     Returns:
-        As `find_pseudo_labels`, target 0; score is the largest of the joined windows, each the mean of the
-        models that voted, and votes the smallest.
+        As `find_pseudo_labels`, with target 0; score is the maximum over the joined windows of the mean of
+        the models that voted, and votes the minimum.
 
     Raises:
         ValueError: there is no `negative_threshold`.
@@ -303,7 +303,7 @@ def find_negatives(
     is_absent[_cells_of_spans(judged, scores, start, stop)] = False
     column, window = np.nonzero(is_absent.T)  # by species, then in time
     recording = scores.recording[window]
-    is_first = (  # of a row
+    is_first = (  # window of a span
         np.diff(column, prepend=-1).astype(bool)
         | np.diff(recording, prepend=-1).astype(bool)
         | (start[window] > np.roll(stop[window], 1))
@@ -335,13 +335,13 @@ def find_negatives(
 def _cells_of_spans(
     spans: pd.DataFrame, scores: WindowScores, start: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Windows and species, pair by pair, of every window that has a frame of a span of the species."""
+    """Return windows and species, pair by pair, of every window that has a frame of a span of the species."""
     row = pd.Index(scores.recording_ids).get_indexer(pd.Index(spans["recording_id"]))
     column = pd.Index(scores.species).get_indexer(pd.Index(spans["species_id"]))
     is_known = (row >= 0) & (column >= 0)
     row, column = row[is_known], column[is_known]
     n_windows = np.bincount(scores.recording, minlength=len(scores.recording_ids))[row]
-    span = np.repeat(np.arange(len(row)), n_windows)  # each span beside each window of its recording
+    span = np.repeat(np.arange(len(row)), n_windows)  # each span with each window of its recording
     place = np.arange(len(span)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
     window = scores.first_windows[row][span] + place
     span_start, span_stop = (spans[name].to_numpy()[is_known][span] for name in ("start_frame", "stop_frame"))
@@ -350,7 +350,7 @@ def _cells_of_spans(
 
 
 def _teachers(window_scores: WindowScores, teacher: str) -> NDArray[np.object_]:
-    """(recordings,) who scored each: the round, and its fold where it was one model."""
+    """Return (recordings,) the teacher of each: the round, with the fold if it was one model."""
     if window_scores.fold is None:
         return np.full(len(window_scores.recording_ids), teacher, dtype=object)
     return np.array([f"{teacher}/fold{fold}" for fold in window_scores.fold], dtype=object)
@@ -361,16 +361,16 @@ def _spans(table: pd.DataFrame) -> list[tuple[str, str, int, int]]:
 
 
 def as_clips(found: pd.DataFrame, clips: pd.DataFrame, student_round: int, student: str = "") -> pd.DataFrame:
-    """The found spans in the columns of the clips table, clip ids continuing, with their provenance.
+    """Put spans into the columns of the clips table, clip ids continuing, with their provenance.
+
+    The network says in which frames it detects a species, so the box in seconds and Hz is blank and its span
+    of mel rows empty.
 
     Args:
         found: As `find_pseudo_labels` returns them.
         clips: The annotations.
-        student_round: Of the networks that learn from them.
-        student: The folds that their student holds out; blank = they are for all students of the round.
-
-    The network says in which frames it hears a species, so the box in seconds and Hz stays blank and
-    its span of mel rows empty.
+        student_round: Round of the networks that learn from them.
+        student: Folds that their student holds out; blank if they are for all students of the round.
     """
     first_id = 0 if clips.empty else int(clips["clip_id"].max()) + 1
     table = found.assign(

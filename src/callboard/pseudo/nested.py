@@ -2,11 +2,11 @@
 
 The student of fold k learns about a recording of fold j from a network trained without both. If that network
 is a student itself, its own labels come from networks that hold out a third fold, and so on: a teacher holds
-out one fold more than its student, and nothing of what it holds out has reached it, by whatever labels. It is
+out one fold more than its student, and nothing that it holds out has reached it through any labels. This is
 nested cross-validation (Varma & Simon 2006, BMC Bioinformatics 7:91) with the rounds of pseudo-labels inside.
 
 Each network is a stage of its own, and so are the labels of one that is a student: dvc.yaml has them for the
-folds of `pseudo.held_out`. None of round 0 depends on thresholds or votes.
+folds of `pseudo.held_out`. The networks of round 0 do not depend on thresholds or votes.
 """
 
 from dataclasses import dataclass, field
@@ -33,14 +33,14 @@ from callboard.scoring.predict import ScoreParams
 
 
 class LabelParams(ScoreParams):
-    """What networks score by, and what becomes of the scores."""
+    """Parameters of scoring, and of labelling by the scores."""
 
     pseudo: PseudoParams
 
 
 @dataclass(frozen=True)
 class Nested:
-    """The networks that teach students of a round."""
+    """Networks that teach the students of a round."""
 
     params: LabelParams
     mel: Path
@@ -53,26 +53,26 @@ class Nested:
     """Folder of the networks."""
     device: torch.device
     scored: set[str] = field(default_factory=set, init=False)
-    """Recordings that were listened to so far."""
+    """Recordings scored so far."""
 
     def pseudo_labels(self, number: int) -> pd.DataFrame:
-        """What the students of round `number` learn from, each from its own networks.
+        """Return what the students of round `number` learn from, each from its own networks.
 
         Returns:
-            As `as_clips`; the fold that a student holds out in column `student`.
+            As `as_clips`, with the fold that a student holds out in column `student`.
         """
         tables = [self.labels_for(number, frozenset([fold])) for fold in self._all_folds]
         table = pd.concat(tables, ignore_index=True)
         return table.assign(clip_id=table["clip_id"].min() + table.index)
 
     def labels_for(self, number: int, student: Folds) -> pd.DataFrame:
-        """What one student learns from: on each fold that it is trained on, a network without it as well.
+        """Return what one student learns from: labels of each of its folds, by a network that lacks it too.
 
-        Test recordings are voted on by all these networks, which have not seen what the student holds out.
+        All these networks, which have not seen what the student holds out either, vote on test recordings.
 
         Args:
             number: The student's round.
-            student: The folds that it holds out.
+            student: Folds that it holds out.
         """
         others = [fold for fold in self._all_folds if fold not in student]
         models = [self._load(number - 1, student | {fold})._replace(fold=fold) for fold in others]
@@ -86,11 +86,11 @@ class Nested:
         return as_clips(found, self.clips, number, fold_names(student))
 
     def files(self, number: int, size: int = 1) -> NestedFiles:
-        """What the files of all networks behind students tell.
+        """Read the files of all networks that the students learn from, directly or indirectly.
 
         Args:
-            number: The students' round.
-            size: Folds that each holds out.
+            number: Round of the students.
+            size: Number of folds that each student holds out.
         """
         networks = networks_behind(self._all_folds, number, size)
         weights = {network_name(*one): self.networks / weights_file(*one) for one in networks}

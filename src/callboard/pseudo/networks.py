@@ -1,8 +1,8 @@
 """Training of networks that hold out several folds.
 
-A network is validated on all folds that it holds out, its student's among them, so nothing may follow
-validation: neither which epoch is kept nor the learning rate. The class axis (`train.classes`) is taken from
-all recordings: the list of song types is known, no label of them.
+A network is validated on all folds that it holds out, its student's among them, so nothing may depend on
+validation: neither the epoch to keep nor the learning rate. The class axis (`train.classes`) is derived
+from all recordings: the list of song types is known, but none of their labels.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,32 +30,32 @@ from callboard.training.start_weights import FoldWeights, find_recipe
 from callboard.training.validation import SELECTIONS
 
 Follow = Callable[[str], Callable[[range], Iterable[int]]]
-"""From the name of a network to what wraps its epochs, for a progress bar."""
+"""Maps the name of a network to a wrapper of its epochs, for a progress bar."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What networks learn from."""
+    """Inputs that networks learn from."""
 
     clips: Path
     """Annotations by experts."""
     pseudo: list[Path]
-    """Tables of pseudo-labels; none for networks of round 0."""
+    """Tables of pseudo-labels; empty for networks of round 0."""
     folds: pd.DataFrame
     """recording_id, fold."""
     species: list[str]
     open_cache: Callable[[pd.DataFrame], TrainingCache]
-    """The caches that annotations lie in."""
+    """Opens the caches with the recordings of the annotations."""
     digested: list[Path | str]
-    """What decides about weights beside pseudo-labels: tables, indices of caches, the code's fingerprint."""
+    """Other inputs that determine the weights: tables, indices of caches, the fingerprint of the code."""
 
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """The training of one network, which holds out some folds."""
+    """Training of one network, which holds out some folds."""
 
     name: str
-    """As shown."""
+    """Name as shown."""
     held_out: Folds
     params: FitParams
     inputs: Inputs
@@ -64,10 +64,10 @@ class NetworkTraining:
     follow: Follow
 
     def write(self, path: Path) -> None:
-        """Train, or go on where a killed run stopped, and write the weights.
+        """Train, or resume where a killed run stopped, and write the weights.
 
         Raises:
-            UserError: `train.init_from` cannot be carried out again.
+            UserError: the recipe of `train.init_from` cannot be carried out again.
         """
         params, pseudo = self.params, self.inputs.pseudo
         fitted, checkpoint = self._fit(params, self.name, pseudo, self._start(params))
@@ -77,13 +77,13 @@ class NetworkTraining:
         checkpoint.remove()
 
     def _start(self, params: FitParams) -> FoldWeights | None:
-        """What `train.init_from` stands for: its recipe, carried out without the folds that are held out.
+        """Carry out the recipe of `train.init_from` without the folds that are held out.
 
-        The weights themselves are of no use, each has seen all folds but one. Other results start from the
-        same recipe, so its checkpoint is kept.
+        The original weights are of no use, since each has seen all folds but one. Other results start from
+        the same recipe, so its checkpoint is kept.
 
         Raises:
-            UserError: the recipe, or one that it starts from itself, follows validation.
+            UserError: the recipe, or one that it starts from itself, depends on validation.
         """
         if not (reference := params.train.init_from):
             return None
@@ -96,7 +96,7 @@ class NetworkTraining:
     def _fit(
         self, params: FitParams, name: str, pseudo: list[Path], start: FoldWeights | None
     ) -> tuple[Fitted, Checkpoint]:
-        """Train, or take up what is kept of it, in the checkpoint that comes along.
+        """Train, or resume from the checkpoint; return it too.
 
         Args:
             params: The recipe.
@@ -129,14 +129,14 @@ class NetworkTraining:
 
 
 def _refuse_what_follows_validation(recipe: FitParams, reference: str) -> None:
-    """Refuse what `Experiment` refuses of the networks themselves."""
+    """Refuse what `Experiment` refuses for the networks themselves."""
     settings = {
         f"train.select {recipe.train.select}": recipe.train.select in SELECTIONS,
         f"sched.name {recipe.sched.name}": recipe.sched.name in FOLLOWS_VALIDATION,
     }
     if following := [setting for setting, is_set in settings.items() if is_set]:
         raise UserError(
-            f"{INIT_FROM}: {reference} has {' and '.join(following)}, which follows validation; "
-            "pseudo.isolation nested trains it again and validates on its student's fold too, so it takes a "
-            "result with train.select last and another sched.name"
+            f"{INIT_FROM}: {reference} has {' and '.join(following)}, which depends on validation; "
+            "pseudo.isolation nested retrains it and validates on its student's fold too, so it needs a "
+            "result with train.select last and a different sched.name"
         )

@@ -1,13 +1,13 @@
-"""Who made which pseudo-label and what they had seen, told by tables and weights files alone.
+"""Lineage of pseudo-labels: who made each and what they had seen, read from tables and weights files alone.
 
 A network has *seen* a training recording that its weights file does not list as held out. It has *inherited*
 one that a maker of the pseudo-labels it was trained on had seen or inherited: labels of that recording may
-have reached it by way of other recordings. A pseudo-label of a training recording is isolated where no
-network that voted had seen the recording; that is what `pseudo.isolation` recording promises. Inheritance,
-which no round after the first avoids while folds stay the same, is counted. `nested` promises that no network
-that voted had seen or inherited the recording, or any that its student holds out.
+have reached it through other recordings. A pseudo-label of a training recording is isolated if no network
+that voted had seen the recording; that is what `pseudo.isolation` recording promises. Inheritance, which no
+round after the first avoids while folds stay the same, is counted. `nested` promises that no network that
+voted had seen or inherited the recording, or any recording that its student holds out.
 
-Not traced: what weights that a network started from had seen. `callboard audit` goes on with the result that
+Not traced: what the start weights of a network had seen. `callboard audit` continues with the result that
 `train.init_from` names; of `model.weights` nothing is known.
 """
 
@@ -28,61 +28,61 @@ from callboard.results.dvc_cache import cached_file
 from callboard.results.result import FOLDS
 
 HeldOut = Mapping[str, Collection[str]]
-"""Network (`r0/fold3`) to the recordings that its weights file says it was not trained on."""
+"""Maps a network (`r0/fold3`) to the recordings that its weights file lists as held out."""
 
 Open = Callable[[str], Path]
-"""From the path of an output in a workspace to where the file lies."""
+"""Maps the path of an output in a workspace to its file."""
 
 
 @dataclass(frozen=True)
 class RoundLineage:
-    """What is known of the makers of one round's pseudo-labels."""
+    """Makers of one round's pseudo-labels, and what they had seen."""
 
     round: int
-    """Of the student."""
+    """Round of the student."""
     isolation: str
     """`pseudo.isolation`."""
     by_teacher: dict[str, int]
-    """Pseudo-labels of each teacher: `r0/fold3`, or `r0` for the votes of a whole round."""
+    """Number of pseudo-labels of each teacher: `r0/fold3`, or `r0` for the votes of a whole round."""
     n_unfolded: int
-    """Of test and external recordings, which any network may label."""
+    """Number of labels of test and external recordings, which any network may label."""
     n_unseen: int
-    """Of training recordings that no maker had seen or inherited."""
+    """Number of labels of training recordings that no maker had seen or inherited."""
     n_inherited: int
-    """Of training recordings that no maker had seen, and some had inherited."""
+    """Number of labels of training recordings that no maker had seen, but some had inherited."""
     n_seen: int
-    """Of training recordings that a network which voted had been trained on."""
+    """Number of labels of training recordings that a network which voted was trained on."""
     n_unsure: int
-    """Of training recordings that a network which may have voted had been trained on."""
+    """Number of labels of training recordings that a network which may have voted was trained on."""
     seen: list[str]
-    """The cases of the two before, in words."""
+    """Descriptions of the cases of `n_seen` and `n_unsure`."""
     known: list[str]
-    """What breaks the promise of `nested` beyond that, or is not known to keep it, in words."""
+    """Descriptions of what else breaks the promise of `nested`, or is not known to keep it."""
     strangers: list[str]
-    """Teachers that are no network of the round before, or without weights file, in words; where many vote,
-    one of them."""
+    """Descriptions of teachers that are not networks of the round before, or without weights file; where many
+    vote, of one of them."""
     is_traced: bool
-    """Whether inheritance is known: the files of all rounds before are there."""
+    """Whether inheritance is known, since the files of all rounds before exist."""
 
     @property
     def n_labels(self) -> int:
-        """All pseudo-labels of the round."""
+        """Number of all pseudo-labels of the round."""
         return sum(self.by_teacher.values())
 
     @property
     def n_training(self) -> int:
-        """Those of training recordings."""
+        """Number of pseudo-labels of training recordings."""
         return self.n_labels - self.n_unfolded
 
     @property
     def violations(self) -> list[str]:
-        """What breaks the promise of `pseudo.isolation`, or cannot be proved to keep it."""
+        """Descriptions of what breaks the promise of `pseudo.isolation`, or cannot be proved to keep it."""
         is_promised, is_nested = self.isolation != "none", self.isolation == "nested"
         return self.strangers + self.seen * is_promised + self.known * is_nested
 
     @property
     def sentence(self) -> str:
-        """Whether the round is isolated."""
+        """Whether the round is isolated, in words."""
         if not self.n_training:
             return "no label of a training recording"
         if self.n_seen or self.n_unsure:
@@ -93,7 +93,7 @@ class RoundLineage:
             )
         proved = self.n_unseen + self.n_inherited
         if proved < self.n_training:
-            return f"isolation proved of {proved:,} of {self.n_training:,} labels only"
+            return f"isolation is proved for only {proved:,} of {self.n_training:,} labels"
         if self.isolation == "nested":
             if broken := self.known + self.strangers:
                 verdict = "NOT nested" if self.known and self.is_traced else "nested is not proved"
@@ -104,32 +104,32 @@ class RoundLineage:
 
     @property
     def depth(self) -> str:
-        """How far the proof goes."""
+        """Extent of the proof, in words."""
         proved = self.n_unseen + self.n_inherited
         if not proved:
             return "no label is isolated, so there is nothing to trace further"
         if not self.is_traced:
-            return "what the makers' own pseudo-labels came from is not known: files of earlier rounds lack"
+            return "the origin of the makers' own pseudo-labels is unknown: files of earlier rounds are gone"
         if not self.n_inherited:
-            return f"of {self.n_unseen:,} labels nobody in the makers' line had seen the recording"
+            return f"for {self.n_unseen:,} labels, no network in the makers' line had seen the recording"
         return (
-            f"of {self.n_inherited:,} of {proved:,} isolated labels, the makers' own pseudo-labels came from "
-            f"networks that had seen the recording; of {self.n_unseen:,} nobody in the line had"
+            f"for {self.n_inherited:,} of {proved:,} isolated labels, the makers' own pseudo-labels came "
+            f"from networks that had seen the recording; for {self.n_unseen:,}, no network in the line had"
         )
 
 
 @dataclass(frozen=True)
 class NestedFiles:
-    """What the networks of `pseudo.isolation` nested leave."""
+    """Contents of the files that networks of `pseudo.isolation` nested leave."""
 
     held_out: dict[str, frozenset[str]]
     """As HeldOut, by names such as `r0/folds0-2`."""
     tables: dict[str, pd.DataFrame]
-    """Pseudo-labels that such a network was trained on."""
+    """Pseudo-labels that each network was trained on, by its name."""
 
 
 def read_nested(weights: Mapping[str, Path], tables: Mapping[str, Path]) -> NestedFiles:
-    """What files tell, by the names of the networks.
+    """Read weights files and tables, by the names of the networks.
 
     Raises:
         UserError: a file is not what it should be.
@@ -149,22 +149,22 @@ def trace_rounds(
     isolation: str,
     of_networks: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[RoundLineage]:
-    """The lineage of every round, in order.
+    """Trace the lineage of every round, in order.
 
     Args:
-        tables: Round of the student to its pseudo-labels: recording_id, teacher, votes, and student where
-            they are not for all.
-        folds: recording_id, fold of the training recordings; test and external ones are in none.
-        held_out: Of the networks of all rounds before the last, as far as they are known.
+        tables: Maps the round of the student to its pseudo-labels: recording_id, teacher, votes, and student
+            where they are not for all students.
+        folds: recording_id, fold of the training recordings; test and external ones are not in it.
+        held_out: Held-out recordings of the networks of all rounds before the last, as far as they are known.
         isolation: `pseudo.isolation`.
-        of_networks: Pseudo-labels of single networks, which stand in none of `tables`.
+        of_networks: Pseudo-labels of single networks that are in none of `tables`.
     """
     tracer = _Tracer(tables, folds, held_out, of_networks or {})
     return [tracer.trace(number, isolation) for number in sorted(tables)]
 
 
 class _Tracer:
-    """Looks up networks, and works out once what each has inherited."""
+    """Look-up of networks, and of what each has inherited."""
 
     def __init__(
         self,
@@ -192,10 +192,10 @@ class _Tracer:
             where = f"recording {recording_id}"
             if recording_id in self._fold_of:
                 where += f" (fold {self._fold_of[recording_id]})"
-            if told := self._lacks(teacher, networks, votes, number - 1):
-                strangers.add(f"{where} was labelled by {teacher}, of which there are {told}")
-            if isolation == "nested" and (told := self._known_of(student, networks)):
-                known.add(f"{where} was labelled by {teacher}, {told}")
+            if lack := self._lacks(teacher, networks, votes, number - 1):
+                strangers.add(f"{where} was labelled by {teacher}, of which there are {lack}")
+            if isolation == "nested" and (leak := self._known_of(student, networks)):
+                known.add(f"{where} was labelled by {teacher}, {leak}")
             if recording_id not in self._fold_of:
                 counts["unfolded"] += count
             elif networks:
@@ -223,7 +223,7 @@ class _Tracer:
         )
 
     def _networks(self, teacher: str, number: int) -> list[str]:
-        """Those that a teacher of a round stands for; none where it is not of that round, or unknown."""
+        """Return the networks that a teacher of a round stands for; empty if unknown or of another round."""
         if teacher == f"r{number}":
             return [
                 network
@@ -231,23 +231,25 @@ class _Tracer:
                 if network.startswith(f"{teacher}/fold") and network.removeprefix(f"{teacher}/fold").isdigit()
             ]
         if teacher.startswith(f"r{number}/") and teacher.endswith("-*"):
-            student = _told(teacher.removesuffix("-*"))
+            student = _folds_in(teacher.removesuffix("-*"))
             return [
                 network
                 for network in self._held_out
-                if network.startswith(f"r{number}/folds") and _is_teacher_of(student, _told(network))
+                if network.startswith(f"r{number}/folds") and _is_teacher_of(student, _folds_in(network))
             ]
         return [teacher] if teacher in self._held_out and teacher.startswith(f"r{number}/") else []
 
     def _lacks(self, teacher: str, networks: list[str], votes: int, number: int) -> str:
-        """What weights there are of a teacher, in words, if they are not of all that voted or may have."""
+        """Describe which weights of a teacher exist; empty if all networks that may have voted have them."""
         if not networks:
             return f"no weights of round {number}"
         if teacher in networks:
             return ""
         n_networks = votes
         if teacher.endswith("-*"):
-            n_networks = max(votes, len(set(self._fold_of.values())) - len(_told(teacher.removesuffix("-*"))))
+            n_networks = max(
+                votes, len(set(self._fold_of.values())) - len(_folds_in(teacher.removesuffix("-*")))
+            )
         return f"weights of {len(networks)} of {n_networks} networks" * (len(networks) < n_networks)
 
     def _kind(self, recording_id: str, networks: list[str], votes: int) -> str:
@@ -258,7 +260,7 @@ class _Tracer:
         return "inherited" if is_inherited else "unseen"
 
     def _known_of(self, student: str, networks: list[str]) -> str:
-        """How networks came to know what a student is validated on, or may have; empty where they did not."""
+        """Describe how networks saw, or may have, what a student is validated on; empty if none did."""
         if not student:
             return "for all students, so it cannot be nested"
         folds = student.split("-")
@@ -268,14 +270,14 @@ class _Tracer:
                 return f"and {network} had trained on fold {student}, which the student is validated on"
             inherited = self._inherited(network)
             if inherited is None:
-                return f"and what {network} was taught is not known: files of earlier rounds lack"
+                return f"and what {network} was taught is unknown: files of earlier rounds are gone"
             if validated & inherited:
                 who = f"teachers of {network}"
                 return f"and {who} had trained on fold {student}, which the student is validated on"
         return ""
 
     def _inherited(self, network: str) -> frozenset[str] | None:
-        """Recordings that makers of its pseudo-labels had seen or inherited; None where files lack."""
+        """Return recordings that makers of its pseudo-labels saw or inherited; None if files are gone."""
         if network not in self._known:
             self._known[network] = self._work_out(network)
         return self._known[network]
@@ -305,41 +307,41 @@ class _Tracer:
 
 
 def _cases(table: pd.DataFrame) -> list[tuple[tuple[str, str, int, str], int]]:
-    """Recording, teacher, votes and student, each combination with its number of pseudo-labels."""
+    """Count pseudo-labels by recording, teacher, votes and student."""
     columns = table["recording_id"], table["teacher"], table["votes"], students_of(table)
     return list(Counter(zip(*columns, strict=True)).items())
 
 
 def _is_teacher_of(student: frozenset[str], held_out: frozenset[str]) -> bool:
-    """Whether a network holds out what a student does, and one fold more."""
+    """Return whether a network holds out what a student does, and one fold more."""
     return student < held_out and len(held_out) == len(student) + 1
 
 
-def _told(network: str) -> frozenset[str]:
-    """The folds in a name such as `r0/folds0-2`."""
+def _folds_in(network: str) -> frozenset[str]:
+    """Return the folds in a name such as `r0/folds0-2`."""
     return frozenset(network.rpartition("folds")[2].split("-"))
 
 
 def refuse_violations(lineage: RoundLineage) -> None:
-    """Stop where the promise of isolation is broken.
+    """Refuse a round that breaks the promise of isolation.
 
     Raises:
-        UserError: naming the first recording, its fold and its teacher.
+        UserError: the promise is broken; names the first recording, its fold and its teacher.
     """
     if violations := lineage.violations:
         raise UserError(f"leak: pseudo-labels of round {lineage.round}: {first_of(violations)}")
 
 
 def first_of(violations: list[str]) -> str:
-    """The first violation, and how many more there are."""
-    return violations[0] + f" (and {len(violations) - 1:,} more such)" * (len(violations) > 1)
+    """Return the first violation, and how many more there are."""
+    return violations[0] + f" (and {len(violations) - 1:,} more)" * (len(violations) > 1)
 
 
 def read_lineage(open_output: Open, outs: Collection[str], params: Mapping[str, str]) -> list[RoundLineage]:
-    """The lineage of all rounds of a result; none where it has no pseudo-labels.
+    """Read the lineage of all rounds of a result; empty if it has no pseudo-labels.
 
     Args:
-        open_output: Finds its folds, pseudo-labels and weights.
+        open_output: Finds the files of its folds, pseudo-labels and weights.
         outs: Paths of all its outputs.
         params: Its parameters as text, by dotted key.
 
@@ -365,7 +367,7 @@ def read_lineage(open_output: Open, outs: Collection[str], params: Mapping[str, 
 
 
 def _read_networks(open_output: Open, folds: list[int], final: int) -> NestedFiles:
-    """What the networks behind all rounds tell."""
+    """Read the files of all networks that taught students, directly or indirectly."""
     networks = {one for number in range(1, final + 1) for one in networks_behind(folds, number)}
     return read_nested(
         {network_name(*one): open_output(f"{NETWORKS}/{weights_file(*one)}") for one in networks},
@@ -374,7 +376,7 @@ def _read_networks(open_output: Open, folds: list[int], final: int) -> NestedFil
 
 
 def _read_networks_of_before(open_output: Open, folds: list[int], final: int) -> NestedFiles:
-    """The same of a result whose networks are in a folder of each round, as `r0-folds0-2.pt`."""
+    """Read the same files of a result with a folder of networks for each round: `r0-folds0-2.pt`."""
     paths: dict[str, dict[str, Path]] = {".pt": {}, ".csv": {}}
     for number in range(1, final + 1):
         for entry in json.loads(open_output(_networks_of(number)).read_text(encoding="utf-8")):
@@ -384,14 +386,14 @@ def _read_networks_of_before(open_output: Open, folds: list[int], final: int) ->
 
 
 def _networks_of(number: int) -> str:
-    """The folder of the networks that taught the students of a round, in results of before."""
+    """Return the folder of the networks that taught the students of a round, in results of that form."""
     return f"pseudo/r{number}-networks"
 
 
 def _held_out(path: Path, fold: int) -> frozenset[str]:
     from callboard.model.weights import read_held_out
 
-    told, held_out = read_held_out(path)
-    if told != fold:
-        raise UserError(f"{path}: holds the weights of fold {told}, not of fold {fold}")
+    stored_fold, held_out = read_held_out(path)
+    if stored_fold != fold:
+        raise UserError(f"{path}: holds the weights of fold {stored_fold}, not of fold {fold}")
     return held_out
