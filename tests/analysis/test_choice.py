@@ -64,9 +64,9 @@ def test_what_is_asked_for_is_shown_in_its_order(choice: Choice, expected: list[
         (Choice(where=("loss.neg_mask",)), "should be KEY=VALUE"),
         (Choice(where=("loss.neg_mask=sec",)), r"none of 3 results; loss\.neg_mask is none, seq"),
         (Choice(names=("exp58",)), r"--name exp58: none of 3 results; the nearest are exp0058"),
-        (Choice(names=("zzz",)), r"--name zzz: none of 3 results; names are such as exp0001, exp0058"),
-        (Choice(since="tomorrow"), "should be a date as"),
-        (Choice(since="2099-01-01"), r"none of 3 results; the newest is of 2020-11-2"),
+        (Choice(names=("zzz",)), r"--name zzz: none of 3 results; examples of names: exp0001, exp0058"),
+        (Choice(since="tomorrow"), "should be a date such as"),
+        (Choice(since="2099-01-01"), r"none of 3 results; the newest is from 2020-11-2"),
     ],
 )
 def test_what_leaves_nothing_or_is_mistyped_is_told_with_what_there_is(choice: Choice, message: str) -> None:

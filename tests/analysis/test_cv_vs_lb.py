@@ -141,8 +141,8 @@ def test_runs_without_a_partner_or_of_other_data_are_counted_not_used():
     assert left_out == {
         "without LB": 1,
         "without CV": 1,
-        "of other data": 2,
-        "with the very scores of another": 1,
+        "of different data": 2,
+        "with the same scores as another": 1,
     }
 
 
@@ -154,7 +154,7 @@ def test_results_of_other_features_are_of_the_same_truth():
     corrected = [row(5, clips_md5="others", params=coarse), row(6, clips_md5="others, finer", params=fine)]
     kept, left_out = points_of_results([*rows, finer, as_before, *corrected])
     assert [one.name for one in kept] == ["e0", "e1", "e2", "e4"]
-    assert left_out == {"of other data": 3}
+    assert left_out == {"of different data": 3}
     assert [one.name for one in points_of_results([*rows, finer])[0]] == ["e0", "e1", "e2", "e3"]
     of_two_features = [
         row(7, data_md5="x"),
@@ -189,7 +189,7 @@ def test_another_lb_can_be_asked_for():
 def test_fewer_than_three_are_refused_with_the_way_out():
     rows = [row(0), row(1), replace(row(2), metrics={"cv.lwlrap": 0.5})]
     with pytest.raises(
-        UserError, match=r"needs 3 runs .* found 2 \(1 without LB\); give scores with `callboard lb add`"
+        UserError, match=r"needs 3 runs .* found 2 \(1 without LB\); add scores with `callboard lb add`"
     ):
         points_of_results(rows)
     with pytest.raises(UserError, match=r"found 0 \(no others\)"):

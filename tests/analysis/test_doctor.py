@@ -232,7 +232,7 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (other_version, "'mlflow db upgrade <database_uri>'", "do as MLflow says", True),
     (lost_column, "no such column: runs.source_version", "move mlflow.db away", True),
     (half_written, "1 result in git without a finished run in MLflow: first@", "callboard sync", True),
-    (removed, "1 run in MLflow whose result git has under no name: first", "nothing", False),
+    (removed, "1 run in MLflow whose result has no name in git: first", "nothing", False),
     (merge_marks, "experiment merged: its dvc.lock cannot be read", "mend dvc.lock", True),
     (rewritten_params, "poisoned, train@0 ran with seed 1 and params.yaml has 2", "--force", True),
     (rewritten_metrics, "poisoned, metrics/cv.json is not what evaluate wrote", "--force", True),
@@ -242,9 +242,9 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (lock_of_elsewhere, "names 2 folders that DVC's cache lacks: ", "dvc repro", False),
     (uncommitted_score, "leaderboard.csv: 1 row not committed", "git commit leaderboard.csv", False),
     (strange_score, "1 submission that no run has: of-nobody", "callboard sync", False),
-    (new_code, "1 file of code that git does not know: src/losses.py", "git add", False),
+    (new_code, "1 file of code that git does not track: src/losses.py", "git add", False),
     (stray, "MLflow data that no command here reads: docs/mlflow.db", "remove", False),
-    (running, "1 DVC command at work in this workspace: dvc exp run", "--temp", False),
+    (running, "1 DVC command running in this workspace: dvc exp run", "--temp", False),
     (hydra, "hydra.enabled", "dvc config hydra.enabled false", True),
     (copies, "cache.type is reflink,copy", "dvc config cache.type", False),
 ]
@@ -303,7 +303,7 @@ def test_a_command_of_another_user_holds_its_part(
 
     monkeypatch.setattr("os.kill", refuse)
     write_lock(well, 1)
-    assert found("1 DVC command at work")
+    assert found("1 DVC command running")
 
 
 @pytest.mark.parametrize(

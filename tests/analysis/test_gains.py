@@ -113,7 +113,7 @@ def test_all_rows_may_be_held_against_one() -> None:
     assert [base.name for _, base in found[1].pairs] == ["first-seed1", "first-seed2", "first"]
     assert found[1].base == "first"
     for against, words in (
-        ("third", "--against third: has no result, `callboard run third` makes one; .* are first, second"),
+        ("third", "--against third: has no result; `callboard run third` makes one; .* are first, second"),
         ("secnd", "--against secnd: is not a row of experiments.yaml; the nearest are second"),
     ):
         with pytest.raises(UserError, match=words):
@@ -162,10 +162,12 @@ def test_a_name_that_is_no_row_is_refused_and_one_without_result_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"scond: names no row of experiments\.yaml; the nearest are second$"):
+    with pytest.raises(
+        UserError, match=r"scond: matches no row of experiments\.yaml; the nearest are second$"
+    ):
         gains_of(six(), CAPTIONS, ["first", "scond"])
     Path("stages").touch()
-    with pytest.raises(UserError, match=r"stages: names no row .*; put patterns in quotes, or the shell"):
+    with pytest.raises(UserError, match=r"stages: matches no row .*; quote patterns, or the shell"):
         gains_of(six(), CAPTIONS, ["stages"])
     assert without_results(six(), CAPTIONS, ["first", "th*"]) == ["third"]
     assert without_results(six(), CAPTIONS, ["!first"]) == without_results(six(), CAPTIONS) == []
@@ -325,7 +327,7 @@ def test_the_command_prints_or_writes_the_table(
     assert Path("gains.md").read_text().startswith("| row")
     for arguments, words in (
         (["--output", "gains.html"], "should end in .md"),
-        (["nothing"], "nothing: names no row of experiments.yaml"),
+        (["nothing"], "nothing: matches no row of experiments.yaml"),
     ):
         with pytest.raises(UserError, match=words):
             cli.dispatch(["gains", *arguments])

@@ -86,10 +86,10 @@ def test_the_mean_of_precisions_is_the_mean_of_scores_and_of_others_there_is_non
     a, b = world.run(), world.run()
     mean = mean_of([world.known[a.name], world.known[b.name]])
     assert mean.values.mean() == pytest.approx((a.metrics[CV] + b.metrics[CV]) / 2)
-    with pytest.raises(MismatchError, match="not of the same recordings"):
+    with pytest.raises(MismatchError, match="the tables have different recordings"):
         mean_of([world.known[a.name], other.known[other.run().name]])
     first = world.known[a.name]
-    with pytest.raises(MismatchError, match="not of the same recordings and species"):
+    with pytest.raises(MismatchError, match="the tables have different recordings or species"):
         mean_of([first, replace(first, species_of=first.species_of[::-1])])
 
 

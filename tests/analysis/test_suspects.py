@@ -106,7 +106,7 @@ def test_a_box_longer_than_a_window_is_held_by_those_that_see_most_of_it() -> No
 def test_scores_that_saw_the_labels_are_refused() -> None:
     everyone = scores()
     seen = WindowScores(**{**vars(everyone), "fold": None})
-    with pytest.raises(UserError, match="not out-of-fold: a label would vouch for itself"):
+    with pytest.raises(UserError, match="not out-of-fold: a label would confirm itself"):
         window_evidence(seen, "attention_max", CLIP_FRAMES, FRAMES_PER_S)
 
 
@@ -206,7 +206,7 @@ def test_a_table_without_verdicts_is_refused(workspace: Reviewed) -> None:
 def test_a_review_needs_the_prepared_folder(workspace: Reviewed) -> None:
     path = workspace.review("absent")
     (workspace.root / "data/source/species.csv").unlink()
-    with pytest.raises(UserError, match="data/source: not there; `dvc repro prepare` makes it"):
+    with pytest.raises(UserError, match="data/source: does not exist; `dvc repro prepare` makes it"):
         workspace.apply(path)
 
 
@@ -351,7 +351,7 @@ def test_a_table_that_holds_verdicts_is_not_written_over(repository: Finished) -
     cli.dispatch(["suspects", "exp1"])
     text = Path("suspects.csv").read_text().replace(",,\n", ",absent,\n", 1)
     Path("suspects.csv").write_text(text)
-    with pytest.raises(UserError, match=r"suspects\.csv: holds 1 verdict; .* --apply suspects\.csv"):
+    with pytest.raises(UserError, match=r"suspects\.csv: contains 1 verdict; .* --apply suspects\.csv"):
         cli.dispatch(["suspects", "exp1"])
     assert Path("suspects.csv").read_text() == text
 

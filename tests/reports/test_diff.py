@@ -76,11 +76,11 @@ def test_the_way_back_has_the_opposite_sign(rows: list[BoardRow], pair: Pair) ->
 
 
 def test_one_result_and_other_data_are_refused(rows: list[BoardRow]) -> None:
-    with pytest.raises(UserError, match="before and before are one result, before@a"):
+    with pytest.raises(UserError, match="before and before are the same result, before@a"):
         pair_of(rows[0], rows[0], rows)
-    with pytest.raises(UserError, match=r"before of .* d and after of .* e are of different data"):
+    with pytest.raises(UserError, match=r"before of .* d and after of .* e have different data"):
         pair_of(rows[0], replace(rows[1], data_md5="e"), rows)
-    with pytest.raises(UserError, match=r"after of data/clips\.csv e are of different annotations"):
+    with pytest.raises(UserError, match=r"after of data/clips\.csv e have different annotations"):
         pair_of(rows[0], replace(rows[1], clips_md5="e"), rows)
 
 

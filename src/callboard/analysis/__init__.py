@@ -1,4 +1,4 @@
-"""Computes numbers about results: differences, intervals, verdicts, suspects, troubles.
+"""Numbers about results: differences, intervals, verdicts, suspects, findings.
 
-Takes results, gives plain objects; renders nothing and never imports reports.
+Takes results, returns plain objects; renders nothing and never imports reports.
 """

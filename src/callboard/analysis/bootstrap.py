@@ -21,13 +21,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Precisions:
-    """Precision at the rank of each confirmed (recording, species) pair; LWLRAP is their mean.
+    """Precisions at the ranks of confirmed (recording, species) pairs; LWLRAP is their mean.
 
     Ties share their worst rank. Pairs are sorted by recording, then in the order of `species`.
     """
 
     species: tuple[str, ...]
-    """Every species that is ranked."""
+    """All ranked species."""
     recording_of: NDArray[np.str_]
     """(pairs,) recording_id."""
     species_of: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Precisions:
 
 @cache
 def precisions_in(scores: Path, clips: Path) -> Precisions:
-    """Precision at each confirmed pair of a table of out-of-fold scores.
+    """Compute the precision at each confirmed pair of a table of out-of-fold scores.
 
     Args:
         scores: `scores/oof.csv` of a result.
@@ -53,7 +53,7 @@ def precisions_in(scores: Path, clips: Path) -> Precisions:
 
 @cache
 def confirmed_in(clips: Path) -> pd.DataFrame:
-    """recording_id and species_id of the confirmed annotations in `data/clips.csv`.
+    """Read recording_id and species_id of the confirmed annotations in `data/clips.csv`.
 
     Raises:
         UserError: the file cannot be read.
@@ -63,7 +63,7 @@ def confirmed_in(clips: Path) -> pd.DataFrame:
 
 
 def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
-    """Precision at each confirmed pair of a score table.
+    """Compute the precision at each confirmed pair of a score table.
 
     Args:
         table: recording_id, each once, and score columns; `fold` is ignored.
@@ -88,10 +88,10 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
 
 
 def mean_of(several: Sequence[Precisions]) -> Precisions:
-    """Mean of several results, pair by pair.
+    """Average the precisions of several results, pair by pair.
 
     Args:
-        several: Precisions of results that are measured on the same confirmed pairs.
+        several: Precisions of results on the same confirmed pairs.
 
     Raises:
         MismatchError: the pairs differ.
@@ -104,14 +104,14 @@ def mean_of(several: Sequence[Precisions]) -> Precisions:
             )
         )
         if not is_same:
-            raise MismatchError("the tables are not of the same recordings and species: they have no mean")
+            raise MismatchError("the tables have different recordings or species: they have no mean")
     return replace(first, values=np.mean([one.values for one in several], axis=0))
 
 
 def pair_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Precision at the rank of each present species: the share of present ones among those as high or higher.
+    """Compute, at the rank of each present species, the share of present ones among those scored as high.
 
-    metrics.precision_sums gives their sums by recording.
+    Ties share their worst rank. metrics.precision_sums gives the sums by recording.
 
     Args:
         is_present: (recordings, species).
@@ -129,15 +129,15 @@ def pair_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating])
 def difference_of(
     a: Precisions, b: Precisions, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
 ) -> Difference:
-    """LWLRAP of `a` minus that of `b` on the same recordings, with a percentile bootstrap over recordings.
+    """Return LWLRAP of `a` minus that of `b` on shared recordings, with a percentile bootstrap over them.
 
     A resample draws recordings with replacement and scores both on the same draw, so what makes a recording
     hard for both cancels. Assumes that recordings are independent of each other. The networks are taken as
-    given: what a seed does to all recordings of a result alike is not in the interval, see docs/better.md.
+    given: the interval excludes the effect of a seed on all recordings of a result alike, see docs/better.md.
 
     Args:
         a: Precisions of one result. Recordings that only one of the two has are left out.
-        b: Precisions of the other, by the same truth.
+        b: Precisions of the other, with the same truth.
         n_bootstrap: Number of resamples.
         seed: Seed of the draws.
 
@@ -158,10 +158,10 @@ def difference_of(
 
 
 def species_differences(a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame) -> list[SpeciesDifference]:
-    """Contribution of each species to the change of LWLRAP, for species that some shared recording has.
+    """Return each species' contribution to the change of LWLRAP, for species that some shared recording has.
 
     The mean of the changes, weighted by `n`, is the change of LWLRAP. Each interval is a paired percentile
-    bootstrap over the recordings that have the species; of 24 intervals about one misses the truth.
+    bootstrap over the recordings that have the species; about one interval in 24 misses the truth.
 
     Args:
         a: Score table.
@@ -169,7 +169,7 @@ def species_differences(a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame) -
         truth: recording_id and species_id of confirmed annotations.
 
     Returns:
-        In the order of the species' columns in `a`.
+        Contributions in the order of the species' columns in `a`.
 
     Raises:
         MismatchError, ValueError: as in `precisions` and `difference_of`.
@@ -193,7 +193,7 @@ def _species_difference(a: Precisions, b: Precisions, index: int) -> SpeciesDiff
 
 
 def _shared(a: Precisions, b: Precisions) -> tuple[Precisions, Precisions]:
-    """Both, restricted to the recordings that they share."""
+    """Restrict both to the recordings that they share."""
     if a.species != b.species:
         raise MismatchError(
             f"the tables have different score columns: {', '.join(a.species)} and {', '.join(b.species)}"
@@ -213,5 +213,5 @@ def _only(whole: Precisions, recording_ids: NDArray[np.str_]) -> Precisions:
 
 @lru_cache(maxsize=4)
 def _times_drawn(n_items: int, n_resamples: int, seed: int) -> NDArray[np.float64]:
-    """Draw once for all pairs of a board; as floats, which BLAS multiplies."""
+    """Draw once for all pairs of a board; as floats, for BLAS to multiply."""
     return times_drawn(n_items, n_resamples, seed).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The choice of the lines that the board shows, and their order."""
+"""Choice of the lines that the board shows, and their order."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ class Choice:
     """Filters and order from the command line; empty or None filters nothing."""
 
     names: tuple[str, ...] = ()
-    """Patterns with * and ?, any of which the name or an experiment name must match; with ! none may."""
+    """Patterns with * and ?: the name or an experiment name must match one, and none that begins with !."""
     where: tuple[str, ...] = ()
     """`KEY=VALUE` or `KEY!=VALUE` about parameters; all must hold."""
     since: str = ""
-    """A day, or a day and a time, of this machine's zone."""
+    """A day, or a day and a time, in this machine's time zone."""
     best: int | None = None
-    """Number of results, the highest by the sort key."""
+    """Number of results to keep, the highest by the sort key."""
     sort: str = ""
     """`date`, `name`, a metric or a parameter."""
 
     @property
     def is_of_results(self) -> bool:
-        """Whether a row without result cannot pass."""
+        """Whether rows without a result are excluded."""
         return bool(self.where or self.since or self.best)
 
 
@@ -38,7 +38,7 @@ def chosen(rows: Sequence[BoardRow], choice: Choice) -> Rows:
     """Choose and order rows: by start time and name, or as `sort` or `best` says.
 
     Raises:
-        UserError: nothing is left, a key is unknown, or a date is invalid. It says what there is.
+        UserError: nothing is left, a key is unknown, or a date is invalid. The message lists what exists.
     """
     found = list(rows)
     for words, keeps in _filters(rows, choice):
@@ -61,7 +61,7 @@ def _filters(rows: Sequence[BoardRow], choice: Choice) -> Iterable[tuple[str, Ca
 
 
 def is_named(patterns: Sequence[str], *names: str) -> bool:
-    """Whether a name matches one of the patterns, if any, and none matches one that starts with !."""
+    """Return whether a name matches one of the patterns, if any, and none that begins with !."""
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
     return (not wanted or _matches(wanted, names)) and not _matches(unwanted, names)
@@ -78,15 +78,15 @@ def _what_there_is(rows: Rows, words: str) -> str:
         values = list(dict.fromkeys(row.params.get(key, "absent") for row in rows))
         return f"; {key} is {', '.join(values[:8])}{' …' * (len(values) > 8)}"
     if option == "--since":
-        return f"; the newest is of {max(row.start for row in rows).astimezone():%Y-%m-%d %H:%M}"
+        return f"; the newest is from {max(row.start for row in rows).astimezone():%Y-%m-%d %H:%M}"
     names = [row.name for row in rows]
-    return nearest(text, names) or f"; names are such as {', '.join(names[:3])}"
+    return nearest(text, names) or f"; examples of names: {', '.join(names[:3])}"
 
 
 def _condition(text: str, rows: Sequence[BoardRow]) -> Callable[[BoardRow], bool]:
     key, is_given, value = text.partition("=")
     if not is_given:
-        raise UserError(f"--where {text}: should be KEY=VALUE or KEY!=VALUE, as loss.neg_mask=seq")
+        raise UserError(f"--where {text}: should be KEY=VALUE or KEY!=VALUE, such as loss.neg_mask=seq")
     is_wanted = not key.endswith("!")
     key = key.removesuffix("!")
     if rows:
@@ -112,11 +112,11 @@ def _moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
-        raise UserError(f"--since {text}: should be a date as 2020-11-20 or 2020-11-20T18:30") from None
+        raise UserError(f"--since {text}: should be a date such as 2020-11-20 or 2020-11-20T18:30") from None
 
 
 def _ordered(found: Rows, key: str, rows: Sequence[BoardRow]) -> Rows:
-    """Metrics from the highest down, all else from the lowest up; rows without the key come last."""
+    """Order metrics from the highest down, all else from the lowest up; rows without the key come last."""
     if key in ("", "date"):
         return found
     if key == "name":
@@ -131,7 +131,7 @@ def _ordered(found: Rows, key: str, rows: Sequence[BoardRow]) -> Rows:
 
 
 def _sortable(text: str) -> tuple[bool, float, str]:
-    """Numbers by their size, before words by their letters."""
+    """Return a sort key: numbers by value, before words by their letters."""
     try:
         return (False, float(text), "")
     except ValueError:
@@ -152,15 +152,15 @@ def result_blocks(rows: Sequence[BoardRow], choice: Choice) -> Blocks:
 
 
 def author_blocks(rows: Sequence[BoardRow], choice: Choice, block: str | None) -> Blocks:
-    """Build the board of the author's rows in the table's order, with their results; without empty blocks.
+    """Build the board of the original author's rows in the table's order, with results; no empty blocks.
 
     Args:
         rows: All results, oldest first.
-        choice: Filters and order; a filter of results drops rows without one.
-        block: The only block of the table that is wanted.
+        choice: Filters and order; a filter on results drops rows without one.
+        block: Name of the only block to show; None for all.
 
     Raises:
-        UserError: there is no such block, or as `chosen`.
+        UserError: the block does not exist, or as `chosen`.
     """
     from callboard.experiments.table import read_experiments
 
@@ -178,5 +178,5 @@ def author_blocks(rows: Sequence[BoardRow], choice: Choice, block: str | None) -
 def _block(blocks: Blocks, name: str) -> Block:
     there = {str(lines[0].entry.block): lines for lines in blocks if lines[0].entry}
     if name not in there:
-        raise UserError(f"--block {name}: there is none; the table has {', '.join(there)}")
+        raise UserError(f"--block {name}: does not exist; the table has {', '.join(there)}")
     return there[name]

@@ -1,7 +1,7 @@
-"""Pearson's and Spearman's correlations of two lists of scores, their intervals, and how two of them differ.
+"""Pearson's and Spearman's correlations of two lists of scores, their intervals, and their differences.
 
 Pairs are resampled with replacement; a resample in which a list is constant has no correlation and is left
-out. Intervals are percentiles, and say how far another draw of as many pairs might land.
+out. Intervals are percentiles: they say how far a different draw of as many pairs might be.
 """
 
 import warnings
@@ -24,19 +24,19 @@ class Correlation:
     low: float
     high: float
     n: int
-    """Pairs."""
+    """Number of pairs."""
 
 
 N_LEAST = 3
-"""Pairs below which no correlation is reported."""
+"""Number of pairs below which no correlation is reported."""
 
 Numbers = NDArray[np.float64]
 CorrelationKind = Callable[[Numbers, Numbers], Numbers]
-"""Correlation of each row of two arrays, both (rows, pairs); NaN where one is constant."""
+"""Correlates each row of two arrays, both (rows, pairs); NaN where one is constant."""
 
 
 def pearson(x: Numbers, y: Numbers) -> Numbers:
-    """Correlation of the values: how close they are to a line. One outlier can make it anything."""
+    """Correlate the values: how close they are to a line. A single outlier can dominate it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         warnings.simplefilter("ignore", NearConstantInputWarning)
@@ -44,7 +44,7 @@ def pearson(x: Numbers, y: Numbers) -> Numbers:
 
 
 def spearman(x: Numbers, y: Numbers) -> Numbers:
-    """Correlation of the ranks: how well one list orders the other."""
+    """Correlate the ranks: how well one list orders the other."""
     return pearson(rankdata(x, axis=1), rankdata(y, axis=1))
 
 
@@ -52,7 +52,7 @@ CORRELATIONS: dict[str, CorrelationKind] = {"Pearson": pearson, "Spearman": spea
 
 
 def correlation(kind: CorrelationKind, x: Numbers, y: Numbers) -> Correlation:
-    """Correlation with its 95 % interval over pairs; NaN below N_LEAST pairs or where a list is constant."""
+    """Return the correlation with its 95 % interval; NaN below N_LEAST pairs or for a constant list."""
     value = value_of(kind, x, y)
     if np.isnan(value):
         return Correlation(value, value, value, len(x))
@@ -61,7 +61,7 @@ def correlation(kind: CorrelationKind, x: Numbers, y: Numbers) -> Correlation:
 
 
 def value_of(kind: CorrelationKind, x: Numbers, y: Numbers) -> float:
-    """Correlation without its interval."""
+    """Return the correlation without its interval."""
     return float(kind(x[None], y[None])[0]) if len(x) >= N_LEAST else float("nan")
 
 
@@ -69,7 +69,7 @@ ScorePairs = tuple[Numbers, Numbers]
 
 
 def change(kind: CorrelationKind, earlier: ScorePairs, later: ScorePairs) -> Correlation:
-    """Correlation of the later pairs minus that of the earlier, different ones; n of the later."""
+    """Return the correlation of the later pairs minus that of the earlier ones; `n` is of the later."""
     value = value_of(kind, *later) - value_of(kind, *earlier)
     if np.isnan(value):
         return Correlation(value, value, value, len(later[0]))
@@ -97,7 +97,7 @@ def advantage(
 
 
 def resampled_interval(resampled: Numbers, coverage: float = COVERAGE) -> tuple[float, float]:
-    """Low and high end of the middle share of the resamples; those that are NaN are left out."""
+    """Return the ends of the middle share of the resamples, without those that are NaN."""
     low, high = np.nanquantile(resampled, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)
 

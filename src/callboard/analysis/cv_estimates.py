@@ -1,4 +1,4 @@
-"""Several CV estimates of one result, from its tables in DVC's cache; what was worked out is remembered."""
+"""Several CV estimates of one result, from its tables in DVC's cache; computed ones are remembered."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ Estimates = dict[str, float]
 def estimates_of(rows: Sequence[BoardRow]) -> dict[str, Estimates]:
     """Map each row's content key to its estimates by name.
 
-    A row whose tables are no longer in the cache gets the `cv.` metrics that MLflow holds.
+    A row whose tables are no longer in the cache gets the `cv.` metrics from MLflow.
     """
     memory = JsonCache("estimates", ESTIMATES_VERSION)
     new = {_memory_key(row): row for row in rows if _memory_key(row) not in memory}
@@ -58,7 +58,7 @@ def _from_metrics(row: BoardRow) -> Estimates:
 
 
 def _from_tables(row: BoardRow) -> Estimates | None:
-    """Work out the estimates; None where a table is not in the cache, or the tables have different species.
+    """Compute the estimates; None if a table is not in the cache or the tables have different species.
 
     A blend of rescaled parts has no `prevalence`: their scores before rescaling cannot be recovered.
     """
@@ -77,7 +77,7 @@ def _from_tables(row: BoardRow) -> Estimates | None:
 
 
 def _submission_as_scored(row: BoardRow) -> Path:
-    """Submission before `infer.prevalence`: rescaled scores already contain the shares to be estimated.
+    """Return the submission before `infer.prevalence`: rescaled scores contain the shares to estimate.
 
     Raises:
         UserError: it is not in the cache.
@@ -85,7 +85,7 @@ def _submission_as_scored(row: BoardRow) -> Path:
     if not _is_rescaled(row):
         return cached_file(row.submission_md5, SUBMISSION)
     if (result := held_result(row.ref)) is None:
-        raise UserError(f"{row.name}: no commit holds its files any more")
+        raise UserError(f"{row.name}: no commit contains its files any more")
     with result.folder(SUBMISSIONS_WITHOUT) as folder:
         path = folder / "prevalence.csv"
         if not path.is_file():
@@ -108,10 +108,10 @@ Shares = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of one result for training recordings, out of fold, and for test recordings."""
+    """Scores of one result: of training recordings out of fold, and of test recordings."""
 
     cv: CrossValidation
-    """Recordings with a TP annotation."""
+    """Scores of the recordings with a TP annotation."""
     test_scores: NDArray[np.float64]
     """(test recordings, species), before `infer.prevalence`; their truth is unknown."""
 
@@ -125,7 +125,7 @@ def scored(out_of_fold: pd.DataFrame, clips: pd.DataFrame, submission: pd.DataFr
         submission: recording_id and the same score columns, before `infer.prevalence`.
 
     Raises:
-        MismatchError: the submission lacks a species, or one is annotated that has no scores.
+        MismatchError: the submission lacks a species, or an annotated one has no scores.
     """
     species = [name.removeprefix("s") for name in out_of_fold.columns if name not in ("recording_id", "fold")]
     columns = score_columns(species)
@@ -142,18 +142,18 @@ def scored(out_of_fold: pd.DataFrame, clips: pd.DataFrame, submission: pd.DataFr
 
 
 def pooled(result: Scored) -> float:
-    """LWLRAP over all recordings at once."""
+    """Return LWLRAP over all recordings at once."""
     return _lwlrap(result.cv.is_present, result.cv.scores)
 
 
 def _lwlrap(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
-    """Equal to metrics.lwlrap, whose loop over recordings would take half of the time here."""
+    """Return metrics.lwlrap without its loop over recordings, which would take half of the time here."""
     precisions, n_present = precision_sums(is_present, scores)
     return float(precisions.sum() / n_present.sum())
 
 
 def fold_mean(result: Scored) -> float:
-    """Plain mean over folds of each fold's LWLRAP."""
+    """Return the plain mean over folds of each fold's LWLRAP."""
     cv = result.cv
     return float(
         np.mean([_lwlrap(cv.is_present[cv.fold == k], cv.scores[cv.fold == k]) for k in np.unique(cv.fold)])
@@ -161,22 +161,22 @@ def fold_mean(result: Scored) -> float:
 
 
 def known_cells(result: Scored) -> float:
-    """LWLRAP among the species that an expert has judged in the recording."""
+    """Return LWLRAP among the species that an expert has judged in the recording."""
     return lwlrap_known(result.cv.is_present, result.cv.is_labeled, result.cv.scores)
 
 
 def per_recording(result: Scored) -> float:
-    """The original author's CV: LRAP, where every recording counts alike, as a mean over folds."""
+    """Return the original author's CV: LRAP, in which every recording counts alike, as a mean over folds."""
     return lrap_over_folds(result.cv.is_present, result.cv.scores, result.cv.fold)
 
 
 def macro_ap(result: Scored) -> float:
-    """Mean over species of average precision, which compares recordings, not species."""
+    """Return the mean over species of average precision, which ranks recordings, not species."""
     return float(np.nanmean(average_precisions(result.cv.is_present, result.cv.scores)))
 
 
 def prevalence_weighted(result: Scored) -> float:
-    """LWLRAP as if species were as common as in test, by `expected_shares`; NaN where that refuses."""
+    """Return LWLRAP as if species were as common as in test, by `expected_shares`; NaN where that refuses."""
     cv = result.cv
     if not _are_probabilities(cv.scores, result.test_scores):
         return float("nan")
@@ -192,11 +192,11 @@ ESTIMATES: dict[str, Callable[[Scored], float]] = {
     "macro_ap": macro_ap,
     "prevalence": prevalence_weighted,
 }
-"""Estimates by name; those in metrics/cv.json have its names."""
+"""Estimates by name; those also in metrics/cv.json have the same name there."""
 
 
 def species_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(species,) mean precision at the species' rank over the recordings with it; NaN where there are none.
+    """Return (species,) mean precision at the species' rank over its recordings; NaN where it has none.
 
     Ties share their worst rank, as in LWLRAP.
     """
@@ -209,14 +209,14 @@ def species_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floatin
 
 
 def share_weighted(is_present: NDArray[np.bool_], scores: NDArray[np.floating], shares: Shares) -> float:
-    """Mean over species of the mean precision at their ranks, species k counting `shares[k]`.
+    """Average over species the mean precision at their ranks, weighting species k by `shares[k]`.
 
-    With the species' own numbers of recordings as shares it is LWLRAP.
+    With the species' numbers of recordings as shares it equals LWLRAP.
 
     Args:
         is_present: (recordings, species).
         scores: (recordings, species).
-        shares: (species,), not negative, to any sum; those of species without recordings are left out.
+        shares: (species,), not negative, with any sum; those of species without recordings are ignored.
     """
     precisions = species_precisions(is_present, scores)
     has_any = ~np.isnan(precisions)
@@ -230,10 +230,10 @@ def expected_shares(
 
     The share of species k in training, times the ratio of its mean score in test to that out of fold:
     share_k ∝ n_k · mean(test_k) / mean(oof_k). The ratio needs no calibration, as a constant factor on a
-    species' scores cancels. Assumes that a mean score moves with prevalence alone. Recordings without the
-    species score above 0 too, so a ratio is nearer to 1 than the truth: a network that knows nothing leaves
-    the training shares as they are, and LWLRAP with them. Taking that floor out, as adjusted counts and
-    Saerens's EM do, divides by small differences; see docs/trust.md for what they gave.
+    species' scores cancels. Assumes that a mean score changes with prevalence alone. Recordings without the
+    species score above 0 too, so a ratio is nearer to 1 than the truth: an uninformative network leaves the
+    training shares unchanged, and LWLRAP with them. Removing that floor, as adjusted counts and Saerens's EM
+    do, divides by small differences; docs/trust.md has the results.
 
     Args:
         n_present: (species,) training recordings with the species.
@@ -253,18 +253,18 @@ def expected_shares(
 
 
 def _are_probabilities(oof_scores: NDArray[np.floating], test_scores: NDArray[np.floating]) -> bool:
-    """Whether none is negative, and each species has an out-of-fold score above 0."""
+    """Return whether no score is negative, and each species has an out-of-fold score above 0."""
     is_negative = min(oof_scores.min(), test_scores.min()) < 0
     return not is_negative and bool(oof_scores.any(axis=0).all())
 
 
 def relabeled_cv(result: Result) -> tuple[float, float]:
-    """LWLRAP out of fold on the experts' labels, and with the last round's pseudo-labels taken as true.
+    """Return LWLRAP out of fold on the experts' labels, and with the last pseudo-labels taken as true.
 
-    The original author measured CV the second way; the difference is how much it was too high.
+    The original author measured CV the second way; the difference is the amount by which it was too high.
 
     Args:
-        result: A result; without pseudo-labels both are the same.
+        result: A result; without pseudo-labels both values are equal.
 
     Raises:
         UserError: a file is not in the cache.

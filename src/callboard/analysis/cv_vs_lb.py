@@ -27,22 +27,22 @@ from callboard.experiments.table import ExperimentTable
 from callboard.results.rows import BoardRow, same_truth
 
 MIN_BLOCK = 15
-"""Runs that a block needs: with fewer, a correlation below 0.5 cannot be told from none."""
+"""Runs that a block needs: with fewer, a correlation below 0.5 cannot be distinguished from none."""
 
 BEST_SHARE = 1 / 3
 """Share of the runs that counts as the best."""
 
 WEAK = 0.3
-"""A correlation that is surely below this chooses little better than a coin: it has two runs in the right
+"""A correlation that is surely below this chooses little better than a coin: it puts two runs in the right
 order in 60 % of cases (for normal scores, 1/2 + arcsin(r)/π)."""
 
 ORDER = "Spearman"
-"""The kind of correlation that decides, as runs are chosen by their order; one far run can make Pearson's
-anything."""
+"""The kind of correlation that decides, since runs are chosen by their order; a single outlier can dominate
+Pearson's."""
 
 MIN_RUNS = 10
-"""Runs below which nothing is said of CV and LB, and from which a correlation of 0 or less counts as lost,
-whatever its interval."""
+"""Runs below which nothing is concluded about CV and LB, and from which a correlation of 0 or less counts as
+lost, whatever its interval."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ScoredRun:
 def points_of_results(rows: Sequence[BoardRow], lb: str = "lb.public") -> tuple[list[BoardRow], Counter[str]]:
     """Choose the results with CV and LB that can be compared; count the others by reason.
 
-    Kept are those of the data and annotations that most have, whatever their features. Results that share
+    Those of the most common data and annotations are kept, whatever their features. Results that share
     out-of-fold scores and submission count once, though their parameters differ.
 
     Args:
@@ -86,9 +86,9 @@ def points_of_results(rows: Sequence[BoardRow], lb: str = "lb.public") -> tuple[
     for row in with_both:
         content = (row.oof_md5, row.submission_md5) if row.oof_md5 and row.submission_md5 else (row.key,)
         if id(row) not in alike:
-            left_out["of other data"] += 1
+            left_out["of different data"] += 1
         elif content in kept:
-            left_out["with the very scores of another"] += 1
+            left_out["with the same scores as another"] += 1
         else:
             kept[content] = row
     _refuse_few(len(kept), left_out)
@@ -96,7 +96,7 @@ def points_of_results(rows: Sequence[BoardRow], lb: str = "lb.public") -> tuple[
 
 
 def _of_one_truth(rows: Sequence[BoardRow]) -> list[list[BoardRow]]:
-    """Form groups in which all can be compared; each row joins the first group that it fits."""
+    """Group rows that can all be compared; each row joins the first group that it fits."""
     groups: list[list[BoardRow]] = []
     for row in rows:
         group = next((group for group in groups if all(same_truth(row, other) for other in group)), None)
@@ -112,12 +112,12 @@ def _refuse_few(n_kept: int, left_out: Counter[str]) -> None:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no others"
         raise UserError(
             f"trust needs {N_LEAST} runs with both CV and LB, found {n_kept} ({why}); "
-            "give scores with `callboard lb add`"
+            "add scores with `callboard lb add`"
         )
 
 
 def points(rows: Sequence[BoardRow], lb: str = "lb.public") -> list[ScoredRun]:
-    """Scored runs of the results that `points_of_results` kept, each a block of its own."""
+    """Return scored runs of the results that `points_of_results` kept, each a block of its own."""
     return [
         ScoredRun(row.name, row.metrics["cv.lwlrap"], row.metrics[lb], number)
         for number, row in enumerate(rows)
@@ -125,7 +125,7 @@ def points(rows: Sequence[BoardRow], lb: str = "lb.public") -> list[ScoredRun]:
 
 
 def author_points(table: ExperimentTable) -> list[ScoredRun]:
-    """Scored runs of the author's rows that have both scores, in the table's order and blocks."""
+    """Return scored runs of the original author's rows with both scores, in the table's order and blocks."""
     return [
         ScoredRun(row.name, row.cv, row.lb, row.block)
         for row in author_rows(table)
@@ -134,12 +134,12 @@ def author_points(table: ExperimentTable) -> list[ScoredRun]:
 
 
 def pairs(runs: Sequence[ScoredRun]) -> ScorePairs:
-    """CV and LB, each (runs,)."""
+    """Return CV and LB, each (runs,)."""
     return np.array([run.cv for run in runs]), np.array([run.lb for run in runs])
 
 
 def blocks(runs: Sequence[ScoredRun], least: int = MIN_BLOCK) -> list[list[ScoredRun]]:
-    """Join consecutive blocks until they have `least` runs; too few at the end join those before."""
+    """Join consecutive blocks until they have `least` runs; a rest with fewer joins the block before."""
     joined: list[list[ScoredRun]] = []
     for _, block in groupby(runs, key=lambda run: run.block):
         if joined and len(joined[-1]) < least:
@@ -153,19 +153,20 @@ def blocks(runs: Sequence[ScoredRun], least: int = MIN_BLOCK) -> list[list[Score
 
 
 def best_by_cv(cv: Numbers) -> NDArray[np.bool_]:
-    """(runs,) whether a run is among the best third by CV; ties at the edge are all in."""
+    """Return (runs,) whether a run is among the best third by CV; ties at the edge are all included."""
     n_best = max(N_LEAST, round(BEST_SHARE * len(cv)))
     is_best: NDArray[np.bool_] = cv >= np.sort(cv)[-n_best]
     return is_best
 
 
 def range_alone(kind: CorrelationKind, cv: Numbers, lb: Numbers) -> Correlation:
-    """The correlation that the best third by CV would have if the line through all runs held there too.
+    """Compute the correlation that the best third by CV would have if the line through all runs held there.
 
-    Where CV spans less, the same scatter hides more of the line, so the correlation falls though nothing is
-    wrong (Thorndike's case 2 in closed form, for Pearson). Draws LB anew as the line plus a residual of any
-    run, with CV as it is; the interval is of the draws. Assumes a straight line, equal scatter along it, and
-    line and scatter as found in these runs. NaN where the CV of the best, or LB, is the same in all runs.
+    Where CV has a narrower range, the same scatter hides more of the line, so the correlation falls though
+    nothing is wrong (Thorndike's case 2 in closed form, for Pearson). Draws LB anew as the line plus a
+    random run's residual, with CV unchanged; the interval is of the draws. Assumes a straight line, equal
+    scatter along it, and line and scatter as found in these runs. NaN if the CV of the best, or LB, is the
+    same in all runs.
     """
     is_best = best_by_cv(cv)
     if np.ptp(cv[is_best]) == 0 or np.ptp(lb) == 0:
@@ -180,16 +181,16 @@ def range_alone(kind: CorrelationKind, cv: Numbers, lb: Numbers) -> Correlation:
 
 
 def is_lost(found: Correlation) -> bool:
-    """Whether CV says nothing of LB: surely below WEAK, or none at all over MIN_RUNS or more."""
+    """Return whether CV says nothing about LB: surely below WEAK, or at most 0 over MIN_RUNS or more."""
     return bool(found.high < WEAK or (found.value <= 0 and found.n >= MIN_RUNS))
 
 
 @dataclass(frozen=True)
 class Trust:
-    """How CV follows LB, by kind of correlation.
+    """Agreement of CV with LB, by kind of correlation.
 
-    A loss among the best counts only where it is more than their narrower range explains: choosing by CV
-    always lowers the correlation with CV among the chosen.
+    A loss among the best counts only if it exceeds what their narrower range explains: choosing by CV always
+    lowers the correlation with CV among the chosen.
     """
 
     everything: dict[str, Correlation]
@@ -206,17 +207,17 @@ class Trust:
 
     @property
     def is_lost(self) -> bool:
-        """Whether CV says nothing of LB over all runs or in the last block."""
+        """Whether CV says nothing about LB over all runs or in the last block."""
         return not self.is_too_few and (is_lost(self.everything[ORDER]) or self.is_lost_late)
 
     @property
     def is_lost_late(self) -> bool:
-        """Whether CV says nothing of LB in the last of several blocks."""
+        """Whether CV says nothing about LB in the last of several blocks."""
         return len(self.blocks) > 1 and is_lost(self.blocks[-1].correlations[ORDER])
 
     @property
     def is_lost_among_best(self) -> bool:
-        """Whether CV says nothing among the best by CV, and less than their range alone would leave."""
+        """Whether CV says nothing about LB among the best by CV, and less than their range would leave."""
         best = self.best[ORDER]
         return not self.is_too_few and is_lost(best) and best.value < self.best_by_range[ORDER].low
 
@@ -228,14 +229,14 @@ class RunBlock:
     name: str
     correlations: dict[str, Correlation]
     change: Correlation | None
-    """Change of Spearman's against the block before; None in the first."""
+    """Change of Spearman's from the block before; None in the first block."""
 
 
 def trust(runs: Sequence[ScoredRun], least: int = MIN_BLOCK) -> Trust:
     """Measure how CV follows LB over these runs.
 
     Args:
-        runs: In order.
+        runs: Runs in order.
         least: Runs that a block needs.
     """
     cv, lb = pairs(runs)

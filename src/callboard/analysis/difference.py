@@ -1,4 +1,4 @@
-"""A difference between two results and how sure it is: only numbers, quickly read."""
+"""A difference between two results and its uncertainty: only numbers, quick to import."""
 
 from dataclasses import dataclass
 from math import isnan, nan
@@ -10,7 +10,7 @@ class MismatchError(ValueError):
 
 @dataclass(frozen=True)
 class Difference:
-    """A change of LWLRAP with its 95 % interval over recordings; NaN where it is not known."""
+    """A change of LWLRAP with its 95 % interval over recordings; NaN where unknown."""
 
     value: float
     low: float = nan
@@ -18,7 +18,7 @@ class Difference:
     p_better: float = nan
     """Share of resamples in which the change is positive, ties counted half."""
     sd: float = nan
-    """Standard deviation of the resamples: the standard error due to which recordings there are."""
+    """Standard deviation of the resamples: the standard error due to the choice of recordings."""
 
     @property
     def has_interval(self) -> bool:
@@ -33,13 +33,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class SpeciesDifference:
-    """How one species' part of LWLRAP changed; the interval is NaN with fewer than two recordings."""
+    """Change of one species' part of LWLRAP; the interval is NaN with fewer than two recordings."""
 
     species: str
     n: int
-    """Recordings with the species: each is one confirmed pair."""
+    """Number of recordings with the species; each is one confirmed pair."""
     a: float
-    """Mean precision at the rank of the species in the one result."""
+    """Mean precision at the rank of the species in one result."""
     b: float
     """Mean precision at that rank in the other."""
     value: float

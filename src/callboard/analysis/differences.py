@@ -1,6 +1,6 @@
-"""The difference between two results and how sure it is, worked out once from their tables in DVC's cache.
+"""Differences between two results and their uncertainty, computed once from their tables in DVC's cache.
 
-Nothing heavy is imported until a difference has to be worked out: the board mostly reads remembered ones.
+Nothing heavy is imported until a difference has to be computed: the board mostly reads remembered ones.
 """
 
 import atexit
@@ -19,25 +19,25 @@ from callboard.results.result import CLIPS, OUT_OF_FOLD
 from callboard.results.rows import BoardRow
 
 DIFFERENCE_VERSION = "1: 2000 resamples, seed 0"
-"""Version of how a difference follows from the tables."""
+"""Version of the computation of a difference from the tables."""
 
 
 def difference(row: BoardRow, base: BoardRow) -> Difference | None:
-    """Out-of-fold LWLRAP of `row` minus that of `base`; None where one of the two has no CV.
+    """Return out-of-fold LWLRAP of `row` minus that of `base`; None if one of them has no CV.
 
-    It has no interval where a table is not in DVC's cache, or where the tables have different species.
+    It has no interval if a table is not in DVC's cache, or the tables have different species.
 
     Raises:
-        UserError: a table cannot be read, or holds a score that is not a finite number.
+        UserError: a table cannot be read, or contains a score that is not a finite number.
     """
     return mean_difference([(row, base)])
 
 
 def mean_difference(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
-    """Mean difference over pairs of result and base, with the interval over recordings of that mean.
+    """Return the mean difference over pairs of result and base, with its interval over recordings.
 
     Args:
-        pairs: One or more, all on the same annotations; without interval where they are not, and as in
+        pairs: One or more, all on the same annotations; without an interval if they are not, or as in
             `difference`.
 
     Raises:
@@ -58,7 +58,7 @@ def mean_difference(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | 
 
 
 def work_out(pairs: Iterable[tuple[BoardRow, BoardRow]]) -> None:
-    """Work out those differences of these pairs that are not remembered, with progress on stderr."""
+    """Compute the differences of these pairs that are not remembered, with progress on stderr."""
     memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
     new = {key: (row, base) for row, base in pairs if (key := _key(row, base)) not in memory}
     is_there = cache(is_cached)
@@ -79,14 +79,14 @@ def _key(row: BoardRow, base: BoardRow) -> str:
 
 @cache
 def _remembered(_dvc_root: str | None, _folder: str) -> JsonCache:
-    """Differences by the md5 of the tables they were worked out from; written when the process ends."""
+    """Return differences by the md5 of the tables they were computed from; saved when the process ends."""
     memory = JsonCache("differences", DIFFERENCE_VERSION)
     atexit.register(memory.save)
     return memory
 
 
 def _measured(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
-    """Work out a mean difference; None where a table is gone, or where the tables have different species."""
+    """Compute a mean difference; None if a table is gone or the tables have different species."""
     try:
         files = [
             (

@@ -1,4 +1,4 @@
-"""Rows of the table over all seeds that they were run with, and the gain of each over its base."""
+"""Rows of the table over all seeds that they were run with, and each one's gain over its base."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,9 +36,9 @@ class Gain:
     rows: list[BoardRow]
     """Results, ordered by seed."""
     base: str
-    """Name of the row to compare with; empty where there is none."""
+    """Name of the row to compare with; empty if there is none."""
     pairs: Pairs = field(default_factory=list)
-    """One for each seed that the base was run with too."""
+    """One pair for each seed that the base was run with too."""
     changes: dict[str, Difference] = field(default_factory=dict)
     """Metric to its mean change over pairs."""
     judgements: dict[str, Judgement] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Gain:
     """Number of results left out because a newer one has different parameters or data."""
 
     def values(self, key: str) -> list[float]:
-        """A metric of each result that has it."""
+        """Return a metric of each result that has it."""
         return [row.metrics[key] for row in self.rows if isfinite(row.metrics.get(key, nan))]
 
 
@@ -58,12 +58,12 @@ def gains_of(
     Args:
         rows: All results, oldest first.
         captions: Captions by name of a row of the table.
-        patterns: Patterns for `choice.is_named`; none for all rows.
-        against: The row to compare all with; empty to compare each with its base in the table, or where that
-            has no result that differs in nothing else, with the row that it was started on.
+        patterns: Patterns for `choice.is_named`; empty for all rows.
+        against: Row to compare all with; empty to compare each with its base in the table, or, without a
+            comparable result of that base, with the row that it was started on.
 
     Raises:
-        UserError: a pattern names no row, or `against` is not a row or has no results.
+        UserError: a pattern matches no row, or `against` is not a row or has no results.
     """
     _refuse_unknown(patterns, captions)
     results = _results_by_name(rows, captions)
@@ -95,7 +95,7 @@ def gains_of(
 def without_results(
     rows: Sequence[BoardRow], captions: Mapping[str, Caption], patterns: Sequence[str] = ()
 ) -> list[str]:
-    """List the rows of the table that the patterns ask for and that have no result."""
+    """List the rows of the table that the patterns request and that have no result."""
     results = _results_by_name(rows, captions)
     named = [name for name in captions if is_named(patterns, name) and name not in results]
     return named if any(not pattern.startswith("!") for pattern in patterns) else []
@@ -104,8 +104,10 @@ def without_results(
 def _refuse_unknown(patterns: Sequence[str], captions: Mapping[str, Caption]) -> None:
     for pattern in patterns:
         if not any(is_named([pattern.removeprefix("!")], name) for name in captions):
-            hint = "; put patterns in quotes, or the shell makes file names of them" * Path(pattern).exists()
-            raise UserError(f"{pattern}: names no row of experiments.yaml{nearest(pattern, captions)}{hint}")
+            hint = "; quote patterns, or the shell expands them to file names" * Path(pattern).exists()
+            raise UserError(
+                f"{pattern}: matches no row of experiments.yaml{nearest(pattern, captions)}{hint}"
+            )
 
 
 def _refuse_without_results(
@@ -115,8 +117,8 @@ def _refuse_without_results(
         return
     if against not in captions:
         raise UserError(f"--against {against}: is not a row of experiments.yaml{nearest(against, captions)}")
-    has = f"those that have are {listed(list(results))}" if results else "none has any"
-    raise UserError(f"--against {against}: has no result, `callboard run {against}` makes one; {has}")
+    has = f"rows with results are {listed(list(results))}" if results else "no row has any"
+    raise UserError(f"--against {against}: has no result; `callboard run {against}` makes one; {has}")
 
 
 def _has_cv(row: BoardRow) -> bool:
@@ -124,14 +126,14 @@ def _has_cv(row: BoardRow) -> bool:
 
 
 def _results_by_name(rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> dict[str, list[BoardRow]]:
-    """Map each row, in the table's order, to its results that have a CV, oldest first."""
+    """Map each row, in the table's order, to its results with a CV, oldest first."""
     with_cv = [row for row in rows if _has_cv(row)]
     found = {name: [row for row in with_cv if name in row.table_names] for name in captions}
     return {name: results for name, results in found.items() if results}
 
 
 def _of_newest_setting(results: Sequence[BoardRow]) -> list[BoardRow]:
-    """Results that differ from the newest in nothing but the seed, ordered by seed."""
+    """Return the results that differ from the newest in nothing but the seed, ordered by seed."""
     by_seed = newest_by_seed(row for row in results if row.setting == results[-1].setting)
     return [by_seed[seed] for seed in sorted(by_seed, key=lambda seed: int(seed or 0))]
 
@@ -142,7 +144,7 @@ def _with_base(
     results: Mapping[str, list[BoardRow]],
     rows: Sequence[BoardRow],
 ) -> tuple[str, Pairs]:
-    """Name of a row's base, and its results with those of the base: the table's, where that has such."""
+    """Return a row's base and their pairs of results: the table's base, if it has results to compare."""
     if step and (pairs := _by_table(of_row, step, rows)):
         return step.base, pairs
     name, others = _started_on(of_row, results, [row for row in rows if _has_cv(row)])
@@ -153,7 +155,7 @@ def _with_base(
 def _started_on(
     of_row: Sequence[BoardRow], results: Mapping[str, list[BoardRow]], rows: Sequence[BoardRow]
 ) -> tuple[str, list[BoardRow]]:
-    """Row of the table whose result was committed when one was started, and its results of that setting."""
+    """Return the row whose result was committed when one was started, and its results of that setting."""
     for row in of_row:
         base = started_from(row, rows)
         names = [name for name in base.table_names if name not in row.table_names] if base else []
@@ -164,9 +166,9 @@ def _started_on(
 
 
 def _by_table(results: Iterable[BoardRow], step: TableStep | None, rows: Sequence[BoardRow]) -> Pairs:
-    """Pair each with the result of its base in the table that differs from it in nothing else.
+    """Pair each result with one of its base in the table that differs from it in nothing else.
 
-    Where the step moves the seed itself, all have one base, and the last stands for them.
+    If the step changes the seed itself, all have one base, and the last stands for them.
     """
     found = ((row, table_base(row, step, rows)) for row in results)
     by_base = {base.key: (row, base) for row, base in found if base and _has_cv(base)}
@@ -174,7 +176,7 @@ def _by_table(results: Iterable[BoardRow], step: TableStep | None, rows: Sequenc
 
 
 def _by_seed(results: Iterable[BoardRow], others: Iterable[BoardRow]) -> Pairs:
-    """Pair each with the newest result of the other row that has its seed, data and folds."""
+    """Pair each result with the newest one of the other row that has its seed, data and folds."""
     pairs = []
     for row in results:
         found = [other for other in others if other.key != row.key and _is_alike(row, other)]
@@ -191,14 +193,14 @@ def _is_alike(row: BoardRow, other: BoardRow) -> bool:
 
 
 def _judged(pairs: Pairs, noise: NoiseOfRows) -> tuple[dict[str, Difference], dict[str, Judgement]]:
-    """Map each metric to its mean change, and to the judgement of that."""
+    """Map each metric to its mean change, and to the judgement of that change."""
     changes = {key: change for key in JUDGED_METRICS if (change := _change(pairs, key))}
     found = {key: _judgement(pairs, key, change, noise) for key, change in changes.items()}
     return changes, {key: judgement for key, judgement in found.items() if judgement}
 
 
 def _judgement(pairs: Pairs, key: str, change: Difference, noise: NoiseOfRows) -> Judgement | None:
-    """Judge by the seeds themselves where there are several, else by the noise of other rows."""
+    """Judge by the seeds themselves if there are several, else by the noise of other rows."""
     values = _values(pairs, key)
     if len(values) >= MIN_PAIRS:
         judgement = judge_cv_mean(pairs) if key == CV else judge_lb_mean(values)
@@ -218,6 +220,6 @@ def _change(pairs: Pairs, key: str) -> Difference | None:
 
 
 def _values(pairs: Pairs, key: str) -> list[float]:
-    """Changes of a metric over the pairs that have it."""
+    """Return the changes of a metric over the pairs that have it."""
     found = [row.metrics.get(key, nan) - base.metrics.get(key, nan) for row, base in pairs]
     return [change for change in found if isfinite(change)]

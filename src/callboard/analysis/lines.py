@@ -1,4 +1,4 @@
-"""The lines of the board: each result with the result that it is compared with, and the verdict."""
+"""Lines of the board: each result with the result that it is compared with, and the verdict."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,67 +22,67 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoardLine:
-    """A line of the board: a result, a row of the author's table, or both."""
+    """A line of the board: a result, a row of the original author's table, or both."""
 
     row: BoardRow | None
     entry: "TableRow | None" = None
     author_base: "TableRow | None" = None
-    """The row of the table that `entry` starts from."""
+    """Row of the table that `entry` starts from."""
     step: TableStep | None = None
-    """The step from the row of the table whose result this one is compared with."""
+    """Step from the row of the table whose result this one is compared with."""
     base: BoardRow | None = None
-    """The result that `row` is compared with."""
+    """Result that `row` is compared with."""
     change: Difference | None = None
-    """Change of out-of-fold LWLRAP against `base`."""
+    """Change of out-of-fold LWLRAP from `base`."""
     memo: str = ""
-    """Words on it in experiments.yaml, else a person's in MLflow."""
+    """Memo from experiments.yaml, else a person's note in MLflow."""
     best: BoardRow | None = None
-    """The best result of the same data, see `best_of`."""
+    """Best result of the same data, see `best_of`."""
     best_change: Difference | None = None
-    """Change of out-of-fold LWLRAP against `best`."""
+    """Change of out-of-fold LWLRAP from `best`."""
     judgement: Judgement | None = None
     """Judgement of `change`."""
     lb_judgement: Judgement | None = None
-    """Judgement of the change of the public leaderboard against `base`."""
+    """Judgement of the change of the public leaderboard score from `base`."""
 
     @property
     def name(self) -> str:
-        """Name of the author's row, else of the result."""
+        """Name of the original author's row, else of the result."""
         if self.entry and not (self.row and self.row.name == self.entry.name):
             return self.entry.name
         return self.row.name if self.row else MISSING
 
     @property
     def is_against_author_base(self) -> bool:
-        """Whether `base` is the table's, so that our change and the author's are changes of the same row."""
+        """Whether `base` is the table's, so that our change and the original author's are of the same row."""
         return bool(self.base and self.step and self.step.base in self.base.table_names)
 
     def metric(self, key: str) -> float | None:
-        """A metric of the result."""
+        """Return a metric of the result; None if it has none."""
         return self.row.metrics.get(key) if self.row else None
 
     def metric_change(self, key: str) -> float | None:
-        """Change of a metric against `base`."""
+        """Return the change of a metric from `base`; None if either has none."""
         return _minus(self.metric(key), self.base.metrics.get(key) if self.base else None)
 
     @property
     def author_cv(self) -> float | None:
-        """The author's CV."""
+        """The original author's CV."""
         return self.entry.cv if self.entry else None
 
     @property
     def author_lb(self) -> float | None:
-        """The author's public LB."""
+        """The original author's public LB."""
         return self.entry.lb if self.entry else None
 
     @property
     def author_cv_change(self) -> float | None:
-        """Change of the author's CV against that of the base."""
+        """Change of the original author's CV from that of the base."""
         return _minus(self.author_cv, self.author_base.cv if self.author_base else None)
 
     @property
     def author_lb_change(self) -> float | None:
-        """Change of the author's public LB against that of the base."""
+        """Change of the original author's public LB from that of the base."""
         return _minus(self.author_lb, self.author_base.lb if self.author_base else None)
 
 
@@ -101,7 +101,7 @@ def lines_of_results(
     """Build one block, a line for every result.
 
     Args:
-        rows: All results, oldest first: bases are looked for among them.
+        rows: All results, oldest first, in which bases are searched.
         captions: Captions by name of an experiment.
         shown: Results that get a line, in this order; all of them if None.
     """
@@ -109,7 +109,7 @@ def lines_of_results(
 
 
 def result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> BoardLine:
-    """Build the line of a result with its base: that of its row of the table, else where it started from."""
+    """Build the line of a result with its base: that of its row of the table, else its starting point."""
     return _compared([_result_line(row, rows, captions)])[0]
 
 
@@ -122,7 +122,7 @@ def _result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str,
 def lines_of_table(
     rows: Sequence[BoardRow], table: "ExperimentTable", captions: Mapping[str, Caption]
 ) -> Blocks:
-    """Build the lines of the author's rows, block by block, with results of one setting; then all others."""
+    """Build lines of the original author's rows, by block, with results of one setting; then all others."""
     from callboard.experiments.author_scores import author_rows
 
     blocks: dict[int | str, list[BoardLine]] = {}
@@ -144,7 +144,7 @@ def _entry_line(
 
 
 def _compared(block: Block) -> Block:
-    """Add the changes against the bases."""
+    """Add the changes from the bases."""
     work_out((line.row, line.base) for line in block if line.row and line.base)
     return [
         replace(line, change=difference(line.row, line.base)) if line.row and line.base else line
@@ -153,7 +153,7 @@ def _compared(block: Block) -> Block:
 
 
 def best_of(rows: Sequence[BoardRow]) -> dict[str, BoardRow]:
-    """Map data to its result with the highest CV that is not optimistic; the older of equal ones."""
+    """Map data to the result with the highest CV that is not optimistic; the older of equal ones."""
     best: dict[str, BoardRow] = {}
     for row in rows:
         cv = row.metrics.get(CV, nan)
@@ -165,7 +165,7 @@ def best_of(rows: Sequence[BoardRow]) -> dict[str, BoardRow]:
 
 
 def judged(blocks: Blocks, rows: Sequence[BoardRow]) -> Blocks:
-    """Add verdicts by the noise among all results, and changes against the best."""
+    """Add verdicts by the noise among all results, and changes from the best."""
     noise, best = NoiseOfRows(rows), best_of(rows)
     shown = [line.row for block in blocks for line in block if line.row]
     data = {row.data_md5 for row in shown}
@@ -205,17 +205,17 @@ def _judged(line: BoardLine, row: BoardRow, noise: NoiseOfRows, best: Mapping[st
 
 
 def table_base(row: BoardRow, step: TableStep | None, rows: Sequence[BoardRow]) -> BoardRow | None:
-    """Newest result on the same data of the row of the table that `row` is a step from.
+    """Return the newest result, on the same data, of the row of the table that `row` is a step from.
 
-    It differs in nothing but what the step changes: not in its seed, nor in its epochs.
+    It differs only in what the step changes: not in its seed, nor in its epochs.
 
     Args:
         row: A result.
-        step: The step to its row of the table from the row that this is compared with, if it has one.
+        step: The step to its row of the table from the base's row, if it has one.
         rows: All results, oldest first.
 
     Returns:
-        `row` itself where both rows have the same content; None where there is no such result.
+        `row` itself if both rows have the same content; None if there is no such result.
     """
     if step is None:
         return None
@@ -230,7 +230,7 @@ def table_base(row: BoardRow, step: TableStep | None, rows: Sequence[BoardRow]) 
 
 
 def started_from(row: BoardRow, rows: Sequence[BoardRow]) -> BoardRow | None:
-    """Result of the commit that `row` started from, by its dvc.lock, else the newest with its parameters.
+    """Return the result in the commit that `row` started from, else the newest with its parameters.
 
     Args:
         row: A result.
@@ -244,12 +244,12 @@ def started_from(row: BoardRow, rows: Sequence[BoardRow]) -> BoardRow | None:
 
 
 def _is_other(other: BoardRow, row: BoardRow) -> bool:
-    """Whether `row` can be held against it."""
+    """Return whether `row` can be compared with it."""
     return other.key != row.key and same_truth(row, other)
 
 
 def differs_by(base: BoardRow, row: BoardRow, step: TableStep) -> bool:
-    """Whether two results differ in nothing but the keys of a step."""
+    """Return whether two results differ in nothing but the keys of a step."""
     keys = base.params.keys() | row.params.keys()
     return all(is_below(key, step.keys) for key in keys if base.params.get(key) != row.params.get(key))
 
@@ -261,7 +261,7 @@ def of_one_setting(rows: Sequence[BoardRow], table: "ExperimentTable") -> dict[s
 
     Args:
         rows: All results, oldest first.
-        table: The author's table.
+        table: The original author's table.
     """
     named = [(name, row) for row in rows for name in row.names if name in table.rows]
     settings = [(name, row, _setting_left_alone(name, row, table)) for name, row in named]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of both results; None where one has none."""
+    """A metric of both results; None for a result without it."""
 
     key: str
     a: float | None
@@ -42,7 +42,7 @@ class Pair:
     """Change of out-of-fold LWLRAP."""
     judgement: Judgement | None
     lb_judgements: dict[str, Judgement]
-    """Judgements of the changes of the leaderboard scores that both have."""
+    """Judgements of the changes of those leaderboard scores that both have."""
 
     @property
     def params(self) -> list[str]:
@@ -51,7 +51,7 @@ class Pair:
 
     @property
     def metrics(self) -> list[Metric]:
-        """Metrics that either has: CV, then by name."""
+        """Metrics that either has: CV first, then by name."""
         keys = sorted({*self.a.metrics, *self.b.metrics}, key=lambda key: (key != CV, key))
         return [Metric(key, self.a.metrics.get(key), self.b.metrics.get(key)) for key in keys]
 
@@ -59,7 +59,7 @@ class Pair:
     def species(self) -> list[SpeciesDifference]:
         """Contribution of each species, the largest change first.
 
-        Empty where a table is not in DVC's cache, or the tables have different species. In each, `a` is the
+        Empty if a table is not in DVC's cache or the tables have different species. In each, `a` is the
         result after and `b` the one before, so that `value` is the change.
         """
         try:
@@ -89,16 +89,16 @@ def pair_of(a: BoardRow, b: BoardRow, rows: Sequence[BoardRow]) -> Pair:
     """
     if a.key == b.key:
         raise UserError(
-            f"{a.name} and {b.name} are one result, {a.ref.reference}: there is nothing to compare"
+            f"{a.name} and {b.name} are the same result, {a.ref.reference}: there is nothing to compare"
         )
     if a.data_md5 != b.data_md5:
-        told = " and ".join(
+        texts = " and ".join(
             f"{row.name} of {row.params.get('data.source', '?')} {row.data_md5[:7]}" for row in (a, b)
         )
-        raise UserError(f"{told} are of different data: their scores cannot be compared")
+        raise UserError(f"{texts} have different data: their scores cannot be compared")
     if not same_truth(a, b):
-        told = " and ".join(f"{row.name} of {CLIPS} {row.clips_md5[:7]}" for row in (a, b))
-        raise UserError(f"{told} are of different annotations: their scores cannot be compared")
+        texts = " and ".join(f"{row.name} of {CLIPS} {row.clips_md5[:7]}" for row in (a, b))
+        raise UserError(f"{texts} have different annotations: their scores cannot be compared")
     change, noise = difference(b, a), NoiseOfRows(rows).between(b, a)
     lb = {
         key: judge_lb(b.metrics[key] - a.metrics[key], key, noise)

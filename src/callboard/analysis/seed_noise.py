@@ -1,4 +1,4 @@
-"""How far another seed alone moves a score, measured on results that differ in nothing but the seed.
+"""Change of a score by a different seed alone, measured on results that differ in nothing but the seed.
 
 Derived in docs/better.md.
 """
@@ -23,10 +23,10 @@ MIN_DOF = 3
 as exact, and the verdict is tentative."""
 
 AFTER_TRAINING = ("predict.", "infer.", "evaluate.")
-"""Sections of parameters that leave the networks as they are."""
+"""Sections of parameters that leave the networks unchanged."""
 
 SCOPES: tuple[tuple[str, ...], ...] = (("split.folds", "split.seed", "train.epochs"), ())
-"""Scopes to look for the noise of a row, the nearest first: parameters that must agree, besides the data."""
+"""Scopes to search for a row's noise, nearest first: parameters that must agree, besides the data."""
 
 Compare = Callable[[BoardRow, BoardRow], Difference | None]
 """Difference between two results."""
@@ -37,16 +37,16 @@ class SeedNoise:
     """Effect of the seed alone, pooled over groups of runs that differ in nothing but `seed`."""
 
     sd: dict[str, float]
-    """Metric (`cv.lwlrap`, `lb.public`, `lb.private`) to the standard deviation of one run over seeds."""
+    """Standard deviation of one run over seeds, by metric: `cv.lwlrap`, `lb.public`, `lb.private`."""
     beyond: float
     """Standard deviation of a CV difference between two seeds, beyond the bootstrap over recordings."""
     dof: int
-    """Degrees of freedom of the CV's: runs minus groups."""
+    """Degrees of freedom of the CV's standard deviation: runs minus groups."""
     n_runs: int
     recordings: float = 0.0
     """Root mean square of the bootstrap's standard errors; 0 without score tables."""
     dofs: dict[str, int] = field(default_factory=dict)
-    """Metric to its degrees of freedom."""
+    """Degrees of freedom by metric."""
 
 
 NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0)
@@ -54,9 +54,9 @@ NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0)
 
 
 def seed_groups(rows: Iterable[BoardRow]) -> list[list[BoardRow]]:
-    """Group results that differ in nothing but `seed`, two or more to a group; of one seed the newest counts.
+    """Group results that differ in nothing but `seed`, two or more to a group; the newest per seed counts.
 
-    Blends are left out, since their seed does nothing; so are results without data or a finite CV.
+    Blends are left out, since their seed has no effect; so are results without data or a finite CV.
 
     Args:
         rows: Oldest first.
@@ -70,15 +70,15 @@ def seed_groups(rows: Iterable[BoardRow]) -> list[list[BoardRow]]:
 
 
 def seed_pairs(rows: Iterable[BoardRow]) -> list[tuple[BoardRow, BoardRow]]:
-    """All pairs within each group among `rows`: those that noise is measured on."""
+    """Return all pairs within each group among `rows`: those that noise is measured on."""
     return [pair for group in seed_groups(rows) for pair in combinations(group, 2)]
 
 
 def same_networks(a: BoardRow, b: BoardRow) -> bool:
-    """Whether two results differ only in steps after training, so that seeds have no part in the change.
+    """Return whether two results differ only in steps after training, so that seeds do not affect the change.
 
-    False for blends of different results, since each part has its own seed; for results of equal parameters,
-    whose code or weights must differ; and for students whose teachers predicted differently.
+    False for blends of different results, since each part has its own seed; for results with equal
+    parameters, which must differ in code or weights; and for students whose teachers predicted differently.
     """
     if a.measured_on != b.measured_on or a.blend != b.blend:
         return False
@@ -89,7 +89,7 @@ def same_networks(a: BoardRow, b: BoardRow) -> bool:
 
 
 def seed_noise(rows: Iterable[BoardRow], compare: Compare = difference) -> SeedNoise | None:
-    """Measure the noise on all groups among `rows`; None where no group has two seeds."""
+    """Measure the noise on all groups among `rows`; None if no group has two seeds."""
     return pooled_noise(seed_groups(rows), compare)
 
 
@@ -120,7 +120,7 @@ def pooled_noise(groups: Sequence[Sequence[BoardRow]], compare: Compare = differ
 
 
 def _pooled_variance(groups: Sequence[Sequence[BoardRow]], key: str) -> tuple[float, int] | None:
-    """Variance of a metric within groups and its degrees of freedom; None where no group has it twice."""
+    """Return a metric's variance within groups and its degrees of freedom; None if no group has it twice."""
     values = [[row.metrics[key] for row in group if isfinite(row.metrics.get(key, nan))] for group in groups]
     several = [group for group in values if len(group) > 1]
     dof = sum(len(group) - 1 for group in several)
@@ -128,13 +128,13 @@ def _pooled_variance(groups: Sequence[Sequence[BoardRow]], key: str) -> tuple[fl
 
 
 def _bootstrap_variance(group: Sequence[BoardRow], compare: Compare) -> float:
-    """Mean variance of the bootstrap over the pairs of a group."""
+    """Return the mean variance of the bootstrap over the pairs of a group."""
     found = [compare(a, b) for a, b in combinations(group, 2)]
     return fmean(change.sd**2 if change and not isnan(change.sd) else 0.0 for change in found)
 
 
 class NoiseOfRows:
-    """The noise that applies to each row, measured once for each setting."""
+    """Noise that applies to each row, measured once for each setting."""
 
     def __init__(self, rows: Sequence[BoardRow], compare: Compare = difference) -> None:
         """Take all results, oldest first, and the difference between two of them."""
@@ -143,12 +143,12 @@ class NoiseOfRows:
         self._known: dict[tuple[str, ...], SeedNoise | None] = {}
 
     def of(self, row: BoardRow) -> SeedNoise | None:
-        """Noise from the nearest of SCOPES with enough seeds, else from the nearest with any."""
+        """Return noise from the nearest of SCOPES with enough seeds, else from the nearest with any."""
         found = [noise for keys in SCOPES if (noise := self._within(row, keys))]
         return next((noise for noise in found if noise.dof >= MIN_DOF), found[0] if found else None)
 
     def between(self, row: BoardRow, base: BoardRow | None) -> SeedNoise | None:
-        """Noise of a change from `base`, which may be the row itself; without base that of the row."""
+        """Return the noise of a change from `base`, possibly the row itself; without base that of the row."""
         return NO_SEEDS if base and (base == row or same_networks(row, base)) else self.of(row)
 
     def _within(self, row: BoardRow, keys: tuple[str, ...]) -> SeedNoise | None:

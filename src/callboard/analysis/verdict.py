@@ -1,6 +1,6 @@
-"""Whether a change is real, recordings and seeds taken together; derived in docs/better.md.
+"""Judgement of whether a change is real, given recordings and seeds; derived in docs/better.md.
 
-`judge` and `judge_lb` judge one run against another by the noise measured on other runs; `judge_cv_mean` and
+`judge` and `judge_lb` compare two runs, with the noise measured on other runs; `judge_cv_mean` and
 `judge_lb_mean` judge the mean change over several seeds by the seeds themselves.
 """
 
@@ -33,26 +33,26 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict with the 95 % interval that it follows from; NaN where there is none."""
+    """A verdict with the 95 % interval that it follows from; NaN if there is none."""
 
     verdict: Verdict
     low: float = nan
     high: float = nan
     p_better: float = nan
     has_seeds: bool = True
-    """Whether the interval covers seeds too, not recordings alone."""
+    """Whether the interval covers seeds too, not only recordings."""
     is_tentative: bool = False
-    """Whether BETTER or WORSE rests on seeds that were measured too thinly or not at all."""
+    """Whether BETTER or WORSE rests on seeds that were measured on few runs or not at all."""
 
 
 Pairs = Sequence[tuple[BoardRow, BoardRow]]
-"""A row's result and its base's, of the same seed each."""
+"""Results of a row, each with its base's result of the same seed."""
 
 CompareMeans = Callable[[Pairs], Difference | None]
 """Difference between the mean of results and that of their bases."""
 
 MIN_PAIRS = 2
-"""Pairs needed to measure the effect of seeds."""
+"""Number of pairs needed to measure the effect of seeds."""
 
 
 def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | None:
@@ -65,7 +65,7 @@ def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | Non
 
     Args:
         change: From a paired bootstrap over recordings; None gives None.
-        noise: Measured on runs like these; None where it was not measured.
+        noise: Measured on runs like these; None if it was not measured.
     """
     if change is None:
         return None
@@ -82,7 +82,7 @@ def _judge_cv(value: float, sd: float, noise: SeedNoise) -> Judgement:
 
 
 def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgement | None:
-    """Judge whether another seed would move a leaderboard score as much on the same test recordings.
+    """Judge whether a different seed would change a leaderboard score as much on the same test recordings.
 
     Their labels are unknown, so nothing is resampled: the effect of other test recordings is left out.
 
@@ -104,7 +104,7 @@ def _judge_lb(value: float, key: str, noise: SeedNoise) -> Judgement:
 
 
 def least_change(noise: SeedNoise, key: str = CV) -> float:
-    """Half the 95 % interval of a change between two single runs, neither of which starts from the other.
+    """Return half the 95 % interval of a change between two single runs, neither started from the other.
 
     Raises:
         KeyError: the noise of that score was not measured.
@@ -115,17 +115,17 @@ def least_change(noise: SeedNoise, key: str = CV) -> float:
 def judge_cv_mean(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judgement | None:
     """Judge the mean change of CV over seeds.
 
-    The bootstrap over recordings scores each recording by the mean over all seeds. It covers a part of the
-    effect of seeds: the chance that they bring to single recordings, known from how much smaller its
-    variance is for the mean than for single pairs. The rest of the variance over seeds, divided by the
-    number of pairs, is added.
+    The bootstrap over recordings scores each recording by the mean over all seeds. It covers part of the
+    effect of seeds: their random effect on single recordings, known from how much smaller its variance is
+    for the mean than for single pairs. The rest of the variance over seeds, divided by the number of pairs,
+    is added.
 
     Args:
         pairs: Two or more.
         compare: Difference between means over pairs.
 
     Returns:
-        None where a result has no CV; UNSURE where a score table is gone.
+        None if a result has no CV; UNSURE if a score table is gone.
     """
     change, singles = compare(pairs), [compare([pair]) for pair in pairs]
     if change is None or None in singles:
@@ -141,13 +141,13 @@ def judge_cv_mean(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judg
 
 
 def judge_lb_mean(changes: Sequence[float]) -> Judgement:
-    """Judge whether other seeds would move a leaderboard score as much in the mean on the same recordings.
+    """Judge whether other seeds would change a leaderboard score as much in the mean on the same recordings.
 
     Args:
         changes: One for each pair, two or more.
 
     Returns:
-        UNSURE where all are equal and not 0: scores of few digits cannot show how far they spread.
+        UNSURE if all are equal and not 0: scores of few digits cannot show how far they spread.
     """
     if len(set(changes)) == 1 and changes[0]:
         return Judgement(Verdict.UNSURE)
@@ -155,9 +155,9 @@ def judge_lb_mean(changes: Sequence[float]) -> Judgement:
 
 
 def flag_optimistic(judgement: Judgement | None, row: BoardRow, base: BoardRow) -> Judgement | None:
-    """The judgement, or OPTIMISTIC where it would depend on a CV that saw its own labels.
+    """Return the judgement, or OPTIMISTIC where it would depend on a CV that saw its own labels.
 
-    Such a CV is too high by an unknown amount: WORSE in spite of it stands, as does BETTER than it. Where
+    Such a CV is too high by an unknown amount: WORSE in spite of it stands, as does BETTER than it. If
     networks labelled their own training recordings, CV is not out of fold and no verdict stands.
     """
     if judgement is None or not (row.is_optimistic or base.is_optimistic):
@@ -171,7 +171,7 @@ def flag_optimistic(judgement: Judgement | None, row: BoardRow, base: BoardRow) 
 
 
 def effective_dof(whole: float, measured: float, dof: int) -> float:
-    """Degrees of freedom of a variance of which a part was measured, by Welch and Satterthwaite.
+    """Return the degrees of freedom of a partly measured variance, by Welch and Satterthwaite.
 
     Args:
         whole: The variance.
@@ -187,7 +187,7 @@ def judge_by_t(value: float, error_variance: float, dof: float) -> Judgement:
     Args:
         value: The change.
         error_variance: Square of its standard error.
-        dof: Degrees of freedom of the error; infinite where it is exact. A fraction is rounded down, which
+        dof: Degrees of freedom of the error; infinite if it is exact. A fraction is rounded down, which
             widens the interval, and less than 1 counts as 1.
     """
     from scipy.special import stdtr, stdtrit  # scipy.stats would take as long to import as the whole board

@@ -1,1 +1,1 @@
-"""Tests whether recordings of the test set can be told from those of the training set, and by what."""
+"""Tests whether test recordings can be distinguished from training recordings, and by what."""

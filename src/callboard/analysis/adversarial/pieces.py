@@ -10,13 +10,13 @@ from callboard.core.console import progress
 from callboard.features.frame_cache import MelCache
 
 PIECE_S = 5.0
-"""About what the network sees at once. A shorter recording is one piece; a shorter rest is not looked at."""
+"""About what the network sees at once. A shorter recording is one piece; a shorter rest is dropped."""
 QUANTILES = (0.1, 0.9)
-"""Background and calls of a mel row: steady differences move the lower, events the upper."""
+"""Background and calls of a mel row: steady differences change the lower, events the upper."""
 N_STATISTICS = 2 + len(QUANTILES)
-"""Statistics of a mel row of a piece: mean, standard deviation and QUANTILES over its frames."""
+"""Number of statistics of a mel row of a piece: mean, standard deviation and QUANTILES over its frames."""
 N_BANDS = 16
-"""Groups of neighbouring mel rows."""
+"""Number of groups of neighbouring mel rows."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,19 @@ class Pieces:
 
     recording_ids: list[str]
     is_test: NDArray[np.bool_]
-    """(recordings,)."""
+    """(recordings,) whether the recording is in the test set."""
     recording: NDArray[np.int64]
-    """(pieces,) position of its recording, ascending."""
+    """(pieces,) position of the piece's recording, ascending."""
     statistics: NDArray[np.float32]
-    """(pieces, mels, N_STATISTICS), of levels in 0 … 1, or in dB."""
+    """(pieces, mels, N_STATISTICS) of levels in 0 … 1, or in dB."""
 
     @property
     def n_mels(self) -> int:
-        """Mel rows."""
+        """Number of mel rows."""
         return int(self.statistics.shape[1])
 
     def of_train(self) -> "Pieces":
-        """The pieces of the training recordings alone."""
+        """Return the pieces of the training recordings alone."""
         n_train = int(np.count_nonzero(~self.is_test))
         n_pieces = int(np.searchsorted(self.recording, n_train))
         return Pieces(
@@ -49,7 +49,7 @@ class Pieces:
 
 
 def read_pieces(train: MelCache, test: MelCache, piece_frames: int, in_decibels: bool) -> Pieces:
-    """Statistics of all non-overlapping pieces; one recording at a time is in memory."""
+    """Compute statistics of all non-overlapping pieces; one recording at a time is in memory."""
     caches = (train, test)
     n_pieces = np.maximum(np.concatenate([cache.n_frames for cache in caches]) // piece_frames, 1)
     statistics = np.empty((n_pieces.sum(), train.n_mels, N_STATISTICS), np.float32)
@@ -71,12 +71,12 @@ def read_pieces(train: MelCache, test: MelCache, piece_frames: int, in_decibels:
 
 
 def _statistics(levels: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(mels, N_STATISTICS) of a piece, (frames, mels)."""
+    """Return (mels, N_STATISTICS) statistics of a piece, (frames, mels)."""
     quantiles = np.quantile(levels, QUANTILES, axis=0)
     return np.stack([levels.mean(axis=0), levels.std(axis=0), *quantiles], axis=1).astype(np.float32)
 
 
 def mel_bands(n_mels: int) -> list[slice]:
-    """Neighbouring mel rows in N_BANDS groups as even as they can be, lowest first."""
+    """Divide the mel rows into N_BANDS groups of neighbours as even as possible, lowest first."""
     edges = np.linspace(0, n_mels, min(N_BANDS, n_mels) + 1).round().astype(int)
     return [slice(int(low), int(high)) for low, high in pairwise(edges)]

@@ -1,8 +1,8 @@
-"""Adversarial validation: can a classifier tell recordings of the training set from those of the test set?
+"""Adversarial validation: can a classifier distinguish training recordings from test recordings?
 
 A linear discriminant sees the level statistics of pieces of recordings. Each recording is scored by
-classifiers that have seen no piece of it. What they find where there is nothing to find is measured beside
-it: random halves of the training recordings, told apart in the same way.
+classifiers that have seen no piece of it. The baseline is what they find between random halves of the
+training recordings, where there is no difference to find.
 """
 
 from collections.abc import Sequence
@@ -25,22 +25,22 @@ from callboard.scoring.metrics import percentile_interval, times_drawn
 N_HALVINGS = 20
 N_RESAMPLES = 1000
 MIN_RECORDINGS = 10
-"""Least number of recordings in either set; with fewer an AUC says nothing."""
+"""Least number of recordings in either set; an AUC of fewer says nothing."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How often, and by which levels, recordings are classified."""
+    """Folds, repeats, seed and levels of a comparison."""
 
     n_folds: int
     n_repeats: int
-    """Times that the recordings are dealt out to folds anew."""
+    """Number of times that the recordings are divided into folds."""
     seed: int
     in_decibels: bool
-    """Judge levels in dB. The network does not see them: each recording's own range is stretched to 0 … 1."""
+    """Use levels in dB. The network does not see them: each recording's own range is stretched to 0 … 1."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range, by the name of their option."""
+        """Refuse numbers out of range, naming their option."""
         for option, value, least in (
             ("--folds", self.n_folds, 2),
             ("--repeats", self.n_repeats, 1),
@@ -52,35 +52,35 @@ class Settings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How well train and test are separated by all mel rows, view 0, and by single bands, views 1, 2, …."""
+    """Separation of train and test by all mel rows, view 0, and by single bands, views 1, 2, …."""
 
     auc: NDArray[np.float64]
-    """(views,) of recordings, test against training; mean over folds and repeats."""
+    """(views,) of recordings, test versus training; mean over folds and repeats."""
     fold_auc: NDArray[np.float64]
     """(repeats * folds,) of view 0."""
     interval: tuple[float, float]
     """Bootstrap interval of the AUC of view 0, recordings drawn with replacement."""
     null_auc: NDArray[np.float64]
-    """(halvings, views): the same, between random halves of the training recordings."""
+    """(halvings, views) AUC between random halves of the training recordings, mean over folds."""
     score: NDArray[np.float64]
-    """(recordings,): log odds of "test" out of fold, mean over pieces and repeats; above 0 is like test."""
+    """(recordings,) log odds of "test" out of fold, mean over pieces and repeats; above 0 resembles test."""
 
     @property
     def is_told_apart(self) -> bool:
         """Whether the AUC is above that of every halving.
 
-        By chance alone in fewer than one case of 21: halves are smaller, so their AUC spreads wider.
+        Chance alone does this in fewer than one case of 21: halves are smaller, so their AUC spreads wider.
         """
         return bool(self.auc[0] > self.null_auc[:, 0].max())
 
 
 def compare(pieces: Pieces, bands: Sequence[slice], settings: Settings) -> Comparison:
-    """Tell train from test, and halves of train from each other.
+    """Measure how well train and test, and halves of train, can be distinguished.
 
     Args:
-        pieces: of all recordings.
-        bands: mel rows that are also judged alone.
-        settings: folds, repeats and seed; the same ones give the same result.
+        pieces: pieces of all recordings.
+        bands: groups of mel rows that are also judged alone.
+        settings: folds, repeats and seed; equal ones give equal results.
 
     Raises:
         UserError: too few recordings for the folds.
@@ -120,7 +120,7 @@ def _refuse_too_few(pieces: Pieces, n_folds: int) -> None:
 
 
 def deal_folds(is_second: NDArray[np.bool_], n_folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(recordings,) fold of each recording, with all its pieces; every fold gets its share of both sets."""
+    """Return (recordings,) the fold of each, with all its pieces; every fold gets its share of both sets."""
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=int(rng.integers(2**32)))
     fold = np.empty(len(is_second), np.int64)
     for number, (_, members) in enumerate(splitter.split(is_second, is_second)):
@@ -133,11 +133,11 @@ class Judged:
     """One separation of two sets of recordings."""
 
     fold: NDArray[np.int64]
-    """(recordings,)."""
+    """(recordings,) fold of each recording."""
     scores: NDArray[np.float64]
-    """(recordings,) out of fold, by the first view."""
+    """(recordings,) out-of-fold log odds by the first view."""
     fold_auc: NDArray[np.float64]
-    """(views, folds)."""
+    """(views, folds) AUC."""
 
 
 def tell_apart(
@@ -147,9 +147,9 @@ def tell_apart(
     n_folds: int,
     rng: np.random.Generator,
 ) -> Judged:
-    """Judge recordings by the mel rows of each view, all on the same folds.
+    """Score recordings by the mel rows of each view, all on the same folds.
 
-    On one BLAS thread: the matrices are small, and the numbers do not depend on the machine's cores.
+    Uses one BLAS thread: the matrices are small, and the numbers do not depend on the machine's cores.
     """
     fold = deal_folds(is_second, n_folds, rng)
     with threadpool_limits(1, user_api="blas"):
@@ -166,7 +166,7 @@ def tell_apart(
 
 
 def classifier() -> Pipeline:
-    """Linear discriminant for sets of the same size; Ledoit and Wolf's shrinkage leaves nothing to tune.
+    """Build a linear discriminant for sets of equal size; Ledoit and Wolf's shrinkage leaves nothing to tune.
 
     Shrinkage favours features with large numbers. The discriminant scales them within each set, but not those
     that are constant there, hence the scaler.
@@ -181,12 +181,12 @@ def out_of_fold(
     is_second: NDArray[np.bool_],
     fold: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Log odds that a recording is of the second set, were both sets of the same size.
+    """Return the log odds that a recording is of the second set, as if both sets had the same size.
 
     Args:
         features: (pieces, features).
-        recording: (pieces,) position of the recording that it is a piece of.
-        is_second: (recordings,).
+        recording: (pieces,) position of the piece's recording.
+        is_second: (recordings,) whether the recording is of the second set.
         fold: (recordings,); all pieces of a recording are scored by the classifier that saw none of them.
 
     Returns:
@@ -205,7 +205,7 @@ def out_of_fold(
 def auc_by_fold(
     scores: NDArray[np.float64], is_second: NDArray[np.bool_], fold: NDArray[np.int64]
 ) -> list[float]:
-    """AUC of each fold; scores of different folds come from different classifiers and are not compared."""
+    """Return the AUC of each fold; scores of different folds come from different classifiers."""
     folds = [fold == number for number in np.unique(fold)]
     return [float(roc_auc_score(is_second[members], scores[members])) for members in folds]
 
@@ -216,9 +216,9 @@ def resampled_auc(
     fold: NDArray[np.int64],
     drawn: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """(folds, resamples) AUC where recordings count as often as drawn, (resamples, recordings).
+    """Return (folds, resamples) AUC with recordings counted as often as drawn, (resamples, recordings).
 
-    The pairs of a fold are compared once for all resamples: a call of scikit-learn's for each is slow.
+    The pairs of a fold are compared once for all resamples: one call of scikit-learn per resample is slow.
     NaN where one of the sets was not drawn.
     """
     auc = np.full((fold.max() + 1, len(drawn)), np.nan)
@@ -233,7 +233,7 @@ def resampled_auc(
 
 
 def _interval(repeats: Sequence[Judged], is_test: NDArray[np.bool_], seed: int) -> tuple[float, float]:
-    """Interval of the AUC, mean over folds and repeats; nothing is fitted again."""
+    """Return the bootstrap interval of the AUC, mean over folds and repeats, without refitting."""
     drawn = times_drawn(len(is_test), N_RESAMPLES, seed)
     auc = [resampled_auc(judged.scores, is_test, judged.fold, drawn) for judged in repeats]
     return percentile_interval(np.nanmean(np.concatenate(auc), axis=0))

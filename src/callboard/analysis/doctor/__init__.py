@@ -1,1 +1,1 @@
-"""Finds what is missing or inconsistent between git, DVC and MLflow, each with its remedy."""
+"""Checks for missing or inconsistent state in git, DVC and MLflow, each with its remedy."""

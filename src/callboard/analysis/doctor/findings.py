@@ -17,11 +17,11 @@ SYNC = "callboard sync"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One problem, with its remedy."""
 
     what: str
     todo: str
-    """Remedy; empty where nothing need be done."""
+    """Remedy; empty if nothing need be done."""
     loses_results: bool = False
     """Whether a result, a score or an interval is missing or will be."""
 
@@ -32,7 +32,7 @@ class Finding:
 
 @dataclass
 class State:
-    """The main workspace with everything that holds results; what two checks need is read once."""
+    """The main workspace with everything that contains results; what two checks need is read once."""
 
     folder: Path
     files: CommittedFiles
@@ -44,21 +44,21 @@ class State:
 
     @cached_property
     def results(self) -> dict[str, list[ResultRef]]:
-        """By content key, what refers to each result in git, experiments first."""
+        """Refs of each result in git, by content key, experiments first."""
         return results_in_git(self.files, self.folder, self.unreadable.append)
 
     @cached_property
     def runs(self) -> dict[str, StoredRun] | str:
-        """Runs in MLflow, by content key; a one-line reason where MLflow cannot be reached."""
+        """Runs in MLflow, by content key; a one-line reason if MLflow cannot be reached."""
         if self.database and not self.database.exists():
-            return f"{self.database} is not there"
+            return f"{self.database} does not exist"
         try:
             return known_runs()
         except TrackingError as error:
             return str(error)
 
     def lock_of(self, ref: ResultRef) -> Lock:
-        """The dvc.lock of a result in git."""
+        """Return the dvc.lock of a result in git."""
         if ref.key not in self._locks:
             blob = self.files.blob(ref.commit, "dvc.lock")
             self._locks[ref.key] = parse_lock(blob.text if blob else "", str(ref))
@@ -70,5 +70,5 @@ class State:
         return local_database(tracking_uri())
 
     def known(self) -> dict[str, StoredRun]:
-        """Return `runs`, or none where MLflow cannot be reached."""
+        """Return `runs`, or an empty dict if MLflow cannot be reached."""
         return self.runs if isinstance(self.runs, dict) else {}

@@ -1,4 +1,4 @@
-"""Checks of `callboard doctor` that look at content: results, runs, scores, tables and teachers agree."""
+"""Checks of `callboard doctor` that compare content: results, runs, scores, tables and teachers."""
 
 import hashlib
 from collections import defaultdict
@@ -22,11 +22,11 @@ from callboard.results.refs import experiments_among
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, ResultRef
 
 POISON_VERSION = "2"
-"""Version of how a poisoned result is recognised by its files."""
+"""Version of how a poisoned result is detected from its files."""
 
 
 def unreadable_commits(state: State) -> Iterator[Finding]:
-    """A dvc.lock that is no YAML, such as one with the marks of a merge."""
+    """Find a dvc.lock that is not YAML, such as one with the marks of a merge."""
     _ = state.results
     for text in state.unreadable:
         yield Finding(
@@ -35,7 +35,7 @@ def unreadable_commits(state: State) -> Iterator[Finding]:
 
 
 def results_without_run(state: State) -> Iterator[Finding]:
-    """Finished results that the board lacks."""
+    """Find finished results that the board lacks."""
     missing = [
         refs[0].reference
         for key, refs in state.results.items()
@@ -49,20 +49,20 @@ def results_without_run(state: State) -> Iterator[Finding]:
 
 
 def runs_without_result(state: State) -> Iterator[Finding]:
-    """Runs of experiments that were removed, or of a `dvc repro` that was not committed."""
+    """Find runs of experiments that were removed, or of a `dvc repro` that was not committed."""
     gone = [run.name for key, run in state.known().items() if key not in state.results]
     if gone:
-        what = f"{counted(len(gone), 'run')} in MLflow whose result git has under no name: {first_few(gone)}"
+        what = f"{counted(len(gone), 'run')} in MLflow whose result has no name in git: {first_few(gone)}"
         yield Finding(
             what, "nothing, or delete them in `callboard ui`; commit dvc.lock to keep a result of dvc repro"
         )
 
 
 def poisoned_results(state: State) -> Iterator[Finding]:
-    """Results whose dvc.lock says other parameters or metrics than lie beside it in the same commit.
+    """Find results whose dvc.lock contradicts the parameters or metrics in the same commit.
 
-    `dvc exp save` or `dvc commit -f` after an edit of params.yaml leave such a thing, and DVC's run-cache
-    then hands the wrong outputs to every later run of those parameters.
+    `dvc exp save` or `dvc commit -f` after an edit of params.yaml leave such a result, and DVC's run-cache
+    then gives the wrong outputs to every later run with those parameters.
     """
     memory = JsonCache("poisoned", POISON_VERSION)
     for ref, *_ in state.results.values():
@@ -74,15 +74,13 @@ def poisoned_results(state: State) -> Iterator[Finding]:
             memory[key] = _wrong_params(lock, params.text)
         wrong = memory[key] or _wrong_metrics(state, ref.commit, lock)
         if wrong:
-            todo = (
-                "dvc exp run --force with these parameters, then remove this one: the run-cache holds it too"
-            )
+            todo = "dvc exp run --force with these parameters, then remove this one: the run-cache has it too"
             yield Finding(f"{ref}: poisoned, {wrong}", todo, loses_results=True)
     memory.save()
 
 
 def ledger_rows(state: State) -> Iterator[Finding]:
-    """Rows that only this clone has, and rows that belong to no run."""
+    """Find rows that only this clone has, and rows that belong to no run."""
     path = state.folder / LEDGER
     try:
         ledger = read_ledger(path)
@@ -101,7 +99,7 @@ def ledger_rows(state: State) -> Iterator[Finding]:
 
 
 def doubled_names(state: State) -> Iterator[Finding]:
-    """One name for several results: commands that take a name then mean the newest."""
+    """Find one name for several results: commands that take a name then use the newest."""
     keys: dict[str, list[str]] = defaultdict(list)
     for key, refs in state.results.items():
         for name in experiments_among(refs):
@@ -110,11 +108,11 @@ def doubled_names(state: State) -> Iterator[Finding]:
         what = (
             f"{counted(len(doubled), 'experiment name')} with several results: {first_few(sorted(doubled))}"
         )
-        yield Finding(what, "say name@key for an older one, or `dvc exp rename` it")
+        yield Finding(what, "use name@key for an older one, or `dvc exp rename` it")
 
 
 def missing_tables(state: State) -> Iterator[Finding]:
-    """Scores and annotations that intervals and differences need and that DVC's cache no longer has."""
+    """Find missing tables that intervals and differences need, which DVC's cache no longer has."""
     lost = []
     for ref, *_ in state.results.values():
         outs = all_outs(state.lock_of(ref))
@@ -122,34 +120,34 @@ def missing_tables(state: State) -> Iterator[Finding]:
             lost.append(ref.name)
     if lost:
         results = counted(len(lost), "result")
-        what = f"{results} with tables that DVC's cache lacks, thus without intervals: {first_few(lost)}"
+        what = f"{results} with tables that DVC's cache lacks, hence no intervals: {first_few(lost)}"
         yield Finding(what, "dvc pull, `dvc exp pull`, or run them again", loses_results=True)
 
 
 def folders_of_elsewhere(state: State) -> Iterator[Finding]:
-    """A dvc.lock of folders that DVC's cache never had or has lost: experiments stumble over them."""
+    """Find a dvc.lock with folders that DVC's cache never had or has lost: experiments fail on them."""
     del state
     if folders := folders_not_cached():
         what = (
             f"dvc.lock names {counted(len(folders), 'folder')} that DVC's cache lacks: {first_few(folders)}; "
-            "`dvc exp run --temp` and `callboard run` may stop at 'failed to load directory'"
+            "`dvc exp run --temp` and `callboard run` may stop with 'failed to load directory'"
         )
         yield Finding(what, MAKE_FOLDERS)
 
 
 def _wrong_params(lock: Lock, params: str) -> str:
-    """The first parameter in which dvc.lock and params.yaml differ, in words; empty where none does.
+    """Describe the first parameter in which dvc.lock and params.yaml differ; empty if none does.
 
-    One that either leaves out holds its default.
+    A parameter that either leaves out has its default.
     """
     from ruamel.yaml import YAML
 
     tree = with_defaults(YAML(typ="safe", pure=True).load(params))
     for name, stage in lock.items():
-        for key, told in (stage.get("params", {}).get("params.yaml") or {}).items():
-            then = _look_up(with_defaults(_nested(key, told)), key)
+        for key, used in (stage.get("params", {}).get("params.yaml") or {}).items():
+            then = _look_up(with_defaults(_nested(key, used)), key)
             if (found := _look_up(tree, key)) != then and _counts(lock, name):
-                return f"{name} ran with {key} {told!r} and params.yaml has {found!r}"
+                return f"{name} ran with {key} {used!r} and params.yaml has {found!r}"
     return ""
 
 
@@ -165,13 +163,13 @@ def _wrong_metrics(state: State, commit: str, lock: Lock) -> str:
 
 
 def _counts(lock: Lock, stage: str) -> bool:
-    """Whether the result depends on a stage; of a matrix that has changed, old stages stay in dvc.lock."""
+    """Return whether the result depends on a stage; old stages of a changed matrix stay in dvc.lock."""
     other = {**lock[stage], "params": {"other": "parameters"}}
     return content_key({**lock, stage: other}) != content_key(lock)
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
-    """Sections with nothing but a dotted key."""
+    """Nest a dotted key in sections that contain nothing else."""
     first, _, rest = key.partition(".")
     return {first: _nested(rest, value) if rest else value}
 
@@ -187,9 +185,9 @@ LINEAGE_VERSION = "2"
 
 
 def leaking_teachers(state: State) -> Iterator[Finding]:
-    """Results whose pseudo-labels break what `pseudo.isolation` promises.
+    """Find results whose pseudo-labels break what `pseudo.isolation` promises.
 
-    Those with files that DVC's cache lacks cannot be asked.
+    Those with files that DVC's cache lacks are skipped.
     """
     memory = JsonCache("lineage", LINEAGE_VERSION)
     for ref, *_ in state.results.values():
@@ -204,7 +202,7 @@ def leaking_teachers(state: State) -> Iterator[Finding]:
         if violations := memory[ref.key]:
             yield Finding(
                 f"{ref}: its CV leaks, {first_of(violations)}",
-                f"`callboard audit {ref.name}` tells all; then `dvc exp run --force` with its parameters",
+                f"`callboard audit {ref.name}` lists all; then `dvc exp run --force` with its parameters",
             )
     memory.save()
 
@@ -214,7 +212,7 @@ def _violations(ref: ResultRef, outs: dict[str, str]) -> list[str]:
 
     def open_output(path: str) -> Path:
         if path not in outs:
-            raise UserError(f"{path}: no such output")
+            raise UserError(f"{path}: is not an output of the result")
         return cached_file(outs[path], path)
 
     return [violation for one in read_lineage(open_output, outs, params) for violation in one.violations]

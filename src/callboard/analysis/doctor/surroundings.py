@@ -1,4 +1,4 @@
-"""Checks of the surroundings: environment variables, DVC's set-up and locks, databases, the device."""
+"""Checks of the environment: variables, DVC's set-up and locks, databases, the device."""
 
 import json
 import shutil
@@ -28,18 +28,18 @@ UNWANTED_VARIABLES: dict[str, tuple[str, str]] = {
         "unset PYTHONDONTWRITEBYTECODE",
     ),
 }
-"""Variables that are better not set: why, and what to do."""
+"""Variables that should not be set: why, and what to do."""
 
 
 def variables(state: State) -> Iterator[Finding]:
-    """Environment variables that change where results go, or slow everything down."""
+    """Find environment variables that change where results go, or slow everything down."""
     for name, (why, todo) in UNWANTED_VARIABLES.items():
         if value := state.environment.get(name):
             yield Finding(f"{name} is set ({value}): {why}", todo)
 
 
 def tracking_address(state: State) -> Iterator[Finding]:
-    """MLFLOW_TRACKING_URI that means another place in every folder, or a store that MLflow gave up."""
+    """Find an MLFLOW_TRACKING_URI relative to the current folder, or of a store that MLflow abandoned."""
     uri = state.environment.get("MLFLOW_TRACKING_URI", "")
     shown = without_credentials(uri, uri)
     todo = f"unset MLFLOW_TRACKING_URI, or export MLFLOW_TRACKING_URI={SQLITE}{state.folder / 'mlflow.db'}"
@@ -52,7 +52,7 @@ def tracking_address(state: State) -> Iterator[Finding]:
 
 
 def stray_databases(state: State) -> Iterator[Finding]:
-    """Databases that something made in a folder of its own: MLflow's default counts from the current one."""
+    """Find databases created in other folders: MLflow's default is relative to the current one."""
     places = (
         f"{pattern}/{name}" for pattern in ("*", ".dvc/tmp/exps/**") for name in ("mlflow.db", "mlruns")
     )
@@ -66,15 +66,15 @@ def stray_databases(state: State) -> Iterator[Finding]:
 
 
 def untracked_code(state: State) -> Iterator[Finding]:
-    """Files that an experiment in a temporary copy of the workspace will not find."""
+    """Find code files that an experiment in a temporary copy of the workspace will lack."""
     found = git("ls-files", "--others", "--exclude-standard", "--", "src", "stages", folder=state.folder)
     if code := [name for name in found.splitlines() if name.endswith(".py")]:
-        what = f"{counted(len(code), 'file')} of code that git does not know: {first_few(code)}"
+        what = f"{counted(len(code), 'file')} of code that git does not track: {first_few(code)}"
         yield Finding(what, "git add, or queued and --temp experiments run without them")
 
 
 def running_dvc(state: State) -> Iterator[Finding]:
-    """DVC commands that hold parts of this workspace now."""
+    """Find DVC commands that now hold locks in this workspace."""
     try:
         held = json.loads((state.folder / ".dvc/tmp/rwlock").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -86,27 +86,27 @@ def running_dvc(state: State) -> Iterator[Finding]:
                 holders[holder["pid"]] = holder["cmd"]
     if holders:
         who = first_few([f"{command} (process {pid})" for pid, command in sorted(holders.items())])
-        what = f"{counted(len(holders), 'DVC command')} at work in this workspace: {who}"
+        what = f"{counted(len(holders), 'DVC command')} running in this workspace: {who}"
         yield Finding(
             what, "wait for it, or use `dvc exp run --temp` or the queue; two in one workspace break both"
         )
 
 
 def dvc_set_up(state: State) -> Iterator[Finding]:
-    """Settings of DVC that rewrite params.yaml or double the disk that a result takes."""
+    """Find settings of DVC that rewrite params.yaml or double the disk space of a result."""
     config = ConfigParser(strict=False, interpolation=None)
     config.read([state.folder / ".dvc" / name for name in ("config", "config.local")], encoding="utf-8")
     if config.get("hydra", "enabled", fallback="").strip().lower() == "true":
-        what = "DVC's hydra.enabled: every `dvc exp run` writes params.yaml anew, without its comments"
+        what = "DVC's hydra.enabled: every `dvc exp run` rewrites params.yaml without its comments"
         yield Finding(what, "dvc config hydra.enabled false", loses_results=True)
     types = config.get("cache", "type", fallback="reflink,copy").strip("\"' ")
     if not {"hardlink", "symlink"} & set(types.replace(" ", "").split(",")):
-        what = f"DVC's cache.type is {types}: without reflinks every file lies on the disk twice"
+        what = f"DVC's cache.type is {types}: without reflinks every file is on the disk twice"
         yield Finding(what, "dvc config cache.type reflink,hardlink,symlink,copy")
 
 
 def device_in_use() -> str:
-    """The device that training would take and the number of its threads, in words."""
+    """Describe the device that training would use, and its number of threads."""
     import torch
 
     from callboard.model.device import describe_device, pick_device
@@ -119,7 +119,7 @@ def device_in_use() -> str:
 
 
 def database(state: State) -> Iterator[Finding]:
-    """MLflow's SQLite file: there, and of use to the installed MLflow; or its server: answering."""
+    """Check that MLflow's SQLite file exists and the installed MLflow can use it, or its server answers."""
     path = state.database
     if path is None:
         if isinstance(state.runs, str):
@@ -137,7 +137,7 @@ def database(state: State) -> Iterator[Finding]:
 
 
 def _refusal_of_mlflow(database: Path) -> str:
-    """Why mlflow cannot use a database, in one line; it is asked of a copy, whose tables it may migrate."""
+    """Say in one line why MLflow cannot use a database, tried on a copy, whose tables it may migrate."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         uri = f"{SQLITE}{folder}/mlflow.db"
         try:

@@ -1,4 +1,4 @@
-"""Labels that the models doubt: annotations, and species without any, against out-of-fold scores.
+"""Labels that the models doubt: annotations, and species without any, compared with out-of-fold scores.
 
 Letters in shapes: R recordings, N windows of all recordings, S species.
 """
@@ -16,7 +16,7 @@ from callboard.data.presence import species_presence
 from callboard.scoring.window_scores import WindowScores, window_probabilities
 
 GIVEN = {"tp": "present", "fp": "absent", "missing": ""}
-"""Kind to the annotation's statement; empty where an annotation may be missing."""
+"""Maps a kind to the annotation's statement; empty if an annotation may be missing."""
 
 SUSPECT_COLUMNS = [
     "rank",
@@ -30,7 +30,7 @@ SUSPECT_COLUMNS = [
     "verdict",
     "note",
 ]
-"""Columns of a suspect: an annotation's box and what speaks against it; the last two are the reviewer's."""
+"""Columns of a suspect: an annotation's box and the evidence against it; the last two are the reviewer's."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,25 @@ class WindowEvidence:
     """Scores of each window by a model that has not trained on the window's recording."""
 
     recording_ids: list[str]
-    """R ids."""
+    """R recording ids."""
     species: list[str]
-    """S ids."""
+    """S species ids."""
     fold: NDArray[np.int64]
-    """(R,)."""
+    """(R,) fold of each recording."""
     window_bounds: NDArray[np.int64]
     """(R + 1,) index of each recording's first window; N at the end."""
     start_frame: NDArray[np.int32]
     """(N,) first frame of the window."""
     probability: NDArray[np.float64]
-    """(N, S)."""
+    """(N, S) probability of the species in the window."""
     peak_frame: NDArray[np.int32]
-    """(N, S) centre of the highest segment."""
+    """(N, S) frame at the centre of the highest segment."""
     clip_frames: int
-    """Length of a window."""
+    """Length of a window in frames."""
     frames_per_s: float
 
     def windows_with(self, row: int, start_frame: int, stop_frame: int) -> NDArray[np.int64]:
-        """Windows of a recording that contain most of a span: all of it, where any does."""
+        """Return the windows of a recording that contain most of a span: all of it, if any does."""
         windows = np.arange(self.window_bounds[row], self.window_bounds[row + 1])
         starts = self.start_frame[windows]
         held = np.minimum(starts + self.clip_frames, stop_frame) - np.maximum(starts, start_frame)
@@ -69,15 +69,15 @@ def window_evidence(scores: WindowScores, head: str, clip_frames: int, frames_pe
 
     Args:
         scores: Out-of-fold scores.
-        head: Head, as in infer.head.
-        clip_frames: Length of a window.
+        head: Name of the head, as in infer.head.
+        clip_frames: Length of a window in frames.
         frames_per_s: Frames per second of recording.
 
     Raises:
         UserError: the scores are not out of fold, or lack the head.
     """
     if scores.fold is None:
-        raise UserError("scores are of all models, not out-of-fold: a label would vouch for itself")
+        raise UserError("scores are of all models, not out-of-fold: a label would confirm itself")
     return WindowEvidence(
         recording_ids=scores.recording_ids,
         species=scores.species,
@@ -92,7 +92,7 @@ def window_evidence(scores: WindowScores, head: str, clip_frames: int, frames_pe
 
 
 def rank(clips: pd.DataFrame, heard: WindowEvidence, model: str) -> pd.DataFrame:
-    """Table of SUSPECT_COLUMNS: the most suspicious of each kind first, kinds taking turns.
+    """Return a table of SUSPECT_COLUMNS: the most suspicious of each kind first, kinds alternating.
 
     Args:
         clips: TP and FP annotations, see clips.DTYPES.
@@ -118,7 +118,7 @@ def rank(clips: pd.DataFrame, heard: WindowEvidence, model: str) -> pd.DataFrame
 def doubted_labels(clips: pd.DataFrame, heard: WindowEvidence) -> pd.DataFrame:
     """List every annotation with the probability of its species in the windows that contain its box.
 
-    A tp row's score is that probability, an fp row's what is missing to 1.
+    The score of a tp row is that probability, that of an fp row 1 minus it.
     """
     rows = pd.Index(heard.recording_ids).get_indexer(pd.Index(clips["recording_id"])).tolist()
     columns = pd.Index(heard.species).get_indexer(pd.Index(clips["species_id"])).tolist()
@@ -160,9 +160,9 @@ def missing_labels(clips: pd.DataFrame, heard: WindowEvidence) -> pd.DataFrame:
 
 
 def usual_boxes(clips: pd.DataFrame, species: Sequence[str]) -> pd.DataFrame:
-    """species_id, songtype_id, f_min, f_max, duration_s of each species' commonest box.
+    """Return species_id, songtype_id, f_min, f_max and duration_s of each species' commonest box.
 
-    TP boxes where there are any, else FP ones; a species without either gets the band and length of all.
+    TP boxes if there are any, else FP ones; a species without either gets the band and length of all.
     """
     boxes = clips.assign(duration_s=(clips["t_max"] - clips["t_min"]).round(3))
     columns = ["songtype_id", "f_min", "f_max", "duration_s"]
@@ -177,7 +177,7 @@ def usual_boxes(clips: pd.DataFrame, species: Sequence[str]) -> pd.DataFrame:
 
 
 def _peak_s(heard: WindowEvidence, row: int, column: int) -> float:
-    """Time of the species' peak in the recording's highest window, seconds."""
+    """Return the time of the species' peak in the recording's highest window, in seconds."""
     windows = slice(heard.window_bounds[row], heard.window_bounds[row + 1])
     highest = heard.probability[windows, column].argmax()
     return float(heard.peak_frame[windows, column][highest] / heard.frames_per_s)

@@ -1,4 +1,4 @@
-"""The suspicious labels of one result, written for a reviewer, and the review taken into corrections.csv."""
+"""Suspicious labels of one result, written for a reviewer, and the review added to corrections.csv."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,12 +36,12 @@ from callboard.scoring.window_scores import load_scores
 SOURCE_FOLDER = Path("data/source")
 
 TRUTH = "hidden/train_labels.csv"
-"""Below data/source; only the soundscapes have it."""
+"""Path below data/source; only the soundscapes have it."""
 
 TRUTH_DTYPES = {"recording_id": "str", "species_id": "str", "t_min": "float64", "t_max": "float64"}
 
 NUMBERS_SHOWN = (10, 20, 50, 100)
-"""First suspects whose mistakes are counted."""
+"""Numbers of first suspects among which mistakes are counted."""
 
 
 class HearingParams(FrontEndParams):
@@ -57,10 +57,11 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
         reference: See lookup.find; None for the result of HEAD.
         kinds: Kinds of suspects, from CORRECTION_KINDS.
         n_top: Number of rows of each kind.
-        output: The file.
+        output: The file to write.
 
     Raises:
-        UserError: no such result, its scores or annotations are not in the cache, or `output` holds verdicts.
+        UserError: the result does not exist, its scores or annotations are not in the cache, or `output`
+            contains verdicts.
     """
     watch = Stopwatch()
     refuse_reviewed(output)
@@ -85,18 +86,18 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
 
 
 def refuse_reviewed(path: Path) -> None:
-    """Refuse to overwrite a table that a person has worked on.
+    """Refuse to overwrite a table that a person has edited.
 
     Raises:
-        UserError: it holds verdicts.
+        UserError: it contains verdicts.
     """
     if not path.is_file():
         return
     n_verdicts = int((read_table(path, ["verdict"])["verdict"].str.strip() != "").sum())
     if n_verdicts:
         raise UserError(
-            f"{path}: holds {counted(n_verdicts, 'verdict')}; `callboard suspects --apply {path}` takes "
-            "them, --output writes elsewhere"
+            f"{path}: contains {counted(n_verdicts, 'verdict')}; `callboard suspects --apply {path}` applies "
+            "them, --output writes to a different file"
         )
 
 
@@ -104,19 +105,19 @@ def read_suspects(result: Result) -> pd.DataFrame:
     """Rank every label of a result's training recordings, see `rank`.
 
     Raises:
-        UserError: the result is a blend, or what is needed is not in the cache.
+        UserError: the result is a blend, or a file it needs is not in the cache.
     """
     params = result.params
     result.refuse_blend()
     if is_unisolated(params):
-        warn(f"{result.name}: its teachers saw all recordings, so labels may vouch for themselves")
+        warn(f"{result.name}: its teachers saw all recordings, so labels may confirm themselves")
     final = params.get("pseudo.rounds", "0")
     clips = read_clips(result.output(CLIPS))
     return rank(clips, _hearing(result, clips, final), f"{result.ref.reference} r{final}")
 
 
 def without_reviewed(suspects: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Drop suspects that corrections.csv has a verdict on, and rank anew; also how many were dropped."""
+    """Drop suspects that corrections.csv has a verdict on, and rank anew; also return the number dropped."""
     if not CORRECTIONS.is_file():
         return suspects, 0
     is_reviewed = reviewed_boxes(suspects, read_corrections(CORRECTIONS))
@@ -134,7 +135,7 @@ def _hearing(result: Result, clips: pd.DataFrame, final: str) -> WindowEvidence:
 
 
 def read_calls_of(result: Result) -> pd.DataFrame | None:
-    """Read every call of the training recordings; None where the source does not know them."""
+    """Read every call of the training recordings; None if the source does not have them."""
     try:
         return read_calls(cached_in_folder(result.output(SOURCE), TRUTH, SOURCE))
     except UserError:
@@ -142,16 +143,16 @@ def read_calls_of(result: Result) -> pd.DataFrame | None:
 
 
 def apply_review(path: Path) -> None:
-    """Append the rows with a verdict to corrections.csv, if all of it would be accepted.
+    """Append the rows with a verdict to corrections.csv, if the whole would be accepted.
 
     Raises:
-        UserError: the table has no verdict at all, or a row that corrections.csv may not have.
+        UserError: the table has no verdict, or a row that corrections.csv does not allow.
     """
     earlier = read_corrections(CORRECTIONS)
     reviewed, n_left = decided(path)
     if not (SOURCE_FOLDER / "species.csv").is_file():
         raise UserError(
-            f"{SOURCE_FOLDER}: not there; `dvc repro prepare` makes it, `dvc checkout` restores it"
+            f"{SOURCE_FOLDER}: does not exist; `dvc repro prepare` makes it, `dvc checkout` restores it"
         )
     corrections = pd.concat([earlier, reviewed])
     species = read_species(SOURCE_FOLDER / "species.csv")
@@ -172,7 +173,7 @@ def decided(path: Path) -> tuple[pd.DataFrame, int]:
     """Read the rows with a verdict, in the format of corrections.csv, and count those without.
 
     Raises:
-        UserError: no such table, or no verdict in it.
+        UserError: the table does not exist, or has no verdict.
     """
     table = read_placed(path).apply(lambda column: column.str.strip())
     has_verdict = table["verdict"] != ""
@@ -197,16 +198,16 @@ def read_calls(path: Path) -> pd.DataFrame:
     """Read every call of a species in a training recording, TRUTH_DTYPES.
 
     Raises:
-        UserError: no such file, or no such table.
+        UserError: the file does not exist, or is not a table of calls.
     """
     return typed(read_table(path, list(TRUTH_DTYPES)), TRUTH_DTYPES, path)
 
 
 def is_mistake(suspects: pd.DataFrame, calls: pd.DataFrame) -> NDArray[np.bool_]:
-    """Whether each label is wrong, by the known calls of the recordings.
+    """Return whether each label is wrong, by the known calls of the recordings.
 
     Wrong are a tp row whose box no call of the species touches, an fp row whose box one touches, and a
-    recording without a label of a species that calls anywhere in it.
+    missing label of a species that calls anywhere in the recording.
     """
     spans = {
         cell: group[["t_min", "t_max"]].to_numpy()
@@ -227,8 +228,8 @@ def precision_table(suspects: pd.DataFrame, calls: pd.DataFrame) -> str:
     """Count, for each kind, how many of its first N are mistakes, and their share of all its mistakes.
 
     Args:
-        suspects: All of them, in order.
-        calls: As read_calls gives them.
+        suspects: All suspects, in order.
+        calls: As read_calls returns them.
     """
     wrong = is_mistake(suspects, calls)
     lines = []
