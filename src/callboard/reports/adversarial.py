@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from callboard.analysis.adversarial.pieces import PIECE_S, Pieces, mel_bands, read_pieces
-from callboard.analysis.adversarial.validation import Comparison, Settings, compare
+from callboard.analysis.adversarial.validation import Comparison, Settings, compare_sets
 from callboard.core.console import Stopwatch, summarize
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
@@ -42,7 +42,7 @@ def write_adversarial_report(mel: Path, output: Path, settings: Settings) -> Non
     piece_frames = max(1, round(PIECE_S * front_end.frames_per_s))
     pieces = read_pieces(train, test, piece_frames, settings.in_decibels)
     bands = mel_bands(pieces.n_mels)
-    comparison = compare(pieces, bands, settings)
+    comparison = compare_sets(pieces, bands, settings)
 
     summary = summary_of(comparison, pieces, settings)
     recordings = recording_table(comparison, pieces)

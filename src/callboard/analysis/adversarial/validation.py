@@ -74,7 +74,7 @@ class Comparison:
         return bool(self.auc[0] > self.null_auc[:, 0].max())
 
 
-def compare(pieces: Pieces, bands: Sequence[slice], settings: Settings) -> Comparison:
+def compare_sets(pieces: Pieces, bands: Sequence[slice], settings: Settings) -> Comparison:
     """Measure how well train and test, and halves of train, can be distinguished.
 
     Args:
