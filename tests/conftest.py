@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ruamel.yaml import YAML
 
+from callboard.data.corrections import CORRECTION_COLUMNS
+from callboard.results.leaderboard import LEADERBOARD_COLUMNS
+
 if TYPE_CHECKING:
     from callboard.training.fold_data import FoldData
 
@@ -42,10 +45,9 @@ TOY_PARAMS: dict[str, Any] = {
 }
 
 COPIED = (
-    *("src", "stages", "dvc.yaml", "params.yaml", "requirements.lock", "requirements-birdnet.lock"),
-    *("leaderboard.csv", "corrections.csv", "README.md"),
+    *("src", "stages", "dvc.yaml", "requirements.lock", "requirements-birdnet.lock"),
+    *("experiments.yaml", "presets", "README.md"),
 )
-COPIED += ("experiments.yaml", "presets")
 COPIED += (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
 
 
@@ -125,8 +127,10 @@ def new_workspace(root: Path) -> Workspace:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy(source, target)
+    for name, columns in (("leaderboard", LEADERBOARD_COLUMNS), ("corrections", CORRECTION_COLUMNS)):
+        (root / f"{name}.csv").write_text(",".join(columns) + "\n")
     yaml = YAML()
-    params = yaml.load(root / "params.yaml")
+    params = yaml.load(ROOT / "tests/params.yaml")
     merge(params, TOY_PARAMS)
     yaml.dump(params, root / "params.yaml")
     workspace = Workspace(root)

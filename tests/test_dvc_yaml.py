@@ -73,7 +73,7 @@ def test_a_stage_reads_the_sections_that_it_depends_on(stage: str) -> None:
 
 def test_stages_depend_on_whole_sections_that_params_yaml_lists() -> None:
     """DVC refuses a key that dvc.yaml names and params.yaml lacks, as an older one lacks a new key."""
-    listed = read_tree(ROOT / "params.yaml")
+    listed = read_tree(ROOT / "tests/params.yaml")
     named = {name for stage in STAGES for name in STAGES[stage].get("params", [])}
     assert named == set(listed)
     for section, key in re.findall(r"\$\{(\w+)\.(\w+)", (ROOT / "dvc.yaml").read_text(encoding="utf-8")):
@@ -94,7 +94,7 @@ def indexed_stages(tree: dict[str, Any], folder: Path) -> list[Any]:
 def test_dvc_has_the_stages_of_as_many_rounds_as_params_yaml_asks_for(
     rounds: int, isolation: str, tmp_path: Path
 ) -> None:
-    tree = read_tree(ROOT / "params.yaml")
+    tree = read_tree(ROOT / "tests/params.yaml")
     tree["pseudo"] |= {"rounds": rounds, "isolation": isolation}
     cmds = [str(stage.cmd) for stage in indexed_stages(tree, tmp_path)]
     labelled = [
@@ -116,7 +116,7 @@ def test_each_nested_network_is_a_stage_that_waits_for_its_teachers(
 ) -> None:
     """The networks that labels need, each by itself; labels wait for the folders of all of them."""
     folds = list(range(n_folds))
-    tree = read_tree(ROOT / "params.yaml")
+    tree = read_tree(ROOT / "tests/params.yaml")
     tree["split"]["folds"] = folds
     tree["pseudo"] |= {"rounds": rounds, "isolation": "nested"}
     for size, name in enumerate(tree["pseudo"]["held_out"], start=2):
@@ -196,21 +196,22 @@ def test_metrics_and_plots_are_kept_in_git() -> None:
 
 
 def test_the_plots_of_all_folds_name_the_folds_of_params_yaml() -> None:
-    folds = load_experiment(ROOT / "params.yaml").split.folds
+    folds = load_experiment(ROOT / "tests/params.yaml").split.folds
     for plot in PIPELINE["plots"]:
         (definition,) = plot.values()
         assert list(definition["y"]) == [f"plots/train/r0-fold{fold}.csv" for fold in folds]
 
 
 def test_params_yaml_is_sound() -> None:
+    """The only test that reads the workspace's own parameters: all others have tests/params.yaml."""
     load_experiment(ROOT / "params.yaml")
 
 
 def test_an_override_changes_one_line_of_params_yaml(tmp_path: Path) -> None:
     copy = tmp_path / "params.yaml"
-    shutil.copy(ROOT / "params.yaml", copy)
+    shutil.copy(ROOT / "tests/params.yaml", copy)
     apply_overrides(copy, ["seed=416"])
-    assert copy.read_text(encoding="utf-8") == (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert copy.read_text(encoding="utf-8") == (ROOT / "tests/params.yaml").read_text(encoding="utf-8")
 
 
 def test_the_training_rooms_need_no_dvc_mlflow_or_soundfile() -> None:

@@ -44,7 +44,15 @@ def test_seeds_that_agree_leave_the_recordings() -> None:
     found = judge_cv_mean(pairs, by_hand(0.02, 0.02))
     assert found
     assert found.high - found.low == pytest.approx(2 * student.ppf(0.975, inf) * 0.02)
-    assert found.verdict is Verdict.BETTER
+    assert (found.verdict, found.is_tentative) == (Verdict.BETTER, True)
+
+
+def test_three_seeds_are_sure_and_two_are_not() -> None:
+    for n_seeds, is_tentative in ((2, True), (3, False)):
+        pairs = list(zip(seeds(*[0.75] * n_seeds), seeds(*[0.7] * n_seeds), strict=True))
+        found = judge_cv_mean(pairs, by_hand(0.02, 0.02))
+        assert found
+        assert (found.verdict, found.is_tentative) == (Verdict.BETTER, is_tentative)
 
 
 def test_without_tables_there_is_no_verdict_and_without_cv_nothing() -> None:

@@ -15,14 +15,14 @@ from tests.toy_git import ToyRepository
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
-COMMITTED = read_tree(ROOT / "params.yaml")
+COMMITTED = read_tree(ROOT / "tests/params.yaml")
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRepository:
     """The project's params.yaml and presets, committed."""
     repository = ToyRepository(tmp_path / "main")
-    shutil.copy(ROOT / "params.yaml", repository.root)
+    shutil.copy(ROOT / "tests/params.yaml", repository.root)
     shutil.copytree(ROOT / "presets", repository.root / "presets")
     shutil.copy(ROOT / "dvc.yaml", repository.root)
     repository.commit()
@@ -45,7 +45,9 @@ def test_params_yaml_is_sound_with_a_preset_and_git_undoes_it(
     assert read_tree(Path("params.yaml")) == with_values(COMMITTED, values)
     load_experiment()
     lines = Path("params.yaml").read_text(encoding="utf-8").splitlines()
-    assert lines[:2] == (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()[:2]  # comments stay
+    assert (
+        lines[:2] == (ROOT / "tests/params.yaml").read_text(encoding="utf-8").splitlines()[:2]
+    )  # comments stay
     cli.dispatch(["preset", name])
     told = capsys.readouterr().out.splitlines()
     path = f"presets/{name}.yaml"

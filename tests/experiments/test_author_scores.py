@@ -16,7 +16,7 @@ from callboard.results.rows import read_rows
 from tests.toy_results import empty_database, runs
 
 ROOT = Path(__file__).parents[2]
-COMPETITION = with_values(read_tree(ROOT / "params.yaml"), read_preset(ROOT / "presets/rfcx.yaml"))
+COMPETITION = with_values(read_tree(ROOT / "tests/params.yaml"), read_preset(ROOT / "presets/rfcx.yaml"))
 PRESET = {"seed": 1, "optim": {"lr": 0.1}, "model": {"backbone": "resnet18", "backbone_args": {"depth": 3}}}
 
 __all__ = ["empty_database"]

@@ -10,7 +10,7 @@ from callboard.params.defaults import flatten, read_full_tree
 from callboard.results.rows import CV, BoardRow
 from tests.experiments.test_launch import ROOT, Dvc, dvc, mark_as_run  # noqa: F401  a fixture
 
-PARAMS = flatten(read_full_tree(ROOT / "params.yaml"))
+PARAMS = flatten(read_full_tree(ROOT / "tests/params.yaml"))
 START = datetime(2020, 11, 20, tzinfo=UTC)
 
 

@@ -18,7 +18,7 @@ from callboard.params.references import REFERENCE_KEYS
 
 ROOT = Path(__file__).parents[2]
 TABLE = read_experiments(ROOT / "experiments.yaml")
-COMMITTED = read_tree(ROOT / "params.yaml")
+COMMITTED = read_tree(ROOT / "tests/params.yaml")
 COMPETITION = with_values(COMMITTED, read_preset(ROOT / "presets/rfcx.yaml"))
 
 AUTHOR: list[dict[str, Any]] = YAML(typ="safe", pure=True).load(
@@ -185,7 +185,7 @@ def test_what_a_row_sets_alone_is_not_handed_on() -> None:
 @pytest.mark.parametrize("name", TABLE.rows)
 def test_dvc_reads_the_overrides_of_a_row_as_they_are_meant(name: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text((ROOT / "tests/params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     overrides = TABLE.overrides(name, COMMITTED)
     apply_overrides(path, [text for key, value in overrides for text in hydra_overrides(key, value)])
     tree = read_tree(path)
@@ -214,7 +214,7 @@ def test_dvc_reads_the_overrides_of_a_row_as_they_are_meant(name: str, tmp_path:
 )
 def test_dvc_reads_an_override_as_it_is_meant(key: str, value: Any, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text((ROOT / "tests/params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     apply_overrides(path, hydra_overrides(key, value))
     found = look_up(read_tree(path), key)
     assert found == value

@@ -20,7 +20,7 @@ from callboard.training.fit import Execution, FitParams, fit
 from tests.toy_training import CPU, PARAMS, SPECIES, changed, load_fold
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = read_tree(ROOT / "params.yaml")
+COMMITTED = read_tree(ROOT / "tests/params.yaml")
 SCALE = {
     "clip.n_frames": 1 / 8,
     "clip.offsets": 1 / 8,

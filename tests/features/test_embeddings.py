@@ -209,7 +209,7 @@ def test_the_embedding_is_the_tensor_in_front_of_birdnets_classes(installed: Non
 
 
 def frames_model(**backbone_args: Any) -> torch.nn.Module:
-    tree = read_tree(ROOT / "params.yaml")["model"]
+    tree = read_tree(ROOT / "tests/params.yaml")["model"]
     params = tree | {"backbone": "frames", "backbone_args": backbone_args, "head_bias": True}
     torch.manual_seed(0)
     return build_model(ModelParams.model_validate(params), 3).eval()
@@ -259,7 +259,7 @@ def embedded(tmp_path: Path) -> Edit:
     """Writes params.yaml with embeddings and some leaves changed."""
 
     def write(changes: dict[str, Any]) -> Path:
-        tree = read_tree(ROOT / "params.yaml")
+        tree = read_tree(ROOT / "tests/params.yaml")
         merge(tree, BIRDNET)
         merge(tree, changes)
         YAML().dump(tree, tmp_path / "params.yaml")
@@ -305,7 +305,7 @@ def test_a_report_tells_in_words_what_it_cannot_draw(embedded: Edit, monkeypatch
 
 
 def test_a_result_older_than_embeddings_is_drawn_as_it_was() -> None:
-    tree = read_tree(ROOT / "params.yaml")
+    tree = read_tree(ROOT / "tests/params.yaml")
     for section, name in (("features", "kind"), ("features", "embedding_hop_s"), ("predict", "weights")):
         del tree[section][name]
     text = StringIO()

@@ -17,7 +17,7 @@ from callboard.params.experiment import Experiment, load_experiment
 from callboard.params.renamed import renamed, renamed_texts
 
 ROOT = Path(__file__).parents[2]
-TREE = read_tree(ROOT / "params.yaml")
+TREE = read_tree(ROOT / "tests/params.yaml")
 
 
 def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_every_key_may_be_left_out(key: str, field: Any) -> None:
 
 
 def test_completing_is_what_checking_makes_of_a_file() -> None:
-    assert with_defaults(TREE) == load_experiment(ROOT / "params.yaml").model_dump()
+    assert with_defaults(TREE) == load_experiment(ROOT / "tests/params.yaml").model_dump()
     short = {"loss": {"max": {"weight": 1}}, "sched": {"t_max": 7}}
     assert with_defaults(short) == Experiment.model_validate(short).model_dump()
 

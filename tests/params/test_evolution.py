@@ -70,7 +70,7 @@ def add_field(file: Path) -> list[str]:
 
 def whole_tree() -> dict[str, Any]:
     """params.yaml of before: every key listed, for the toy's three folds."""
-    tree = read_tree(ROOT / "params.yaml")
+    tree = read_tree(ROOT / "tests/params.yaml")
     tree["split"]["folds"] = [0, 1, 2]
     return tree
 

@@ -23,7 +23,7 @@ def edited(tmp_path: Path) -> Edit:
     """Writes params.yaml with some leaves changed."""
 
     def write(changes: dict[str, Any]) -> Path:
-        tree = read_tree(ROOT / "params.yaml")
+        tree = read_tree(ROOT / "tests/params.yaml")
         merge(tree, changes)
         path = tmp_path / "params.yaml"
         YAML().dump(tree, path)
@@ -225,6 +225,6 @@ def test_outside_a_workspace_one_is_told_where_to_run(tmp_path: Path) -> None:
 
 
 def test_parameters_cannot_be_changed_after_loading() -> None:
-    experiment = load_experiment(ROOT / "params.yaml")
+    experiment = load_experiment(ROOT / "tests/params.yaml")
     with pytest.raises(ValueError, match="frozen"):
         experiment.train.epochs = 3  # type: ignore[misc]

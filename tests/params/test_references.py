@@ -17,7 +17,7 @@ A, B = "a@0123456789abcdef", "b-seed1@0123456789abcdef"
 
 
 def test_every_parameter_that_holds_references_is_in_the_list() -> None:
-    keys = flatten(read_tree(ROOT / "params.yaml"))
+    keys = flatten(read_tree(ROOT / "tests/params.yaml"))
     fields = {key: field for key in keys if (field := parameter(key))}
     assert {key for key, field in fields.items() if "@[0-9a-f]{16}" in repr(field)} == set(REFERENCE_KEYS)
 

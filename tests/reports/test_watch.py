@@ -54,7 +54,7 @@ def write_world(folder: Path, seed: int) -> Path:
     write_fold_inputs(folder)
     for name in ("src", "stages", "requirements.lock"):
         (folder / name).symlink_to(ROOT / name)
-    tree = read_tree(ROOT / "params.yaml")
+    tree = read_tree(ROOT / "tests/params.yaml")
     merge(tree, TOY_PARAMS)
     merge(tree, {**PARAMS, "seed": seed, "train": {**PARAMS["train"], "epochs": N_EPOCHS}})
     YAML().dump(tree, folder / "params.yaml")

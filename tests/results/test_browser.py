@@ -61,7 +61,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) ->
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         for name, (changes, cv, lb) in EXPERIMENTS.items():
             folder = write_workspace(main / "runs" / name, name)
-            tree = read_tree(ROOT / "params.yaml")
+            tree = read_tree(ROOT / "tests/params.yaml")
             merge(tree, {"split": {"folds": [0, 1]}} | changes)
             YAML().dump(tree, folder / "params.yaml")
             (folder / "metrics/cv.json").write_text(json.dumps({"cv": {"lwlrap": cv}}))

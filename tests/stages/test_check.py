@@ -11,15 +11,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_what_it_writes_does_not_depend_on_the_parameters(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    text = (ROOT / "tests/params.yaml").read_text()
     (tmp_path / "other.yaml").write_text(text.replace("lr: 0.001", "lr: 0.002"))
-    check.main([str(ROOT / "params.yaml"), str(tmp_path / "deep/a.ok")])
+    check.main([str(ROOT / "tests/params.yaml"), str(tmp_path / "deep/a.ok")])
     check.main([str(tmp_path / "other.yaml"), str(tmp_path / "b.ok")])
     assert (tmp_path / "deep/a.ok").read_text() == (tmp_path / "b.ok").read_text()
 
 
 def test_unsound_parameters_leave_no_verdict(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    text = (ROOT / "tests/params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(f"{text}\nfoo:\n  bar: 1\n")
     with pytest.raises(UserError, match="foo: unknown parameter"):
         check.main([str(tmp_path / "params.yaml"), str(tmp_path / "params.ok")])

@@ -38,7 +38,7 @@ class Source:
         self.folder = root / "data" / "source"
         (self.folder / "train").mkdir(parents=True)
         (self.folder / "test").mkdir()
-        self.params: dict[str, Any] = read_tree(ROOT / "params.yaml")
+        self.params: dict[str, Any] = read_tree(ROOT / "tests/params.yaml")
         self.params["audio"] = {"sample_rate": RATE, "on_other_rate": "error"}
         self.params["features"] = {
             "kind": "log_mel", "embedding_hop_s": 0.5,

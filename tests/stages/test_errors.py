@@ -85,7 +85,7 @@ class Field:
 
     def run(self) -> tuple[str, Any] | None:
         """Run the stages in order; the one that stops, and its exit status."""
-        tree = read_tree(ROOT / "params.yaml")
+        tree = read_tree(ROOT / "tests/params.yaml")
         merge(tree, self.params)
         YAML().dump(tree, self.root / "params.yaml")
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -28,7 +28,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def change_demo(workspace: Path, **values: object) -> None:
     yaml = YAML()
     path = workspace / "params.yaml"
-    params = yaml.load(path if path.exists() else ROOT / "params.yaml")
+    params = yaml.load(path if path.exists() else ROOT / "tests/params.yaml")
     params["data"]["demo"].update(values)
     yaml.dump(params, path)
 

@@ -54,6 +54,10 @@ CompareMeans = Callable[[Pairs], Difference | None]
 MIN_PAIRS = 2
 """Number of pairs needed to measure the effect of seeds."""
 
+SURE_PAIRS = 3
+"""Pairs from which the verdict on a mean CV is sure. With two, up to 8 % of simulated equal recipes were
+called different instead of 5 %, see docs/appendix/verdict.md."""
+
 
 def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | None:
     """Judge a change of CV between two runs.
@@ -125,7 +129,7 @@ def judge_cv_mean(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judg
         compare: Difference between means over pairs.
 
     Returns:
-        None if a result has no CV; UNSURE if a score table is gone.
+        None if a result has no CV; UNSURE if a score table is gone; tentative below SURE_PAIRS.
     """
     change, singles = compare(pairs), [compare([pair]) for pair in pairs]
     if change is None or None in singles:
@@ -137,7 +141,8 @@ def judge_cv_mean(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judg
     by_pair = fmean(one.sd**2 for one in singles if one)
     by_chance = max(0.0, by_pair - change.sd**2) * n_pairs / (n_pairs - 1)
     whole = change.sd**2 + max(0.0, over_seeds - by_chance) / n_pairs
-    return judge_by_t(change.value, whole, effective_dof(whole, over_seeds / n_pairs, n_pairs - 1))
+    found = judge_by_t(change.value, whole, effective_dof(whole, over_seeds / n_pairs, n_pairs - 1))
+    return found if n_pairs >= SURE_PAIRS else _tentative(found)
 
 
 def judge_lb_mean(changes: Sequence[float]) -> Judgement:
