@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,13 +27,23 @@ def inside(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return finished
 
 
-def test_the_examples_in_docstrings_are_true(inside: Workspace) -> None:
-    for module, least in ((notebook, 8), (metrics, 1), (log_mel, 1)):
-        result = doctest.testmod(module, verbose=False)
-        assert result.failed == 0
-        assert result.attempted >= least, module.__name__
+def run_examples(module: ModuleType, at_least: int) -> None:
+    result = doctest.testmod(module, verbose=False)
+    assert result.failed == 0
+    assert result.attempted >= at_least, module.__name__
 
 
+@pytest.mark.parametrize("module", [metrics, log_mel], ids=lambda module: module.__name__)
+def test_examples_without_a_workspace_are_true(module: ModuleType) -> None:
+    run_examples(module, 1)
+
+
+@pytest.mark.slow
+def test_examples_in_a_workspace_are_true(inside: Workspace) -> None:
+    run_examples(notebook, 8)
+
+
+@pytest.mark.slow
 def test_the_board_has_the_numbers_that_the_stages_wrote(inside: Workspace) -> None:
     (row,) = callboard.board().to_dict("records")
     for file in ("cv", "lb"):
@@ -43,6 +54,7 @@ def test_the_board_has_the_numbers_that_the_stages_wrote(inside: Workspace) -> N
     assert row["train.epochs"] == "2"
 
 
+@pytest.mark.slow
 def test_scores_and_truth_give_cv_in_a_row_by_row_computation(inside: Workspace) -> None:
     name = callboard.board().index[0]
     scores, truth = callboard.oof_scores(name), callboard.oof_truth(name)
@@ -57,6 +69,7 @@ def test_scores_and_truth_give_cv_in_a_row_by_row_computation(inside: Workspace)
     assert np.mean(precisions) == pytest.approx(callboard.board()["cv.lwlrap"].iloc[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_parameters_are_python_objects(inside: Workspace) -> None:
     found = callboard.parameters("HEAD")
     assert found["split.folds"] == [0, 1]
@@ -65,6 +78,7 @@ def test_parameters_are_python_objects(inside: Workspace) -> None:
     assert found["loss.neg_mask"] == "none"
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_refused_as_by_the_commands(inside: Workspace) -> None:
     for function in (callboard.parameters, callboard.oof_scores, callboard.oof_truth):
         with pytest.raises(callboard.UserError, match="no result is called 'exp9999'"):
