@@ -1,4 +1,4 @@
-"""Seconds that `callboard board` takes with many results, first and again.
+"""Measure how long `callboard board` takes with many results, at first and again.
 
     python benchmarks/board.py --runs 500
 
@@ -30,7 +30,7 @@ N_PARAMS, N_FOLDS, N_EPOCHS = 110, 5, 20
 N_RECORDINGS, N_SPECIES = 240, 12
 CURVES = ("loss", "lr", "val_lwlrap")
 N_BASES, N_TABLES = 25, 60
-"""Commits that the results started from, and different tables of scores; more only take longer to make."""
+"""Number of start commits and of different tables of scores; more would only take longer to make."""
 
 INSERT_POINT = "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, ?)"
 INSERT_LATEST = (
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=500, help="number of results; default %(default)s")
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
         os.environ["DVC_ROOT"] = folder
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def seconds(folder: Path) -> float:
-    """Wall time of the command, Python's start included."""
+    """Return the wall time of the command, including the start of Python."""
     code = "from callboard.cli import main; main()"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     start = time.perf_counter()
@@ -67,7 +67,7 @@ def seconds(folder: Path) -> float:
 
 
 def make_workspace(folder: Path, n_runs: int) -> None:
-    """Results that each started from one of the commits and change two parameters and the seed.
+    """Make results that each start from one of the commits and change two parameters and the seed.
 
     The first are the results of these commits, so that all others have a base and a verdict.
     """
@@ -106,7 +106,7 @@ def truth(rng: np.random.Generator) -> pd.DataFrame:
 def fill_database(
     path: Path, n_runs: int, commits: list[str], params: dict[str, str], tables: list[str], clips: str
 ) -> None:
-    """Rows by SQL: MLflow's client would take a quarter of an hour."""
+    """Write rows by SQL, since MLflow's client would take a quarter of an hour."""
     import sqlite3
 
     from mlflow import MlflowClient

@@ -1,10 +1,11 @@
-"""The crop stage beside what people write, in turns in one run; its peak memory for 20 and 200 recordings.
+"""Compare the crop stage with the usual code, in alternation; measure its peak memory.
 
     PYTHONPATH=src python benchmarks/crop.py [FOLDER_OF_FLACS] [--recordings 24] [--repeats 3]
 
 Theirs: librosa.load(sr=32000), melspectrogram(n_mels=128, n_fft=2048, hop_length=512), power_to_db and
 np.save per recording, in a pool of two processes. Ours: the whole stage on two threads, at 48 kHz with a
-window and a hop of the same duration. Each runs in a process of its own; the work is timed, not the imports.
+window and a hop of the same duration. Each runs in a separate process; imports are not timed. Memory is that
+of 20 and of 200 recordings.
 """
 
 import argparse
@@ -32,7 +33,7 @@ CHANGES = {
     "audio": {"sample_rate": SAMPLE_RATE},
     "features": {"n_fft": 3072, "hop_length": 768, "n_mels": 128, "f_min": 20.0, "f_max": 16000.0},
 }
-"""Of params.yaml: the competition's recordings."""
+"""Overrides of params.yaml: the format of the competition's recordings."""
 
 
 def main() -> None:
@@ -53,11 +54,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, nargs="?", help="48 kHz mono FLACs; made up if not given")
+    parser.add_argument("folder", type=Path, nargs="?", help="folder of 48 kHz mono FLACs; default: noise")
     parser.add_argument(
-        "--recordings", type=int, default=24, help="files per measurement, repeated through links"
+        "--recordings",
+        type=int,
+        default=24,
+        help="files per measurement, as links; default %(default)s",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each path")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each; default %(default)s")
     parser.add_argument("--child", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -78,7 +82,7 @@ def compare(workspace: Path, flacs: list[Path], n_recordings: int, repeats: int)
 
 
 def ratio(seconds: dict[str, list[float]]) -> str:
-    """Theirs over ours, neighbours in time compared: the median, and all of them."""
+    """Format the ratios of theirs to ours, measured one after the other: the median, and each."""
     pairs = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["theirs"], strict=True)]
     return f"{np.median(pairs):.2f} ({' '.join(f'{pair:.2f}' for pair in pairs)})"
 
@@ -92,7 +96,7 @@ def show_memory(workspace: Path, flacs: list[Path]) -> None:
 
 
 def measure(path: str, folder: Path) -> dict[str, float]:
-    """Seconds of work and of processor time, and peak resident memory, of one path in a fresh process."""
+    """Measure seconds of work, of processor time, and peak memory of one path in a new process."""
     command = [sys.executable, __file__, str(folder), "--child", path]
     environment = {**os.environ, "CALLBOARD_WORKERS": "2", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     result = subprocess.run(
@@ -111,7 +115,7 @@ def report_child(work: Callable[[Path], float], folder: Path) -> None:
 
 
 def cpu_time_s() -> float:
-    """Processor time of this process and of its children that have ended."""
+    """Return the processor time of this process and its finished children."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 
@@ -127,7 +131,7 @@ def crop_ours(folder: Path) -> float:
 def crop_theirs(folder: Path) -> float:
     import librosa
 
-    librosa.feature.melspectrogram(y=np.ones(4096, np.float32))  # lazy imports are not their work
+    librosa.feature.melspectrogram(y=np.ones(4096, np.float32))  # do not time lazy imports
     (folder / "npy").mkdir(exist_ok=True)
     with multiprocessing.Pool(2) as pool:
         start = time.perf_counter()
@@ -147,7 +151,7 @@ def save_mel(path: Path) -> None:
 
 
 def make_source(folder: Path, flacs: list[Path], n_recordings: int) -> None:
-    """The tables that the stage reads, and links named as so many different recordings."""
+    """Write the tables that the stage reads, and links that look like different recordings."""
     (folder / "train").mkdir(parents=True)
     rows = ["recording_id,subset,path,n_samples,sample_rate,n_bytes"]
     for number in range(n_recordings):
@@ -168,7 +172,7 @@ def make_source(folder: Path, flacs: list[Path], n_recordings: int) -> None:
 
 
 def make_flacs(folder: Path, n_recordings: int) -> list[Path]:
-    """Noise and tones of the competition's length, rate and depth."""
+    """Write noise and tones of the competition's length, rate and depth."""
     folder.mkdir()
     time_s = np.arange(LENGTH_S * SAMPLE_RATE) / SAMPLE_RATE
     for number in range(n_recordings):

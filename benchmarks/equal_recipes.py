@@ -1,12 +1,12 @@
-"""How often verdicts call equal recipes different, in worlds where it is known what a seed does.
+"""Measure how often verdicts call equal recipes different, in simulated worlds with known seed noise.
 
     PYTHONPATH=src:. python benchmarks/equal_recipes.py [--worlds 400]
 
-The tables of docs/better.md: a pair of runs in each world, judged by the noise of five or ten other runs, and
-means over two, three and five seeds. `kept` is the share of what a seed does to single recordings that a run
-has from the one that it starts from. The width is half the 95 % interval, its median, over 1.96 standard
-deviations of the change: if the deviation were known it would be 1. The last table has how often the interval
-misses 0 where only Δ, `se` and sd are drawn, in the worst of 24 worlds.
+Prints the tables of docs/better.md: a pair of runs in each world, judged by the noise of five or ten other
+runs, and means over two, three and five seeds. `kept` is the share of a seed's effect on single recordings
+that a run inherits from the run that it starts from. The width is the median of half the 95 % interval, over
+1.96 standard deviations of the change; with a known deviation it would be 1. The last table shows how often
+the interval misses 0 where only Δ, `se` and sd are drawn, in the worst of 24 worlds.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def is_alarm(judgement: Judgement) -> bool:
 
 
 def single(n_worlds: int, common: float, n_noise: int, kept: float, gain: float = 0.0) -> str:
-    """A line of the table of single pairs; with a gain, which of them differ."""
+    """Return a line of the table of single pairs; with a gain, its rates are those of differences found."""
     changes: list[Difference] = []
     found: list[Judgement] = []
     for world in worlds(n_worlds, common):
@@ -50,7 +50,7 @@ def single(n_worlds: int, common: float, n_noise: int, kept: float, gain: float 
 
 
 def over_seeds(n_worlds: int, common: float, n_seeds: int, gain: float) -> str:
-    """Rates of the plain t interval, the bootstrap alone and the verdict."""
+    """Return a line with the rates of the plain t interval, the bootstrap alone and the verdict."""
     alarms = []
     for world in worlds(n_worlds, common):
         pairs = [(world.run(gain), world.run()) for _ in range(n_seeds)]
@@ -63,10 +63,10 @@ def over_seeds(n_worlds: int, common: float, n_seeds: int, gain: float) -> str:
 
 
 def worst_miss(dof: int, rng: np.random.Generator, n_draws: int = 40_000) -> str:
-    """Rate at which the interval of `judge` misses 0, the highest of 24 worlds.
+    """Return the highest rate, over 24 worlds, at which the interval of `judge` misses 0.
 
-    A run's variance by the chance of single recordings is 1; `common` is what a seed adds for all alike,
-    `part` and `of_common` the shares of both that a pair has of what two independent runs have.
+    The variance of a run from single recordings is 1; `common` is that which a seed adds to all alike.
+    `part` and `of_common` are the shares of the two that a pair has, relative to independent runs.
     """
     worst = 0.0
     shares = [(1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (0.3, 0.3), (0.1, 0.1), (0.1, 0.0)]
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--worlds", type=int, default=400)
+    parser.add_argument("--worlds", type=int, default=400, help="worlds per line; default %(default)s")
     n_worlds = parser.parse_args().worlds
     print("| common | kept | noise runs | mean change | sd of it | se | bootstrap alone | verdict | width |")
     for common in (0.0, 0.1, 0.2):

@@ -1,10 +1,10 @@
-"""How often a verdict calls one seed better than another, where the truth is known: they are the same recipe.
+"""Measure how often a verdict calls one seed better than another, although both are the same recipe.
 
     cd WORKSPACE && PYTHONPATH=.../src python .../benchmarks/false_alarms.py
 
 For every group of results that differ in nothing but the seed, over all its pairs: the share whose 95 %
-interval leaves out 0, by the paired bootstrap over recordings alone, and by `judge` with the noise of the
-group's other runs. Pairs of one group share runs, so a rate is less sure than its number of pairs says.
+interval excludes 0, by the paired bootstrap over recordings alone, and by `judge` with the noise of the
+group's other runs. Pairs of one group share runs, so rates are less certain than numbers of pairs suggest.
 """
 
 import os
@@ -22,7 +22,7 @@ from callboard.results.rows import BoardRow
 
 @dataclass(frozen=True)
 class Alarms:
-    """Whether each verdict on one pair of equals is an alarm; None where it could not be judged."""
+    """Whether each verdict on a pair of equal recipes is an alarm; None if it could not be judged."""
 
     bootstrap: bool | None
     judge: bool
@@ -31,7 +31,7 @@ class Alarms:
 
 
 def alarms(a: BoardRow, b: BoardRow, others: Sequence[BoardRow]) -> Alarms:
-    """Of a pair, with the noise of runs that are not of the pair."""
+    """Judge a pair by the noise of other runs."""
     noise = pooled_noise([others])
     change = difference(a, b)
     assert noise
@@ -56,7 +56,7 @@ def _lb_alarm(a: BoardRow, b: BoardRow, key: str, noise: SeedNoise) -> bool | No
 
 
 def report(group: Sequence[BoardRow]) -> str:
-    """A group's noise and its rates of alarms."""
+    """Describe a group's noise and its rates of alarms."""
     noise = pooled_noise([group])
     assert noise
     lines = [
@@ -65,7 +65,7 @@ def report(group: Sequence[BoardRow]) -> str:
         f"and {noise.beyond:.4f} beyond",
     ]
     if len(group) - 3 < MIN_DOF:
-        return "\n".join([*lines, f"  no rates: they take {MIN_DOF + 3} runs"])
+        return "\n".join([*lines, f"  no rates: {MIN_DOF + 3} runs are needed"])
     found = [alarms(a, b, [row for row in group if row not in (a, b)]) for a, b in combinations(group, 2)]
     for what in ("bootstrap", "judge", "public", "private"):
         judged = [value for alarm in found if (value := getattr(alarm, what)) is not None]

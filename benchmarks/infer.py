@@ -1,11 +1,11 @@
-"""Inference of recordings beside the plain loop, in turns in one run; peak memory for 20 and 200 recordings.
+"""Compare inference of recordings with a plain loop, in alternation; measure peak memory.
 
     PYTHONPATH=src python benchmarks/infer.py [--repeats 3]
 
-Theirs: each fold's model by itself goes through all recordings, loads each from a float32 .npy, cuts it into
+Theirs: each fold's model separately goes through all recordings, loads each from a float32 .npy, cuts it into
 windows, stacks them to three channels and scores them in float32, NCHW, 8 at a time. Ours: score_recordings
-and recording_scores. Same networks (the first convolution of theirs is ours, spread over three channels),
-same windows, same pooling; the scores of both are compared.
+and recording_scores. Networks (with our first convolution spread over three channels), windows and pooling
+are the same; the scores of both are compared. Memory is that of 20 and of 200 recordings.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each path")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each; default %(default)s")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -189,7 +189,7 @@ def make_models(case: Case) -> list[LoadedModel]:
 
 
 def spread_over_three_channels(model: SedModel) -> SedModel:
-    """The same network for images of three equal channels, laid out as torch does by itself."""
+    """Return the same network for images of three equal channels, in torch's default memory format."""
     copy = deepcopy(model).to(memory_format=torch.contiguous_format)
     name, first = next((name, part) for name, part in copy.named_modules() if isinstance(part, nn.Conv2d))
     spread = nn.Conv2d(3, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False)
@@ -200,7 +200,7 @@ def spread_over_three_channels(model: SedModel) -> SedModel:
 
 
 def write_recordings(case: Case, folder: Path) -> None:
-    """The same recordings as a cache and as one float32 .npy each, on the cache's scale."""
+    """Write the same recordings as a cache and as a float32 .npy each, on the cache's scale."""
     rng = np.random.default_rng(0)
     names = [f"r{number:03d}" for number in range(case.n_recordings)]
     shape = (case.recording_frames, case.n_mels)

@@ -1,13 +1,13 @@
-"""How many wrong labels a review of the first N suspects finds, on soundscapes with planted mistakes.
+"""Measure how many wrong labels a review of the first N suspects finds, with planted mistakes.
 
     python benchmarks/label_noise.py plant --seed 1 --rows 25     # corrections.csv that is wrong on purpose
     dvc exp run -n planted1 -S data.corrections=true
-    python benchmarks/label_noise.py measure planted1             # beside cleanlab, where it is installed
+    python benchmarks/label_noise.py measure planted1             # and cleanlab, if installed
     git checkout corrections.csv
 
-The annotator of the soundscapes leaves out most calls, but makes no wrong boxes; so as many tp rows are
-called absent as fp rows present, at random. Each ranking is held against hidden/train_labels.csv. Without
-adjustment every score of cleanlab for two classes is in the order of the probability itself.
+The annotator of the soundscapes misses most calls but makes no wrong boxes, so equal numbers of random tp
+rows are called absent and fp rows present. Each ranking is compared with hidden/train_labels.csv. Unadjusted
+scores of cleanlab for two classes have the order of the probability, so only adjusted ones are listed.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def plant(n_rows: int, seed: int) -> None:
 
 
 def measure(reference: str) -> None:
-    """Print for each kind and ranking the precision among the first N, and the average precision."""
+    """Print the average precision, and the precision among the first N, of each kind and ranking."""
     result = find_result(reference)
     suspects, calls = read_suspects(result), read_calls_of(result)
     assert calls is not None, "only the soundscapes know their calls"
@@ -71,14 +71,14 @@ def described(wrong: NDArray[np.bool_], scores: NDArray[np.float64]) -> str:
 
 
 def of_species(suspects: pd.DataFrame) -> NDArray[np.float64]:
-    """The share of the species' cells of the same kind that are more suspicious."""
+    """Return the rank of each suspect among those of its kind and species, as a share in 0 … 1."""
     return suspects.groupby(["kind", "species_id"])["score"].rank(pct=True).to_numpy()
 
 
 def cleanlab_scores(suspects: pd.DataFrame) -> NDArray[np.float64]:
-    """cleanlab's self-confidence of each species by itself, adjusted for how confident its model is.
+    """Return cleanlab's self-confidence for each species separately, adjusted for the model's confidence.
 
-    What has no label counts as absent, in a problem of its own beside the confirmed rows.
+    Unlabelled cells count as absent, in a problem of their own together with the confirmed rows.
     """
     from cleanlab.rank import get_label_quality_scores
 
@@ -98,12 +98,12 @@ def cleanlab_scores(suspects: pd.DataFrame) -> NDArray[np.float64]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    planting = commands.add_parser("plant")
-    planting.add_argument("--seed", type=int, default=1)
-    planting.add_argument("--rows", type=int, default=25)
+    planting = commands.add_parser("plant", help="write a corrections.csv with planted mistakes")
+    planting.add_argument("--seed", type=int, default=1, help="default %(default)s")
+    planting.add_argument("--rows", type=int, default=25, help="of each kind; default %(default)s")
     planting.set_defaults(run=lambda args: plant(args.rows, args.seed))
-    measuring = commands.add_parser("measure")
-    measuring.add_argument("name")
+    measuring = commands.add_parser("measure", help="print how well rankings find them")
+    measuring.add_argument("name", help="a result trained with these corrections")
     measuring.set_defaults(run=lambda args: measure(args.name))
     args = parser.parse_args()
     args.run(args)

@@ -1,11 +1,11 @@
-"""The ladder's runs: from workspaces into docs/ladder.csv, and from there into the tables of docs/ladder.md.
+"""Collect the ladder's runs from workspaces in docs/ladder.csv, and print the tables of docs/ladder.md.
 
     cd WORKSPACE && PYTHONPATH=.../src python .../benchmarks/ladder.py collect synthetic
     python benchmarks/ladder.py table
     python benchmarks/ladder.py gain stage3-nested stage2 real
 
-`collect` adds what the file lacks of the results of rows of block preset, and of exp0051. `gain` holds two
-rows against each other over the seeds that both have: mean changes, with 95 % intervals over seeds alone.
+`collect` adds the results of exp0051 and of the rows of block preset that the file lacks. `gain` compares two
+rows over the seeds that both have: mean changes, with 95 % intervals over seeds alone.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BASELINE = "exp0051"
 
 
 def collect(world: str) -> None:
-    """Results of the workspace in the current folder."""
+    """Add the results of the workspace in the current folder to RUNS."""
     os.environ.setdefault("DVC_ROOT", str(Path.cwd()))
     from callboard.experiments.table import read_experiments
     from callboard.results.rows import mark_of, read_rows
@@ -56,24 +56,24 @@ def collect(world: str) -> None:
 
 
 def read_runs() -> pd.DataFrame:
-    """World, row, seed, scores and mark."""
+    """Read RUNS: world, row, seed, scores and mark."""
     return pd.read_csv(RUNS, keep_default_na=False)
 
 
 def runs_of(runs: pd.DataFrame, world: str, row: str) -> pd.DataFrame:
-    """Those of a row in a world, by seed."""
+    """Return the runs of a row in a world, indexed by seed."""
     return runs[(runs["world"] == world) & (runs["row"] == row)].set_index("seed")
 
 
 def score(values: pd.Series, mark: str = "") -> str:
-    """Mean and standard deviation."""
+    """Format mean and standard deviation."""
     numbers = [float(value) for value in values]
     spread = f" ({stdev(numbers):.3f})" if len(numbers) > 1 else ""
     return f"{fmean(numbers):.3f}{mark.replace('*', chr(92) + '*')}{spread}"
 
 
 def table() -> None:
-    """Means over seeds as Markdown, a row of the ladder a line."""
+    """Print means over seeds as Markdown, a line for each row of the ladder."""
     runs = read_runs()
     for name in runs["row"].unique():
         cells = [name]
@@ -85,7 +85,7 @@ def table() -> None:
 
 
 def gain(row: str, base: str, world: str) -> None:
-    """Mean change of each score over common seeds."""
+    """Print the mean change of each score over common seeds."""
     runs = read_runs()
     ours, theirs = (runs_of(runs, world, name) for name in (row, base))
     seeds = ours.index.intersection(theirs.index)

@@ -1,10 +1,10 @@
-"""CV on the experts' labels, and as if pseudo-labels were true, against LB; by who made the pseudo-labels.
+"""Compare CV on the experts' labels, and CV that counts pseudo-labels as true, with LB.
 
     cd WORKSPACE && PYTHONPATH=.../src python .../benchmarks/relabeled_cv.py 'birdnet*' '!*-seed*'
 
-The results with LB whose names match, of the newest result's data. One without pseudo-labels has the same
-CV both ways, as had the author's: he counted pseudo-labels as true wherever he trained on them. Blends are
-left out, and results with the same scores count once.
+Uses the results with LB whose names match and that share the newest result's data, grouped by the isolation
+of their pseudo-labels. Without pseudo-labels both CVs are equal. The original author counted pseudo-labels as
+true wherever they were trained on. Blends are left out, and results with the same scores count once.
 """
 
 import sys
@@ -23,7 +23,7 @@ LB = ("lb.public", "lb.private")
 
 
 def who_labelled(row: BoardRow) -> str:
-    """In words."""
+    """Return the isolation of a result's pseudo-labels, or `nobody` without any."""
     return row.params["pseudo.isolation"] if row.params["pseudo.rounds"] != "0" else "nobody"
 
 
@@ -64,7 +64,7 @@ def main(patterns: list[str]) -> None:
 
 
 def with_interval(kind: str, values: np.ndarray, lb: np.ndarray) -> str:
-    """A correlation as text."""
+    """Format a correlation with its interval."""
     found = correlation(CORRELATIONS[kind], values, lb)
     return f"{found.value:+.2f} ({found.low:+.2f} … {found.high:+.2f})"
 

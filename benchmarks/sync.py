@@ -1,4 +1,4 @@
-"""How long `callboard sync` takes for many results: into a database that is missing, and again.
+"""Measure how long `callboard sync` takes for many results: into a missing database, and again.
 
 Run from the project: `python benchmarks/sync.py`. Needs git and about 20 MB in the temporary folder.
 """
@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "src"))
 def main() -> None:
     """Make a repository of toy results and time two synchronisations of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=int, default=100, help="default %(default)s")
+    parser.add_argument("--results", type=int, default=100, help="number of results; default %(default)s")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def make_repository(root: Path, n_results: int) -> None:
-    """A baseline and `n_results` experiments on it, by one `git fast-import`."""
+    """Make a baseline and `n_results` experiments on it by `git fast-import`."""
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=root, check=True)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["split"]["folds"] = list(range(N_FOLDS))
@@ -61,7 +61,7 @@ def make_repository(root: Path, n_results: int) -> None:
 
 
 def files_of(number: int, params: dict[str, Any]) -> dict[str, str]:
-    """What a result leaves in its commit; its seed is its number."""
+    """Return the files of a result's commit; its seed is its number."""
     params = params | {"seed": number}
     files = {
         "params.yaml": yaml.dump(params),
@@ -75,14 +75,14 @@ def files_of(number: int, params: dict[str, Any]) -> dict[str, str]:
 
 
 def lock_of(number: int, params: dict[str, Any]) -> dict[str, Any]:
-    """Stages of the real names, folds and parameters, so that reading them takes as long."""
+    """Return stages with realistic names, folds and parameters, so that reading them takes as long."""
 
     def stage(deps: list[str], outs: list[str], names: list[str]) -> dict[str, Any]:
-        told = {"params": {"params.yaml": {name: params[name] for name in names}}} if names else {}
+        held = {"params": {"params.yaml": {name: params[name] for name in names}}} if names else {}
         return {
             "cmd": "python -m stages.x",
             "deps": [{"path": path, "hash": "md5", "md5": md5(path, number)} for path in deps],
-            **told,
+            **held,
             "outs": [{"path": path, "hash": "md5", "md5": md5(path, number)} for path in outs],
         }
 
@@ -107,12 +107,12 @@ def lock_of(number: int, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def md5(path: str, number: int) -> str:
-    """Of a toy output."""
+    """Return the md5 of a toy output."""
     return hashlib.md5(f"{path}{number}".encode(), usedforsecurity=False).hexdigest()
 
 
 def commit(ref: str, minute: int, files: dict[str, str], start: str = "") -> list[str]:
-    """Commands of `git fast-import` for one commit."""
+    """Return the lines of `git fast-import` for one commit."""
     when = f"toy <toy@example.org> {1_600_000_000 + 60 * minute} +0000"
     lines = [f"commit {ref}", f"committer {when}", "data 3", "toy"]
     lines += [f"from {start}"] if start else []

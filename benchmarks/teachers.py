@@ -1,9 +1,9 @@
-"""How often a teacher is right: its probability in a window against whether a call of the species is there.
+"""Measure how often a teacher is right: its probability in a window, and whether the species calls there.
 
     cd WORKSPACE && PYTHONPATH=.../src python .../benchmarks/teachers.py stage1 stage2 birdnet-stage2
 
-Of the networks of round 0, out of fold, on the soundscapes, whose calls are all known. Prints for each head
-the labels above some thresholds and how many are right, and the share of calls in bins of the probability.
+Uses out-of-fold scores of round 0 on the soundscapes, whose calls are all known. Prints for each head the
+number of labels above some thresholds and how many are right, and the share of calls in bins of probability.
 """
 
 import sys
@@ -28,7 +28,7 @@ BINS = np.linspace(0, 1, 11)
 def has_call(
     scores: WindowScores, calls: pd.DataFrame, frames_per_s: float, n_frames: int
 ) -> NDArray[np.bool_]:
-    """(windows, species) whether some part of a call of the species is in the window."""
+    """Return whether some part of a call of the species is in the window; (windows, species)."""
     recording = np.array(scores.recording_ids)[scores.recording]
     start_s = scores.start_frame / frames_per_s
     stop_s = start_s + n_frames / frames_per_s
@@ -40,7 +40,7 @@ def has_call(
 
 
 def read_scores(result: Result) -> WindowScores:
-    """Out of fold, of the networks of round 0."""
+    """Read the out-of-fold scores of round 0."""
     with result.folder("scores/r0") as folder:
         return load_scores(folder / "oof.npz")
 

@@ -1,11 +1,11 @@
-"""The training loop beside the loop people write and beside the bare model step, in turns in one run.
+"""Compare the training loop with the usual loop and with the bare model step, in alternation.
 
     PYTHONPATH=src python benchmarks/train.py [--cache data/mel/train] [--rounds 5]
 
 Ours: BatchSource and train_step, as `fit` runs them. Theirs: a DataLoader with two processes over float32
 .npy files, one per recording, each item loaded whole, cropped, augmented and stacked to three channels; the
 same backbone, head, loss and batch size in float32 NCHW. Bare: train_step on one fixed batch. Every turn is a
-process of its own, ours as the train stage sets it up; start-up is not timed.
+separate process, ours set up as by the train stage; start-up is not timed.
 """
 
 import argparse
@@ -52,7 +52,7 @@ N_WARM_UP = 3
 
 
 class Setting(NamedTuple):
-    """What is trained, and on how much."""
+    """A model and an amount of data to train it on."""
 
     name: str
     n_frames: int
@@ -60,7 +60,7 @@ class Setting(NamedTuple):
     n_recordings: int
     n_steps: int
     change: Callable[[FitParams], FitParams]
-    """From the committed params."""
+    """Function from the committed parameters to those of this setting."""
 
 
 def as_committed(params: FitParams) -> FitParams:
@@ -109,8 +109,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cache", type=Path, help="folder with mel.npy and index.csv; noise if not given")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each loop")
+    parser.add_argument("--cache", type=Path, help="folder with mel.npy and index.csv; default: noise")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each loop; default %(default)s")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--child", choices=TURNS, help=argparse.SUPPRESS)
     parser.add_argument("--npy", type=Path, help=argparse.SUPPRESS)
@@ -134,7 +134,7 @@ def write_npy(cache: MelCache, folder: Path) -> None:
 
 
 def fold_data(cache: MelCache) -> FoldData:
-    """One TP annotation in every recording."""
+    """Build the data of a fold with one TP annotation in every recording."""
     rng = np.random.default_rng(1)
     n = len(cache)
     start = rng.integers(0, cache.n_frames - CALL_FRAMES)[:, None]
@@ -160,7 +160,7 @@ Measurement = dict[str, float]
 
 
 def measure(setting: str, cache: Path, npy: Path, n_rounds: int) -> dict[str, list[Measurement]]:
-    """Turns in processes of their own, one after another."""
+    """Run the turns in separate processes, one after another."""
     found: dict[str, list[Measurement]] = {name: [] for name in TURNS}
     for _ in range(n_rounds):
         for name in TURNS:
@@ -190,11 +190,11 @@ def take_turn(args: argparse.Namespace) -> None:
     synchronise(device)
     step_s = (time.perf_counter() - start) / SETTINGS[name].n_steps
     print(json.dumps({"step_s": step_s, "cpu_s": (cpu_time_s() - start_cpu) / SETTINGS[name].n_steps}))
-    os._exit(0)  # loading processes are not waited for
+    os._exit(0)  # does not wait for loading processes
 
 
 def cpu_time_s() -> float:
-    """Processor time of this process and of its loading processes."""
+    """Return the processor time of this process and its loading processes."""
     this = psutil.Process()
     used = (process.cpu_times() for process in [this, *this.children()])
     return float(sum(times.user + times.system for times in used))
@@ -211,7 +211,7 @@ def report(found: dict[str, list[Measurement]], batch_size: int) -> None:
 
 
 def ratio(slow: list[Measurement], quick: list[Measurement], key: str) -> str:
-    """Of neighbours in time: the median, and all of them."""
+    """Format the ratios of turns that follow each other: the median, and each."""
     ratios = [a[key] / b[key] for a, b in zip(slow, quick, strict=True)]
     return f"{np.median(ratios):.2f} ({', '.join(f'{r:.2f}' for r in ratios)})"
 
@@ -245,7 +245,7 @@ def bare_steps(params: FitParams, data: FoldData, paths: list[Path], device: tor
 
 
 class PlainModel(nn.Module):
-    """Three equal channels, NCHW."""
+    """The usual model: three equal channels, NCHW."""
 
     def __init__(self, params: FitParams) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ class PlainModel(nn.Module):
 
 
 class PlainDataset(Dataset[tuple[Tensor, ...]]):
-    """One recording per item, from a .npy of its own, changed on its own."""
+    """The usual dataset: each item is a recording, read from its .npy and augmented alone."""
 
     def __init__(self, params: FitParams, data: FoldData, paths: list[Path]) -> None:
         self.clip_frames = params.clip.n_frames
@@ -310,7 +310,7 @@ def their_steps(params: FitParams, data: FoldData, paths: list[Path], device: to
     for columns in loader:
         image, clip, frame = (column.to(device) for column in columns)
         mixing = draw_mixing(params.mixup, len(image), rng)
-        band = clip.new_zeros((len(clip), 0, N_SPECIES))  # no term of the committed loss looks at it
+        band = clip.new_zeros((len(clip), 0, N_SPECIES))  # no term of the committed loss uses it
         targets = mixing.blend_targets(Targets(clip, frame, clip, frame, band, band))
         total, _ = loss(model(mixing.blend(image)), targets)
         optimizer.zero_grad()
