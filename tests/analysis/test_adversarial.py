@@ -119,7 +119,7 @@ def test_sets_that_do_not_differ_are_not_told_apart(
     assert summary["auc"] == pytest.approx(0.5, abs=0.2)
     assert not summary["is_told_apart"]
     printed = capsys.readouterr().out
-    assert "no better than one half of train from another" in printed
+    assert "test differs from train no more than halves of train differ from each other" in printed
     assert "bands" not in printed.replace("bands.csv", "")
 
 

@@ -172,7 +172,7 @@ def test_it_is_told_whose_cv_cannot_be_trusted():
     unisolated = row(2, params={"pseudo.rounds": "1", "pseudo.isolation": "none"})
     assert marked([row(0)]) == ""
     assert "1 optimistic (*) and 1 not out of fold (!)" in marked([row(0), chosen, unisolated])
-    assert "board: 2 optimistic (*); they" in marked([row(0), chosen, replace(chosen, name="again")])
+    assert "board: 2 optimistic (*); these can" in marked([row(0), chosen, replace(chosen, name="again")])
 
 
 def test_results_whose_hashes_are_not_known_are_not_the_same():
@@ -306,7 +306,7 @@ def test_a_cv_against_lb_is_warned_of():
 def test_few_runs_tell_nothing():
     for lb in ([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]):
         found = trust(runs_of([1, 2, 3, 4, 5, 6], lb))
-        assert conclusion(found) == "6 runs are too few to say whether CV follows LB: it takes 10.\n"
+        assert conclusion(found) == "6 runs are too few to say whether CV follows LB: 10 are needed.\n"
         assert not found.is_lost
         assert not found.is_lost_among_best
     assert verdict_text(trust(following(9, 1.0))).startswith("9 runs are too few")
@@ -314,14 +314,14 @@ def test_few_runs_tell_nothing():
 
 
 def test_more_runs_may_not_tell_either():
-    assert "cannot be told from 12 runs" in verdict_text(
+    assert "12 runs do not show whether CV follows LB" in verdict_text(
         trust(runs_of(range(12), [2, 0, 4, 3, 9, 1, 8, 0.5, 5, 7, 6, 2.5]))
     )
 
 
 def test_equal_scores_tell_nothing():
     found = trust(runs_of([0.5, 0.5, 0.5], [0.1, 0.2, 0.3]))
-    assert verdict_text(found) == "CV or LB is the same in all runs: nothing can be said."
+    assert verdict_text(found) == "CV or LB is the same in all runs: there is nothing to correlate."
     assert "| all runs" in correlations(found)
 
 

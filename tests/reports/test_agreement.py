@@ -62,14 +62,15 @@ def test_each_change_is_held_against_the_author_s():
     assert found(text, "e3")[4] == "no, within noise"
     assert found(text, "e3")[5:] == ["-0.0500", "-0.100", "yes"]
     assert found(text, "e4")[2:5] == ["-0.0618 (–)", "-0.1000", "yes, unsure"]  # no interval
-    assert "CV went the author's way in 2 of 3 rows; 1.3 would by chance, as it rose in 33% of ours" in text
-    assert "public LB went the author's way in 3 of 3 rows; 1.7 would by chance, as it rose in 67%" in text
+    agreed_in = "changed in the original author's direction in"
+    assert f"CV {agreed_in} 2 of 3 rows; by chance 1.3 would, as it rose in 33% of ours" in text
+    assert f"public LB {agreed_in} 3 of 3 rows; by chance 1.7 would, as it rose in 67%" in text
 
 
 def test_a_change_against_another_base_is_not_held_against_his():
 
     elsewhere = replace(LINES[1], base=replace(E1, names=("other",)))
-    assert "CV went the author's way in 0 of 0 rows." in agreed([[LINES[0], elsewhere]])
+    assert "CV changed in the original author's direction in 0 of 0 rows." in agreed([[LINES[0], elsewhere]])
 
 
 def test_without_results_there_is_nothing_to_correlate():

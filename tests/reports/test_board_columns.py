@@ -119,7 +119,7 @@ def test_an_honest_cv_needs_no_mark_and_columns_are_explained():
     text = markdown(PLAIN, SEQ)
     assert "*" not in text
     last = text.splitlines()[-1]
-    assert last.startswith("±: half the 95 % interval of CV; Δ CV: change against base")
+    assert last.startswith("±: half of the 95 % interval of CV; Δ CV: change of CV against the base")
     assert last.endswith("Δ best: change of CV against the best.")
     assert "Δ best" not in board_markdown(lines_of_results([PLAIN], {}), BOARD_COLUMNS[:4])
     assert "±:" not in board_markdown([])
@@ -200,7 +200,7 @@ def test_a_leaderboard_s_change_within_noise_is_marked_and_explained():
     base = replace(PLAIN, metrics={"lb.public": 0.64})
     text = board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement(Verdict.WITHIN_NOISE))]])
     assert column(text, "Δ LB", 0) == "+0.0100 ≈"
-    assert "≈ another seed alone" in text
+    assert "≈ a different seed alone" in text
     assert "≈" not in board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement(Verdict.BETTER))]])
 
 
@@ -270,7 +270,7 @@ def test_a_narrow_terminal_shows_what_matters_and_names_the_rest():
         printed = console.file.getvalue()
         assert max(map(len, printed.splitlines())) <= width
         assert "0.7118" in printed
-        assert "No room here for" in printed
+        assert "No room for" in printed
 
 
 def test_a_line_without_result_has_no_metrics():

@@ -115,7 +115,7 @@ def test_where_seeds_were_not_measured_it_is_said_once() -> None:
 
 def test_another_cv_is_named_and_what_stays_the_pooled_one_s_is_said() -> None:
     columns = columns_of(estimate_column("macro_ap", {PLAIN.key: {"macro_ap": 0.1234}}))
-    told = "CV macro_ap is that estimate; ±, Δ, P, verdict and best are of the pooled LWLRAP."
+    told = "CV macro_ap is that estimate; ±, Δ, P, verdict and best refer to the pooled LWLRAP."
     for text in printed(columns, *LINES):
         assert text.count(told) == 1
         assert "0.1234" in text

@@ -111,9 +111,9 @@ def test_it_is_told_what_estimates_are_and_whose_cv_is_optimistic(rows: list[Boa
 def test_without_tables_there_is_a_change_but_no_judgement(rows: list[BoardRow]) -> None:
     lost = pair_of(rows[0], replace(rows[1], oof_md5="0" * 32), rows)
     assert lost.species == []
-    assert "a table of scores is not in DVC's cache" in verdict_sentence(lost)
-    assert "Not known" in pair_markdown(lost, True)
-    assert "One of the two has no CV" in verdict_sentence(
+    assert "not judged: a table of scores is missing from DVC's cache" in verdict_sentence(lost)
+    assert "Unknown: a table of scores is missing" in pair_markdown(lost, True)
+    assert "One of the two results has no CV" in verdict_sentence(
         pair_of(rows[0], replace(rows[1], metrics={}), rows)
     )
 

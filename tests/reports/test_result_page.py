@@ -182,7 +182,7 @@ def test_without_weights_files_makers_are_checked_by_their_names(repository, tmp
     write_report("exp<1>", tmp_path / "page.html", 0, with_scores=False)
     audit = section((tmp_path / "page.html").read_text(), "leaks")
     assert audit.count('class="passed"') == 8
-    assert "Makers of pseudo-labels are checked by their names alone: --no-scores." in audit
+    assert "The makers of pseudo-labels are checked by their names alone: --no-scores." in audit
 
 
 def test_figures_are_in_the_colours_of_the_page(written):
@@ -229,7 +229,9 @@ def test_without_a_network_the_spectrograms_remain(repository, tmp_path):
         away.rename(gone)
     worst = section((tmp_path / "page.html").read_text(), "worst")
     assert worst.count("data:image/png;base64") == 1
-    assert "is not checked: models/r1/fold1.pt" in section((tmp_path / "page.html").read_text(), "leaks")
+    assert "networks were trained on are not checked: models/r1/fold1.pt" in section(
+        (tmp_path / "page.html").read_text(), "leaks"
+    )
     assert "Scores and attention are left out: models/r1/fold1.pt" in worst
 
 
@@ -301,7 +303,7 @@ def test_a_network_is_not_asked_about_what_it_trained_on(tmp_path):
     cache = MelCache.open(tmp_path / "data/mel/train")
     with pytest.raises(UserError, match="the network of fold 0 has trained on 001"):
         listener.hear("001", 0, cache, PREDICT)
-    with pytest.raises(UserError, match="the network of fold 2 is not there"):
+    with pytest.raises(UserError, match="the network of fold 2 is missing"):
         listener.hear("002", 2, cache, PREDICT)
 
 
@@ -318,4 +320,4 @@ def test_long_recordings_show_the_loudest_frame_of_each_pixel():
 def test_an_empty_page_renders():
     text = render(PageHead("x & y", "memo <b>", [], [], []), [], note="no board")
     assert "memo &lt;b&gt;" in text
-    assert "The board is left out: no board" in text
+    assert "The board could not be read: no board" in text

@@ -123,7 +123,7 @@ def test_side_by_side_trainings_are_told_apart_and_a_killed_one_is_called_stoppe
     kill(processes)
     watch.follow(once=True)
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("nothing trains")
+    assert printed[0].startswith("nothing is training")
     stopped = [line.split(" after")[0] for line in sorted(printed[2:])]
     assert stopped == ["stopped: exp0058 r0-fold0", "stopped: workspace r0-fold0"]
 
@@ -183,9 +183,9 @@ def test_a_training_whose_process_has_ended_is_stopped(
     put(main, 2, a_progress(pid=child.pid)).unlink()  # killed before its first epoch: nothing to go on from
     watch.follow(once=True)
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("nothing trains")
+    assert printed[0].startswith("nothing is training")
     assert printed[2] == (
-        "stopped: workspace r0-fold0 after epoch 2, 10 min ago; the command that ran it goes on from there"
+        "stopped: workspace r0-fold0 after epoch 2, 10 min ago; the command that ran it continues from there"
     )
     assert printed[3].startswith("stopped: exp1 r0-fold1 after epoch 2, ")
     assert len(printed) == 4

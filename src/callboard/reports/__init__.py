@@ -1,4 +1,4 @@
 """Renders what analysis found as text, Markdown, CSV and HTML.
 
-Takes the objects of analysis, gives text or files; computes no statistic; never imports commands.
+Takes the objects of analysis and gives text or files; computes no statistics; never imports commands.
 """

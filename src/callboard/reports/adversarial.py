@@ -20,9 +20,9 @@ from callboard.params.features import FeatureParams, FrontEndParams
 from callboard.scoring.metrics import COVERAGE
 
 N_BANDS_SHOWN = 3
-"""Bands, and recordings of either set, in the printed summary."""
+"""Number of bands, and of recordings of either set, in the printed summary."""
 TABLE_DIGITS = 4
-"""In the tables: beyond them the order of additions shows, which differs between machines."""
+"""Decimals in the tables; further ones depend on the order of additions, which differs between machines."""
 TRAIN_COLOUR, TEST_COLOUR = "#3b6ea5", "#d1752b"
 
 
@@ -30,13 +30,14 @@ def write_adversarial_report(mel: Path, output: Path, settings: Settings) -> Non
     """Compare the two caches in `mel`, print the summary, write tables and picture to `output`.
 
     Raises:
-        UserError: no caches, other caches than params.yaml describes, embeddings, or too few recordings.
+        UserError: the caches are missing or do not match params.yaml, hold embeddings, or have too few
+            recordings.
     """
     watch = Stopwatch()
     front_end = load_params(FrontEndParams)
     if front_end.features.kind != "log_mel":
         raise UserError(
-            f"features.kind is {front_end.features.kind}, but it is levels of log-mel rows that are compared"
+            f"features.kind is {front_end.features.kind}; only log_mel has rows with levels to compare"
         )
     train, test = (open_cache(mel / subset, front_end.features) for subset in ("train", "test"))
     piece_frames = max(1, round(PIECE_S * front_end.frames_per_s))
@@ -54,10 +55,10 @@ def write_adversarial_report(mel: Path, output: Path, settings: Settings) -> Non
 
 
 def open_cache(folder: Path, features: FeatureParams) -> MelCache:
-    """The cache in `folder`, with as many mel rows as `features` says.
+    """Open the cache in `folder`.
 
     Raises:
-        UserError: it is not there or has another number of rows.
+        UserError: it is missing, or its number of mel rows is not that of `features`.
     """
     if not (folder / "index.csv").exists():
         raise UserError(f"{folder}: no log-mel cache; run `dvc repro crop` first")
@@ -71,7 +72,7 @@ def open_cache(folder: Path, features: FeatureParams) -> MelCache:
 
 
 def summary_of(comparison: Comparison, pieces: Pieces, settings: Settings) -> dict[str, Any]:
-    """The numbers of `summary.json`; `null_…` is training halves against each other."""
+    """Return the numbers of `summary.json`; `null_…` compares random halves of the training set."""
     null = comparison.null_auc[:, 0]
     low, high = comparison.interval
     numbers = {
@@ -97,7 +98,7 @@ def summary_of(comparison: Comparison, pieces: Pieces, settings: Settings) -> di
 
 
 def recording_table(comparison: Comparison, pieces: Pieces) -> pd.DataFrame:
-    """recording_id, subset and score (log odds of "test", out of fold), most like test first."""
+    """Build the table of recording_id, subset and score (log odds of "test", out of fold), highest first."""
     table = pd.DataFrame(
         {
             "recording_id": pieces.recording_ids,
@@ -111,10 +112,11 @@ def recording_table(comparison: Comparison, pieces: Pieces) -> pd.DataFrame:
 def band_table(
     comparison: Comparison, pieces: Pieces, bands: list[slice], features: FeatureParams
 ) -> pd.DataFrame:
-    """One row per band, lowest first.
+    """Build a table with a row per band, the lowest first.
 
-    Columns: f_low_hz and f_high_hz, half-way to the neighbours' rows; auc of the band alone; null_auc_max,
-    its highest on training halves; level_train and level_test, mean over pieces, in 0 … 1 or dB.
+    Columns: f_low_hz and f_high_hz, half-way to the neighbouring bands' rows; auc of the band alone;
+    null_auc_max, its highest on halves of the training set; level_train and level_test, mean over pieces, in
+    0 … 1 or dB.
     """
     centres = mel_centres(features)
     edges = np.array([features.f_min, *(centres[:-1] + centres[1:]) / 2, features.f_max])
@@ -136,7 +138,7 @@ def band_table(
 def write_comparison(
     output: Path, summary: dict[str, Any], recordings: pd.DataFrame, bands: pd.DataFrame
 ) -> None:
-    """`summary.json`, `recordings.csv` and `bands.csv`, each whole or not at all."""
+    """Write `summary.json`, `recordings.csv` and `bands.csv`, each whole or not at all."""
     with written_whole(output / "summary.json") as unfinished:
         unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     for name, table in (("recordings.csv", recordings), ("bands.csv", bands)):
@@ -147,7 +149,7 @@ def write_comparison(
 def print_summary(
     summary: dict[str, Any], recordings: pd.DataFrame, bands: pd.DataFrame, elapsed_s: float
 ) -> None:
-    """A few lines; bands and recordings only where there is a difference to be explained."""
+    """Print a few lines; bands and recordings only if there is a difference to explain."""
     summarize(
         "adversarial",
         f"{summary['n_train']} train and {summary['n_test']} test recordings",
@@ -160,10 +162,10 @@ def print_summary(
         f"{summary['null_auc_min']:.3f} … {summary['null_auc_max']:.3f} in {summary['n_halvings']} halvings"
     )
     if not summary["is_told_apart"]:
-        print("  test is told from train no better than one half of train from another")
+        print("  test differs from train no more than halves of train differ from each other")
         return
-    print("  test is told from train better than any half of train from the other")
-    print(f"  bands that tell most alone {_band_texts(bands, summary['in_decibels'])}")
+    print("  test differs from train more than any two halves of train differ from each other")
+    print(f"  bands that differ most {_band_texts(bands, summary['in_decibels'])}")
     for subset, words in (
         ("train", "train recordings most like test"),
         ("test", "test recordings least like train"),
@@ -183,11 +185,11 @@ def _band_texts(bands: pd.DataFrame, in_decibels: bool) -> str:
         f"({band['auc']:.2f}; {scale * (band['level_test'] - band['level_train']):{form}})"
         for band in best.to_dict("records")
     ]
-    return f"(AUC; level in test minus train, {unit}): {', '.join(texts)}"
+    return f"(AUC of the band alone; level in test minus train, {unit}): {', '.join(texts)}"
 
 
 def draw(path: Path, summary: dict[str, Any], recordings: pd.DataFrame, bands: pd.DataFrame) -> None:
-    """Scores of the two sets, and the AUC of each band, side by side in a PNG."""
+    """Draw the scores of the two sets, and the AUC of each band, side by side in a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -225,7 +227,7 @@ def _draw_scores(axes: Any, recordings: pd.DataFrame) -> None:
 
 
 def _draw_bands(axes: Any, bands: pd.DataFrame, n_halvings: int) -> None:
-    """Bars from ½ upwards, equally wide: the bands are even on the mel scale."""
+    """Draw a bar for each band, from AUC ½, all equally wide: bands are equal on the mel scale."""
     places = np.arange(len(bands))
     is_louder = bands["level_test"] > bands["level_train"]
     for chosen, colour, label in (

@@ -1,4 +1,4 @@
-"""Output of `callboard trust`: correlations, a verdict in words, and which estimate follows LB best."""
+"""Output of `callboard trust`: correlations, a conclusion, and which CV estimate follows LB best."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,36 +17,35 @@ from callboard.results.rows import OPTIMISTIC, UNISOLATED, BoardRow, mark_of
 from callboard.scoring.metrics import COVERAGE
 
 INTERVALS = (
-    "Intervals: 95 %, bootstrap over runs. All runs share their training and test recordings, so they say\n"
-    "how other runs like these might fall, not other recordings; variants of one run make them too narrow."
+    "Intervals: 95 %, bootstrap over runs. All runs share their training and test recordings, so this is\n"
+    "what other similar runs might give, not other recordings; variants of one run make it too narrow."
 )
 
-
 WIDTH = 105
-"""Characters of a line of prose."""
+"""Width of a line of prose, in characters."""
 
 
 def heading(n_runs: int, what: str, left_out: Counter[str]) -> str:
-    """First line: the two scores compared, and over how many runs."""
+    """Return the first line: the scores compared, the number of runs, and why others are left out."""
     others = f"; left out: {', '.join(f'{count} {why}' for why, count in left_out.items())}"
     return f"trust: {what} over {n_runs} runs{others if left_out else ''}.\n"
 
 
 def marked(rows: Sequence[BoardRow]) -> str:
-    """Count the results whose CV cannot be trusted, marked as on the board; empty without any."""
+    """Count the results whose CV is marked as optimistic or not out of fold; empty if there are none."""
     counts = Counter(mark_of(row) for row in rows)
     meanings = {OPTIMISTIC: "optimistic", UNISOLATED: "not out of fold"}
     found = [f"{counts[mark]} {words} ({mark})" for mark, words in meanings.items() if counts[mark]]
-    text = f"CVs marked on the board: {' and '.join(found)}; they may rise where LB does not.\n"
+    text = f"CVs marked on the board: {' and '.join(found)}; these can rise without LB.\n"
     return text if found else ""
 
 
 def correlations(found: Trust) -> str:
-    """Tables of the correlations over all runs and the best, then over the blocks."""
+    """Build tables of the correlations: over all runs and the best, then over blocks if there are several."""
     parts = [
         ("all runs", found.everything),
         ("best third by CV", found.best),
-        ("… as range alone would leave", found.best_by_range),
+        ("… expected from their range alone", found.best_by_range),
     ]
     kinds = list(CORRELATIONS)
     cells = [[name, _count(of), *(format_correlation(of[kind]) for kind in kinds)] for name, of in parts]
@@ -71,14 +70,14 @@ def _count(of: Mapping[str, Correlation]) -> str:
 
 
 def conclusion(found: Trust) -> str:
-    """The recommendation, after a warning for each place where the correlation is lost."""
+    """Write the recommendation, after a warning for each place where the correlation is lost."""
     sentences = [f"WARNING: CV does not order LB {where}." for where in lost_places(found)]
     sentences.append(verdict_text(found))
     return "".join(f"{fill(text, WIDTH, break_on_hyphens=False)}\n" for text in sentences)
 
 
 def lost_places(found: Trust) -> list[str]:
-    """Places where CV does not order LB, in words; none as long as there are too few runs to say."""
+    """Describe the places where CV does not order LB; empty if there are too few runs to say."""
     if found.is_too_few:
         return []
     overall, best, last = found.everything[ORDER], found.best[ORDER], found.blocks[-1]
@@ -90,38 +89,38 @@ def lost_places(found: Trust) -> list[str]:
         (
             found.is_lost_among_best,
             f"among the best {best.n} by CV: {format_correlation(best)}, "
-            f"where their range alone leaves {range_leaves}",
+            f"where {range_leaves} is expected from their range alone",
         ),
     ]
     return [text for is_here, text in places if is_here]
 
 
 def verdict_text(found: Trust) -> str:
-    """Recommendation in a sentence or two."""
+    """Write the recommendation in a sentence or two."""
     overall, best = found.everything[ORDER], found.best[ORDER]
     if np.isnan(overall.value):
-        return "CV or LB is the same in all runs: nothing can be said."
+        return "CV or LB is the same in all runs: there is nothing to correlate."
     if found.is_too_few:
-        return f"{overall.n} runs are too few to say whether CV follows LB: it takes {MIN_RUNS}."
+        return f"{overall.n} runs are too few to say whether CV follows LB: {MIN_RUNS} are needed."
     if found.is_lost:
         return "CV no longer predicts LB: choose by LB or hold-outs, not by CV."
     if found.is_lost_among_best:
         return (
-            "CV tells good runs from bad, but no longer predicts LB among the best: choose among those "
+            "CV separates good runs from bad, but no longer predicts LB among the best: choose among those "
             "by LB or hold-outs, not by CV."
         )
     if overall.low <= 0:
         correlation = f"{ORDER} {format_correlation(overall)}"
-        return f"Whether CV follows LB cannot be told from {overall.n} runs: {correlation}."
+        return f"{overall.n} runs do not show whether CV follows LB: {correlation}."
     text = f"CV follows LB: {ORDER} {format_correlation(overall)} over {overall.n} runs."
     if best.low > 0:
         return text
     correlation = format_correlation(best)
-    return f"{text} Among the best {best.n} by CV its order cannot be told from chance: {correlation}."
+    return f"{text} Among the best {best.n} by CV its order may be chance: {correlation}."
 
 
 def format_correlation(found: Correlation) -> str:
-    """Text such as `+0.55 (+0.27 … +0.76)`."""
+    """Format as `+0.55 (+0.27 … +0.76)`."""
     if np.isnan(found.value):
         return MISSING
     return f"{found.value:+.2f} ({found.low:+.2f} … {found.high:+.2f})"
@@ -137,12 +136,12 @@ class Following:
 
     @property
     def is_better(self) -> bool:
-        """Whether it surely follows better than the pooled LWLRAP does."""
+        """Whether it follows LB better than the pooled LWLRAP does, beyond noise."""
         return self.over_pooled.low > 0
 
 
 FollowingTable = dict[str, dict[str, Following]]
-"""How each estimate follows each LB: estimate to LB to numbers."""
+"""Estimate to LB to how well the one follows the other."""
 
 
 def followings(rows: Sequence[BoardRow], estimates: Mapping[str, Estimates]) -> FollowingTable:
@@ -167,13 +166,13 @@ def followings(rows: Sequence[BoardRow], estimates: Mapping[str, Estimates]) -> 
 
 
 def estimates_text(table: FollowingTable) -> str:
-    """The estimates, the best follower of the first LB on top, and which to use."""
+    """Build a table of the estimates, the best follower of the first LB on top, and say which to use."""
     if not table:
         return ""
     lbs = list(table[POOLED])
     order = sorted(
         table, key=lambda name: -table[name][lbs[0]].by_rank.value
-    )  # stable: pooled first of equals
+    )  # stable: of equals the pooled one comes first
     cells = [[name, CV_NAMES[name], *_cells(name, table[name])] for name in order]
     header = ["estimate", "what"]
     for lb in lbs:
@@ -195,9 +194,9 @@ def _cells(name: str, by_lb: Mapping[str, Following]) -> list[str]:
 
 
 def recommendation(table: FollowingTable) -> str:
-    """Recommend the pooled LWLRAP, unless another follows every known LB better beyond noise.
+    """Recommend the pooled LWLRAP, unless another estimate follows every known LB better beyond noise.
 
-    With fewer than MIN_RUNS runs no other is recommended.
+    With fewer than MIN_RUNS runs, always recommend the pooled one.
     """
     n_runs = min((one.by_rank.n for one in table[POOLED].values()), default=0)
     if n_runs < MIN_RUNS:

@@ -26,7 +26,7 @@ def details(
     result: "Result | None",
     entries: Iterable["LeaderboardEntry"],
 ) -> str:
-    """The whole text, with an empty line between its parts.
+    """Describe one result, with an empty line between the parts.
 
     Args:
         line: Judged line of the board.
@@ -80,7 +80,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
     lines = [
         _fact("CV", cv),
         _fact("", ", ".join(others)),
-        *([_fact("", told)] if (told := meanings(sorted(row.metrics))) else []),
+        *([_fact("", known)] if (known := meanings(sorted(row.metrics))) else []),
         _fact("LB", _lb(row).removeprefix("LB ")),
     ]
     if base:
@@ -98,7 +98,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
             _fact("best", f"{line.best.ref.reference}: CV {interval_text(line.best_change)} against it")
         )
     elif line.best:
-        lines.append(_fact("best", "this one: the highest CV of the same data that is not optimistic"))
+        lines.append(_fact("best", "this one: the highest CV on the same data that is not optimistic"))
     notes = [legend for known, legend in MARKS.items() if known == mark] + [NOISE_LEGEND] * is_lb_noise(line)
     return [*lines, *notes]
 
@@ -149,9 +149,9 @@ def _losses(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
     last = {name: epochs[-1] for name, epochs in curves.items() if epochs}
     if not last:
         return []
-    told = [f"{name} {epoch['loss']:.4f}" for name, epoch in last.items() if "loss" in epoch]
+    losses = [f"{name} {epoch['loss']:.4f}" for name, epoch in last.items() if "loss" in epoch]
     epochs = max(int(epoch["epoch"]) for epoch in last.values())
-    return [f"training loss of the last epoch ({epochs})", f"  {', '.join(told)}"]
+    return [f"training loss of the last epoch ({epochs})", f"  {', '.join(losses)}"]
 
 
 def _files(row: BoardRow, result: "Result | None") -> list[str]:
@@ -160,16 +160,14 @@ def _files(row: BoardRow, result: "Result | None") -> list[str]:
         _fact("scores", f"md5 {row.oof_md5 or MISSING} (out of fold)"),
     ]
     if result is None:
-        return [*lines, _fact("files", "no commit here holds this result any more")]
+        return [*lines, _fact("files", "no commit in this repository has this result any more")]
     if not result.ref.commit:
         return [*lines, _fact("files", "in the work tree")]
     lines.append(
         _fact("files", f"commit {result.ref.commit[:7]}; `git show {result.ref.commit[:7]}:metrics/cv.json`")
     )
     if row.names:
-        lines.append(
-            _fact("take over", f"`dvc exp apply {result.ref.commit[:7]}` puts it into the work tree")
-        )
+        lines.append(_fact("apply", f"`dvc exp apply {result.ref.commit[:7]}` brings it into the work tree"))
     return lines
 
 
@@ -177,9 +175,9 @@ def _submissions(row: BoardRow, entries: Iterable["LeaderboardEntry"]) -> list[s
     own = [entry for entry in entries if row.submission_md5 and entry.submission_md5 == row.submission_md5]
     if not own:
         return []
-    told = [
+    scores = [
         f"  {entry.date or MISSING}: public {number(entry.public)}, "
         f"private {number(entry.private)} {entry.note}"
         for entry in own
     ]
-    return ["leaderboard.csv", *(text.rstrip() for text in told)]
+    return ["leaderboard.csv", *(text.rstrip() for text in scores)]

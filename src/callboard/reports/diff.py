@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from callboard.results.result import Result
 
 N_SPECIES = 8
-"""Species shown where not all are asked for."""
+"""Number of species shown unless all are requested."""
 
 ONLY_COUNTED = ("cv.n_recordings",)
 """Metrics that are whole numbers."""
 
 
 def pair_markdown(pair: Pair, is_whole: bool) -> str:
-    """Report verdict, parameters, metrics and species.
+    """Describe verdict, parameters, metrics and species.
 
     Args:
         pair: The results.
@@ -34,7 +34,7 @@ def pair_markdown(pair: Pair, is_whole: bool) -> str:
     parts = [
         f"# {pair.a.name} → {pair.b.name}\n",
         f"{verdict_sentence(pair)}\n",
-        "## Parameters\n\n" + ("".join(f"- {text}\n" for text in pair.params) or "None differs.\n"),
+        "## Parameters\n\n" + ("".join(f"- {text}\n" for text in pair.params) or "They do not differ.\n"),
         "## Metrics\n\n" + _metrics(pair),
         "## Species\n\n"
         + _species(pair.species if is_whole else pair.species[:N_SPECIES], len(pair.species)),
@@ -43,28 +43,28 @@ def pair_markdown(pair: Pair, is_whole: bool) -> str:
 
 
 def verdict_sentence(pair: Pair) -> str:
-    """The judgement as a sentence, with its interval and probability."""
+    """Write the judgement as a sentence, with its interval and probability."""
     if pair.change is None or pair.judgement is None:
-        return "One of the two has no CV."
+        return "One of the two results has no CV."
     chance = number(pair.judgement.p_better, ".2f")
     optimistic = " and ".join(row.name for row in (pair.a, pair.b) if row.is_optimistic)
-    told = f"{pair.b.name} is {SENTENCES[pair.judgement.verdict].format(optimistic)}"
+    verdict = f"{pair.b.name} is {SENTENCES[pair.judgement.verdict].format(optimistic)}"
     is_doubtful = pair.judgement.is_tentative or not pair.judgement.has_seeds
-    doubt = "; seeds are not measured well enough to be sure" * is_doubtful
-    return f"CV {interval_text(pair.change, pair.judgement)}, P(better) {chance}: {told}{doubt}."
+    doubt = "; not enough seeds were measured to be sure" * is_doubtful
+    return f"CV {interval_text(pair.change, pair.judgement)}, P(better) {chance}: {verdict}{doubt}."
 
 
 SENTENCES = {
     Verdict.BETTER: "better than can be chance",
     Verdict.WORSE: "worse than can be chance",
     Verdict.WITHIN_NOISE: "within noise of it",
-    Verdict.UNSURE: "not to be judged: a table of scores is not in DVC's cache",
-    Verdict.OPTIMISTIC: "not to be judged: the CV of {} is optimistic, it saw labels that it is measured on",
+    Verdict.UNSURE: "not judged: a table of scores is missing from DVC's cache",
+    Verdict.OPTIMISTIC: "not judged: the CV of {} is optimistic, it saw labels that it is measured on",
 }
 
 
 def metric_cells(pair: Pair, metric: Metric) -> list[str]:
-    """Key, both values, their change, and the verdict on it where it is judged."""
+    """Return key, both values, their change, and the verdict where there is one, under METRIC_HEADER."""
     form = ".0f" if metric.key in ONLY_COUNTED else ".4f"
     judgement = pair.judgement if metric.key == CV else pair.lb_judgements.get(metric.key)
     return [
@@ -77,7 +77,7 @@ def metric_cells(pair: Pair, metric: Metric) -> list[str]:
 
 
 def species_cells(one: SpeciesDifference) -> list[str]:
-    """Species, recordings, both values and the change with its interval."""
+    """Return species, recordings, both values and the change with its interval, under SPECIES_HEADER."""
     between = "–" if isnan(one.low) else f"{one.low:+.4f} … {one.high:+.4f}"
     return [one.species, str(one.n), number(one.b), number(one.a), f"{one.value:+.4f} ({between})"]
 
@@ -89,13 +89,13 @@ SPECIES_HEADER = ("species", "recordings", "before", "after", "change (95 %)")
 def _metrics(pair: Pair) -> str:
     cells = [metric_cells(pair, metric) for metric in pair.metrics]
     table = markdown_table(METRIC_HEADER, cells, [False, True, True, True, False])
-    told = meanings(metric.key for metric in pair.metrics)
-    return f"{table}\n{told}.\n" if told else table
+    known = meanings(metric.key for metric in pair.metrics)
+    return f"{table}\n{known}.\n" if known else table
 
 
 def _species(shown: Sequence[SpeciesDifference], n_all: int) -> str:
     if not shown:
-        return "Not known: a table of scores is not in DVC's cache.\n"
+        return "Unknown: a table of scores is missing from DVC's cache.\n"
     left = f"\n{n_all - len(shown)} more with --all.\n" if len(shown) < n_all else ""
     return (
         "Mean precision at the rank of each confirmed call, which LWLRAP averages.\n\n"
@@ -111,7 +111,7 @@ def pair_html(pair: Pair, results: "tuple[Result | None, Result | None]") -> str
 
     Args:
         pair: The results.
-        results: Results that have their curves, in order; None where git has lost them.
+        results: The same results with their files, for the curves; None where git has lost them.
     """
     from callboard.reports.result_page.figures import draw_curves
 
@@ -141,7 +141,7 @@ def pair_html(pair: Pair, results: "tuple[Result | None, Result | None]") -> str
 
 
 def _labelled(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
-    """Label the curves for a legend: with the round only where there are several."""
+    """Label the curves for a legend, with the round only if there are several."""
     rounds = {name.partition("-")[0] for name in curves}
     return {
         (name if len(rounds) > 1 else name.partition("-")[2]).replace("fold", "fold "): epochs
@@ -150,7 +150,7 @@ def _labelled(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
 
 
 def _draw_species(species: list[SpeciesDifference]) -> Markup:
-    """Draw each species before (ring) and after (dot), joined; the largest change on top."""
+    """Draw each species before (ring) and after (dot) with a line between, the largest change on top."""
     from callboard.reports.result_page.drawing import BETTER, PANEL_INCHES, PAPER, QUIET, WORSE, as_svg, panel
 
     with panel(PANEL_INCHES * 1.4, 1.0 + 0.27 * len(species)) as (figure, axes):
@@ -160,7 +160,7 @@ def _draw_species(species: list[SpeciesDifference]) -> Markup:
             axes.plot(one.b, place, "o", markerfacecolor=PAPER, markeredgecolor=colour, markersize=7)
             axes.plot(one.a, place, "o", color=colour, markersize=7)
         axes.set_yticks(range(len(species)), [f"{one.species} ({one.n})" for one in reversed(species)])
-        axes.set_xlabel("mean precision at a confirmed call's rank; ring: before, dot: after")
+        axes.set_xlabel("mean precision at the rank of a confirmed call; ring: before, dot: after")
         axes.set_ylabel("species (recordings confirmed)")
         axes.grid(axis="x")
         return as_svg(figure, "species", f"precision of {len(species)} species before and after")

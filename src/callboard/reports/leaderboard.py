@@ -1,4 +1,4 @@
-"""The ledger as a table for people."""
+"""The rows of leaderboard.csv as a table for people."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,11 +12,11 @@ from callboard.results.submissions import Submission
 
 LEADERBOARD_HEADER = ("date", "submission", "run", "public", "private", "note")
 
-NO_RESULT = "no result has it"
+NO_RESULT = "no known result"
 
 
 def leaderboard_cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submission]) -> list[list[str]]:
-    """Text of each row, in the order of LEADERBOARD_HEADER."""
+    """Return the cells of each row, in the order of LEADERBOARD_HEADER."""
     by_md5: dict[str, list[Submission]] = {}
     for one in known:
         by_md5.setdefault(one.md5, []).append(one)
@@ -35,12 +35,12 @@ def leaderboard_cells(entries: Iterable[LeaderboardEntry], known: Sequence[Submi
 
 
 def as_markdown(rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Format the rows as a Markdown table."""
     return markdown_table(LEADERBOARD_HEADER, list(rows), [_is_score(name) for name in LEADERBOARD_HEADER])
 
 
 def print_leaderboard(rows: Iterable[Sequence[str]], console: Console) -> None:
-    """Print the table on a terminal."""
+    """Print the rows as a table on a terminal."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in LEADERBOARD_HEADER:
         table.add_column(name, justify="right" if _is_score(name) else "left", no_wrap=name != "note")

@@ -12,12 +12,12 @@ from callboard.reports.text import interval_text, legend_markdown, markdown_tabl
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
 GAINS_LEGEND = (
-    "Means over seeds, in brackets the standard deviation of one. A change is the mean over those seeds that "
-    "the base was run with too; of CV its 95 % interval holds recordings and seeds, of LB seeds alone."
+    "Means over seeds, in brackets the standard deviation of one run. A change is the mean over the seeds "
+    "that the base was run with too; its 95 % interval covers recordings and seeds for CV, seeds for LB."
 )
 ONE_SEED = (
-    "One seed cannot show what seeds do: in intervals of a row with one, it is taken from rows that have "
-    "several; where none has, they hold recordings alone."
+    "One seed does not show what seeds do: the interval of a row with one seed takes that from rows that "
+    "have several; where no row has, it covers recordings alone."
 )
 TEXT_COLUMNS = ("row", "base", "CV is")
 
@@ -27,7 +27,7 @@ def gains_markdown(gains: Sequence[Gain], without: Sequence[str] = ()) -> str:
 
     Args:
         gains: Rows of the table.
-        without: Names of rows that were asked for and have no result.
+        without: Names of requested rows that have no result.
     """
     heads = ["row", "seeds", *(f"{head} (sd)" for head in SCORE_HEADINGS.values()), "base", "CV is"]
     heads += [f"Δ {head}" for head in SCORE_HEADINGS.values()]
@@ -42,7 +42,7 @@ def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
         notes.append(ONE_SEED)
     if n_others := sum(gain.n_others for gain in gains):
         others = counted(n_others, "result")
-        notes.append(f"Left out: {others} of other data or parameters than the newest of the row.")
+        notes.append(f"Left out: {others} with different data or parameters than the newest of the row.")
     if without:
         notes.append(f"No result: {listed(without)}.")
     return notes
@@ -64,21 +64,21 @@ def _score(gain: Gain, key: str) -> str:
     values = gain.values(key)
     if not values:
         return MISSING
-    told = number(fmean(values)) + (_mark(gain) if key == CV else "")
-    return f"{told} ({stdev(values):.4f})" if len(values) >= MIN_PAIRS else told
+    mean = number(fmean(values)) + (_mark(gain) if key == CV else "")
+    return f"{mean} ({stdev(values):.4f})" if len(values) >= MIN_PAIRS else mean
 
 
 def _mark(gain: Gain) -> str:
-    """The most serious mark of its results: the last in MARKS."""
+    """Return the most serious mark of its results, which is the last in MARKS."""
     marks = {mark_of(row) for row in gain.rows}
     return next((mark for mark in reversed(MARKS) if mark in marks), "")
 
 
 def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
-    """List each run's scores, their spread, and what it means for a difference.
+    """Describe each run's scores, their spread, and what it means for a difference.
 
     Args:
-        name: Name of the runs together.
+        name: Name of the group of runs.
         runs: Runs that differ in nothing but the seed.
     """
     noise = seed_noise(runs)
@@ -95,8 +95,8 @@ def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
         _line("sd of a run", noise.sd, ".4f"),
         _line("range", {key: _range(runs, key) for key in JUDGED_METRICS}, ".4f"),
         "",
-        f"A difference of CV has a standard error of {noise.recordings:.4f} by which recordings there are "
-        f"and of {noise.beyond:.4f} by seeds beyond that.",
+        f"A difference of CV has a standard error of {noise.recordings:.4f} from the choice of recordings "
+        f"and of {noise.beyond:.4f} from seeds beyond that.",
         *(_meaning(noise, key) for key in JUDGED_METRICS if key in noise.sd),
         *_caution(noise),
     ]
@@ -114,13 +114,12 @@ def _range(runs: Sequence[BoardRow], key: str) -> float:
 
 def _meaning(noise: SeedNoise, key: str) -> str:
     return (
-        f"A difference of {SCORE_HEADINGS[key]} below {least_change(noise, key):.3f} "
-        "between two separate runs is "
-        "within noise."
+        f"A difference of {SCORE_HEADINGS[key]} below {least_change(noise, key):.3f} between two separate "
+        "runs is within noise."
     )
 
 
 def _caution(noise: SeedNoise) -> list[str]:
     if noise.dof >= MIN_DOF:
         return []
-    return [f"{noise.n_runs} seeds say little: the true spread may be several times that, or a fraction."]
+    return [f"{noise.n_runs} seeds say little: the true spread may be several times larger or smaller."]

@@ -1,4 +1,4 @@
-"""Pieces that all reports share: numbers, intervals and verdicts as text, Markdown tables, HTML pages."""
+"""Parts that all reports share: numbers, intervals and verdicts as text, Markdown tables, HTML pages."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -18,26 +18,26 @@ VERDICT_WORDS = {
 
 
 def verdict_word(judgement: Judgement | None) -> str:
-    """Verdict as a word, with a question mark where it is tentative."""
+    """Return the verdict as a word, with a question mark if tentative; a dash if None."""
     if judgement is None:
         return MISSING
     return VERDICT_WORDS[judgement.verdict] + "?" * judgement.is_tentative
 
 
 def verdict_tone(judgement: Judgement | None) -> str:
-    """Class that colours a verdict in a page or terminal; empty without one."""
+    """Return the class that colours a verdict in a page or terminal; empty if None."""
     if judgement is None:
         return ""
     return {Verdict.BETTER: "better", Verdict.WORSE: "worse"}.get(judgement.verdict, "noise")
 
 
 def number(value: float | None, form: str = ".4f") -> str:
-    """Score, or change of one, as text."""
+    """Format a score or a change; a dash if None or NaN."""
     return MISSING if value is None or isnan(value) else f"{value:{form}}"
 
 
 def interval_text(change: Difference | None, judgement: Judgement | None = None) -> str:
-    """Change with its interval: the judgement's where there is one, else that of the recordings."""
+    """Format a change with the interval of the judgement, or without one that of the recordings."""
     if change is None:
         return MISSING
     low, high = (judgement or change).low, (judgement or change).high
@@ -45,12 +45,12 @@ def interval_text(change: Difference | None, judgement: Judgement | None = None)
 
 
 def legend_markdown(notes: Sequence[str]) -> str:
-    """Turn notes into paragraphs below a table, with asterisks kept as they are."""
+    """Format notes as paragraphs below a table, with asterisks escaped."""
     return "".join(f"\n{text.replace('*', chr(92) + '*')}\n" for text in notes)
 
 
 def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]], is_number: Sequence[bool]) -> str:
-    """Table with columns padded so that the plain text reads as a table too."""
+    """Build a table with padded columns, so that its plain text reads as a table too."""
     lines = [list(header), *([_one_cell(cell) for cell in line] for line in cells)]
     widths = [max(3, *(len(line[k]) for line in lines)) for k in range(len(header))]
     rule = [
@@ -67,16 +67,16 @@ def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]], is_num
 
 
 def _one_cell(text: str) -> str:
-    """Keep bars, line ends and HTML in a cell from breaking the table."""
+    """Escape bars and HTML in a cell, and join its lines."""
     return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
 
 
 def page(template: str, **values: Any) -> str:
-    """Fill in a template from templates/: one HTML file, nothing loaded from elsewhere, all text escaped.
+    """Fill in a template from templates/ to a self-contained HTML page, with all text escaped.
 
     Args:
-        template: Name of the file; it may include `page.css`.
-        values: Names that the template uses.
+        template: Name of the file; it can include `page.css`.
+        values: Variables of the template.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -1,4 +1,4 @@
-"""Running and interrupted trainings as lines, and as a table that is drawn again and again."""
+"""Running and interrupted trainings as lines, or as a table that redraws itself."""
 
 import time
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ REDRAW_EVERY_S = 1.0
 PLAIN_EVERY_S = 5.0
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 24
-"""Characters; longer curves show every n-th epoch."""
+"""Maximum number of characters; longer curves show every n-th epoch."""
 
 HOW_TO_START = """\
-nothing trains in this workspace. To start: dvc repro, callboard run exp0058, dvc exp run -S loss.neg_mask=seq
+nothing is training in this workspace; start with: dvc repro, callboard run exp0058, dvc exp run -S seed=1
 finished curves: dvc plots show, callboard ui"""
 
 
 @dataclass(frozen=True)
 class Trainings:
-    """What trains in a workspace and in temporary copies of it, and what was stopped."""
+    """Trainings of a workspace and its temporary copies."""
 
     shown: tuple[Progress, ...]
-    """Running ones, the longest-running first; above each the finished folds of the same round and recipe."""
+    """Running ones, the longest-running first, each after the finished folds of the same round and recipe."""
     stopped: tuple[Progress, ...]
-    """Those with a checkpoint that nobody goes on from, the latest first."""
+    """Interrupted ones with a checkpoint, the latest first."""
 
 
 def find_trainings() -> Trainings:
@@ -48,13 +48,13 @@ def find_trainings() -> Trainings:
 
 
 def _recipe(checkpoint: Path) -> str:
-    """Everything that a checkpoint is named after but the fold."""
+    """Return the name of a checkpoint without its fold."""
     return checkpoint.stem.rpartition("-fold")[0]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A fold, as shown."""
+    """A fold as shown: a text for each column."""
 
     experiment: str
     fold: str
@@ -75,7 +75,7 @@ class Line:
 
 
 def follow(*, once: bool) -> None:
-    """Print what trains now, once or until interrupted."""
+    """Print the running trainings once, or again and again until interrupted."""
     trainings = find_trainings()
     if not trainings.shown:
         print("\n".join([HOW_TO_START, *left_behind(trainings.stopped)]))
@@ -102,7 +102,7 @@ def _print_lines(trainings: Trainings, *, once: bool) -> None:
 
 
 def line_of(progress: Progress) -> Line:
-    """A training in words and numbers."""
+    """Describe a training."""
     losses = [row["loss"] for row in progress.curve]
     validated = [row["val_lwlrap"] for row in progress.curve if row["val_lwlrap"] is not None]
     pace, left = progress.seconds_per_epoch, progress.left_s()
@@ -124,7 +124,7 @@ def _number(values: Sequence[float | None]) -> str:
 
 
 def sparkline(values: list[float]) -> str:
-    """Values as a row of bars between their minimum and maximum; NaN is left out."""
+    """Draw values as a row of bars from their minimum to their maximum, without NaN."""
     values = [value for value in values if value == value]
     step = -(-len(values) // CURVE_WIDTH) or 1
     shown = values[::-1][::step][::-1]
@@ -136,25 +136,25 @@ def sparkline(values: list[float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 3 min, 2.5 h."""
+    """Format seconds as 42 s, 3 min or 2.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def left_behind(stopped: Sequence[Progress]) -> list[str]:
-    """A line per training that was stopped."""
+    """Describe each interrupted training in a line."""
     now = time.time()
     return [
         f"stopped: {progress.experiment or 'workspace'} {progress.name} after epoch {len(progress.curve)}, "
-        f"{duration(max(now - progress.updated, 0.0))} ago; the command that ran it goes on from there"
+        f"{duration(max(now - progress.updated, 0.0))} ago; the command that ran it continues from there"
         for progress in stopped
     ]
 
 
 def as_table(trainings: Trainings) -> Table:
-    """The lines as a table, the notes below."""
-    notes = left_behind(trainings.stopped) or ["Ctrl-C ends the watching, not the training"]
+    """Build the table of trainings, with notes below."""
+    notes = left_behind(trainings.stopped) or ["Ctrl-C stops watching, not training"]
     table = Table(box=None, caption="\n".join(notes))
     table.caption_justify = "left"
     for title in ("experiment", "fold", "epoch", "loss", "LWLRAP", "s/epoch", "left", "loss by epoch"):
@@ -163,5 +163,5 @@ def as_table(trainings: Trainings) -> Table:
         cells = (line.experiment, line.fold, line.epoch, line.loss, line.lwlrap, line.pace, line.left)
         table.add_row(*cells, line.curve)
     if not trainings.shown:
-        table.add_row("nothing trains at the moment")
+        table.add_row("nothing is training at the moment")
     return table

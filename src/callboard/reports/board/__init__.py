@@ -1,1 +1,1 @@
-"""The board: rows, columns and blocks, as a table, a page and a CSV file."""
+"""Formats the board as a table, a page and a CSV file."""

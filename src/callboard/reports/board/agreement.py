@@ -1,4 +1,4 @@
-"""How well our results and the author's scores of the same experiments agree, in Markdown."""
+"""Agreement between our results and the original author's scores of the same experiments, in Markdown."""
 
 from collections.abc import Callable, Iterable
 
@@ -30,21 +30,21 @@ COMPARED = (
 
 
 def agreement(blocks: Blocks, table: ExperimentTable, params: dict[str, str]) -> str:
-    """Report the setting, counts, rank correlations, and row by row whether a change went the author's way.
+    """Describe counts, rank correlations, and for each row whether its change has the original author's sign.
 
-    A change is against the row's base in the table; rows whose base has no result here are left out of the
-    last list, as are those without a score by the author.
+    A change is against the row's base in the table. Rows whose base has no result here, or that lack a score
+    of the original author, are left out of the last list.
 
     Args:
-        blocks: The author's rows with our results.
-        table: The author's table.
+        blocks: Rows of the original author's table with our results.
+        table: The original author's table.
         params: Flat parameters of the workspace, from which the results may differ.
     """
     lines = [line for block in blocks for line in block if line.entry]
     n_ours = sum(line.row is not None for line in lines)
     changes = [line for line in lines if line.is_against_author_base]
     parts = [
-        "## Agreement with the author's table\n",
+        "## Agreement with the original author's table\n",
         f"{counted(len(lines), 'row')} in the table, {n_ours} of them with a result here"
         f"{_setting(lines, table, params)}.\n",
         _correlations(lines),
@@ -58,7 +58,7 @@ def agreement(blocks: Blocks, table: ExperimentTable, params: dict[str, str]) ->
 
 
 def _setting(lines: list[BoardLine], table: ExperimentTable, params: dict[str, str]) -> str:
-    """How all results differ from params.yaml, in the keys that the table leaves to the workspace."""
+    """Describe how all results differ from params.yaml in the keys that the table leaves to the workspace."""
     for line in lines:
         if line.row and line.entry and not line.entry.alone:
             name = line.entry.name
@@ -88,28 +88,28 @@ def _correlations(lines: list[BoardLine]) -> str:
 
 
 Signs = tuple[float, float] | None
-"""Signs of our change and of the author's, each −1 or 1."""
+"""Signs of our change and of the original author's, each −1 or 1."""
 
 
 def _signs(ours: float | None, theirs: float | None) -> Signs:
-    """Return None where one of them is unknown or zero."""
+    """Return the signs of two changes; None if one of them is unknown or zero."""
     if not (ours and theirs and round(ours, 5) and round(theirs, 5)):
         return None
     return np.sign(ours), np.sign(theirs)
 
 
 def _tally(what: str, signs: Iterable[Signs]) -> str:
-    """Report how often both went the same way, and how often they would by chance."""
+    """Describe how often both changes have the same sign, and how often they would by chance."""
     known = np.array([pair for pair in signs if pair]).reshape(-1, 2) > 0
     n_agree = int((known[:, 0] == known[:, 1]).sum())
-    text = f"{what} went the author's way in {n_agree} of {len(known)} rows"
+    text = f"{what} changed in the original author's direction in {n_agree} of {len(known)} rows"
     if not len(known):
         return f"{text}.\n"
     ours, theirs = known.mean(axis=0)
     by_chance = len(known) * (ours * theirs + (1 - ours) * (1 - theirs))
     return (
-        f"{text}; {by_chance:.1f} would by chance, as it rose in {ours:.0%} of ours and {theirs:.0%} of "
-        "the author's.\n"
+        f"{text}; by chance {by_chance:.1f} would, as it rose in {ours:.0%} of ours and {theirs:.0%} of "
+        "the original author's.\n"
     )
 
 

@@ -12,13 +12,13 @@ from callboard.results.result import changes
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
 WITHIN_NOISE = "≈"
-NOISE_LEGEND = f"{WITHIN_NOISE} another seed alone changes the leaderboard's score by as much."
+NOISE_LEGEND = f"{WITHIN_NOISE} a different seed alone changes the leaderboard score by as much."
 SEEDS_LEGEND = (
-    "Seeds were not measured: intervals hold the recordings alone; `callboard noise NAME` measures them."
+    "Seeds were not measured: intervals cover recordings alone; `callboard noise NAME` measures seeds."
 )
 
 Value = str | float | bool | None
-"""Value of a CSV cell; None is an empty cell."""
+"""Value of a cell for programs; None for an empty one."""
 
 
 @dataclass(frozen=True)
@@ -30,42 +30,42 @@ class Column:
     is_number: bool = False
     may_wrap: bool = False
     value: Callable[[BoardLine], Value] | None = None
-    """Value that a page sorts by; the text where there is none."""
+    """Value that a page sorts by; by the text if None."""
     is_extra: bool = False
-    """Whether only some boards have it."""
+    """Whether only some boards have the column."""
     meaning: str = ""
-    """Explanation, where the name alone does not say it."""
+    """Explanation, if the name alone does not give it."""
     tone: Callable[[BoardLine], str] | None = None
-    """`better`, `worse` or `noise`: class that colours the text."""
+    """Class that colours the text: `better`, `worse` or `noise`."""
 
 
 def base_of(line: BoardLine) -> str:
-    """Name of the result that a line is compared with."""
+    """Return the name of the result that a line is compared with; a dash if there is none."""
     if line.base and line.step and line.step.base in line.base.names:
         return line.step.base
     return line.base.name if line.base else MISSING
 
 
 def changes_of(line: BoardLine) -> list[str] | None:
-    """Changed parameters against the base, else against the commit it started from; None without either."""
+    """List parameters changed against the base or else the start commit; None if neither is known."""
     before = line.base.params if line.base else line.row.base if line.row else {}
     return changes(before, line.row.params) if line.row and before else None
 
 
 def changed(line: BoardLine) -> str:
-    """Changed parameters as text."""
+    """Return the changed parameters as text; a dash if unknown."""
     found = changes_of(line)
     return MISSING if found is None else ", ".join(found)
 
 
 def half_width(line: BoardLine) -> float | None:
-    """Half the width of the 95 % interval of CV itself."""
+    """Return half the width of the 95 % interval of CV, not of its change; None if unknown."""
     low, high = line.metric("cv.lwlrap_low"), line.metric("cv.lwlrap_high")
     return None if low is None or high is None else (high - low) / 2
 
 
 def has_seeds(line: BoardLine) -> bool | None:
-    """Whether the verdict's interval covers seeds; None without interval."""
+    """Return whether the verdict's interval covers seeds; None without an interval."""
     if line.judgement is None or isnan(line.judgement.low):
         return None
     return line.judgement.has_seeds
@@ -86,7 +86,7 @@ def _against_best(line: BoardLine) -> str:
 
 
 def is_lb_noise(line: BoardLine) -> bool:
-    """Whether another seed may change the public leaderboard score as much."""
+    """Return whether a different seed alone could change the public leaderboard score as much."""
     return bool(line.lb_judgement and line.lb_judgement.verdict is Verdict.WITHIN_NOISE)
 
 
@@ -113,7 +113,7 @@ def _author_lb(line: BoardLine) -> str:
 
 
 def estimate_column(name: str, estimates: dict[str, dict[str, float]]) -> Column:
-    """Build the column of another CV estimate, in place of the pooled one.
+    """Build the column of a CV estimate that replaces the pooled one.
 
     Args:
         name: Name in CV_NAMES.
@@ -135,7 +135,7 @@ def metric_of(key: str) -> Callable[[BoardLine], float | None]:
 
 
 def change_value(line: BoardLine) -> float | None:
-    """Change of CV against the base."""
+    """Return the change of CV against the base."""
     return line.change.value if line.change else None
 
 
@@ -152,7 +152,7 @@ SCORE_COLUMNS = (
         lambda line: number(half_width(line)),
         is_number=True,
         value=half_width,
-        meaning="half the 95 % interval of CV",
+        meaning="half of the 95 % interval of CV",
     ),
     Column(
         "verdict",
@@ -169,15 +169,15 @@ COMPARISON = (
         lambda line: interval_text(line.change, line.judgement),
         is_number=True,
         value=change_value,
-        meaning="change against base, with its 95 % interval",
+        meaning="change of CV against the base, with its 95 % interval",
     ),
-    Column("P", _probability, is_number=True, meaning="probability that CV is better than that of base"),
+    Column("P", _probability, is_number=True, meaning="probability that CV is better than that of the base"),
     Column(
         "Δ LB",
         _lb_change,
         is_number=True,
         value=lambda line: line.metric_change("lb.public"),
-        meaning="change of LB public against base",
+        meaning="change of LB public against the base",
     ),
 )
 BEST = Column(
@@ -197,16 +197,16 @@ AUTHOR_COLUMNS = (
 
 
 def columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
-    """Columns of the board of results, from left to right.
+    """Return the columns of the board of results, from left to right.
 
     Args:
-        cv: The estimate shown in place of CV; changes and verdicts stay those of the pooled one.
+        cv: Column of the CV estimate; changes and verdicts are always of the pooled one.
     """
     return (NAME, cv, *SCORE_COLUMNS, *COMPARISON, MEMO, CHANGED, BEST, *ORIGIN)
 
 
 def author_columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
-    """Columns of the author's table, with the author's scores beside ours."""
+    """Return the columns of the original author's table, with the original author's scores next to ours."""
     return (NAME, cv, *SCORE_COLUMNS, *COMPARISON, *AUTHOR_COLUMNS, MEMO, *ORIGIN)
 
 
@@ -214,14 +214,14 @@ BOARD_COLUMNS: Sequence[Column] = columns_of()
 
 
 def shown_rows(blocks: Blocks) -> dict[str, BoardRow]:
-    """Results that the lines show, each once, by content key or name."""
+    """Return the results in the lines, each once, by content key or, without one, by name."""
     return {line.row.key or line.row.name: line.row for block in blocks for line in block if line.row}
 
 
 def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[str]:
     """Explain the columns and marks that occur, and name the best results.
 
-    Also explain what is easily mistaken: intervals without seeds, and another CV estimate in a column.
+    Also explain what is easily misread: intervals without seeds, and a CV column of a different estimate.
     """
     lines = [line for block in blocks for line in block if line.row]
     found = [_meanings(columns) if lines else ""]
@@ -231,7 +231,7 @@ def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[s
     found.append(NOISE_LEGEND if any(map(is_lb_noise, lines)) else "")
     found.append(SEEDS_LEGEND if any(has_seeds(line) is False for line in lines) else "")
     found += [
-        f"{column.name} is that estimate; ±, Δ, P, verdict and best are of the pooled LWLRAP."
+        f"{column.name} is that estimate; ±, Δ, P, verdict and best refer to the pooled LWLRAP."
         for column in columns
         if column.is_extra
     ]
@@ -239,11 +239,11 @@ def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[s
 
 
 def _meanings(columns: Sequence[Column]) -> str:
-    told = "; ".join(f"{column.name}: {column.meaning}" for column in columns if column.meaning)
-    return f"{told}." if told else ""
+    found = "; ".join(f"{column.name}: {column.meaning}" for column in columns if column.meaning)
+    return f"{found}." if found else ""
 
 
 def _best_legend(rows: Iterable[BoardRow]) -> str:
     best = {row.key: row for row in rows}
-    told = ", ".join(f"{row.name} ({number(row.metrics[CV])})" for row in best.values())
-    return f"Best: {told}, the highest CV of the same data that is not optimistic." if told else ""
+    found = ", ".join(f"{row.name} ({number(row.metrics[CV])})" for row in best.values())
+    return f"Best: {found}, the highest CV on the same data that is not optimistic." if found else ""

@@ -43,19 +43,19 @@ IMPORTANCE = (
     "memo",
     "Δ LB",
 )
-"""Columns in the order in which a terminal makes room for them; those not named come last."""
+"""Columns in the order in which a terminal makes room for them; all others come last."""
 
 MIN_WRAP = 24
-"""The fewest characters that a column of words gets."""
+"""Minimum width of a column of words, in characters."""
 
 STYLES = {"better": "green", "worse": "red", "noise": "dim"}
 
 PADDING = 3
-"""Characters that a terminal's table adds to each column: two blanks and a rule."""
+"""Number of characters that a table adds to each column on a terminal: two blanks and a rule."""
 
 
 def board_markdown(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> str:
-    """Markdown table with an empty row between blocks, and the meaning of its marks."""
+    """Build a Markdown table with an empty row between blocks, and the legend of its marks."""
     bodies = [[[column.text(line) for column in columns] for line in block] for block in blocks]
     gap = [[""] * len(columns)]
     cells = [row for number, body in enumerate(bodies) for row in (gap * bool(number) + body)]
@@ -66,9 +66,9 @@ def board_markdown(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) ->
 
 
 def fitting(columns: Sequence[Column], lines: Block, width: int) -> list[Column]:
-    """Choose the columns that a terminal has room for by IMPORTANCE; the name always.
+    """Choose the columns that fit on a terminal, by IMPORTANCE and always with the name.
 
-    They keep the order of `columns`.
+    The result is in the order of `columns`.
     """
     order = {name: place for place, name in enumerate(IMPORTANCE)}
     left, chosen = width - 1, set()
@@ -85,7 +85,7 @@ def fitting(columns: Sequence[Column], lines: Block, width: int) -> list[Column]
 
 
 def print_table(blocks: Blocks, console: "Console", columns: Sequence[Column] = BOARD_COLUMNS) -> None:
-    """Print the table on a terminal, with as many columns as it has room for."""
+    """Print the table on a terminal, with as many columns as fit, and name the others."""
     from rich.table import Table
     from rich.text import Text
 
@@ -104,7 +104,7 @@ def print_table(blocks: Blocks, console: "Console", columns: Sequence[Column] = 
     console.print(table)
     notes = legends(blocks, [column for column in columns if column in shown or column.is_extra])
     if hidden := [column.name for column in columns if column not in shown]:
-        notes.append(f"No room here for {', '.join(hidden)}: widen the window, or see --format or --output.")
+        notes.append(f"No room for {', '.join(hidden)}: widen the window, or use --format or --output.")
     console.print(Text("\n".join(notes)))
 
 
@@ -164,15 +164,15 @@ FIELDS: Mapping[str, Field] = {
     "author_lb": lambda line: line.author_lb,
     "block": lambda line: line.entry.block if line.entry else None,
 }
-"""Header to value; the same for every board, so that a program that reads one reads all."""
+"""Header to value; the same for every board, so that a program can read them all."""
 
 
 def as_csv(blocks: Blocks, extra: Mapping[str, Field] | None = None) -> str:
-    """CSV for programs: numbers unrounded, and empty cells for what is not known.
+    """Write the board as CSV for programs: numbers unrounded, unknown cells empty.
 
     Args:
         blocks: Lines of the board, one CSV row each.
-        extra: Fields after those that every board has.
+        extra: Further fields, after those of every board.
     """
     fields = {**FIELDS, **(extra or {})}
     file = io.StringIO()

@@ -1,4 +1,4 @@
-"""The board as one HTML page, to open in a browser or keep with a team's notes."""
+"""The board as a self-contained HTML page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from callboard.reports.text import number, page, verdict_tone, verdict_word
 from callboard.results.rows import CV
 
 SCATTER = (640, 360)
-"""Width and height of the picture, in SVG units."""
+"""Width and height of the plot, in SVG units."""
 
 MARGIN = 52
 """Margin around the area of the dots, for the labels of the axes."""
@@ -30,14 +30,14 @@ class Cell:
 
     text: str
     by: str
-    """Sort key; empty where nothing is known."""
+    """Sort key; empty if unknown."""
     tone: str = ""
     """Class of the verdict's mark."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A result in the picture."""
+    """A result in the plot."""
 
     x: float
     y: float
@@ -47,7 +47,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark of an axis."""
+    """A tick of an axis."""
 
     at: float
     text: str
@@ -55,7 +55,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Scatter:
-    """CV against LB."""
+    """The plot of CV against LB."""
 
     dots: list[Dot]
     x_ticks: list[Tick]
@@ -63,7 +63,7 @@ class Scatter:
 
 
 def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = BOARD_COLUMNS) -> str:
-    """Build the page: counts, the meaning of marks, the table, and CV against the public leaderboard.
+    """Build the page: counts, table, legend, and a plot of CV against the public leaderboard.
 
     Args:
         blocks: Lines of the board.
@@ -95,7 +95,7 @@ def _cell(column: Column, line: BoardLine) -> Cell:
 
 
 def _scatter(lines: Sequence[BoardLine]) -> Scatter | None:
-    """Plot results with both scores, three at least; those with an optimistic CV would mislead."""
+    """Plot results with both scores and no optimistic CV, which would mislead; None if fewer than three."""
     found = [
         (cv, lb, line)
         for line in lines

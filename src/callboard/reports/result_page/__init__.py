@@ -1,1 +1,1 @@
-"""One result as a page: what it learned, where it is wrong, whether it can be true."""
+"""Writes one result as a page: learning curves, errors, calibration and a leak audit."""

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG inside a page, drawn in the page's own colours, light or dark.
+"""Matplotlib figures as SVG inside a page, in the page's light or dark colours.
 
 Figures are drawn in marker colours, which become CSS variables of page.css; text stays text.
 """
@@ -29,10 +29,10 @@ CSS_VARIABLES = {
 """Marker colour to CSS variable."""
 
 SERIES = ("#3f8fc4", "#d9822b", "#4aa564", "#a877c9", "#c9617a", "#8c8c3c", "#3aa6a0", "#9a7b5f")
-"""Colours of lines side by side; their contrast to white and to near-black is above 2.8."""
+"""Colours of the lines of a figure; their contrast to white and to near-black is above 2.8."""
 
 PANEL_INCHES = 5.2
-"""Width of a panel: two stand side by side on a desktop, one fills a phone with its text still readable."""
+"""Width of a panel: two fit side by side on a desktop, and one on a phone with its text readable."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -58,7 +58,7 @@ STYLE: Any = {
 
 @contextmanager
 def panel(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
-    """A figure with one pair of axes, to be drawn and turned to SVG inside the block; sizes in inches."""
+    """Make a figure with one pair of axes, to be drawn and saved inside the block; sizes in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -69,7 +69,7 @@ def panel(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
 
 @contextmanager
 def rows_of_panels(width: float, heights: Sequence[float]) -> Iterator[tuple["Figure", list["Axes"]]]:
-    """A figure of panels above each other that share their x axis; sizes in inches."""
+    """Make a figure of stacked panels that share their x axis, as in `panel`; sizes in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -80,12 +80,12 @@ def rows_of_panels(width: float, heights: Sequence[float]) -> Iterator[tuple["Fi
 
 
 def as_svg(figure: "Figure", name: str, alt: str) -> Markup:
-    """The figure as an SVG element for HTML: no namespace, no metadata, ids of its own.
+    """Convert the figure to an SVG element for HTML, without namespace and metadata, with unique ids.
 
     Args:
-        figure: Drawn in marker colours or others.
-        name: Before every id in it, so that two figures of a page do not share any.
-        alt: What a reader is told who cannot see it.
+        figure: Figure drawn in marker or other colours.
+        name: Prefix of every id, different for each figure of a page.
+        alt: Description for readers who cannot see it.
     """
     buffer = io.StringIO()
     nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -1,4 +1,4 @@
-"""The result of a report: its tables, where its ranking goes wrong, and its calibration."""
+"""The result of a report: its tables, its ranking errors and its calibration."""
 
 import re
 from collections.abc import Sequence
@@ -20,25 +20,25 @@ from callboard.results.rows import BoardRow
 
 @dataclass(frozen=True)
 class Evidence:
-    """Tables of one result, and its scores as an array beside the truth."""
+    """Tables of one result, and its scores and labels as arrays."""
 
     clips: pd.DataFrame
-    """TP and FP annotations, see clips.DTYPES."""
+    """TP and FP annotations, with the columns of clips.DTYPES."""
     folds: pd.DataFrame
-    """recording_id, fold; unchecked, as the file has it."""
+    """recording_id and fold, unchecked."""
     out_of_fold: pd.DataFrame
-    """recording_id, fold and score columns; unchecked."""
+    """recording_id, fold and score columns, unchecked."""
     species: list[str]
     scores: NDArray[np.float64]
-    """(recordings, species), recordings as in out_of_fold."""
+    """(recordings, species), in the order of out_of_fold."""
     is_present: NDArray[np.bool_]
-    """(recordings, species), a TP row somewhere in the recording."""
+    """(recordings, species); True where the recording has a TP row."""
     is_absent: NDArray[np.bool_]
-    """(recordings, species), an FP row and no TP row."""
+    """(recordings, species); True where the recording has an FP row and no TP row."""
 
     @property
     def recording_ids(self) -> list[str]:
-        """Recording of each row of the arrays."""
+        """Recording ids of the rows of the arrays."""
         return list(self.out_of_fold["recording_id"])
 
 
@@ -46,14 +46,14 @@ def read_evidence(result: Result) -> Evidence:
     """Read the tables of a result from DVC's cache.
 
     Raises:
-        UserError: one is missing or cannot be read.
+        UserError: a table is missing or cannot be read.
     """
     folds = read_table(result.output(FOLDS), ["recording_id", "fold"]).reset_index(drop=True)
     return weigh(read_clips(result.output(CLIPS)), folds, read_score_table(result.output(OUT_OF_FOLD)))
 
 
 def weigh(clips: pd.DataFrame, folds: pd.DataFrame, out_of_fold: pd.DataFrame) -> Evidence:
-    """Build the arrays of these tables.
+    """Build the arrays from the tables.
 
     Raises:
         ValueError: an annotated species has no score column.
@@ -69,9 +69,9 @@ def weigh(clips: pd.DataFrame, folds: pd.DataFrame, out_of_fold: pd.DataFrame) -
 
 
 def precision_at_present(is_present: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(recordings, species) share of present ones among the species scored at least as high; NaN if absent.
+    """Return the share of present species among those scored at least as high; (recordings, species).
 
-    LWLRAP is the mean of all that are not NaN: this tells which cells it loses its points in.
+    Cells of absent species are NaN. LWLRAP is the mean of all others, so this shows where it loses points.
     """
     precision = np.full(scores.shape, np.nan)
     precision[is_present] = pair_precisions(is_present, scores)
@@ -79,7 +79,7 @@ def precision_at_present(is_present: NDArray[np.bool_], scores: NDArray[np.float
 
 
 def lost_points(evidence: Evidence) -> NDArray[np.float64]:
-    """(recordings, species) points that each present cell takes from LWLRAP; their sum is 1 - LWLRAP."""
+    """Return the points that each present cell takes from LWLRAP, (recordings, species); sum 1 - LWLRAP."""
     lost = 1 - precision_at_present(evidence.is_present, evidence.scores)
     shares: NDArray[np.float64] = np.nan_to_num(lost) / max(int(evidence.is_present.sum()), 1)
     return shares
@@ -87,7 +87,7 @@ def lost_points(evidence: Evidence) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A recording in which a species that calls is ranked below one that nobody confirmed."""
+    """A recording in which a confirmed species is ranked below one that nobody confirmed."""
 
     recording_id: str
     fold: int
@@ -108,7 +108,7 @@ class Mistake:
 
 
 def worst_recordings(evidence: Evidence, n_shown: int) -> list[Mistake]:
-    """Recordings that cost LWLRAP most, the costliest first, by id where equal; none that costs nothing."""
+    """Return at most `n_shown` recordings that lose points, the costliest first and equal ones by id."""
     lost = lost_points(evidence)
     order = np.lexsort((np.array(evidence.recording_ids), -lost.sum(axis=1).round(12)))
     return [_mistake(evidence, lost[row], row) for row in order[:n_shown].tolist() if lost[row].any()]
@@ -139,21 +139,21 @@ Z_95 = 1.959964
 
 @dataclass(frozen=True)
 class Reliability:
-    """Judged cells by score; bins are equally wide, those of no cell are left out."""
+    """Judged cells by score, in bins of equal width; empty bins are left out."""
 
     mean_score: NDArray[np.float64]
-    """(bins,)."""
+    """(bins,)"""
     share_present: NDArray[np.float64]
-    """(bins,)."""
+    """(bins,)"""
     low: NDArray[np.float64]
-    """(bins,) end of Wilson's 95 % interval of the share."""
+    """(bins,) lower end of Wilson's 95 % interval of the share."""
     high: NDArray[np.float64]
     count: NDArray[np.int64]
-    """(bins,) cells."""
+    """(bins,) number of cells."""
 
     @property
     def expected_error(self) -> float:
-        """Mean distance of share and score, weighted by cells (Naeini et al. 2015, AAAI, ECE)."""
+        """Mean distance between share and score, weighted by cells (ECE; Naeini et al. 2015, AAAI)."""
         return float(np.average(np.abs(self.share_present - self.mean_score), weights=self.count))
 
 
@@ -163,10 +163,10 @@ def reliability(
     is_absent: NDArray[np.bool_],
     n_bins: int = N_BINS,
 ) -> Reliability:
-    """Observed presence by score, over the cells that somebody has judged; all (recordings, species).
+    """Bin the judged cells by score, and count the present ones; all arrays are (recordings, species).
 
     Raises:
-        ValueError: nobody has judged anything.
+        ValueError: no cell is judged.
     """
     is_known = is_present | is_absent
     if not is_known.any():
@@ -184,7 +184,7 @@ def reliability(
 def wilson_interval(
     share: NDArray[np.float64], count: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % interval of binomial shares (Wilson 1927); holds for shares of 0 and 1 too."""
+    """Compute the 95 % interval of binomial shares (Wilson 1927); valid for shares of 0 and 1 too."""
     scale = 1 + Z_95**2 / count
     centre = (share + Z_95**2 / (2 * count)) / scale
     half = Z_95 / scale * np.sqrt(share * (1 - share) / count + Z_95**2 / (4 * count**2))
@@ -196,7 +196,7 @@ PSEUDO = re.compile(r"pseudo/r(?P<round>\d+)\.csv")
 
 @dataclass(frozen=True)
 class Subject:
-    """The result of the report, and the board around it."""
+    """The result of the report, the rows of the board, and the options of the report."""
 
     result: Result
     row: BoardRow | None
@@ -206,16 +206,16 @@ class Subject:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """Tables of the result; read once.
+        """Tables of the result, read once.
 
         Raises:
-            UserError: one is missing.
+            UserError: a table is missing.
         """
         return read_evidence(self.result)
 
     @cached_property
     def pseudo_labels(self) -> dict[int, pd.DataFrame]:
-        """Round to the pseudo-labels of its students, for all rounds up to the last.
+        """Round to the pseudo-labels of its students, up to the last round.
 
         Raises:
             UserError: a table is not in the cache.

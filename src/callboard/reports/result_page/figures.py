@@ -1,4 +1,4 @@
-"""The figures of lines, dots and bars; each returns one SVG."""
+"""Figures of lines, dots and bars; each function returns one SVG."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curve = Sequence[Mapping[str, float]]
-"""Epochs of a fold, each with the columns that have a value there."""
+"""Epochs of a fold, each with the columns that have a value."""
 
 LEGEND_LETTERS = 60
-"""That a row of a panel's legend holds; the line before each label takes the room of 5."""
+"""Number of letters in a row of a panel's legend; the line before each label takes the room of 5."""
 
 
 def draw_curves(
     curves: Mapping[str, Curve], column: str, label: str, name: str, beside: Iterable[Curve] = ()
 ) -> Markup:
-    """A column of the learning curves over epochs, a line per fold; dots where not every epoch has it.
+    """Draw a column of the learning curves, a line per fold, with dots if not every epoch has a value.
 
     Args:
         curves: Label to epochs.
-        column: Drawn.
-        label: Of the y axis.
-        name: Before every id of the SVG.
-        beside: Curves of figures that stand beside this one: its axes have room for them too.
+        column: Column to draw.
+        label: Label of the y axis.
+        name: Prefix of every id of the SVG.
+        beside: Curves of figures next to this one, which its axes make room for too.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -74,7 +74,7 @@ def _points(epochs: Curve, column: str) -> list[tuple[float, float]]:
 
 
 def draw_species(table: pd.DataFrame) -> Markup:
-    """Average precision of each species as a dot, best first.
+    """Draw the average precision of each species as a dot.
 
     Args:
         table: species, ap and n_tp, in the order of drawing from the top.
@@ -93,7 +93,7 @@ def draw_species(table: pd.DataFrame) -> Markup:
 
 
 def draw_losses(table: pd.DataFrame) -> Markup:
-    """Each species' share of the points that LWLRAP lacks to 1, as bars in the order of the dots.
+    """Draw each species' share of the points that LWLRAP lacks to 1, as bars next to `draw_species`.
 
     Args:
         table: species, n_tp and lost (share in 0 … 1), in the order of drawing from the top.
@@ -108,7 +108,7 @@ def draw_losses(table: pd.DataFrame) -> Markup:
 
 
 def _name_rows(axes: "Axes", table: pd.DataFrame) -> None:
-    """Label the y axis alike in every figure of the table, so that figures side by side line up."""
+    """Label the y axis the same way in every figure of the table, so that they line up side by side."""
     axes.set_yticks(
         np.arange(len(table))[::-1], [f"{row.species} ({row.n_tp})" for row in table.itertuples()]
     )
@@ -119,12 +119,12 @@ def _name_rows(axes: "Axes", table: pd.DataFrame) -> None:
 def draw_cv_against_lb(
     cv: NDArray[np.float64], lb: NDArray[np.float64], marked: tuple[float, float], part: str
 ) -> Markup:
-    """Every result of the board as a dot, this one ringed.
+    """Draw every result as a dot, with the one of the report ringed.
 
     Args:
         cv: (results,) OOF LWLRAP.
         lb: (results,) LWLRAP of the leaderboard.
-        marked: CV and LB of this result.
+        marked: CV and LB of the report's result.
         part: public or private.
     """
     with panel(PANEL_INCHES, 3.6) as (figure, axes):
@@ -149,7 +149,7 @@ def draw_cv_against_lb(
 
 
 def draw_reliability(bins: Reliability) -> Markup:
-    """Share of present cells over their mean score, with intervals and counts, beside the diagonal."""
+    """Draw the share of present cells over their mean score, with intervals, counts and the diagonal."""
     with panel(PANEL_INCHES, 3.6) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
         below = np.maximum(bins.share_present - bins.low, 0)
@@ -182,7 +182,7 @@ def draw_reliability(bins: Reliability) -> Markup:
 
 
 def draw_histogram(groups: Mapping[str, NDArray[np.float64]]) -> Markup:
-    """How the scores of each group are spread, in % of the group.
+    """Draw a histogram of the scores of each group, in % of the group.
 
     Args:
         groups: Label to scores in 0 … 1; the first two are drawn as bars, further ones as an outline.
@@ -208,11 +208,11 @@ def draw_histogram(groups: Mapping[str, NDArray[np.float64]]) -> Markup:
 
 
 def draw_pseudo_labels(counts: pd.DataFrame, number: int) -> Markup:
-    """Pseudo-labels of a round by species, stacked by the kind of recording.
+    """Draw the pseudo-labels of a round by species, stacked by kind of recording.
 
     Args:
         counts: Species as index, a column of counts per kind of recording.
-        number: Of the round.
+        number: Number of the round.
     """
     with panel(PANEL_INCHES, 1.3 + 0.25 * len(counts)) as (figure, axes):
         places = np.arange(len(counts))[::-1]

@@ -19,7 +19,7 @@ def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[s
     Args:
         folds: recording_id, fold, unchecked.
         clips: recording_id of all annotations.
-        test_ids: The test recordings; empty where they are not known.
+        test_ids: Test recordings; empty if unknown.
     """
     n_folds = folds.groupby("recording_id")["fold"].size()
     annotated, assigned = set(clips["recording_id"]), set(folds["recording_id"])
@@ -40,7 +40,7 @@ def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[s
 
 
 def score_checks(out_of_fold: pd.DataFrame, folds: pd.DataFrame) -> list[LeakCheck]:
-    """Check that each recording of the folds is scored once, by the network of its own fold."""
+    """Check that each recording of the folds is scored once, as one of its own fold."""
     n_rows = out_of_fold["recording_id"].value_counts()
     scored, assigned = set(n_rows.index), set(folds["recording_id"])
     pairs = set(zip(folds["recording_id"], folds["fold"].astype(int), strict=True))
@@ -64,10 +64,10 @@ def score_checks(out_of_fold: pd.DataFrame, folds: pd.DataFrame) -> list[LeakChe
 def network_checks(
     held_out: Mapping[str, tuple[int, Collection[str]]], folds: pd.DataFrame
 ) -> list[LeakCheck]:
-    """Check the recordings held out according to the networks' own files.
+    """Check that networks held out the recordings of their fold, according to their weights files.
 
     Args:
-        held_out: Path of the weights to their fold and the recordings that they were not trained on.
+        held_out: Path of a weights file to its fold and the recordings that it was not trained on.
         folds: recording_id, fold.
     """
     numbers = folds["fold"].astype(int)
@@ -75,28 +75,28 @@ def network_checks(
     for path, (fold, held) in held_out.items():
         if seen := sorted(set(folds.loc[numbers == fold, "recording_id"]) - set(held)):
             violations.append(f"{path} has trained on {len(seen)} recordings of fold {fold}, first {seen[0]}")
-    claim = "No network has trained on a recording of its own fold, as its weights file tells"
+    claim = "No network has trained on a recording of its own fold, according to its weights file"
     return [LeakCheck(claim, f"{len(held_out)} networks", violations)]
 
 
 def lineage_checks(rounds: Sequence[RoundLineage]) -> list[LeakCheck]:
-    """Check by the weights files that no teacher labelled a recording that it had trained on.
+    """Check by weights files that no teacher labelled a recording that it had trained on.
 
-    Where `pseudo.isolation` is none, so that a violation is meant, one line stands for all. Where it is
-    nested, nothing of what a student is validated on may have reached its teachers.
+    With `pseudo.isolation` none, where violations are intended, one line stands for all of them. With nested,
+    also check that nothing a student is validated on has reached its teachers.
     """
     checks = []
     for lineage in rounds:
         seen = lineage.seen if lineage.isolation != "none" else [lineage.sentence] * bool(lineage.seen)
         checks += [
             LeakCheck(
-                f"Round {lineage.round}: every teacher is of the round before, and its weights file is there",
+                f"Round {lineage.round}: every teacher is of the previous round, and its weights file exists",
                 f"{counted(lineage.n_labels, 'pseudo-label')}, {counted(len(lineage.by_teacher), 'teacher')}",
                 lineage.strangers,
             ),
             LeakCheck(
-                f"Round {lineage.round}: no teacher labelled a training recording that it had trained on, as "
-                "its weights file tells",
+                f"Round {lineage.round}: no teacher labelled a training recording that it had trained on, "
+                "according to its weights file",
                 f"{counted(lineage.n_training, 'pseudo-label')} of training recordings",
                 seen,
             ),
@@ -109,18 +109,18 @@ def lineage_checks(rounds: Sequence[RoundLineage]) -> list[LeakCheck]:
 
 
 def pseudo_checks(number: int, pseudo: pd.DataFrame, folds: pd.DataFrame) -> list[LeakCheck]:
-    """Check the teachers by their names alone, where weights files are not read.
+    """Check the teachers by their names alone, without reading weights files.
 
     Args:
         number: The student's round.
         pseudo: recording_id and teacher (`r0/fold3`, or `r0` for all models of a round) of its pseudo-labels.
-        folds: recording_id, fold. Recordings without a fold (test, external) may be labelled by any model.
+        folds: recording_id, fold. Any network may label recordings without a fold (test, external).
     """
     fold_of = dict(zip(folds["recording_id"], folds["fold"].astype(int), strict=True))
     seen, late = [], []
     for recording_id, teacher in zip(pseudo["recording_id"], pseudo["teacher"], strict=True):
-        made_in, _, folds_told = teacher.partition("/fold")
-        held_out = folds_told.removeprefix("s").split("-")
+        made_in, _, named_folds = teacher.partition("/fold")
+        held_out = named_folds.removeprefix("s").split("-")
         if recording_id in fold_of and str(fold_of[recording_id]) not in held_out:
             seen.append(f"{recording_id} (fold {fold_of[recording_id]}) labelled by {teacher}")
         if not made_in.removeprefix("r").isdigit() or int(made_in.removeprefix("r")) >= number:
@@ -141,27 +141,27 @@ def _names(recording_ids: Collection[str]) -> list[str]:
 
 
 def leak_audit(subject: Subject) -> Iterator[PageBlock]:
-    """Build the section: no network may have seen what it was scored on."""
+    """Build the section, which checks that no network has seen what it was scored on."""
     evidence, result = subject.evidence, subject.result
     checks = fold_checks(evidence.folds, evidence.clips, _test_ids(result))
     checks += score_checks(evidence.out_of_fold, evidence.folds)
-    makers, told = _maker_checks(subject)
+    makers, depth = _maker_checks(subject)
     networks, why_not = _network_checks(subject)
     yield Checks(checks + makers + networks)
     if why_not:
-        yield Text(f"What the networks were trained on is not checked: {why_not}.")
-    if told:
-        yield Text(told)
+        yield Text(f"The recordings that networks were trained on are not checked: {why_not}.")
+    if depth:
+        yield Text(depth)
     yield fold_grid(evidence)
     if subject.pseudo_labels:
         yield Text(
-            "CV of a result with pseudo-labels is optimistic even where all of this holds: the students of a "
+            "CV of a result with pseudo-labels is optimistic even if all of this holds: the students of a "
             "fold learn from teachers that had learned from that fold's labels."
         )
 
 
 def _maker_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
-    """Check the makers of pseudo-labels by weights files or else by names, and say how far that goes."""
+    """Check the makers of pseudo-labels by weights files or else by names; return how far that goes too."""
     if not subject.pseudo_labels:
         return [], ""
     try:
@@ -175,12 +175,12 @@ def _maker_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
             for number, table in subject.pseudo_labels.items()
             for check in pseudo_checks(number, table, folds)
         ]
-        return by_name, f"Makers of pseudo-labels are checked by their names alone: {error}."
+        return by_name, f"The makers of pseudo-labels are checked by their names alone: {error}."
     return lineage_checks(rounds), " ".join(f"Round {one.round}: {one.depth}." for one in rounds)
 
 
 def _network_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
-    """Check the networks' own files, or say why they are not read."""
+    """Check the networks by their weights files; return why these are not read too."""
     if not subject.with_scores:
         return [], "--no-scores"
     from callboard.reports.result_page.listening import held_out_by
@@ -192,7 +192,7 @@ def _network_checks(subject: Subject) -> tuple[list[LeakCheck], str]:
 
 
 def fold_grid(evidence: Evidence) -> Grid:
-    """Count recordings and annotations of each fold."""
+    """Count the recordings and annotations of each fold."""
     clips = evidence.clips.merge(evidence.folds.drop_duplicates("recording_id"), on="recording_id")
     rows = []
     for fold, members in evidence.folds.groupby("fold"):
@@ -201,11 +201,11 @@ def fold_grid(evidence: Evidence) -> Grid:
         counts = (len(members), tp.nunique(), len(set(fp) - set(tp)), len(tp), len(fp))
         rows.append([f"fold {fold}", *(f"{count:,}" for count in counts)])
     header = ["", "recordings", "with TP", "FP only", "TP rows", "FP rows"]
-    return Grid(header, rows, "What each fold holds")
+    return Grid(header, rows, "Recordings and annotations of each fold")
 
 
 def _test_ids(result: Result) -> set[str]:
-    """Test recordings in the mel cache; none where it is gone, which another section reports."""
+    """Return the test recordings in the mel cache; none if it is missing, which another section reports."""
     try:
         with result.folder("data/mel") as mel:
             return set(read_index(mel / "test")["recording_id"])

@@ -1,4 +1,4 @@
-"""Scores of a network over one recording; the only part of a report that needs torch."""
+"""Scores of a network along one recording; the only part of a report that needs torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,40 +19,40 @@ from callboard.scoring.window_batches import WindowBatches
 
 @dataclass(frozen=True)
 class Tracks:
-    """Per frame of a recording and species, the mean over the windows that cover the frame."""
+    """Scores per frame of a recording, each the mean over the windows that cover the frame."""
 
     framewise: NDArray[np.float64]
     """(frames, species) probability of the class logits."""
     segmentwise: NDArray[np.float64]
-    """(frames, species) probability of what the segment loss sees; often the same."""
+    """(frames, species) probability of the logits that the segment loss sees; often the same."""
     attention: NDArray[np.float64]
     """(frames, species) weight of the frame's segment in its window."""
 
 
 class Listener:
-    """The networks of the last round, each for recordings that it has not trained on."""
+    """The networks of the last round, each applied only to recordings that it has not trained on."""
 
     def __init__(self, files: dict[int, Path], weights: str = "last") -> None:
         """Load the networks.
 
         Args:
             files: Fold to its weights.
-            weights: Which of them, as `predict.weights` names them.
+            weights: Which weights of a file to load, named as in `predict.weights`.
 
         Raises:
-            UserError: a file is no network of this project.
+            UserError: a file is not a network of this project.
         """
         self.device = pick_device()
         self.models = {fold: load_model(path, self.device, weights) for fold, path in files.items()}
 
     def hear(self, recording_id: str, fold: int, cache: MelCache, params: PredictParams) -> Tracks:
-        """The tracks of a recording by the network of its fold, without test-time masks.
+        """Score a recording by the network of its fold, without test-time masks.
 
         Raises:
-            UserError: there is no network of the fold, or it has trained on the recording.
+            UserError: the network of the fold is missing, or it has trained on the recording.
         """
         if fold not in self.models:
-            raise UserError(f"the network of fold {fold} is not there")
+            raise UserError(f"the network of fold {fold} is missing")
         if recording_id not in self.models[fold].held_out:
             raise UserError(f"the network of fold {fold} has trained on {recording_id}")
         return hear(self.models[fold], recording_id, cache, params, self.device)
@@ -62,7 +62,7 @@ class Listener:
 def hear(
     loaded: LoadedModel, recording_id: str, cache: MelCache, params: PredictParams, device: torch.device
 ) -> Tracks:
-    """One recording through one network, in the windows that `predict` lays."""
+    """Score one recording by one network, in the windows of the `predict` stage."""
     batches = WindowBatches.plan(cache, [recording_id], loaded.clip, params)
     n_frames = int(batches.n_frames[0])
     shape = (n_frames, len(loaded.species))
@@ -83,17 +83,17 @@ def hear(
 
 
 def stretch(segments: NDArray[np.float32], n_frames: int) -> NDArray[np.float32]:
-    """(batch, frames, species) of (batch, segments, species): each segment fills its share of the frames."""
+    """Repeat segments, (batch, segments, species), over their share of frames, (batch, frames, species)."""
     of_frame = np.arange(n_frames) * segments.shape[1] // n_frames
     stretched: NDArray[np.float32] = segments[:, of_frame]
     return stretched
 
 
 def read_listener(result: Result) -> Listener:
-    """The networks that a result was scored by.
+    """Load the networks that a result was scored by.
 
     Raises:
-        UserError: it is a blend, or a network is not in the cache.
+        UserError: the result is a blend, or a network is not in the cache.
     """
     result.refuse_blend()
     files = {fold: result.output(path) for fold, path in result.weights.items()}
@@ -101,7 +101,7 @@ def read_listener(result: Result) -> Listener:
 
 
 def held_out_by(result: Result) -> dict[str, tuple[int, frozenset[str]]]:
-    """Path of each network's file to the fold, and its recordings, that the network has not seen.
+    """Map the path of each weights file to its fold and the recordings that the network has not seen.
 
     Raises:
         UserError: the result is a blend, or a network is not in the cache.

@@ -1,4 +1,4 @@
-"""The page of a report: its blocks, with a macro in the template for each kind, its head and its HTML."""
+"""The page of a report: its head, and blocks of several kinds, each with a macro in the template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ from callboard.results.rows import MARKS, BoardRow, mark_of
 
 @dataclass(frozen=True)
 class LeakCheck:
-    """A statement that must hold, and the cases against it."""
+    """A statement that must hold, and the cases that violate it."""
 
     claim: str
     counted: str
-    """What was checked, in words."""
+    """Number of things checked, in words."""
     violations: list[str]
 
     @property
     def holds(self) -> bool:
-        """Whether nothing speaks against it."""
+        """Whether no case violates it."""
         return not self.violations
 
 
@@ -39,14 +39,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Figures:
-    """Drawings side by side as far as there is room, under one caption."""
+    """Drawings with one caption, side by side where there is room."""
 
     kind: ClassVar[str] = "figures"
     drawings: Sequence[Markup]
     caption: str
     title: str = ""
     is_wide: bool = False
-    """Whether a phone scrolls it sideways rather than shrinking it."""
+    """Whether a narrow screen scrolls sideways instead of shrinking the drawings."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Grid:
     rows: Sequence[Sequence[str]]
     caption: str = ""
     n_words: int = 1
-    """Leading columns that are words; all others are numbers, aligned right."""
+    """Number of leading columns with words; all others are numbers, aligned right."""
 
 
 @dataclass(frozen=True)
 class Checks:
-    """Claims with a mark each."""
+    """A list of checks, each marked as passed or violated."""
 
     kind: ClassVar[str] = "checks"
     checks: Sequence[LeakCheck]
@@ -81,7 +81,7 @@ class PageSection:
     title: str
     blocks: Sequence[PageBlock] = field(default_factory=tuple)
     missing: str = ""
-    """Why there are no blocks, where something that they need is missing."""
+    """Reason why there are no blocks; empty if nothing is missing."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class PageHead:
     cards: Sequence[Card]
     facts: Sequence[tuple[str, str]]
     changed: Sequence[str]
-    """`key: old → new`, against the base."""
+    """Parameters changed against the base, as `key: old → new`."""
     verdict: str = ""
     """`better`, `worse`, `within noise` …; empty without a base."""
     reason: str = ""
@@ -111,7 +111,7 @@ class PageHead:
 
 
 def read_head(result: Result, row: BoardRow | None, rows: Sequence[BoardRow]) -> PageHead:
-    """Read the head of a result; what only the board knows is left out where `row` is None."""
+    """Build the head for a result, without the facts of the board if `row` is None."""
     line = judged_line(row, rows, read_captions()) if row else BoardLine(None)
     base = line.base
     return PageHead(
@@ -128,7 +128,7 @@ def read_head(result: Result, row: BoardRow | None, rows: Sequence[BoardRow]) ->
 
 
 def _scores(result: Result, row: BoardRow | None) -> dict[str, float]:
-    """Scores of the result; the board's override the commit's, since the leaderboard may have answered."""
+    """Return the scores; those of the board override the commit's, which may lack later LB scores."""
     return result.cv | result.lb | (row.metrics if row else {})
 
 
@@ -150,7 +150,7 @@ def _cards(scores: dict[str, float], line: BoardLine) -> list[Card]:
 
 def _facts(result: Result, row: BoardRow | None, base: BoardRow | None) -> list[tuple[str, str]]:
     facts = [
-        ("commit", result.ref.commit[:7] or "none yet: it is in the work tree"),
+        ("commit", result.ref.commit[:7] or "none yet: the result is in the work tree"),
         ("content key", result.key),
         ("data", f"{result.data_source}, {result.data_md5[:8]}"),
         ("made", f"{row.start:%Y-%m-%d %H:%M} UTC" if row else "not on the board; `callboard sync` adds it"),
@@ -170,7 +170,7 @@ def _sentence(line: BoardLine) -> str:
 
 
 def row_of(result: Result, rows: Sequence[BoardRow]) -> BoardRow | None:
-    """Find the row of the board with the same content."""
+    """Return the row of the board with the same content key; None if there is none."""
     return next((row for row in rows if row.key == result.key), None)
 
 
@@ -180,6 +180,6 @@ def render(head: PageHead, sections: list[PageSection], note: str = "") -> str:
     Args:
         head: Top of the page.
         sections: Sections in order.
-        note: Note on what could not be read at all.
+        note: Reason why the board could not be read; empty if it was.
     """
     return page("report.html.j2", head=head, sections=sections, note=note)

@@ -29,9 +29,9 @@ from callboard.results.rows import board_refs, read_board
 from callboard.scoring.metrics import average_precisions
 
 RECORDING_KINDS = ("training, with TP", "training, FP only", "test or external")
-"""Kinds of recordings that pseudo-labels are in."""
+"""Kinds of recordings that pseudo-labels can be in."""
 MIN_SCORED = 3
-"""Results with CV and LB below which a picture of one against the other is left out."""
+"""Minimum number of results with CV and LB for a plot of one against the other."""
 
 
 def learning_curves(subject: Subject) -> Iterator[PageBlock]:
@@ -46,8 +46,8 @@ def learning_curves(subject: Subject) -> Iterator[PageBlock]:
             drawings.append(figures.draw_curves(curves, "val_lwlrap", "validation LWLRAP", f"val-{number}"))
         title = f"Round {number.removeprefix('r')}" if len(rounds) > 1 else ""
         caption = (
-            "Loss on the training folds' clips; LWLRAP on the held-out fold's clips, in the epochs in which "
-            "it was validated."
+            "Loss on the clips of the training folds; LWLRAP on the clips of the held-out fold, in epochs "
+            "with validation."
         )
         yield Figures(drawings, caption, title)
 
@@ -58,15 +58,14 @@ def species(subject: Subject) -> Iterator[PageBlock]:
     drawings = [figures.draw_species(table), figures.draw_losses(table)]
     yield Figures(
         drawings,
-        "Average precision compares recordings with each other, by one species' score. The share of lost "
-        "points is of what LWLRAP lacks to 1: each confirmed pair of recording and species loses 1 minus the "
-        "precision at its rank. A bar beyond its tick: the species loses more than its recordings would by "
-        "chance.",
+        "Average precision measures how well a species' score ranks the recordings. Lost points are what "
+        "LWLRAP lacks to 1: each confirmed pair of recording and species loses 1 minus the precision at its "
+        "rank. A bar longer than its tick means that the species loses more than its share of recordings.",
     )
 
 
 def species_table(evidence: Evidence) -> pd.DataFrame:
-    """species, ap, n_tp (recordings) and lost (share of all lost points), best ap first."""
+    """Build a table of species, ap, n_tp (recordings) and lost (share of all lost points), best ap first."""
     has_tp = evidence.is_present.any(axis=1)
     lost = lost_points(evidence).sum(axis=0)
     table = pd.DataFrame(
@@ -81,7 +80,7 @@ def species_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def cv_against_lb(subject: Subject) -> Iterator[PageBlock]:
-    """Draw every result of the board on the same data, with this one marked.
+    """Draw CV against LB of all results on the same data, with this one marked.
 
     Raises:
         UserError: this result, or its LB, is not on the board.
@@ -108,14 +107,14 @@ def cv_against_lb(subject: Subject) -> Iterator[PageBlock]:
             )
     if few:
         yield Text(
-            f"Not drawn, since {MIN_SCORED} results on the same data are the least that show anything: "
-            f"there are {', '.join(few)}, this one included."
+            f"Not drawn, since it takes at least {MIN_SCORED} results on the same data: there are "
+            f"{', '.join(few)}, this one included."
         )
     elif not drawings:
-        raise UserError("no LB is known of this result; `callboard lb add` records one")
-    told = f" Spearman's correlation with its 95 % interval: {'; '.join(sentences)}." if sentences else ""
+        raise UserError("no LB of this result is known; `callboard lb add` records one")
+    found = f" Spearman's correlation with its 95 % interval: {'; '.join(sentences)}." if sentences else ""
     if drawings:
-        yield Figures(drawings, f"Results on the same data as this one, which is marked.{told}")
+        yield Figures(drawings, f"Results on the same data as this one, which is marked.{found}")
 
 
 def calibration(subject: Subject) -> Iterator[PageBlock]:
@@ -132,17 +131,17 @@ def calibration(subject: Subject) -> Iterator[PageBlock]:
     yield Figures(
         drawings,
         f"{len(evidence.scores[~unknown]):,} of {unknown.size:,} cells (recording × species) are judged: "
-        "present where a TP annotation is, absent where only an FP annotation is. What nobody labelled is "
-        "unknown and left out of the first figure. Experts judged what another detector had proposed, so the "
-        "share says nothing about cells at large. Numbers count cells, bars are Wilson's 95 % interval; the "
-        f"mean distance from the diagonal is {bins.expected_error:.3f}.",
+        "present if there is a TP annotation, absent if there are only FP annotations. Unlabelled cells are "
+        "left out of the first figure. Experts judged what an earlier detector had proposed, so the share "
+        "does not carry over to all cells. Numbers are counts of cells, bars are Wilson's 95 % intervals; "
+        f"the mean distance from the diagonal is {bins.expected_error:.3f}.",
     )
 
 
 def pseudo_labels(subject: Subject) -> Iterator[PageBlock]:
     """Count pseudo-labels by round, species and kind of recording."""
     if not subject.pseudo_labels:
-        yield Text("None: this result has learned from experts' annotations alone.")
+        yield Text("None: this result was trained on experts' annotations alone.")
         return
     drawings, rows = [], []
     for number, found in subject.pseudo_labels.items():
@@ -172,13 +171,11 @@ def pseudo_labels(subject: Subject) -> Iterator[PageBlock]:
         "absences",
     ]
     yield Grid(header, rows, n_words=2)
-    yield Figures(
-        drawings, "Positive spans that a teacher added, by species and by what was known of the recording."
-    )
+    yield Figures(drawings, "Positive spans that teachers added, by species and by kind of recording.")
 
 
 def pseudo_counts(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """Number of pseudo-labels: species in class order as index, the kinds that occur as columns."""
+    """Count pseudo-labels by species (rows, in class order) and kind of recording (columns, if it occurs)."""
     clips = evidence.clips
     with_tp = set(clips.loc[clips["label_type"] == "tp", "recording_id"])
     is_folded = table["recording_id"].isin(set(evidence.folds["recording_id"]))
@@ -193,7 +190,7 @@ def pseudo_counts(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
 
 
 def recordings(subject: Subject) -> Iterator[PageBlock]:
-    """Draw the recordings that cost most; the network's part needs torch."""
+    """Draw the recordings that cost most; scoring them needs torch."""
     from callboard.reports.result_page.worst import worst_blocks
 
     yield from worst_blocks(subject.result, subject.evidence, subject.n_worst, subject.with_scores)
@@ -212,7 +209,7 @@ PAGE_SECTIONS: dict[str, tuple[str, Callable[[Subject], Iterator[PageBlock]]]] =
 
 
 def build_section(name: str, subject: Subject) -> PageSection:
-    """Build a section, or say what is missing in its place."""
+    """Build a section, or one that says what is missing."""
     title, build = PAGE_SECTIONS[name]
     try:
         return PageSection(name, title, list(build(subject)))
@@ -221,23 +218,23 @@ def build_section(name: str, subject: Subject) -> PageSection:
 
 
 REPORT_FOLDER = Path("reports")
-"""Default folder, below the workspace."""
+"""Default folder, in the workspace."""
 
 
 def write_report(reference: str | None, output: Path | None, n_worst: int, with_scores: bool) -> Path:
     """Write the page of one result and print one line about it.
 
     Args:
-        reference: See lookup.find; None for the result of HEAD.
-        output: The file; None for one named after the result.
+        reference: Name of a result, see lookup.find; None for the result of HEAD.
+        output: File to write; None for one named after the result.
         n_worst: Number of recordings to draw.
-        with_scores: Whether to run the networks over them.
+        with_scores: Whether to load the networks and run them over these recordings.
 
     Returns:
-        The file.
+        The file written.
 
     Raises:
-        UserError: no such result, or the file cannot be written.
+        UserError: the result does not exist, or the file cannot be written.
     """
     watch = Stopwatch()
     rows, why_not = read_board()

@@ -1,4 +1,4 @@
-"""The recordings that cost most: a spectrogram with annotations and scores, and what went wrong."""
+"""The recordings that cost most: spectrograms with annotations and scores, and a description of each."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -26,47 +26,48 @@ if TYPE_CHECKING:
 
 RULE = (
     "Ordered by the points of LWLRAP that a recording loses: for each species confirmed in it, 1 minus the "
-    "precision at the species' rank, over the number of confirmed pairs of all recordings. Solid boxes are "
-    "annotations that an expert confirmed (TP), dashed ones those that were rejected (FP)."
+    "precision at the species' rank, divided by the number of confirmed pairs in all recordings. Solid boxes "
+    "are annotations that an expert confirmed (TP), dashed boxes those that an expert rejected (FP)."
 )
 SCORES_RULE = (
-    "Beneath, on the same seconds, is what the network of the recording's own fold says, which never trained "
-    "on it: the framewise score of the species missed (green) and of the highest-ranked species that nobody "
-    "confirmed (red), the mean over the windows that cover the moment, without test-time masks; then how "
-    "attention weighs the moment within its window. Shaded: where the missed species was confirmed."
+    "Below, on the same time axis, are scores of the network of the recording's fold, which never trained on "
+    "it: the framewise score of the missed species (green) and of the highest-ranked species that nobody "
+    "confirmed (red), each the mean over the windows that cover the moment, without test-time masks; then "
+    "the weight that attention gives the moment within its window. Where the missed species was confirmed is "
+    "shaded."
 )
 
-NO_SPECTROGRAMS = "Nothing is drawn: the network's input were embeddings, of which there is no spectrogram."
+NO_SPECTROGRAMS = "Nothing is drawn: the input of the network was embeddings, which have no spectrogram."
 
 WIDTH_INCHES = 10.4
 HEIGHTS_INCHES = (2.7, 1.15, 0.9)
 MAX_COLUMNS = 1000
-"""Columns of the image: a longer recording shows the loudest frame of each pixel."""
+"""Maximum width of the image; in longer recordings each column shows its loudest frames."""
 N_LEVELS = 24
-"""Grey levels of the image; steps of 3 dB compress to half the size of 255 levels."""
+"""Levels of the image; steps of 3 dB compress to half the size of 255 levels."""
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000, 16000)
 LABEL_SHARE = (0.045, 0.085)
-"""Share of the image's width and height that the label of a box takes."""
+"""Share of the image's width and height that the label of a box takes up."""
 TP_COLOUR, FP_COLOUR = "#3ddc84", "#ff9d5c"
-"""Colours of boxes and their labels, on the dark ground of every spectrogram."""
+"""Colours of boxes and their labels on the dark background of spectrograms."""
 
 
 class DrawingParams(Params):
-    """Sections of params.yaml that describe the frames and the windows over them."""
+    """Sections of params.yaml that define the frames and the windows over them."""
 
     front_end: FrontEndParams
     predict: PredictParams
 
 
 def worst_blocks(result: Result, evidence: Evidence, n_shown: int, with_scores: bool) -> Iterator[PageBlock]:
-    """Draw a figure for each recording; write a sentence where frames are embeddings.
+    """Draw a figure for each recording, or only describe it if frames are embeddings.
 
     Raises:
-        UserError: the mel cache of the result is gone.
+        UserError: the mel cache of the result is missing.
     """
     mistakes = worst_recordings(evidence, n_shown)
     if not mistakes:
-        yield Text("None costs anything: every confirmed species is ranked first.")
+        yield Text("No recording costs anything: every confirmed species is ranked first.")
         return
     params = read_params(result)
     if params.front_end.features.kind != "log_mel":
@@ -92,7 +93,7 @@ def read_params(result: Result) -> DrawingParams:
 
 
 def _listener(result: Result) -> "tuple[Listener | None, str]":
-    """Load the networks, or say why there are none."""
+    """Load the networks; return why not if that fails."""
     from callboard.reports.result_page.listening import read_listener
 
     try:
@@ -129,7 +130,7 @@ def _draw(
 def _tracks(
     mistake: Mistake, cache: MelCache, params: DrawingParams, listener: "Listener | None"
 ) -> "tuple[Tracks | None, str]":
-    """Tracks by the network of the recording's fold, or a sentence why there are none."""
+    """Score the recording by the network of its fold; return a sentence on why not if that fails."""
     if listener is None:
         return None, ""
     try:
@@ -141,11 +142,11 @@ def _tracks(
 def describe_mistake(mistake: Mistake, n_species: int) -> str:
     """Describe a mistake in a sentence."""
     others = [name for name in mistake.species if name != mistake.missed]
-    known = "an expert rejected it here" if mistake.is_rejected else "nobody has judged it here"
-    also = f"; species {', '.join(others)} confirmed too" if others else ""
+    known = "an expert rejected it here" if mistake.is_rejected else "nobody judged it here"
+    also = f"; also confirmed: {', '.join(others)}" if others else ""
     return (
         f"Species {mistake.missed} was confirmed, but is ranked {mistake.rank} of {n_species} "
-        f"(score {mistake.missed_score:.2f}){also}. First of the others is species {mistake.wrong} "
+        f"(score {mistake.missed_score:.2f}){also}. The highest of the others is species {mistake.wrong} "
         f"({mistake.wrong_score:.2f}): {known}. Costs {mistake.lost:.4f} of LWLRAP."
     )
 
@@ -158,21 +159,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpectrogramScene:
-    """A recording with everything that is drawn."""
+    """A recording with everything to draw."""
 
     recording_id: str
     frames: NDArray[np.uint8]
-    """(frames, mels), as the cache has them."""
+    """(frames, mels), as in the cache."""
     boxes: pd.DataFrame
     """TP and FP annotations: label_type, species_id, t_min, t_max (s), f_min, f_max (Hz)."""
     front_end: FrontEndParams
     tracks: "Tracks | None"
     columns: Mapping[str, int]
-    """Species to follow, the missed one first, to their column of the tracks."""
+    """Species to show, the missed one first, to its column of the tracks."""
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        """(frames,) centre of each."""
+        """(frames,) centre of each frame."""
         return np.arange(len(self.frames)) / self.front_end.frames_per_s
 
     def rows_of(self, hz: Iterable[float]) -> NDArray[np.float64]:
@@ -182,7 +183,7 @@ class SpectrogramScene:
 
 
 def draw_scene(scene: SpectrogramScene) -> Markup:
-    """Draw spectrogram and boxes, and below them on the same seconds the scores and attention, if known."""
+    """Draw spectrogram and boxes and, if known, scores and attention below on the same time axis."""
     heights = HEIGHTS_INCHES if scene.tracks else HEIGHTS_INCHES[:1]
     with rows_of_panels(WIDTH_INCHES, heights) as (figure, panels):
         _draw_image(panels[0], scene)
@@ -202,7 +203,7 @@ def draw_scene(scene: SpectrogramScene) -> Markup:
 
 
 def loudest(frames: NDArray[np.uint8], max_columns: int = MAX_COLUMNS) -> NDArray[np.uint8]:
-    """Pool to at most `max_columns` columns, (columns, mels), by the maximum over neighbours."""
+    """Pool (frames, mels) to at most `max_columns` columns, (columns, mels), by the maximum."""
     n_together = -(-len(frames) // max_columns)
     starts = np.arange(0, len(frames), n_together)
     pooled: NDArray[np.uint8] = np.maximum.reduceat(frames, starts, axis=0)
@@ -262,7 +263,7 @@ def _draw_boxes(axes: "Axes", scene: SpectrogramScene) -> None:
 def _free_place(
     taken: list[tuple[float, float]], time: float, row: float, scene: SpectrogramScene
 ) -> tuple[float, float]:
-    """Find a place where a label covers no other and stays in the image; add it to `taken`."""
+    """Find a place in the image where a label covers no other, and add it to `taken`."""
     width = LABEL_SHARE[0] * len(scene.frames) / scene.front_end.frames_per_s
     height = LABEL_SHARE[1] * scene.frames.shape[1]
     row = min(row, scene.frames.shape[1] - height)
