@@ -1,9 +1,13 @@
+import argparse
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -41,7 +45,8 @@ def test_help_has_each_heading_above_its_commands(capsys: pytest.CaptureFixture[
         cli.dispatch(["--help"])
     printed = capsys.readouterr().out
     places = [
-        printed.index(text) for text in ("\nlook at results:\n", "\n  board ", "\nscores of", "\n  lb ")
+        printed.index(text)
+        for text in ("\nlook at results:\n", "\n  board ", "\nleaderboard scores:\n", "\n  lb ")
     ]
     assert places == sorted(places)
 
@@ -50,6 +55,47 @@ def test_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         cli.dispatch(["doctor", "--help"])
     assert "what is missing" in capsys.readouterr().out
+
+
+def subcommands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Every parser below a parser, also those of `callboard lb`."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                yield one
+                yield from subcommands(one)
+
+
+def examples_of(parser: argparse.ArgumentParser) -> list[list[str]]:
+    """Words of the command lines in an `examples:` paragraph of a help text, without their meaning."""
+    _, _, lines = (parser.epilog or "").partition("examples:\n")
+    examples = [line.strip() for line in lines.partition("\n\n")[0].splitlines()]
+    assert all(re.search(r"\S  +# \S", line) for line in examples), f"{parser.prog}: what does it show?"
+    return [shlex.split(line, comments=True) for line in examples]
+
+
+@pytest.mark.parametrize("parser", subcommands(cli.build_parser()), ids=lambda parser: parser.prog)
+def test_help_of_each_command_ends_in_examples_that_it_accepts(parser: argparse.ArgumentParser) -> None:
+    assert 1 <= len(examples_of(parser)) <= 3
+    for words in examples_of(parser):
+        assert " ".join(words).startswith(parser.prog), words
+        if "--help" not in words:
+            command = cli.build_parser().parse_args(words[1:]).command
+            assert isinstance(command, FunctionType)
+            assert command in {one.get_default("command") for one in (parser, *subcommands(parser))}
+
+
+def test_help_of_each_argument_says_what_it_is() -> None:
+    for parser in subcommands(cli.build_parser()):
+        arguments = [one for one in parser._actions if not isinstance(one, argparse._SubParsersAction)]
+        assert all(one.help for one in arguments), parser.prog
+
+
+def test_examples_of_the_whole_are_of_dvc_and_of_commands() -> None:
+    for words in examples_of(cli.build_parser()):
+        assert words[0] in ("dvc", "callboard")
+        if words[0] == "callboard":
+            cli.build_parser().parse_args(words[1:])
 
 
 @pytest.mark.parametrize("argv", [[], ["bord"], ["board", "--csv"]])

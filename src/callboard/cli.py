@@ -1,4 +1,4 @@
-"""The `callboard` command: everything around an experiment that `dvc` itself does not do."""
+"""The `callboard` command: everything around an experiment that `dvc` does not do."""
 
 import argparse
 import os
@@ -28,47 +28,54 @@ from callboard.commands import (
     ui,
     watch,
 )
+from callboard.commands.arguments import format_examples
 from callboard.core.console import run_guarded as run_guarded
 from callboard.core.errors import UserError
 
 DESCRIPTION = """\
-The experiment board of a species-call detector.
+Run experiments with a detector of species calls, and judge their results.
 
-Experiments are run with DVC:
-  dvc repro                                 the pipeline, as far as something changed
-  callboard run exp0058                     a row of the author's table, as an experiment of that name
-  dvc exp run -S loss.neg_mask=seq          one experiment; its row appears on the board
-  dvc exp run --queue -S ... ; dvc queue start
+`dvc repro` runs the pipeline as far as something changed, `callboard run` rows of
+experiments.yaml, and `dvc exp run` any override of params.yaml; each result
+becomes one row of `callboard board`.
 """
+
+EXAMPLES = {
+    "dvc repro": "the result of params.yaml",
+    "callboard run exp0058": "a row of experiments.yaml as an experiment",
+    "dvc exp run -n mine -S loss.neg_mask=seq": "an experiment of your own",
+    "dvc exp run --queue -S seed=1 && dvc queue start": "the same for later, in the background",
+    "callboard board": "all results, and which are better",
+}
 
 GROUPS: dict[str, Sequence[ModuleType]] = {
     "run": (run, preset, watch),
     "look at results": (board, show, diff, report, ui),
-    "labels to listen to again": (suspects,),
-    "scores of the leaderboard": (lb,),
-    "how far to trust a difference": (gains, noise, trust, adversarial, audit),
+    "review labels": (suspects,),
+    "leaderboard scores": (lb,),
+    "decide what to trust": (gains, noise, trust, adversarial, audit),
     "keep git, DVC and MLflow in step": (sync, doctor, author),
 }
-"""In the order of --help. These modules import the rest of the package only when their command runs."""
+"""Modules of the subcommands by heading, in the order of --help. They import other rooms only when run."""
 
 
 class Group:
-    """Commands under a heading of their own, which argparse does not have."""
+    """Subcommands listed under a heading, which argparse does not support."""
 
     def __init__(self, commands: Any, title: str) -> None:
         """Start an empty group.
 
         Args:
-            commands: What `add_subparsers` returned.
+            commands: Object that `add_subparsers` returned.
             title: Heading.
         """
         self._commands = commands
         self._lines = [f"{title}:"]
 
     def add_parser(self, name: str, *, help: str, **settings: Any) -> argparse.ArgumentParser:
-        """As that of `add_subparsers`; the command is listed here and not by argparse."""
+        """Add a subcommand as argparse does, but list it in this group."""
         self._lines.append(f"  {name:<13}{help}")
-        parser: argparse.ArgumentParser = self._commands.add_parser(name, **{"description": help} | settings)
+        parser: argparse.ArgumentParser = self._commands.add_parser(name, **settings)
         return parser
 
     def __str__(self) -> str:
@@ -76,12 +83,19 @@ class Group:
 
 
 def main() -> None:
-    """Entry point; a user's mistake becomes one message and exit status 1."""
+    """Run the command; a user's mistake becomes one message and exit status 1."""
     run_guarded(lambda: dispatch(sys.argv[1:]))
 
 
 def dispatch(argv: list[str]) -> None:
-    """Parse the arguments and run the command that they name, from the root of the workspace."""
+    """Parse the arguments and run the subcommand from the root of the workspace."""
+    args = build_parser().parse_args(argv)
+    os.chdir(workspace_root())
+    args.command(args)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `callboard` with all subcommands."""
     parser = argparse.ArgumentParser(
         "callboard", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -91,17 +105,16 @@ def dispatch(argv: list[str]) -> None:
         groups.append(Group(commands, title))
         for module in modules:
             module.add(groups[-1])
-    parser.epilog = "\n\n".join([*map(str, groups), "callboard COMMAND --help tells the rest"])
-    args = parser.parse_args(argv)
-    os.chdir(workspace_root())
-    args.command(args)
+    closing = "`callboard COMMAND --help` explains the arguments of a command, with examples."
+    parser.epilog = "\n\n".join([*map(str, groups), format_examples(EXAMPLES), closing])
+    return parser
 
 
 def workspace_root() -> Path:
-    """The nearest folder upwards that holds dvc.yaml.
+    """Return the nearest folder, from the current one upwards, that has a dvc.yaml.
 
     Raises:
-        UserError: there is none.
+        UserError: no such folder exists.
     """
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "dvc.yaml").is_file():

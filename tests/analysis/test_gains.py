@@ -99,7 +99,7 @@ def test_only_results_of_the_newest_one_s_setting_count_and_the_others_are_told(
     found = gains_of([old, other_data, *six()], CAPTIONS)
     assert [row.params["seed"] for row in found[0].rows] == ["1", "2", "416"]
     assert found[0].n_others == 2
-    assert "Left out: 2 results of other data" in gains_markdown(found)
+    assert "Left out: 2 results with different data" in gains_markdown(found)
 
 
 def test_of_one_seed_the_newest_counts() -> None:
@@ -326,7 +326,7 @@ def test_the_command_prints_or_writes_the_table(
     assert "gains: 2 rows in gains.md" in capsys.readouterr().out
     assert Path("gains.md").read_text().startswith("| row")
     for arguments, words in (
-        (["--output", "gains.html"], "should end in .md"),
+        (["--output", "gains.html"], "must end in .md"),
         (["nothing"], "nothing: matches no row of experiments.yaml"),
     ):
         with pytest.raises(UserError, match=words):

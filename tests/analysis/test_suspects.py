@@ -218,7 +218,7 @@ def test_what_was_reviewed_is_known_by_its_span(workspace: Reviewed) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["exp0051", "--apply", "x.csv"], "--apply: takes a reviewed table and nothing else"),
+        (["exp0051", "--apply", "x.csv"], "--apply: takes a reviewed table, and neither NAME nor --kind"),
         (["--top", "0"], "--top must be 1 or more, found 0"),
     ],
 )

@@ -75,7 +75,7 @@ def test_the_very_same_score_is_already_there(
 ) -> None:
     lb(capsys, "add", MD5, "--public", "0.951", "--private", "0.9")
     before = repository.git("rev-parse", "HEAD"), rows(repository)
-    assert "already there in leaderboard.csv" in lb(capsys, "add", MD5, "--public", "0.9510")
+    assert "already in leaderboard.csv" in lb(capsys, "add", MD5, "--public", "0.9510")
     assert (repository.git("rev-parse", "HEAD"), rows(repository)) == before
     lb(capsys, "add", MD5, "--public", "0.95")
     lb(capsys, "add", MD5, "--public", "0.951")  # the correction was wrong
@@ -177,8 +177,8 @@ def test_a_file_is_named_from_where_one_stands(
     (repository.root / "folder/sub.csv").write_bytes(SCORES)
     monkeypatch.chdir(repository.root / "folder")
     printed = lb(capsys, "add", "sub.csv", "--public", "0.5")
-    assert "no result here has this submission; the score waits for one" in printed
-    assert "| no result has it | 0.5 | – |" in listed(capsys)[-1]
+    assert "no known result has this submission yet; the score will be linked once one does" in printed
+    assert "| no known result | 0.5 | – |" in listed(capsys)[-1]
 
 
 def test_what_begins_two_hashes_is_refused_and_what_begins_none_too(repository: ToyRepository) -> None:
@@ -217,8 +217,8 @@ def test_the_list_shows_the_last_word_and_all_on_request(
     lb(capsys, "add", MD5, "--public", "0.79")
     shown = [line.split(" | ")[1:] for line in listed(capsys)[2:]]
     assert shown == [
-        ["cdcdcdcd", "no result has it", "0.6", "–", "|"],
-        ["abababab", "no result has it", "0.79", "0.7", "a\\|b |"],
+        ["cdcdcdcd", "no known result", "0.6", "–", "|"],
+        ["abababab", "no known result", "0.79", "0.7", "a\\|b |"],
     ]
     assert len(lb(capsys, "list", "--all").splitlines()) == 2 + 3
 
@@ -247,7 +247,7 @@ def test_a_hook_that_refuses_leaves_the_row_and_says_so(
     assert "committed" not in printed.out
     assert len(rows(repository)) == 1
     hook.unlink()
-    assert "already there in leaderboard.csv, committed leaderboard.csv" in lb(
+    assert "already in leaderboard.csv, committed leaderboard.csv" in lb(
         capsys, "add", MD5, "--public", "0.5"
     )
     assert repository.git("status", "--porcelain") == ""
@@ -344,8 +344,8 @@ def test_kaggles_list_is_imported_once(
     (tmp_path / "list.csv").write_text(LIST.format(key=found.key, md5=MD5))
     printed = lb(capsys, "import", str(tmp_path / "list.csv")).splitlines()
     assert printed == [
-        "lb: scores: 4 new in leaderboard.csv, 0 already there, committed leaderboard.csv",
-        "lb: 1 of no result known here: stranger.csv of 2021-02-14, 'my words'",
+        "lb: scores: 4 new in leaderboard.csv, 0 already in it, committed leaderboard.csv",
+        "lb: 1 of unknown results: stranger.csv of 2021-02-14, 'my words'",
         f"lb: 2 not scored: bad.csv of 2021-02-12, 'callboard {found.key}' (error); "
         f"late.csv of 2021-02-13, 'callboard {found.key}' (pending)",
     ]
@@ -357,11 +357,11 @@ def test_kaggles_list_is_imported_once(
     ]
     lb(capsys, "add", "exp0021", "--public", "0.951")  # a person knows better
     before = rows(repository)
-    assert "0 new in leaderboard.csv, 4 already there\n" in lb(capsys, "import", str(tmp_path / "list.csv"))
+    assert "0 new in leaderboard.csv, 4 already in it\n" in lb(capsys, "import", str(tmp_path / "list.csv"))
     assert rows(repository) == before
     with_private = LIST.format(key=found.key, md5=MD5).replace("0.95012,", "0.95012,0.93")
     (tmp_path / "list.csv").write_text(with_private)
-    assert "1 new in leaderboard.csv, 3 already there" in lb(capsys, "import", str(tmp_path / "list.csv"))
+    assert "1 new in leaderboard.csv, 3 already in it" in lb(capsys, "import", str(tmp_path / "list.csv"))
     assert rows(repository)[-1].split(",")[2:5] == ["", "0.93", "2021-02-17"]  # the public one is corrected
 
 
@@ -371,7 +371,7 @@ def test_an_import_does_not_override_a_later_correction(
     lb(capsys, "add", MD5, "--public", "0.5", "--date", "2021-03-01")
     (tmp_path / "list.csv").write_text(LIST.format(key="", md5=MD5).replace("0.9,0.8", "0.44,"))
     printed = lb(capsys, "import", str(tmp_path / "list.csv"))
-    assert "0 new in leaderboard.csv, 0 already there, 1 older than what is there and left out" in printed
+    assert "0 new in leaderboard.csv, 0 already in it, 1 skipped, older than the recorded ones" in printed
     assert [row.split(",")[2] for row in rows(repository)] == ["0.5"]
     (tmp_path / "list.csv").write_text(LIST.format(key="", md5=MD5).replace("2021-02-16", "2021-03-02"))
     assert "1 new in" in lb(capsys, "import", str(tmp_path / "list.csv"))
@@ -409,7 +409,7 @@ def test_a_date_that_is_none_is_refused_before_anything_is_done(
 ) -> None:
     with pytest.raises(SystemExit):
         cli.dispatch(["lb", "add", MD5, "--public", "0.5", "--date", "20.11."])
-    assert "'20.11.' is no date, must be like 2020-11-20" in capsys.readouterr().err
+    assert "'20.11.' is not a date; must be like 2020-11-20" in capsys.readouterr().err
 
 
 def test_on_a_terminal_the_list_fits_and_names_are_whole(
@@ -426,5 +426,5 @@ def test_on_a_terminal_the_list_fits_and_names_are_whole(
         leaderboard_cells([LeaderboardEntry(MD5, "", 0.5, None, "2020-11-20", "words " * 20)], []), console
     )
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "no result has it" in printed
+    assert "no known result" in printed
     assert max(map(len, printed.splitlines())) <= 80

@@ -52,9 +52,9 @@ def test_params_yaml_is_sound_with_a_preset_and_git_undoes_it(
     told = capsys.readouterr().out.splitlines()
     path = f"presets/{name}.yaml"
     assert told == [
-        f"preset: {len(values)} parameters of params.yaml changed as {path} says; "
+        f"preset: {len(values)} parameters of params.yaml changed to those of {path}; "
         "`git checkout params.yaml` undoes it",
-        f"preset: params.yaml is as {path} says already",
+        f"preset: params.yaml already has all values of {path}",
     ]
 
 

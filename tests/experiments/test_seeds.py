@@ -83,7 +83,7 @@ def test_dry_and_queue_run_nothing_now(
     assert dvc.calls == []
     cli.dispatch(["noise", "exp0058", "--seeds", "2", "--queue"])
     assert [call[1] for call in dvc.calls] == ["--queue"] * 2
-    assert "2 queued; `dvc queue start`" in capsys.readouterr().out
+    assert "2 queued: run `dvc queue start`" in capsys.readouterr().out
 
 
 def test_a_result_is_repeated_with_its_own_parameters(
@@ -140,7 +140,7 @@ def test_what_cannot_be_repeated_is_refused(board: Board) -> None:
         (["blend"], "a blend has no noise of its own"),
         (["todo-adversarial_validation"], "is no experiment; run `callboard adversarial`"),
         (["exp0051", "--seeds", "1"], "--seeds 1: noise needs at least 2 runs"),
-        (["no such name", "--seeds", "101"], "--seeds 101: should be at most 100"),
+        (["no such name", "--seeds", "101"], "--seeds 101: must be at most 100"),
     ):
         with pytest.raises(UserError, match=words):
             cli.dispatch(["noise", *arguments])

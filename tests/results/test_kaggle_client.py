@@ -90,7 +90,7 @@ def test_a_submission_is_sent_and_its_score_fetched_later(
     toy.scores = ["0.95"]
     assert "scores: 1 new in leaderboard.csv" in lb(capsys, "fetch")
     assert ledger(repository) == [f"{found.md5},{found.key},0.95,,2021-02-17,Kaggle: submission.csv"]
-    assert "0 new in leaderboard.csv, 1 already there" in lb(capsys, "fetch")
+    assert "0 new in leaderboard.csv, 1 already in it" in lb(capsys, "fetch")
 
 
 def test_one_may_wait_for_the_score(
@@ -103,7 +103,7 @@ def test_one_may_wait_for_the_score(
     toy.scores = ["", "0.94"]  # still pending when first asked
     assert "scores: 1 new in leaderboard.csv" in lb(capsys, "submit", "exp0021", "--wait")
     assert ",0.94," in ledger(repository)[0]
-    with pytest.raises(UserError, match=r"exp0021 has its score already: lb\.public 0\.94; nothing was sent"):
+    with pytest.raises(UserError, match=r"exp0021 already has a score: lb\.public 0\.94; nothing was sent"):
         lb(capsys, "submit", "exp0021")
     assert len(toy.created) == 1
 

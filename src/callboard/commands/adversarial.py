@@ -1,29 +1,54 @@
-"""`callboard adversarial`: can train be told from test?"""
+"""`callboard adversarial`: whether the test set differs from the training set, and where."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from callboard.commands.arguments import add_command
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    adversarial = commands.add_parser(
-        "adversarial", help="can a classifier tell train from test recordings, and by which bands?"
+    adversarial = add_command(
+        commands,
+        "adversarial",
+        help="check whether a classifier can tell test from training recordings, and by which bands",
+        details="Reads the log-mel frames in data/mel, which `dvc repro crop` writes.",
+        examples={
+            "callboard adversarial": "AUC with its spread, and the bands that differ most",
+            "callboard adversarial --repeats 10 --output sets": "a steadier AUC, into the folder sets",
+        },
     )
-    adversarial.add_argument("--folds", type=int, default=5, help="default %(default)s")
-    adversarial.add_argument("--repeats", type=int, default=3, help="of the folds; default %(default)s")
-    adversarial.add_argument("--seed", type=int, default=0, help="default %(default)s")
     adversarial.add_argument(
-        "--decibels", action="store_true", help="judge absolute levels, which the network does not see"
+        "--folds", type=int, default=5, metavar="N", help="cross-validation folds; default %(default)s"
     )
     adversarial.add_argument(
-        "--output", type=Path, default=Path("adversarial"), metavar="FOLDER", help="default %(default)s"
+        "--repeats",
+        type=int,
+        default=3,
+        metavar="N",
+        help="cross-validations, each with new folds; default %(default)s",
+    )
+    adversarial.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the folds; default %(default)s"
+    )
+    adversarial.add_argument(
+        "--decibels",
+        action="store_true",
+        help="judge absolute levels, which the network does not see; default: what the network sees",
+    )
+    adversarial.add_argument(
+        "--output",
+        type=Path,
+        default=Path("adversarial"),
+        metavar="FOLDER",
+        help="where tables and picture go, relative to the workspace; default %(default)s",
     )
     adversarial.set_defaults(command=tell_sets_apart)
 
 
 def tell_sets_apart(args: argparse.Namespace) -> None:
-    """Tell the recordings of data/mel/train from those of data/mel/test."""
+    """Compare the recordings of data/mel/train with those of data/mel/test."""
     from callboard.analysis.adversarial.validation import Settings
     from callboard.reports.adversarial import write_adversarial_report
 

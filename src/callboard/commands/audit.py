@@ -1,10 +1,10 @@
-"""`callboard audit`: who made the pseudo-labels of a result, and what they had seen."""
+"""`callboard audit`: which networks made the pseudo-labels of a result, and what they had seen."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callboard.commands.arguments import RESULT_NAME
+from callboard.commands.arguments import HEAD_RESULT, add_command
 from callboard.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,32 +13,38 @@ if TYPE_CHECKING:
 
 AUDIT_LEGEND = """
 in no fold: labels of test and external recordings.
-unseen: no network behind the label had been trained on the recording.
-inherited: those that voted had not, but one whose labels they were trained on had.
-seen or unsure: one that voted had, or may have been.
+unseen: no network in the label's lineage had been trained on the recording.
+inherited: the networks that voted had not, but one whose labels they were trained on had.
+seen or unsure: a network that voted had been trained on it, or may have been.
 """
 AUDIT_HEADER = ("round", "teachers", "labels", "in no fold", "unseen", "inherited", "seen or unsure")
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    audit = commands.add_parser(
+    audit = add_command(
+        commands,
         "audit",
-        help="had teachers seen the recordings that they labelled, or start weights their fold?",
-        description="Who made the pseudo-labels of a result, and what they had seen, as the weights files "
-        "tell. Fails where pseudo.isolation is broken or cannot be proved (none promises nothing), or where "
-        "weights to start from had seen what their fold holds out.",
+        help="check the pseudo-labels and start weights of a result for leakage",
+        details="Counts for each round which networks made the pseudo-labels, and how many labels are of "
+        "recordings that these had been trained on, according to the weights files. Exits with status 1 if "
+        "pseudo.isolation is broken or cannot be proved (isolation none promises nothing), or where the "
+        "weights that a fold started from had seen recordings that the fold holds out.",
+        examples={
+            "callboard audit": "the result of HEAD",
+            "callboard audit exp0045-oof_noisy_label": "a result by its name",
+        },
     )
-    audit.add_argument("name", nargs="?", metavar="NAME", help=f"{RESULT_NAME}; default the result of HEAD")
+    audit.add_argument("name", nargs="?", metavar="NAME", help=HEAD_RESULT)
     audit.set_defaults(command=show)
 
 
 def show(args: argparse.Namespace) -> None:
-    """Print the lineage of every round, and that of every result that the weights come from.
+    """Print the lineage of every round, also of each result that the start weights come from.
 
     Raises:
-        UserError: a label breaks the promise of `pseudo.isolation`, weights to start from had seen what their
-            fold holds out, or a file that proves it is missing.
+        UserError: a label breaks the promise of `pseudo.isolation`, start weights had seen what their fold
+            holds out, or a file needed as proof is missing.
     """
     from callboard.params.references import init_from
     from callboard.pseudo.provenance import first_of
@@ -65,10 +71,10 @@ def show(args: argparse.Namespace) -> None:
 
 
 def audit(result: "Result") -> list[str]:
-    """Print the lineage of one result; what breaks the promise of its `pseudo.isolation`.
+    """Print the lineage of one result, and return what breaks the promise of its `pseudo.isolation`.
 
     Raises:
-        UserError: it is a blend, or a file that proves it is missing.
+        UserError: the result is a blend, or a file needed as proof is missing.
     """
     from callboard.pseudo.provenance import read_lineage
     from callboard.reports.text import markdown_table
@@ -77,7 +83,7 @@ def audit(result: "Result") -> list[str]:
     params = result.params
     rounds = read_lineage(result.output, result.outs, params)
     if not rounds:
-        print(f"{result.name}: no pseudo-labels, its networks have learned from annotations alone")
+        print(f"{result.name}: no pseudo-labels; its networks have learned from annotations alone")
         return []
     print(markdown_table(AUDIT_HEADER, [audit_cells(one) for one in rounds], [False, False, *[True] * 5]))
     for one in rounds:
@@ -87,14 +93,14 @@ def audit(result: "Result") -> list[str]:
 
 
 def audit_start(start: "Result", folds: Path) -> list[str]:
-    """Print whether the weights that folds started from had seen what these hold out; those that had.
+    """Print whether start weights had seen what their folds hold out, and return the cases where they had.
 
     Args:
-        start: The result that they are of.
-        folds: The folds table of the result that started from them.
+        start: Result that the start weights belong to.
+        folds: Folds table of the result that started from them.
 
     Raises:
-        UserError: a file that proves it is missing.
+        UserError: a weights file is missing.
     """
     from callboard.data.folds import read_folds
     from callboard.model.weights import read_held_out
@@ -107,7 +113,7 @@ def audit_start(start: "Result", folds: Path) -> list[str]:
 
 
 def inflation(result: "Result") -> str:
-    """CV as it is, and as it would be if the last round's pseudo-labels counted as truth."""
+    """Describe CV as it is, and as it would be if the last round's pseudo-labels counted as truth."""
     from callboard.analysis.cv_estimates import relabeled_cv
 
     of_experts, with_pseudo = relabeled_cv(result)
@@ -115,7 +121,7 @@ def inflation(result: "Result") -> str:
 
 
 def audit_cells(one: "RoundLineage") -> list[str]:
-    """A line of the table; `pseudo/provenance.py` says what the words mean."""
+    """Return the cells of one round under AUDIT_HEADER; `pseudo/provenance.py` defines the terms."""
     inherited = f"{one.n_inherited:,}" if one.is_traced else "unknown"
     unseen = f"{one.n_unseen:,}" if one.is_traced else "unknown"
     counts = [f"{one.n_labels:,}", f"{one.n_unfolded:,}", unseen, inherited, f"{one.n_seen + one.n_unsure:,}"]

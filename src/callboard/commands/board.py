@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callboard.commands.arguments import add_command
 from callboard.core.console import counted
 from callboard.core.errors import UserError
 
@@ -16,47 +17,49 @@ if TYPE_CHECKING:
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".html": "html"}
 """Suffix of the output file to format."""
 
-BOARD_EXAMPLES = """\
-examples:
-  callboard board --best 10
-  callboard board --where loss.neg_mask=seq --since 2026-11-20
-  callboard board --sort lb.public --output board.html
-"""
-
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    board = commands.add_parser(
+    board = add_command(
+        commands,
         "board",
-        help="the table of results: CV, LB and whether each is better than its base",
-        epilog=BOARD_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="show the table of results: CV, LB and whether each is better than its base",
+        examples={
+            "callboard board --best 10": "the ten results with the highest CV",
+            "callboard board --where loss.neg_mask=seq --since 2026-11-20": "what this setting gave lately",
+            "callboard board --sort lb.public --output board.html": "all of them as a page to open or share",
+        },
     )
     _add_filters(board)
     board.add_argument(
         "--cv",
         metavar="NAME",
         default="lwlrap",
-        help="CV estimate of the CV column, as fold_mean or macro_ap",
+        help="estimate in the CV column, such as fold_mean or macro_ap; default %(default)s",
     )
     board.add_argument(
-        "--author", action="store_true", help="the rows of experiments.yaml, the author's scores beside ours"
+        "--author",
+        action="store_true",
+        help="show the rows of experiments.yaml, with the original author's scores next to ours",
     )
-    board.add_argument("--block", metavar="N", help="with --author: only this block of the table")
+    board.add_argument("--block", metavar="N", help="with --author: only this block; default: all")
     board.add_argument(
         "--format",
         choices=("terminal", *SUFFIXES.values()),
-        help="default: terminal, or markdown when the output is not a terminal",
+        help="default: by the suffix of --output; else terminal, or markdown if output is a pipe or file",
     )
     board.add_argument(
         "--markdown",
         dest="format",
         action="store_const",
         const="markdown",
-        help="short for --format markdown",
+        help="the same as --format markdown",
     )
     board.add_argument(
-        "--output", type=Path, metavar="FILE", help="write .md, .csv or .html there, relative to the root"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the table to this .md, .csv or .html file, relative to the workspace; default: print it",
     )
     board.set_defaults(command=show)
 
@@ -67,32 +70,40 @@ def _add_filters(board: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="GLOB",
-        help="only these names, as 'exp00[45]*', or all but these, as '!*-seed*'; repeatable",
+        help="only these names, such as 'exp00[45]*', or all but these, such as '!*-seed*'; repeatable",
     )
     board.add_argument(
         "--where",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="only results with this parameter; KEY!=VALUE for those without; repeatable",
-    )
-    board.add_argument("--since", default="", metavar="DATE", help="only results from this day or time on")
-    board.add_argument(
-        "--sort", default="", metavar="KEY", help="date, name, a metric as lb.public, or a parameter"
+        help="only results with this value of a parameter; KEY!=VALUE for all others; repeatable",
     )
     board.add_argument(
-        "--best", type=_count, metavar="N", help="the N with the highest CV, or of what --sort says"
+        "--since",
+        default="",
+        metavar="DATE",
+        help="only results since this day or time, such as 2026-11-20 or 2026-11-20T18:30",
+    )
+    board.add_argument(
+        "--sort",
+        default="",
+        metavar="KEY",
+        help="date, name, a metric such as lb.public, or a parameter; default: date, or CV with --best",
+    )
+    board.add_argument(
+        "--best", type=_count, metavar="N", help="only the N highest by CV, or by --sort; default: all"
     )
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
     return int(text)
 
 
 def show(args: argparse.Namespace) -> None:
-    """Print the table, or write it; plain Markdown when the output is a pipe or a file."""
+    """Print the table, or write it to --output."""
     import sys
 
     from callboard.analysis.choice import Choice, author_blocks, result_blocks
@@ -100,7 +111,7 @@ def show(args: argparse.Namespace) -> None:
 
     form = _format(args, sys.stdout.isatty())
     if args.block and not args.author:
-        raise UserError("--block: only the author's table has blocks; add --author")
+        raise UserError("--block: only the original author's table has blocks; add --author")
     rows = read_rows()
     choice = Choice(tuple(args.name), tuple(args.where), args.since, args.best, args.sort)
     columns = _columns(args, rows)
@@ -123,7 +134,7 @@ def _format(args: argparse.Namespace, is_terminal: bool) -> str:
     by_suffix: str | None = SUFFIXES.get(args.output.suffix.lower(), args.format)
     if by_suffix is None or args.format == "terminal":
         raise UserError(
-            f"--output {args.output}: should end in {', '.join(SUFFIXES)}, or give another --format"
+            f"--output {args.output}: must end in {', '.join(SUFFIXES)}, or name another --format"
         )
     form: str = args.format or by_suffix
     return form
@@ -138,7 +149,7 @@ def _columns(args: argparse.Namespace, rows: "Sequence[BoardRow]") -> "Sequence[
         from callboard.results.cv_metrics import CV_NAMES
 
         if args.cv not in CV_NAMES:
-            raise UserError(f"--cv {args.cv}: no such estimate; there are {', '.join(CV_NAMES)}")
+            raise UserError(f"--cv {args.cv}: unknown estimate; known are {', '.join(CV_NAMES)}")
         cv = estimate_column(args.cv, estimates_of(rows))
     return author_columns_of(cv) if args.author else columns_of(cv)
 

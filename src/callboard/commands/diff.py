@@ -1,27 +1,38 @@
-"""`callboard diff`: what changed from one result to another, and whether it is better."""
+"""`callboard diff`: what changed from one result to another, and whether that is better."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import RESULT_NAME
+from callboard.commands.arguments import RESULT_NAME, add_command
 from callboard.core.errors import UserError
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    diff = commands.add_parser(
-        "diff", help="from one result to another: parameters, scores, species, verdict"
+    diff = add_command(
+        commands,
+        "diff",
+        help="compare two results: parameters, scores, species, verdict",
+        examples={
+            "callboard diff exp0051 exp0058": "what exp0058 changed, and for which species that helped",
+            "callboard diff exp0051 exp0058 --output diff.html": "the same as a page, with learning curves",
+        },
     )
-    diff.add_argument("a", metavar="A", help=f"the one before: {RESULT_NAME}")
-    diff.add_argument("b", metavar="B", help="the one after")
-    diff.add_argument("--all", action="store_true", help="all species, not only those that changed most")
-    diff.add_argument("--output", type=Path, metavar="FILE", help="write .md or .html, the latter with plots")
+    diff.add_argument("a", metavar="A", help=f"result before the change: {RESULT_NAME}")
+    diff.add_argument("b", metavar="B", help="result after the change, named likewise")
+    diff.add_argument("--all", action="store_true", help="list all species; default: those that changed most")
+    diff.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write to this .md or .html file, relative to the workspace; default: print Markdown",
+    )
     diff.set_defaults(command=show)
 
 
 def show(args: argparse.Namespace) -> None:
-    """Print the change, or write it; of several results of a name the newest counts."""
+    """Print the change, or write it; a name that several results have means the newest."""
     from callboard.analysis.pair import pair_of
     from callboard.core.files import written_whole
     from callboard.reports.diff import pair_markdown

@@ -1,50 +1,52 @@
-"""`callboard gains`: what each row gains over its base, over all seeds."""
+"""`callboard gains`: the mean gain of each row over its base, over all seeds."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from callboard.commands.arguments import add_command
 from callboard.core.errors import UserError
-
-GAINS_EXAMPLES = """\
-examples:
-  callboard run stage1 stage2 && callboard run --seed 1 stage1 stage2
-  callboard gains 'stage*'
-  callboard gains best --against exp0051
-"""
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    gains = commands.add_parser(
+    gains = add_command(
+        commands,
         "gains",
-        help="rows of experiments.yaml over all seeds: mean scores, and what each gains over its base",
-        description="A row's base is the one that it has in experiments.yaml; where that has no result that "
-        "differs in nothing else, the row whose result was there when it was started. Seeds are compared "
-        "with the same seed.",
-        epilog=GAINS_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="show mean scores of rows over all seeds, and what each row gains over its base",
+        details="A row's base is the one named in experiments.yaml or, where that has no result that differs "
+        "in nothing else, the row whose result the run started from. Runs are compared seed by seed; "
+        "`callboard run --seed N` adds a seed.",
+        examples={
+            "callboard gains 'stage*'": "what each stage adds to the one before",
+            "callboard gains best --against exp0051": "the sum of all steps",
+        },
     )
     gains.add_argument(
         "names",
         nargs="*",
         metavar="GLOB",
-        help="only these rows, as 'stage*', or all but these, as '!exp*'; all that have results if none",
+        help="only these rows, such as 'stage*', or all but these, such as '!exp*'; default: all",
     )
     gains.add_argument(
         "--against",
         default="",
         metavar="ROW",
-        help="compare all with this row, not each with its base",
+        help="compare all rows with this one; default: each with its base",
     )
-    gains.add_argument("--output", type=Path, metavar="FILE.md", help="write it there, relative to the root")
+    gains.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.md",
+        help="write the table to this file, relative to the workspace; default: print it",
+    )
     gains.set_defaults(command=show)
 
 
 def show(args: argparse.Namespace) -> None:
     """Print the table as Markdown, or write it."""
     if args.output and args.output.suffix != ".md":
-        raise UserError(f"--output {args.output}: should end in .md")
+        raise UserError(f"--output {args.output}: must end in .md")
     from callboard.analysis.gains import gains_of, without_results
     from callboard.core.console import counted
     from callboard.core.files import written_whole

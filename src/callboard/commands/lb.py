@@ -1,77 +1,127 @@
-"""`callboard lb`: leaderboard scores, by hand, from Kaggle's list, or through Kaggle's client."""
+"""`callboard lb`: leaderboard scores, entered by hand, from Kaggle's list, or by Kaggle's client."""
 
 import argparse
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import RESULT_NAME
+from callboard.commands.arguments import RESULT_NAME, add_command
 
 
 def add(commands: Any) -> None:
-    """Add the command and its own commands to the parser."""
-    lb = commands.add_parser("lb", help="leaderboard scores: note down, list, import, submit, fetch")
+    """Add the command and its subcommands to the parser."""
+    lb = add_command(
+        commands,
+        "lb",
+        help="record, list, import, submit and fetch leaderboard scores",
+        details="Scores are rows of leaderboard.csv, each committed at once, and metrics of the MLflow run.",
+        examples={
+            "callboard lb add exp0058 --public 0.951": "record a score that you read on the website",
+            "callboard lb list": "all scores",
+            "callboard lb add --help": "the arguments of one of these commands",
+        },
+    )
     own = lb.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_add(own)
     _add_list(own)
-    import_ = own.add_parser(
-        "import", help="scores from a list that `kaggle competitions submissions --csv` printed"
+    import_ = add_command(
+        own,
+        "import",
+        help="record the scores of a list that `kaggle competitions submissions --csv` printed",
+        examples={"callboard lb import submissions.csv": "how many scores are new, and what is unknown"},
     )
-    import_.add_argument("file", type=_absolute, metavar="FILE")
+    import_.add_argument("file", type=_absolute, metavar="FILE", help="the list as a CSV file")
     import_.set_defaults(command=import_list)
     _add_submit(own)
-    fetch = own.add_parser("fetch", help="scores of what was submitted, from Kaggle")
+    fetch = add_command(
+        own,
+        "fetch",
+        help="record the scores of earlier submissions, as Kaggle lists them",
+        details="Needs Kaggle's client, `pip install -e '.[kaggle]'`, and its credentials.",
+        examples={"callboard lb fetch --competition rfcx-species-audio-detection": "how many scores are new"},
+    )
     _add_competition(fetch)
     fetch.set_defaults(command=fetch_scores)
 
 
 def _add_add(commands: Any) -> None:
-    parser = commands.add_parser("add", help="note down a score")
+    parser = add_command(
+        commands,
+        "add",
+        help="record a score",
+        details="Recording another score of the same submission corrects the first.",
+        examples={
+            "callboard lb add exp0058 --public 0.951 --private 0.94": "both scores of a result",
+            "callboard lb add exp0058 --public 0.93 --file tuned.csv": "of a submission edited by hand",
+        },
+    )
     parser.add_argument(
         "what",
         type=_name_or_file,
         metavar="WHAT",
-        help=f"{RESULT_NAME}; or a submission's md5 or file",
+        help=f"{RESULT_NAME}; or the md5 or file of a submission",
     )
-    parser.add_argument("--public", metavar="SCORE", help="0 … 1")
-    parser.add_argument("--private", metavar="SCORE")
-    parser.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="default today")
-    parser.add_argument("--note", default="")
+    parser.add_argument("--public", metavar="SCORE", help="public score, 0 … 1; one of the two is needed")
+    parser.add_argument("--private", metavar="SCORE", help="private score, 0 … 1")
+    parser.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="day of the score; default: today")
+    parser.add_argument("--note", default="", help="words to keep with the score; default: none")
     parser.add_argument(
         "--file",
         type=_absolute,
         metavar="CSV",
-        help="another submission of that run, such as one changed by hand",
+        help="the file submitted, if it is not the result's own, such as one edited by hand",
     )
     parser.set_defaults(command=add_score)
 
 
 def _add_list(commands: Any) -> None:
-    parser = commands.add_parser("list", help="all scores; Markdown when the output is not a terminal")
-    parser.add_argument("--all", action="store_true", help="what was corrected too")
+    parser = add_command(
+        commands,
+        "list",
+        help="list all scores, as Markdown where output is a pipe or file",
+        examples={"callboard lb list": "date, result and scores of each submission"},
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="also list scores that were corrected; default: the last of each"
+    )
     parser.set_defaults(command=list_scores)
 
 
 def _add_submit(commands: Any) -> None:
-    parser = commands.add_parser("submit", help="send a run's submission to Kaggle")
-    parser.add_argument("name", type=_name_or_file, metavar="NAME", help="as for `lb add`, but no file")
+    parser = add_command(
+        commands,
+        "submit",
+        help="send the submission of a result to Kaggle",
+        details="Needs Kaggle's client, `pip install -e '.[kaggle]'`, and its credentials. Refuses an "
+        "incomplete submission.",
+        examples={
+            "callboard lb submit exp0058 --competition rfcx-species-audio-detection --wait": "send, get score"
+        },
+    )
+    parser.add_argument(
+        "name", type=_name_or_file, metavar="NAME", help=f"{RESULT_NAME}; or the md5 of a submission"
+    )
     _add_competition(parser)
     parser.add_argument(
-        "--message", help="words after `callboard <key>` in the description; default the name"
+        "--message",
+        metavar="TEXT",
+        help="text after `callboard KEY` in the submission's description; default: the name",
     )
-    parser.add_argument("--wait", action="store_true", help="until the score is there, then note it down")
-    parser.add_argument("--again", action="store_true", help="also what has a score already")
+    parser.add_argument("--wait", action="store_true", help="wait for the score and record it")
+    parser.add_argument("--again", action="store_true", help="send even if the submission has a score")
     parser.set_defaults(command=submit)
 
 
 def _add_competition(parser: Any) -> None:
     parser.add_argument(
-        "--competition", metavar="C", help="the last part of its address; default that of Kaggle's client"
+        "--competition",
+        metavar="C",
+        help="the last part of the competition's address; default: that of Kaggle's configuration",
     )
 
 
 def add_score(args: argparse.Namespace) -> None:
-    """Note down one score, as given."""
+    """Record one score in leaderboard.csv and MLflow."""
     from callboard.core.errors import UserError
     from callboard.results.leaderboard import LEDGER, LeaderboardEntry, checked_score
     from callboard.results.scorekeeping import note_down
@@ -96,14 +146,14 @@ def add_score(args: argparse.Namespace) -> None:
     scores = ", ".join(f"{name.removeprefix('lb.')} {score}" for name, score in entry.scores.items())
     what = found.name if md5 == found.md5 else f"{found.name}, another file ({md5[:8]})"
     is_new, done = note_down(entry, f"LB of {found.name}: {scores}")
-    told = f"added to {LEDGER}" if is_new else f"already there in {LEDGER}"
-    print(f"lb: {what}: {scores}: {', '.join(text for text in (told, done) if text)}")
+    added = f"added to {LEDGER}" if is_new else f"already in {LEDGER}"
+    print(f"lb: {what}: {scores}: {', '.join(text for text in (added, done) if text)}")
     if not found.key:
-        print("lb: no result here has this submission; the score waits for one")
+        print("lb: no known result has this submission yet; the score will be linked once one does")
 
 
 def list_scores(args: argparse.Namespace) -> None:
-    """Print the ledger."""
+    """Print the rows of leaderboard.csv."""
     from rich.console import Console
 
     from callboard.reports.leaderboard import as_markdown, leaderboard_cells, print_leaderboard
@@ -112,7 +162,7 @@ def list_scores(args: argparse.Namespace) -> None:
 
     entries = entries_of(Path.cwd())
     if not entries:
-        print(f"lb: {LEDGER} has no scores yet; `callboard lb add NAME --public 0.93` notes down the first")
+        print(f"lb: {LEDGER} has no scores yet; `callboard lb add NAME --public 0.93` records the first")
         return
     rows = leaderboard_cells(entries if args.all else current(entries), known_submissions())
     console = Console()
@@ -123,7 +173,7 @@ def list_scores(args: argparse.Namespace) -> None:
 
 
 def import_list(args: argparse.Namespace) -> None:
-    """Take the scores of a list that lies in a file."""
+    """Record the scores of a list in a file."""
     from callboard.core.errors import UserError
     from callboard.results.leaderboard import utf8_text
 
@@ -133,7 +183,7 @@ def import_list(args: argparse.Namespace) -> None:
 
 
 def fetch_scores(args: argparse.Namespace) -> None:
-    """Take the scores of Kaggle's own list."""
+    """Record the scores of the list that Kaggle returns."""
     from callboard.results.kaggle.client import list_submissions
 
     _take(list_submissions(args.competition), "Kaggle's list", None)
@@ -144,19 +194,19 @@ def _take(text: str, where: str, folder: Path | None) -> None:
     from callboard.results.scorekeeping import take
 
     taken = take(text, where, folder)
-    facts = [f"{taken.n_new} new in {LEDGER}", f"{taken.n_known} already there"]
+    facts = [f"{taken.n_new} new in {LEDGER}", f"{taken.n_known} already in it"]
     if taken.n_older:
-        facts.append(f"{taken.n_older} older than what is there and left out")
+        facts.append(f"{taken.n_older} skipped, older than the recorded ones")
     print(f"lb: scores: {', '.join([*facts, *([taken.done] if taken.done else [])])}")
     unknown = [str(row) for row in taken.unknown]
     unscored = [f"{row} ({row.status})" for row in taken.unscored]
-    for rows, why in ((unknown, "of no result known here"), (unscored, "not scored")):
+    for rows, why in ((unknown, "of unknown results"), (unscored, "not scored")):
         if rows:
             print(f"lb: {len(rows)} {why}: {'; '.join(rows)}")
 
 
 def submit(args: argparse.Namespace) -> None:
-    """Send a run's submission; refuse what Kaggle would refuse, and what has a score already."""
+    """Send a result's submission; refuse an incomplete one, and one with a score without --again."""
     from callboard.core.errors import UserError
     from callboard.results.dvc_cache import cached_file
     from callboard.results.kaggle.client import send
@@ -169,10 +219,10 @@ def submit(args: argparse.Namespace) -> None:
     except UserError as error:
         raise UserError(f"{error}; `callboard run NAME` makes a result") from error
     if not found.key:
-        raise UserError(f"{args.name}: no result here has this submission; what is sent must be a run's own")
+        raise UserError(f"{args.name}: no known result has this submission; only a result's own can be sent")
     if (scores := ledger_of(Path.cwd()).get(found.md5)) and not args.again:
-        told = ", ".join(f"{name} {score}" for name, score in scores.items())
-        raise UserError(f"{found.name} has its score already: {told}; nothing was sent, --again sends it")
+        known = ", ".join(f"{name} {score}" for name, score in scores.items())
+        raise UserError(f"{found.name} already has a score: {known}; nothing was sent, --again sends it")
     file = cached_file(found.md5, f"the submission of {found.name}")
     refuse_incomplete(file, found.data_md5, f"the submission of {found.name}")
     print(f"lb: sending the submission of {found.name}, {file.stat().st_size / 1e6:.1f} MB", flush=True)
@@ -192,7 +242,9 @@ def _wait(key: str, competition: str | None) -> None:
 
     text, sent = wait_for(key, lambda: list_submissions(competition))
     if not sent.is_scored:
-        raise UserError(f"Kaggle gave {sent} no score, its status is {sent.status}; Kaggle's page says why")
+        raise UserError(
+            f"Kaggle did not score {sent}: its status is {sent.status}; see Kaggle's page for why"
+        )
     _take(text, "Kaggle's list", None)
 
 
@@ -201,7 +253,7 @@ def _absolute(text: str) -> Path:
 
 
 def _name_or_file(text: str) -> str:
-    """A file is named from where the person stands; the command itself runs at the root of the workspace."""
+    """Return the path of a file as absolute, since the command runs at the root of the workspace."""
     return str(Path(text).absolute()) if Path(text).is_file() else text
 
 
@@ -209,7 +261,7 @@ def _date(text: str) -> str:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date, must be like 2020-11-20") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; must be like 2020-11-20") from None
 
 
 def _today() -> str:

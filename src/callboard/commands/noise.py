@@ -1,9 +1,10 @@
-"""`callboard noise`: measure how far another seed alone moves the scores."""
+"""`callboard noise`: how much a different seed alone changes the scores."""
 
 import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from callboard.commands.arguments import add_command
 from callboard.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,31 +13,50 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    noise = commands.add_parser(
-        "noise", help="run a row or a result with other seeds, and print how far seeds alone move its scores"
+    noise = add_command(
+        commands,
+        "noise",
+        help="run a row or result with further seeds, and show how much seeds alone change its scores",
+        examples={
+            "callboard noise exp0051": "the scores of five seeds, running those that are missing",
+            "callboard noise exp0051 --seeds 8 --dry": "the runs that eight seeds still need",
+        },
     )
-    noise.add_argument("name", metavar="NAME", help="row of experiments.yaml, experiment or run, as exp0051")
     noise.add_argument(
-        "--seeds", type=int, default=5, help="runs in all, those that are there included; default %(default)s"
+        "name", metavar="NAME", help="row of experiments.yaml, experiment or run, such as exp0051"
     )
     noise.add_argument(
-        "-S", dest="extra", action="append", default=[], metavar="KEY=VALUE", help="for every run"
+        "--seeds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="number of runs wanted, existing ones included; default %(default)s",
     )
-    noise.add_argument("--queue", action="store_true", help="leave them to `dvc queue start`")
+    noise.add_argument(
+        "-S",
+        dest="extra",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a parameter in every run; repeatable",
+    )
+    noise.add_argument(
+        "--queue", action="store_true", help="queue the runs for `dvc queue start`; default: run them now"
+    )
     noise.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")
     noise.set_defaults(command=measure)
 
 
 MAX_SEEDS = 100
-"""Limit against typing errors: so many already give the spread to 7 %, and more would train for weeks."""
+"""Limit against typing errors: this many give the spread to 7 %, and more would train for weeks."""
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Run the seeds that are missing, then print the noise of all that are there."""
+    """Run the missing seeds, then print the noise of all runs."""
     if args.seeds < 2:
         raise UserError(f"--seeds {args.seeds}: noise needs at least 2 runs")
     if args.seeds > MAX_SEEDS:
-        raise UserError(f"--seeds {args.seeds}: should be at most {MAX_SEEDS}; 5 to 10 tell enough")
+        raise UserError(f"--seeds {args.seeds}: must be at most {MAX_SEEDS}; 5 to 10 are enough")
     from callboard.experiments import seeds as seed_runs
     from callboard.reports.seeds import noise_lines
 
@@ -46,7 +66,7 @@ def measure(args: argparse.Namespace) -> None:
     missing = seed_runs.missing_runs(args.name, overrides, found, args.seeds)
     status = _show(args, missing) if args.dry else _run(args, missing)
     if missing and args.queue and not args.dry and not status:
-        print(f"{len(missing)} queued; `dvc queue start`, and once they are finished this command again")
+        print(f"{len(missing)} queued: run `dvc queue start` and, once they are finished, this command again")
     if missing and not args.dry and not args.queue:
         found = seed_runs.runs_of(overrides, seed_runs.rows_so_far())
     print("\n".join(noise_lines(args.name, found)))

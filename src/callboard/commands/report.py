@@ -1,29 +1,43 @@
-"""`callboard report`: one result as a page."""
+"""`callboard report`: one result as an HTML page."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import RESULT_NAME
+from callboard.commands.arguments import HEAD_RESULT, add_command
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    report = commands.add_parser("report", help="one result as a self-contained HTML page to look at")
+    report = add_command(
+        commands,
+        "report",
+        help="write one result as a self-contained HTML page",
+        details="It has learning curves, species, the costliest recordings, calibration and a leak audit.",
+        examples={
+            "callboard report exp0058": "reports/exp0058.html",
+            "callboard report --worst 20": "the result of HEAD, with its 20 worst recordings",
+            "callboard report exp0058 --no-scores": "the same without running networks, faster",
+        },
+    )
+    report.add_argument("name", nargs="?", metavar="NAME", help=HEAD_RESULT)
     report.add_argument(
-        "name",
-        nargs="?",
-        metavar="NAME",
-        help=f"{RESULT_NAME}; default the result of HEAD",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the file, relative to the workspace; default: reports/NAME.html",
     )
     report.add_argument(
-        "--output", type=Path, metavar="FILE", help="default reports/NAME.html, relative to the root"
+        "--worst",
+        type=int,
+        default=6,
+        metavar="N",
+        help="number of recordings to draw, the costliest first; default %(default)s",
     )
     report.add_argument(
-        "--worst", type=int, default=6, metavar="N", help="recordings drawn; default %(default)s"
-    )
-    report.add_argument(
-        "--no-scores", action="store_true", help="do not run the networks over those recordings"
+        "--no-scores",
+        action="store_true",
+        help="do not load the networks: no scores below the spectrograms, and a shorter leak audit",
     )
     report.set_defaults(command=write)
 

@@ -4,37 +4,52 @@ import argparse
 import sys
 from typing import Any
 
+from callboard.commands.arguments import add_command
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    rows = commands.add_parser(
+    rows = add_command(
+        commands,
         "run",
-        help="rows of experiments.yaml, each as a DVC experiment of its name, behind the rows that it needs",
+        help="run rows of experiments.yaml as DVC experiments, after the rows that they need",
+        details="Each runs in a copy of the workspace, which stays as it is. An experiment that the current "
+        "commit already has is not run again.",
+        examples={
+            "callboard run exp0051 exp0058": "train two rows, to be compared by `callboard board`",
+            "callboard run --dry exp0025-mix": "what would be run, with the overrides",
+            "callboard run --queue exp0058 -S train.epochs=5": "a shorter training, for `dvc queue start`",
+        },
     )
-    rows.add_argument("names", nargs="+", metavar="NAME", help="as exp0058 or exp0036-thr0.7")
+    rows.add_argument("names", nargs="+", metavar="NAME", help="row, such as exp0058 or exp0036-thr0.7")
     rows.add_argument(
         "-S",
         dest="extra",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="for every row, also those that come first",
+        help="override a parameter in every row, also in those that others need; repeatable",
     )
     rows.add_argument(
-        "--seed", type=int, metavar="N", help="run NAME-seedN with this seed, and what it needs likewise"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="use this seed and name the experiments NAME-seedN; default: the seed of the row or params.yaml",
     )
-    rows.add_argument("--queue", action="store_true", help="leave them to `dvc queue start`")
+    rows.add_argument(
+        "--queue", action="store_true", help="queue the rows for `dvc queue start`; default: run them now"
+    )
     rows.add_argument(
         "--force",
         action="store_true",
-        help="run every stage again, replace the experiment; not of rows that another needs",
+        help="run every stage again and replace the experiment, except of rows that only others need",
     )
     rows.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")
     rows.set_defaults(command=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run rows of the table, or print their overrides; the exit status of the first that fails is ours."""
+    """Run rows of the table, or print their overrides; exit with the status of the first that fails."""
     from callboard.core.errors import UserError
     from callboard.experiments import launch
 

@@ -1,20 +1,28 @@
-"""`callboard show`: one result."""
+"""`callboard show`: one result on one screen."""
 
 import argparse
 from typing import Any
 
-from callboard.commands.arguments import RESULT_NAME
+from callboard.commands.arguments import RESULT_NAME, add_command
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    show = commands.add_parser("show", help="one result: scores, verdict, what it changed, species, files")
+    show = add_command(
+        commands,
+        "show",
+        help="show one result: scores, verdict, changed parameters, species, files",
+        examples={
+            "callboard show exp0058": "the newest result of that name",
+            "callboard show 0123abcd": "the result whose content key begins so",
+        },
+    )
     show.add_argument("name", metavar="NAME", help=RESULT_NAME)
     show.set_defaults(command=show_result)
 
 
 def show_result(args: argparse.Namespace) -> None:
-    """Print what is known of the newest result of that name."""
+    """Print everything known about the newest result of that name."""
     from callboard.analysis.lines import judged_line
     from callboard.core.workspace import main_workspace
     from callboard.experiments.captions import read_captions

@@ -1,19 +1,25 @@
-"""`callboard sync`: MLflow brought in line with git."""
+"""`callboard sync`: update MLflow from git."""
 
 import argparse
 from typing import Any
 
+from callboard.commands.arguments import add_command
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    sync = commands.add_parser(
-        "sync", help="record every result that git has in MLflow; also after its database was lost"
+    sync = add_command(
+        commands,
+        "sync",
+        help="record in MLflow every result that git has, also after the database was lost",
+        details="Adds missing runs, and updates names and leaderboard scores.",
+        examples={"callboard sync": "how many runs were added, renamed or rescored"},
     )
     sync.set_defaults(command=synchronise)
 
 
 def synchronise(args: argparse.Namespace) -> None:
-    """Bring MLflow up to date and say what was done."""
+    """Bring MLflow up to date and print what changed."""
     from callboard.core.console import summarize
     from callboard.experiments.captions import memo_of
     from callboard.results.mlflow.sync import sync

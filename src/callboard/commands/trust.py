@@ -1,38 +1,51 @@
-"""`callboard trust`: does CV still predict LB?"""
+"""`callboard trust`: whether CV still predicts LB."""
 
 import argparse
 from typing import Any
 
+from callboard.commands.arguments import add_command
 from callboard.core.errors import UserError
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    trust = commands.add_parser(
-        "trust", help="does CV still predict LB, and which estimate of CV does so best?"
+    trust = add_command(
+        commands,
+        "trust",
+        help="show whether CV still predicts LB, and which CV estimate does so best",
+        examples={
+            "callboard trust": "correlations over all results, the best and blocks in time",
+            "callboard trust --where train.epochs=12": "the same over results with one setting",
+            "callboard trust --author": "where the original author's CV lost its meaning",
+        },
     )
     trust.add_argument(
-        "--author", action="store_true", help="the author's history of experiments.yaml, not the results here"
+        "--author",
+        action="store_true",
+        help="judge the original author's scores in experiments.yaml; default: your results",
     )
     trust.add_argument(
-        "--lb", choices=("public", "private"), default="public", help="which LB; default %(default)s"
+        "--lb",
+        choices=("public", "private"),
+        default="public",
+        help="leaderboard score to compare CV with; default %(default)s",
     )
     trust.add_argument(
         "--where",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="only results with this parameter, as train.epochs=12; KEY!=VALUE for those without; repeatable",
+        help="only results with this value of a parameter; KEY!=VALUE for all others; repeatable",
     )
     trust.set_defaults(command=show)
 
 
 def show(args: argparse.Namespace) -> None:
-    """Print the correlations, a warning where they are lost, and the estimates of CV; never a failure."""
+    """Print the correlations, a warning where they are lost, and the CV estimates; never fail."""
     from callboard.reports import cv_vs_lb as report
 
     if args.author and args.where:
-        raise UserError("--where: chooses among results; the author's history has none, leave out --author")
+        raise UserError("--where: selects among your results, not the original author's; leave out --author")
     parts = _of_author() if args.author else _of_results(f"lb.{args.lb}", args.where)
     print("\n".join([*parts, report.INTERVALS]))
 

@@ -1,4 +1,4 @@
-"""`callboard ui`: MLflow's pages."""
+"""`callboard ui`: MLflow in the browser."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import Any
 
+from callboard.commands.arguments import add_command
 from callboard.core.errors import UserError
 
 SERVED = ("http://", "https://")
@@ -13,14 +14,25 @@ SERVED = ("http://", "https://")
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    ui = commands.add_parser("ui", help="MLflow's pages in the browser: CV | LB, CV against LB, curves")
-    ui.add_argument("--port", type=int, default=5000, help="default %(default)s")
+    ui = add_command(
+        commands,
+        "ui",
+        help="open MLflow in the browser: table of CV and LB, CV against LB, learning curves",
+        details="Starts a server that runs until Ctrl-C, unless MLFLOW_TRACKING_URI names one.",
+        examples={
+            "callboard ui": "two views of all results; a click on one opens its curves",
+            "callboard ui --port 5050 --no-browser": "for a remote machine: their addresses on port 5050",
+        },
+    )
+    ui.add_argument(
+        "--port", type=int, default=5000, metavar="N", help="port of the server; default %(default)s"
+    )
     ui.add_argument("--no-browser", action="store_true", help="only print the addresses")
     ui.set_defaults(command=show)
 
 
 def show(args: argparse.Namespace) -> None:
-    """Start a server on the results, or take the one that MLFLOW_TRACKING_URI names; open its pages."""
+    """Start a server on the results, or use the one that MLFLOW_TRACKING_URI names; open its views."""
     from callboard.results.mlflow.connection import prepare_environment, tracking_uri
 
     prepare_environment()
@@ -41,19 +53,19 @@ def _serve(uri: str, args: argparse.Namespace) -> None:
     from callboard.results.mlflow.server import Server
 
     with Server(uri, args.port, main_workspace() / ".cache" / "mlflow-server.log") as server:
-        print("ui: MLflow starts; a few seconds", flush=True)
+        print("ui: starting MLflow, which takes a few seconds", flush=True)
         experiment_id = _write_views(uri)  # while the server starts
         server.wait_until_it_answers()
         _announce(server.address, experiment_id, opens=not args.no_browser)
-        print("Ctrl-C ends it", flush=True)
+        print("Ctrl-C stops the server", flush=True)
         server.wait()
 
 
 def refuse_without_results(uri: str) -> None:
-    """Refuse a SQLite database without a result; others are left to the server.
+    """Refuse a SQLite database without results; leave other databases to the server.
 
     Raises:
-        UserError: the database is missing, no MLflow one, or holds no result.
+        UserError: the database is missing, is not one of MLflow, or holds no results.
     """
     from callboard.results.mlflow.connection import local_database
     from callboard.results.mlflow.record import AUTHOR
@@ -64,7 +76,7 @@ def refuse_without_results(uri: str) -> None:
 
 
 def _write_views(uri: str) -> str:
-    """Id of our MLflow experiment, whose views are there afterwards."""
+    """Write the views of our MLflow experiment, and return its id."""
     from callboard.results.mlflow.connection import TrackingError, one_writer, our_experiment
     from callboard.results.mlflow.views import write_views
 
@@ -92,5 +104,5 @@ def _announce(server: str, experiment_id: str, *, opens: bool) -> None:
 
 
 def has_display() -> bool:
-    """Whether a browser would have a window; without one `webbrowser` takes over the terminal with lynx."""
+    """Whether a browser could open a window; without one `webbrowser` fills the terminal with lynx."""
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
