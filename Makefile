@@ -1,8 +1,8 @@
-# make repro   from a fresh clone to the board: environment, pipeline, table
-# make test    lint, format, types, all tests
-# make quick   the same without the slow tests
-# make ladder  what the winners did, rung by rung on the soundscapes, the board, and what each gains; SEEDS="1 2" for more seeds
-# make clean   drop the environment and the caches of the tools; results and mlflow.db stay
+# make repro     from a fresh clone to the board: environment, pipeline, table
+# make test      lint, format, types, and the tests that take no longer than a few seconds each; WORKERS=8 for more processes
+# make test-all  lint, format, types, all tests
+# make ladder    what the winners did, rung by rung on the soundscapes, the board, and what each gains; SEEDS="1 2" for more seeds
+# make clean     drop the environment and the caches of the tools; results and mlflow.db stay
 
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 # without compiled files every start of dvc would compile 750 modules: 2.9 s instead of 1.6 s for nothing to do
@@ -19,17 +19,21 @@ LADDER := exp0051 stage1 stage2 stage3 stage3-nested stage3-cycle2 stage3-hard s
 	birdnet-stage3 birdnet-rounds birdnet-recording birdnet-not_isolated birdnet-with_stage1 best best-prevalence
 SEEDS :=
 
-.PHONY: repro test quick ladder lint clean
+WORKERS := 2
+# one thread each: two processes that both take two threads wait for each other
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS) --dist=loadfile
+
+.PHONY: repro test test-all ladder lint clean
 
 repro: .venv/runtime
 	dvc repro
 	callboard board
 
 test: lint
-	pytest
+	$(PYTEST) -m "not slow"
 
-quick: lint
-	pytest -m "not slow"
+test-all: lint
+	$(PYTEST)
 
 ladder: .venv/birdnet
 	dvc repro

@@ -233,7 +233,7 @@ def expected_shares(
     species' scores cancels. Assumes that a mean score changes with prevalence alone. Recordings without the
     species score above 0 too, so a ratio is nearer to 1 than the truth: an uninformative network leaves the
     training shares unchanged, and LWLRAP with them. Removing that floor, as adjusted counts and Saerens's EM
-    do, divides by small differences; docs/trust.md has the results.
+    do, divides by small differences; docs/appendix/trust.md has the results.
 
     Args:
         n_present: (species,) training recordings with the species.

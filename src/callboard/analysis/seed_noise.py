@@ -1,6 +1,6 @@
 """Change of a score by a different seed alone, measured on results that differ in nothing but the seed.
 
-Derived in docs/better.md.
+Derived in docs/appendix/verdict.md.
 """
 
 from collections.abc import Callable, Iterable, Sequence

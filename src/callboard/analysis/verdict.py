@@ -1,4 +1,4 @@
-"""Judgement of whether a change is real, given recordings and seeds; derived in docs/better.md.
+"""Judgement of whether a change is real, given recordings and seeds; derived in docs/appendix/verdict.md.
 
 `judge` and `judge_lb` compare two runs, with the noise measured on other runs; `judge_cv_mean` and
 `judge_lb_mean` judge the mean change over several seeds by the seeds themselves.
