@@ -2,9 +2,10 @@
 
     PYTHONPATH=src:. python benchmarks/equal_recipes.py [--worlds 400]
 
-Prints the tables of docs/appendix/verdict.md: a pair of runs in each world, judged by the noise of five or ten other
-runs, and means over two, three and five seeds. `kept` is the share of a seed's effect on single recordings
-that a run inherits from the run that it starts from. The width is the median of half the 95 % interval, over
+Prints the tables of docs/appendix/verdict.md: a pair of runs in each world, judged by the noise of five or
+ten other runs, and means over two, three and five seeds. `kept` is the share of a seed's effect on
+single recordings that a run inherits from the run that it starts from. The width is the median of half the
+95 % interval, over
 1.96 standard deviations of the change; with a known deviation it would be 1. The last table shows how often
 the interval misses 0 where only Δ, `se` and sd are drawn, in the worst of 24 worlds.
 """

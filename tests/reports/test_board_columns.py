@@ -11,6 +11,7 @@ from callboard.analysis.verdict import Judgement, Verdict
 from callboard.experiments.captions import Caption
 from callboard.reports.board.columns import BOARD_COLUMNS, author_columns_of
 from callboard.reports.board.formats import board_markdown, fitting, print_table
+from callboard.reports.details import details
 from callboard.reports.text import VERDICT_WORDS, interval_text, verdict_tone, verdict_word
 from callboard.results.rows import CV, MARKS, BoardRow
 from tests.experiments.test_author_scores import toy_table
@@ -35,8 +36,8 @@ def cells(text, number):
     return [cell.strip() for cell in text.splitlines()[number + 2].strip("|").split("|")]
 
 
-def column(text, name, number, columns=BOARD_COLUMNS):
-    return cells(text, number)[[one.name for one in columns].index(name)]
+def column(text, name, number):
+    return cells(text, number)[cells(text, -2).index(name)]
 
 
 def markdown(*rows):
@@ -50,20 +51,23 @@ def test_markdown_by_hand():
         ("name", "workspace-5f47f7", "exp0058"),
         ("CV", "0.7118", "0.7400"),
         ("±", "0.0200", "–"),
-        ("verdict", "–", "–"),
         ("LB public", "0.6500", "–"),
         ("LB private", "0.6400", "–"),
         ("base", "–", "workspace-5f47f7"),
         ("Δ CV", "–", "+0.0282 (–)"),
-        ("P", "–", "–"),
-        ("Δ LB", "–", "–"),
-        ("memo", "", ""),
         ("changed", "", "loss.neg_mask: none → seq"),
-        ("Δ best", "–", "–"),
         ("date", date, date),
         ("commit", "95d8525", ""),
     ]
     assert [cells(text, number) for number in (-2, 0, 1)] == [list(row) for row in zip(*shown, strict=True)]
+
+
+def test_a_single_result_has_no_columns_of_comparisons():
+    text = board_markdown(judged(lines_of_results([PLAIN], {}), [PLAIN]))
+    assert cells(text, -2) == ["name", "CV", "±", "LB public", "LB private", "date", "commit"]
+    console = Console(file=io.StringIO(), width=300)
+    print_table(judged(lines_of_results([PLAIN], {}), [PLAIN]), console)
+    assert "verdict" not in console.file.getvalue()
 
 
 def test_markdown_columns_line_up():
@@ -77,7 +81,8 @@ def test_a_pipe_in_a_cell_does_not_break_the_table():
 
 
 def test_without_base_and_committed_parameters_nothing_is_said_of_changes():
-    assert column(markdown(replace(SEQ, base={})), "changed", 0) == "–"
+    text = markdown(PLAIN, SEQ, replace(SEQ, key="k6", base={}, data_md5="other"))
+    assert column(text, "changed", 2) == "–"
 
 
 def test_a_board_without_results_is_a_header():
@@ -116,9 +121,9 @@ def test_an_optimistic_cv_is_marked_and_explained():
 
 
 def test_an_honest_cv_needs_no_mark_and_columns_are_explained():
-    text = markdown(PLAIN, SEQ)
+    text = board_markdown(judged(lines_of_results([PLAIN, SEQ], {}), [PLAIN, SEQ]))
     assert "*" not in text
-    last = text.splitlines()[-1]
+    last = text.splitlines()[-3]
     assert last.startswith("±: half of the 95 % interval of CV; Δ CV: change of CV against the base")
     assert last.endswith("Δ best: change of CV against the best.")
     assert "Δ best" not in board_markdown(lines_of_results([PLAIN], {}), BOARD_COLUMNS[:4])
@@ -135,7 +140,7 @@ def test_the_author_s_rows_stand_in_their_order_with_his_scores_beside_ours():
     text = board_markdown(lines_of_table([E3, E1, SEQ], toy_table(), CAPTIONS), author_columns_of())
 
     def shown(name):
-        return [column(text, name, k, author_columns_of()) for k in range(7)]
+        return [column(text, name, k) for k in range(7)]
 
     assert shown("name") == ["e1", "e2", "e3", "", "e4", "", "exp0058"]  # blank lines between blocks
     assert shown("CV") == ["0.7118", "–", "0.7400", "", "–", "", "0.7400"]
@@ -202,6 +207,15 @@ def test_a_leaderboard_s_change_within_noise_is_marked_and_explained():
     assert column(text, "Δ LB", 0) == "+0.0100 ≈"
     assert "≈ a different seed alone" in text
     assert "≈" not in board_markdown([[BoardLine(PLAIN, base=base, lb_judgement=Judgement(Verdict.BETTER))]])
+
+
+@pytest.mark.parametrize("unsure", [Judgement(Verdict.UNSURE), Judgement(Verdict.WORSE, is_tentative=True)])
+def test_a_leaderboard_s_change_whose_noise_nobody_measured_has_a_question_mark(unsure):
+    line = BoardLine(PLAIN, base=replace(PLAIN, metrics={"lb.public": 0.64}), lb_judgement=unsure)
+    text = board_markdown([[line]])
+    assert column(text, "Δ LB", 0) == "+0.0100 ?"
+    assert "? at a change of the leaderboard score" in text
+    assert "0.0100 ?" in details(line, [], None, [])
 
 
 NAMED = replace(PLAIN, data_md5="d", clips_md5="c")

@@ -133,7 +133,8 @@ def difference_of(
 
     A resample draws recordings with replacement and scores both on the same draw, so what makes a recording
     hard for both cancels. Assumes that recordings are independent of each other. The networks are taken as
-    given: the interval excludes the effect of a seed on all recordings of a result alike, see docs/appendix/verdict.md.
+    given: the interval excludes the effect of a seed on all recordings of a result alike, see
+    docs/appendix/verdict.md.
 
     Args:
         a: Precisions of one result. Recordings that only one of the two has are left out.

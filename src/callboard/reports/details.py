@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from callboard.analysis.lines import BoardLine
 from callboard.core.console import MISSING
-from callboard.reports.board.columns import NOISE_LEGEND, base_of, changes_of, half_width, is_lb_noise
-from callboard.reports.text import interval_text, number, verdict_word
+from callboard.reports.board.columns import base_of, changes_of, half_width
+from callboard.reports.text import LB_LEGENDS, interval_text, lb_mark, number, verdict_word
 from callboard.results.cv_metrics import meanings
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
@@ -85,7 +85,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
     ]
     if base:
         change = line.metric_change("lb.public")
-        lb_change = number(change, "+.4f") + " ≈" * is_lb_noise(line)
+        lb_change = f"{number(change, '+.4f')} {lb_mark(line.lb_judgement)}".rstrip()
         lines += [
             _fact("base", f"{base_of(line)}: CV {number(base.metrics.get(CV))}, {_lb(base)}"),
             _fact("against it", f"CV {interval_text(line.change, line.judgement)}, LB public {lb_change}"),
@@ -99,7 +99,8 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
         )
     elif line.best:
         lines.append(_fact("best", "this one: the highest CV on the same data that is not optimistic"))
-    notes = [legend for known, legend in MARKS.items() if known == mark] + [NOISE_LEGEND] * is_lb_noise(line)
+    notes = [legend for known, legend in MARKS.items() if known == mark]
+    notes += [legend for known, legend in LB_LEGENDS.items() if known == lb_mark(line.lb_judgement)]
     return [*lines, *notes]
 
 

@@ -24,6 +24,25 @@ def verdict_word(judgement: Judgement | None) -> str:
     return VERDICT_WORDS[judgement.verdict] + "?" * judgement.is_tentative
 
 
+LB_WITHIN_NOISE = "≈"
+LB_UNSURE = "?"
+LB_LEGENDS = {
+    LB_WITHIN_NOISE: f"{LB_WITHIN_NOISE} a different seed alone changes the leaderboard score by as much.",
+    LB_UNSURE: f"{LB_UNSURE} at a change of the leaderboard score: how much a different seed changes it was "
+    "not measured, or on too few runs; `callboard noise NAME` measures it.",
+}
+"""Marks at changes of a leaderboard score, with what they mean."""
+
+
+def lb_mark(judgement: Judgement | None) -> str:
+    """Mark at a change of a leaderboard score that is not sure; empty where it is, or without a change."""
+    if judgement is None:
+        return ""
+    if judgement.verdict is Verdict.WITHIN_NOISE:
+        return LB_WITHIN_NOISE
+    return LB_UNSURE * (judgement.verdict is Verdict.UNSURE or judgement.is_tentative)
+
+
 def verdict_tone(judgement: Judgement | None) -> str:
     """Return the class that colours a verdict in a page or terminal; empty if None."""
     if judgement is None:

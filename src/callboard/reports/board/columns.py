@@ -7,15 +7,15 @@ from math import isnan
 from callboard.analysis.lines import Blocks, BoardLine
 from callboard.analysis.verdict import Verdict
 from callboard.core.console import MISSING
-from callboard.reports.text import interval_text, number, verdict_tone, verdict_word
+from callboard.reports.text import LB_LEGENDS, interval_text, lb_mark, number, verdict_tone, verdict_word
 from callboard.results.result import changes
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
-WITHIN_NOISE = "≈"
-NOISE_LEGEND = f"{WITHIN_NOISE} a different seed alone changes the leaderboard score by as much."
 SEEDS_LEGEND = (
     "Seeds were not measured: intervals cover recordings alone; `callboard noise NAME` measures seeds."
 )
+
+IS_BEST = "best"
 
 Value = str | float | bool | None
 """Value of a cell for programs; None for an empty one."""
@@ -81,7 +81,7 @@ def _cv(line: BoardLine) -> str:
 
 def _against_best(line: BoardLine) -> str:
     if line.row and line.best and line.best.key == line.row.key:
-        return "best"
+        return IS_BEST
     return interval_text(line.best_change)
 
 
@@ -91,7 +91,7 @@ def is_lb_noise(line: BoardLine) -> bool:
 
 
 def _lb_change(line: BoardLine) -> str:
-    return number(line.metric_change("lb.public"), "+.4f") + f" {WITHIN_NOISE}" * is_lb_noise(line)
+    return f"{number(line.metric_change('lb.public'), '+.4f')} {lb_mark(line.lb_judgement)}".rstrip()
 
 
 def _author_verdict(line: BoardLine) -> str:
@@ -213,6 +213,13 @@ def author_columns_of(cv: Column = POOLED_CV) -> tuple[Column, ...]:
 BOARD_COLUMNS: Sequence[Column] = columns_of()
 
 
+def filled(columns: Sequence[Column], blocks: Blocks) -> list[Column]:
+    """Return the columns in which some line says something: a single result has neither base nor changes."""
+    lines = [line for block in blocks for line in block]
+    nothing = {MISSING, "", IS_BEST}
+    return [column for column in columns if not lines or {column.text(line) for line in lines} - nothing]
+
+
 def shown_rows(blocks: Blocks) -> dict[str, BoardRow]:
     """Return the results in the lines, each once, by content key or, without one, by name."""
     return {line.row.key or line.row.name: line.row for block in blocks for line in block if line.row}
@@ -228,7 +235,8 @@ def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[s
     found += [_best_legend(line.best for line in lines if line.best)] if BEST in columns else []
     marks = {mark_of(line.row) for line in lines}
     found += [legend for mark, legend in MARKS.items() if mark in marks]
-    found.append(NOISE_LEGEND if any(map(is_lb_noise, lines)) else "")
+    lb_marks = {lb_mark(line.lb_judgement) for line in lines}
+    found += [legend for mark, legend in LB_LEGENDS.items() if mark in lb_marks]
     found.append(SEEDS_LEGEND if any(has_seeds(line) is False for line in lines) else "")
     found += [
         f"{column.name} is that estimate; ±, Δ, P, verdict and best refer to the pooled LWLRAP."

@@ -17,6 +17,7 @@ from callboard.reports.board.columns import (
     change_value,
     changed,
     changes_of,
+    filled,
     half_width,
     has_seeds,
     is_lb_noise,
@@ -56,6 +57,7 @@ PADDING = 3
 
 def board_markdown(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> str:
     """Build a Markdown table with an empty row between blocks, and the legend of its marks."""
+    columns = filled(columns, blocks)
     bodies = [[[column.text(line) for column in columns] for line in block] for block in blocks]
     gap = [[""] * len(columns)]
     cells = [row for number, body in enumerate(bodies) for row in (gap * bool(number) + body)]
@@ -89,7 +91,7 @@ def print_table(blocks: Blocks, console: "Console", columns: Sequence[Column] = 
     from rich.table import Table
     from rich.text import Text
 
-    n_results = len(shown_rows(blocks))
+    columns, n_results = filled(columns, blocks), len(shown_rows(blocks))
     table = Table(title=counted(n_results, "result"), title_justify="left")
     shown = fitting(columns, [line for block in blocks for line in block], console.width)
     for column in shown:

@@ -9,6 +9,7 @@ from callboard.analysis.lines import Blocks, BoardLine
 from callboard.reports.board.columns import (
     BOARD_COLUMNS,
     Column,
+    filled,
     legends,
     shown_rows,
 )
@@ -70,6 +71,7 @@ def board_html(blocks: Blocks, title: str, columns: Sequence[Column] = BOARD_COL
         title: Heading of the page.
         columns: Columns of the table.
     """
+    columns = filled(columns, blocks)
     lines = [line for block in blocks for line in block if line.row]
     return page(
         "board.html.j2",
