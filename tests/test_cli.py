@@ -74,7 +74,7 @@ def examples_of(parser: argparse.ArgumentParser) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in examples]
 
 
-@pytest.mark.parametrize("parser", subcommands(cli.build_parser()), ids=lambda parser: parser.prog)
+@pytest.mark.parametrize("parser", list(subcommands(cli.build_parser())), ids=lambda parser: parser.prog)
 def test_help_of_each_command_ends_in_examples_that_it_accepts(parser: argparse.ArgumentParser) -> None:
     assert 1 <= len(examples_of(parser)) <= 3
     for words in examples_of(parser):

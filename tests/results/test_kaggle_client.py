@@ -120,7 +120,9 @@ def test_what_kaggle_could_not_score_is_an_error(
         return ToyKaggle.answer(toy, name, request)
 
     monkeypatch.setattr(toy, "answer", fail)
-    with pytest.raises(UserError, match=r"submission\.csv of 2021-02-17.* no score, its status is error"):
+    with pytest.raises(
+        UserError, match=r"did not score submission\.csv of 2021-02-17.*: its status is error"
+    ):
         lb(capsys, "submit", "exp0021", "--wait")
 
 

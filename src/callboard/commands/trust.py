@@ -63,7 +63,7 @@ def _of_author() -> list[str]:
     left_out = Counter({"without CV or LB": len(author_rows(table)) - len(runs)})
     found = trust(runs)
     return [
-        heading(len(runs), "the author's CV against public LB", left_out),
+        heading(len(runs), "the original author's CV against public LB", left_out),
         correlations(found),
         conclusion(found),
     ]
