@@ -84,6 +84,8 @@ def test_a_seed_that_the_base_lacks_counts_in_the_scores_alone() -> None:
     found = gain(rows, "second")
     assert (len(found.rows), len(found.pairs)) == (3, 2)
     assert "2 of 3" in gains_markdown([found])
+    assert "Two seeds do not suffice" in gains_markdown([found])
+    assert "Two seeds" not in gains_markdown([gain(six(), "second")])
     assert "0.6300 (0.1114)" in gains_markdown([found])  # of all three
 
 
