@@ -89,5 +89,5 @@ def test_another_failure_of_the_disk_keeps_its_traceback(tmp_path, output):
 
 def test_a_folder_or_a_device_is_not_replaced_by_a_file(tmp_path):
     for place in (tmp_path, Path("/dev/null")):
-        with pytest.raises(UserError, match="is there and no file"), written_whole(place):
+        with pytest.raises(UserError, match="exists but is not a regular file"), written_whole(place):
             pass

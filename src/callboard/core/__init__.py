@@ -1,4 +1,4 @@
-"""Serves every room: errors, files that are whole or absent, caches, threads, console, code fingerprints.
+"""Serves every room: errors, atomic files, caches, threads, console, code fingerprints.
 
-Knows nothing of sound, parameters or results; imports no other room and no torch.
+Independent of sound, parameters and results; imports no other room and no torch.
 """

@@ -1,11 +1,11 @@
-"""The code behind a stage: its source files, the packages its numbers come from, and a fingerprint of both.
+"""Fingerprints of the code that a stage runs: its source files and the packages that its numbers come from.
 
-DVC calls a stage up to date unless something named in its `deps` changed. Naming every imported file there is
-a long list that goes stale, once more for each fold; a stage depends on one file of fingerprints instead.
+DVC considers a stage up to date unless something listed in its `deps` changed. A list of every imported file
+would be long, go stale, and be repeated for each fold; a stage depends on one file of fingerprints instead.
 
-A fingerprint is of what runs, not of how it is written down: docstrings, comments and formatting are left out
-of it. Versions are those of the lock files, which DVC can watch and which every clone shares; what is
-installed beside them, DVC cannot see.
+A fingerprint covers what runs, not how it is written: docstrings, comments and formatting do not count.
+Versions come from the lock files, which DVC can watch and every clone shares; DVC cannot see which versions
+are installed.
 """
 
 import ast
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from callboard.core.errors import UserError
 
 LOCKS = ("requirements.lock", "requirements-birdnet.lock")
-"""Files of exact versions, at the root of a workspace."""
+"""Files of exact package versions, at the root of a workspace."""
 
 NUMERICAL_PACKAGES = {
     "ai_edge_litert": "ai-edge-litert",
@@ -33,41 +33,42 @@ NUMERICAL_PACKAGES = {
     "torch": "torch",
     "torchaudio": "torchaudio",
 }
-"""Packages whose version can change a number: name in an import to name in a lock.
+"""Packages whose version can change a number: name in an import to name in a lock file.
 
-soundfile brings the decoders, iterstrat deals out the folds. All else that stages import parses, draws,
-records or moves files. CUDA's packages and triton need no names of their own, since torch pins them exactly;
-no network of timm computes anything by torchvision.
+soundfile brings the decoders, iterstrat assigns the folds. Other packages that stages import only parse,
+plot, record or move files. CUDA's packages and triton are not listed, since torch pins them exactly; timm's
+networks compute nothing with torchvision.
 """
 
 
 class _Module(NamedTuple):
-    """A source file reduced to its content, without formatting."""
+    """A source file reduced to what matters for a fingerprint."""
 
     imports: frozenset[str]
-    """Dotted names of this project that it imports; of `from a import b` both a and a.b."""
+    """Dotted names of this project that it imports; both a and a.b for `from a import b`."""
     packages: frozenset[str]
     """Other packages that it imports."""
     digest: str
-    """SHA-256 of its syntax tree; empty where nothing in it runs."""
+    """SHA-256 of its syntax tree; empty if nothing in it runs."""
 
 
 def import_closure(root: Path, module: str) -> list[str]:
-    """Files of this workspace that importing `module` can reach, relative to `root`, sorted; stages first.
+    """Return the workspace files that importing `module` can reach: paths below `root`, stages first, sorted.
 
     Imports inside functions count. Parent packages count unless nothing in their `__init__` runs.
 
     Raises:
-        UserError: the workspace has no such module, or a file is no Python.
+        UserError: the module is not in the workspace, or a file is not valid Python.
     """
     return list(_closure(root, module))
 
 
 def code_fingerprint(root: Path, module: str) -> str:
-    """A line for each file of the import closure and for each numerical package that it imports.
+    """Return a line for each file of the import closure and for each numerical package that it imports.
 
     Raises:
-        UserError: the workspace has no such module, a file is no Python, or no lock names a package.
+        UserError: the module is not in the workspace, a file is not valid Python, or no lock file lists a
+            package.
     """
     closure = _closure(root, module)
     imported = {name for source in closure.values() for name in source.packages}
@@ -136,9 +137,9 @@ def _read_module(path: Path, text: str, package: str) -> _Module:
 
 
 def _dump(node: ast.AST, dump: list[str]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Append a syntax tree as text, the same in every Python that can parse it, and yield its imports.
+    """Append a syntax tree to `dump` as text that is the same in every Python version, and yield its imports.
 
-    `ast.dump` is not the same: which empty fields it writes depends on the version.
+    The output of `ast.dump` depends on the version, which decides which empty fields it writes.
     """
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node
@@ -150,16 +151,16 @@ def _dump(node: ast.AST, dump: list[str]) -> Iterator[ast.Import | ast.ImportFro
         dump += (name, "=")
         for item in value if isinstance(value, list) else (value,):
             if not isinstance(item, ast.AST):
-                dump += (ascii(item), ",")  # repr escapes what this Python's Unicode does not know
+                dump += (ascii(item), ",")  # repr depends on the Unicode version
             elif not _is_silent(item, node):
                 yield from _dump(item, dump)
     dump.append(")")
 
 
 def _is_silent(node: ast.AST, parent: ast.AST) -> bool:
-    """Whether it is a string that stands alone, or the empty piece with which Python 3.12 ends an f-string.
+    """Return whether a node does nothing: a docstring, or the empty end of an f-string in Python 3.12.
 
-    The first are docstrings, and what describes a constant or a field.
+    Any string that is a statement of its own counts as a docstring, also after a constant or a field.
     """
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -174,7 +175,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
 
 
 def _locked_versions(root: Path) -> dict[str, str]:
-    """Versions by the normalised names of packages."""
+    """Map normalised package names to their versions in the lock files."""
     lines = [line for name in LOCKS if (root / name).is_file() for line in (root / name).open()]
     pinned = re.findall(r"^([\w.-]+)==([^\s;#]+)", "".join(lines), re.MULTILINE)
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned}

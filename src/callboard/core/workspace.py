@@ -1,4 +1,4 @@
-"""The main workspace: what experiments share that run in temporary copies of it."""
+"""The main workspace, shared by experiments that run in temporary copies of it."""
 
 import os
 from pathlib import Path
@@ -8,10 +8,10 @@ CHECKPOINTS = Path(".cache/checkpoints")
 
 
 def main_workspace() -> Path:
-    """Where DVC was started, also for an experiment in a temporary copy; without DVC the current folder."""
+    """Return the folder where DVC was started, also from a temporary copy; without DVC the current folder."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
 def workspace_path(text: str) -> Path:
-    """A path as written in params.yaml: relative to the main workspace, wherever the experiment runs."""
+    """Resolve a path from params.yaml, relative to the main workspace wherever the experiment runs."""
     return (main_workspace() / text).resolve()
