@@ -104,7 +104,7 @@ def test_what_is_neither_package_nor_file_is_refused(weights):
 
 
 def test_pretrained_weights_from_two_places_are_refused():
-    with pytest.raises(ValueError, match=r"pretrained and weights .* both give pretrained weights; set one"):
+    with pytest.raises(ValueError, match=r"pretrained and weights .* give pretrained weights; set only one"):
         params(pretrained=True, weights="w.pt@579344248a93e230")
 
 

@@ -63,19 +63,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"predict": {"weights": "ema"}},
-        "predict.weights ema takes averaged weights, but train.ema_decay 0 does not average them",
+        "predict.weights ema needs averaged weights, but train.ema_decay is 0",
     ),
     (
         {"predict": {"weights": "swa"}},
-        "predict.weights swa takes averaged weights, but train.swa_epochs 0 does not average them",
+        "predict.weights swa needs averaged weights, but train.swa_epochs is 0",
     ),
     ({"data": {"external": "somewhere"}}, "external 'somewhere' is set, but source demo makes its own"),
     (
         {"pseudo": {"rounds": 1, "source": "train_external"}},
-        "labels external recordings, but there are none; data.demo.n_external_recordings says",
+        "labels external recordings, but there are none; set data.demo.n_external_recordings",
     ),
-    ({"train": {"swa_epochs": 21}}, "swa_epochs 21 are more than the 20 epochs"),
-    ({"infer": {"fold_weights": [1.0, 2.0]}}, "infer.fold_weights are 2, but split.folds has 5 folds"),
+    ({"train": {"swa_epochs": 21}}, "swa_epochs 21 is more than the 20 epochs"),
+    ({"infer": {"fold_weights": [1.0, 2.0]}}, "infer.fold_weights has length 2, but split.folds has 5"),
     (
         {"infer": {"fold_weights": [1.0] * 5, "fold_agg": "max"}},
         "fold_weights weigh a mean, but fold_agg is max",
@@ -83,16 +83,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"infer": {"fold_weights": [0.0] * 5}}, "must not be negative, and not all 0"),
     (
         {"split": {"folds": [0, 1]}, "pseudo": {"rounds": 1, "isolation": "nested"}},
-        "nested with 1 round holds out 2 of the 2 folds of split.folds and has none to train on",
+        "nested with 1 round holds out 2 of the 2 folds, so none is left to train on",
     ),
     (
         {"split": {"folds": [0, 1, 2]}, "pseudo": {"rounds": 1, "isolation": "nested"}},
-        r"pseudo\.held_out\.pairs \[0-1,0-2,0-3,.*,3-4\] are not the sets of 2 of the 3 folds of "
-        r"split\.folds, which pseudo\.isolation nested takes; set pseudo\.held_out\.pairs=\[0-1,0-2,1-2\]",
+        r"pseudo\.held_out\.pairs \[0-1,0-2,0-3,.*,3-4\] must be all sets of 2 of the 3 folds of "
+        r"split\.folds, as pseudo\.isolation nested needs each; set pseudo\.held_out\.pairs=\[0-1,0-2,1-2\]",
     ),
     (
         {"pseudo": {"rounds": 3, "isolation": "nested", "held_out": {"quadruples": ["0-1-2-3"] * 5}}},
-        r"quadruples .* are not the sets of 4 of the 5 folds .*quadruples=\[0-1-2-3,0-1-2-4,",
+        r"quadruples .* must be all sets of 4 of the 5 folds .*quadruples=\[0-1-2-3,0-1-2-4,",
     ),
     (
         {"pseudo": {"rounds": 1, "isolation": "nested", "source": "test", "min_votes": 5}},

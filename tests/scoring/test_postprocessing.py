@@ -96,7 +96,7 @@ def test_smoothing_without_a_middle_is_refused(smoothing):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"blend_weights": [1.0]}, "blend_weights are 1, but blend has 0 parts"),
+        ({"blend_weights": [1.0]}, "blend_weights has length 1, but blend has 0 parts"),
         ({"blend": PARTS, "blend_weights": [1.0, -1.0]}, "must not be negative, and not all 0"),
         ({"blend": PARTS, "blend_weights": [0, 0]}, "must not be negative, and not all 0"),
         ({"smoothing": [1e308] * 3}, "has no finite sum"),

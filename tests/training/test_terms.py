@@ -533,7 +533,7 @@ def test_a_blend_with_a_clip_nobody_looked_at_keeps_the_softened_target(mode):
 
 @pytest.mark.parametrize("name", ["clip", "seq"])
 def test_smoothing_the_factors_of_a_mask_is_refused(name):
-    with pytest.raises(ValueError, match=f"neg_mask {name} counts a cell by its target"):
+    with pytest.raises(ValueError, match=f"neg_mask {name} weights a cell by its target"):
         loss_params(neg_mask=name, smoothing__target=name)
 
 

@@ -1,4 +1,4 @@
-"""From params.yaml to frozen, checked objects."""
+"""Loading and checking of params.yaml."""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,8 +15,8 @@ from callboard.params.renamed import renamed
 class Params(BaseModel):
     """A section of params.yaml, or the sections that one stage reads: frozen, unknown keys refused.
 
-    Every field of a section has a default, which is what held before the field existed: off, wherever a value
-    means that. A section that is left out holds the defaults of its fields.
+    Every field of a section has a default, which keeps the behaviour from before the field existed: off, if a
+    value means that. A section that is left out has the defaults of its fields.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
@@ -30,7 +30,7 @@ class Params(BaseModel):
 
 
 def section_of(field: FieldInfo) -> type[Params] | None:
-    """The class of a field that is a section; None for a value."""
+    """Return the class of a field that is a section; None for a value."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Params) else None
 
@@ -38,29 +38,29 @@ def section_of(field: FieldInfo) -> type[Params] | None:
 P = TypeVar("P", bound=Params)
 
 Reference = Annotated[str, Field(pattern=r"^.+@[0-9a-f]{16}$")]
-"""A finished experiment as `name@key`, which means this result and no later one of the same name."""
+"""A finished experiment as `name@key`: exactly this result, not a later one of the same name."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What starts a stream of random numbers; numpy takes no negative one."""
+"""Seed of a stream of random numbers; numpy accepts no negative ones."""
 
 DEFAULT_SEED = 416
-"""That of params.yaml: any would do."""
+"""The seed in params.yaml; the number is arbitrary."""
 
 
 def load_params(cls: type[P], path: Path = Path("params.yaml")) -> P:
-    """The sections of params.yaml that `cls` names, checked; other sections are other stages' business.
+    """Load and check the sections of params.yaml that `cls` has as fields; other sections are not checked.
 
-    Read as YAML 1.2, as DVC does: PyYAML would make `1e-4` a string and `off` a boolean.
+    The file is parsed as YAML 1.2, as by DVC: PyYAML would make `1e-4` a string and `off` a boolean.
 
     Raises:
-        UserError: every unknown key, wrong type and contradiction, one per line.
+        UserError: the message lists every unknown key, wrong type and contradiction, one per line.
     """
     tree = renamed(read_tree(path))
     return validate(cls, {name: tree[name] for name in cls.model_fields if name in tree}, path)
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """The whole of params.yaml as plain dicts and lists.
+    """Read all of params.yaml as plain dicts and lists.
 
     Raises:
         UserError: the file is missing, is not YAML, or is not a mapping.
@@ -79,10 +79,10 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 def validate(cls: type[P], tree: dict[str, Any], path: Path | str) -> P:
-    """`tree` as a checked `cls`; keys that were renamed since it was written are found.
+    """Check `tree` and return it as a `cls`; keys that were renamed since it was written are accepted.
 
     Raises:
-        UserError: all problems at once, each with its dotted key and the value found.
+        UserError: the message lists all problems, each with its dotted key and the value found.
     """
     try:
         return cls.model_validate(renamed(tree))

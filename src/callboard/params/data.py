@@ -1,4 +1,4 @@
-"""Where recordings and annotations come from, and how recordings become folds."""
+"""The sections `data` and `split`: the source of recordings and annotations, and how they become folds."""
 
 from typing import Literal, Self
 
@@ -8,10 +8,10 @@ from callboard.params.base import Params, Seed
 
 
 class DemoParams(Params):
-    """The embedded soundscapes: layout and troubles of the competition, truth known."""
+    """The built-in soundscapes, with the competition's layout and difficulties and known truth."""
 
     seed: Seed = 2020
-    """Draws everything: call models, backgrounds, prevalence, annotations."""
+    """Seed of everything that is drawn: call models, backgrounds, prevalence, annotations."""
     n_species: int = Field(12, ge=2)
     n_tp_recordings: int = Field(240, ge=10)
     """Training recordings with at least one confirmed annotation."""
@@ -19,9 +19,9 @@ class DemoParams(Params):
     """Further training recordings, with rejected annotations only."""
     n_test_recordings: int = Field(160, ge=2)
     n_external_recordings: int = Field(0, ge=0)
-    """Further recordings that nobody annotated, like those of the test set; for `pseudo.source` external."""
+    """Further recordings without annotations, like those of the test set; for `pseudo.source` external."""
     crowding: Literal["sparse", "dense"] = "sparse"
-    """How many species call in a recording: 1.5 on average in training ones, or 3.6."""
+    """Number of species that call in a training recording: 1.5 on average if sparse, 3.6 if dense."""
     recording_length_s: float = Field(20.0, ge=5)
     calls: str | None = None
     """CSV manifest of real calls, one species per label; null = synthetic calls."""
@@ -33,16 +33,16 @@ class DataParams(Params):
     """The `data` section."""
 
     source: Literal["demo", "rfcx", "own"] = "demo"
-    """demo: made here. rfcx: the competition folder. own: any folder with the same two tables."""
+    """demo: built-in soundscapes. rfcx: the competition's folder. own: any folder with the same tables."""
     root: str | None = None
     """Folder with train/, test/, train_tp.csv, train_fp.csv (rfcx, own); relative to the main workspace."""
     on_bad_recording: Literal["error", "skip"] = "error"
     """skip: a missing, unreadable, silent or NaN recording is counted, listed and left out of everything."""
     external: str | None = None
-    """Folder of recordings that nobody annotated (rfcx, own), for `pseudo.source` external; relative to the
-    main workspace. Every recording in it is taken. null = none."""
+    """Folder of recordings without annotations (rfcx, own), for `pseudo.source` external; relative to the
+    main workspace. Every recording in it is used. null = none."""
     corrections: bool = False
-    """Annotations are taken as corrections.csv changes them, where a person has reviewed them."""
+    """Whether a person's corrections in corrections.csv are applied to the annotations."""
     demo: DemoParams
 
     @model_validator(mode="after")
@@ -54,13 +54,13 @@ class DataParams(Params):
         if self.source == "demo" and self.external:
             raise ValueError(
                 f"external {self.external!r} is set, but source demo makes its own recordings; "
-                "demo.n_external_recordings says how many"
+                "set demo.n_external_recordings to how many"
             )
         return self
 
     @property
     def has_external(self) -> bool:
-        """Whether there are recordings that nobody annotated."""
+        """Whether there are external recordings, which have no annotations."""
         return bool(self.external if self.source != "demo" else self.demo.n_external_recordings)
 
 
@@ -68,10 +68,10 @@ class SplitParams(Params):
     """The `split` section."""
 
     folds: list[int] = Field([0, 1, 2, 3, 4], min_length=2)
-    """Fold numbers 0 … n-1, spelled out because dvc.yaml runs one train stage per entry."""
+    """Fold numbers 0 … n-1, listed because dvc.yaml runs one train stage per entry."""
     seed: Seed = 0
     stratify: Literal["presence"] = "presence"
-    """presence: folds balanced on the species that a recording has a TP row of."""
+    """presence: folds are balanced by the species that have a TP annotation in a recording."""
     rare_species: Literal["error", "allow"] = "error"
     """allow: a species with fewer TP recordings than folds may be absent from some folds."""
 

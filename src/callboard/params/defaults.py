@@ -1,7 +1,7 @@
-"""Parameters together with the defaults of what was left out, so that older and newer ones compare.
+"""Parameters completed with the defaults of omitted keys, so that older and newer ones can be compared.
 
-A file, a run in MLflow or a dvc.lock lists the keys that were known or of interest when it was written. What
-it does not list held its default, so parameters are completed before they are compared.
+A file, a run in MLflow or a dvc.lock lists the keys that existed or mattered when it was written. A key that
+it omits had its default, so parameters are completed before they are compared.
 """
 
 import json
@@ -18,7 +18,7 @@ PARAMS_FILE = Path("params.yaml")
 
 
 def read_full_tree(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """All of params.yaml with the defaults of what it leaves out, not checked.
+    """Read all of params.yaml, with the defaults of omitted keys, without checking it.
 
     Raises:
         UserError: the file is missing, is not YAML, or is not a mapping.
@@ -27,19 +27,19 @@ def read_full_tree(path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def with_defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested sections with the default of every field that they leave out, under the names of today.
+    """Return nested sections under their current names, with the default of every omitted field.
 
-    Structure only: nothing is refused, keys that no class has stay as they are. A whole number where a field
-    holds any number becomes a float, as it does when it is checked.
+    Nothing is refused, and unknown keys stay as they are. A whole number becomes a float where a field holds
+    floats, as it does in validation.
     """
     return _completed(renamed(tree), _experiment())
 
 
 @cache
 def _experiment() -> type[Params]:
-    """The class of all sections.
+    """Return the class of all sections.
 
-    An import statement would put every section into the code that a stage depends on. Comparing parameters
+    An import statement would add every section to the code that a stage depends on. Comparing parameters
     changes no number, so a new field of `infer` must not rerun a training that compares some.
     """
     experiment: type[Params] = import_module("callboard.params.experiment").Experiment
@@ -58,12 +58,12 @@ def _completed(tree: Mapping[str, Any], cls: type[Params]) -> dict[str, Any]:
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
-    """A type, or the members of a union."""
+    """Return the members of a union, or else the type alone."""
     return get_args(annotation) or (annotation,)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested sections as dotted keys; numbers, lists and null as JSON writes them."""
+    """Flatten nested sections to dotted keys and texts; numbers, lists and null become JSON."""
     flat: dict[str, str] = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -75,9 +75,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def texts_with_defaults(flat: Mapping[str, str]) -> dict[str, str]:
-    """`with_defaults` of flat parameters, dotted key to text, as MLflow and commits hold them.
+    """Complete flat parameters, dotted key to text, as `with_defaults` does nested ones.
 
-    None at all stand for unknown ones and stay so.
+    An empty mapping means unknown parameters and stays empty.
     """
     if not flat:
         return {}
@@ -87,20 +87,20 @@ def texts_with_defaults(flat: Mapping[str, str]) -> dict[str, str]:
     for key in known.floats & given.keys():
         if given[key].lstrip("-").isdigit():
             given[key] += ".0"
-    # a mapping may be given element by element, as `model.backbone_args.layers`
+    # a mapping can be given element by element, as `model.backbone_args.layers`
     listed = given.keys() | {above for key in given for above in _keys_above(key)}
     return given | {key: text for key, text in known.defaults.items() if key not in listed}
 
 
 @cache
 def _keys_above(key: str) -> tuple[str, ...]:
-    """The mappings that a dotted key lies in."""
+    """Return the dotted keys of the mappings that contain a key."""
     parts = key.split(".")
     return tuple(".".join(parts[:n]) for n in range(1, len(parts)))
 
 
 class KnownKeys(NamedTuple):
-    """Every dotted key that params.yaml may have."""
+    """Every dotted key that params.yaml can have."""
 
     defaults: dict[str, str]
     """Dotted key to the text of its default."""
@@ -111,7 +111,7 @@ class KnownKeys(NamedTuple):
 
 @cache
 def known_keys() -> KnownKeys:
-    """The keys of all sections, by their classes."""
+    """Return the keys of all sections, as their classes define them."""
     fields = dict(_fields(_experiment()))
     return KnownKeys(
         flatten(with_defaults({})),
@@ -125,7 +125,7 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _fields(cls: type[Params], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and annotation of every section and value."""
+    """Yield dotted key and type annotation of every section and value."""
     for name, field in cls.model_fields.items():
         yield f"{prefix}{name}", field.annotation
         if section := section_of(field):

@@ -1,4 +1,4 @@
-"""The whole of params.yaml, for `check` and for whoever must see an experiment at once."""
+"""The whole of params.yaml, for code that needs all sections of an experiment at once."""
 
 from pathlib import Path
 from typing import Self
@@ -30,7 +30,7 @@ from callboard.params.training import (
 
 
 class Experiment(FrontEndParams):
-    """Every section; unknown ones are refused."""
+    """All sections of params.yaml; unknown ones are refused."""
 
     seed: Seed = DEFAULT_SEED
     data: DataParams
@@ -102,7 +102,7 @@ class Experiment(FrontEndParams):
         }
         if on := [f"{name} {value}" for name, (value, neutral) in off.items() if value != neutral]:
             raise ValueError(
-                f"{', '.join(on)}: made for images, and features.kind birdnet gives embeddings; turn off"
+                f"{', '.join(on)}: for images only, but features.kind birdnet gives embeddings; turn off"
             )
         return self
 
@@ -120,7 +120,7 @@ class Experiment(FrontEndParams):
                 )
         if is_there and self.augment.freq_crop:
             raise ValueError(
-                "augment.freq_crop moves mel rows, so model.frequency_head cannot learn where they are"
+                "augment.freq_crop shifts mel rows, so model.frequency_head cannot learn where they are"
             )
         return self
 
@@ -130,7 +130,7 @@ class Experiment(FrontEndParams):
         if n_held_out > n_folds - 2:
             raise ValueError(
                 f"pseudo.isolation nested with {counted(n_held_out, 'round')} holds out {n_held_out + 1} of "
-                f"the {n_folds} folds of split.folds and has none to train on; take fewer rounds, more folds"
+                f"the {n_folds} folds, so none is left to train on; take fewer rounds or more folds"
             )
         if self.pseudo.min_votes > n_folds - n_held_out and self.pseudo.all_vote:
             without = f" without the {n_held_out} that pseudo.isolation nested holds out" * bool(n_held_out)
@@ -145,8 +145,8 @@ class Experiment(FrontEndParams):
             expected = held_out_sets(self.split.folds, size)
             if sorted(found) != sorted(expected):
                 raise ValueError(
-                    f"pseudo.held_out.{name} [{','.join(found)}] are not the sets of {size} of the "
-                    f"{len(self.split.folds)} folds of split.folds, which pseudo.isolation nested takes; "
+                    f"pseudo.held_out.{name} [{','.join(found)}] must be all sets of {size} of the "
+                    f"{len(self.split.folds)} folds of split.folds, as pseudo.isolation nested needs each; "
                     f"set pseudo.held_out.{name}=[{','.join(expected)}]"
                 )
         return self
@@ -157,7 +157,7 @@ class Experiment(FrontEndParams):
             setting = "data.demo.n_external_recordings" if self.data.source == "demo" else "data.external"
             raise ValueError(
                 f"pseudo.source {self.pseudo.source} labels external recordings, but there are none; "
-                f"{setting} says where they come from"
+                f"set {setting}"
             )
         return self
 
@@ -165,7 +165,9 @@ class Experiment(FrontEndParams):
     def _each_fold_has_a_weight(self) -> Self:
         n_weights, n_folds = len(self.infer.fold_weights), len(self.split.folds)
         if n_weights not in (0, n_folds):
-            raise ValueError(f"infer.fold_weights are {n_weights}, but split.folds has {n_folds} folds")
+            raise ValueError(
+                f"infer.fold_weights has length {n_weights}, but split.folds has {n_folds} folds"
+            )
         return self
 
     @model_validator(mode="after")
@@ -173,8 +175,7 @@ class Experiment(FrontEndParams):
         name = AVERAGED_BY.get(self.predict.weights)
         if name and not getattr(self.train, name):
             raise ValueError(
-                f"predict.weights {self.predict.weights} takes averaged weights, but train.{name} 0 does not "
-                "average them"
+                f"predict.weights {self.predict.weights} needs averaged weights, but train.{name} is 0"
             )
         return self
 
@@ -194,15 +195,15 @@ class Experiment(FrontEndParams):
         if self.pseudo.n_held_out and following:
             raise ValueError(
                 f"{' and '.join(following)} follows validation, but pseudo.isolation nested validates "
-                "networks on their student's fold too; take train.select last and another sched.name"
+                "networks on their student's fold too; set train.select last and a different sched.name"
             )
         return self
 
 
 def load_experiment(path: Path = Path("params.yaml")) -> Experiment:
-    """All of params.yaml, checked.
+    """Load and check all of params.yaml.
 
     Raises:
-        UserError: every problem found, one per line.
+        UserError: the message lists every problem, one per line.
     """
     return validate(Experiment, read_tree(path), path)

@@ -1,4 +1,4 @@
-"""The front end: recordings to frames."""
+"""The sections of the front end, which turns recordings into frames."""
 
 from typing import Literal, Self
 
@@ -11,30 +11,30 @@ class AudioParams(Params):
     """The `audio` section."""
 
     sample_rate: int = Field(24000, gt=0)
-    """Hz at which features are computed; recordings are expected at this rate."""
+    """Sample rate at which features are computed, Hz; recordings are expected to have it."""
     on_other_rate: Literal["error", "resample"] = "error"
-    """What to do with a recording at another rate."""
+    """Treatment of a recording with a different sample rate."""
 
 
 class FeatureParams(Params):
-    """The `features` section; what describes log-mel frames is in torchaudio's terms."""
+    """The `features` section; parameters of log-mel frames have torchaudio's names."""
 
     kind: Literal["log_mel", "birdnet"] = "log_mel"
-    """What a frame is. birdnet: an embedding of 3 s of sound by BirdNET v2.4, 1024 numbers; of this section
-    only embedding_hop_s then has an effect."""
+    """Content of a frame. birdnet: BirdNET v2.4's embedding of 3 s of sound, 1024 numbers; only
+    embedding_hop_s then has an effect in this section."""
     embedding_hop_s: float = Field(0.5, gt=0, le=3)
-    """Seconds from embedding to embedding."""
+    """Seconds from the start of one embedding to the next."""
     n_fft: int = Field(1024, gt=1)
     """STFT window, samples."""
     hop_length: int = Field(384, gt=0)
-    """Samples from frame to frame."""
+    """Samples from one frame to the next."""
     n_mels: int = Field(64, gt=0)
     f_min: float = Field(50.0, ge=0)
     """Hz, lower edge of the mel filterbank."""
     f_max: float = Field(11500.0, gt=0)
     """Hz, upper edge of the mel filterbank."""
     top_db: float = Field(80.0, gt=0)
-    """Range kept below each recording's maximum; the uint8 cache is off by top_db / 510 dB at most."""
+    """Range kept below each recording's maximum, dB; the uint8 cache is off by at most top_db / 510 dB."""
 
     @model_validator(mode="after")
     def _band_in_order(self) -> Self:
@@ -42,13 +42,13 @@ class FeatureParams(Params):
             raise ValueError(f"f_min {self.f_min} must be below f_max {self.f_max}")
         if self.hop_length > self.n_fft:
             raise ValueError(
-                f"hop_length {self.hop_length} must not exceed n_fft {self.n_fft}: samples unseen"
+                f"hop_length {self.hop_length} must not exceed n_fft {self.n_fft}: it would skip samples"
             )
         return self
 
 
 class FrontEndParams(Params):
-    """What turns a recording into frames; the two sections belong together."""
+    """The sections `audio` and `features`, which together turn a recording into frames."""
 
     audio: AudioParams
     features: FeatureParams

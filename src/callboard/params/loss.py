@@ -1,4 +1,4 @@
-"""The terms of the loss and what becomes of unlabelled cells."""
+"""The `loss` section: the terms of the loss and the treatment of unlabelled cells."""
 
 from typing import Literal, Self
 
@@ -8,73 +8,73 @@ from callboard.params.base import Params
 
 
 class ClipTermParams(Params):
-    """A clipwise term: a pooled logit against the clip target."""
+    """A clipwise term, which compares a pooled logit with the clip target."""
 
     weight: float = Field(0.0, ge=0)
     """Factor in the sum; 0 = off."""
     kind: Literal["bce", "focal", "bce_focal"] = "bce"
     """bce_focal: the mean of both."""
     focal_weighted: bool = False
-    """Class weights on the focal part; the BCE part follows `pos_weight`."""
+    """Whether the focal part has class weights; the BCE part follows `pos_weight`."""
 
 
 class PseudoTermParams(Params):
-    """Attention weights against the model's own thresholded framewise scores."""
+    """The term that compares attention weights with the model's own thresholded framewise scores."""
 
     weight: float = Field(0.0, ge=0)
     threshold: float = Field(0.7, gt=0, lt=1)
     kind: Literal["bce", "focal"] = "bce"
     weighted: bool = True
-    """Class weights on the term."""
+    """Whether the term has class weights."""
 
 
 class PositionTermParams(Params):
-    """Attention weights against annotated segments."""
+    """The term that compares attention weights with annotated segments."""
 
     weight: float = Field(0.0, ge=0)
     kind: Literal["bce", "focal"] = "bce"
 
 
 class SegmentTermParams(Params):
-    """Segmentwise logits against framewise targets."""
+    """The term that compares segmentwise logits with framewise targets."""
 
     weight: float = Field(0.0, ge=0)
     weighted: bool = True
-    """Class weights on the term."""
+    """Whether the term has class weights."""
 
 
 class FrequencyTermParams(Params):
-    """Attention, max, pseudo and segment terms once more on the frequency head, times one factor."""
+    """The term that repeats the attention, max, pseudo and segment terms on the frequency head."""
 
     weight: float = Field(0.0, ge=0)
 
 
 class LabeledTermParams(Params):
-    """The attention logit against expert labels and pseudo-labels alone: no other cell has a gradient.
+    """The term that compares the attention logit with labels and pseudo-labels; other cells have no gradient.
 
-    It looks at the labelled share of each cell, so `neg_mask` and `pos_mask` do not act on it. Its usual
-    companions: every other term at weight 0, weights of a first training (`train.init_from`), all windows
-    (`train.items`), all FP recordings.
+    It weights each cell by its labelled share, so `neg_mask` and `pos_mask` do not act on it. It is usually
+    combined with weight 0 for every other term, weights of a first training (`train.init_from`), all windows
+    (`train.items`) and all FP recordings.
     """
 
     weight: float = Field(0.0, ge=0)
     positives: Literal["sum", "mean"] = "sum"
-    """Over the batch, so it grows with the number of clips. mean: divided by the positives' label weights
-    (positive-sum decay)."""
+    """Reduction over the positives of a batch. sum: grows with the number of clips. mean: the sum divided by
+    the positives' label weights (positive-sum decay)."""
     negatives: Literal["sum", "mean"] = "sum"
-    """Likewise, by the label weights of negatives."""
+    """Likewise for negatives, divided by their label weights."""
     focal_gamma: float = Field(0.0, ge=0)
-    """Positives count (1 - p)^gamma times, negatives once; 0 = plain BCE."""
+    """Exponent of the factor (1 - p)^gamma of positives; negatives have none. 0 = plain BCE."""
     class_weights: Literal["none", "largest", "smallest"] = "none"
-    """On positives, from TP annotations of the training folds. largest: largest count / count, at least 1.
-    smallest: smallest count / count, at most 1."""
+    """Weights of positives, from counts of TP annotations in the training folds. largest: largest count /
+    count, at least 1. smallest: smallest count / count, at most 1."""
 
 
 class SmoothingParams(Params):
-    """Label smoothing, before mixup."""
+    """Label smoothing, applied before mixup."""
 
     target: Literal["none", "clip", "seq"] = "none"
-    """Which targets are smoothed: clipwise or framewise ones."""
+    """Which targets are smoothed: clipwise (clip) or framewise ones (seq)."""
     mode: Literal["uniform", "negative"] = "uniform"
     """uniform: y (1 - eps) + eps / species. negative: y + (1 - y) eps / species, positives stay 1."""
     eps: float = Field(0.2, ge=0, lt=1)
@@ -84,15 +84,15 @@ class LossParams(Params):
     """The `loss` section."""
 
     neg_mask: Literal["none", "clip", "seq", "unlabeled"] = "none"
-    """Negatives without loss. none: unlabelled cells count as negatives. clip: no negatives in the BCE part
-    of the attention term. seq: no negatives in the segment term. unlabeled: in every term that has targets,
-    only cells with a TP, FP or pseudo label count, and only by the labelled share of a mixup."""
+    """Negatives left out of the loss. none: unlabelled cells count as negatives. clip: no negatives in the
+    BCE part of the attention term. seq: no negatives in the segment term. unlabeled: in every term that has
+    targets, only cells with a TP, FP or pseudo label count, in proportion to a mixup's labelled share."""
     pos_mask: Literal["none", "aux"] = "none"
-    """aux: attention and max terms get a second BCE, over negatives alone and without class weights, so that
-    these count about twice. A positive that smoothing or mixup took below 1 counts as a negative there."""
+    """aux: attention and max terms get a second BCE, over negatives only and without class weights, so that
+    negatives count about twice. A positive that smoothing or mixup lowered below 1 is a negative there."""
     pos_weight: bool = False
-    """Class weights (largest count / count of TP annotations in the training folds) on the positive half of
-    clipwise BCE."""
+    """Whether class weights (largest count / count of TP annotations in the training folds) multiply the
+    positive half of clipwise BCE."""
     focal_gamma: float = Field(2.0, ge=0)
     attention: ClipTermParams
     max: ClipTermParams
@@ -135,7 +135,7 @@ class LossParams(Params):
         if self.labeled.weight and self.smoothing.target == "clip" and self.neg_mask != "unlabeled":
             raise ValueError(
                 f"smoothing.target clip with neg_mask {self.neg_mask} gives cells that nobody labelled a "
-                "target, which the labeled term would take for a label; set neg_mask unlabeled"
+                "target, which the labeled term would treat as a label; set neg_mask unlabeled"
             )
         return self
 
@@ -143,7 +143,7 @@ class LossParams(Params):
     def _masked_negatives_stay_masked(self) -> Self:
         if self.neg_mask == self.smoothing.target in ("clip", "seq"):
             raise ValueError(
-                f"neg_mask {self.neg_mask} counts a cell by its target, and smoothing.target "
-                f"{self.smoothing.target} would give every negative one: together they undo each other"
+                f"neg_mask {self.neg_mask} weights a cell by its target, but smoothing.target "
+                f"{self.smoothing.target} gives every negative a target above 0: the mask would be undone"
             )
         return self

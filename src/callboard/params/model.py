@@ -1,4 +1,4 @@
-"""Backbone and heads."""
+"""The `model` section: backbone and heads."""
 
 from typing import Any, Literal, Self
 
@@ -8,34 +8,34 @@ from callboard.core.pinned_weights import WEIGHTS_PACKAGES, refuse_unknown
 from callboard.params.base import Params
 
 FRAMES_BACKBONE = "frames"
-"""The backbone that is none: it takes embeddings as they are."""
+"""Value of `model.backbone` for no backbone: embeddings are used as they are."""
 
 
 class ModelParams(Params):
     """The `model` section."""
 
     backbone: str = "resnet18"
-    """Any timm model that gives a feature map; `frames` where `features.kind` gives embeddings."""
+    """Any timm model that returns a feature map; `frames` if `features.kind` gives embeddings."""
     backbone_args: dict[str, Any] = Field(default_factory=dict)
-    """Passed to `timm.create_model`, e.g. channels and layers of a small resnet."""
+    """Arguments of `timm.create_model`, e.g. channels and layers of a small resnet."""
     pretrained: bool = False
-    """Whether the backbone has timm's pretrained weights (needs a model hub); false = random ones."""
+    """Whether the backbone starts from timm's pretrained weights (needs a model hub) or from random ones."""
     weights: str | None = None
-    """Pretrained weights of the backbone: a package of them by name, or a file as `path@digest`, relative to
-    the main workspace; null = none."""
+    """Pretrained weights of the backbone: the name of a package, or a file as `path@digest`, relative to the
+    main workspace; null = none."""
     head_bias: bool = False
     attention: Literal["softmax", "tanh", "sigmoid", "softmax_tanh"] = "softmax"
-    """What makes attention weights of attention logits, over time."""
+    """Function that turns attention logits into attention weights over time."""
     segment_source: Literal["class", "class_x_attention"] = "class"
-    """What the segmentwise output is made of."""
+    """Outputs that the segmentwise output is computed from."""
     cbam: bool = False
-    """Channel and spatial attention on the backbone's feature map (Woo et al. 2018)."""
+    """Whether channel and spatial attention act on the backbone's feature map (Woo et al. 2018)."""
     frequency_head: bool = False
-    """A second head with weights of its own, pooled over time instead of frequency."""
+    """Whether there is a second head, with its own weights, pooled over time instead of frequency."""
 
     @property
     def blank(self) -> Self:
-        """The same network from random weights, for one whose weights are loaded afterwards."""
+        """These parameters without pretrained weights, for a network whose weights are loaded afterwards."""
         return self.model_copy(update={"pretrained": False, "weights": None})
 
     @field_validator("weights")
@@ -49,7 +49,7 @@ class ModelParams(Params):
     def _one_source_of_weights(self) -> Self:
         if self.pretrained and self.weights is not None:
             raise ValueError(
-                f"pretrained and weights {self.weights} both give pretrained weights; set one of them"
+                f"pretrained and weights {self.weights} both give pretrained weights; set only one"
             )
         return self
 

@@ -1,17 +1,15 @@
-"""Keys of params.yaml that had another name once, so that what was written under it is still read."""
+"""Former names of keys in params.yaml, so that older files can still be read."""
 
 from collections.abc import Mapping
 from typing import Any
 
-RENAMED: dict[str, str] = {
-    "pseudo.final": "pseudo.rounds"
-}  # rounds were a list of teachers and students beside it
-"""Old dotted key of a field or section to the new one. A value under the old key takes the place of one under
-the new key."""
+RENAMED: dict[str, str] = {"pseudo.final": "pseudo.rounds"}
+"""Old dotted key of a field or section to the new one. A value under the old key replaces one under the new
+key: `pseudo.rounds` used to be a list of teachers and students, next to `pseudo.final`."""
 
 
 def renamed(tree: Mapping[str, Any], table: Mapping[str, str] = RENAMED) -> dict[str, Any]:
-    """Sections of params.yaml with every value under the key that it has now.
+    """Return sections of params.yaml with every value under its current key.
 
     Args:
         tree: Nested sections, all or some.
@@ -28,7 +26,7 @@ def renamed(tree: Mapping[str, Any], table: Mapping[str, str] = RENAMED) -> dict
 
 
 def _section(tree: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
-    """The section at `path`; empty where there is none."""
+    """Return the section at `path`; empty if there is no section."""
     section: Any = tree
     for name in path:
         section = section.get(name) if isinstance(section, dict) else None
@@ -36,7 +34,7 @@ def _section(tree: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
 
 
 def _copied(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
-    """The section at `path` as a copy that may be changed, as all that it lies in."""
+    """Replace the section at `path` and those around it in `tree` by copies, and return that at `path`."""
     section = tree
     for name in path:
         below = section.get(name)
@@ -46,7 +44,7 @@ def _copied(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
 
 
 def renamed_texts(flat: Mapping[str, str], table: Mapping[str, str] = RENAMED) -> dict[str, str]:
-    """Flat parameters with every text under the dotted key that it has now.
+    """Return flat parameters with every text under its current dotted key.
 
     Args:
         flat: Dotted key to text.

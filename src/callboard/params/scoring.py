@@ -1,4 +1,4 @@
-"""The sections behind training: predict, infer, evaluate, pseudo."""
+"""The sections after training: predict, infer, evaluate, pseudo."""
 
 from collections.abc import Iterable
 from itertools import combinations
@@ -10,11 +10,12 @@ from pydantic import Field, model_validator
 from callboard.params.base import Params, Reference
 
 Head = Literal["attention", "max", "attention_max", "segment_max", "attention_max_frequency"]
-"""attention_max: mean of both probabilities. segment_max: largest segmentwise probability.
-attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency head's."""
+"""Heads that a probability comes from. attention_max: mean of both probabilities. segment_max: largest
+segmentwise probability. attention_max_frequency: 0.4 each of attention and max, 0.1 each of the frequency
+head's."""
 
 MAX_ROUNDS = 3
-"""Of pseudo-labels: dvc.yaml has stages for so many."""
+"""Maximum number of rounds of pseudo-labels, for which dvc.yaml has stages."""
 
 
 class PredictParams(Params):
@@ -25,12 +26,12 @@ class PredictParams(Params):
     batch_size: int = Field(128, gt=0)
     """Windows per forward pass."""
     weights: Literal["last", "ema", "swa"] = "last"
-    """Which of a network's weights: those of its last step (or selected epoch), their moving average over
-    steps (`train.ema_decay`), or their mean over last epochs (`train.swa_epochs`). To measure what they
-    gain, windows are scored with `last` too: as many forward passes again. So it is with `tta`."""
+    """Weights that predict: those of a network's last step (or selected epoch), their moving average over
+    steps (`train.ema_decay`), or their mean over the last epochs (`train.swa_epochs`). To measure the gain,
+    windows are also scored with `last`, in additional forward passes; likewise with `tta`."""
     tta: int = Field(0, ge=0)
-    """Passes over each window under the time and frequency masks of `augment`, their logits averaged; 0 = one
-    pass without. The masks are drawn for each forward pass anew, so they depend on batch_size."""
+    """Passes over each window under the time and frequency masks of `augment`, with logits averaged; 0 = one
+    pass without masks. Masks are drawn anew for each forward pass, so they depend on batch_size."""
 
 
 class InferParams(Params):
@@ -39,26 +40,26 @@ class InferParams(Params):
     head: Head = "attention_max"
     window_agg: Literal["max", "mean"] = "max"
     fold_agg: Literal["mean", "max"] = "mean"
-    """Over the models of all folds, which score test recordings; a training recording has one model."""
+    """Aggregation over the models of all folds, which score test recordings; training recordings have one
+    model."""
     fold_weights: list[float] = Field(default_factory=list)
-    """Of each fold of `split.folds` in `fold_agg` mean, with any sum; empty = equal."""
+    """Weight of each fold of `split.folds` if `fold_agg` is mean, with any sum; empty = equal."""
     temperature: float = Field(1.0, gt=0)
-    """Logits of every head are divided by it before they become probabilities. Like `smoothing`, it acts on
-    this experiment's own networks: the parts of a blend have their own."""
+    """Divisor of the logits of every head before they become probabilities. Like `smoothing`, it acts on this
+    experiment's own networks: the parts of a blend have their own."""
     smoothing: list[float] = Field(default_factory=list)
-    """Weights of a window's probability and its neighbours' in the recording, an odd number of them; at a
-    recording's ends those that fall inside, rescaled to the same sum. Before `window_agg`; empty = off."""
+    """Weights of the probabilities of a window and its neighbours in the recording, an odd number of them;
+    at a recording's ends, those inside, rescaled to the same sum. Acts before `window_agg`; empty = off."""
     blend: list[Reference] = Field(default_factory=list)
-    """Finished experiments, whose combined scores replace this one's own: their mean, weighted by
+    """Finished experiments whose combined scores replace this one's own: their mean, weighted by
     `blend_weights`, or a `stack`. Empty = off."""
     blend_weights: list[float] = Field(default_factory=list)
-    """Of each part of `blend`, with any sum; empty = equal."""
+    """Weight of each part of `blend`, with any sum; empty = equal."""
     stack: bool = False
-    """The parts of `blend` are combined species by species by logistic regressions on out-of-fold scores."""
+    """Whether logistic regressions on out-of-fold scores combine the parts of `blend`, species by species."""
     prevalence: float = Field(0.0, ge=0)
-    """Exponent of the ratio of estimated prevalences, scored set to training set, that each species' odds are
-    multiplied by; 0 = off. Out-of-fold scores are of the training set itself, where the ratio is 1: CV
-    stays."""
+    """Exponent of the ratio of estimated prevalences, scored set to training set, which multiplies each
+    species' odds; 0 = off. CV does not change: the ratio is 1 for out-of-fold scores of the training set."""
 
     @model_validator(mode="after")
     def _smoothing_has_a_middle(self) -> Self:
@@ -85,7 +86,7 @@ class InferParams(Params):
     def _weights_of_parts(self) -> Self:
         if self.blend_weights and len(self.blend_weights) != len(self.blend):
             raise ValueError(
-                f"blend_weights are {len(self.blend_weights)}, but blend has {len(self.blend)} parts"
+                f"blend_weights has length {len(self.blend_weights)}, but blend has {len(self.blend)} parts"
             )
         if self.blend_weights and (min(self.blend_weights) < 0 or not sum(self.blend_weights)):
             raise ValueError(f"blend_weights {self.blend_weights} must not be negative, and not all 0")
@@ -116,56 +117,57 @@ class EvaluateParams(Params):
 
 
 def held_out_sets(folds: Iterable[int], size: int) -> list[str]:
-    """The sets of so many folds, as `0-1`."""
+    """Return all sets of `size` folds, each as text such as `0-1`."""
     return ["-".join(map(str, chosen)) for chosen in combinations(sorted(folds), size)]
 
 
 FIVE_FOLDS = range(5)
-"""Of params.yaml."""
+"""The folds in params.yaml."""
 
 
 class HeldOutParams(Params):
-    """The `pseudo.held_out` section: the sets of folds that nested networks hold out, all there are.
+    """The `pseudo.held_out` section: all sets of folds that nested networks hold out.
 
-    dvc.yaml has a stage for each. They follow from `split.folds`, which DVC cannot work out; what is there by
-    default is of five folds.
+    dvc.yaml has a stage for each. They follow from `split.folds`, but DVC cannot derive them; the defaults
+    are for five folds.
     """
 
     pairs: list[str] = held_out_sets(FIVE_FOLDS, 2)
-    """For one round of students."""
+    """Sets that one round of students needs."""
     triples: list[str] = held_out_sets(FIVE_FOLDS, 3)
-    """For two rounds."""
+    """Further sets for two rounds."""
     quadruples: list[str] = held_out_sets(FIVE_FOLDS, 4)
-    """For three rounds."""
+    """Further sets for three rounds."""
 
 
 class PseudoParams(Params):
     """The `pseudo` section: pseudo-labels between rounds of training."""
 
     rounds: int = Field(0, ge=0, le=MAX_ROUNDS)
-    """Of students: those of round 1 learn from what networks of round 0 label, and so on. predict, evaluate
-    and infer use the last; 0 = no student."""
+    """Rounds of students: those of round 1 learn from labels by networks of round 0, and so on. predict,
+    evaluate and infer use the last round; 0 = no students."""
     source: Literal["train", "train_fp", "test", "external", "train_test", "train_external"] = "train"
     """Which recordings get pseudo-labels. train: all training ones. train_fp: those without a TP annotation.
-    test: test recordings, which then are trained on around their pseudo-labels. external: those of
+    test: test recordings, which are then trained on around their pseudo-labels. external: those of
     `data.external`, in the same way. train_test, train_external: both sets."""
     isolation: Literal["recording", "nested", "none"] = "recording"
-    """Who may label a training recording. recording: only the model that has not seen it, whatever its own
+    """Models that label a training recording. recording: only the one that has not seen it, whatever its own
     pseudo-labels came from. nested: for the student of each fold, models that have seen neither the recording
-    nor that fold, not even by way of other models' labels; for five folds it takes ten more models in the
-    first round and twenty in the second. none: the models of all folds vote, as the author's did; the board
-    marks such a CV."""
+    nor that fold, not even through labels of other models; with five folds this takes ten more models in the
+    first round and twenty in the second. none: the models of all folds vote, as the original author's did;
+    the board marks this CV."""
     held_out: HeldOutParams
     head: Head = "attention_max"
-    """Whose probability decides, whatever `infer.head` is: another pooling of scores must not retrain
-    students. Where only the attention logit was trained (`loss.labeled`), its own is closest to the truth."""
+    """Head whose probability decides, independent of `infer.head`: a change of how scores are pooled must not
+    retrain students. If only the attention logit was trained (`loss.labeled`), attention is closest to the
+    truth."""
     threshold: float = Field(0.6, gt=0, lt=1)
-    """Lowest probability that makes a positive pseudo-label."""
+    """Lowest probability that gives a positive pseudo-label."""
     negative_threshold: float | None = Field(None, gt=0, lt=1)
-    """Highest probability that makes a negative one, of the whole window; null = none."""
+    """Highest probability that gives a negative one, for the whole window; null = no negatives."""
     min_votes: int = Field(3, ge=1)
-    """Models that must agree, where all folds' models vote: on test recordings, and without isolation. With
-    isolation a training recording has one vote."""
+    """Models that must agree where the models of all folds vote: on test and external recordings, and without
+    isolation. Otherwise a training recording has one vote."""
     labels: Literal["hard", "soft"] = "hard"
     """hard: a positive's target is 1. soft: σ(logit / temperature) ^ power."""
     temperature: float = Field(1.0, gt=0)
@@ -180,12 +182,12 @@ class PseudoParams(Params):
 
     @property
     def n_held_out(self) -> int:
-        """Folds that a model of round 0 holds out for the last student, itself not counted."""
+        """Number of folds that a model of round 0 holds out for the last student, besides its own."""
         return self.rounds if self.isolation == "nested" else 0
 
     @property
     def sets_held_out(self) -> dict[str, list[str]]:
-        """By key of `held_out`, the sets that the nested networks of all rounds hold out."""
+        """Key of `held_out` to the sets that the nested networks of all rounds hold out."""
         return dict(list(self.held_out.model_dump().items())[: self.n_held_out])
 
     @model_validator(mode="after")

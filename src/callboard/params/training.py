@@ -1,4 +1,4 @@
-"""The sections that `train` reads beside `model` and `loss`."""
+"""The sections that `train` reads in addition to `model` and `loss`."""
 
 from typing import Literal, Self
 
@@ -17,7 +17,7 @@ class ClipParams(Params):
     offsets: list[int] = Field([16, 32, 64, 128], min_length=1)
     """Frames from the clip's start to the event's centre; one is drawn per cut."""
     mel_rows: tuple[int, int] | None = Field(None, strict=False)
-    """Half-open span of mel rows that the network sees, row 0 lowest; null = all."""
+    """Half-open range of mel rows that the network sees, row 0 lowest; null = all."""
 
     @property
     def visible_mels(self) -> slice:
@@ -38,34 +38,34 @@ class ClipParams(Params):
 
 
 class AugmentParams(Params):
-    """The `augment` section: one coin per clip for gamma, time mask and frequency mask together."""
+    """The `augment` section: one coin flip per clip for gamma, time mask and frequency mask together."""
 
     p: float = Field(0.5, ge=0, le=1)
     stage: Literal["before_norm", "after_norm"] = "before_norm"
-    """Where the chain acts: on [0, 1] images (masks are black) or on normalised ones (mean grey)."""
+    """Images that the chain acts on: those in [0, 1] (masks are black) or normalised ones (mean grey)."""
     time_mask: int = Field(0, ge=0)
-    """Exclusive bound of the width draw, frames, over the whole recording; 0 = off."""
+    """Exclusive upper bound of the drawn width, frames, over the whole recording; 0 = off."""
     freq_mask: int = Field(0, ge=0)
-    """Exclusive bound of the width draw, mel rows; 0 = off."""
+    """Exclusive upper bound of the drawn width, mel rows; 0 = off."""
     gamma: float | None = Field(None, gt=0)
     """Exponent applied to the image; null = off."""
     brightness_contrast: float = Field(0.0, ge=0, le=1)
-    """Probability of a random brightness and contrast change of up to 0.2; a coin of its own."""
+    """Probability of a random brightness and contrast change of up to 0.2, with its own coin flip."""
     freq_crop: int | None = Field(None, gt=0)
     """Mel rows that a random crop along frequency keeps; null = off."""
     freq_crop_p: float = Field(0.5, ge=0, le=1)
-    """Probability of that crop, one coin per batch, since a batch has one height."""
+    """Probability of that crop, one coin flip per batch, since a batch has one height."""
 
 
 class MixupParams(Params):
     """The `mixup` section."""
 
     mode: Literal["none", "input", "last", "both"] = "none"
-    """What is blended. input: images. last: the backbone's feature maps. both: a pass of each."""
+    """Arrays that are mixed. input: images. last: the backbone's feature maps. both: a pass of each."""
     alpha: float = Field(0.1, gt=0)
     """lambda ~ Beta(alpha, alpha), one draw per batch."""
     frame_targets: bool = True
-    """Mix framewise and bandwise targets with the same lambda and permutation as the images."""
+    """Whether framewise and bandwise targets are mixed with the lambda and permutation of the images."""
 
 
 class OptimParams(Params):
@@ -81,17 +81,17 @@ class SchedParams(Params):
 
     name: Literal["none", "cosine", "plateau"] = "none"
     t_max: float = Field(20.0, gt=0)
-    """Cosine: epochs of one half cosine; the rate climbs back over the next t_max, as a cosine does."""
+    """Cosine: epochs of half a period; the rate rises again over the next t_max epochs."""
     eta_min: float = Field(0.0, ge=0)
     """Cosine: the lowest rate."""
     factor: float = Field(0.5, gt=0, lt=1)
-    """Plateau: what the rate is multiplied by when validation LWLRAP has stopped rising."""
+    """Plateau: factor applied to the rate when validation LWLRAP has stopped rising."""
     patience: int = Field(3, ge=0)
-    """Plateau: validations without a rise that are waited through."""
+    """Plateau: validations without a rise that do not lower the rate."""
 
 
 AVERAGED_BY = {"ema": "ema_decay", "swa": "swa_epochs"}
-"""By predict.weights: the key of `train` that must be above 0 for a training to keep them."""
+"""Value of predict.weights to the key of `train` that must be above 0 for training to keep those weights."""
 
 
 class TrainParams(Params):
@@ -100,47 +100,50 @@ class TrainParams(Params):
     epochs: int = Field(20, gt=0)
     batch_size: int = Field(16, gt=1)
     init_from: Reference | None = None
-    """Finished experiment whose weights of the same fold a fold starts from, with a fresh optimiser; its
-    data, folds and network must be the same. They replace model.pretrained and model.weights. null = none."""
-    items: Literal["annotations", "windows"] = "annotations"
-    """What an epoch shows. annotations: one clip of each recording, around a random annotation, FP recordings
-    apart. windows: all windows of each recording, side by side from a start that is random in every epoch."""
-    skip_unlabeled: bool = True
-    """With `items` windows, those without any label are left out: they have no loss where only labelled cells
-    count. They have no part in the statistics of batch normalisation either, which are then those of labelled
-    windows alone, in training and in the running averages that predict."""
-    labels: Literal["tp", "fp"] = "tp"
-    """fp: a probe that trains on rejected boxes as if they were confirmed ones; CV stays on TP labels."""
-    classes: Literal["species", "songtype"] = "species"
-    """songtype: a class for each song type of a species, which scores the largest of them."""
-    fp_per_epoch: int = Field(0, ge=0)
-    """FP recordings drawn afresh every epoch from the training folds; a rejected species is labelled absent.
+    """Finished experiment that gives each fold its initial weights, from the same fold, with a new optimiser;
+    data, folds and network must be equal. Replaces model.pretrained and model.weights. null = none."""
 
-    Assumes that a box rejected for a species says: the species is absent from that clip."""
+    items: Literal["annotations", "windows"] = "annotations"
+    """Content of an epoch. annotations: one clip of each recording, around a random annotation; of FP
+    recordings `fp_per_epoch`. windows: all windows of each recording, side by side, from a start that is
+    random in every epoch."""
+    skip_unlabeled: bool = True
+    """Whether, with `items` windows, those without any label are left out: they have no loss where only
+    labelled cells count. Batch normalisation, in training and in the running averages used for prediction,
+    then has the statistics of labelled windows only."""
+    labels: Literal["tp", "fp"] = "tp"
+    """fp: a probe that trains on rejected boxes as if they were confirmed; CV is still on TP labels."""
+    classes: Literal["species", "songtype"] = "species"
+    """songtype: one class per song type; the score of a species is the largest of its song types'."""
+    fp_per_epoch: int = Field(0, ge=0)
+    """FP recordings drawn anew every epoch from the training folds; a rejected species is labelled absent.
+
+    Assumes that a species rejected in a box is absent from the whole clip."""
     pseudo_weight: float = Field(1.0, gt=0, le=1)
-    """Label weight of pseudo-labels; TP and FP annotations have 1. It is a factor of their targets, so where
-    unlabelled cells count as absent (`loss.neg_mask` none), the rest of a positive does too."""
+    """Label weight of pseudo-labels; TP and FP annotations have 1. It multiplies their targets, so where
+    unlabelled cells count as absent (`loss.neg_mask` none), the rest of a positive counts as absent too."""
     labeled_share: float | None = Field(None, gt=0, le=1)
-    """Least share of each batch that windows with a TP or FP annotation have: those are all shown, and of the
-    others, which carry nothing but pseudo-labels, as many are drawn afresh every epoch as fit. null = all."""
+    """Minimum share of windows with a TP or FP annotation in each batch: all of them are shown, and of the
+    others, which have only pseudo-labels, as many as fit are drawn anew every epoch. null = all."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
-    """Weights are averaged over steps too, w ← decay · w + (1 - decay) · new; `predict.weights` chooses which
-    ones predict. It remembers some 1 / (1 - decay) steps, and is of all of them, whatever epoch `select`
-    keeps. 0 = no average."""
+    """Decay of a moving average of the weights over steps, w ← decay · w + (1 - decay) · new, which
+    `predict.weights` can select. It spans about 1 / (1 - decay) steps, and runs over all of them whatever
+    epoch `select` keeps. 0 = no average."""
     swa_epochs: int = Field(0, ge=0)
-    """Weights at the end of this many last epochs are averaged too, equally (stochastic weight averaging,
-    Izmailov et al. 2018), and the statistics of batch normalisation then taken anew over an epoch of training
-    images. 0 = no average."""
+    """Number of last epochs whose final weights are averaged equally (stochastic weight averaging, Izmailov
+    et al. 2018); the statistics of batch normalisation are then recomputed over an epoch of training images.
+    0 = no average."""
     select: Literal["last", "best", "best_loss"] = "last"
     """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic. best_loss:
-    that with the lowest BCE of its recording scores there, which does too."""
+    keep that with the lowest BCE of its recording scores there, which makes CV optimistic too."""
     validate_every: int = Field(0, ge=0)
     """Epochs between validations for the learning curve; 0 = none."""
 
     @model_validator(mode="after")
     def _epochs_to_average(self) -> Self:
         if self.swa_epochs > self.epochs:
-            raise ValueError(f"swa_epochs {self.swa_epochs} are more than the {self.epochs} epochs")
+            raise ValueError(f"swa_epochs {self.swa_epochs} is more than the {self.epochs} epochs")
+
         return self
 
     @model_validator(mode="after")
