@@ -73,7 +73,7 @@ def test_the_file_of_a_preset_is_no_params_yaml(workspace: ToyRepository) -> Non
 
 def test_what_git_does_not_hold_is_not_written_over(workspace: ToyRepository) -> None:
     Path("params.yaml").write_text(Path("params.yaml").read_text(encoding="utf-8").replace("416", "417"))
-    with pytest.raises(UserError, match=r"params.yaml has changes that are not committed; commit them or"):
+    with pytest.raises(UserError, match=r"params.yaml has uncommitted changes; commit them or"):
         apply_preset(preset_path("rfcx"))
     assert read_tree(Path("params.yaml")) == COMMITTED | {"seed": 417}
 
@@ -81,7 +81,7 @@ def test_what_git_does_not_hold_is_not_written_over(workspace: ToyRepository) ->
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("set: {loss.negmask: seq}", "loss.negmask is no parameter"),
+        ("set: {loss.negmask: seq}", "loss.negmask is not a parameter"),
         ("set: {train.epochs: many}", "train.epochs 'many': Input should be a valid integer"),
         ("train: {epochs: 3}", "train: unknown parameter"),
         (
@@ -98,5 +98,5 @@ def test_a_wrong_preset_changes_nothing(text: str, words: str, workspace: ToyRep
 
 
 def test_an_unknown_preset_is_refused_with_those_that_there_are(workspace: ToyRepository) -> None:
-    with pytest.raises(UserError, match="no preset 'rcfx' in presets; there are: rfcx"):
+    with pytest.raises(UserError, match="no preset 'rcfx' in presets; available: rfcx"):
         cli.dispatch(["preset", "rcfx"])

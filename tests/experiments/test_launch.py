@@ -93,7 +93,7 @@ def test_dry_prints_a_line_for_each_row_and_runs_nothing(
     assert capsys.readouterr().out.splitlines() == [
         "exp0058: loss.neg_mask=seq",
         "exp0052: train.fp_per_epoch=3",
-        "exp0051: params.yaml as it is",
+        "exp0051: params.yaml unchanged",
     ]
     assert dvc.calls == []
 
@@ -107,7 +107,7 @@ def test_a_name_that_is_no_row_is_refused_before_anything_runs(dvc: Dvc) -> None
 @pytest.mark.parametrize("options", [[], ["--dry"]])
 def test_a_row_that_is_no_experiment_names_its_command(dvc: Dvc, options: list[str]) -> None:
     with pytest.raises(
-        UserError, match="todo-adversarial_validation is no experiment; run `callboard adversarial`"
+        UserError, match="todo-adversarial_validation is not an experiment; run `callboard adversarial`"
     ):
         cli.dispatch(["run", *options, "exp0051", "todo-adversarial_validation"])
     assert dvc.calls == []
@@ -119,7 +119,7 @@ def test_an_experiment_that_is_there_is_left_alone_unless_forced(
     mark_as_run("exp0058", "loss.neg_mask=seq")
     cli.dispatch(["run", "exp0058", "exp0051"])
     assert (
-        "exp0058 is there on this commit; `callboard run --force exp0058` runs it anew"
+        "exp0058 exists on this commit; `callboard run --force exp0058` runs it again"
         in capsys.readouterr().out
     )
     assert dvc.names() == ["exp0051"]
@@ -132,7 +132,9 @@ def test_an_experiment_of_that_name_with_other_parameters_is_not_taken_for_the_r
     dvc: Dvc, extra: list[str]
 ) -> None:
     mark_as_run("exp0058", "loss.neg_mask=seq", "train.epochs=7")
-    with pytest.raises(UserError, match=r"exp0058 is there .* other parameters \(train.epochs: 7 → (20|5)\)"):
+    with pytest.raises(
+        UserError, match=r"exp0058 exists .* different parameters \(train.epochs: 7 → (20|5)\)"
+    ):
         cli.dispatch(["run", "exp0058", *extra])
     assert dvc.calls == []
 
@@ -212,7 +214,8 @@ def overrides_of(name: str) -> list[str]:
 def test_what_is_queued_must_have_all_that_it_needs(dvc: Dvc, names: list[str]) -> None:
     finish_as("exp0021", *overrides_of("exp0021"))
     words = (
-        "exp0025-mix needs exp0025, not finished .*; a queue keeps no order, so run `callboard run exp0025`"
+        "exp0025-mix needs exp0025, not yet finished .*; a queue keeps no order, "
+        "so run `callboard run exp0025`"
     )
     with pytest.raises(UserError, match=words):
         cli.dispatch(["run", "--queue", *names])
@@ -222,9 +225,9 @@ def test_what_is_queued_must_have_all_that_it_needs(dvc: Dvc, names: list[str]) 
 @pytest.mark.parametrize(
     ("names", "line"),
     [
-        (["exp0025-mix"], "exp0025-mix needs exp0021 and exp0025, which come first\n"),
-        (["exp0025-mix", "exp0025"], "exp0025-mix needs exp0021 and exp0025, which come first\n"),
-        (["exp0021", "exp0025-mix"], "exp0025-mix needs exp0025, which comes first\n"),
+        (["exp0025-mix"], "exp0025-mix needs exp0021 and exp0025, which run first\n"),
+        (["exp0025-mix", "exp0025"], "exp0025-mix needs exp0021 and exp0025, which run first\n"),
+        (["exp0021", "exp0025-mix"], "exp0025-mix needs exp0025, which runs first\n"),
         (["exp0021", "exp0025", "exp0025-mix"], ""),
     ],
 )
@@ -241,7 +244,7 @@ def test_what_is_finished_is_not_run_again(finishing: Dvc, capsys: pytest.Captur
     cli.dispatch(["run", "--force", "exp0025-mix"])
     assert finishing.names() == ["exp0021", "exp0025", "exp0025-mix"]
     assert ["--force" in call for call in finishing.calls] == [False, False, True]
-    assert "exp0025-mix needs exp0025, which comes first" in capsys.readouterr().out
+    assert "exp0025-mix needs exp0025, which runs first" in capsys.readouterr().out
     cli.dispatch(["run", "exp0025-mix"])
     assert len(finishing.calls) == 3
 
@@ -277,8 +280,8 @@ def test_a_row_starts_from_the_result_of_the_row_it_names(
         ["link3", "--temp", "-S", f"train.init_from='{find('link2').reference}'", *added],
     ]
     assert capsys.readouterr().out.splitlines() == [
-        "link2 starts from link1, which comes first",
-        "link3 starts from link2, which comes first",
+        "link2 starts from link1, which runs first",
+        "link3 starts from link2, which runs first",
     ]
 
 
@@ -299,7 +302,7 @@ def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
     capsys.readouterr()
     cli.dispatch(["run", "--seed", "3", "--dry", "link2", "exp0051"])
     there, *_ = capsys.readouterr().out.splitlines()
-    assert there == "link2-seed3: is there on this commit"
+    assert there == "link2-seed3: exists on this commit"
     cli.dispatch(["run", "--seed", "3", "--dry", "--force", "link2", "exp0051"])
     assert capsys.readouterr().out.splitlines() == [
         "link2-seed3: train.init_from='link1-seed3' seed=3",
@@ -307,7 +310,7 @@ def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
     ]
     cli.dispatch(["run", "--seed", "4", "--dry", "link2"])
     assert capsys.readouterr().out.splitlines() == [
-        "link2-seed4 starts from link1-seed4, which comes first",
+        "link2-seed4 starts from link1-seed4, which runs first",
         "link1-seed4: loss.neg_mask=seq seed=4",
         "link2-seed4: train.init_from='link1-seed4' seed=4",
     ]
@@ -338,14 +341,14 @@ def test_dry_shows_the_names_of_rows_without_keys_and_those_that_come_first(
     stages: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finish_as("link1", "loss.neg_mask=seq")
-    with pytest.raises(UserError, match=r"link3 needs link2, not finished .* a queue"):
+    with pytest.raises(UserError, match=r"link3 needs link2, not yet finished .* a queue"):
         cli.dispatch(["run", "--dry", "--queue", "link3"])
     capsys.readouterr()
     cli.dispatch(["run", "--dry", "link3", "exp0025-mix"])
     *comes_first, second, third, of_21, of_25, mix = capsys.readouterr().out.splitlines()
     assert comes_first == [
-        "link3 starts from link2, which comes first",
-        "exp0025-mix needs exp0021 and exp0025, which come first",
+        "link3 starts from link2, which runs first",
+        "exp0025-mix needs exp0021 and exp0025, which run first",
     ]
     assert [second, third] == ["link2: train.init_from=link1", "link3: train.init_from=link2"]
     assert [line.partition(":")[0] for line in (of_21, of_25, mix)] == ["exp0021", "exp0025", "exp0025-mix"]
@@ -356,7 +359,7 @@ def test_dry_shows_the_names_of_rows_without_keys_and_those_that_come_first(
 def test_a_dry_run_refuses_what_a_run_would(stages: Dvc) -> None:
     mark_as_run("exp0051")
     words = (
-        r"exp0051 is there on this commit with other parameters \(train.epochs: .*; `callboard run --force "
+        r"exp0051 exists on this commit with different parameters \(train.epochs: .*; `callboard run --force "
     )
     with pytest.raises(UserError, match=words + r"exp0051 -S train\.epochs=5` replaces it"):
         cli.dispatch(["run", "--dry", "-S", "train.epochs=5", "exp0051"])
@@ -374,7 +377,7 @@ def test_a_dry_run_of_noise_shows_chains_with_their_own_seeds(
         line
         for k in (1, 2)
         for line in (
-            f"link2-seed{k} starts from link1-seed{k}, which comes first",
+            f"link2-seed{k} starts from link1-seed{k}, which runs first",
             f"link1-seed{k}: loss.neg_mask=seq seed={k}",
             f"link2-seed{k}: train.init_from='link1-seed{k}' seed={k}",
         )
@@ -409,7 +412,9 @@ def test_the_newest_result_with_the_parameters_of_the_row_is_taken(stages: Dvc) 
 
 def test_a_needed_experiment_of_this_commit_with_other_parameters_is_refused(stages: Dvc) -> None:
     finish_as("link1", "loss.neg_mask=seq", "train.epochs=7")
-    words = r"link1 is there on this commit with other parameters \(train.epochs: 7 → 20\); .* --force link1"
+    words = (
+        r"link1 exists on this commit with different parameters \(train.epochs: 7 → 20\); .* --force link1"
+    )
     with pytest.raises(UserError, match=words):
         cli.dispatch(["run", "link2"])
     assert stages.calls == []

@@ -120,7 +120,7 @@ def test_of_a_failure_what_is_finished_counts(
     assert dvc.names() == [f"exp0051-seed{k}" for k in (1, 2, 3)]
     printed = capsys.readouterr()
     assert "exp0051: 2 runs that differ" in printed.out
-    assert "error: exp0051-seed3 failed; what is finished counts" in printed.err
+    assert "error: exp0051-seed3 failed; finished runs count" in printed.err
 
 
 def test_results_of_other_data_or_parameters_are_not_counted(board: Board) -> None:
@@ -138,7 +138,7 @@ def test_what_cannot_be_repeated_is_refused(board: Board) -> None:
     for arguments, words in (
         (["exp005"], "no result is called 'exp005'; the nearest are exp005"),
         (["blend"], "a blend has no noise of its own"),
-        (["todo-adversarial_validation"], "is no experiment; run `callboard adversarial`"),
+        (["todo-adversarial_validation"], "is not an experiment; run `callboard adversarial`"),
         (["exp0051", "--seeds", "1"], "--seeds 1: noise needs at least 2 runs"),
         (["no such name", "--seeds", "101"], "--seeds 101: must be at most 100"),
     ):
@@ -151,9 +151,11 @@ def test_a_name_that_is_taken_is_refused_before_anything_runs(
     dvc: Dvc,  # noqa: F811
 ) -> None:
     mark_as_run("exp0051-seed2", "seed=2", "train.epochs=3")
-    with pytest.raises(UserError, match=r"exp0051-seed2 is an experiment .* other parameters \(train.epochs"):
+    with pytest.raises(
+        UserError, match=r"exp0051-seed2 exists on this commit with different parameters \(train.epochs"
+    ):
         cli.dispatch(["noise", "exp0051"])
     mark_as_run("exp0051-seed1", "seed=1")
-    with pytest.raises(UserError, match=r"exp0051-seed1 is finished, .* `callboard sync` records it"):
+    with pytest.raises(UserError, match=r"exp0051-seed1 is finished but .* `callboard sync` records it"):
         cli.dispatch(["noise", "exp0051", "--seeds", "2"])
     assert dvc.calls == []

@@ -227,21 +227,21 @@ rows:
 - {id: a1, block: 1, memo_ja: x, memo_en: x, certainty: code, set: {optim.lr: 0.001, infer.blend: []}}
 """
 REFUSED = [
-    ("{id: a2, base: a3}", "a2: base a3 does not stand above it"),
-    ("{id: a2, base: a2}", "a2: base a2 does not stand above it"),
+    ("{id: a2, base: a3}", "a2: base a3 is not above it"),
+    ("{id: a2, base: a2}", "a2: base a2 is not above it"),
     ("{id: a2}", "a2: base is missing; only the first row, a1, has none"),
     ("{id: a1, base: a1}", "a1: two rows have this name"),
-    ("{id: a2, base: a1, set: {optim.rate: 1.0}}", "a2: optim.rate is no parameter"),
-    ("{id: a2, base: a1, set: {optim: {}}}", "a2: optim is no parameter"),
+    ("{id: a2, base: a1, set: {optim.rate: 1.0}}", "a2: optim.rate is not a parameter"),
+    ("{id: a2, base: a1, set: {optim: {}}}", "a2: optim is not a parameter"),
     ("{id: a2, base: a1, set: {seed: 1}}", "a2: seed must be named in the first row too"),
-    ("{id: a2, base: a1, set: {optim.lr: 0.001}}", "a2: optim.lr is 0.001 in its base a1 already"),
+    ("{id: a2, base: a1, set: {optim.lr: 0.001}}", "a2: optim.lr is already 0.001 in its base a1"),
     (
         "{id: a2, base: a1, alone: {optim.lr: 0.1}}",
-        "a2: optim.lr is moved by the table, so it belongs to set",
+        "a2: optim.lr is set by the table, so it belongs in set",
     ),
-    ("{id: a2, base: a1, set: {infer.blend: [a7]}}", "a2: infer.blend a7 does not stand above it"),
-    ("{id: a2, base: a1, alone: {train.init_from: a7}}", "a2: train.init_from a7 does not stand above it"),
-    ("{id: a2, base: a1, alone: {train.init_from: a2}}", "a2: train.init_from a2 does not stand above it"),
+    ("{id: a2, base: a1, set: {infer.blend: [a7]}}", "a2: infer.blend a7 is not above it"),
+    ("{id: a2, base: a1, alone: {train.init_from: a7}}", "a2: train.init_from a7 is not above it"),
+    ("{id: a2, base: a1, alone: {train.init_from: a2}}", "a2: train.init_from a2 is not above it"),
     ("{id: a2, base: a1, alone: {train.init_from: [a1]}}", "a2: train.init_from .* should be a valid string"),
     ("{id: a2, base: a1, set: {optim.lr: fast}}", "a2: optim.lr 'fast': Input should be a valid number"),
     ("{id: a2, base: a1, set: {optim.lr: -1.0}}", "a2: optim.lr -1.0: Input should be greater than 0"),
@@ -251,7 +251,7 @@ REFUSED = [
     ("{id: a2, base: a1, sets: {}}", r"a2:\n  sets: unknown parameter"),
     (
         "{id: a2, variant: seed3, base: a1}",
-        "a2-seed3 reads as another seed of a row: `--seed` names results so",
+        "a2-seed3 looks like a seed of a row: `--seed` gives results such names",
     ),
     ("{id: a..2, base: a1}", r"a\.\.2:\n  id: "),
     ("{variant: v, base: a1}", r"row 2:\n  id: missing"),
@@ -295,10 +295,10 @@ def test_a_row_needs_what_it_starts_from_and_blends_also_through_its_base(tmp_pa
 def test_a_first_row_with_a_base_and_a_scale_without_a_key_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "experiments.yaml"
     path.write_text(FIRST.replace("block: 1", "block: 1, base: a0"))
-    with pytest.raises(UserError, match="a1: base a0 does not stand above it"):
+    with pytest.raises(UserError, match="a1: base a0 is not above it"):
         read_experiments(path)
     path.write_text(FIRST.replace("{optim.lr: 2.0}", "{optim.rate: 2.0}"))
-    with pytest.raises(UserError, match=r"scales\.demo has optim\.rate, which no row moves"):
+    with pytest.raises(UserError, match=r"scales\.demo has optim\.rate, which no row changes"):
         read_experiments(path)
 
 

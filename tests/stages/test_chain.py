@@ -28,9 +28,9 @@ def add_rows(workspace: Workspace) -> None:
 def test_a_row_runs_behind_the_row_that_it_starts_from(workspace: Workspace) -> None:
     add_rows(workspace)
     printed = callboard(workspace, "run", "link2")
-    assert "link2 starts from link1, which comes first" in printed
+    assert "link2 starts from link1, which runs first" in printed
     assert len(re.findall(r"train: fold \d, .*, from link1@[0-9a-f]{16}, ", printed)) == 2
-    assert "link2 is there on this commit" in callboard(workspace, "run", "link2")
+    assert "link2 exists on this commit" in callboard(workspace, "run", "link2")
 
 
 def test_nested_students_start_from_a_row_carried_out_without_their_teachers_folds(

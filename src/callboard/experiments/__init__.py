@@ -1,4 +1,4 @@
 """Runs experiments: rows of experiments.yaml become overrides, and overrides become results.
 
-Takes names of rows, gives results with their names and captions; never imports data or torch.
+Takes names of rows, returns results with their names and captions; never imports data or torch.
 """

@@ -1,4 +1,4 @@
-"""The author's own scores of experiments.yaml as finished MLflow runs, beside those of the pipeline."""
+"""The original author's scores in experiments.yaml as finished MLflow runs, next to the pipeline's own."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ CV_DEFINITION = (
     "mean over folds of the best epoch's LRAP on the validation fold; optimistic, not out of fold: the epoch "
     "was chosen on the recordings that it is measured on"
 )
-"""Of trtd56/RFCX `docs/my_solution.md`, by the notebooks of that time."""
+"""Definition of CV in trtd56/RFCX `docs/my_solution.md`, according to the notebooks of that time."""
 
 LAST_EDIT = datetime(2021, 1, 4, 8, 7, tzinfo=UTC)
-"""Of the author's table. Runs get this time plus a second per row, so that they keep the table's order and a
-second import says nothing new."""
+"""Last edit of the author's table. Runs get this time plus one second per row, so that they keep the table's
+order and a second import changes nothing."""
 
 ROW = "callboard.row"
 """Tag with the name of the row."""
@@ -33,12 +33,12 @@ AUTHOR_SCALE = "rfcx"
 
 
 def author_rows(table: ExperimentTable) -> list[TableRow]:
-    """The rows of the author's table, in its order, without what stands beside it."""
+    """Return the rows of the author's table, in its order, without to-dos, footnotes and presets."""
     return [row for row in table.rows.values() if isinstance(row.block, int)]
 
 
 def author_verdict(row: TableRow) -> str:
-    """The author's verdict, or which of his scores there are."""
+    """Return the author's verdict, or whether the row was run, submitted or scored."""
     if row.verdict:
         return row.verdict
     if row.lb is None:
@@ -47,16 +47,16 @@ def author_verdict(row: TableRow) -> str:
 
 
 def author_runs(table: ExperimentTable, preset: dict[str, Any]) -> list[RunRecord]:
-    """One run per row.
+    """Return one run per row of the author's table.
 
     Args:
         table: The table.
-        preset: Parameters of the competition, as nested sections; a row replaces what it moves.
+        preset: Parameters of the competition, as nested sections; a row overrides the keys that it changes.
     """
     start_ms = int(LAST_EDIT.timestamp() * 1000)
     return [
         RunRecord(
-            f"{row.name} (author)",  # our result of the row has its name
+            f"{row.name} (author)",  # the row's name belongs to this project's result
             start_ms + 1000 * number,
             _tags(row),
             _params(table, row, preset),
@@ -95,13 +95,13 @@ def _tags(row: TableRow) -> dict[str, str]:
 
 
 def import_runs(records: Iterable[RunRecord]) -> str:
-    """Make MLflow say exactly this of the author's table: what it knows stays, what has changed is renewed.
+    """Make MLflow's runs of the author's table match `records`.
 
-    Tags and notes are set anew in the run that is there. MLflow changes no parameter and forgets no metric,
-    so a row whose parameters or scores have changed gets a new run; runs of rows that are gone are deleted.
+    Tags and notes are updated in place. MLflow cannot change parameters or remove metrics, so a row whose
+    parameters or scores have changed gets a new run; runs of rows that no longer exist are deleted.
 
     Returns:
-        How many runs are new, renewed, removed and unchanged.
+        Numbers of new, renewed, removed and unchanged runs, for the summary line.
 
     Raises:
         UserError: the server is down, or the database cannot be written.
@@ -133,5 +133,5 @@ def _upsert(runs: Runs, known: StoredRun | None, record: RunRecord) -> str:
 
 
 def _says_other_numbers(known: StoredRun, record: RunRecord) -> bool:
-    """Whether parameters or scores differ, or an import was killed before its end."""
+    """Return whether parameters or scores differ, or an import was killed before its end."""
     return not known.is_finished or (known.params, known.metrics) != (record.params, record.metrics)

@@ -1,6 +1,6 @@
-"""Memo and step of each row of experiments.yaml, remembered by the file's content.
+"""Memo and step of each row of experiments.yaml, cached by the file's content.
 
-Checking the rows takes long, so the board reads these alone: nothing here may import pydantic.
+Checking the rows takes long, so the board reads only these: this module must not import pydantic at the top.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from callboard.core.json_cache import JsonCache
 from callboard.experiments.steps import TableStep
 
 CAPTIONS_VERSION = "1"
-"""Version of how captions follow from the file."""
+"""Version of the way captions are derived from the file."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """The part of a row of the table that results show."""
+    """The part of a table row that results show."""
 
     memo: str
     step: TableStep | None
@@ -26,10 +26,10 @@ class Caption:
 
 
 def read_captions(path: Path = Path("experiments.yaml")) -> dict[str, Caption]:
-    """Map names to captions; empty where there is no such file.
+    """Map names of rows to captions; empty if the file does not exist.
 
     Raises:
-        UserError: the file is no table, or a row is wrong.
+        UserError: the file is not a table of experiments, or a row is wrong.
     """
     if not path.exists():
         return {}
@@ -56,11 +56,11 @@ def _captions(path: Path) -> dict[str, tuple[str, str | None, list[str]]]:
 
 
 def memo_of(names: Sequence[str]) -> str:
-    """The memo of the first of these experiments that experiments.yaml has; empty where there is none."""
+    """Return the memo of the first of these experiments that is in experiments.yaml; empty if none is."""
     if not names:
         return ""
     try:
         captions = read_captions()
-    except UserError:  # a wrong table is reported where its rows are run; it costs no result
+    except UserError:  # reported when rows are run; here it must not cost a result
         return ""
     return next((captions[name].memo for name in names if name in captions), "")

@@ -1,4 +1,4 @@
-"""Rows of the table to DVC experiments of their names."""
+"""Running rows of the table as DVC experiments of the same names."""
 
 import shlex
 import subprocess
@@ -23,20 +23,19 @@ from callboard.results.result import ResultRef, changes
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How experiments are run; each has a copy of the workspace to itself, which is left as it is.
+    """Options of running experiments, each in its own copy of the workspace, which itself stays unchanged.
 
-    Only a workspace without dvc.lock is given that of its first result.
-
-    In the workspace itself what one row sets alone, or the user adds, would stay in params.yaml for the next.
+    Run in the workspace itself, what one row sets alone, or the user adds, would stay in params.yaml for the
+    next row. Only a workspace without dvc.lock gets the dvc.lock of its first result.
     """
 
     is_queued: bool = False
-    """Left to `dvc queue start`."""
+    """Whether the experiment is left to `dvc queue start`."""
     is_forced: bool = False
-    """Every stage is run again, and an experiment of that name replaced."""
+    """Whether every stage is run again, and an existing experiment of that name is replaced."""
 
     def arguments(self) -> list[str]:
-        """Arguments of `dvc exp run`."""
+        """Return the arguments of `dvc exp run`."""
         return ["--queue" if self.is_queued else "--temp", *(["--force"] if self.is_forced else [])]
 
 
@@ -45,28 +44,28 @@ def run_rows(
 ) -> int:
     """Run rows one after the other, each as an experiment of its name; stop at the first that fails.
 
-    Rows whose results a row takes come before it, unless they are finished with the parameters that they have
-    now. An experiment that the current commit has already is left alone, unless `options` is forced, which
-    concerns the rows asked for. Extra overrides do not change its name: a whole table may be run at a smaller
+    Rows whose results a row needs run before it, unless they are finished with their current parameters. An
+    experiment that already exists on the current commit is skipped, unless `options` is forced, which applies
+    only to the requested rows. Extra overrides do not change the names: a whole table can be run at a smaller
     scale.
 
     Args:
         names: Rows, in the order to run them.
         options: How to run them.
-        extra: Overrides of the user's, for every row, also for those that come first.
-        seed: Of every row, also of those that come first; the experiments are then called `NAME-seedN`.
+        extra: The user's overrides, for every row, including needed ones.
+        seed: Seed of every row, including needed ones; the experiments are then named `NAME-seedN`.
 
     Returns:
         Exit status of the run that failed, or 0.
 
     Raises:
-        UserError: before anything has run, where a name is no row or a row no experiment, and where a row is
-            queued that needs one which is not finished; later, where an experiment of that name is there with
-            other parameters.
+        UserError: before anything has run, if a name is not a row, a row is not an experiment, or a queued
+            row needs one that is not finished; later, if an experiment of that name exists with different
+            parameters.
     """
     plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
     order = plan.order(names)
-    _tell_what_comes_first(plan, list(dict.fromkeys(names)), options)
+    _report_needed_rows(plan, list(dict.fromkeys(names)), options)
     for position, name in enumerate(order):
         if name not in names and plan.finished(name):
             continue
@@ -75,7 +74,7 @@ def run_rows(
         if not how.is_forced and (experiment := experiment_of(experiment_name)):
             plan.refuse_other_params(name, experiment)
             print(
-                f"{experiment_name} is there on this commit; `{plan.command('--force', name)}` runs it anew",
+                f"{experiment_name} exists on this commit; `{plan.command('--force', name)}` runs it again",
                 flush=True,
             )
             continue
@@ -86,7 +85,7 @@ def run_rows(
             print(
                 f"error: {experiment_name} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True
             )
-            _tell_of_lost_folders()
+            _report_lost_folders()
             return status
         if not how.is_queued:
             _bring_first_result(experiment_of(experiment_name))
@@ -95,55 +94,57 @@ def run_rows(
 
 @dataclass(frozen=True)
 class Plan:
-    """What rows of the table would be if they were run now."""
+    """The experiments that rows of the table would become if run now."""
 
     table: ExperimentTable
     tree: dict[str, Any]
-    """All that params.yaml lists."""
+    """Nested sections of params.yaml, without defaults of omitted keys."""
     extra: Sequence[str] = ()
-    """Overrides of the user's, for every row."""
+    """The user's overrides, for every row."""
     seed: int | None = None
-    """Of every row; None = params.yaml's, or what a row sets alone."""
+    """Seed of every row; None = that of params.yaml, or the one that a row sets alone."""
     _found: dict[str, ResultRef | None] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What `finished` has answered."""
+    """Cached results of `finished`."""
 
     def experiment_name(self, name: str) -> str:
-        """The name of a row's experiment."""
+        """Return the name of a row's experiment."""
         return name if self.seed is None else f"{name}-seed{self.seed}"
 
     def command(self, *arguments: str) -> str:
-        """`callboard run` with these arguments, and this plan's seed and overrides."""
+        """Return the command `callboard run` with these arguments and this plan's seed and overrides."""
         seed = [] if self.seed is None else ["--seed", str(self.seed)]
         extra = [word for override in self.extra for word in ("-S", override)]
         return shlex.join(["callboard", "run", *arguments, *seed, *extra])
 
     def refuse_other_params(self, name: str, experiment: str) -> None:
-        """Refuse to take for a row of now what is an experiment of its name.
+        """Refuse an existing experiment of a row's name if its parameters are not the row's current ones.
 
         Raises:
-            UserError: it has other parameters, or the row needs one that is not finished.
+            UserError: the parameters differ, or the row needs one that is not finished.
         """
         if differences := changes(params_of(experiment), self.params(name)):
             raise UserError(
-                f"{self.experiment_name(name)} is there on this commit with other parameters "
+                f"{self.experiment_name(name)} exists on this commit with different parameters "
                 f"({', '.join(differences)}); `{self.command('--force', name)}` replaces it"
             )
 
     def order(self, names: Sequence[str]) -> list[str]:
-        """The rows and all that they need, each once and behind what it needs.
+        """Return the rows and all rows that they need, each once and after those that it needs.
 
         Raises:
-            UserError: a name is no row, or a row no experiment.
+            UserError: a name is not a row, or a row is not an experiment.
         """
         found: dict[str, None] = {}
         for name in names:
             row = experiment_row(self.table, name)
-            found |= dict.fromkeys(self.order(self.table.needs(row.name)))  # they stand above it: this ends
+            found |= dict.fromkeys(self.order(self.table.needs(row.name)))  # all above it: this ends
             found[name] = None
         return list(found)
 
     def overrides(self, name: str) -> list[str]:
-        """What `dvc exp run -S` takes to turn the workspace's parameters into a row's; the user's come last.
+        """Return the `dvc exp run -S` arguments that lead from the workspace's parameters to a row's.
+
+        The user's own come last.
 
         Raises:
             UserError: the row needs one that is not finished.
@@ -151,11 +152,11 @@ class Plan:
         return self._overrides(name, lambda part: self._reference(name, part))
 
     def preview(self, name: str) -> list[str]:
-        """`overrides` with the names of experiments for the results that the row takes, run or not."""
+        """Return `overrides` with names of experiments instead of references to results, finished or not."""
         return self._overrides(name, self.experiment_name)
 
     def _overrides(self, name: str, refer: Callable[[str], str]) -> list[str]:
-        """With what `refer` makes of each row that this one needs."""
+        """Build the overrides, with each needed row replaced by what `refer` returns for it."""
         values = dict(self.table.overrides(name, self.tree))
         for key in REFERENCE_KEYS.keys() & values.keys():
             references = {part: refer(part) for part in referenced_results({key: values[key]})}
@@ -164,7 +165,7 @@ class Plan:
         return with_signs([*_as_text((values | own_seed).items()), *self.extra], self.tree)
 
     def params(self, name: str) -> dict[str, str]:
-        """Flat parameters that running a row now would give it.
+        """Return the flat parameters of a row if it were run now.
 
         Raises:
             UserError: the row needs one that is not finished.
@@ -172,16 +173,16 @@ class Plan:
         return with_overrides(self.overrides(name))
 
     def finished(self, name: str) -> ResultRef | None:
-        """The newest result of a row that has the very parameters which running it now would give it.
+        """Return a row's newest result with exactly the parameters that it would have if run now, or None.
 
-        A long chain asks for its first rows again and again, so answers stand until `forget`.
+        Results are cached until `forget`, since a long chain looks up its first rows many times.
         """
         if name not in self._found:
             self._found[name] = self._find(name)
         return self._found[name]
 
     def forget(self) -> None:
-        """What is finished is looked up anew: something has run."""
+        """Drop the cached results of `finished`, because something has run."""
         self._found.clear()
 
     def _find(self, name: str) -> ResultRef | None:
@@ -200,20 +201,19 @@ class Plan:
         if result := self.finished(part):
             return result.reference
         raise UserError(
-            f"{name}: run {self.experiment_name(part)} first: "
-            "it has no result with the parameters that it has now"
+            f"{name}: run {self.experiment_name(part)} first: it has no result with its current parameters"
         )
 
 
 def _replaced(value: str | list[str] | None, references: dict[str, str]) -> str | list[str] | None:
-    """Names of rows, one or several, by references to their results."""
+    """Replace the name of a row, or a list of names, by references to their results."""
     if isinstance(value, list):
         return [references[part] for part in value]
     return references[value] if value else None
 
 
-def _tell_what_comes_first(plan: Plan, names: Sequence[str], options: RunOptions) -> None:
-    """Say which rows run before others though nobody asked for them there; refuse where they cannot."""
+def _report_needed_rows(plan: Plan, names: Sequence[str], options: RunOptions) -> None:
+    """Print which rows run first though not requested; refuse a queue, which would not keep that order."""
     for position, name in enumerate(names):
         before = plan.order([] if options.is_queued else names[:position])
         for row in plan.order([name]):
@@ -223,18 +223,17 @@ def _tell_what_comes_first(plan: Plan, names: Sequence[str], options: RunOptions
             named = " and ".join(map(plan.experiment_name, absent))
             if absent and options.is_queued:
                 raise UserError(
-                    f"{plan.experiment_name(row)} needs {named}, "
-                    "not finished with the parameters of now; a queue "
-                    f"keeps no order, so run `{plan.command(*absent)}` first"
+                    f"{plan.experiment_name(row)} needs {named}, not yet finished with current parameters; "
+                    f"a queue keeps no order, so run `{plan.command(*absent)}` first"
                 )
             if absent and row not in before:
-                come = "comes" if len(absent) == 1 else "come"
+                run = "runs" if len(absent) == 1 else "run"
                 relation = "starts from" if absent == [plan.table.start(row)] else "needs"
-                print(f"{plan.experiment_name(row)} {relation} {named}, which {come} first", flush=True)
+                print(f"{plan.experiment_name(row)} {relation} {named}, which {run} first", flush=True)
 
 
-def _tell_of_lost_folders() -> None:
-    """Say what heals DVC's error, where it can be the one of these folders; its text goes to the terminal."""
+def _report_lost_folders() -> None:
+    """Print the remedy if lost folders can be the cause of DVC's error, whose text only the terminal has."""
     if folders := folders_not_cached():
         print(
             f"If it says 'failed to load directory': dvc.lock names {', '.join(folders)}, which DVC's cache "
@@ -245,9 +244,9 @@ def _tell_of_lost_folders() -> None:
 
 
 def _bring_first_result(experiment: str) -> None:
-    """Give a workspace without dvc.lock, as a fresh clone is, an experiment's, with its metrics and curves.
+    """Copy an experiment's dvc.lock, metrics and curves into a workspace without dvc.lock, as in a new clone.
 
-    `dvc exp run` without `--temp` leaves the same; without any dvc.lock `dvc checkout` fails.
+    `dvc exp run` without `--temp` does the same; `dvc checkout` fails without any dvc.lock.
     """
     if experiment and not Path("dvc.lock").exists():
         made = git("ls-tree", "--name-only", experiment, "--", "dvc.lock", "metrics", "plots").split()
@@ -256,21 +255,21 @@ def _bring_first_result(experiment: str) -> None:
 
 
 def run_experiment(name: str, overrides: Sequence[str], options: RunOptions) -> int:
-    """Exit status of running or queueing one experiment.
+    """Run or queue one experiment and return the exit status.
 
     Args:
-        name: Of the experiment.
-        overrides: Of the workspace's parameters, as `dvc exp run -S` takes them.
-        options: How to run them.
+        name: Name of the experiment.
+        overrides: Overrides of the workspace's parameters, as `dvc exp run -S` takes them.
+        options: How to run it.
     """
     settings = [argument for override in overrides for argument in ("-S", override)]
     return dvc("exp", "run", "--name", name, *options.arguments(), *settings)
 
 
 def dvc(*arguments: str) -> int:
-    """Exit status of a dvc command, which prints for itself.
+    """Run a dvc command, which prints its own output, and return the exit status.
 
-    Ctrl-C reaches it too; it is waited for while it removes its copy of the workspace.
+    Ctrl-C reaches the command too; this waits while it removes its copy of the workspace.
     """
     process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments])
     while True:
@@ -283,22 +282,22 @@ def dvc(*arguments: str) -> int:
 def show_rows(
     names: Sequence[str], options: RunOptions, extra: Sequence[str] = (), seed: int | None = None
 ) -> None:
-    """Print what `run_rows` would run, and override, one row a line; results without their keys.
+    """Print what `run_rows` would run, one row with its overrides per line, results without their keys.
 
     Raises:
-        UserError: as there, before anything has run.
+        UserError: as in `run_rows` before anything has run.
     """
     plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
     order = plan.order(names)
-    _tell_what_comes_first(plan, list(dict.fromkeys(names)), options)
+    _report_needed_rows(plan, list(dict.fromkeys(names)), options)
     for name in order:
         if name in names or not plan.finished(name):
             is_forced = options.is_forced and name in names
             experiment = "" if is_forced else experiment_of(plan.experiment_name(name))
             if experiment and all(map(plan.finished, plan.table.needs(name))):
                 plan.refuse_other_params(name, experiment)
-            told = "is there on this commit" if experiment else "params.yaml as it is"
-            print(f"{plan.experiment_name(name)}:", *([] if experiment else plan.preview(name)) or [told])
+            state = "exists on this commit" if experiment else "params.yaml unchanged"
+            print(f"{plan.experiment_name(name)}:", *([] if experiment else plan.preview(name)) or [state])
 
 
 def _as_text(overrides: Iterable[tuple[str, Any]]) -> list[str]:
@@ -306,7 +305,7 @@ def _as_text(overrides: Iterable[tuple[str, Any]]) -> list[str]:
 
 
 def experiment_of(name: str) -> str:
-    """The commit of the experiment of that name on the current commit; empty where there is none.
+    """Return the commit of an experiment on the current commit; empty if no experiment has that name.
 
     Raises:
         GitError: there is no commit yet, or no repository.
@@ -318,18 +317,18 @@ def experiment_of(name: str) -> str:
 
 
 def with_overrides(overrides: Sequence[str]) -> dict[str, str]:
-    """Flat parameters of the workspace, as `dvc exp run -S` would change them, with defaults."""
+    """Return the workspace's flat parameters as `dvc exp run -S` would change them, with defaults."""
     with overridden(overrides) as wanted:
         return flatten(read_full_tree(wanted))
 
 
 def experiment_row(table: ExperimentTable, name: str) -> TableRow:
-    """The row of that name.
+    """Return the row of that name, which must be an experiment.
 
     Raises:
-        UserError: there is none, or it is no experiment.
+        UserError: the row does not exist, or is not an experiment.
     """
     row = table.row(name)
     if row.command:
-        raise UserError(f"{name} is no experiment; run `{row.command}`")
+        raise UserError(f"{name} is not an experiment; run `{row.command}`")
     return row

@@ -1,4 +1,4 @@
-"""Values in the override grammar of Hydra, which `dvc exp run -S` reads."""
+"""Overrides in Hydra's grammar, which `dvc exp run -S` reads."""
 
 import re
 import shutil
@@ -13,23 +13,23 @@ from callboard.params.defaults import PARAMS_FILE, known_keys
 from callboard.params.renamed import RENAMED
 
 PLAIN_WORD = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_]\w*")
-"""Text that Hydra's grammar takes for a string without quotes."""
+"""Text that Hydra's grammar reads as a string without quotes."""
 
 OVERRIDE = re.compile(r"(?P<sign>\+{0,2}|~)(?P<key>\w+(\.\w+)*)(=|$)")
-"""What an override does, and to which dotted key of params.yaml."""
+"""Sign and dotted key of an override of params.yaml."""
 
 
 def with_signs(overrides: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
-    """Overrides as Hydra wants them where params.yaml leaves keys out.
+    """Return overrides in the form that Hydra needs for keys that params.yaml omits.
 
-    A key that it does not list takes a plus; deleting one is not needed.
+    Setting an omitted key takes a plus; deleting one is dropped.
 
     Args:
         overrides: As `dvc exp run -S` takes them, with or without signs.
-        tree: All that params.yaml lists.
+        tree: Nested sections of params.yaml, without defaults of omitted keys.
 
     Raises:
-        UserError: a key is not a parameter; the nearest are named.
+        UserError: a key is not a parameter; the message lists the nearest.
     """
     signed: list[str] = []
     added: set[str] = set()
@@ -47,8 +47,8 @@ def with_signs(overrides: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def overridden(overrides: Iterable[str]) -> Iterator[Path]:
-    """A temporary copy of params.yaml as `dvc exp run -S` would change it: comments and order stay."""
-    from dvc.utils.hydra import apply_overrides  # half a second
+    """Yield a temporary copy of params.yaml as `dvc exp run -S` would change it: comments and order stay."""
+    from dvc.utils.hydra import apply_overrides  # takes half a second
 
     with TemporaryDirectory() as folder:
         changed = Path(folder) / PARAMS_FILE.name
@@ -58,7 +58,7 @@ def overridden(overrides: Iterable[str]) -> Iterator[Path]:
 
 
 def _lists(tree: Mapping[str, Any], key: str) -> bool:
-    """Whether a tree has a dotted key; of elements of a list Hydra is left to judge."""
+    """Return whether a tree has a dotted key; True for an element of any list, which Hydra checks."""
     value: Any = tree
     for name in key.split("."):
         if isinstance(value, list):
@@ -74,13 +74,13 @@ def _refuse_unknown(key: str) -> None:
     if key in known.sections or any(".".join(parts[:n]) in known.defaults for n in range(1, len(parts) + 1)):
         return
     hint = f"; the nearest are {RENAMED[key]}" if key in RENAMED else nearest(key, known.defaults)
-    raise UserError(f"-S {key}: not a parameter{hint or '; params.yaml and src/callboard/params have all'}")
+    raise UserError(f"-S {key}: not a parameter{hint or '; params.yaml and src/callboard/params list them'}")
 
 
 def hydra_overrides(key: str, value: Any) -> list[str]:
-    """Arguments of `dvc exp run -S` that set a dotted key of params.yaml; a mapping takes two of them.
+    """Return the `dvc exp run -S` arguments that set a dotted key of params.yaml.
 
-    Hydra merges a mapping into the one that is there, so that one is deleted first.
+    There are two for a mapping: Hydra would merge it into the existing one, which is deleted first.
     """
     if isinstance(value, dict):
         return [f"~{key}", f"+{key}={_hydra_text(value)}"]
@@ -88,7 +88,7 @@ def hydra_overrides(key: str, value: Any) -> list[str]:
 
 
 def _hydra_text(value: Any) -> str:
-    """A value in Hydra's override grammar."""
+    """Return a value in Hydra's override grammar."""
     match value:
         case None:
             return "null"

@@ -1,4 +1,4 @@
-"""Presets: values of params.yaml for other data, as far as they differ from what it has."""
+"""Presets: the values for other data that differ from those in params.yaml."""
 
 import shutil
 from collections.abc import Mapping
@@ -19,26 +19,26 @@ PRESETS = Path("presets")
 
 
 class PresetFile(Params):
-    """The whole file. Everything lies below `set`, so that it is refused in the place of params.yaml."""
+    """A preset file. All values are below `set`, so that the file is refused in place of params.yaml."""
 
     set: dict[str, Any]
     """Dotted key to value."""
 
 
 def preset_path(name: str) -> Path:
-    """The file of a preset.
+    """Return the file of a preset.
 
     Raises:
-        UserError: there is no such preset.
+        UserError: the preset does not exist.
     """
     names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
     if name not in names:
-        raise UserError(f"no preset {name!r} in {PRESETS}; there are: {', '.join(names) or 'none'}")
+        raise UserError(f"no preset {name!r} in {PRESETS}; available: {', '.join(names) or 'none'}")
     return PRESETS / f"{name}.yaml"
 
 
 def read_preset(path: Path) -> Values:
-    """Dotted key to value, each checked by itself.
+    """Read a preset as dotted key to value, each value checked on its own.
 
     Raises:
         UserError: the file cannot be read, or a key or value is wrong.
@@ -50,7 +50,7 @@ def read_preset(path: Path) -> Values:
 
 
 def with_values(tree: Mapping[str, Any], values: Values) -> dict[str, Any]:
-    """A copy of nested sections with values replaced or added."""
+    """Return a copy of nested sections with values replaced or added."""
     result = deepcopy(dict(tree))
     for key, value in values.items():
         *sections, leaf = key.split(".")
@@ -62,13 +62,13 @@ def with_values(tree: Mapping[str, Any], values: Values) -> dict[str, Any]:
 
 
 def apply_preset(path: Path) -> list[str]:
-    """Write a preset into params.yaml: all of it or nothing; what it does not name stays.
+    """Write a preset into params.yaml, completely or not at all; keys that it does not set stay.
 
     Returns:
         The keys that changed.
 
     Raises:
-        UserError: params.yaml has changes that git does not hold, or would be wrong with the preset.
+        UserError: params.yaml has uncommitted changes, or would be invalid with the preset.
     """
     listed = read_tree(PARAMS_FILE)
     full = with_defaults(listed)
@@ -77,7 +77,7 @@ def apply_preset(path: Path) -> list[str]:
         return []
     if git("diff", "--name-only", "HEAD", "--", str(PARAMS_FILE)):
         raise UserError(
-            f"{PARAMS_FILE} has changes that are not committed; commit them or `git checkout {PARAMS_FILE}`, "
+            f"{PARAMS_FILE} has uncommitted changes; commit them or `git checkout {PARAMS_FILE}`, "
             "so that git can undo the preset"
         )
     overrides = [text for key, value in values.items() for text in hydra_overrides(key, value)]

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed: which there are, which are missing, and running those."""
+"""Runs that differ only in the seed: finding them, and running those that are missing."""
 
 import json
 import sys
@@ -30,16 +30,16 @@ from callboard.results.stored_runs import NoResultsError
 
 @dataclass(frozen=True)
 class SeedRun:
-    """A run that is still to be made."""
+    """A run still to be made."""
 
     name: str
     overrides: list[str]
-    """Of the workspace's parameters, as `dvc exp run -S` takes them; the seed is the last."""
+    """Overrides of the workspace's parameters, as `dvc exp run -S` takes them; the seed comes last."""
     seed: int
 
 
 def rows_so_far() -> list[BoardRow]:
-    """All results, oldest first; none before the first one."""
+    """Return all results, oldest first; empty before the first one."""
     try:
         return read_rows()
     except NoResultsError:
@@ -47,17 +47,17 @@ def rows_so_far() -> list[BoardRow]:
 
 
 def overrides_of(name: str, extra: Sequence[str], rows: Sequence[BoardRow]) -> list[str]:
-    """What turns the workspace's parameters into those of a result, else of a row of the table.
+    """Return the overrides that lead from the workspace's parameters to those of a result, or else of a row.
 
-    Results that a row takes are named without their keys: each seed takes its own.
+    Results that a row needs are named without their keys: each seed uses its own.
 
     Args:
-        name: Of a finished experiment or run, of which the newest counts, or of a row.
-        extra: Overrides of the user's.
+        name: Name of a finished experiment or run, of which the newest counts, or of a row.
+        extra: The user's overrides.
         rows: All results, oldest first.
 
     Raises:
-        UserError: nothing has that name, or what has it is no experiment.
+        UserError: nothing has that name, or the row is not an experiment.
     """
     tree = read_tree(Path("params.yaml"))
     table = read_experiments() if TABLE.exists() else None
@@ -71,13 +71,13 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[BoardRow]) -> l
 
 
 def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:
-    """Overrides from one set of flat parameters to another, but for the seed.
+    """Return the overrides that lead from one set of flat parameters to another, except for the seed.
 
-    What is inside a free mapping, such as the arguments of another backbone, goes.
+    Keys inside a free mapping, such as the arguments of a different backbone, are deleted.
 
     Args:
-        wanted: With defaults, as `here`.
-        here: Of the workspace.
+        wanted: Target parameters, with defaults.
+        here: Parameters of the workspace, with defaults.
     """
     removed = [f"~{key}" for key in here if key not in wanted and parameter(key) is None]
     changed = [key for key in wanted if key != "seed" and here.get(key) != wanted[key]]
@@ -85,7 +85,7 @@ def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:
 
 
 def _value(text: str) -> Any:
-    """A flat parameter as what it was; text that reads as JSON was no text."""
+    """Return the value of a flat parameter; text that is not valid JSON was a string."""
     try:
         return json.loads(text)
     except ValueError:
@@ -93,7 +93,7 @@ def _value(text: str) -> Any:
 
 
 def runs_of(overrides: Sequence[str], rows: Sequence[BoardRow]) -> list[BoardRow]:
-    """Results of these parameters and any seed, by seed; of one seed the newest, all of the newest's data."""
+    """Return the newest result of each seed with these parameters, by seed, all on the newest one's data."""
     params = with_overrides(overrides)
     setting = all_but_seed(params)
     found = [row for row in rows if CV in row.metrics and all_but_seed(row.params) == setting]
@@ -102,27 +102,27 @@ def runs_of(overrides: Sequence[str], rows: Sequence[BoardRow]) -> list[BoardRow
 
 
 def is_chained(name: str) -> bool:
-    """Whether a name is a row that takes results of other rows, which another seed has to run too."""
+    """Return whether a name is a row that needs results of other rows, which a new seed has to run too."""
     table = read_experiments() if TABLE.exists() else None
     return table is not None and name in table.rows and bool(table.needs(name))
 
 
 def run_chains(name: str, runs: Sequence[SeedRun], options: RunOptions, extra: Sequence[str]) -> int:
-    """Run a chained row with other seeds, each behind the rows that it needs; the first bad exit status."""
+    """Run a chained row with other seeds, each after the rows that it needs; stop as `run_all` does."""
     return _run_each(runs, lambda run: run_rows([name], options, extra, run.seed))
 
 
 def missing_runs(
     name: str, overrides: Sequence[str], found: Sequence[BoardRow], n_seeds: int
 ) -> list[SeedRun]:
-    """As many runs as `found` lacks of `n_seeds`, with the smallest seeds from 1 that it does not have.
+    """Return the runs that `found` lacks of `n_seeds`, with the smallest unused seeds from 1.
 
     Raises:
-        UserError: the name of one is taken by an experiment of this commit, or all blend the same parts.
+        UserError: an experiment on this commit already has the name of one, or all blend the same parts.
     """
     is_alone = not is_chained(name)
     if is_alone and any(override.startswith(f"{BLEND}=[") for override in overrides):
-        raise UserError("a blend has no noise of its own: its seed does nothing; name one of its parts")
+        raise UserError("a blend has no noise of its own: its seed has no effect; name one of its parts")
     taken = {row.params["seed"] for row in found}
     free = (seed for seed in range(1, n_seeds + len(taken) + 1) if str(seed) not in taken)
     runs = [
@@ -141,14 +141,14 @@ def _refuse_taken(run: SeedRun) -> None:
         return
     if differences := changes(params_of(experiment), with_overrides(run.overrides)):
         raise UserError(
-            f"{run.name} is an experiment of this commit with other parameters ({', '.join(differences)}); "
-            f"give them with -S if they are meant, else `dvc exp remove {run.name}`"
+            f"{run.name} exists on this commit with different parameters ({', '.join(differences)}); "
+            f"give them with -S if they are intended, else `dvc exp remove {run.name}`"
         )
-    raise UserError(f"{run.name} is finished, but not among the results; `callboard sync` records it")
+    raise UserError(f"{run.name} is finished but not among the results; `callboard sync` records it")
 
 
 def run_all(runs: Sequence[SeedRun], options: RunOptions) -> int:
-    """Run or queue them one after the other, up to the first that fails; its exit status, else 0."""
+    """Run or queue runs one after the other, up to the first that fails; return its exit status, else 0."""
     return _run_each(runs, lambda run: run_experiment(run.name, run.overrides, options))
 
 
@@ -156,6 +156,6 @@ def _run_each(runs: Sequence[SeedRun], start: Callable[[SeedRun], int]) -> int:
     for number, run in enumerate(runs, start=1):
         print(f"noise: {run.name}, {number} of {len(runs)}", flush=True)
         if status := start(run):
-            print(f"error: {run.name} failed; what is finished counts", file=sys.stderr, flush=True)
+            print(f"error: {run.name} failed; finished runs count", file=sys.stderr, flush=True)
             return status
     return 0

@@ -18,65 +18,65 @@ from callboard.params.experiment import Experiment
 from callboard.params.references import INIT_FROM, OF_A_SEED, REFERENCE_KEYS, referenced_results
 
 NAME_PART = r"^\w+(\.\w+)*$"
-"""Letters, digits, underscores and single dots inside: git takes it as part of a reference."""
+"""Letters, digits, underscores, and single dots inside: git accepts it as part of a ref."""
 
 
 class TableRow(Params):
-    """An experiment of the table; what may be left out has a default."""
+    """A row of the table; optional fields have a default."""
 
     id: str = Field(pattern=NAME_PART)
     variant: str | None = Field(default=None, pattern=NAME_PART)
-    """Tells rows of one id apart."""
+    """Name that distinguishes rows of one id."""
     block: int | Literal["todo", "footnote", "preset"]
-    """Part of the author's table; todo and footnote stand beside it. Presets are a chain of their own."""
+    """Part of the original author's table, or what is outside it; presets are a separate chain."""
     base: str | None = None
     """Name of the row above that this one starts from; only the first row of a chain has none."""
     cv: float | None = Field(default=None, ge=0, le=1)
-    """As the author noted it; none where he has no score."""
+    """CV as the author noted it; None without a score."""
     lb: float | None = Field(default=None, ge=0, le=1)
-    """Public leaderboard, likewise."""
+    """Public leaderboard score, likewise."""
     verdict: str | None = None
-    """The author's, where he judged without a score."""
+    """The author's verdict, if given without a score."""
     memo_ja: str | None = None
-    """The author's own words; a preset has none."""
+    """The author's own words; None for a preset."""
     memo_en: str
     changes: dict[str, Any] = Field(default_factory=dict, alias="set")
-    """Dotted key to value, at the competition's scale: what differs from the base."""
+    """Dotted key to value, at the competition's scale: differences from the base."""
     alone: dict[str, Any] = Field(default_factory=dict)
-    """The same for keys that the table otherwise leaves to the workspace; rows based on this one do not take
-    them over."""
+    """Likewise for keys that the table otherwise leaves to the workspace; rows based on this one do not
+    inherit them."""
     command: str | None = None
-    """What runs instead, where the row is no experiment."""
+    """Command to run instead, if the row is not an experiment."""
     note: str | None = None
-    """Where the author's words and his code differ, or leave a choice."""
+    """Differences between the author's words and code, or choices that they leave open."""
     certainty: Literal["code", "inferred"] | None = None
-    """Whether the author's code shows the change, or only his memo and its neighbours do."""
+    """Whether the author's code shows the change, or only the memo and neighbouring rows do."""
 
     @property
     def is_preset(self) -> bool:
-        """Whether the row is a recipe of ours, not one of the author's."""
+        """Whether the row is a recipe of this project, not one of the author's."""
         return self.block == "preset"
 
     @model_validator(mode="after")
     def _author_s_rows_say_where_they_are_from(self) -> Self:
         if not self.is_preset and (self.memo_ja is None or self.certainty is None):
-            raise ValueError("a row of the author's needs memo_ja and certainty")
+            raise ValueError("a row of the author's table needs memo_ja and certainty")
         return self
 
     @model_validator(mode="after")
-    def _is_told_from_other_seeds(self) -> Self:
+    def _is_not_named_like_a_seed(self) -> Self:
         if OF_A_SEED.search(self.name):
-            raise ValueError(f"{self.name} reads as another seed of a row: `--seed` names results so")
+            raise ValueError(f"{self.name} looks like a seed of a row: `--seed` gives results such names")
         return self
 
     @property
     def name(self) -> str:
-        """`exp0058`, or with its variant `exp0036-thr0.7`; the name of its experiment in DVC too."""
+        """Name of the row and of its DVC experiment: `exp0058`, or with its variant `exp0036-thr0.7`."""
         return f"{self.id}-{self.variant}" if self.variant else self.id
 
 
 class TableFile(Params):
-    """The whole file; rows are checked one by one, so that a message can name the row."""
+    """The whole file; rows are checked one by one later, so that a message can name the row."""
 
     scales: dict[str, dict[str, float]]
     """Value of `data.source` to dotted key to factor."""
@@ -89,24 +89,24 @@ Values = dict[str, Any]
 """Dotted key to value."""
 
 ABSENT = object()
-"""What no value of a key is."""
+"""Sentinel for an absent key."""
 
 
 @dataclass(frozen=True)
 class ExperimentTable:
-    """The rows by name, in the table's order: the author's and the presets, two chains that share no base."""
+    """The rows by name, in the table's order: the author's and the presets, two separate chains."""
 
     rows: dict[str, TableRow]
     scales: dict[str, dict[str, float]]
     """Value of `data.source` to dotted key to factor."""
     resolved: dict[str, Values]
-    """Name of a row to its value of every key that the table moves, at the competition's scale."""
+    """Name of a row to its value of every key that the table changes, at the competition's scale."""
 
     def step(self, name: str) -> TableStep | None:
-        """From the row that a result is compared with: its base, past bases that change something else alone.
+        """Return the step from the row that a result is compared with; None for the first row of a chain.
 
-        exp0005 repeats exp0001 with another seed, which rows based on it do not take over. None for the first
-        row of a chain.
+        That row is the base, but bases with a value in `alone` that this row does not have are skipped:
+        exp0005 repeats exp0001 with a different seed, which rows based on it do not inherit.
         """
         own, base = self.rows[name].alone, self.rows[name].base
         while base and any(own.get(key) != value for key, value in self.rows[base].alone.items()):
@@ -117,23 +117,23 @@ class ExperimentTable:
         return TableStep(base, {key for key in after if before.get(key, ABSENT) != after[key]})
 
     def needs(self, name: str) -> list[str]:
-        """Rows whose results this one takes: what it starts from, then the parts of its blend; each once."""
+        """Return the rows whose results this one needs: its start, then the parts of its blend; each once."""
         return referenced_results(self._values(name))
 
     def start(self, name: str) -> str | None:
-        """The row whose weights this one starts from."""
+        """Return the row whose weights this one starts from, or None."""
         row: str | None = self._values(name).get(INIT_FROM)
         return row
 
     def leaves_alone(self, key: str, name: str) -> bool:
-        """Whether a dotted key is the workspace's: neither the table nor this row moves it."""
+        """Return whether neither the table nor this row sets a dotted key, so that the workspace decides."""
         return not is_below(key, self._values(name).keys())
 
     def row(self, name: str) -> TableRow:
-        """The row of that name.
+        """Return the row of that name.
 
         Raises:
-            UserError: there is none; the nearest names are told.
+            UserError: the row does not exist; the message lists the nearest names.
         """
         if name not in self.rows:
             hint = nearest(name, self.rows) or f"; the first is {next(iter(self.rows))}"
@@ -141,14 +141,14 @@ class ExperimentTable:
         return self.rows[name]
 
     def resolve(self, name: str, source: str) -> Values:
-        """A row's value of every key that the table moves, and of those that it moves alone.
+        """Return a row's value of every key that the table changes, and of those that it sets alone.
 
         Args:
-            name: Of the row.
-            source: `data.source` of the workspace, which may have a scale of its own.
+            name: Name of the row.
+            source: `data.source` of the workspace, which can have its own scale.
 
         Raises:
-            UserError: no such row.
+            UserError: the row does not exist.
         """
         values = self._values(self.row(name).name)
         factors = self.scales.get(source, {})
@@ -157,30 +157,30 @@ class ExperimentTable:
         }
 
     def overrides(self, name: str, tree: dict[str, Any]) -> list[tuple[str, Any]]:
-        """What a row changes of a workspace's parameters: dotted keys with their new values.
+        """Return the parameters of a workspace that a row changes: dotted keys with their new values.
 
         Args:
-            name: Of the row.
-            tree: All that params.yaml lists; what it leaves out holds its default.
+            name: Name of the row.
+            tree: Nested sections of params.yaml; omitted keys have their defaults.
 
         Raises:
-            UserError: no such row.
+            UserError: the row does not exist.
         """
         full = with_defaults(tree)
         values = self.resolve(name, look_up(full, "data.source"))
         return [(key, value) for key, value in values.items() if look_up(full, key) != value]
 
     def _values(self, name: str) -> Values:
-        """A row's value of every key that the table moves and of those that it moves alone, unscaled."""
+        """Return a row's unscaled value of every key that the table changes or the row sets alone."""
         return self.resolved[name] | self.rows[name].alone
 
 
 def read_experiments(path: Path = TABLE) -> ExperimentTable:
-    """The table as its file has it, checked.
+    """Read and check the table.
 
     Raises:
-        UserError: the file is missing or no table, or a row is wrong: two of one name, a base or another row
-            that it needs does not stand above it, an unknown key, a change that changes nothing.
+        UserError: the file is missing or not a table, or a row is wrong: a name that another row has, a base
+            or needed row that is not above it, an unknown key, a change that changes nothing.
     """
     file = validate(TableFile, read_tree(path), path)
     table = ExperimentTable({}, file.scales, {})
@@ -190,14 +190,14 @@ def read_experiments(path: Path = TABLE) -> ExperimentTable:
     moved = {key for values in table.resolved.values() for key in values}
     for source, factors in file.scales.items():
         if unknown := sorted(set(factors) - moved):
-            raise UserError(f"{path}: scales.{source} has {unknown[0]}, which no row moves")
+            raise UserError(f"{path}: scales.{source} has {unknown[0]}, which no row changes")
     return table
 
 
 def _append(table: ExperimentTable, row: TableRow, path: Path) -> None:
     place = f"{path}: {row.name}"
     if row.name in table.rows:
-        raise UserError(f"{place}: two rows have this name; a variant tells them apart")
+        raise UserError(f"{place}: two rows have this name; give one of them a variant")
     for key, value in (row.changes | row.alone).items():
         refuse_bad_value(key, value, place)
     chain = [name for name, other in table.rows.items() if other.is_preset == row.is_preset]
@@ -213,10 +213,10 @@ def _refuse_bad_links(table: ExperimentTable, row: TableRow, chain: list[str], p
         raise UserError(f"{place}: base is missing; only the first row, {chain[0]}, has none")
     if row.base and row.base not in chain:
         first = "" if chain else "; the first row has none"
-        raise UserError(f"{place}: base {row.base} does not stand above it{first}")
+        raise UserError(f"{place}: base {row.base} is not above it{first}")
     for key, value in (row.changes | row.alone).items():
         if missing := [name for name in referenced_results({key: value}) if name not in table.rows]:
-            raise UserError(f"{place}: {key} {missing[0]} does not stand above it")
+            raise UserError(f"{place}: {key} {missing[0]} is not above it")
 
 
 def _refuse_bad_changes(base: Values, row: TableRow, place: str) -> None:
@@ -224,20 +224,20 @@ def _refuse_bad_changes(base: Values, row: TableRow, place: str) -> None:
         if key not in base:
             raise UserError(f"{place}: {key} must be named in the first row too, with its value there")
         if value == base[key]:
-            raise UserError(f"{place}: {key} is {value!r} in its base {row.base} already")
-    if moved := [key for key in row.alone if key in base]:
-        raise UserError(f"{place}: {moved[0]} is moved by the table, so it belongs to set, not to alone")
+            raise UserError(f"{place}: {key} is already {value!r} in its base {row.base}")
+    if shared := [key for key in row.alone if key in base]:
+        raise UserError(f"{place}: {shared[0]} is set by the table, so it belongs in set, not in alone")
 
 
 def refuse_bad_value(key: str, value: Any, place: str) -> None:
-    """Refuse what a dotted key cannot hold, whatever other keys hold.
+    """Refuse a value that a dotted key cannot have, whatever the values of other keys.
 
     Raises:
-        UserError: there is no such key, or the value does not fit it; `place` says where it stands.
+        UserError: the key does not exist, or the value does not fit it; the message begins with `place`.
     """
     holder = _holder(key)
     if holder is None:
-        raise UserError(f"{place}: {key} is no parameter")
+        raise UserError(f"{place}: {key} is not a parameter")
     try:
         holder.model_validate({"value": value})
     except ValidationError as error:
@@ -246,17 +246,17 @@ def refuse_bad_value(key: str, value: Any, place: str) -> None:
 
 @cache
 def _holder(key: str) -> type[Params] | None:
-    """What checks a value of a dotted key; None where there is no such key. Making one takes milliseconds."""
+    """Return a class that checks values of a dotted key; None for an unknown key. Building one takes ms."""
     field = parameter(key)
     if field is None:
         return None
-    if key in REFERENCE_KEYS:  # names of rows stand in the table; running one adds the keys of their results
+    if key in REFERENCE_KEYS:  # the table has names of rows; running one adds the keys of their results
         field = FieldInfo(annotation=REFERENCE_KEYS[key])
     return create_model("holder", __base__=Params, value=(field.annotation or Any, field))
 
 
 def parameter(key: str) -> FieldInfo | None:
-    """What a dotted key of params.yaml may hold; None where it names no leaf."""
+    """Return the field of a dotted key of params.yaml; None if the key is not a leaf."""
     fields: Mapping[str, FieldInfo] = Experiment.model_fields
     *sections, leaf = key.split(".")
     for name in sections:
@@ -266,10 +266,10 @@ def parameter(key: str) -> FieldInfo | None:
 
 
 def look_up(tree: dict[str, Any], key: str) -> Any:
-    """The value of a dotted key.
+    """Return the value of a dotted key.
 
     Raises:
-        UserError: params.yaml has no such key.
+        UserError: the key is missing.
     """
     value: Any = tree
     for name in key.split("."):
@@ -280,7 +280,7 @@ def look_up(tree: dict[str, Any], key: str) -> Any:
 
 
 def scaled(value: Any, factor: float) -> Any:
-    """A number times `factor`, a whole one rounded half up; lists element by element, null stays null."""
+    """Return a number times `factor`, whole ones rounded half up; lists element by element, null as it is."""
     match value:
         case list():
             return [scaled(element, factor) for element in value]
