@@ -113,7 +113,7 @@ def test_outside_a_workspace_one_is_told_so(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_board_before_the_first_result_says_how_to_make_one(project: Path) -> None:
     with pytest.raises(
-        UserError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro` makes the first"
+        UserError, match=r"no results yet: .*mlflow\.db does not exist; `dvc repro` makes the first"
     ):
         cli.dispatch(["board"])
     assert not (project / "mlflow.db").exists()

@@ -52,8 +52,11 @@ def test_a_result_is_found_by_what_people_call_it(name: str, expected: list[Boar
         ("exp0058@cccc", "the nearest are exp0058@bbbb000000000000"),
         ("exp0001@bbbb", "the nearest are exp0001@aaaa000000000000, exp0001@aaaa111111111111"),
         ("bbb", "no result is called 'bbb'; `callboard board` lists all"),
-        ("aaaa", "2 keys start so: exp0001@aaaa000000000000, exp0001@aaaa111111111111; give more digits"),
-        ("exp0001@aaaa", "2 keys start so: exp0001@aaaa000000000000, exp0001@aaaa111111111111"),
+        (
+            "aaaa",
+            "2 keys start with it: exp0001@aaaa000000000000, exp0001@aaaa111111111111; give more digits",
+        ),
+        ("exp0001@aaaa", "2 keys start with it: exp0001@aaaa000000000000, exp0001@aaaa111111111111"),
     ],
 )
 def test_a_name_that_is_none_is_told_with_the_nearest(name: str, message: str) -> None:

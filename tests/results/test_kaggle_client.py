@@ -134,9 +134,9 @@ def test_what_kaggle_could_not_score_is_an_error(
             b"",
             "columns recording_id, s0, s2; sample_submission.csv has recording_id, s0, s1",
         ),
-        (SCORES[:31], b"", "without 1 of 2 test recordings, first r2"),
-        (SCORES, b"r0,test,broken\n", "without 1 of 3 test recordings, first r0; Kaggle would refuse it"),
-        (SCORES + b"r3,0.5,0.5\n", b"", "with too many: 1 of 2 test recordings, first r3"),
+        (SCORES[:31], b"", "lacks 1 of 2 test recordings, first r2"),
+        (SCORES, b"r0,test,broken\n", "lacks 1 of 3 test recordings, first r0; Kaggle would refuse it"),
+        (SCORES + b"r3,0.5,0.5\n", b"", "has 1 recording outside the test set, first r3"),
     ],
 )
 def test_an_incomplete_submission_is_not_sent(
@@ -173,9 +173,9 @@ REFUSALS = [
         "CreateSubmission",
         400,
         "Submission not allowed: Your team has used its daily Submission allowance (5) today",
-        "today's submissions to toy are used up; Kaggle counts anew at midnight UTC .*allowance",
+        "today's submissions to toy are used up; Kaggle resets the count at midnight UTC .*allowance",
     ),
-    ("StartSubmissionUpload", 404, "NotFound", "Kaggle has no competition toy; its name is the last part"),
+    ("StartSubmissionUpload", 404, "NotFound", "Kaggle has no competition toy; a name is the last part"),
     (
         "StartSubmissionUpload",
         403,
@@ -186,16 +186,16 @@ REFUSALS = [
         "StartSubmissionUpload",
         403,
         "Permission 'competitions.participate' was denied",
-        "Kaggle does not let you use toy; is the name right, have you joined it .*participate",
+        "Kaggle denies access to toy; is the name right, have you joined it .*participate",
     ),
-    ("CreateSubmission", 400, "The competition deadline has passed", "toy takes no submissions any more"),
+    ("CreateSubmission", 400, "The competition deadline has passed", "toy no longer accepts submissions"),
     (
         "StartSubmissionUpload",
         401,
         "Unauthenticated",
-        "Kaggle knows no valid credentials here; run `kaggle auth",
+        "Kaggle's client has no valid credentials; run `kaggle auth",
     ),
-    ("StartSubmissionUpload", 429, "Too Many Requests", "Kaggle wants fewer requests; wait some minutes"),
+    ("StartSubmissionUpload", 429, "Too Many Requests", "too many requests to Kaggle; wait some minutes"),
     ("upload", 400, "", "the upload to toy failed; repeat the command"),
     (
         "CreateSubmission",
@@ -225,7 +225,7 @@ def test_a_refusal_of_kaggles_is_a_sentence(
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(403, "does not let you use toy"), (404, "no competition toy"), (503, "has a fault")],
+    [(403, "denies access to toy"), (404, "no competition toy"), (503, "reports an internal error")],
 )
 def test_a_refusal_without_words_is_told_by_its_number(
     repository: ToyRepository, toy: ToyKaggle, capsys: pytest.CaptureFixture[str], status: int, message: str
@@ -240,7 +240,7 @@ def test_without_valid_credentials_the_way_to_some_is_told(
     repository: ToyRepository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setenv("KAGGLE_API_TOKEN", token)
-    with pytest.raises(UserError, match=r"no valid credentials here; run `kaggle auth login`.*access_token"):
+    with pytest.raises(UserError, match=r"no valid credentials; run `kaggle auth login`.*access_token"):
         lb(capsys, "submit", "exp0021")
 
 
@@ -248,7 +248,7 @@ def test_a_network_that_is_down_is_named(
     repository: ToyRepository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_KAGGLE", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match="Kaggle cannot be reached; look at the network"):
+    with pytest.raises(UserError, match="Kaggle cannot be reached; check the network"):
         lb(capsys, "fetch")
 
 
@@ -261,13 +261,13 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(kaggle_client, "SEND_TIMEOUT_S", 2.0)
     toy.delay_s = 60.0
     with pytest.raises(
-        UserError, match="did not answer within 2 s; whether it arrived, `callboard lb fetch` tells"
+        UserError, match="did not answer within 2 s; `callboard lb fetch` shows whether it arrived"
     ):
         lb(capsys, "submit", "exp0021")
 
 
 def test_without_a_competition_one_is_asked_for(repository: ToyRepository) -> None:
-    with pytest.raises(UserError, match="which competition\\? give --competition NAME"):
+    with pytest.raises(UserError, match="no competition given; pass --competition NAME"):
         cli.dispatch(["lb", "fetch"])
 
 

@@ -67,12 +67,12 @@ def test_what_is_written_is_read_again_and_rows_of_both_kinds_may_be_mixed(tmp_p
     ("row", "message"),
     [
         ("aa,high,,,", "leaderboard.csv row 2: public 'high' is not a number"),
-        ("aa,,nan,,", "row 2: private nan must lie between 0 and 1"),
-        ("aa,k,83.1,,,", r"row 2: public 83\.1 must lie between 0 and 1; 83\.1 % is 0\.831"),
+        ("aa,,nan,,", "row 2: private nan must be between 0 and 1"),
+        ("aa,k,83.1,,,", r"row 2: public 83\.1 must be between 0 and 1; 83\.1 % is 0\.831"),
         (",0.8,,,", "row 2: submission_md5 is empty"),
         ("aa,0.8", "row 2: 2 cells, must be 6: submission_md5, key, public"),
-        ("aa,0.8,,20.11.2020,", r"row 2: date '20\.11\.2020' is none, must be like 2020-11-20"),
-        ("aa,0.8,,20201120,", "row 2: date '20201120' is none"),
+        ("aa,0.8,,20.11.2020,", r"row 2: date '20\.11\.2020' is invalid, must be like 2020-11-20"),
+        ("aa,0.8,,20201120,", "row 2: date '20201120' is invalid"),
         (
             "<<<<<<< HEAD\naa,0.8,,,",
             r"merge conflict in leaderboard\.csv, line 2; keep the rows of both sides",
@@ -91,7 +91,7 @@ def test_a_file_that_is_no_utf_8_is_named_with_the_byte(repository: ToyRepositor
     ledger = repository.root / "leaderboard.csv"
     ledger.write_bytes(HEADER.encode() + b"aa,,0.8,,,f\xfcnf\n")
     place = len(HEADER) + len("aa,,0.8,,,f")
-    message = rf"leaderboard\.csv: no UTF-8, byte {place} is 0xfc; save the file as UTF-8"
+    message = rf"leaderboard\.csv: not UTF-8, byte {place} is 0xfc; save the file as UTF-8"
     for read in (lambda: read_ledger(ledger), lambda: entries_of(repository.root)):
         with pytest.raises(UserError, match=message):
             read()

@@ -71,7 +71,7 @@ def test_a_branch_a_tag_and_an_experiment_are_names_of_one_result(repository: To
         assert rows_named(text, [replace(row, name="other", key="0" * 16), row]) == [row], text
     for text in ("exp", "kept", "sent", f"kept@{key[:4]}", key[:4]):
         assert find_submission(text).key == key, text
-    with pytest.raises(UserError, match=f"kept@{key} is in git, but not on the board; `callboard sync`"):
+    with pytest.raises(UserError, match=f"kept@{key} is in git but not on the board; `callboard sync`"):
         rows_named("kept", [])
     with pytest.raises(UserError, match="main is in git, but its commit holds no finished result"):
         rows_named("main", [row])
@@ -216,7 +216,7 @@ def test_a_parameter_must_name_the_result_that_it_means(elsewhere: ToyRepository
     elsewhere.experiment("exp", {})
     reference = find("exp").reference
     assert find_exactly(reference, "train.init_from").ref.reference == reference
-    with pytest.raises(UserError, match=f"train.init_from: 'exp' must say which result: {reference}"):
+    with pytest.raises(UserError, match=f"train.init_from: 'exp' must be an exact reference: {reference}"):
         find_exactly("exp", "train.init_from")
 
 

@@ -76,6 +76,6 @@ def test_a_database_that_is_not_there_is_told_and_not_made(
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     at(tmp_path / "mlflow.db", monkeypatch)
-    with pytest.raises(NoResultsError, match=r"no results yet: .*mlflow\.db is not there; `dvc repro`"):
+    with pytest.raises(NoResultsError, match=r"no results yet: .*mlflow\.db does not exist; `dvc repro`"):
         stored_runs()
     assert not (tmp_path / "mlflow.db").exists()

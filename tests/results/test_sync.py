@@ -413,7 +413,5 @@ def test_a_folder_without_git_is_refused_and_gets_no_database(
 
 def test_a_board_without_database_names_sync_where_git_has_results(toy: ToyRepository) -> None:
     (toy.root / "mlflow.db").unlink()
-    with pytest.raises(
-        NoResultsError, match=r"is not there; git has results, which `callboard sync` records"
-    ):
+    with pytest.raises(NoResultsError, match=r"does not exist; `callboard sync` records those in git"):
         stored_runs()

@@ -66,7 +66,7 @@ def test_a_part_whose_submission_was_rescaled_is_refused_where_it_is_held_agains
 
 def test_a_part_without_key_is_refused_with_the_right_one(repository):
     (reference,) = references("b")
-    with pytest.raises(UserError, match=f"infer.blend: 'b' must say which result: {reference}"):
+    with pytest.raises(UserError, match=f"infer.blend: 'b' must be an exact reference: {reference}"):
         blend_tables([*references("a"), "b"], SUBMISSION, ["r1", "r2"], COLUMNS)
 
 

@@ -1,4 +1,4 @@
-"""Finds what finished pipelines left, by one rule of names, and keeps it in git, MLflow and leaderboard.csv.
+"""Finds results of finished pipelines by one rule of names; keeps them in git, MLflow and leaderboard.csv.
 
-Takes names and commits, gives parameters, scores and files; imports core and params alone, and no torch.
+Takes names and commits, returns parameters, scores and files; imports only core and params, and no torch.
 """

@@ -1,4 +1,4 @@
-"""What commits hold of results, parameters and keys, cached: git and the YAML parser are slow."""
+"""Results, parameters and content keys of commits, cached because git and the YAML parser are slow."""
 
 import re
 from functools import cache
@@ -16,33 +16,33 @@ from callboard.results.git import CommittedFiles, text_at
 from callboard.results.result import SOURCE, SUBMISSION
 
 LOCKS_VERSION = "1"
-"""Raised when `dvc_lock.content_key` tells results apart in another way."""
+"""Version of the cached facts, to be raised when `dvc_lock.content_key` distinguishes results differently."""
 
 
 class LockFacts(NamedTuple):
-    """The result that a dvc.lock tells of."""
+    """Facts about the result that a dvc.lock describes."""
 
     key: str = ""
-    """Content key; empty where the last stages are missing, as in a run that has not finished."""
+    """Content key; empty if the last stages are missing, as in a run that has not finished."""
     submission_md5: str = ""
     data_md5: str = ""
     is_broken: bool = False
-    """Whether it cannot be read at all."""
+    """Whether the file cannot be parsed."""
 
 
 NOTHING = LockFacts()
 
 
 class Locks:
-    """The dvc.lock of any commit; `save` keeps what was worked out."""
+    """Facts about the dvc.lock of any commit, cached in memory until `save`."""
 
     def __init__(self, files: CommittedFiles) -> None:
-        """Read through a running git process."""
+        """Use a running git process, and the facts on disk."""
         self._files = files
         self._memory = JsonCache("locks", LOCKS_VERSION)
 
     def at(self, commit: str) -> LockFacts:
-        """What the commit holds; `NOTHING` where it has no dvc.lock."""
+        """Return the facts about a commit's dvc.lock; `NOTHING` if it has none."""
         if not (blob := self._files.blob(commit, "dvc.lock")):
             return NOTHING
         if blob.sha not in self._memory:
@@ -50,12 +50,12 @@ class Locks:
         return LockFacts(*self._memory[blob.sha])
 
     def save(self) -> None:
-        """Write what is new to disk."""
+        """Write new facts to disk."""
         self._memory.save()
 
 
 def lock_content(text: str) -> LockFacts:
-    """What a dvc.lock says."""
+    """Return the facts about a dvc.lock; `NOTHING` if it lacks a stage of every result."""
     try:
         lock = parse_lock(text, "dvc.lock")
         outs = all_outs(lock)
@@ -67,31 +67,31 @@ def lock_content(text: str) -> LockFacts:
 
 
 COMMITTED_VERSION = "1"
-"""Of how a key and flat parameters follow from the files."""
+"""Version of the way a key and flat parameters are derived from the files."""
 
 FULL_HASH = re.compile(r"[0-9a-f]{40}")
 
 
 def params_at(revision: str) -> dict[str, str]:
-    """Flat parameters as committed at `revision`; empty where there are none."""
+    """Return flat parameters as committed at `revision`; empty without a params.yaml."""
     text = text_at(revision, "params.yaml")
     return flatten(YAML(typ="safe", pure=True).load(text)) if text else {}
 
 
 def params_of(commit: str) -> dict[str, str]:
-    """Flat parameters as of `commit`, with defaults; empty where it is not known here."""
+    """Return flat parameters as of `commit`, with defaults; empty if the commit is not in this clone."""
     return _completed(commit, Path.cwd())
 
 
 def key_of(commit: str) -> str | None:
-    """Content key of the result that a commit holds; None where there is none, or no such commit."""
+    """Return the content key of the result in a commit; None without a result or without that commit."""
     key: str | None = _held(commit, Path.cwd())["key"]
     return key
 
 
 @cache
 def _completed(commit: str, folder: Path) -> dict[str, str]:
-    """Completed once: many rows of a board started from the same commit."""
+    """Complete the parameters of a commit once, since many rows of a board started from the same one."""
     return texts_with_defaults(_held(commit, folder)["params"])
 
 
@@ -113,5 +113,5 @@ def _held(commit: str, folder: Path) -> dict[str, Any]:
 
 @cache
 def _memory(_folder: Path) -> JsonCache:
-    """One for each folder that is asked from; it lies in that folder's main workspace."""
+    """Return the cache of a current folder, whose file is in that folder's main workspace."""
     return JsonCache("committed", COMMITTED_VERSION)

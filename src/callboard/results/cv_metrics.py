@@ -1,9 +1,9 @@
-"""The CV metrics of a result in words."""
+"""Descriptions of the CV metrics of a result."""
 
 from collections.abc import Iterable
 
 POOLED = "lwlrap"
-"""The CV of the board."""
+"""Name of the CV that the board shows."""
 
 CV_NAMES: dict[str, str] = {
     POOLED: "pooled LWLRAP",
@@ -13,16 +13,16 @@ CV_NAMES: dict[str, str] = {
     "macro_ap": "mean over species of AP",
     "prevalence": "LWLRAP at the test set's expected shares",
 }
-"""Estimates of CV; their functions are analysis.cv_estimates.ESTIMATES, which needs pandas."""
+"""Estimates of CV with descriptions; their functions are analysis.cv_estimates.ESTIMATES (needs pandas)."""
 
 SPREAD = {"fold_sd": "standard deviation over folds of LWLRAP"}
 
 
 def meanings(metrics: Iterable[str]) -> str:
-    """What those of the metrics are whose name does not say it; empty where there are none.
+    """Describe the metrics that have a description, except pooled LWLRAP; empty if none has.
 
     Args:
         metrics: Keys such as `cv.lrap`.
     """
-    words = {f"cv.{name}": told for name, told in (CV_NAMES | SPREAD).items() if name != POOLED}
+    words = {f"cv.{name}": text for name, text in (CV_NAMES | SPREAD).items() if name != POOLED}
     return "; ".join(f"{key.removeprefix('cv.')}: {words[key]}" for key in metrics if key in words)

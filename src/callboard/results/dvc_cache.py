@@ -1,4 +1,4 @@
-"""DVC's cache: where an output lies by the md5 that dvc.lock tells, and which are missing."""
+"""DVC's cache: paths of outputs by their md5 in dvc.lock, and folders that are missing."""
 
 import json
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from callboard.core.workspace import main_workspace
 from callboard.results.dvc_lock import all_outs, parse_lock
 
 FOLDER_SUFFIX = ".dir"
-"""How the md5 of a folder ends in dvc.lock; in the cache it is a list of files."""
+"""Suffix of a folder's md5 in dvc.lock; its entry in the cache is a list of files."""
 
 MAKE_FOLDERS = "dvc repro, then commit dvc.lock, metrics and plots"
-"""Ends the trouble of `folders_not_cached`."""
+"""Remedy for `folders_not_cached`."""
 
 
 def cached_file(md5: str, what: str) -> Path:
-    """A file in DVC's cache.
+    """Return the path of a file in DVC's cache.
 
     Args:
-        md5: As dvc.lock tells it.
-        what: The file in words, for the error.
+        md5: md5 of the file in dvc.lock.
+        what: Description of the file, for the error.
 
     Raises:
-        UserError: it is not there.
+        UserError: the file is not in the cache.
     """
     path = _cache_folder() / "files/md5" / md5[:2] / md5[2:]
     if not path.is_file():
@@ -37,7 +37,7 @@ def cached_file(md5: str, what: str) -> Path:
 
 
 def is_cached(md5: str) -> bool:
-    """Whether a file is in DVC's cache."""
+    """Return whether a file is in DVC's cache."""
     try:
         return bool(cached_file(md5, "file"))
     except UserError:
@@ -45,27 +45,27 @@ def is_cached(md5: str) -> bool:
 
 
 def cached_in_folder(listing: Path, name: str, folder: str) -> Path:
-    """One file of a folder that DVC keeps.
+    """Return the path in DVC's cache of one file of a folder.
 
     Args:
-        listing: The list of the folder's files, which the md5 of the folder finds in the cache.
+        listing: The list of the folder's files, which is in the cache under the md5 of the folder.
         name: Path of the file below the folder.
-        folder: The folder in words, for the error.
+        folder: Description of the folder, for the error.
 
     Raises:
-        UserError: the folder has no such file, or the cache has lost it.
+        UserError: the folder does not have the file, or the cache has lost it.
     """
     return cached_file(_md5s_listed(listing).get(name, ""), f"{folder}/{name}")
 
 
 @contextmanager
 def linked_folder(listing: Path) -> Iterator[Path]:
-    """A folder that DVC keeps, as links to its files in the cache, for as long as it is needed.
+    """Yield a temporary folder of links to the cached files of a folder.
 
     Files that the cache has lost are left out.
 
     Args:
-        listing: As above.
+        listing: As in `cached_in_folder`.
     """
     with TemporaryDirectory() as temporary:
         for name, md5 in _md5s_listed(listing).items():
@@ -77,16 +77,16 @@ def linked_folder(listing: Path) -> Iterator[Path]:
 
 
 def _md5s_listed(listing: Path) -> dict[str, str]:
-    """By the path of each file below its folder."""
+    """Map the path of each file below its folder to its md5."""
     return {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text(encoding="utf-8"))}
 
 
 def folders_not_cached() -> list[str]:
-    """Folders that the main workspace's dvc.lock names and DVC's cache lacks; none without a whole dvc.lock.
+    """Return folders that the main workspace's dvc.lock lists and DVC's cache lacks.
 
-    It was committed without `dvc repro`, or comes from another machine. An experiment in a copy of the
-    workspace then breaks off behind a stage that DVC need not run and that reads a file of such a folder:
-    it looks the file up in the folder of before.
+    Empty without a complete dvc.lock. Folders are missing if dvc.lock was committed without `dvc repro`, or
+    on another machine. An experiment in a copy of the workspace then fails after a stage that DVC need not
+    run and that reads a file of such a folder: DVC looks it up in the previous version of the folder.
     """
     path = main_workspace() / "dvc.lock"
     try:
@@ -99,7 +99,7 @@ def folders_not_cached() -> list[str]:
 
 
 def _cache_folder() -> Path:
-    """`cache.dir` of the main workspace, else DVC's default; relative paths count from .dvc, as in DVC."""
+    """Return `cache.dir` of the main workspace, or DVC's default; paths are relative to .dvc, as in DVC."""
     folder = main_workspace() / ".dvc"
     config = ConfigParser(strict=False, interpolation=None)
     config.read([folder / "config", folder / "config.local"], encoding="utf-8")

@@ -1,4 +1,4 @@
-"""dvc.lock: what its stages wrote, and the content key of the result that it tells of."""
+"""dvc.lock: the outputs of its stages, and the content key of the result that it describes."""
 
 import hashlib
 import json
@@ -10,20 +10,20 @@ import yaml
 from callboard.core.errors import UserError
 
 RESULT_STAGES = ("evaluate", "infer", "score")
-"""What these stages and their ancestors say in dvc.lock identifies a result."""
+"""Stages whose entries in dvc.lock, with those of their ancestors, identify a result."""
 
 CHECK_FOLDER = ".check/"
-"""What lies below decides whether a stage runs, not what it gives."""
+"""Folder of files that decide whether a stage runs, not what it writes."""
 
 Lock = dict[str, dict[str, Any]]
 """The `stages` of a dvc.lock."""
 
 
 def parse_lock(text: str, where: str) -> Lock:
-    """The stages of a dvc.lock, told in errors as `where`.
+    """Return the stages of a dvc.lock; errors refer to it as `where`.
 
     Raises:
-        UserError: a stage that every result has is not in it.
+        UserError: a stage that every result has is missing.
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ruamel takes 20 times as long here
     lock: Lock = (yaml.load(text, Loader=loader) or {}).get("stages", {})
@@ -33,21 +33,21 @@ def parse_lock(text: str, where: str) -> Lock:
 
 
 def all_outs(lock: Lock) -> dict[str, str]:
-    """Path to md5 of what the stages wrote."""
+    """Map the path of every output of the stages to its md5."""
     return {path: md5 for stage in lock.values() for path, md5 in _outs(stage).items()}
 
 
 def content_key(lock: Lock) -> str:
-    """16 hex digits over the parameters and outputs of evaluate, infer, score and their ancestors.
+    """Return 16 hex digits over parameters and outputs of evaluate, infer, score and their ancestors.
 
-    Code (with the fingerprints of it below .check), commands and library versions are left out: where they
-    matter an output differs, and where none differs the result is the same one. Stages that a matrix no
-    longer has stay in dvc.lock; they are no ancestors.
+    Code (including its fingerprints below .check), commands and library versions are left out: where they
+    matter an output differs, and where no output differs the result is the same. Stages that a matrix no
+    longer has stay in dvc.lock, but they are not ancestors.
     """
-    told = {
+    content = {
         name: {"params": lock[name].get("params"), "outs": _outs(lock[name])} for name in _ancestors(lock)
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _ancestors(lock: Lock) -> set[str]:
@@ -65,7 +65,7 @@ def _ancestors(lock: Lock) -> set[str]:
 
 
 def _makers(lock: Lock, path: str) -> Iterator[str]:
-    """Stages that made the file, the folder around it, or, if still current, something inside the folder."""
+    """Yield stages that wrote `path`, a folder around it, or, if still current, something inside it."""
     for name, stage in lock.items():
         for out in _outs(stage):
             is_inside = out.startswith(f"{path}/")
@@ -74,7 +74,7 @@ def _makers(lock: Lock, path: str) -> Iterator[str]:
 
 
 def _is_current(lock: Lock, stage: dict[str, Any]) -> bool:
-    """Whether what the stage read is what the stages before it last wrote."""
+    """Return whether the stage read what the stages before it last wrote."""
     made = all_outs(lock)
     return all(made.get(dep["path"], dep["md5"]) == dep["md5"] for dep in stage.get("deps", []))
 

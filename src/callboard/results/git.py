@@ -1,4 +1,4 @@
-"""Git: its commands and refusals in words, and the text files of a workspace or of any commit."""
+"""Git: commands, errors with remedies, and the text files of a workspace or of any commit."""
 
 import os
 import shutil
@@ -11,21 +11,21 @@ from typing import IO, NamedTuple
 from callboard.core.errors import UserError
 
 Files = Callable[[str], str]
-"""Text of a file by its path in a workspace; empty where there is none."""
+"""Function from the path of a file in a workspace to its text; empty if the file does not exist."""
 
 FOREIGN = "dubious ownership"
-"""Part of what git says of a repository that another user owns: it answers no question about it."""
+"""Part of git's error for a repository that another user owns, for which all commands fail."""
 
 REMEDIES = {
     "not a git repository": "run in the folder of the project, or `git init` there",
     "ambiguous argument 'HEAD'": "nothing is committed yet: git commit",
     FOREIGN: 'git config --global --add safe.directory "{folder}"',
 }
-"""By a part of what git says."""
+"""Part of git's error to what to do about it."""
 
 
 def files_in(workspace: Path) -> Files:
-    """The files that lie in a folder."""
+    """Return a reader of the files in a folder."""
 
     def read(name: str) -> str:
         path = workspace / name
@@ -39,7 +39,7 @@ class GitError(UserError):
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
-    """What a git command prints, run in `folder` or here.
+    """Run a git command in `folder` or the current one, and return its output.
 
     Raises:
         GitError: the command failed, or git is not installed.
@@ -51,10 +51,12 @@ def git(*arguments: str, folder: Path | None = None) -> str:
 
 
 def git_if_any(*arguments: str, folder: Path | None = None) -> str:
-    """What a git command prints; empty where nothing is there: no such revision or file, or no repository.
+    """Run a git command and return its output; empty if the revision, file or repository does not exist.
+
+    Other failures give an empty text too.
 
     Raises:
-        GitError: git refuses the repository because another user owns it, or is not installed.
+        GitError: git refuses the repository because another user owns it, or git is not installed.
     """
     done = _run(arguments, folder)
     if done.returncode and FOREIGN in done.stderr:
@@ -63,23 +65,23 @@ def git_if_any(*arguments: str, folder: Path | None = None) -> str:
 
 
 def git_command(*arguments: str) -> list[str]:
-    """The command line.
+    """Return the command line.
 
     Raises:
         GitError: git is not installed.
     """
     if not shutil.which("git"):
-        raise GitError("git: not found on PATH; install it, results are kept in its commits")
+        raise GitError("git: not found on PATH; install it, since results are kept in its commits")
     return ["git", *arguments]
 
 
 def text_at(revision: str, name: str, folder: Path | None = None) -> str:
-    """A file of `folder`, or of this one, as committed at `revision`; empty where there is none."""
+    """Return a file of `folder` or the current one as committed at `revision`; empty if it is not there."""
     return git_if_any("show", f"{revision}:./{name}", folder=folder)
 
 
 class Blob(NamedTuple):
-    """A file of a commit."""
+    """A file in a commit."""
 
     sha: str
     """Git's hash of the content."""
@@ -87,14 +89,14 @@ class Blob(NamedTuple):
 
 
 class CommittedFiles:
-    """Reads files of any commit through one git process, which answers in a fraction of a millisecond."""
+    """A reader of files of any commit through one git process, in a fraction of a millisecond per file."""
 
     def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
-        """Speak with a running `git cat-file --batch`; see `committed_files`."""
+        """Take the pipes of a running `git cat-file --batch`; see `committed_files`."""
         self._requests, self._answers = requests, answers
 
     def blob(self, commit: str, path: str) -> Blob | None:
-        """A file by its path in the workspace; None where the commit has none."""
+        """Return a file by its path in the workspace; None if the commit does not have it."""
         self._requests.write(f"{commit}:./{path}\n".encode())
         self._requests.flush()
         header = self._answers.readline().decode().split()
@@ -104,7 +106,7 @@ class CommittedFiles:
         return Blob(header[0], content.decode("utf-8", "replace")) if header[1] == "blob" else None
 
     def of(self, commit: str) -> Files:
-        """The files of one commit, for `result.read_result`."""
+        """Return a reader of the files of one commit, for `result.read_result`."""
 
         def read(name: str) -> str:
             blob = self.blob(commit, name)
@@ -115,7 +117,7 @@ class CommittedFiles:
 
 @contextmanager
 def committed_files(folder: Path) -> Iterator[CommittedFiles]:
-    """Files of the commits of the repository around `folder`, by paths relative to it."""
+    """Yield a reader of files in commits of the repository around `folder`, by paths relative to it."""
     command = git_command("cat-file", "--batch")
     with subprocess.Popen(
         command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -129,7 +131,7 @@ def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.Complete
     return subprocess.run(
         git_command(*arguments),
         cwd=folder,
-        env=os.environ | {"LC_ALL": "C"},  # messages are looked into
+        env=os.environ | {"LC_ALL": "C"},  # messages are parsed
         capture_output=True,
         encoding="utf-8",
         errors="replace",
@@ -140,7 +142,7 @@ def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.Complete
 def _error(
     done: subprocess.CompletedProcess[str], arguments: tuple[str, ...], folder: Path | None
 ) -> GitError:
-    """The line of git's that says why, and what to do where that is known."""
+    """Build an error from the line of git's output that gives the reason, with a remedy if one is known."""
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), "".join(lines[-1:]))
     place = (folder or Path.cwd()).resolve()

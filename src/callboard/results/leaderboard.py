@@ -1,6 +1,6 @@
 """leaderboard.csv: scores that people or a leaderboard reported, by the md5 of the submission.
 
-Rows are only ever added: a correction is a later row, and the last word on each of public and private counts.
+Rows are only added: a correction is a later row, and the last public and the last private score count.
 """
 
 import csv
@@ -24,21 +24,21 @@ LEDGER = "leaderboard.csv"
 
 LEADERBOARD_COLUMNS = ("submission_md5", "key", "public", "private", "date", "note")
 WITHOUT_KEY = ("submission_md5", "public", "private", "date", "note")
-"""As the file was once; a merge of both kinds holds rows of both."""
+"""Columns of an older form of the file; a merge of both forms has rows of both."""
 
 FORMS = {len(columns): columns for columns in (LEADERBOARD_COLUMNS, WITHOUT_KEY)}
 
 CONFLICT = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
-"""How the lines begin that git leaves between both sides of a merge."""
+"""Beginnings of the lines by which git marks a merge conflict."""
 
 
 @dataclass(frozen=True)
 class LeaderboardEntry:
-    """One row."""
+    """One row of the ledger."""
 
     submission_md5: str
     key: str = ""
-    """Content key of the result that it belongs to; empty where that is not known."""
+    """Content key of the result that it belongs to; empty if unknown."""
     public: float | None = None
     private: float | None = None
     date: str = ""
@@ -47,16 +47,16 @@ class LeaderboardEntry:
 
     @property
     def scores(self) -> dict[str, float]:
-        """`lb.public` and `lb.private`, as far as the row tells them."""
-        told = {"lb.public": self.public, "lb.private": self.private}
-        return {name: score for name, score in told.items() if score is not None}
+        """`lb.public` and `lb.private`, without those that the row leaves empty."""
+        found = {"lb.public": self.public, "lb.private": self.private}
+        return {name: score for name, score in found.items() if score is not None}
 
 
 def read_ledger(path: Path) -> dict[str, dict[str, float]]:
-    """`lb.public` and `lb.private` by the submission's md5; the last word on each counts.
+    """Read `lb.public` and `lb.private` by the submission's md5; the last of each counts.
 
     Raises:
-        UserError: no such file, or a row that cannot be read, see `entries_of`.
+        UserError: the file does not exist, or a row cannot be read, see `entries_of`.
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; restore it with `git checkout {path.name}`")
@@ -64,25 +64,25 @@ def read_ledger(path: Path) -> dict[str, dict[str, float]]:
 
 
 def ledger_of(workspace: Path) -> dict[str, dict[str, float]]:
-    """The same of all that a workspace knows, see `entries_of`."""
+    """Return `lb.public` and `lb.private` by md5 from all rows known to a workspace, see `entries_of`."""
     return last_words(entries_of(workspace))
 
 
 def entries_of(workspace: Path) -> list[LeaderboardEntry]:
-    """Rows of the main workspace's store, of HEAD and of the work trees, the last word of each last.
+    """Return rows of the main workspace's store, of HEAD and of the work trees, the latest of each last.
 
-    The store holds what any of them had when they were last read: `dvc exp apply` and checkouts put back an
-    older leaderboard.csv, and a commit after that drops the rows since then; here they are still found. It
-    begins with all that the commits below HEAD ever had.
+    The store keeps the rows that any of them had when they were last read: `dvc exp apply` and checkouts
+    restore an older leaderboard.csv, and a commit after that drops newer rows, but not from the store. It
+    starts with all rows that the commits below HEAD ever had.
 
     Raises:
-        UserError: a file is no UTF-8 or holds a merge conflict, or one of its rows lacks the md5, has a score
-            that is no number from 0 to 1, or a date that is none.
+        UserError: a file is not UTF-8 or has a merge conflict, or one of its rows lacks the md5, has a score
+            that is not a number from 0 to 1, or an invalid date.
     """
     store = _store(main_workspace())
     found = _known(workspace, store)
     if store and found != _in_file(store):
-        with suppress(UserError), one_keeper():  # what cannot be written here, no checkout can take away
+        with suppress(UserError), one_keeper():  # if git's folder is read-only, no checkout can drop rows
             write_entries(store, _known(workspace, store))
     return found
 
@@ -98,7 +98,7 @@ def _known(workspace: Path, store: Path | None) -> list[LeaderboardEntry]:
 
 @contextmanager
 def one_keeper() -> Iterator[None]:
-    """One process at a time from reading the ledger to committing it: rows of others would be lost.
+    """Hold a lock from reading the ledger to committing it, so that no other process's rows are lost.
 
     Raises:
         UserError: the main workspace cannot be written.
@@ -112,7 +112,7 @@ def keep_entries(entries: Sequence[LeaderboardEntry]) -> None:
     """Write all rows of the ledger to the store, then to the main workspace's leaderboard.csv.
 
     Raises:
-        UserError: one of them cannot be written.
+        UserError: one of the files cannot be written.
     """
     main = main_workspace()
     if store := _store(main):
@@ -121,7 +121,7 @@ def keep_entries(entries: Sequence[LeaderboardEntry]) -> None:
 
 
 def merged(older: Sequence[LeaderboardEntry], newer: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
-    """The rows of both in an order that keeps that of each; where both went on alone, by date."""
+    """Merge the rows of both, keeping the order of each; those after the common start are sorted by date."""
     n_common = 0
     while n_common < min(len(older), len(newer)) and older[n_common] == newer[n_common]:
         n_common += 1
@@ -130,7 +130,7 @@ def merged(older: Sequence[LeaderboardEntry], newer: Sequence[LeaderboardEntry])
 
 
 def last_words(entries: Iterable[LeaderboardEntry]) -> dict[str, dict[str, float]]:
-    """`lb.public` and `lb.private` by md5."""
+    """Return `lb.public` and `lb.private` by md5; the last of each counts."""
     scores: dict[str, dict[str, float]] = {}
     for entry in entries:
         scores.setdefault(entry.submission_md5, {}).update(entry.scores)
@@ -138,12 +138,12 @@ def last_words(entries: Iterable[LeaderboardEntry]) -> dict[str, dict[str, float
 
 
 def with_reported(result: Result, ledger: dict[str, dict[str, float]]) -> Result:
-    """The result with what the ledger says of its submission; that counts more than what it said itself."""
+    """Return the result with the ledger's scores of its submission, which override the result's own."""
     return replace(result, reported=ledger.get(result.submission_md5, {}))
 
 
 def current(entries: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:
-    """One row for each submission: the last word on everything, in the order of the last words."""
+    """Return one row per submission, with the last value of each column, in the order of the last rows."""
     last: dict[str, LeaderboardEntry] = {}
     for entry in entries:
         before = last.pop(entry.submission_md5, entry)
@@ -159,7 +159,7 @@ def current(entries: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:
 
 
 def write_entries(path: Path, entries: Iterable[LeaderboardEntry]) -> None:
-    """Write the file anew, whole or not at all."""
+    """Write the file, completely or not at all."""
     with (
         written_whole(path, str(os.getpid())) as unfinished,
         unfinished.open("w", encoding="utf-8", newline="") as file,
@@ -172,10 +172,10 @@ def write_entries(path: Path, entries: Iterable[LeaderboardEntry]) -> None:
 
 
 def checked_score(text: str, where: str) -> float:
-    """A score as people write it.
+    """Parse a score that a person or Kaggle wrote.
 
     Raises:
-        UserError: it is no number from 0 to 1.
+        UserError: it is not a number from 0 to 1.
     """
     try:
         score = round(float(text), METRIC_DIGITS) + 0.0  # no -0.0
@@ -183,15 +183,15 @@ def checked_score(text: str, where: str) -> float:
         raise UserError(f"{where} {text!r} is not a number") from None
     if not 0 <= score <= 1:
         hint = f"; {score:g} % is {score / 100:g}" if 1 < score <= 100 else ""
-        raise UserError(f"{where} {text} must lie between 0 and 1{hint}")
+        raise UserError(f"{where} {text} must be between 0 and 1{hint}")
     return score
 
 
 def utf8_text(path: Path) -> str:
-    """A text file, whatever ends its lines.
+    """Read a text file with any kind of line ends.
 
     Raises:
-        UserError: it is no UTF-8.
+        UserError: the file is not UTF-8.
     """
     content = path.read_bytes()
     try:
@@ -199,7 +199,7 @@ def utf8_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         byte = content[error.start]
         raise UserError(
-            f"{path.name}: no UTF-8, byte {error.start} is 0x{byte:02x}; save the file as UTF-8"
+            f"{path.name}: not UTF-8, byte {error.start} is 0x{byte:02x}; save the file as UTF-8"
         ) from None
     return io.StringIO(text, newline=None).read()
 
@@ -209,19 +209,19 @@ def _in_file(path: Path) -> list[LeaderboardEntry]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.startswith(CONFLICT):
             raise UserError(
-                f"merge conflict in {path.name}, line {number}; keep the rows of both sides, no such lines"
+                f"merge conflict in {path.name}, line {number}; keep the rows of both sides, without markers"
             )
     return [_entry(cells, f"{path.name} row {number}") for number, cells in _rows(text)]
 
 
 def _store(folder: Path) -> Path | None:
-    """The file below git's common directory, which no checkout touches; None outside git."""
+    """Return the path of the store in git's common directory, which no checkout touches; None outside git."""
     found = git_if_any("rev-parse", "--git-common-dir", "--show-prefix", folder=folder).splitlines()
     return (folder / found[0] / "callboard" / "".join(found[1:]) / LEDGER).resolve() if found else None
 
 
 def _in_history(folder: Path) -> list[LeaderboardEntry]:
-    """Rows in the order in which the commits below HEAD added them, whatever later ones dropped."""
+    """Return rows in the order in which commits below HEAD added them, including those dropped later."""
     history = ("log", "--reverse", "--date-order", "--format=%H", "--", LEDGER)
     found: list[LeaderboardEntry] = []
     for commit in git_if_any(*history, folder=folder).split():
@@ -230,7 +230,7 @@ def _in_history(folder: Path) -> list[LeaderboardEntry]:
 
 
 def _beyond(known: Iterable[LeaderboardEntry], rows: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:
-    """Rows that are not known, or not that often."""
+    """Return the rows that `known` lacks, or has fewer times."""
     left, beyond = Counter(known), []
     for entry in rows:
         if left[entry]:
@@ -241,7 +241,7 @@ def _beyond(known: Iterable[LeaderboardEntry], rows: Iterable[LeaderboardEntry])
 
 
 def _readable(text: str) -> list[LeaderboardEntry]:
-    """Rows without those that cannot be read: what was once committed cannot be mended."""
+    """Return the rows of a committed file, skipping unreadable ones: a commit cannot be corrected."""
     entries = []
     for _, cells in _rows(text):
         try:
@@ -279,4 +279,4 @@ def _refuse_no_date(text: str, where: str) -> None:
     except ValueError:
         is_date = False
     if not is_date:
-        raise UserError(f"{where}: date {text!r} is none, must be like 2020-11-20")
+        raise UserError(f"{where}: date {text!r} is invalid, must be like 2020-11-20")

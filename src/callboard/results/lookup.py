@@ -1,7 +1,7 @@
-"""A result by its name: the one rule by which every command and stage that takes a result finds it.
+"""Look-up of a result by name: the one rule for every command and stage that takes a result.
 
-NAME is an experiment, a branch, a tag or a run; NAME@KEY is the one of them whose content key starts so; a
-key alone, or its first digits, is a name too. Of namesakes the newest counts.
+NAME is an experiment, a branch, a tag or a run; NAME@KEY is the one whose content key starts with KEY; a key
+alone, or its first digits, is a name too. Of results with the same name the newest counts.
 """
 
 import re
@@ -17,23 +17,23 @@ from callboard.results.refs import refs_in_git
 from callboard.results.result import Result, ResultRef
 
 MIN_DIGITS = 4
-"""Of a key that stands for the whole of it."""
+"""Minimum number of digits by which a key can be abbreviated."""
 
 KEY_START = re.compile(rf"[0-9a-f]{{{MIN_DIGITS},16}}")
 
 EXACT = re.compile(r".+@[0-9a-f]{16}")
-"""A reference that means one result and no later one of the same name."""
+"""A reference to exactly one result, not a later one of the same name."""
 
 MAX_COMMITS = 200
-"""How far back a result is looked for that no branch, tag or experiment names any more."""
+"""Number of commits that are searched for a result that no branch, tag or experiment names any more."""
 
 
 def find(text: str | None, board: Iterable[ResultRef] = ()) -> ResultRef:
-    """The result that a name means: the newest of `find_all`.
+    """Return the result that a name refers to: the newest of `find_all`.
 
     Args:
-        text: As typed; None for the result that HEAD holds, by the name that the board has for it.
-        board: What the board calls its results, see `rows.board_refs`.
+        text: The name as typed; None for the result in HEAD, under its name on the board.
+        board: References to the results on the board, see `rows.board_refs`.
 
     Raises:
         UserError: as `find_all`.
@@ -48,24 +48,24 @@ def find(text: str | None, board: Iterable[ResultRef] = ()) -> ResultRef:
 
 
 def find_all(text: str, board: Iterable[ResultRef] = (), others: Iterable[str] = ()) -> list[ResultRef]:
-    """Every result of a name.
+    """Return every result of a name.
 
     Args:
-        text: As typed.
-        board: What the board calls its results, see `rows.board_refs`.
-        others: More that could be typed here, for the hint.
+        text: The name as typed.
+        board: References to the results on the board, see `rows.board_refs`.
+        others: Further names that could be typed here, for the hint.
 
     Returns:
-        One or more, each result once, the newest last; with its commit where git has a name for it.
+        One or more results, each once, the newest last; with the commit if git has a name for it.
 
     Raises:
-        UserError: nothing has that name, what has it is not finished, or several keys start with its digits.
+        UserError: nothing has that name, it is not finished, or several keys start with its digits.
     """
     return choose(text, [*board, *refs_in_git()], others)
 
 
 def choose(text: str, refs: Sequence[ResultRef], others: Iterable[str] = ()) -> list[ResultRef]:
-    """The results among `refs` that a text means; of several names of one result the first is told.
+    """Return the results among `refs` that a text refers to, each under the first of its names.
 
     Arguments, result and errors as in `find_all`.
     """
@@ -78,8 +78,8 @@ def choose(text: str, refs: Sequence[ResultRef], others: Iterable[str] = ()) -> 
         (ref for ref in refs if (ref.name == name or not at) and _starts(ref.key, digits)), refs
     )
     if len(found) > 1:
-        told = ", ".join(ref.reference for ref in found)
-        raise UserError(f"{text}: {len(found)} keys start so: {told}; give more digits")
+        several = ", ".join(ref.reference for ref in found)
+        raise UserError(f"{text}: {len(found)} keys start with it: {several}; give more digits")
     if not found:
         raise _unknown(text, name or text, refs, others)
     return found
@@ -90,9 +90,9 @@ def _starts(key: str, digits: str) -> bool:
 
 
 def _each_once(meant: Iterable[ResultRef], known: Sequence[ResultRef]) -> list[ResultRef]:
-    """By content key, in order of time; of a result with several times the latest counts.
+    """Return one reference per content key, in order of time; of several times of a result the latest counts.
 
-    One that came without its commit has that of its namesake with the same key, else of any name of it.
+    A reference without a commit gets that of one with the same key and name, else that of one with the key.
     """
     found: dict[str, ResultRef] = {}
     latest: dict[str, int] = {}
@@ -122,7 +122,7 @@ def _unknown(text: str, name: str, refs: Sequence[ResultRef], others: Iterable[s
 
 
 def find_result(text: str | None, board: Iterable[ResultRef] = ()) -> Result:
-    """The whole result that a name means; arguments as in `find`.
+    """Return the complete result that a name refers to; arguments as in `find`.
 
     Raises:
         UserError: as `find` and `open_result`, or a text file is missing.
@@ -133,23 +133,23 @@ def find_result(text: str | None, board: Iterable[ResultRef] = ()) -> Result:
 
 
 def find_exactly(reference: str, setting: str) -> Result:
-    """The result that a parameter means.
+    """Return the result that a parameter refers to.
 
     Args:
         reference: `name@key`.
         setting: The parameter, for the error.
 
     Raises:
-        UserError: it has no whole key, or there is no such result in git.
+        UserError: the key is missing or incomplete, or git does not have the result.
     """
     ref = find(reference)
     if not EXACT.fullmatch(reference):
-        raise UserError(f"{setting}: {reference!r} must say which result: {ref.reference}")
+        raise UserError(f"{setting}: {reference!r} must be an exact reference: {ref.reference}")
     return open_result(ref)
 
 
 def held_result(ref: ResultRef) -> Result | None:
-    """The whole result; None where neither a commit nor the work tree holds it any more."""
+    """Return the complete result; None if neither a commit nor the work tree holds it any more."""
     try:
         return find_result(ref.reference, [ref])
     except UserError:
@@ -157,10 +157,10 @@ def held_result(ref: ResultRef) -> Result | None:
 
 
 def open_result(ref: ResultRef) -> Result:
-    """The result that a commit or the work tree holds.
+    """Return the result that a commit or the work tree holds.
 
     Args:
-        ref: With the commit, if git names one.
+        ref: Reference to the result, with the commit if git has a name for it.
 
     Raises:
         UserError: neither the work tree nor an earlier commit holds it.
@@ -176,7 +176,7 @@ def open_result(ref: ResultRef) -> Result:
 
 
 def _earlier_commit(ref: ResultRef) -> str:
-    """A commit that nothing names any more and that has the content of a result of the board."""
+    """Return a commit without a name of its own whose dvc.lock has the content key of a result."""
     main = main_workspace()
     history = git_if_any("log", "--all", f"-n{MAX_COMMITS}", "--format=%H", "--", "dvc.lock", folder=main)
     with committed_files(main) as files:
@@ -186,6 +186,6 @@ def _earlier_commit(ref: ResultRef) -> str:
     if not commit:
         raise UserError(
             f"{ref.name}: no commit holds this result ({ref.key}) any more, only its run in MLflow; "
-            f"`dvc exp run` with its parameters makes it again"
+            f"`dvc exp run` with its parameters reproduces it"
         )
     return commit

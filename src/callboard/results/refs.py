@@ -1,4 +1,4 @@
-"""References to results in git: experiments, branches, tags and HEAD, with what their commits hold."""
+"""References to results in git: experiments, branches, tags and HEAD, with the keys of their results."""
 
 import re
 from collections.abc import Callable
@@ -10,16 +10,19 @@ from callboard.results.git import CommittedFiles, committed_files, git, git_if_a
 from callboard.results.result import RefKind, ResultRef
 
 NAMED = re.compile(r"refs/(?:exps/[0-9a-f]{2}/[0-9a-f]{38}|heads|tags)/(?P<name>.+)")
-"""Experiments hang below the commit that they started from; DVC's own notes, as refs/exps/exec, do not."""
+"""Refs of experiments, below the commit that they started from (not DVC's refs/exps/exec), branches, tags."""
 
 REF_KINDS: dict[str, RefKind] = {"exps": "experiment", "heads": "branch", "tags": "tag"}
-"""Folder below refs/ to what lies in it."""
+"""Folder below refs/ to the kind of refs in it."""
 
 Tell = Callable[[str], None]
 
 
 def refs_in_git(folder: Path | None = None) -> list[ResultRef]:
-    """Every experiment, branch and tag, and HEAD, of a workspace or of the main one, see `named_commits`."""
+    """Return every experiment, branch and tag, and HEAD, of a folder, by default the main workspace.
+
+    In the order of `named_commits`, with keys.
+    """
     folder = folder or main_workspace()
     with committed_files(folder) as files:
         locks = Locks(files)
@@ -29,19 +32,19 @@ def refs_in_git(folder: Path | None = None) -> list[ResultRef]:
 
 
 def results_in_git(files: CommittedFiles, folder: Path, tell: Tell) -> dict[str, list[ResultRef]]:
-    """By content key, what refers to each result that a commit holds, see `commits_with_results`.
+    """Return the references to each result that a commit holds, by content key, see `commits_with_results`.
 
     Args:
-        files: Of any commit.
+        files: Reader of the files of any commit.
         folder: The main workspace.
-        tell: Told of every dvc.lock that cannot be read.
+        tell: Called with a warning for every dvc.lock that cannot be read.
     """
     locks = Locks(files)
     found: dict[str, list[ResultRef]] = {}
     for ref in commits_with_results(folder):
         lock = locks.at(ref.commit)
         if lock.is_broken:
-            tell(f"{ref}: its dvc.lock cannot be read; nothing is recorded of it")
+            tell(f"{ref}: its dvc.lock cannot be read; it is not recorded")
         elif lock.key:
             found.setdefault(lock.key, []).append(ref._replace(key=lock.key))
     locks.save()
@@ -49,15 +52,15 @@ def results_in_git(files: CommittedFiles, folder: Path, tell: Tell) -> dict[str,
 
 
 def experiments_among(refs: list[ResultRef]) -> tuple[str, ...]:
-    """Names of the experiments, without repeats, in order."""
+    """Return the names of the experiments, without repeats, in order."""
     return tuple(dict.fromkeys(ref.name for ref in refs if ref.kind == "experiment"))
 
 
 def commits_with_results(folder: Path) -> list[ResultRef]:
-    """Every named commit, then those below branches, tags and HEAD that brought another dvc.lock; no keys.
+    """Return every named commit, then earlier ones that changed dvc.lock, without keys.
 
-    A commit that deletes dvc.lock withdraws what lies before it and has no name: so the results of this
-    project's own past, which come along with its history, are not those of whoever clones it.
+    A commit that deletes dvc.lock withdraws unnamed results before it, so that results in this project's own
+    history do not count as those of whoever clones it.
     """
     named = named_commits(folder)
     known = {ref.commit for ref in named}
@@ -76,8 +79,8 @@ def commits_with_results(folder: Path) -> list[ResultRef]:
 
 
 def named_commits(folder: Path) -> list[ResultRef]:
-    """Every experiment, branch and tag, and HEAD, in this order; of a kind the oldest first; no keys."""
-    # %(*…) is about the commit behind an annotated tag, and empty otherwise
+    """Return experiments, branches, tags and HEAD, in this order, oldest of a kind first, without keys."""
+    # %(*…) describes the commit of an annotated tag, and is empty otherwise
     fields = "%(refname) %(objectname) %(committerdate:unix) %(*objectname) %(*committerdate:unix)"
     lines = git_if_any("for-each-ref", f"--format={fields}", folder=folder).splitlines()
     if head := git_if_any("log", "-1", "--format=HEAD %H %ct", "HEAD", folder=folder):
@@ -104,9 +107,9 @@ def _named(line: str) -> ResultRef | None:
 
 
 def reached_from(ref: ResultRef, folder: Path) -> tuple[str, int]:
-    """The commit that a committed result was made on, and the time in ms of the commit that brought it.
+    """Return the commit that a committed result was made on, and the time (ms) of the commit that added it.
 
-    `dvc repro` runs on one commit and its dvc.lock becomes part of the next.
+    `dvc repro` runs on one commit, and its dvc.lock becomes part of the next.
     """
     if ref.baseline:
         return ref.baseline, ref.time_ms

@@ -1,4 +1,4 @@
-"""A finished result of the pipeline: what refers to it, its content, and where each of its files is."""
+"""A finished result of the pipeline: references to it, its content, and the path of each of its files."""
 
 import csv
 import io
@@ -21,40 +21,40 @@ from callboard.results.git import Files
 
 SUBMISSION = "submission/submission.csv"
 SUBMISSIONS_WITHOUT = "submission/without"
-"""Folder of submissions without a step."""
+"""Folder of submissions that each leave out a step."""
 
 OUT_OF_FOLD = "scores/oof.csv"
 CLIPS = "data/clips.csv"
 FOLDS = "data/folds.csv"
 SOURCE = "data/source"
-"""Folder of the recordings and annotations that all else is made from."""
+"""Folder of the recordings and annotations that everything else is made from."""
 
 METRIC_DIGITS = 5
-"""Metrics are rounded for people; LWLRAP moves in the fourth digit when one annotation changes rank."""
+"""Decimal places of metrics; LWLRAP changes in the fourth when one annotation changes rank."""
 
 RefKind = Literal["experiment", "branch", "tag", "HEAD", "commit", "run"]
 
 
 class ResultRef(NamedTuple):
-    """A name, and the result that has it."""
+    """A name and the result that it refers to."""
 
     name: str
-    """Of an experiment, a branch, a tag or a run; a commit that only later ones refer to goes by its hash."""
+    """Name of an experiment, branch, tag or run; for a commit without one, the beginning of its hash."""
     key: str
     """Content key: equal for equal parameters and equal outputs of every stage that led to the result; empty
-    where what has the name is not finished."""
+    if the pipeline has not finished."""
     commit: str = ""
-    """That holds the result; empty where it is not known, as of a run, or where only the work tree does."""
+    """Commit that holds the result; empty if unknown, as for a run, or if only the work tree holds it."""
     time_ms: int = 0
-    """When it was committed or recorded."""
+    """Time at which it was committed or recorded, in milliseconds since 1970."""
     kind: RefKind = "run"
-    """What has the name."""
+    """Kind of the name."""
     baseline: str = ""
-    """For an experiment the commit that it started from, else empty."""
+    """Commit that an experiment started from; empty for other kinds."""
 
     @property
     def reference(self) -> str:
-        """`name@key`, which means this result and no later one of the same name."""
+        """`name@key`: exactly this result, not a later one of the same name."""
         return f"{self.name}@{self.key}"
 
     def __str__(self) -> str:
@@ -63,21 +63,21 @@ class ResultRef(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The content of one result and a way to each of its files; read when asked for, nothing checked out.
+    """The content of one result and access to its files, which are read on demand; nothing is checked out.
 
-    Every property that needs a text file raises a UserError where there is none, see `refuse_incomplete`.
+    Every property that needs a text file raises a UserError if it is missing, see `refuse_incomplete`.
     """
 
     ref: ResultRef
     lock: Lock = field(repr=False)
     text: Files = field(repr=False)
-    """Files that git keeps: parameters, metrics, curves."""
+    """Reader of the files that git keeps: parameters, metrics, curves."""
     reported: dict[str, float] = field(default_factory=dict)
-    """`lb.public`, `lb.private`, as far as the ledger knows them."""
+    """`lb.public`, `lb.private`, if the ledger has them."""
 
     @property
     def name(self) -> str:
-        """What it was found by."""
+        """Name by which it was found."""
         return self.ref.name
 
     @property
@@ -87,68 +87,68 @@ class Result:
 
     @cached_property
     def outs(self) -> dict[str, str]:
-        """Path to md5, of every output that dvc.lock tells."""
+        """Path to md5 of every output in dvc.lock."""
         return all_outs(self.lock)
 
     @property
     def submission_md5(self) -> str:
-        """What leaderboard.csv calls it by."""
+        """md5 of its submission, which identifies it in leaderboard.csv."""
         return self.outs[SUBMISSION]
 
     @property
     def data_md5(self) -> str:
-        """Of the recordings and annotations that it was made from."""
+        """md5 of the recordings and annotations that it was made from."""
         return self.outs[SOURCE]
 
     @property
     def models(self) -> str:
-        """The folder of the networks that it predicts by, of its last round; empty where it has none."""
+        """Folder of the networks of its last round, which predict; empty for a blend."""
         deps = self.lock.get("predict", {}).get("deps", [])
         return next((dep["path"] for dep in deps if dep["path"].startswith("models/")), "")
 
     @property
     def weights(self) -> dict[int, str]:
-        """Fold to the path of its network of the last round, which a blend does not have."""
+        """Fold to the path of its network of the last round; a blend has no such files."""
         folder = f"models/r{self.params['pseudo.rounds']}"
         return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(self.params["split.folds"])}
 
     @cached_property
     def _tree(self) -> dict[str, Any]:
-        """All of params.yaml, with the defaults of what it leaves out."""
+        """Nested sections of params.yaml, with the defaults of omitted keys."""
         return with_defaults(YAML(typ="safe", pure=True).load(self._found("params.yaml")))
 
     @cached_property
     def params(self) -> dict[str, str]:
-        """Dotted key to text, all of params.yaml and the defaults of what it leaves out."""
+        """Dotted key to text of all of params.yaml, with the defaults of omitted keys."""
         return flatten(self._tree)
 
     def sections(self, *names: str) -> dict[str, Any]:
-        """Sections of params.yaml."""
+        """Return sections of params.yaml by name, with the defaults of omitted keys."""
         return {name: self._tree[name] for name in names}
 
     @property
     def data_source(self) -> str:
-        """Name of the kind of data."""
+        """Value of `data.source`."""
         return self.params["data.source"]
 
     @cached_property
     def cv(self) -> dict[str, float]:
-        """`cv.lwlrap` and its kin."""
+        """`cv.lwlrap` and the other metrics of CV."""
         return _metrics(self._found("metrics/cv.json"))
 
     @cached_property
     def lb(self) -> dict[str, float]:
-        """`lb.public`, `lb.private`: what the source of the data knows of them, then what was reported."""
+        """`lb.public`, `lb.private`: scores on known labels of the test set, overridden by reported ones."""
         return _metrics(self._found("metrics/lb.json")) | self.reported
 
     @cached_property
     def curves(self) -> dict[str, list[dict[str, float]]]:
-        """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a value there."""
+        """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a value."""
         names = _fold_names(self._tree)
         return {name: _curve(self._found(f"plots/train/{name}.csv")) for name in names}
 
     def refuse_incomplete(self) -> None:
-        """Read every text file now.
+        """Read every text file now, so that a missing one is found.
 
         Raises:
             UserError: params.yaml, the metrics or a curve is missing.
@@ -159,7 +159,7 @@ class Result:
         """Refuse a result without networks of its own.
 
         Raises:
-            UserError: it is a blend; its parts are told.
+            UserError: it is a blend; the message lists its parts.
         """
         if parts := blend_parts(self.params):
             raise UserError(
@@ -168,23 +168,23 @@ class Result:
             )
 
     def output(self, path: str) -> Path:
-        """An output, such as `submission/submission.csv`, in DVC's cache.
+        """Return the path in DVC's cache of an output such as `submission/submission.csv`.
 
         Raises:
-            UserError: this result has no such output, or the cache has lost it.
+            UserError: this result does not have the output, or the cache has lost it.
         """
         if path not in self.outs:
-            raise UserError(f"{self.name} has no {path}: its dvc.lock names no such output")
+            raise UserError(f"{self.name} has no {path}: its dvc.lock does not list that output")
         return cached_file(self.outs[path], f"{path} of {self.ref.reference}")
 
     @contextmanager
     def folder(self, path: str) -> Iterator[Path]:
-        """A folder that DVC keeps, as links to its files in the cache, for as long as it is needed.
+        """Yield a temporary folder of links to the cached files of an output folder.
 
         Files that the cache has lost are left out.
 
         Raises:
-            UserError: this result has no such output, or the cache has lost the list of its files.
+            UserError: this result does not have the output, or the cache has lost the list of its files.
         """
         with linked_folder(self.output(path)) as folder:
             yield folder
@@ -194,11 +194,11 @@ class Result:
 
 
 def read_result(files: Files, where: str) -> Result:
-    """The whole result that a workspace holds after its last stage before track.
+    """Return the complete result that a workspace holds after its last stage before track.
 
     Args:
-        files: Of the workspace, or of a commit.
-        where: What to call it in errors.
+        files: Reader of the files of the workspace, or of a commit.
+        where: Name of the result in errors.
 
     Raises:
         UserError: dvc.lock, metrics or a curve is missing, or dvc.lock lacks a stage.
@@ -216,7 +216,7 @@ def _found(files: Files, name: str, where: str) -> str:
 
 
 def changes(base: dict[str, str], params: dict[str, str]) -> list[str]:
-    """`key: old → new` for every difference between two flat sets of parameters."""
+    """Return `key: old → new` for every difference between two flat sets of parameters."""
     keys = [*params, *(key for key in base if key not in params)]
     return [
         f"{key}: {base.get(key, 'absent')} → {params.get(key, 'absent')}"

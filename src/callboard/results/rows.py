@@ -1,4 +1,4 @@
-"""The results that MLflow holds, as rows of the board, and the marks of those whose CV cannot be trusted."""
+"""The results in MLflow as rows of the board, and marks for those whose CV cannot be trusted."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,32 +16,32 @@ from callboard.results.result import ResultRef
 from callboard.results.stored_runs import StoredRun, stored_runs
 
 CV = "cv.lwlrap"
-"""The metric that results are compared by."""
+"""Metric by which results are compared."""
 
 AUTOMATIC_NOTE = re.compile(r"^Against [0-9a-f]{7,}: .*$", re.MULTILINE)
-"""What `track` writes where nobody has written anything."""
+"""Paragraph of a note that `track` wrote, not a person."""
 
 
 FRONT_END_SECTIONS = ("audio.", "features.")
-"""Sections of parameters that place an annotation in the features, and change nothing of what it says."""
+"""Sections of parameters that change where an annotation is in the features, but not its content."""
 
 Setting = tuple[tuple[str, str], frozenset[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One result."""
+    """One result on the board."""
 
     name: str
     params: dict[str, str]
-    """Dotted key to text, with the defaults of what the run does not list."""
+    """Dotted key to text, with the defaults of keys that the run does not list."""
     metrics: dict[str, float]
     start: datetime
     commit: str
     base: dict[str, str]
-    """Parameters of the commit that it started from; empty where unknown."""
+    """Parameters of the commit that it started from; empty if unknown."""
     names: tuple[str, ...] = ()
-    """Of every DVC experiment that reached it."""
+    """Names of every DVC experiment that reached it."""
     key: str = ""
     """Content key."""
     data_md5: str = ""
@@ -49,20 +49,20 @@ class BoardRow:
     oof_md5: str = ""
     submission_md5: str = ""
     note: str = ""
-    """What a person wrote about it in MLflow."""
+    """Text that a person wrote about it in MLflow."""
     parts: "tuple[BoardRow, ...]" = ()
-    """Of a blend, as far as they are on the board."""
+    """Those parts of a blend that are on the board."""
     begun_from: "BoardRow | None" = None
-    """Whose weights training started from, if it is on the board."""
+    """Result whose weights training started from, if it is on the board."""
 
     @property
     def ref(self) -> ResultRef:
-        """The run, without the commit that holds its result."""
+        """Reference to the run, without the commit that holds its result."""
         return ResultRef(self.name, self.key, time_ms=round(self.start.timestamp() * 1000))
 
     @property
     def measured_on(self) -> tuple[str, str]:
-        """Data and annotations; scores on others cannot be held against it."""
+        """md5s of data and annotations; scores on different ones cannot be compared."""
         return self.data_md5, self.clips_md5
 
     @cached_property
@@ -72,19 +72,20 @@ class BoardRow:
 
     @cached_property
     def table_names(self) -> list[str]:
-        """Rows of the table that it may be a result of: its names, and what they are without a seed."""
+        """Rows of the table that it can be a result of: its names, with and without the suffix of a seed."""
         return list(dict.fromkeys([*self.names, *(OF_A_SEED.sub("", name) for name in self.names)]))
 
     @property
     def blend(self) -> list[str]:
-        """References of the results that it is a blend of; empty for one with networks of its own."""
+        """References to the parts of a blend; empty for a result with networks of its own."""
         return blend_parts(self.params)
 
     @property
     def is_optimistic(self) -> bool:
-        """Whether CV saw something of the labels that it is measured on.
+        """Whether CV can have seen some of the labels that it is measured on.
 
-        What it started from hands that on with its weights; an unknown part or start may have.
+        The result that training started from passes this on with its weights. If a part or that result is not
+        on the board, CV counts as optimistic.
         """
         if self.blend:
             return len(self.parts) < len(self.blend) or any(part.is_optimistic for part in self.parts)
@@ -98,48 +99,48 @@ class BoardRow:
 
     @property
     def is_unisolated(self) -> bool:
-        """Whether networks labelled recordings that they had trained on; those of a part or start too."""
+        """Whether networks labelled recordings that they had trained on, for it, a part or its start."""
         if self.blend:
             return any(part.is_unisolated for part in self.parts)
         return is_unisolated(self.params) or (self.begun_from is not None and self.begun_from.is_unisolated)
 
 
 def newest_by_seed(rows: Iterable[BoardRow]) -> dict[str, BoardRow]:
-    """By seed the last of its results, in the order in which seeds come first."""
+    """Return the last row of each seed, by seed in order of first appearance."""
     return {row.params.get("seed", ""): row for row in rows}
 
 
 def board_refs(rows: Iterable[BoardRow]) -> list[ResultRef]:
-    """Of every run, and of every experiment that reached its result."""
+    """Return references to every run under its name and those of the experiments that reached its result."""
     return [row.ref._replace(name=name) for row in rows for name in dict.fromkeys((row.name, *row.names))]
 
 
 def rows_named(text: str, rows: Sequence[BoardRow], others: Iterable[str] = ()) -> list[BoardRow]:
-    """Every result of that name, see `lookup.find_all`.
+    """Return every result of that name, see `lookup.find_all`.
 
     Args:
-        text: As typed.
+        text: The name as typed.
         rows: The board, oldest first.
-        others: More that could be typed here, for the hint.
+        others: Further names that could be typed here, for the hint.
 
     Returns:
-        One or more, the newest last.
+        One or more rows, the newest last.
 
     Raises:
-        UserError: nothing has that name, or the newest that has it is not on the board.
+        UserError: nothing has that name, or the newest result of that name is not on the board.
     """
     found = find_all(text, board_refs(rows), others)
     by_key = {row.key: row for row in rows}
     if found[-1].key not in by_key:
-        raise UserError(f"{found[-1].reference} is in git, but not on the board; `callboard sync` records it")
+        raise UserError(f"{found[-1].reference} is in git but not on the board; `callboard sync` records it")
     return [by_key[ref.key] for ref in found if ref.key in by_key]
 
 
 def same_truth(a: BoardRow, b: BoardRow) -> bool:
-    """Whether two results are measured on the same annotations of the same data.
+    """Return whether two results are measured on the same annotations of the same data.
 
-    `data/clips.csv` also says where a call lies in the features, so that another one is no other truth where
-    the features are others.
+    `data/clips.csv` also has the position of calls in the features, so if the features differ, a different
+    file need not mean different annotations.
     """
     if a.data_md5 != b.data_md5 or a.clips_md5 == b.clips_md5:
         return a.data_md5 == b.data_md5
@@ -148,18 +149,18 @@ def same_truth(a: BoardRow, b: BoardRow) -> bool:
 
 
 def is_unisolated(params: dict[str, str]) -> bool:
-    """Whether the parameters of a result, as text, let networks label what they had trained on."""
+    """Return whether flat parameters let networks label recordings that they had trained on."""
     voted_on_all = params.get("pseudo.isolation", "recording") == "none"
     has_students = params.get("pseudo.rounds", "0") != "0"
     return voted_on_all and has_students and params.get("pseudo.source") not in ("test", "external")
 
 
 def read_rows() -> list[BoardRow]:
-    """Every finished result that MLflow holds, oldest first, then by name.
+    """Return every finished result in MLflow, oldest first, then by name.
 
     Raises:
         NoResultsError: there is no database yet.
-        UserError: the server is down, or its database is none.
+        UserError: the server is down, or the database cannot be read.
     """
     rows: list[BoardRow] = []
     by_key: dict[str, BoardRow] = {}
@@ -171,7 +172,7 @@ def read_rows() -> list[BoardRow]:
 
 
 def read_board() -> tuple[list[BoardRow], str]:
-    """The same for what can do without: why there is none stands beside, where MLflow cannot be read."""
+    """Return `read_rows` and an empty text, or no rows and the reason if MLflow cannot be read."""
     try:
         return read_rows(), ""
     except UserError as error:
@@ -217,11 +218,11 @@ UNISOLATED_LEGEND = (
 
 
 def mark_of(row: BoardRow | None) -> str:
-    """What stands behind a CV that cannot be trusted; empty behind others."""
+    """Return the mark of a CV that cannot be trusted; empty for others."""
     if row is None:
         return ""
     return UNISOLATED if row.is_unisolated else OPTIMISTIC * row.is_optimistic
 
 
 MARKS = {OPTIMISTIC: OPTIMISTIC_LEGEND, UNISOLATED: UNISOLATED_LEGEND}
-"""Marks of CV with what they mean."""
+"""Marks of CV to their explanations."""

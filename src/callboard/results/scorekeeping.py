@@ -1,4 +1,4 @@
-"""A reported score on its way: into the ledger, into git, into MLflow; known ones are not added again."""
+"""Recording of reported scores in the ledger, in git and in MLflow; known ones are not added again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,22 +26,22 @@ from callboard.results.submissions import Submission, known_submissions
 def keep(
     known: Sequence[LeaderboardEntry], entries: Sequence[LeaderboardEntry], md5s: Sequence[str], message: str
 ) -> str:
-    """Add rows to the ledger and commit it; then tell MLflow the last word on each submission.
+    """Add rows to the ledger and commit it; then set the last scores of each submission in MLflow.
 
-    To be called, as what finds out which rows are new, within `one_keeper`.
-    What fails on the way costs a warning: the rows stay, and the same command again mends the rest.
+    To be called within `one_keeper`, together with the code that finds out which rows are new.
+    Failures after writing give a warning: the rows stay, and the same command, run again, completes the rest.
 
     Args:
         known: Rows of the ledger.
-        entries: New rows; none where the ledger has them already.
-        md5s: Of the submissions concerned.
-        message: Of the commit.
+        entries: New rows; empty if the ledger has them already.
+        md5s: md5s of the submissions concerned.
+        message: Message of the commit.
 
     Returns:
-        What was done beyond writing, for the summary line.
+        What was done besides writing, for the summary line.
 
     Raises:
-        UserError: a new row has no md5, as of a result without a submission.
+        UserError: a new row has no md5, because its result has no submission.
     """
     if strange := [entry for entry in entries if not entry.submission_md5]:
         raise UserError(f"{LEDGER}: result {strange[0].key} has no submission; nothing was written")
@@ -51,24 +51,24 @@ def keep(
 
 
 def _commit(message: str) -> str:
-    """Commit this one file; what else is changed or staged stays as it is."""
+    """Commit this one file; other changed or staged files stay as they are."""
     folder = main_workspace()
     if not git_if_any("rev-parse", "--git-dir", folder=folder):
-        warn("not committed, there is no git repository here")
+        warn(f"{LEDGER} is not committed: {folder} is not in a git repository")
         return ""
     try:
         if not git("status", "--porcelain", "--", LEDGER, folder=folder):
             return ""
-        git("add", "--intent-to-add", "--", LEDGER, folder=folder)  # git commits no path it has never seen
+        git("add", "--intent-to-add", "--", LEDGER, folder=folder)  # git commits only known paths
         git("commit", "--quiet", f"--message={message}", "--", LEDGER, folder=folder)
     except GitError as error:
         command = f'git commit -m "{message}" -- {LEDGER}'
-        warn(f"{LEDGER} is written, not committed: {error}; once mended: {command}")
+        warn(f"{LEDGER} is written but not committed: {error}; once that is fixed, run {command}")
         return ""
     if not git_if_any("symbolic-ref", "--quiet", "HEAD", folder=folder):
         commit = git("rev-parse", "--short", "HEAD", folder=folder).strip()
         warn(
-            f"HEAD is on no branch, and a checkout leaves its commit behind; once on a branch again: "
+            f"HEAD is detached, so a checkout would lose the commit; once on a branch again, run "
             f"git cherry-pick {commit}"
         )
     return f"committed {LEDGER}"
@@ -79,36 +79,36 @@ def _push(entries: Sequence[LeaderboardEntry], md5s: Sequence[str]) -> str:
     try:
         n_runs = push_scores({md5: words[md5] for md5 in md5s})
     except TrackingError as error:
-        warn(f"not in MLflow yet: {error}; once it answers: callboard sync")
+        warn(f"not in MLflow yet: {error}; once it answers, run callboard sync")
         return ""
     return f"set in {counted(n_runs, 'MLflow run')}" if n_runs else ""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a list of submissions."""
+    """Outcome of recording a list of submissions."""
 
     n_new: int
     n_known: int
-    """Rows that the ledger had."""
+    """Rows that the ledger already had."""
     n_older: int
-    """Rows that say nothing but what later ones of the ledger say otherwise."""
+    """Rows whose scores are all superseded by later rows of the ledger."""
     done: str
-    """What was done beyond writing."""
+    """Further actions besides writing, for the summary line."""
     unknown: tuple[Sent, ...]
-    """Of no result of ours, but scored."""
+    """Scored submissions that match no known result."""
     unscored: tuple[Sent, ...]
 
 
 def note_down(entry: LeaderboardEntry, message: str) -> tuple[bool, str]:
-    """Add one row, unless the last word on its submission says all of it.
+    """Add one row, unless the last values of its submission already include it.
 
     Args:
         entry: The row.
-        message: Of the commit.
+        message: Message of the commit.
 
     Returns:
-        Whether it is new, and what was done beyond writing.
+        Whether it is new, and what was done besides writing.
     """
     with one_keeper():
         known = entries_of(Path.cwd())
@@ -118,29 +118,29 @@ def note_down(entry: LeaderboardEntry, message: str) -> tuple[bool, str]:
 
 
 def take(text: str, where: str, folder: Path | None) -> Taken:
-    """Add the rows of a list of Kaggle's that the ledger does not have.
+    """Add the rows of Kaggle's list of submissions that the ledger does not have.
 
-    A score that is older than what the ledger says of it is left out: a correction stays the last word.
+    A score older than the ledger's score of the same submission is left out, so that a correction stays last.
 
     Args:
         text: The list, as CSV.
-        where: What to call it.
-        folder: Where files may lie that it names.
+        where: Name of the list in messages.
+        folder: Folder to search for the files that it names.
 
     Raises:
-        UserError: it is no such list, or a score is no number from 0 to 1.
+        UserError: the text is not Kaggle's list, or a score is not a number from 0 to 1.
     """
     sent, ours = parse_sent(text, where), known_submissions()
     with one_keeper():
         known = entries_of(Path.cwd())
         submissions = [Submission(entry.submission_md5, entry.key) for entry in known] + ours
         matched = match(sent, submissions, where, folder)
-        untold = [entry for entry in matched.entries if not _is_told(entry, known)]
-        left = [_without_older(entry, known) for entry in untold]
-        new = [entry for entry in left if entry.scores and not _is_told(entry, known)]
+        absent = [entry for entry in matched.entries if not _is_recorded(entry, known)]
+        left = [_without_older(entry, known) for entry in absent]
+        new = [entry for entry in left if entry.scores and not _is_recorded(entry, known)]
         md5s = list(dict.fromkeys(entry.submission_md5 for entry in matched.entries))
         done = keep(known, new, md5s, f"LB of {len(new)} submissions from {where}")
-    n_known, n_older = len(matched.entries) - len(untold), len(untold) - len(new)
+    n_known, n_older = len(matched.entries) - len(absent), len(absent) - len(new)
     return Taken(len(new), n_known, n_older, done, matched.unknown, matched.unscored)
 
 
@@ -150,7 +150,7 @@ def _says_nothing_new(entry: LeaderboardEntry, last: LeaderboardEntry) -> bool:
 
 
 def _without_older(entry: LeaderboardEntry, known: Sequence[LeaderboardEntry]) -> LeaderboardEntry:
-    """The row without the scores that a row of a later date tells."""
+    """Return the row without the scores that a row of a later date has."""
     later = [row for row in known if row.submission_md5 == entry.submission_md5 and row.date > entry.date]
     is_public, is_private = (any(name in row.scores for row in later) for name in ("lb.public", "lb.private"))
     return replace(
@@ -160,7 +160,7 @@ def _without_older(entry: LeaderboardEntry, known: Sequence[LeaderboardEntry]) -
     )
 
 
-def _is_told(entry: LeaderboardEntry, known: Sequence[LeaderboardEntry]) -> bool:
-    """Whether the ledger has a row of the list, perhaps corrected since."""
+def _is_recorded(entry: LeaderboardEntry, known: Sequence[LeaderboardEntry]) -> bool:
+    """Return whether the ledger has a row with these scores, submission and date."""
     same = [row for row in known if (row.submission_md5, row.date) == (entry.submission_md5, entry.date)]
     return any(row.scores | entry.scores == row.scores for row in same)

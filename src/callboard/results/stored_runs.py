@@ -1,7 +1,7 @@
-"""The runs that MLflow holds, as it stores them.
+"""Runs as MLflow stores them.
 
 A database on this machine is read by SQL: importing mlflow alone takes longer than everything else that the
-board does. Servers, and tables that the queries do not fit, are read by mlflow's client.
+board does. Servers, and tables that the queries do not fit, are read through mlflow's client.
 """
 
 import math
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 WAIT_S = 60.0
-"""For another process to end its transaction."""
+"""Time to wait for another process to end its transaction, s."""
 
 RUNS_PER_CALL = 1000
-"""Size of a page of the client's search."""
+"""Page size of the client's search."""
 
 RUNS_QUERY = f"""
     SELECT runs.run_uuid AS run_id, runs.name, runs.start_time, runs.status = 'FINISHED' FROM runs
@@ -43,17 +43,17 @@ RUNS_QUERY = f"""
 
 
 class NoResultsError(UserError):
-    """Nothing has been recorded yet."""
+    """No result has been recorded yet."""
 
     def __init__(self, database: Path, why: str) -> None:
-        """Say what makes the first result, or records those that git has.
+        """Compose the message, with the command that makes the first result or records those in git.
 
         Args:
-            database: The file.
-            why: What is the matter with it.
+            database: The file of the database.
+            why: Why it has no results, as the rest of a sentence about it.
         """
         in_git = any(ref.key for ref in refs_in_git())
-        todo = "git has results, which `callboard sync` records" if in_git else "`dvc repro` makes the first"
+        todo = "`callboard sync` records those in git" if in_git else "`dvc repro` makes the first"
         super().__init__(f"no results yet: {database} {why}; {todo}")
 
 
@@ -68,7 +68,7 @@ class StoredRun:
     tags: dict[str, str] = field(default_factory=dict)
     run_id: str = ""
     is_finished: bool = True
-    """False where the writer was killed, whatever else is there: the status is set last."""
+    """Whether the run is complete; not if the writer was killed, since the status is set last."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,12 +76,12 @@ class StoredRun:
         return tag.split_names(self.tags.get(tag.NAMES, ""))
 
     def lacking(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """The scores that it does not show; NaN equals NaN."""
+        """Return the scores that the run does not show; NaN equals NaN."""
         return {key: value for key, value in scores.items() if repr(self.metrics.get(key)) != repr(value)}
 
 
 def stored_runs(kind: str = tag.RESULT) -> list[StoredRun]:
-    """Every finished run of a kind, one of each content key, in order of start time, then name.
+    """Return every finished run of a kind, one per content key, in order of start time, then name.
 
     Raises:
         NoResultsError: there is no database yet.
@@ -89,7 +89,7 @@ def stored_runs(kind: str = tag.RESULT) -> list[StoredRun]:
     """
     database = local_database(tracking_uri())
     if database and not database.exists():
-        raise NoResultsError(database, "is not there")
+        raise NoResultsError(database, "does not exist")
     try:
         runs = _one_of_each_key(read_runs(kind)).values()
     except TrackingError as error:
@@ -99,7 +99,7 @@ def stored_runs(kind: str = tag.RESULT) -> list[StoredRun]:
 
 
 def known_runs(key: str = "") -> dict[str, StoredRun]:
-    """Results by content key, or the one with `key`, unfinished ones too; none where there is no database.
+    """Return runs of results by content key, or only that with `key`, finished or not; none without database.
 
     Raises:
         TrackingError: the server is down, or the database cannot be read.
@@ -108,7 +108,7 @@ def known_runs(key: str = "") -> dict[str, StoredRun]:
 
 
 def known_result(key: str) -> StoredRun | None:
-    """A finished result in a database on this machine; None also where only mlflow could say."""
+    """Return a finished result from a database on this machine; None also if only mlflow could read it."""
     database = local_database(tracking_uri())
     try:
         runs = _by_sql(database, tag.RESULT, key) if database else []
@@ -118,7 +118,7 @@ def known_result(key: str) -> StoredRun | None:
 
 
 def read_runs(kind: str, key: str = "") -> list[StoredRun]:
-    """Every run of a kind, or those with a content key, finished or not; none where there is no database.
+    """Return every run of a kind, or those with a content key, finished or not; empty without a database.
 
     Raises:
         TrackingError: the server is down, or the database cannot be read.
@@ -137,7 +137,7 @@ def read_runs(kind: str, key: str = "") -> list[StoredRun]:
 
 
 def read_by_client(uri: str, kind: str, key: str = "") -> list[StoredRun]:
-    """Every run of a kind, or those with a content key, by mlflow's client.
+    """Return every run of a kind, or those with a content key, through mlflow's client.
 
     Raises:
         TrackingError: the server is down, or mlflow cannot use the database.
@@ -149,7 +149,7 @@ def read_by_client(uri: str, kind: str, key: str = "") -> list[StoredRun]:
 
 
 def searched(client: "MlflowClient", experiment_id: str, query: str) -> list[StoredRun]:
-    """All runs that a query finds, oldest first, page by page; raises what mlflow raises."""
+    """Return all runs that match a query, oldest first, fetched page by page; mlflow's errors pass."""
     found: list[Run] = []
     token = None
     while True:
@@ -179,7 +179,7 @@ def _stored(run: "Run") -> StoredRun:
 
 
 def _by_sql(database: Path, kind: str, key: str) -> list[StoredRun]:
-    """The same from a file, which is neither made nor changed; raises what sqlite3 raises."""
+    """Return the runs from a file, which is neither created nor changed; sqlite3's errors pass."""
     uri = f"{database.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S)) as connection:
         return _selected(connection, {"experiment": EXPERIMENT, "kind": kind, "key": key})
@@ -209,7 +209,7 @@ def _selected(connection: sqlite3.Connection, given: dict[str, str]) -> list[Sto
 
 
 def _one_of_each_key(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
-    """Runs by content key; of several the first that is finished counts."""
+    """Return runs by content key; of several with one key, the first finished one counts."""
     found: dict[str, StoredRun] = {}
     for run in sorted(runs, key=lambda run: (not run.is_finished, run.start_ms, run.run_id)):
         found.setdefault(run.tags.get(tag.KEY, run.run_id), run)

@@ -1,4 +1,4 @@
-"""Submissions: the results that they came from, and whether they have the rows their competition wants."""
+"""Submissions: the results that they came from, and checks for the rows that their competition requires."""
 
 import csv
 import hashlib
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from callboard.core.console import counted
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.results.committed import LockFacts, Locks, lock_content
@@ -20,7 +21,7 @@ from callboard.results.result import SOURCE, ResultRef
 from callboard.results.rows import BoardRow, board_refs, read_board
 
 HASH = re.compile(rf"[0-9a-f]{{{MIN_DIGITS},32}}")
-"""A content key, an md5, or the beginning of one."""
+"""A content key or md5, or the beginning of one."""
 
 MD5_LENGTH = 32
 
@@ -31,26 +32,26 @@ class Submission:
 
     md5: str
     key: str = ""
-    """Content key of the result; empty where no result has the submission."""
+    """Content key of the result; empty if no result has the submission."""
     names: tuple[str, ...] = ()
-    """Of the result; none where no result has the submission."""
+    """Names of the result; empty if no result has the submission."""
     data_md5: str = ""
-    """Of the recordings and annotations behind it."""
+    """md5 of the recordings and annotations that it was made from."""
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """First name of the result, or the beginning of the md5."""
         return self.names[0] if self.names else f"submission {self.md5[:8]}"
 
 
 def find_submission(what: str) -> Submission:
-    """The submission that `what` means.
+    """Return the submission that `what` refers to.
 
     Args:
-        what: A submission file, a result by `lookup.find`, or the beginning of a submission's md5.
+        what: A submission file, a result as for `lookup.find`, or the beginning of a submission's md5.
 
     Raises:
-        UserError: nothing has that name, or several do.
+        UserError: nothing has that name, or several submissions match.
     """
     rows, _ = read_board()
     known = {one.key: one for one in _known(rows)}
@@ -73,9 +74,9 @@ def find_submission(what: str) -> Submission:
 
 
 def known_submissions() -> list[Submission]:
-    """Those of finished experiments in git, of the workspace's own result, and of the board, its newest last.
+    """Return submissions of the workspace's own result, of results in git, and of the board, its newest last.
 
-    Without a board, as where MLflow cannot be asked, git knows most of them.
+    If MLflow cannot be read, those in git are still returned.
     """
     rows, _ = read_board()
     return _known(rows)
@@ -92,7 +93,7 @@ def _known(rows: Sequence[BoardRow]) -> list[Submission]:
 
 
 def md5_of(path: Path) -> str:
-    """As DVC calls a file by."""
+    """Return the md5 of a file, by which DVC identifies it."""
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
@@ -107,7 +108,8 @@ def _by_hash(what: str, known: Iterable[Submission]) -> Submission | None:
     own = {md5: one for md5, one in found.items() if one.names}
     if len(found := own or found) > 1:
         several = ", ".join(f"{one.name} ({one.key}, {one.md5[:8]})" for one in found.values())
-        raise UserError(f"{what} begins the key or md5 of several submissions: {several}; give more digits")
+        raise UserError(f"several keys or md5s start with {what}: {several}; give more digits")
+
     return next(iter(found.values()), Submission(what) if len(what) == MD5_LENGTH else None)
 
 
@@ -117,7 +119,7 @@ def _in_workspace() -> list[Submission]:
 
 
 def _in_git() -> list[Submission]:
-    """Of every experiment, branch and tag; of HEAD where no other name has its result."""
+    """Return submissions of every experiment, branch and tag, and of HEAD if its result has no other name."""
     folder = main_workspace()
     found: dict[str, Submission] = {}
     with committed_files(folder) as files:
@@ -140,15 +142,15 @@ SKIPPED = "skipped.csv"
 
 
 def refuse_incomplete(submission: Path, data_md5: str, name: str) -> None:
-    """Look at a submission before it costs one of a day's few.
+    """Check the columns and recordings of a submission, since Kaggle accepts only a few submissions a day.
 
     Args:
         submission: The file.
-        data_md5: Of data/source behind it, as dvc.lock tells it.
-        name: What to call it in errors.
+        data_md5: md5 of the data/source that it was made from, in dvc.lock.
+        name: Name of the submission in errors.
 
     Raises:
-        UserError: a recording or a column is missing or too many, or data/source is not in DVC's cache.
+        UserError: a recording or column is missing or unexpected, or data/source is not in DVC's cache.
     """
     columns, wanted = _header_and_ids(_of_source(data_md5, SAMPLE))
     with _of_source(data_md5, SKIPPED).open(encoding="utf-8", newline="") as file:
@@ -156,26 +158,29 @@ def refuse_incomplete(submission: Path, data_md5: str, name: str) -> None:
     found_columns, found = _header_and_ids(submission)
     if found_columns != columns:
         raise UserError(f"{name}: columns {', '.join(found_columns)}; {SAMPLE} has {', '.join(columns)}")
-    for ids, what in ((wanted - found, "without"), (found - wanted, "with too many:")):
+    for ids, what in (
+        (wanted - found, f"lacks {len(wanted - found)} of {len(wanted)} test recordings"),
+        (found - wanted, f"has {counted(len(found - wanted), 'recording')} outside the test set"),
+    ):
         if ids:
             raise UserError(
-                f"{name}: {what} {len(ids)} of {len(wanted)} test recordings, first {min(ids)}; Kaggle would "
-                "refuse it. Recordings that were skipped are told in data/source/skipped.csv"
+                f"{name}: {what}, first {min(ids)}; Kaggle would refuse it. "
+                "Skipped recordings are listed in data/source/skipped.csv"
             )
 
 
 def refuse_no_submission(path: Path) -> None:
-    """A file that is no submission has an md5 too, which no run will ever have.
+    """Refuse a file that is not a submission, since its md5 would never match a run.
 
     Raises:
-        UserError: its first column is not `recording_id`.
+        UserError: the first column is not `recording_id`.
     """
     first = (
         path.read_bytes().partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").partition(b",")[0].strip(b'"\r')
     )
     if first != b"recording_id":
         raise UserError(
-            f"{path.name}: no submission, the first column is {first[:40].decode('utf-8', 'replace')!r}, "
+            f"{path.name}: not a submission, the first column is {first[:40].decode('utf-8', 'replace')!r}, "
             "must be recording_id"
         )
 

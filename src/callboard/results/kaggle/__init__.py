@@ -1,1 +1,1 @@
-"""Sends submissions to Kaggle and reads their scores by Kaggle's own command, which is optional."""
+"""Sends submissions to Kaggle and reads their scores, through Kaggle's own client, which is optional."""

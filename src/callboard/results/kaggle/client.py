@@ -1,4 +1,4 @@
-"""Kaggle's own command-line client, run as a program; what it refuses becomes a sentence."""
+"""Kaggle's own command-line client, run as a program; its errors become sentences."""
 
 import re
 import shutil
@@ -17,24 +17,24 @@ SEND_TIMEOUT_S = 600.0
 LIST_TIMEOUT_S = 120.0
 
 LONGEST_PAGE = 200
-"""Rows that one call may list; the newest come first."""
+"""Maximum number of rows that one call can list; the newest come first."""
 
 REFUSALS = (
     (
         r"Authentication required|\b401\b|Unauthori[sz]ed",
-        "Kaggle knows no valid credentials here; run `kaggle auth login`, or make a token at "
+        "Kaggle's client has no valid credentials; run `kaggle auth login`, or create a token at "
         "https://www.kaggle.com/settings/api and put it into ~/.kaggle/access_token or KAGGLE_API_TOKEN",
     ),
     (
         r"Max retries exceeded|NameResolution|ConnectionError|Connection (refused|reset|aborted)"
         r"|RemoteDisconnected|Network is unreachable|ProxyError|SSLError",
-        "Kaggle cannot be reached; look at the network and at HTTPS_PROXY, then repeat the command",
+        "Kaggle cannot be reached; check the network and HTTPS_PROXY, then repeat the command",
     ),
     (
         r"allowance|daily.{0,20}limit|limit.{0,20}(day|daily)",
-        "today's submissions to {competition} are used up; Kaggle counts anew at midnight UTC",
+        "today's submissions to {competition} are used up; Kaggle resets the count at midnight UTC",
     ),
-    (r"\b429\b|Too Many Requests", "Kaggle wants fewer requests; wait some minutes and repeat the command"),
+    (r"\b429\b|Too Many Requests", "too many requests to Kaggle; wait some minutes and repeat the command"),
     (
         r"accept.{0,40}rules",
         "the rules of {competition} are not accepted yet; do so at https://www.kaggle.com/c/{competition}/rules",
@@ -42,25 +42,25 @@ REFUSALS = (
     (
         r"deadline|has (ended|closed)|is (over|closed)|no longer accept|not accepting"
         r"|[Ss]ubmissions are (closed|disabled)",
-        "{competition} takes no submissions any more",
+        "{competition} no longer accepts submissions",
     ),
     (
         r"\b404\b|NotFound|[Nn]ot [Ff]ound|Could not find competition",
-        "Kaggle has no competition {competition}; its name is the last part of its address",
+        "Kaggle has no competition {competition}; a name is the last part of a competition's address",
     ),
     (
         r"\b403\b|Forbidden|[Pp]ermission",
-        "Kaggle does not let you use {competition}; is the name right, have you joined it and accepted its "
+        "Kaggle denies access to {competition}; is the name right, have you joined it and accepted its "
         "rules (https://www.kaggle.com/c/{competition}/rules), and is it still open?",
     ),
     (
         r"No competition specified",
-        "which competition? give --competition NAME, or `kaggle config set -n competition -v NAME` once",
+        "no competition given; pass --competition NAME, or once `kaggle config set -n competition -v NAME`",
     ),
     (r"Could not submit to competition", "the upload to {competition} failed; repeat the command"),
-    (r"\b5\d\d Server Error", "Kaggle itself has a fault at the moment; try again later"),
+    (r"\b5\d\d Server Error", "Kaggle's server reports an internal error; try again later"),
 )
-"""What the client prints, as a pattern, and what it means; the first that fits counts."""
+"""Pattern of the client's output, and its meaning; the first that matches counts."""
 
 FAILED_SOFTLY = re.compile(r"Could not (submit to|find) competition")
 """Failures after which the client's exit status is 0."""
@@ -70,31 +70,31 @@ def send(file: Path, message: str, competition: str | None) -> str:
     """Submit a file to a competition.
 
     Args:
-        file: A submission, under whatever name; Kaggle is shown submission.csv.
+        file: A submission with any file name; Kaggle gets it as submission.csv.
         message: Its description on Kaggle.
-        competition: Name in its address; without one that of the client's own settings.
+        competition: Name in its address; None for the one in the client's own settings.
 
     Returns:
-        What Kaggle answered.
+        Kaggle's answer.
 
     Raises:
-        UserError: no client, no credentials, or Kaggle did not take it.
+        UserError: no client, no credentials, or Kaggle did not accept the file.
     """
     with tempfile.TemporaryDirectory(prefix="callboard-") as folder:
         named = Path(folder) / "submission.csv"
         shutil.copyfile(file, named)
         arguments = ["submit", "--file", str(named), "--message", message, "--quiet"]
-        return _call(arguments, competition, SEND_TIMEOUT_S, "whether it arrived, `callboard lb fetch` tells")
+        return _call(arguments, competition, SEND_TIMEOUT_S, "`callboard lb fetch` shows whether it arrived")
 
 
 def list_submissions(competition: str | None) -> str:
-    """The newest submissions to a competition, as CSV.
+    """Return the newest submissions to a competition, as CSV.
 
     Args:
-        competition: As above.
+        competition: As in `send`.
 
     Raises:
-        UserError: as above.
+        UserError: no client, no credentials, or Kaggle refused the request.
     """
     arguments = ["submissions", "--csv", "--quiet", "--page-size", str(LONGEST_PAGE)]
     return _call(arguments, competition, LIST_TIMEOUT_S, "repeat the command")
@@ -133,17 +133,17 @@ PENDING = "pending"
 
 
 def wait_for(key: str, ask: Callable[[], str]) -> tuple[str, Sent]:
-    """Ask again and again until the newest submission with this key is no longer pending.
+    """Poll until the newest submission with this key is no longer pending.
 
     Args:
         key: Content key in its description.
-        ask: For the list of submissions, as CSV.
+        ask: Function that returns the list of submissions, as CSV.
 
     Returns:
         The list, and the submission's row.
 
     Raises:
-        UserError: still pending after half an hour.
+        UserError: the submission is still pending after half an hour.
     """
     end = time.monotonic() + LONGEST_S
     while True:

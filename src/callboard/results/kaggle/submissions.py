@@ -1,4 +1,4 @@
-"""Kaggle's list of submissions, as `kaggle competitions submissions --csv` prints it, into the ledger."""
+"""Kaggle's list of submissions, from `kaggle competitions submissions --csv` to rows of the ledger."""
 
 import csv
 import io
@@ -17,10 +17,10 @@ KEY_PATTERN = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 MD5 = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 NONE_YET = "No submissions found"
-"""What the client prints instead of a list."""
+"""Text that the client prints instead of an empty list."""
 
 DONE = "complete"
-"""Status of a submission that was scored; others are pending and error."""
+"""Status of a scored submission; others are pending and error."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Sent:
 
     @property
     def is_scored(self) -> bool:
-        """Whether there is anything to note down."""
+        """Whether it has a score to record."""
         return self.status == DONE and bool(self.public or self.private)
 
     def __str__(self) -> str:
@@ -47,30 +47,30 @@ class Sent:
 
 @dataclass(frozen=True)
 class Matched:
-    """What a list says that concerns us."""
+    """The submissions of a list, by whether their result is known."""
 
     entries: tuple[LeaderboardEntry, ...]
-    """Of scored submissions, oldest first."""
+    """Ledger rows of scored submissions, oldest first."""
     unknown: tuple[Sent, ...]
-    """Of no result of ours, but scored."""
+    """Scored submissions that match no known result."""
     unscored: tuple[Sent, ...]
 
 
 def message_of(submitted: Submission, own: str | None = None) -> str:
-    """The message to send a submission with, by which `match` finds it again.
+    """Return the message to send a submission with, by which `match` finds it again.
 
     Args:
-        submitted: What is sent.
-        own: The person's words, after the key.
+        submitted: The submission.
+        own: The user's words after the key, instead of the submission's name.
     """
     return f"callboard {submitted.key} {own or submitted.name}".strip()
 
 
 def parse_sent(text: str, where: str) -> list[Sent]:
-    """The rows of a list, oldest first; what the client prints above the header is passed over.
+    """Return the rows of a list, oldest first; text that the client prints above the header is skipped.
 
     Raises:
-        UserError: no header with the columns of Kaggle.
+        UserError: the list has no header with Kaggle's columns.
     """
     lines = text.lstrip("\ufeff").splitlines(keepends=True)
     if NONE_YET in lines[-1:]:
@@ -79,8 +79,8 @@ def parse_sent(text: str, where: str) -> list[Sent]:
         lines = lines[1:]
     if not lines:
         raise UserError(
-            f"{where}: no columns {', '.join(KAGGLE_COLUMNS)}; "
-            f"`kaggle competitions submissions --csv` prints them"
+            f"{where}: no header with the columns {', '.join(KAGGLE_COLUMNS)}; "
+            f"`kaggle competitions submissions --csv` prints one"
         )
     rows = [
         Sent(
@@ -99,13 +99,13 @@ def parse_sent(text: str, where: str) -> list[Sent]:
 def match(
     rows: Sequence[Sent], known: Sequence[Submission], where: str, folder: Path | None = None
 ) -> Matched:
-    """Ledger rows of the submissions that are ours.
+    """Sort the submissions of a list by whether they are scored and can be identified.
 
-    One is ours by the content key of a result, or by an md5, in its description, or because a file of its
-    name lies in `folder` and its md5 is known.
+    They are identified by the content key of a result, or by an md5, in the description, or by the known md5
+    of a file of the same name in `folder`.
 
     Raises:
-        UserError: a score is no number from 0 to 1.
+        UserError: a score is not a number from 0 to 1.
     """
     by_md5 = {one.md5: one for one in known}
     by_key = {one.key: one for one in known if one.names}

@@ -1,4 +1,4 @@
-"""The way to MLflow: its address, a client, one writer at a time, and what goes wrong in one line."""
+"""Connections to MLflow: its address, a client, one writer at a time, and errors in one line."""
 
 import os
 import re
@@ -21,35 +21,35 @@ EXPERIMENT = "callboard"
 SQLITE = "sqlite:///"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 UNUSABLE = (OSError, ImportError, ValueError)
-"""What an address leads to that nobody answers, that has no driver here, or that is none."""
+"""Errors for an address that is unreachable, needs a missing driver, or is invalid."""
 
 CONNECT_S = 4.0
-"""For a server to take a connection; to answer then may take it longer."""
+"""Time for a server to accept a connection, s; its answers can take longer."""
 
 
 class TrackingError(Exception):
-    """MLflow could not be reached or written; the result itself is whole."""
+    """MLflow could not be reached or written; the result itself is complete."""
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the main workspace's own database.
+    """Return MLFLOW_TRACKING_URI, or the address of the main workspace's database.
 
-    A relative SQLite path counts from the main workspace: in a temporary one the results would go with it.
+    A relative SQLite path is below the main workspace: a temporary one would be deleted with the results.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     return f"{SQLITE}{main_workspace() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
 def local_database(uri: str) -> Path | None:
-    """The file of a SQLite database; None for a server, or where the address has options for its driver."""
+    """Return the file of a SQLite database; None for a server, or if the address has options for a driver."""
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) and "?" not in uri else None
 
 
 def without_credentials(text: str, uri: str) -> str:
-    """`text` with the user and password of `uri` taken out.
+    """Return `text` without the user and password of `uri`.
 
-    All before the last @ counts as them: an address that is wrong, without a scheme or with a slash in its
-    password, must not show it either.
+    Everything before the last @ counts as credentials: an invalid address, without a scheme or with a slash
+    in its password, must not show them either.
     """
     user = "" if uri.startswith(SQLITE) else re.sub(r"^[\w+.-]+://", "", uri).rpartition("@")[0]
     if not user:
@@ -63,7 +63,7 @@ def without_credentials(text: str, uri: str) -> str:
 
 
 def prepare_environment() -> None:
-    """What must hold before mlflow is imported."""
+    """Set the environment variables that mlflow needs before it is imported."""
     os.environ.pop("MLFLOW_RUN_ID", None)  # would turn every fold's run into the parent
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -73,7 +73,7 @@ def prepare_environment() -> None:
 
 @contextmanager
 def one_writer() -> Iterator[None]:
-    """One writer at a time: processes that create MLflow's tables together leave them broken for good.
+    """Hold the lock of the only writer: processes that create MLflow's tables together leave them broken.
 
     Raises:
         TrackingError: the main workspace cannot be written.
@@ -83,10 +83,10 @@ def one_writer() -> Iterator[None]:
 
 
 def refuse_if_down(uri: str) -> None:
-    """Ask a server for a connection, once: mlflow waits long and often for one that is down.
+    """Try once to connect to a server: mlflow waits long and often for one that is down.
 
     Raises:
-        TrackingError: nobody takes the connection, or the address is none.
+        TrackingError: cannot connect, because the server is unreachable or the address invalid.
     """
     try:
         address = urlsplit(uri)
@@ -101,10 +101,10 @@ def refuse_if_down(uri: str) -> None:
 
 @contextmanager
 def connecting(uri: str) -> Iterator["MlflowClient"]:
-    """A client of a server or database, for a block of nothing but its calls.
+    """Yield a client of a server or database, for a block that contains only its calls.
 
     Raises:
-        TrackingError: the server is down, or mlflow raised something in the block.
+        TrackingError: the server is down, or mlflow raised an error in the block.
     """
     prepare_environment()
     refuse_if_down(uri)
@@ -125,7 +125,7 @@ def _client(uri: str) -> "MlflowClient":
 
 
 def _make_tables(database: Path) -> None:
-    """Make MLflow's tables in a file that is renamed when whole: migrations cut short break it for good."""
+    """Create MLflow's tables in a file that is renamed when complete: an interrupted migration breaks it."""
     with written_whole(database) as unfinished:
         unfinished.unlink(missing_ok=True)
         _client(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
@@ -133,27 +133,27 @@ def _make_tables(database: Path) -> None:
 
 @contextmanager
 def our_experiment(uri: str) -> Iterator[tuple["MlflowClient", str]]:
-    """A client and the id of our MLflow experiment, which is made if need be.
+    """Yield a client and the id of our MLflow experiment, which is created if necessary.
 
-    To be used within `one_writer`, for a block of nothing but the client's calls.
+    To be used within `one_writer`, for a block that contains only the client's calls.
 
     Raises:
-        TrackingError: the server is down, or mlflow raised something in the block.
+        TrackingError: the server is down, or mlflow raised an error in the block.
     """
     with connecting(uri) as client:
         if found := client.get_experiment_by_name(EXPERIMENT):
             yield client, str(found.experiment_id)
             return
-        # without a location MLflow would fix one below the current folder, which may be a temporary workspace
+        # by default MLflow fixes a location below the current folder, which can be a temporary workspace
         location = (main_workspace() / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
         yield client, str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
 @contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
-    """What mlflow and the libraries below it raise, as a TrackingError of one line without credentials.
+    """Turn errors of mlflow and its libraries into a TrackingError of one line without credentials.
 
-    For nothing but their calls: much of what they raise is a ValueError or an OSError.
+    The block must contain only their calls: many of these errors are a ValueError or an OSError.
     """
     import alembic.util
     import sqlalchemy.exc
@@ -166,5 +166,5 @@ def mlflow_errors(uri: str) -> Iterator[None]:
 
 
 def _cause(error: Exception) -> str:
-    """One sentence; of a failed query without its text and its values."""
+    """Describe an error in one line; a failed query without its text and values."""
     return f"{type(error).__name__}: {one_line(error)}".partition(" [SQL:")[0]

@@ -8,10 +8,10 @@ from callboard.results.committed import params_of
 from callboard.results.result import CLIPS, OUT_OF_FOLD, Result, changes
 
 KEY = "callboard.key"
-"""Content key of the result."""
+"""Tag with the content key of the result."""
 
 KIND = "callboard.kind"
-"""One of the three below."""
+"""Tag with one of the three kinds below."""
 
 RESULT = "cv"
 FOLD_OF_RESULT = "fold"
@@ -25,32 +25,32 @@ DATA_MD5 = "callboard.data_md5"
 COMMIT = "git.commit"
 
 NAMES = "dvc.exp_name"
-"""Every DVC experiment that reached the result, with commas between them."""
+"""Tag with every DVC experiment that reached the result, separated by commas."""
 
 NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
-"""Makes MLflow show a run below another."""
+"""Tag with the id of the run below which MLflow shows this one."""
 
 NAMELESS = "workspace-"
 
 
 def joined_names(names: tuple[str, ...]) -> str:
-    """Names of experiments as the tag has them."""
+    """Join names of experiments for the tag `NAMES`."""
     return ",".join(names)
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """The names in a tag."""
+    """Split the tag `NAMES` into names."""
     return tuple(name for name in text.split(",") if name)
 
 
 def nameless(key: str) -> str:
-    """What a result is called that no experiment has reached."""
+    """Return the name of a result that no experiment has reached."""
     return NAMELESS + key[:6]
 
 
 MAX_TEXT = 6000
-"""Characters of a parameter or note that MLflow keeps on every kind of server."""
+"""Characters of a parameter or note that every kind of MLflow server accepts."""
 
 
 class MetricPoint(NamedTuple):
@@ -64,23 +64,23 @@ class MetricPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a result was reached."""
+    """The run of the pipeline that reached a result."""
 
     experiment: str | None
-    """DVC's name for it; none under `dvc repro`. Several names stand with commas between them."""
+    """Name of the DVC experiment, or several separated by commas; None under `dvc repro`."""
     commit: str
-    """What the workspace started from."""
+    """Commit that the workspace started from."""
     time_ms: int | None = None
-    """When it was reached, in milliseconds since 1970; None for now."""
+    """Time at which it was reached, in milliseconds since 1970; None for now."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every experiment of this origin."""
+        """Names of all its experiments."""
         return split_names(self.experiment or "")
 
 
 class DataVersion(NamedTuple):
-    """The data of a result."""
+    """Name and digest of the data of a result."""
 
     name: str
     digest: str
@@ -89,7 +89,7 @@ class DataVersion(NamedTuple):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as it is to be written."""
+    """A run to be written."""
 
     name: str
     start_ms: int
@@ -98,19 +98,19 @@ class RunRecord:
     metrics: dict[str, float]
     data: DataVersion | None = None
     folds: dict[str, list[MetricPoint]] = field(default_factory=dict)
-    """Learning curve by the name of its fold."""
+    """Name of a fold to its learning curve."""
 
 
 def record_of(result: Result, origin: Origin, memo: str = "", start_ms: int | None = None) -> RunRecord:
-    """The result as a run.
+    """Return a result as a run.
 
-    Times of all points follow from the start, so that writing the same record twice changes nothing.
+    Times of all points are derived from the start, so that writing the same record twice changes nothing.
 
     Args:
-        result: With its curves.
-        origin: Names and note come from it.
+        result: The result, with its curves.
+        origin: Source of the names and the note.
         memo: First paragraph of the note.
-        start_ms: Of a run that is to be completed; else the origin's time counts.
+        start_ms: Start of an existing run to be completed; None for the origin's time.
     """
     start_ms = start_ms or origin.time_ms or now_ms()
     folds = {
@@ -134,7 +134,7 @@ def record_of(result: Result, origin: Origin, memo: str = "", start_ms: int | No
 
 
 def fold_tags(record: RunRecord, parent_id: str, fold: str) -> dict[str, str]:
-    """Tags of a fold's run."""
+    """Return the tags of a fold's run."""
     return {
         PARENT: parent_id,
         KEY: record.tags[KEY],
@@ -144,7 +144,7 @@ def fold_tags(record: RunRecord, parent_id: str, fold: str) -> dict[str, str]:
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970."""
+    """Return the current time in milliseconds since 1970."""
     return int(time.time() * 1000)
 
 
@@ -164,7 +164,7 @@ def _tags(result: Result, origin: Origin, memo: str) -> dict[str, str]:
 
 
 def _note(result: Result, origin: Origin, memo: str) -> str:
-    """What a person reads first; theirs to overwrite in MLflow."""
+    """Return the note of a new run, which a person can overwrite in MLflow."""
     base = params_of(origin.commit)
     changed = changes(base, result.params) if base else []
     against = f"Against {origin.commit[:7]}: {', '.join(changed) or 'no other parameter'}"

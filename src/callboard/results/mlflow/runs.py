@@ -1,8 +1,8 @@
-"""Runs written to MLflow, by its client alone.
+"""Writing of runs to MLflow, through its client only.
 
-A run is begun as running, filled, and finished last, each fold before its parent: what is finished is whole.
-`Runs.write` goes on with a run that a killed process left and adds nothing twice, since MLflow keeps one of
-two equal points of a metric, and the times of points follow from the start of their run.
+A run is created as running, filled, and finished last, each fold before its parent: a finished run is
+complete. `Runs.write` resumes a run that a killed process left and adds nothing twice, since MLflow keeps one
+of two equal points of a metric, and the times of points are derived from the start of their run.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ FINISHED = "FINISHED"
 
 @contextmanager
 def open_runs() -> Iterator["Runs"]:
-    """MLflow's runs, to be written; one writer at a time.
+    """Yield a writer of MLflow's runs, one at a time.
 
     Raises:
         TrackingError: the main workspace cannot be written.
@@ -32,21 +32,21 @@ def open_runs() -> Iterator["Runs"]:
 
 
 class Runs:
-    """The runs of our MLflow experiment, which the first write makes; got from `open_runs`.
+    """A writer of runs in our MLflow experiment, which the first write creates; see `open_runs`.
 
-    Every method raises a TrackingError where the server is down or mlflow fails.
+    Every method raises a TrackingError if the server is down or mlflow fails.
     """
 
     def __init__(self, uri: str) -> None:
-        """Connect to nothing yet: importing mlflow takes seconds.
+        """Store the address without connecting: importing mlflow takes seconds.
 
         Args:
-            uri: Of the server or database.
+            uri: Address of the server or database.
         """
         self._uri = uri
 
     def write(self, record: RunRecord, unfinished: StoredRun | None = None) -> None:
-        """Write a run, or complete the one that a killed writer left; the notes of a person stay."""
+        """Write a run, or complete the one that a killed writer left; a person's notes stay."""
         with our_experiment(self._uri) as (client, experiment_id):
             if unfinished:
                 run, folds = unfinished, _folds_of(client, experiment_id, unfinished)
@@ -65,19 +65,19 @@ class Runs:
             client.set_terminated(run.run_id, FINISHED, end_time=run.start_ms)
 
     def rename(self, run: StoredRun, name: str, tags: dict[str, str]) -> None:
-        """Give a run another name, then these tags."""
+        """Set the name of a run, then these tags."""
         with our_experiment(self._uri) as (client, _):
             if name != run.name:
                 client.update_run(run.run_id, name=name)
             _set_tags(client, run, tags)
 
     def set_tags(self, run: StoredRun, tags: dict[str, str]) -> None:
-        """Give a run these tags."""
+        """Set these tags of a run."""
         with our_experiment(self._uri) as (client, _):
             _set_tags(client, run, tags)
 
     def set_scores(self, run: StoredRun, scores: dict[str, float]) -> None:
-        """Log scores later than what they replace, since MLflow shows the latest."""
+        """Log scores with a later time than those they replace, since MLflow shows the latest."""
         with our_experiment(self._uri) as (client, _):
             _correct(client, run, scores)
 
@@ -88,19 +88,19 @@ class Runs:
 
 
 def _begin(client: "MlflowClient", experiment_id: str, name: str, start_ms: int, tags: dict[str, str]) -> str:
-    """The id of a new run, which has its tags from the first moment, so that it is found again."""
+    """Create a run and return its id; its tags are set at once, so that it is found again after a crash."""
     created = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=name)
     return str(created.info.run_id)
 
 
 def _folds_of(client: "MlflowClient", experiment_id: str, parent: StoredRun) -> dict[str, StoredRun]:
-    """Runs by the name of their fold."""
+    """Return the runs of folds below a parent, by the name of the fold."""
     found = searched(client, experiment_id, f"tags.`{PARENT}` = '{parent.run_id}'")
     return {run.tags[FOLD]: run for run in found}
 
 
 def _fill(client: "MlflowClient", run: StoredRun, record: RunRecord) -> None:
-    """Add what a run lacks of its record; MLflow changes no parameter, and shows the latest score."""
+    """Add what a run lacks of its record; MLflow cannot change parameters, and shows the latest score."""
     from mlflow.entities import Param
 
     scores = run.lacking(record.metrics)

@@ -1,4 +1,4 @@
-"""MLflow's server on this machine: started lean, waited for, and stopped with all that it started."""
+"""MLflow's server on this machine, started with few processes and stopped with all of them."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from callboard.core.errors import UserError
 
 HOST = "127.0.0.1"
 PATIENCE_S = 120.0
-"""It answers after 3 s on an idle machine with two cores."""
+"""Maximum wait for the first answer, s; it takes 3 s on an idle machine with two cores."""
 
 START_PAUSE_S = 0.1
 STOPPING_S = 10.0
@@ -25,19 +25,19 @@ STOPPING_S = 10.0
 class Server:
     """`mlflow ui` as a child of this process, until the block ends.
 
-    One worker and no job runners: by default it takes four workers, seven job runners and 2 GB.
+    One worker and no job runners: the default is four workers and seven job runners, which take 2 GB.
     """
 
     def __init__(self, uri: str, port: int, log: Path) -> None:
-        """Start it.
+        """Start the server.
 
         Args:
-            uri: Of the database, with an absolute path.
-            port: On the loopback interface.
-            log: File that takes what the server prints.
+            uri: Address of the database, with an absolute path.
+            port: Port on the loopback interface.
+            log: File for the server's output.
 
         Raises:
-            UserError: the port is taken or none.
+            UserError: the port is in use or invalid.
         """
         _refuse_taken(port)
         self.address = f"http://{HOST}:{port}"
@@ -52,7 +52,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches this process only, which stops the whole group
+                start_new_session=True,  # Ctrl-C reaches only this process, which stops the group
             )
 
     def __enter__(self) -> Self:
@@ -64,10 +64,10 @@ class Server:
         self.stop()
 
     def wait_until_it_answers(self) -> None:
-        """Return as soon as pages can be opened.
+        """Wait until pages can be opened.
 
         Raises:
-            UserError: it ended or did not answer in time; with the last line that it printed.
+            UserError: the server ended or did not answer in time; the message has its last line of output.
         """
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
@@ -81,16 +81,16 @@ class Server:
         raise UserError(f"MLflow's server did not answer within {PATIENCE_S:.0f} s: {self._said()}")
 
     def wait(self) -> None:
-        """Return when it is stopped from outside.
+        """Wait until the server is stopped from outside.
 
         Raises:
-            UserError: it ended by itself.
+            UserError: the server ended with an error.
         """
         if status := self._process.wait():
             raise UserError(f"MLflow's server ended with status {status}: {self._said()}")
 
     def stop(self) -> None:
-        """End the server and its workers; those that do not within ten seconds are killed."""
+        """Stop the server and its workers; kill those that do not end within ten seconds."""
         for end in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self._process.pid, end)
@@ -114,7 +114,7 @@ def _refuse_taken(port: int) -> None:
             raise UserError(f"--port {port}: must be between 1 and 65535") from None
         except OSError as error:
             raise UserError(
-                f"port {port} cannot be used: {error.strerror}; another one: callboard ui --port {port + 1}"
+                f"port {port} cannot be used: {error.strerror}; try callboard ui --port {port + 1}"
             ) from None
 
 

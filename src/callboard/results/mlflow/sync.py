@@ -1,7 +1,7 @@
-"""MLflow brought in line with git: one finished run for every result that git has.
+"""Synchronisation of MLflow with git: one finished run for every result in git.
 
-The database is disposable. What git and leaderboard.csv say of the results is enough to write it again; only
-what people typed into MLflow's pages is lost with it.
+The database is disposable: it can be written again from git and leaderboard.csv, and only what people typed
+into MLflow's pages is lost with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ from callboard.results.result import Result, ResultRef, read_result
 from callboard.results.stored_runs import StoredRun, known_runs
 
 MemoOf = Callable[[Sequence[str]], str]
-"""Names of experiments to what a note in MLflow begins with."""
+"""Function from names of experiments to the first paragraph of a note in MLflow."""
 
 
 @dataclass
 class Summary:
-    """What a synchronisation did; every number counts results."""
+    """Numbers of results by what a synchronisation did to their runs."""
 
     n_results: int = 0
     new: int = 0
@@ -38,7 +38,7 @@ class Summary:
     seconds: float = 0.0
 
     def facts(self) -> list[str]:
-        """For the summary line."""
+        """Return the parts of the summary line."""
         counts = {
             "new": self.new,
             "completed": self.completed,
@@ -47,33 +47,32 @@ class Summary:
             "unchanged": self.unchanged,
             "broken": self.broken,
         }
-        told = [f"{count} {what}" for what, count in counts.items() if count]
         return [
             f"{counted(self.n_results, 'result')} in git",
-            *told,
+            *(f"{count} {what}" for what, count in counts.items() if count),
             f"{self.seconds:.1f} s",
         ]
 
 
 def no_memo(names: Sequence[str]) -> str:
-    """No memo for any names."""
+    """Return an empty memo for any names."""
     return ""
 
 
 def sync(memo_of: MemoOf = no_memo) -> Summary:
-    """Make MLflow hold exactly one finished run for every result in git, with its names and scores of today.
+    """Make MLflow hold exactly one finished run for every result in git, with its current names and scores.
 
-    A run that git does not know any more stays as it is.
+    A run whose result is no longer in git stays; only its scores are updated.
 
     Args:
-        memo_of: What the note of a new run begins with.
+        memo_of: Source of the first paragraph of a new run's note.
 
     Raises:
         UserError: there is no git repository, the server is down, the database cannot be written, or
             leaderboard.csv is broken.
     """
     watch, summary, folder = Stopwatch(), Summary(), main_workspace()
-    git("rev-parse", "--git-dir", folder=folder)  # refuses a folder that is in no repository
+    git("rev-parse", "--git-dir", folder=folder)  # refuses a folder outside any repository
     ledger = ledger_of(folder)
     try:
         with committed_files(folder) as files, open_runs() as runs:
@@ -82,7 +81,7 @@ def sync(memo_of: MemoOf = no_memo) -> Summary:
             for key, refs in progress(results.items(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
                 _sync_one(runs, known.get(key), refs, files, ledger, memo_of, summary)
-            for key in known.keys() - results.keys():  # no name in git any more, scores all the same
+            for key in known.keys() - results.keys():  # no longer in git, but in the ledger
                 _score(runs, known[key], ledger, summary)
     except TrackingError as error:
         raise UserError(f"MLflow cannot be brought up to date: {error}") from error
@@ -120,7 +119,7 @@ def _sync_one(
 
 
 def _read(refs: list[ResultRef], files: CommittedFiles) -> tuple[Result, Origin]:
-    """The result out of the first of its commits."""
+    """Read a result from the first of its commits, and where it was reached."""
     first = refs[0]
     baseline, time_ms = reached_from(first, main_workspace())
     try:
@@ -134,7 +133,7 @@ def _read(refs: list[ResultRef], files: CommittedFiles) -> tuple[Result, Origin]
 
 
 def _kept_as(refs: list[ResultRef]) -> tuple[str, ...]:
-    """What `dvc exp branch` or a tag calls it; nothing where it is the checked-out result of `dvc repro`."""
+    """Return the name by `dvc exp branch` or a tag; empty for the checked-out result of `dvc repro`."""
     is_of_repro = refs[0].kind == "commit" or any(ref.kind == "HEAD" for ref in refs)
     return () if is_of_repro else (refs[0].name,)
 

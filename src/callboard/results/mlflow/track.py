@@ -1,7 +1,7 @@
-"""Results to MLflow: one run per content key, however often and on whatever way it is reached.
+"""Recording of results in MLflow: one run per content key, however often and in whatever way it is reached.
 
-No other stage writes to MLflow. Training may be restored from DVC's run-cache without running, or run twice
-after a crash, so a run logged from inside it would be missing or doubled.
+No other stage writes to MLflow. Training can be restored from DVC's run-cache without running, or run twice
+after a crash, so a run logged from inside it would be missing or duplicated.
 """
 
 import os
@@ -22,7 +22,7 @@ from callboard.results.stored_runs import StoredRun, known_result, known_runs
 
 
 def origin_of_this_process() -> Origin:
-    """As DVC tells its stages; git is asked where DVC does not say."""
+    """Return the origin that DVC passes to its stages; the commit comes from git if DVC does not set it."""
     commit = os.environ.get("DVC_EXP_BASELINE_REV") or git_if_any("rev-parse", "HEAD").strip()
     return Origin(os.environ.get("DVC_EXP_NAME"), commit)
 
@@ -31,9 +31,9 @@ def record(result: Result, origin: Origin, memo: str = "") -> str:
     """Make sure that MLflow holds the result, its leaderboard scores and its experiment's name.
 
     Args:
-        result: With its curves.
+        result: The result, with its curves.
         origin: Where it was reached.
-        memo: What its note in MLflow begins with.
+        memo: First paragraph of its note in MLflow.
 
     Returns:
         What was done, for the summary line.
@@ -72,20 +72,20 @@ def upsert(runs: Runs, known: StoredRun | None, result: Result, origin: Origin, 
 
 
 def set_names(runs: Runs, run: StoredRun, names: tuple[str, ...]) -> None:
-    """Say which experiments reached a result; a run's title that a person has given stays."""
+    """Set the experiments that reached a result; a title that a person gave the run stays."""
     is_ours = run.name in run.names or run.name.startswith(NAMELESS)
     title = names[0] if is_ours and run.name not in names else run.name
     runs.rename(run, title, {NAMES: joined_names(names)})
 
 
 def push_scores(words: Mapping[str, dict[str, float]]) -> int:
-    """Set leaderboard scores of every finished run with one of these submissions; the last word counts.
+    """Set leaderboard scores of every finished run with one of these submissions.
 
     Args:
-        words: By the submission's md5, as dvc.lock tells it, `lb.public`, `lb.private` or both.
+        words: md5 of a submission in dvc.lock to the last `lb.public`, `lb.private` or both.
 
     Returns:
-        How many runs did not show them before; a run that is not known yet, `callboard sync` mends.
+        Number of runs that did not show them before; `callboard sync` adds runs that do not exist yet.
 
     Raises:
         TrackingError: the server is down, or the database cannot be written.
@@ -100,7 +100,7 @@ def push_scores(words: Mapping[str, dict[str, float]]) -> int:
 
 
 def _behind(words: Mapping[str, dict[str, float]]) -> list[tuple[StoredRun, dict[str, float]]]:
-    """Finished runs with the scores that they do not show."""
+    """Return the finished runs that lack some of these scores, with those scores."""
     found = [
         (run, run.lacking(words.get(run.tags.get(SUBMISSION_MD5, ""), {})))
         for run in known_runs().values()

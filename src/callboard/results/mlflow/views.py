@@ -1,8 +1,8 @@
-"""What MLflow's pages open on: a table of CV and LB, and CV drawn against LB.
+"""Views that MLflow's pages open with: a table of CV and LB, and plots of CV against LB.
 
-MLflow keeps a shared view as a tag of the experiment. The format is not documented; it is that of mlflow
+MLflow stores a shared view as a tag of the experiment. The format is undocumented; this is that of mlflow
 3.17.2 (`static/js` of its server: `sharedViewState`, and the classes that have `type=c.SCATTER`,
-`type=c.PARALLEL`). A page that cannot read it shows its own default table.
+`type=c.PARALLEL`). A page that cannot read it shows its default table.
 """
 
 import base64
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 VIEWS_VERSION = 2
-"""To be raised with every change of what is written below."""
+"""Version of the views below, to be raised with every change."""
 
 TAG = "mlflow.sharedViewState."
 MARK = "callboardVersion"
-"""MLflow's pages leave this key out of the views that they save, so a person's view never has it."""
+"""Key that MLflow's pages drop from the views that they save, so a person's view never has it."""
 
 RESULTS_FILTER = f"tags.`{tag.KIND}` = '{tag.RESULT}' and attributes.status = 'FINISHED'"
-"""Leaves out folds, the author's rows, and runs that are half written."""
+"""Filter that leaves out folds, the author's rows, and half-written runs."""
 
 VIEW_METRICS = ["cv.lwlrap", "lb.public", "lb.private"]
 PARAMS = [
@@ -36,14 +36,14 @@ PARAMS = [
     "train.epochs",
     "seed",
 ]
-"""Columns and axes that a person sees first; any other can be ticked in MLflow."""
+"""Initial columns and axes; others can be ticked in MLflow."""
 
 
 class View(NamedTuple):
     """A page of MLflow with its settings."""
 
     key: str
-    """Last part of its tag, and in its address."""
+    """Last part of its tag, which is also in its address."""
     name: str
     mode: str
     """TABLE or CHART."""
@@ -53,13 +53,13 @@ VIEWS = (View("callboard-table", "CV | LB", "TABLE"), View("callboard-chart", "C
 
 
 def address(server: str, experiment_id: str, view: View) -> str:
-    """Where the server shows a view, below the server's address."""
+    """Return the address at which a server shows a view."""
     query = f"workflowType=machine_learning&compareRunsMode={view.mode}&viewStateShareKey={view.key}"
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
 
 
 def write_views(client: "MlflowClient", experiment_id: str) -> list[str]:
-    """Write the views that are missing or of an older version; one that a person has changed stays.
+    """Write the views that are missing or have an older version; one that a person has changed stays.
 
     Returns:
         Names of the views that were written.
@@ -85,20 +85,20 @@ def _is_due(tag: str | None) -> bool:
 
 
 def encode(view: View, now_ms: int) -> str:
-    """A view as MLflow keeps it, of milliseconds since 1970."""
+    """Encode a view as the text of its tag, created at `now_ms` in milliseconds since 1970."""
     state = base64.b64encode(zlib.compress(json.dumps(page_state(), sort_keys=True).encode())).decode()
     payload: dict[str, Any] = {"name": view.name, "createdAt": now_ms, "updatedAt": now_ms}
     return json.dumps(payload | {"state": f"deflate;{state}", MARK: VIEWS_VERSION})
 
 
 def decode(tag: str) -> dict[str, Any]:
-    """The settings inside a tag."""
+    """Return the settings inside a tag."""
     packed = json.loads(tag)["state"].removeprefix("deflate;")
     return dict(json.loads(zlib.decompress(base64.b64decode(packed))))
 
 
 def page_state() -> dict[str, Any]:
-    """Settings of the page of runs; table and charts take what concerns them."""
+    """Return the settings of the page of runs, shared by table and charts."""
     columns = [f"metrics.`{key}`" for key in VIEW_METRICS]
     columns += [f"tags.`{tag.NAMES}`"] + [f"params.`{key}`" for key in PARAMS]
     section = {"name": "CV and LB", "uuid": "callboard-section", "display": True, "isReordered": False}
@@ -121,7 +121,7 @@ def page_state() -> dict[str, Any]:
         "runsHiddenMode": "SHOW_ALL",  # the default draws ten runs only
         "compareRunSections": [section],
         "compareRunCharts": charts,
-        "isAccordionReordered": True,  # MLflow adds a section of bars, and would put it first by its name
+        "isAccordionReordered": True,  # else MLflow's own section of bars comes first, by name
     }
 
 
