@@ -3,11 +3,12 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from callboard.core.console import run_guarded, summarize
 from callboard.core.files import written_whole
-from callboard.experiments.captions import memo_of
+from callboard.experiments.captions import memo_of, row_of
 from callboard.results.git import files_in
 from callboard.results.leaderboard import ledger_of, with_reported
 from callboard.results.mlflow.connection import TrackingError
@@ -24,6 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     result = read_result(files_in(Path.cwd()), str(Path.cwd()))
     result = with_reported(result, ledger_of(Path.cwd()))
     origin = origin_of_this_process()
+    if not origin.names:
+        origin = replace(origin, experiment=row_of(result))
     try:
         outcome = record(result, origin, memo_of(origin.names))
     except TrackingError as error:

@@ -205,6 +205,20 @@ def test_the_checked_out_result_is_called_as_track_calls_it(toy: ToyRepository) 
     assert run.data.tags["git.commit"] == head
 
 
+def test_a_result_without_a_name_in_git_is_called_by_its_row_and_by_its_experiment_once_it_has_one(
+    toy: ToyRepository,
+) -> None:
+    applied(toy)
+    commit = toy.git("rev-parse", ref_of(toy, "first"))
+    for name in ("first", "second"):
+        toy.git("update-ref", "-d", ref_of(toy, name))
+    sync(name_of=lambda result: f"row-{result.params['loss.neg_mask']}")
+    assert set(shown(toy)) == {"row-none"}
+    toy.git("update-ref", ref_of(toy, "first"), commit)
+    sync()
+    assert set(shown(toy)) == {"first"}
+
+
 def test_a_run_whose_experiment_is_gone_keeps_its_name(toy: ToyRepository) -> None:
     sync()
     toy.git("update-ref", "-d", ref_of(toy, "first"))

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from callboard.core.errors import UserError
-from callboard.experiments.captions import memo_of
+from callboard.experiments.captions import memo_of, row_of
+from callboard.params.base import read_tree
 from callboard.results.mlflow.connection import (
     TrackingError,
     refuse_if_down,
@@ -29,6 +31,7 @@ from callboard.results.mlflow.runs import open_runs
 from callboard.results.mlflow.track import push_scores, record
 from callboard.results.result import Result
 from callboard.results.stored_runs import known_runs, stored_runs
+from tests.conftest import merge
 from tests.toy_results import empty_database, result_in, runs, workspace, write_workspace
 
 __all__ = ["empty_database", "workspace"]
@@ -306,6 +309,30 @@ rows:
 - {id: exp0001, variant: max, base: exp0001, block: 1, certainty: code, memo_ja: 最大, memo_en: Max pool,
    set: {optim.lr: 0.2}}
 """
+
+
+@pytest.mark.parametrize(
+    ("changes", "row"),
+    [
+        ({}, "exp0051"),
+        ({"seed": 7, "train": {"epochs": 3}}, "exp0051"),
+        ({"loss": {"neg_mask": "seq"}}, "exp0058"),
+        ({"optim": {"lr": 0.123}}, ""),
+    ],
+)
+def test_a_result_has_the_name_of_the_row_whose_parameters_it_has(
+    changes: dict[str, Any], row: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row leaves seed and epochs to the workspace."""
+    monkeypatch.chdir(workspace)
+    tree = read_tree(ROOT / "tests/params.yaml")
+    merge(tree, {"split": {"folds": [0, 1]}} | changes)
+    (workspace / "params.yaml").write_text(yaml.dump(tree))
+    shutil.copy(ROOT / "experiments.yaml", workspace)
+    result = result_in(workspace)
+    assert row_of(result) == row
+    (workspace / "experiments.yaml").write_text("no table")
+    assert row_of(result) == ""
 
 
 def test_the_memo_of_a_row_stands_in_the_note_of_its_run(

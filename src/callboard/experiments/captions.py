@@ -7,10 +7,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.experiments.steps import TableStep
+
+if TYPE_CHECKING:
+    from callboard.results.result import Result
 
 CAPTIONS_VERSION = "1"
 """Version of the way captions are derived from the file."""
@@ -64,3 +68,19 @@ def memo_of(names: Sequence[str]) -> str:
     except UserError:  # reported when rows are run; here it must not cost a result
         return ""
     return next((captions[name].memo for name in names if name in captions), "")
+
+
+def row_of(result: "Result") -> str:
+    """Return the name of the row that `callboard run` would change nothing for; empty if there is none."""
+    from callboard.experiments.table import TABLE, read_experiments
+    from callboard.params.experiment import Experiment
+
+    if not TABLE.exists():
+        return ""
+    try:
+        table = read_experiments()
+    except UserError:  # as in memo_of
+        return ""
+    tree = result.sections(*Experiment.model_fields)
+    rows = (name for name, row in table.rows.items() if row.command is None)
+    return next((name for name in rows if not table.overrides(name, tree)), "")

@@ -23,6 +23,9 @@ from callboard.results.stored_runs import StoredRun, known_runs
 MemoOf = Callable[[Sequence[str]], str]
 """Function from names of experiments to the first paragraph of a note in MLflow."""
 
+NameOf = Callable[[Result], str]
+"""Function from a result that no experiment reached to its name, empty if it has none."""
+
 
 @dataclass
 class Summary:
@@ -59,13 +62,19 @@ def no_memo(names: Sequence[str]) -> str:
     return ""
 
 
-def sync(memo_of: MemoOf = no_memo) -> Summary:
+def no_name(result: Result) -> str:
+    """Return an empty name for any result."""
+    return ""
+
+
+def sync(memo_of: MemoOf = no_memo, name_of: NameOf = no_name) -> Summary:
     """Make MLflow hold exactly one finished run for every result in git, with its current names and scores.
 
     A run whose result is no longer in git stays; only its scores are updated.
 
     Args:
         memo_of: Source of the first paragraph of a new run's note.
+        name_of: Source of a new run's name where git has none.
 
     Raises:
         UserError: there is no git repository, the server is down, the database cannot be written, or
@@ -80,7 +89,7 @@ def sync(memo_of: MemoOf = no_memo) -> Summary:
             known = known_runs()
             for key, refs in progress(results.items(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
-                _sync_one(runs, known.get(key), refs, files, ledger, memo_of, summary)
+                _sync_one(runs, known.get(key), refs, files, ledger, memo_of, name_of, summary)
             for key in known.keys() - results.keys():  # no longer in git, but in the ledger
                 _score(runs, known[key], ledger, summary)
     except TrackingError as error:
@@ -96,6 +105,7 @@ def _sync_one(
     files: CommittedFiles,
     ledger: dict[str, dict[str, float]],
     memo_of: MemoOf,
+    name_of: NameOf,
     summary: Summary,
 ) -> None:
     if known and known.is_finished:
@@ -113,6 +123,8 @@ def _sync_one(
         warn(str(error))
         summary.broken += 1
         return
+    if not origin.names:
+        origin = replace(origin, experiment=name_of(read))
     upsert(runs, known, with_reported(read, ledger), origin, memo_of(origin.names))
     summary.completed += known is not None
     summary.new += known is None
