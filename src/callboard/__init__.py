@@ -18,9 +18,9 @@ _HOMES = {
     "oof_truth": "reports.notebook",
     "parameters": "reports.notebook",
 }
-"""Public names by module; `__init__.pyi` has their types.
+"""Public name to its module below `callboard`; `__init__.pyi` has the types.
 
-They are imported when first used. With import statements here, every stage of the pipeline would depend on
+Names are imported when first used. With import statements here, every stage of the pipeline would depend on
 the code of the board, and `callboard --help` would wait for pandas.
 """
 
