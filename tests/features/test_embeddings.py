@@ -301,7 +301,7 @@ def test_a_report_tells_in_words_what_it_cannot_draw(embedded: Edit, monkeypatch
     evidence: Any = type("Evidence", (), {"species": ["a", "b", "c"]})
     texts = [block.text for block in worst.worst_blocks(result, evidence, 5, with_scores=True)]  # type: ignore[union-attr]
     assert texts[0] == worst.NO_SPECTROGRAMS
-    assert texts[1].startswith("1. Recording r1, fold 2. Species a was confirmed, but is ranked 3 of 3")
+    assert texts[1].startswith("1. Recording r1, fold 2. a was confirmed, but is ranked 3 of 3")
 
 
 def test_a_result_older_than_embeddings_is_drawn_as_it_was() -> None:

@@ -34,6 +34,7 @@ from callboard.reports.result_page.sections import (
     pseudo_counts,
     species_table,
 )
+from callboard.reports.text import species_label
 from callboard.scoring.metrics import lwlrap, precision_sums
 
 FOLDS = pd.DataFrame({"recording_id": ["a", "b", "c", "d"], "fold": ["0", "0", "1", "1"]})
@@ -264,3 +265,8 @@ def test_curves_beside_each_other_have_the_same_axes():
     ]
     assert texts[0] == texts[1]
     assert "8" in texts[0]
+
+
+@pytest.mark.parametrize(("species_id", "label"), [("7", "species 7"), ("E. coqui", "E. coqui")])
+def test_a_named_species_is_called_by_its_name(species_id, label):
+    assert species_label(species_id) == label

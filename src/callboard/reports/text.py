@@ -50,6 +50,11 @@ def verdict_tone(judgement: Judgement | None) -> str:
     return {Verdict.BETTER: "better", Verdict.WORSE: "worse"}.get(judgement.verdict, "noise")
 
 
+def species_label(species_id: str) -> str:
+    """Return what a species is called in a sentence: a name as it is, a number as `species 7`."""
+    return f"species {species_id}" if species_id.isdecimal() else species_id
+
+
 def number(value: float | None, form: str = ".4f") -> str:
     """Format a score or a change; a dash if None or NaN."""
     return MISSING if value is None or isnan(value) else f"{value:{form}}"

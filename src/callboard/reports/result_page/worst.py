@@ -19,6 +19,7 @@ from callboard.params.scoring import PredictParams
 from callboard.reports.result_page.drawing import BETTER, WORSE, as_svg, rows_of_panels
 from callboard.reports.result_page.evidence import Evidence, Mistake, worst_recordings
 from callboard.reports.result_page.page import Figures, PageBlock, Text
+from callboard.reports.text import species_label
 from callboard.results.result import Result
 
 if TYPE_CHECKING:
@@ -141,13 +142,15 @@ def _tracks(
 
 def describe_mistake(mistake: Mistake, n_species: int) -> str:
     """Describe a mistake in a sentence."""
+    missed = species_label(mistake.missed).replace("species", "Species", 1)
     others = [name for name in mistake.species if name != mistake.missed]
     known = "an expert rejected it here" if mistake.is_rejected else "nobody judged it here"
     also = f"; also confirmed: {', '.join(others)}" if others else ""
     return (
-        f"Species {mistake.missed} was confirmed, but is ranked {mistake.rank} of {n_species} "
-        f"(score {mistake.missed_score:.2f}){also}. The highest of the others is species {mistake.wrong} "
-        f"({mistake.wrong_score:.2f}): {known}. Costs {mistake.lost:.4f} of LWLRAP."
+        f"{missed} was confirmed, but is ranked {mistake.rank} of {n_species} "
+        f"(score {mistake.missed_score:.2f}){also}. The highest of the others is "
+        f"{species_label(mistake.wrong)} ({mistake.wrong_score:.2f}): {known}. "
+        f"Costs {mistake.lost:.4f} of LWLRAP."
     )
 
 
@@ -195,10 +198,8 @@ def draw_scene(scene: SpectrogramScene) -> Markup:
                 _shade_confirmed(axes, scene)
         panels[-1].set_xlabel("time, s")
         panels[-1].set_xlim(0, len(scene.frames) / scene.front_end.frames_per_s)
-        species = " and ".join(scene.columns)
-        alt = (
-            f"spectrogram of recording {scene.recording_id} with annotated boxes; scores of species {species}"
-        )
+        species = " and ".join(map(species_label, scene.columns))
+        alt = f"spectrogram of recording {scene.recording_id} with annotated boxes; scores of {species}"
         return as_svg(figure, f"recording-{scene.recording_id}", alt)
 
 
@@ -276,7 +277,7 @@ def _free_place(
 def _draw_scores(axes: "Axes", scene: SpectrogramScene, tracks: "Tracks") -> None:
     for colour, (species, column) in zip((BETTER, WORSE), scene.columns.items(), strict=False):
         framewise, segmentwise = tracks.framewise[:, column], tracks.segmentwise[:, column]
-        axes.plot(scene.seconds, framewise, color=colour, label=f"species {species}")
+        axes.plot(scene.seconds, framewise, color=colour, label=species_label(species))
         if not np.allclose(framewise, segmentwise, atol=1e-4):
             axes.plot(
                 scene.seconds, segmentwise, color=colour, linestyle=":", label=f"{species}, segmentwise"
