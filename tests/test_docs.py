@@ -1,18 +1,25 @@
-"""README and docs: links lead somewhere, commands are ones that callboard knows, sizes are kept."""
+"""README and docs: links lead somewhere, commands parse, and those in `sh` blocks run."""
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from callboard.cli import build_parser
+from tests.conftest import Workspace
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+ELSEWHERE = ("make ", ". .venv", "callboard ui")
+"""What CI runs by itself, or has tests of its own."""
+
+FIRST_PAGES = ("README.md", "docs/getting_started.md", "docs/comparing.md")
+
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
@@ -55,6 +62,30 @@ def test_commands_are_ones_that_the_parser_takes(page: Path) -> None:
     for command in commands(page):
         if "<" not in command:  # a placeholder
             build_parser().parse_args(shlex.split(command)[1:])
+
+
+def shell_lines(page: Path) -> list[str]:
+    """Lines of the `sh` blocks of a page, without comments."""
+    blocks = [text for _, language, text in BLOCK.findall(page.read_text("utf-8")) if language == "sh"]
+    lines = [line.partition(" #")[0].strip() for text in blocks for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith(ELSEWHERE)]
+
+
+@pytest.mark.slow
+def test_commands_of_the_first_pages_and_the_notebook_run(workspace: Workspace) -> None:
+    """In the toy world, whose own result is none of the table's."""
+    lines = [line for name in FIRST_PAGES for line in shell_lines(ROOT / name)]
+    assert len(lines) > 10
+    for line in ["callboard run exp0051", *dict.fromkeys(lines)]:
+        done = workspace.command("bash", "-c", line)
+        assert done.returncode == 0, f"{line}\n{done.stdout}"
+    assert all((workspace.root / f"reports/{name}.html").is_file() for name in ("exp0058", "board"))
+
+    notebook = (ROOT / "docs/notebook.md").read_text("utf-8")
+    (code,) = [text for _, language, text in BLOCK.findall(notebook) if language == "python"]
+    code = f"import numpy as np\nwaveform = np.ones(24000, np.float32)\n{code}\nprint(pair.change.value)"
+    done = workspace.command(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_readme_can_be_read_at_one_sitting() -> None:
