@@ -12,7 +12,7 @@ from callboard.analysis.adversarial.pieces import Pieces, mel_bands, read_pieces
 from callboard.analysis.adversarial.validation import (
     Settings,
     auc_by_fold,
-    compare,
+    compare_sets,
     deal_folds,
     out_of_fold,
     resampled_auc,
@@ -124,7 +124,7 @@ def test_sets_that_do_not_differ_are_not_told_apart(
 
 
 def test_train_against_train_is_about_one_half() -> None:
-    comparison = compare(noise(n_train=120), mel_bands(8), SETTINGS)
+    comparison = compare_sets(noise(n_train=120), mel_bands(8), SETTINGS)
     assert comparison.null_auc.shape == (20, 9)
     assert comparison.null_auc[:, 0].mean() == pytest.approx(0.5, abs=0.03)
     assert comparison.null_auc.mean() == pytest.approx(0.5, abs=0.02)
@@ -134,7 +134,7 @@ def test_the_halves_of_train_do_not_see_the_test_set() -> None:
     pieces = noise()
     shifted = noise()
     shifted.statistics[shifted.is_test[shifted.recording]] += 5
-    one, other = (compare(both, [], SETTINGS) for both in (pieces, shifted))
+    one, other = (compare_sets(both, [], SETTINGS) for both in (pieces, shifted))
     assert other.auc[0] == 1
     assert one.auc[0] < 0.8
     np.testing.assert_array_equal(one.null_auc, other.null_auc)
@@ -225,7 +225,7 @@ def test_a_fold_without_recordings_of_one_set_is_left_out_of_a_resample() -> Non
 def test_the_interval_holds_the_auc() -> None:
     pieces = noise()
     pieces.statistics[pieces.is_test[pieces.recording], 0, 0] += 1
-    comparison = compare(pieces, [], SETTINGS)
+    comparison = compare_sets(pieces, [], SETTINGS)
     low, high = comparison.interval
     assert low < comparison.auc[0] < high
     assert 0.05 < high - low < 0.4
@@ -235,7 +235,7 @@ def test_a_gain_is_seen_in_decibels_only(tmp_path: Path) -> None:
     write_set(tmp_path, "train", 30)
     write_set(tmp_path, "test", 20, db_max=-6.0)
     by_image, by_level = (
-        compare(pieces_of(tmp_path, in_decibels=chosen), [], SETTINGS).auc[0] for chosen in (False, True)
+        compare_sets(pieces_of(tmp_path, in_decibels=chosen), [], SETTINGS).auc[0] for chosen in (False, True)
     )
     assert by_level > by_image + 0.2
 
@@ -244,7 +244,7 @@ def test_a_gain_is_seen_in_decibels_only(tmp_path: Path) -> None:
 def test_a_mel_row_that_never_changes_does_no_harm(level: float) -> None:
     pieces = noise()
     pieces.statistics[:, :2] = level
-    comparison = compare(pieces, [slice(0, 2), slice(2, 8)], SETTINGS)
+    comparison = compare_sets(pieces, [slice(0, 2), slice(2, 8)], SETTINGS)
     assert comparison.auc[1] == 0.5
     assert comparison.auc[0] == pytest.approx(comparison.auc[2], abs=0.02)
     assert np.abs(comparison.score).max() < 10
