@@ -228,16 +228,17 @@ def test_stages_that_need_no_network_do_not_import_torch() -> None:
             assert not re.search(r"^(?:import|from) (torch|timm)\b", text, re.MULTILINE), f"{stage}: {file}"
 
 
-def test_readme_draws_the_stages_of_the_pipeline() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    diagram = re.search(r"```mermaid\n(.*?)```", readme, re.DOTALL)
+def test_the_page_of_concepts_draws_and_lists_the_stages_of_the_pipeline() -> None:
+    page = (ROOT / "docs/concepts.md").read_text(encoding="utf-8")
+    diagram = re.search(r"```mermaid\n(.*?)```", page, re.DOTALL)
     assert diagram
     drawn = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", diagram[1])) - {"flowchart"}
-    assert {re.sub(r"(_r?\d)+$", "", name) for name in STAGES} <= drawn
+    names = {re.sub(r"(_r?\d)+$", "", name) for name in STAGES}
+    assert names <= drawn
+    assert not [name for name in names if f"`{name}`" not in page]
 
 
-def test_readme_has_a_phrase_for_every_room_and_stage() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    there = [*(ROOT / "src/callboard").iterdir(), *(ROOT / "stages").glob("*.py")]
-    named = [path.name for path in there if not path.name.startswith("__") and path.name != "py.typed"]
-    assert not [name for name in named if name not in readme]
+def test_the_architecture_has_a_phrase_for_every_room() -> None:
+    page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    rooms = [path.name for path in (ROOT / "src/callboard").iterdir() if path.is_dir()]
+    assert not [name for name in rooms if not name.startswith("__") and f"| `{name}` |" not in page]
