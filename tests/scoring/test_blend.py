@@ -76,6 +76,14 @@ def test_a_part_with_another_key_is_refused_with_the_right_one(repository):
         blend_tables([f"b@{'f' * 16}"], SUBMISSION, ["r1", "r2"], COLUMNS)
 
 
+def test_parts_of_different_data_are_refused_though_their_recordings_are_called_alike(repository):
+    table = score_table(["r1", "r2"], SPECIES, np.array([[0.1, 0.2], [0.3, 0.4]]))
+    outs = dict.fromkeys((SUBMISSION, OUT_OF_FOLD), repository.cache_table(table))
+    repository.experiment("elsewhere", outs | {"data/source": "other data"}, PARAMS)
+    with pytest.raises(UserError, match=r"a@.*, elsewhere@.* were computed on different data"):
+        blend_tables(references("a", "elsewhere"), SUBMISSION, ["r1", "r2"], COLUMNS)
+
+
 @pytest.mark.parametrize(
     ("recording_ids", "columns", "message"),
     [

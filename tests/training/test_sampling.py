@@ -174,3 +174,11 @@ def test_windows_of_pseudo_labels_alone_are_the_others(root):
         n_expert = (is_tp | is_fp).sum()
         assert n_expert >= 2
         assert len(recording) == 2 * n_expert
+
+
+def test_windows_of_a_recording_with_negatives_alone_are_shown(root):
+    rows = annotation("r02", "tp", "a", 40, 44), annotation("r05", "pseudo", "07", 0, 64)
+    data = choose_fold(root, clips_table(*rows).assign(target=[np.nan, 0.0]))
+    assert not data.annotations.has_positive_clip[5]
+    recording, _ = windows_of(data, skip_unlabeled=False, fp_per_epoch=0)
+    assert set(recording) == {2, 5}

@@ -285,6 +285,15 @@ def test_the_pseudo_threshold_decides_what_is_believed(output, targets):
     torch.testing.assert_close((believes_none - believes_all).detach(), a.mean())
 
 
+def test_a_score_at_the_pseudo_threshold_is_believed(output, targets):
+    """Every score is 0.5, so thresholds 0.5 and far below believe alike."""
+    even = output._replace(framewise=torch.zeros_like(output.framewise))
+    at, below = (
+        Loss(loss_params(pseudo__threshold=t), COUNTS).terms["pseudo"](even, targets) for t in (0.5, 1e-6)
+    )
+    assert torch.equal(at, below)
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
