@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from callboard.core.errors import UserError
-from callboard.experiments.captions import memo_of, row_of
+from callboard.experiments.captions import matching_row, memo_of
 from callboard.params.base import read_tree
 from callboard.results.mlflow.connection import (
     TrackingError,
@@ -330,9 +330,9 @@ def test_a_result_has_the_name_of_the_row_whose_parameters_it_has(
     (workspace / "params.yaml").write_text(yaml.dump(tree))
     shutil.copy(ROOT / "experiments.yaml", workspace)
     result = result_in(workspace)
-    assert row_of(result) == row
+    assert matching_row(result) == row
     (workspace / "experiments.yaml").write_text("no table")
-    assert row_of(result) == ""
+    assert matching_row(result) == ""
 
 
 def test_the_memo_of_a_row_stands_in_the_note_of_its_run(

@@ -70,7 +70,7 @@ def memo_of(names: Sequence[str]) -> str:
     return next((captions[name].memo for name in names if name in captions), "")
 
 
-def row_of(result: "Result") -> str:
+def matching_row(result: "Result") -> str:
     """Return the name of the row that `callboard run` would change nothing for; empty if there is none."""
     from callboard.experiments.table import TABLE, read_experiments
     from callboard.params.experiment import Experiment
