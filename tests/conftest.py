@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from callboard.data.corrections import CORRECTION_COLUMNS
@@ -157,13 +159,47 @@ def data(root: Path) -> "FoldData":
     return load_fold(root)
 
 
+def built_once(
+    factory: pytest.TempPathFactory, worker: str, name: str, build: Callable[[Path], object]
+) -> Path:
+    """What `build` writes at a path; all processes of a test run share it, and the first one builds it.
+
+    Args:
+        factory: For the folder of the test run.
+        worker: Name of the process, "master" if there is only one.
+        name: Of the file or folder.
+        build: Called with its path.
+    """
+    base = factory.getbasetemp() if worker == "master" else factory.getbasetemp().parent
+    path, mark = base / name, base / f"{name}.built"
+    with FileLock(f"{mark}.lock"):
+        if not mark.exists():
+            build(path)
+            mark.touch()
+    return path
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def empty_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """MLflow's tables, which take seconds to make; to be copied."""
+
+    def build(path: Path) -> None:
+        code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
+        subprocess.run([sys.executable, "-c", code, f"sqlite:///{path}"], check=True, capture_output=True)
+
+    return built_once(tmp_path_factory, worker_id, "mlflow.db", build)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Workspace:
     """A workspace after `dvc repro`; not to be changed, see `workspace`."""
-    workspace = new_workspace(tmp_path_factory.mktemp("toy") / "workspace")
-    workspace.dvc("repro")
-    workspace.commit()
-    return workspace
+
+    def build(path: Path) -> None:
+        workspace = new_workspace(path)
+        workspace.dvc("repro")
+        workspace.commit()
+
+    return Workspace(built_once(tmp_path_factory, worker_id, "workspace", build))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 
 CODE = """
@@ -29,6 +31,7 @@ except ImportError as error:
 """
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_without_what_is_posix_alone() -> None:
     command = [sys.executable, "-c", CODE]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

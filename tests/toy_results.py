@@ -1,8 +1,6 @@
 """Finished workspaces by hand, and an MLflow database to record them in."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +74,6 @@ def write_workspace(folder: Path, neg_mask: str = "none") -> Path:
 def result_in(folder: Path) -> Result:
     result = read_result(files_in(folder), str(folder))
     return with_reported(result, read_ledger(folder / "leaderboard.csv"))
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Making MLflow's tables takes seconds; done once and copied."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-    subprocess.run([sys.executable, "-c", code, f"sqlite:///{path}"], check=True, capture_output=True)
-    return path
 
 
 @pytest.fixture

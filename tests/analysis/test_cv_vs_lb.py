@@ -37,11 +37,11 @@ from callboard.reports.cv_vs_lb import (
 from callboard.results.cv_metrics import CV_NAMES
 from callboard.results.rows import BoardRow
 from tests.experiments.test_author_scores import COMPETITION, folder
-from tests.toy_results import empty_database, runs
+from tests.toy_results import runs
 
 ROOT = Path(__file__).parents[2]
 
-__all__ = ["empty_database", "folder"]
+__all__ = ["folder"]
 
 START = datetime(2021, 1, 1, tzinfo=UTC)
 

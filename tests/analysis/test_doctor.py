@@ -16,9 +16,8 @@ from callboard.results.mlflow.sync import sync
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 from tests.results.test_sync import applied, finish, put, ref_of, two_experiments
 from tests.toy_git import ToyRepository
-from tests.toy_results import empty_database
 
-__all__ = ["empty_database", "two_experiments"]
+__all__ = ["two_experiments"]
 
 
 @pytest.fixture(scope="module")

@@ -337,6 +337,7 @@ def rates(common: float, gain: float, n_worlds: int, kept: float = 0.0) -> tuple
     return float(np.mean(alone)), float(np.mean(judged))
 
 
+@pytest.mark.slow
 def test_seeds_that_move_recordings_apart_only_are_all_in_the_bootstrap() -> None:
     """360 pairs of equals; a rate of 5 % has a standard error of 1.1 %."""
     alone, judged = rates(common=0.0, gain=0.0, n_worlds=40)
@@ -350,6 +351,7 @@ def test_seeds_that_move_all_recordings_fool_the_bootstrap_but_not_the_verdict()
     assert 0.005 < judged < 0.08
 
 
+@pytest.mark.slow
 def test_networks_that_start_from_each_other_are_seldom_called_different() -> None:
     """Nine tenths of what a seed does by chance is the same in both; of what it does to all, nothing."""
     _, judged = rates(common=0.1, gain=0.0, n_worlds=40, kept=0.9)

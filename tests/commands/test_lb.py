@@ -13,7 +13,7 @@ from callboard.results.mlflow.track import record
 from callboard.results.result import SUBMISSION
 from callboard.results.submissions import find_submission
 from tests.toy_git import ToyRepository
-from tests.toy_results import empty_database, result_in, runs, workspace  # noqa: F401
+from tests.toy_results import result_in, runs, workspace  # noqa: F401
 
 HEADER = "submission_md5,key,public,private,date,note\n"
 MD5 = "ab" * 16

@@ -10,9 +10,9 @@ from callboard.reports.details import species_rows
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
 from callboard.results.rows import BoardRow, rows_named
-from tests.toy_results import empty_database, result_in, workspace
+from tests.toy_results import result_in, workspace
 
-__all__ = ["empty_database", "workspace"]
+__all__ = ["workspace"]
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
 OLD = BoardRow("exp0001", {}, {}, START, "", {}, names=("exp0001", "again"), key="aaaa000000000000")

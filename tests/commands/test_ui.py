@@ -9,9 +9,6 @@ from callboard.commands import ui
 from callboard.core.errors import UserError
 from callboard.results.mlflow.connection import one_writer, our_experiment, prepare_environment
 from callboard.results.mlflow.server import Server
-from tests.toy_results import empty_database
-
-__all__ = ["empty_database"]
 
 
 def test_a_missing_database_says_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

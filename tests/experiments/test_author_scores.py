@@ -13,13 +13,11 @@ from callboard.experiments.table import ExperimentTable, TableRow, read_experime
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten
 from callboard.results.rows import read_rows
-from tests.toy_results import empty_database, runs
+from tests.toy_results import runs
 
 ROOT = Path(__file__).parents[2]
 COMPETITION = with_values(read_tree(ROOT / "tests/params.yaml"), read_preset(ROOT / "presets/rfcx.yaml"))
 PRESET = {"seed": 1, "optim": {"lr": 0.1}, "model": {"backbone": "resnet18", "backbone_args": {"depth": 3}}}
-
-__all__ = ["empty_database"]
 
 
 def row(name: str, **fields: Any) -> TableRow:

@@ -37,9 +37,6 @@ from tests.toy_models import (
     tiny_network,
     toy_clips,
 )
-from tests.toy_results import empty_database
-
-__all__ = ["empty_database"]
 
 ROOT = Path(__file__).parents[2]
 FIELD = "later"

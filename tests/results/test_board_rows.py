@@ -11,11 +11,11 @@ from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
 from callboard.results.rows import BoardRow, mark_of, read_rows
 from callboard.results.stored_runs import StoredRun
-from tests.toy_results import empty_database, result_in, workspace, write_workspace
+from tests.toy_results import result_in, workspace, write_workspace
 
 ROOT = Path(__file__).parents[2]
 
-__all__ = ["empty_database", "workspace"]
+__all__ = ["workspace"]
 
 START = datetime(2020, 11, 20, 12, 0, tzinfo=UTC)
 

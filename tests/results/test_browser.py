@@ -19,9 +19,7 @@ from callboard.params.base import read_tree
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
 from tests.conftest import ROOT, merge
-from tests.toy_results import empty_database, result_in, write_workspace
-
-__all__ = ["empty_database"]
+from tests.toy_results import result_in, write_workspace
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 IS_REQUIRED = os.environ.get("CALLBOARD_BROWSER") == "required"

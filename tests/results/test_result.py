@@ -8,9 +8,9 @@ from callboard.params.base import read_tree
 from callboard.params.defaults import flatten
 from callboard.results.dvc_lock import Lock, content_key
 from callboard.results.result import changes
-from tests.toy_results import empty_database, entry, lock_stages, result_in, workspace
+from tests.toy_results import entry, lock_stages, result_in, workspace
 
-__all__ = ["empty_database", "workspace"]
+__all__ = ["workspace"]
 
 
 # the key

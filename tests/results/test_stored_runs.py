@@ -8,9 +8,9 @@ from callboard.results import stored_runs as reading
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
 from callboard.results.stored_runs import NoResultsError, stored_runs
-from tests.toy_results import empty_database, result_in, workspace, write_workspace
+from tests.toy_results import result_in, workspace, write_workspace
 
-__all__ = ["empty_database", "workspace"]
+__all__ = ["workspace"]
 
 
 @pytest.fixture

@@ -17,9 +17,7 @@ from callboard.results.result import read_result
 from callboard.results.stored_runs import NoResultsError, stored_runs
 from tests.results.test_tracking import KilledError, in_its_own_process, killed_at
 from tests.toy_git import ToyRepository
-from tests.toy_results import empty_database, result_in, runs, write_workspace
-
-__all__ = ["empty_database"]
+from tests.toy_results import result_in, runs, write_workspace
 
 TRACKED = ("dvc.lock", "params.yaml", "metrics", "plots", "leaderboard.csv")
 

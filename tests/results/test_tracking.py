@@ -32,9 +32,9 @@ from callboard.results.mlflow.track import push_scores, record
 from callboard.results.result import Result
 from callboard.results.stored_runs import known_runs, stored_runs
 from tests.conftest import merge
-from tests.toy_results import empty_database, result_in, runs, workspace, write_workspace
+from tests.toy_results import result_in, runs, workspace, write_workspace
 
-__all__ = ["empty_database", "workspace"]
+__all__ = ["workspace"]
 
 ROOT = Path(__file__).parents[2]
 REPRO = Origin(experiment=None, commit="c0ffee0")

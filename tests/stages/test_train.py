@@ -207,6 +207,7 @@ def wait_for(condition, process, timeout_s=120.0):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_with_the_same_bytes(root, capsys):
     write_params(root, train__epochs=40, train__validate_every=20)
     main(arguments())
