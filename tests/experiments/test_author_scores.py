@@ -180,8 +180,8 @@ def test_a_database_that_mlflow_cannot_use_is_one_sentence(folder: Path) -> None
 def test_the_whole_table_is_imported_within_seconds(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("dvc.yaml", "params.yaml", "experiments.yaml", "presets"):
-        (folder / name).symlink_to(ROOT / name)
+    for path in ("dvc.yaml", "tests/params.yaml", "experiments.yaml", "presets"):
+        (folder / Path(path).name).symlink_to(ROOT / path)
     monkeypatch.chdir(folder)
     start = time.monotonic()
     cli.dispatch(["import"])

@@ -57,8 +57,8 @@ def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dvc:
     """The current folder is a workspace with the table and the parameters, where nothing has run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    for name in (str(TABLE), "params.yaml", "dvc.yaml"):
-        Path(name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    for path in (ROOT / TABLE, ROOT / "tests/params.yaml", ROOT / "dvc.yaml"):
+        Path(path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     git("init", "--quiet")
     git("add", ".")
     git("commit", "--quiet", "--message", "toy")

@@ -151,8 +151,8 @@ def test_the_whole_board_is_written_at_once(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main = workspace.parent
-    for name in ("dvc.yaml", "experiments.yaml", "params.yaml"):
-        (main / name).symlink_to(ROOT / name)
+    for path in ("dvc.yaml", "experiments.yaml", "tests/params.yaml"):
+        (main / Path(path).name).symlink_to(ROOT / path)
     monkeypatch.chdir(main)
     record(result_in(workspace), Origin("exp0001", "c0ffee0"))
     record(result_in(write_workspace(main / "other", "seq")), Origin("exp0058", "c0ffee0"))
