@@ -110,6 +110,19 @@ def test_dvc_has_the_stages_of_as_many_rounds_as_params_yaml_asks_for(
     assert any(f"stages.predict --models models/r{rounds} " in cmd for cmd in cmds)
 
 
+@pytest.mark.parametrize("isolation", ["recording", "nested"])
+def test_a_result_with_rounds_has_every_output_of_one_without(isolation: str, tmp_path: Path) -> None:
+    """So `dvc checkout` works in a fresh clone after `callboard run` of any row, whose dvc.lock it gets."""
+    made = []
+    for rounds in (0, 2):
+        tree = read_tree(ROOT / "tests/params.yaml")
+        tree["pseudo"] |= {"rounds": rounds, "isolation": isolation}
+        folder = tmp_path / str(rounds)
+        folder.mkdir()
+        made.append({out.def_path for stage in indexed_stages(tree, folder) for out in stage.outs})
+    assert made[0] <= made[1]
+
+
 @pytest.mark.parametrize(("n_folds", "rounds"), [(3, 0), (3, 1), (4, 2), (5, 1), (5, 2), (5, 3)])
 def test_each_nested_network_is_a_stage_that_waits_for_its_teachers(
     n_folds: int, rounds: int, tmp_path: Path

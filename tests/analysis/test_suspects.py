@@ -269,7 +269,7 @@ class Finished(ToyRepository):
         write_clips(LABELS, root / ".dvc/clips.csv")
         self.outs = {
             "data/clips.csv": self.cache((root / ".dvc/clips.csv").read_bytes()),
-            "scores/r0": self.cache_folder({"oof.npz": (root / ".dvc/oof.npz").read_bytes()}),
+            "scores/windows": self.cache_folder({"oof.npz": (root / ".dvc/oof.npz").read_bytes()}),
             "data/source": self.cache_folder(
                 {"hidden/train_labels.csv": CALLS.to_csv(index=False).encode(), "species.csv": b"3"}
             ),

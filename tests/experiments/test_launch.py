@@ -161,11 +161,11 @@ def test_a_failure_stops_there_names_what_is_left_and_passes_the_status_on(
 def test_a_failure_tells_of_folders_that_the_cache_lacks(
     dvc: Dvc, capsys: pytest.CaptureFixture[str], md5: str
 ) -> None:
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": lock_stages({"scores/r0": md5}, {})}))
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": lock_stages({"scores/windows": md5}, {})}))
     dvc.failing = {"exp0058": 1}
     with pytest.raises(SystemExit):
         cli.dispatch(["run", "exp0058"])
-    words = "dvc.lock names scores/r0, which DVC's cache lacks; dvc repro, then commit dvc.lock"
+    words = "dvc.lock names scores/windows, which DVC's cache lacks; dvc repro, then commit dvc.lock"
     assert (words in capsys.readouterr().err) == md5.endswith(".dir")
 
 

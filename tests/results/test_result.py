@@ -125,3 +125,10 @@ def test_without_a_lock_one_is_told_to_run_the_pipeline(workspace: Path) -> None
     (workspace / "dvc.lock").unlink()
     with pytest.raises(UserError, match=r"dvc\.lock: not found; `dvc repro` writes it"):
         result_in(workspace)
+
+
+def test_window_scores_are_found_where_older_results_have_them(workspace: Path) -> None:
+    assert result_in(workspace).window_scores == "scores/r0"  # as the toy's pipeline wrote them
+    text = (workspace / "dvc.lock").read_text().replace("path: scores/r0\n", "path: scores/windows\n")
+    (workspace / "dvc.lock").write_text(text)
+    assert result_in(workspace).window_scores == "scores/windows"

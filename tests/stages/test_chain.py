@@ -61,15 +61,15 @@ def test_a_dvc_lock_of_elsewhere_is_named_with_what_heals_it(workspace: Workspac
     callboard(workspace, "run", "exp0058")
     workspace.dvc("exp", "remove", "exp0058")
     lock = parse_lock(workspace.read("dvc.lock"), "dvc.lock")
-    md5 = all_outs(lock)["scores/r0"]
+    md5 = all_outs(lock)["scores/windows"]
     (workspace.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
 
     done = workspace.command(*CALLBOARD, "run", "exp0058")
     assert done.returncode != 0
     assert "failed to load directory" in done.stdout
-    assert "dvc.lock names scores/r0, which DVC's cache lacks; dvc repro, then commit" in done.stdout
-    assert "1 folder that DVC's cache lacks: scores/r0" in workspace.command(*CALLBOARD, "doctor").stdout
+    assert "dvc.lock names scores/windows, which DVC's cache lacks; dvc repro, then commit" in done.stdout
+    assert "1 folder that DVC's cache lacks: scores/windows" in workspace.command(*CALLBOARD, "doctor").stdout
 
     workspace.dvc("repro")
-    assert "DVC's cache lacks: scores/r0" not in workspace.command(*CALLBOARD, "doctor").stdout
+    assert "DVC's cache lacks: scores/windows" not in workspace.command(*CALLBOARD, "doctor").stdout
     callboard(workspace, "run", "exp0058")

@@ -24,6 +24,7 @@ SUBMISSIONS_WITHOUT = "submission/without"
 """Folder of submissions that each leave out a step."""
 
 OUT_OF_FOLD = "scores/oof.csv"
+WINDOW_SCORES = "scores/windows"
 CLIPS = "data/clips.csv"
 FOLDS = "data/folds.csv"
 SOURCE = "data/source"
@@ -111,6 +112,11 @@ class Result:
         """Fold to the path of its network of the last round; a blend has no such files."""
         folder = f"models/r{self.params['pseudo.rounds']}"
         return {fold: f"{folder}/fold{fold}.pt" for fold in json.loads(self.params["split.folds"])}
+
+    @property
+    def window_scores(self) -> str:
+        """Path of the folder of window scores; older results have it named by their last round."""
+        return WINDOW_SCORES if WINDOW_SCORES in self.outs else f"scores/r{self.params['pseudo.rounds']}"
 
     @cached_property
     def _tree(self) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def read_suspects(result: Result) -> pd.DataFrame:
         warn(f"{result.name}: its teachers saw all recordings, so labels may confirm themselves")
     final = params.get("pseudo.rounds", "0")
     clips = read_clips(result.output(CLIPS))
-    return rank(clips, _hearing(result, clips, final), f"{result.ref.reference} r{final}")
+    return rank(clips, _hearing(result, clips), f"{result.ref.reference} r{final}")
 
 
 def without_reviewed(suspects: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -125,11 +125,11 @@ def without_reviewed(suspects: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return left.assign(rank=left.groupby("kind").cumcount() + 1), int(is_reviewed.sum())
 
 
-def _hearing(result: Result, clips: pd.DataFrame, final: str) -> WindowEvidence:
+def _hearing(result: Result, clips: pd.DataFrame) -> WindowEvidence:
     sections = result.sections(*HearingParams.model_fields)
     params = validate(HearingParams, sections, f"params.yaml of {result.name}")
     clip_frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
-    with result.folder(f"scores/r{final}") as folder:
+    with result.folder(result.window_scores) as folder:
         scores = load_scores(folder / "oof.npz")
     return window_evidence(scores, result.params["infer.head"], clip_frames, params.frames_per_s)
 
