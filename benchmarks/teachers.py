@@ -40,8 +40,9 @@ def has_call(
 
 
 def read_scores(result: Result) -> WindowScores:
-    """Read the out-of-fold scores of round 0."""
-    with result.folder("scores/r0") as folder:
+    """Read the out-of-fold scores of a result without rounds."""
+    assert result.params["pseudo.rounds"] == "0", f"{result.name}: its scores are those of students"
+    with result.folder(result.window_scores) as folder:
         return load_scores(folder / "oof.npz")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from callboard.core.console import run_guarded, summarize
 from callboard.core.files import written_whole
 from callboard.experiments.captions import matching_row, memo_of
+from callboard.results.committed import params_of
 from callboard.results.git import files_in
 from callboard.results.leaderboard import ledger_of, with_reported
 from callboard.results.mlflow.connection import TrackingError
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     result = with_reported(result, ledger_of(Path.cwd()))
     origin = origin_of_this_process()
     if not origin.names:
-        origin = replace(origin, experiment=matching_row(result))
+        origin = replace(origin, experiment=matching_row(result, params_of(origin.commit)))
     try:
         outcome = record(result, origin, memo_of(origin.names))
     except TrackingError as error:

@@ -174,6 +174,8 @@ def built_once(
     path, mark = base / name, base / f"{name}.built"
     with FileLock(f"{mark}.lock"):
         if not mark.exists():
+            if path.is_dir():  # left by a build that failed
+                shutil.rmtree(path)
             build(path)
             mark.touch()
     return path
@@ -199,7 +201,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Worksp
         workspace.dvc("repro")
         workspace.commit()
 
-    return Workspace(built_once(tmp_path_factory, worker_id, "workspace", build))
+    built = built_once(tmp_path_factory, worker_id, "workspace", build)
+    own = tmp_path_factory.mktemp("toy") / "workspace"  # commands write caches and locks into it
+    return Workspace(shutil.copytree(built, own, symlinks=True))
 
 
 @pytest.fixture

@@ -83,7 +83,6 @@ def test_commands_of_the_first_pages_and_the_notebook_run(workspace: Workspace) 
 
     notebook = (ROOT / "docs/notebook.md").read_text("utf-8")
     (code,) = [text for _, language, text in BLOCK.findall(notebook) if language == "python"]
-    code = f"import numpy as np\nwaveform = np.ones(24000, np.float32)\n{code}\nprint(pair.change.value)"
     done = workspace.command(sys.executable, "-c", code)
     assert done.returncode == 0, done.stdout
 

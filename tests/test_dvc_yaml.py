@@ -73,7 +73,10 @@ def test_a_stage_reads_the_sections_that_it_depends_on(stage: str) -> None:
 
 def test_stages_depend_on_whole_sections_that_params_yaml_lists() -> None:
     """DVC refuses a key that dvc.yaml names and params.yaml lacks, as an older one lacks a new key."""
-    listed = read_tree(ROOT / "tests/params.yaml")
+    refuse_missing_keys(read_tree(ROOT / "tests/params.yaml"))
+
+
+def refuse_missing_keys(listed: dict[str, Any]) -> None:
     named = {name for stage in STAGES for name in STAGES[stage].get("params", [])}
     assert named == set(listed)
     for section, key in re.findall(r"\$\{(\w+)\.(\w+)", (ROOT / "dvc.yaml").read_text(encoding="utf-8")):
@@ -208,7 +211,7 @@ def test_metrics_and_plots_are_kept_in_git() -> None:
     assert {path.split("/")[0] for path in kept if path != "track.json"} == {"metrics", "plots"}
 
 
-def test_the_plots_of_all_folds_name_the_folds_of_params_yaml() -> None:
+def test_the_plots_of_all_folds_name_the_folds_of_exp0051() -> None:
     folds = load_experiment(ROOT / "tests/params.yaml").split.folds
     for plot in PIPELINE["plots"]:
         (definition,) = plot.values()
@@ -218,6 +221,7 @@ def test_the_plots_of_all_folds_name_the_folds_of_params_yaml() -> None:
 def test_params_yaml_is_sound() -> None:
     """The only test that reads the workspace's own parameters: all others have tests/params.yaml."""
     load_experiment(ROOT / "params.yaml")
+    refuse_missing_keys(read_tree(ROOT / "params.yaml"))
 
 
 def test_an_override_changes_one_line_of_params_yaml(tmp_path: Path) -> None:

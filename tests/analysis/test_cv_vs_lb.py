@@ -188,11 +188,9 @@ def test_another_lb_can_be_asked_for():
 
 def test_fewer_than_three_are_refused_with_the_way_out():
     rows = [row(0), row(1), replace(row(2), metrics={"cv.lwlrap": 0.5})]
-    with pytest.raises(
-        UserError, match=r"needs 3 runs .* found 2 \(1 without LB\); add scores with `callboard lb add`"
-    ):
+    with pytest.raises(UserError, match=r"needs 3 runs .* found 2 \(left out: 1 without LB\); run more rows"):
         points_of_results(rows)
-    with pytest.raises(UserError, match=r"found 0 \(no others\)"):
+    with pytest.raises(UserError, match="found 0; run more rows"):
         points_of_results([])
 
 

@@ -231,7 +231,12 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (other_version, "'mlflow db upgrade <database_uri>'", "do as MLflow says", True),
     (lost_column, "no such column: runs.source_version", "move mlflow.db away", True),
     (half_written, "1 result in git without a finished run in MLflow: first@", "callboard sync", True),
-    (removed, "1 run in MLflow whose result has no name in git: first", "nothing", False),
+    (
+        removed,
+        "1 run in MLflow whose result has no name in git: first",
+        "commit dvc.lock, metrics and plots",
+        False,
+    ),
     (merge_marks, "experiment merged: its dvc.lock cannot be read", "mend dvc.lock", True),
     (rewritten_params, "poisoned, train@0 ran with seed 1 and params.yaml has 2", "--force", True),
     (rewritten_metrics, "poisoned, metrics/cv.json is not what evaluate wrote", "--force", True),

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from callboard import cli
 from callboard.analysis.gains import Gain, gains_of, without_results
-from callboard.analysis.verdict import Verdict, flag_optimistic
+from callboard.analysis.verdict import Judgement, Verdict, flag_optimistic
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
 from callboard.experiments.captions import Caption
@@ -84,8 +84,9 @@ def test_a_seed_that_the_base_lacks_counts_in_the_scores_alone() -> None:
     found = gain(rows, "second")
     assert (len(found.rows), len(found.pairs)) == (3, 2)
     assert "2 of 3" in gains_markdown([found])
-    assert "Two seeds do not suffice" in gains_markdown([found])
-    assert "Two seeds" not in gains_markdown([gain(six(), "second")])
+    sure, tentative = (Judgement(Verdict.BETTER, 0.1, 0.2, 1.0, is_tentative=it) for it in (False, True))
+    assert "Two seeds" not in gains_markdown([replace(found, judgements={CV: sure})])
+    assert "Two seeds do not suffice" in gains_markdown([replace(found, judgements={CV: tentative})])
     assert "0.6300 (0.1114)" in gains_markdown([found])  # of all three
 
 

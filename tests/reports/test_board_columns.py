@@ -70,6 +70,12 @@ def test_a_single_result_has_no_columns_of_comparisons():
     assert "verdict" not in console.file.getvalue()
 
 
+def test_a_row_called_best_keeps_its_name_and_a_base_of_that_name_its_column():
+    best = replace(PLAIN, name="best")
+    assert cells(markdown(best), 0)[0] == "best"
+    assert column(markdown(best, SEQ), "base", 1) == "best"
+
+
 def test_markdown_columns_line_up():
     table = [line for line in markdown(PLAIN, SEQ).splitlines() if line.startswith("|")]
     assert len(table) == 4

@@ -20,6 +20,7 @@ import yaml
 from callboard.core.errors import UserError
 from callboard.experiments.captions import matching_row, memo_of
 from callboard.params.base import read_tree
+from callboard.params.defaults import flatten, with_defaults
 from callboard.results.mlflow.connection import (
     TrackingError,
     refuse_if_down,
@@ -315,24 +316,31 @@ rows:
     ("changes", "row"),
     [
         ({}, "exp0051"),
-        ({"seed": 7, "train": {"epochs": 3}}, "exp0051"),
         ({"loss": {"neg_mask": "seq"}}, "exp0058"),
         ({"optim": {"lr": 0.123}}, ""),
+        ({"seed": 7}, ""),
+        ({"train": {"epochs": 3}}, ""),
+        ({"infer": {"window_agg": "mean"}}, ""),
     ],
 )
-def test_a_result_has_the_name_of_the_row_whose_parameters_it_has(
+def test_a_result_has_the_name_of_the_row_that_would_have_made_it(
     changes: dict[str, Any], row: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row leaves seed and epochs to the workspace."""
+    """Changes of what a row leaves to the workspace count, unless they were committed before."""
     monkeypatch.chdir(workspace)
     tree = read_tree(ROOT / "tests/params.yaml")
-    merge(tree, {"split": {"folds": [0, 1]}} | changes)
+    merge(tree, {"split": {"folds": [0, 1]}})
+    committed = flatten(with_defaults(tree))
+    merge(tree, changes)
     (workspace / "params.yaml").write_text(yaml.dump(tree))
     shutil.copy(ROOT / "experiments.yaml", workspace)
     result = result_in(workspace)
-    assert matching_row(result) == row
+    assert matching_row(result, committed) == row
+    if "seed" in changes:
+        assert matching_row(result, result.params) == "exp0051"
+    assert matching_row(result, {}) == ""
     (workspace / "experiments.yaml").write_text("no table")
-    assert matching_row(result) == ""
+    assert matching_row(result, committed) == ""
 
 
 def test_the_memo_of_a_row_stands_in_the_note_of_its_run(

@@ -109,10 +109,10 @@ def _of_one_truth(rows: Sequence[BoardRow]) -> list[list[BoardRow]]:
 
 def _refuse_few(n_kept: int, left_out: Counter[str]) -> None:
     if n_kept < N_LEAST:
-        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no others"
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise UserError(
-            f"trust needs {N_LEAST} runs with both CV and LB, found {n_kept} ({why}); "
-            "add scores with `callboard lb add`"
+            f"trust needs {N_LEAST} runs with both CV and LB, found {n_kept}{why and f' (left out: {why})'}; "
+            "run more rows with `callboard run`, or add scores with `callboard lb add`"
         )
 
 

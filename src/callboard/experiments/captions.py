@@ -4,8 +4,9 @@ Checking the rows takes long, so the board reads only these: this module must no
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from callboard.core.json_cache import JsonCache
 from callboard.experiments.steps import TableStep
 
 if TYPE_CHECKING:
+    from callboard.experiments.table import ExperimentTable
     from callboard.results.result import Result
 
 CAPTIONS_VERSION = "1"
@@ -70,17 +72,33 @@ def memo_of(names: Sequence[str]) -> str:
     return next((captions[name].memo for name in names if name in captions), "")
 
 
-def matching_row(result: "Result") -> str:
-    """Return the name of the row that `callboard run` would change nothing for; empty if there is none."""
-    from callboard.experiments.table import TABLE, read_experiments
+def matching_row(result: "Result", base: Mapping[str, str]) -> str:
+    """Return the name of the row that a result is, as if `callboard run` had made it; empty if there is none.
+
+    Args:
+        result: The result.
+        base: Flat parameters, with defaults, of the commit that it started from. What a row leaves to the
+            workspace, seed and epochs among it, must be as it was there.
+    """
+    from callboard.experiments.table import TABLE
     from callboard.params.experiment import Experiment
 
     if not TABLE.exists():
         return ""
     try:
-        table = read_experiments()
+        table = _table(TABLE.read_bytes())
+        tree = result.sections(*Experiment.model_fields)
+        rows = [name for name, row in table.rows.items() if not (row.command or table.overrides(name, tree))]
     except UserError:  # as in memo_of
         return ""
-    tree = result.sections(*Experiment.model_fields)
-    rows = (name for name, row in table.rows.items() if row.command is None)
-    return next((name for name in rows if not table.overrides(name, tree)), "")
+    params = result.params
+    changed = [key for key in params.keys() | base.keys() if params.get(key) != base.get(key)]
+    return next((row for row in rows if not any(table.leaves_alone(key, row) for key in changed)), "")
+
+
+@cache
+def _table(content: bytes) -> "ExperimentTable":
+    """Read experiments.yaml once for each content of it."""
+    from callboard.experiments.table import read_experiments
+
+    return read_experiments()

@@ -48,18 +48,19 @@ def verdict_sentence(pair: Pair) -> str:
         return "One of the two results has no CV."
     chance = number(pair.judgement.p_better, ".2f")
     optimistic = " and ".join(row.name for row in (pair.a, pair.b) if row.is_optimistic)
-    verdict = f"{pair.b.name} is {SENTENCES[pair.judgement.verdict].format(optimistic)}"
+    sentence = SENTENCES[pair.judgement.verdict].format(base=pair.a.name, optimistic=optimistic)
     is_doubtful = pair.judgement.is_tentative or not pair.judgement.has_seeds
     doubt = "; not enough seeds were measured to be sure" * is_doubtful
-    return f"CV {interval_text(pair.change, pair.judgement)}, P(better) {chance}: {verdict}{doubt}."
+    return f"CV {interval_text(pair.change, pair.judgement)}, P(better) {chance}: {pair.b.name} is {sentence}{doubt}."
 
 
 SENTENCES = {
     Verdict.BETTER: "better than can be chance",
     Verdict.WORSE: "worse than can be chance",
-    Verdict.WITHIN_NOISE: "within noise of it",
+    Verdict.WITHIN_NOISE: "within noise of {base}",
     Verdict.UNSURE: "not judged: a table of scores is missing from DVC's cache",
-    Verdict.OPTIMISTIC: "not judged: the CV of {} is optimistic, it saw labels that it is measured on",
+    Verdict.OPTIMISTIC: "not judged: the CV of {optimistic} is optimistic, it saw labels that it is measured "
+    "on",
 }
 
 

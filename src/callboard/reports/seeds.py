@@ -54,7 +54,7 @@ def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
     notes += [legend for mark, legend in LB_LEGENDS.items() if mark in lb_marks]
     if any(len(gain.pairs) == 1 for gain in gains):
         notes.append(ONE_SEED)
-    if any(len(gain.pairs) == MIN_PAIRS for gain in gains):
+    if any(_is_tentative(gain) for gain in gains if len(gain.pairs) >= MIN_PAIRS):
         notes.append(TWO_SEEDS)
     if n_others := sum(gain.n_others for gain in gains):
         others = counted(n_others, "result")
@@ -62,6 +62,12 @@ def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
     if without:
         notes.append(f"No result: {listed(without)}.")
     return notes
+
+
+def _is_tentative(gain: Gain) -> bool:
+    """Return whether the verdict on CV has a question mark."""
+    judgement = gain.judgements.get(CV)
+    return judgement is not None and judgement.is_tentative
 
 
 def _cells(gain: Gain) -> list[str]:

@@ -29,7 +29,7 @@ LB_UNSURE = "?"
 LB_LEGENDS = {
     LB_WITHIN_NOISE: f"{LB_WITHIN_NOISE} a different seed alone changes the leaderboard score by as much.",
     LB_UNSURE: f"{LB_UNSURE} at a change of the leaderboard score: how much a different seed changes it was "
-    "not measured, or on too few runs; `callboard noise NAME` measures it.",
+    "not measured, on too few runs, or with too few digits; `callboard noise NAME` measures it.",
 }
 """Marks at changes of a leaderboard score, with what they mean."""
 

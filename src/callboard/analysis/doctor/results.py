@@ -54,7 +54,8 @@ def runs_without_result(state: State) -> Iterator[Finding]:
     if gone:
         what = f"{counted(len(gone), 'run')} in MLflow whose result has no name in git: {first_few(gone)}"
         yield Finding(
-            what, "nothing, or delete them in `callboard ui`; commit dvc.lock to keep a result of dvc repro"
+            what,
+            "commit dvc.lock, metrics and plots to keep a result of dvc repro; other runs can stay",
         )
 
 
@@ -180,7 +181,7 @@ def _look_up(tree: Any, key: str) -> Any:
     return tree
 
 
-LINEAGE_VERSION = "2"
+LINEAGE_VERSION = "3"
 """Version of how a lineage is read from files."""
 
 

@@ -216,8 +216,12 @@ BOARD_COLUMNS: Sequence[Column] = columns_of()
 def filled(columns: Sequence[Column], blocks: Blocks) -> list[Column]:
     """Return the columns in which some line says something: a single result has neither base nor changes."""
     lines = [line for block in blocks for line in block]
-    nothing = {MISSING, "", IS_BEST}
-    return [column for column in columns if not lines or {column.text(line) for line in lines} - nothing]
+
+    def says_something(column: Column) -> bool:
+        nothing = {MISSING, "", IS_BEST if column is BEST else ""}
+        return not lines or bool({column.text(line) for line in lines} - nothing)
+
+    return [column for column in columns if says_something(column)]
 
 
 def shown_rows(blocks: Blocks) -> dict[str, BoardRow]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from callboard.analysis.lines import BoardLine, judged_line
 from callboard.experiments.captions import read_captions
-from callboard.reports.text import number, page, verdict_tone, verdict_word
+from callboard.reports.text import lb_mark, number, page, verdict_tone, verdict_word
 from callboard.results.result import Result, changes
 from callboard.results.rows import MARKS, BoardRow, mark_of
 
@@ -137,11 +137,10 @@ def _cards(scores: dict[str, float], line: BoardLine) -> list[Card]:
     low, high = scores.get("cv.lwlrap_low"), scores.get("cv.lwlrap_high")
     interval = "" if low is None or high is None else f"95 %: {low:.3f} … {high:.3f}"
     cards = [Card("CV, LWLRAP out of fold", number(scores.get("cv.lwlrap")), interval)]
-    for key, label in (("lb.public", "LB public"), ("lb.private", "LB private")):
-        before = base.metrics.get(key) if base else None
-        now = scores.get(key)
-        note = "" if now is None or before is None else f"{now - before:+.4f} against base"
-        cards.append(Card(label, number(now), note))
+    public, mark = line.metric_change("lb.public"), lb_mark(line.lb_judgement)
+    note = "" if public is None else f"{public:+.4f}{f' {mark}' * bool(mark)} against base"
+    cards.append(Card("LB public", number(scores.get("lb.public")), note))
+    cards.append(Card("LB private", number(scores.get("lb.private")), ""))
     if change is not None and base is not None:
         interval = f"95 %: {change.low:+.3f} … {change.high:+.3f}" if change.has_interval else ""
         cards.append(Card(f"CV against {base.name}", f"{change.value:+.4f}", interval))
@@ -164,7 +163,8 @@ def _sentence(line: BoardLine) -> str:
     verdict, change, base = line.judgement, line.change, line.base
     if verdict is None or change is None or base is None:
         return ""
-    interval = "" if isnan(verdict.low) else f", with seeds {verdict.low:+.4f} … {verdict.high:+.4f}"
+    covered = "recordings and seeds" if verdict.has_seeds else "recordings alone, as seeds were not measured"
+    interval = "" if isnan(verdict.low) else f" ({verdict.low:+.4f} … {verdict.high:+.4f} over {covered})"
     chance = "" if isnan(verdict.p_better) else f", probability of being better {verdict.p_better:.0%}"
     return f"{change.value:+.4f} of CV against {base.name}{interval}{chance}"
 

@@ -4,12 +4,13 @@ The database is disposable: it can be written again from git and leaderboard.csv
 into MLflow's pages is lost with it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from callboard.core.console import Stopwatch, counted, progress, warn
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
+from callboard.results.committed import params_of
 from callboard.results.git import CommittedFiles, committed_files, git
 from callboard.results.leaderboard import ledger_of, with_reported
 from callboard.results.mlflow.connection import TrackingError
@@ -23,8 +24,8 @@ from callboard.results.stored_runs import StoredRun, known_runs
 MemoOf = Callable[[Sequence[str]], str]
 """Function from names of experiments to the first paragraph of a note in MLflow."""
 
-NameOf = Callable[[Result], str]
-"""Function from a result that no experiment reached to its name, empty if it has none."""
+NameOf = Callable[[Result, Mapping[str, str]], str]
+"""Function from a result that no experiment reached, and the parameters that it started from, to its name."""
 
 
 @dataclass
@@ -62,7 +63,7 @@ def no_memo(names: Sequence[str]) -> str:
     return ""
 
 
-def no_name(result: Result) -> str:
+def no_name(result: Result, base: Mapping[str, str]) -> str:
     """Return an empty name for any result."""
     return ""
 
@@ -124,7 +125,7 @@ def _sync_one(
         summary.broken += 1
         return
     if not origin.names:
-        origin = replace(origin, experiment=name_of(read))
+        origin = replace(origin, experiment=name_of(read, params_of(origin.commit)))
     upsert(runs, known, with_reported(read, ledger), origin, memo_of(origin.names))
     summary.completed += known is not None
     summary.new += known is None
