@@ -51,7 +51,8 @@ def verdict_sentence(pair: Pair) -> str:
     sentence = SENTENCES[pair.judgement.verdict].format(base=pair.a.name, optimistic=optimistic)
     is_doubtful = pair.judgement.is_tentative or not pair.judgement.has_seeds
     doubt = "; not enough seeds were measured to be sure" * is_doubtful
-    return f"CV {interval_text(pair.change, pair.judgement)}, P(better) {chance}: {pair.b.name} is {sentence}{doubt}."
+    change = interval_text(pair.change, pair.judgement)
+    return f"CV {change}, P(better) {chance}: {pair.b.name} is {sentence}{doubt}."
 
 
 SENTENCES = {
