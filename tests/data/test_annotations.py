@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 
 from callboard.core.errors import UserError
-from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species, write_species
+from callboard.data.annotations import (
+    ANNOTATION_COLUMNS,
+    read_annotations,
+    read_species,
+    read_table,
+    write_species,
+)
 
 HEADER = ",".join(ANNOTATION_COLUMNS)
 GOOD = "055088446,3,1,1.5,500.0,3.25,4000.0"
@@ -160,3 +166,10 @@ def test_a_species_list_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         read_species(write(tmp_path / "species.csv", *lines, header="species_id"))
+
+
+def test_a_table_may_have_another_delimiter(tmp_path: Path) -> None:
+    path = tmp_path / "selections.txt"
+    path.write_text("Selection\tBegin Time (s)\n1\t0,5\n")
+    table = read_table(path, ["Begin Time (s)"], delimiter="\t")
+    assert table.to_dict() == {"Begin Time (s)": {2: "0,5"}}

@@ -68,7 +68,9 @@ def write_species(species: list[str], path: Path) -> None:
     pd.DataFrame({"species_id": species}).to_csv(path, index=False)
 
 
-def read_table(path: Path, columns: list[str], *, others: bool = False, hint: str = "") -> pd.DataFrame:
+def read_table(
+    path: Path, columns: list[str], *, others: bool = False, hint: str = "", delimiter: str = ","
+) -> pd.DataFrame:
     """Read `columns` of a CSV, every cell as text exactly as written, indexed by line number in the file.
 
     Args:
@@ -76,11 +78,12 @@ def read_table(path: Path, columns: list[str], *, others: bool = False, hint: st
         columns: Required columns.
         others: Whether to return all other columns too, in the order of the file.
         hint: Advice for the error message if the file does not exist.
+        delimiter: Character between cells.
 
     Raises:
         UserError: The file, its header or a column is missing, or a row's cells do not match the header.
     """
-    header, lines = _read_lines(path, hint)
+    header, lines = _read_lines(path, hint, delimiter)
     kept = header if others else columns
     if missing := [name for name in columns if name not in header]:
         found = ", ".join(header) or "none"
@@ -111,11 +114,11 @@ def typed(table: pd.DataFrame, dtypes: dict[str, str], path: Path) -> pd.DataFra
         raise UserError(f"{path}: cannot be read ({one_line(error)}); run its stage again") from None
 
 
-def _read_lines(path: Path, hint: str) -> tuple[list[str], dict[int, list[str]]]:
+def _read_lines(path: Path, hint: str, delimiter: str) -> tuple[list[str], dict[int, list[str]]]:
     """Return the header, and the cells of every other non-blank line by line number."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, delimiter=delimiter)
             header = next(reader, [])
             lines = [(reader.line_num, cells) for cells in reader if cells]
     except FileNotFoundError:
