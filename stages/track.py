@@ -3,13 +3,11 @@
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from callboard.core.console import run_guarded, summarize
 from callboard.core.files import written_whole
-from callboard.experiments.captions import matching_row, memo_of
-from callboard.results.committed import params_of
+from callboard.experiments.captions import captioned
 from callboard.results.git import files_in
 from callboard.results.leaderboard import ledger_of, with_reported
 from callboard.results.mlflow.connection import TrackingError
@@ -26,10 +24,8 @@ def main(argv: list[str] | None = None) -> None:
     result = read_result(files_in(Path.cwd()), str(Path.cwd()))
     result = with_reported(result, ledger_of(Path.cwd()))
     origin = origin_of_this_process()
-    if not origin.names:
-        origin = replace(origin, experiment=matching_row(result, params_of(origin.commit)))
     try:
-        outcome = record(result, origin, memo_of(origin.names))
+        outcome = record(result, *captioned(result, origin))
     except TrackingError as error:
         outcome = "not in MLflow yet"
         print(f"warning: {error}; `callboard sync` records the result once it answers", file=sys.stderr)

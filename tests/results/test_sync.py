@@ -2,6 +2,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_a_result_without_a_name_in_git_is_called_by_its_row_and_by_its_experime
     commit = toy.git("rev-parse", ref_of(toy, "first"))
     for name in ("first", "second"):
         toy.git("update-ref", "-d", ref_of(toy, name))
-    sync(name_of=lambda result, base: f"row-{result.params['loss.neg_mask']}")
+    sync(lambda result, origin: (replace(origin, experiment=f"row-{result.params['loss.neg_mask']}"), ""))
     assert set(shown(toy)) == {"row-none"}
     toy.git("update-ref", ref_of(toy, "first"), commit)
     sync()

@@ -21,8 +21,8 @@ def add(commands: Any) -> None:
 def synchronise(args: argparse.Namespace) -> None:
     """Bring MLflow up to date and print what changed."""
     from callboard.core.console import summarize
-    from callboard.experiments.captions import matching_row, memo_of
+    from callboard.experiments.captions import captioned
     from callboard.results.mlflow.sync import sync
 
     del args
-    summarize("sync", *sync(memo_of, matching_row).facts())
+    summarize("sync", *sync(captioned).facts())

@@ -5,7 +5,7 @@ Checking the rows takes long, so the board reads only these: this module must no
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from callboard.experiments.steps import TableStep
 
 if TYPE_CHECKING:
     from callboard.experiments.table import ExperimentTable
+    from callboard.results.mlflow.record import Origin
     from callboard.results.result import Result
 
 CAPTIONS_VERSION = "1"
@@ -70,6 +71,15 @@ def memo_of(names: Sequence[str]) -> str:
     except UserError:  # reported when rows are run; here it must not cost a result
         return ""
     return next((captions[name].memo for name in names if name in captions), "")
+
+
+def captioned(result: "Result", origin: "Origin") -> "tuple[Origin, str]":
+    """Return what a new run of a result says: its origin, with a row's name if it has none, and its memo."""
+    from callboard.results.committed import params_of
+
+    if not origin.names:
+        origin = replace(origin, experiment=matching_row(result, params_of(origin.commit)))
+    return origin, memo_of(origin.names)
 
 
 def matching_row(result: "Result", base: Mapping[str, str]) -> str:

@@ -25,7 +25,8 @@ DATA_MD5 = "callboard.data_md5"
 COMMIT = "git.commit"
 
 NAMES = "dvc.exp_name"
-"""Tag with every DVC experiment that reached the result, separated by commas."""
+"""Tag with every DVC experiment that reached the result, separated by commas; of one that none reached, the
+row of experiments.yaml that it is."""
 
 NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
@@ -67,7 +68,8 @@ class Origin:
     """The run of the pipeline that reached a result."""
 
     experiment: str | None
-    """Name of the DVC experiment, or several separated by commas; None under `dvc repro`."""
+    """Name of the DVC experiment, or several separated by commas; under `dvc repro` that of the row of
+    experiments.yaml that the result is, or None."""
     commit: str
     """Commit that the workspace started from."""
     time_ms: int | None = None

@@ -4,13 +4,12 @@ The database is disposable: it can be written again from git and leaderboard.csv
 into MLflow's pages is lost with it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from callboard.core.console import Stopwatch, counted, progress, warn
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
-from callboard.results.committed import params_of
 from callboard.results.git import CommittedFiles, committed_files, git
 from callboard.results.leaderboard import ledger_of, with_reported
 from callboard.results.mlflow.connection import TrackingError
@@ -21,11 +20,8 @@ from callboard.results.refs import experiments_among, reached_from, results_in_g
 from callboard.results.result import Result, ResultRef, read_result
 from callboard.results.stored_runs import StoredRun, known_runs
 
-MemoOf = Callable[[Sequence[str]], str]
-"""Function from names of experiments to the first paragraph of a note in MLflow."""
-
-NameOf = Callable[[Result, Mapping[str, str]], str]
-"""Function from a result that no experiment reached, and the parameters that it started from, to its name."""
+Captioned = Callable[[Result, Origin], tuple[Origin, str]]
+"""Function that may name an origin without names, and gives the first paragraph of the run's note."""
 
 
 @dataclass
@@ -58,24 +54,18 @@ class Summary:
         ]
 
 
-def no_memo(names: Sequence[str]) -> str:
-    """Return an empty memo for any names."""
-    return ""
+def without_caption(result: Result, origin: Origin) -> tuple[Origin, str]:
+    """Return the origin as it is, and no memo."""
+    return origin, ""
 
 
-def no_name(result: Result, base: Mapping[str, str]) -> str:
-    """Return an empty name for any result."""
-    return ""
-
-
-def sync(memo_of: MemoOf = no_memo, name_of: NameOf = no_name) -> Summary:
+def sync(caption: Captioned = without_caption) -> Summary:
     """Make MLflow hold exactly one finished run for every result in git, with its current names and scores.
 
     A run whose result is no longer in git stays; only its scores are updated.
 
     Args:
-        memo_of: Source of the first paragraph of a new run's note.
-        name_of: Source of a new run's name where git has none.
+        caption: Source of a new run's name where git has none, and of the first paragraph of its note.
 
     Raises:
         UserError: there is no git repository, the server is down, the database cannot be written, or
@@ -90,7 +80,7 @@ def sync(memo_of: MemoOf = no_memo, name_of: NameOf = no_name) -> Summary:
             known = known_runs()
             for key, refs in progress(results.items(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
-                _sync_one(runs, known.get(key), refs, files, ledger, memo_of, name_of, summary)
+                _sync_one(runs, known.get(key), refs, files, ledger, caption, summary)
             for key in known.keys() - results.keys():  # no longer in git, but in the ledger
                 _score(runs, known[key], ledger, summary)
     except TrackingError as error:
@@ -105,8 +95,7 @@ def _sync_one(
     refs: list[ResultRef],
     files: CommittedFiles,
     ledger: dict[str, dict[str, float]],
-    memo_of: MemoOf,
-    name_of: NameOf,
+    caption: Captioned,
     summary: Summary,
 ) -> None:
     if known and known.is_finished:
@@ -124,9 +113,7 @@ def _sync_one(
         warn(str(error))
         summary.broken += 1
         return
-    if not origin.names:
-        origin = replace(origin, experiment=name_of(read, params_of(origin.commit)))
-    upsert(runs, known, with_reported(read, ledger), origin, memo_of(origin.names))
+    upsert(runs, known, with_reported(read, ledger), *caption(read, origin))
     summary.completed += known is not None
     summary.new += known is None
 
