@@ -11,7 +11,7 @@ _HOMES = {
     "FrontEndParams": "params.features",
     "UserError": "core.errors",
     "board": "reports.notebook",
-    "compare": "reports.notebook",
+    "compare": "analysis.pair",
     "log_mel": "features.log_mel",
     "lwlrap": "scoring.metrics",
     "oof_scores": "reports.notebook",

@@ -12,7 +12,7 @@ from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_
 from callboard.core.errors import UserError
 from callboard.results.dvc_cache import cached_file
 from callboard.results.result import CLIPS, OUT_OF_FOLD, changes
-from callboard.results.rows import CV, BoardRow, same_truth
+from callboard.results.rows import CV, BoardRow, read_rows, rows_named, same_truth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +112,21 @@ def pair_of(a: BoardRow, b: BoardRow, rows: Sequence[BoardRow]) -> Pair:
         flag_optimistic(judge(change, noise), b, a),
         {key: one for key, one in lb.items() if one},
     )
+
+
+def compare(a: str, b: str) -> Pair:
+    """Judge the change from one result to another, as `callboard diff` does; of namesakes the newest counts.
+
+    Args:
+        a: The result before: name of an experiment, branch, tag or run, `name@key`, or a content key.
+        b: The result after.
+
+    Returns:
+        `change` (of CV, with its interval over recordings), `judgement` (verdict and 95 % interval over
+        recordings and seeds), `params` that differ, `metrics` of both and `species` (change of each).
+
+    Raises:
+        UserError: no result has one of the names, both are one result, or they have different data.
+    """
+    rows = read_rows()
+    return pair_of(rows_named(a, rows)[-1], rows_named(b, rows)[-1], rows)

@@ -41,3 +41,25 @@ def format_examples(examples: Mapping[str, str]) -> str:
     """Format command lines as the end of a help text, each with its meaning as a shell comment."""
     width = max(map(len, examples))
     return "\n".join(["examples:", *(f"  {line:<{width}}  # {shows}" for line, shows in examples.items())])
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, runs: str, overridden: str) -> None:
+    """Add -S, --queue and --dry, which all commands that run experiments take.
+
+    Args:
+        parser: Parser of the subcommand.
+        runs: What is run, in the plural.
+        overridden: Where an override applies.
+    """
+    parser.add_argument(
+        "-S",
+        dest="extra",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"override a parameter in {overridden}; repeatable",
+    )
+    parser.add_argument(
+        "--queue", action="store_true", help=f"queue the {runs} for `dvc queue start`; default: run them now"
+    )
+    parser.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")

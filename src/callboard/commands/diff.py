@@ -33,17 +33,15 @@ def add(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Print the change, or write it; a name that several results have means the newest."""
-    from callboard.analysis.pair import pair_of
+    from callboard.analysis.pair import compare
     from callboard.core.files import written_whole
     from callboard.reports.diff import pair_markdown
     from callboard.results.lookup import held_result
-    from callboard.results.rows import read_rows, rows_named
 
     suffix = args.output.suffix.lower() if args.output else ""
     if args.output and suffix not in (".md", ".html"):
         raise UserError(f"--output {args.output}: must end in .md or .html")
-    rows = read_rows()
-    pair = pair_of(rows_named(args.a, rows)[-1], rows_named(args.b, rows)[-1], rows)
+    pair = compare(args.a, args.b)
     if args.output is None:
         print(pair_markdown(pair, args.all), end="")
         return

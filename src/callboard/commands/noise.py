@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from callboard.commands.arguments import add_command
+from callboard.commands.arguments import add_command, add_run_options
 from callboard.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,18 +32,7 @@ def add(commands: Any) -> None:
         metavar="N",
         help="number of runs wanted, existing ones included; default %(default)s",
     )
-    noise.add_argument(
-        "-S",
-        dest="extra",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a parameter in every run; repeatable",
-    )
-    noise.add_argument(
-        "--queue", action="store_true", help="queue the runs for `dvc queue start`; default: run them now"
-    )
-    noise.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")
+    add_run_options(noise, runs="runs", overridden="every run")
     noise.set_defaults(command=measure)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from callboard.commands.arguments import add_command
+from callboard.commands.arguments import add_command, add_run_options
 
 
 def add(commands: Any) -> None:
@@ -22,14 +22,7 @@ def add(commands: Any) -> None:
         },
     )
     rows.add_argument("names", nargs="+", metavar="NAME", help="row, such as exp0058 or exp0036-thr0.7")
-    rows.add_argument(
-        "-S",
-        dest="extra",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a parameter in every row, also in those that others need; repeatable",
-    )
+    add_run_options(rows, runs="rows", overridden="every row, also in those that others need")
     rows.add_argument(
         "--seed",
         type=int,
@@ -37,14 +30,10 @@ def add(commands: Any) -> None:
         help="use this seed and name the experiments NAME-seedN; default: the seed of the row or params.yaml",
     )
     rows.add_argument(
-        "--queue", action="store_true", help="queue the rows for `dvc queue start`; default: run them now"
-    )
-    rows.add_argument(
         "--force",
         action="store_true",
         help="run every stage again and replace the experiment, except of rows that only others need",
     )
-    rows.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")
     rows.set_defaults(command=run)
 
 

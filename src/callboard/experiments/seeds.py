@@ -1,11 +1,9 @@
 """Runs that differ only in the seed: finding them, and running those that are missing."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from callboard.core.errors import UserError
 from callboard.experiments.launch import (
@@ -20,7 +18,7 @@ from callboard.experiments.launch import (
 from callboard.experiments.overrides import hydra_overrides, with_signs
 from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
-from callboard.params.defaults import flatten, with_defaults
+from callboard.params.defaults import flatten, text_value, with_defaults
 from callboard.params.references import BLEND, all_but_seed
 from callboard.results.committed import params_of
 from callboard.results.result import changes
@@ -81,15 +79,7 @@ def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:
     """
     removed = [f"~{key}" for key in here if key not in wanted and parameter(key) is None]
     changed = [key for key in wanted if key != "seed" and here.get(key) != wanted[key]]
-    return removed + [text for key in changed for text in hydra_overrides(key, _value(wanted[key]))]
-
-
-def _value(text: str) -> Any:
-    """Return the value of a flat parameter; text that is not valid JSON was a string."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return removed + [text for key in changed for text in hydra_overrides(key, text_value(wanted[key]))]
 
 
 def runs_of(overrides: Sequence[str], rows: Sequence[BoardRow]) -> list[BoardRow]:

@@ -74,6 +74,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+def text_value(text: str) -> Any:
+    """Return the value that `flatten` wrote as this text; what is not valid JSON was a string."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def texts_with_defaults(flat: Mapping[str, str]) -> dict[str, str]:
     """Complete flat parameters, dotted key to text, as `with_defaults` does nested ones.
 

@@ -4,18 +4,16 @@ A name is that of an experiment, branch, tag or run. `name@key` or a content key
 several of a name, and "HEAD" the one of the last commit.
 """
 
-import json
 from typing import Any
 
 import pandas as pd
 
 from callboard.analysis.bootstrap import confirmed_in
-from callboard.analysis.pair import Pair, pair_of
 from callboard.data.presence import species_presence
 from callboard.data.score_tables import read_score_table
-from callboard.results.lookup import find_result
+from callboard.params.defaults import text_value
 from callboard.results.result import CLIPS, OUT_OF_FOLD, Result
-from callboard.results.rows import board_refs, read_board, read_rows, rows_named
+from callboard.results.rows import read_rows, result_named
 
 
 def board() -> pd.DataFrame:
@@ -56,14 +54,7 @@ def parameters(name: str) -> "pd.Series[Any]":
         >>> callboard.parameters("HEAD")["train.epochs"]
         2
     """
-
-    def value(text: str) -> Any:
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            return text
-
-    found = {key: value(text) for key, text in _result(name).params.items()}
+    found = {key: text_value(text) for key, text in result_named(name).params.items()}
     return pd.Series(found, dtype=object, name=name).rename_axis("parameter")
 
 
@@ -84,7 +75,11 @@ def oof_scores(name: str) -> pd.DataFrame:
         >>> bool(((scores >= 0) & (scores <= 1)).all(axis=None))
         True
     """
-    table = read_score_table(_result(name).output(OUT_OF_FOLD)).set_index("recording_id")
+    return _oof_scores(result_named(name))
+
+
+def _oof_scores(result: Result) -> pd.DataFrame:
+    table = read_score_table(result.output(OUT_OF_FOLD)).set_index("recording_id")
     scores = table.drop(columns="fold", errors="ignore")
     return scores.rename(columns=lambda column: column.removeprefix("s")).rename_axis(columns="species_id")
 
@@ -108,30 +103,7 @@ def oof_truth(name: str) -> pd.DataFrame:
         >>> bool(abs(value - callboard.board()["cv.lwlrap"].iloc[-1]) < 1e-5)
         True
     """
-    scores = oof_scores(name)
-    confirmed = confirmed_in(_result(name).output(CLIPS))
+    result = result_named(name)
+    scores, confirmed = _oof_scores(result), confirmed_in(result.output(CLIPS))
     is_present = species_presence(confirmed, list(scores.index), list(scores.columns))
     return pd.DataFrame(is_present, index=scores.index, columns=scores.columns)
-
-
-def compare(a: str, b: str) -> Pair:
-    """Judge the change from one result to another as `callboard diff` does.
-
-    Args:
-        a: The result before.
-        b: The result after.
-
-    Returns:
-        `change` (of CV, with its interval over recordings), `judgement` (verdict and 95 % interval over
-        recordings and seeds), `params` that differ, `metrics` of both and `species` (change of each).
-
-    Raises:
-        UserError: no result has one of the names, both are one result, or they have different data.
-    """
-    rows = read_rows()
-    return pair_of(rows_named(a, rows)[-1], rows_named(b, rows)[-1], rows)
-
-
-def _result(name: str) -> Result:
-    rows, _ = read_board()
-    return find_result(name, board_refs(rows))

@@ -10,9 +10,9 @@ from callboard.core.errors import UserError
 from callboard.params.defaults import texts_with_defaults
 from callboard.params.references import OF_A_SEED, all_but_seed, blend_parts, init_from
 from callboard.results.committed import params_of
-from callboard.results.lookup import find_all
+from callboard.results.lookup import find_all, find_result
 from callboard.results.mlflow import record as tag
-from callboard.results.result import ResultRef
+from callboard.results.result import Result, ResultRef
 from callboard.results.stored_runs import StoredRun, stored_runs
 
 CV = "cv.lwlrap"
@@ -41,7 +41,7 @@ class BoardRow:
     base: dict[str, str]
     """Parameters of the commit that it started from; empty if unknown."""
     names: tuple[str, ...] = ()
-    """Names of every DVC experiment that reached it."""
+    """Names of every DVC experiment that reached it; without any, of its row of experiments.yaml."""
     key: str = ""
     """Content key."""
     data_md5: str = ""
@@ -134,6 +134,16 @@ def rows_named(text: str, rows: Sequence[BoardRow], others: Iterable[str] = ()) 
     if found[-1].key not in by_key:
         raise UserError(f"{found[-1].reference} is in git but not on the board; `callboard sync` records it")
     return [by_key[ref.key] for ref in found if ref.key in by_key]
+
+
+def result_named(text: str | None) -> Result:
+    """Return the whole result that a name means, names on the board among them; errors as `find_result`.
+
+    Args:
+        text: As typed; None for the result of HEAD.
+    """
+    rows, _ = read_board()
+    return find_result(text, board_refs(rows))
 
 
 def same_truth(a: BoardRow, b: BoardRow) -> bool:

@@ -28,9 +28,8 @@ from callboard.params.base import validate
 from callboard.params.features import FrontEndParams
 from callboard.params.training import ClipParams
 from callboard.results.dvc_cache import cached_in_folder
-from callboard.results.lookup import find_result
 from callboard.results.result import CLIPS, SOURCE, Result
-from callboard.results.rows import board_refs, is_unisolated, read_board
+from callboard.results.rows import is_unisolated, result_named
 from callboard.scoring.window_scores import load_scores
 
 SOURCE_FOLDER = Path("data/source")
@@ -65,8 +64,7 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
     """
     watch = Stopwatch()
     refuse_reviewed(output)
-    rows, _ = read_board()
-    result = find_result(reference, board_refs(rows))
+    result = result_named(reference)
     suspects = read_suspects(result)
     calls = read_calls_of(result)
     suspects, n_reviewed = without_reviewed(suspects)
