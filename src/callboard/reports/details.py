@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from callboard.analysis.lines import BoardLine
 from callboard.core.console import MISSING
 from callboard.reports.board.columns import base_of, changes_of, half_width
-from callboard.reports.text import LB_LEGENDS, interval_text, lb_mark, number, verdict_word
+from callboard.reports.text import LB_LEGENDS, interval_text, lb_change_text, lb_mark, number, verdict_word
 from callboard.results.cv_metrics import meanings
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
@@ -84,8 +84,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
         _fact("LB", _lb(row).removeprefix("LB ")),
     ]
     if base:
-        change = line.metric_change("lb.public")
-        lb_change = f"{number(change, '+.4f')} {lb_mark(line.lb_judgement)}".rstrip()
+        lb_change = lb_change_text(number(line.metric_change("lb.public"), "+.4f"), line.lb_judgement)
         lines += [
             _fact("base", f"{base_of(line)}: CV {number(base.metrics.get(CV))}, {_lb(base)}"),
             _fact("against it", f"CV {interval_text(line.change, line.judgement)}, LB public {lb_change}"),

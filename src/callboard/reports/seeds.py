@@ -11,6 +11,7 @@ from callboard.core.console import MISSING, counted, listed
 from callboard.reports.text import (
     LB_LEGENDS,
     interval_text,
+    lb_change_text,
     lb_mark,
     legend_markdown,
     markdown_table,
@@ -84,8 +85,8 @@ def _cells(gain: Gain) -> list[str]:
 
 def _change(gain: Gain, key: str) -> str:
     judgement = gain.judgements.get(key)
-    mark = "" if key == CV else lb_mark(judgement)
-    return f"{interval_text(gain.changes.get(key), judgement)} {mark}".rstrip()
+    text = interval_text(gain.changes.get(key), judgement)
+    return text if key == CV else lb_change_text(text, judgement)
 
 
 def _score(gain: Gain, key: str) -> str:

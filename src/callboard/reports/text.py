@@ -50,9 +50,14 @@ def verdict_tone(judgement: Judgement | None) -> str:
     return {Verdict.BETTER: "better", Verdict.WORSE: "worse"}.get(judgement.verdict, "noise")
 
 
-def species_label(species_id: str) -> str:
+def lb_change_text(text: str, judgement: Judgement | None) -> str:
+    """Return a change of a leaderboard score with its mark."""
+    return f"{text} {lb_mark(judgement)}".rstrip()
+
+
+def species_label(species_id: str, word: str = "species") -> str:
     """Return what a species is called in a sentence: a name as it is, a number as `species 7`."""
-    return f"species {species_id}" if species_id.isdecimal() else species_id
+    return f"{word} {species_id}" if species_id.isdecimal() else species_id
 
 
 def number(value: float | None, form: str = ".4f") -> str:

@@ -7,7 +7,15 @@ from math import isnan
 from callboard.analysis.lines import Blocks, BoardLine
 from callboard.analysis.verdict import Verdict
 from callboard.core.console import MISSING
-from callboard.reports.text import LB_LEGENDS, interval_text, lb_mark, number, verdict_tone, verdict_word
+from callboard.reports.text import (
+    LB_LEGENDS,
+    interval_text,
+    lb_change_text,
+    lb_mark,
+    number,
+    verdict_tone,
+    verdict_word,
+)
 from callboard.results.result import changes
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
@@ -91,7 +99,7 @@ def is_lb_noise(line: BoardLine) -> bool:
 
 
 def _lb_change(line: BoardLine) -> str:
-    return f"{number(line.metric_change('lb.public'), '+.4f')} {lb_mark(line.lb_judgement)}".rstrip()
+    return lb_change_text(number(line.metric_change("lb.public"), "+.4f"), line.lb_judgement)
 
 
 def _author_verdict(line: BoardLine) -> str:
@@ -218,8 +226,8 @@ def filled(columns: Sequence[Column], blocks: Blocks) -> list[Column]:
     lines = [line for block in blocks for line in block]
 
     def says_something(column: Column) -> bool:
-        nothing = {MISSING, "", IS_BEST if column is BEST else ""}
-        return not lines or bool({column.text(line) for line in lines} - nothing)
+        nothing = (MISSING, "", IS_BEST if column is BEST else "")
+        return not lines or any(column.text(line) not in nothing for line in lines)
 
     return [column for column in columns if says_something(column)]
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from callboard.analysis.lines import BoardLine, judged_line
 from callboard.experiments.captions import read_captions
-from callboard.reports.text import lb_mark, number, page, verdict_tone, verdict_word
+from callboard.reports.text import lb_change_text, number, page, verdict_tone, verdict_word
 from callboard.results.result import Result, changes
 from callboard.results.rows import MARKS, BoardRow, mark_of
 
@@ -137,8 +137,9 @@ def _cards(scores: dict[str, float], line: BoardLine) -> list[Card]:
     low, high = scores.get("cv.lwlrap_low"), scores.get("cv.lwlrap_high")
     interval = "" if low is None or high is None else f"95 %: {low:.3f} … {high:.3f}"
     cards = [Card("CV, LWLRAP out of fold", number(scores.get("cv.lwlrap")), interval)]
-    public, mark = line.metric_change("lb.public"), lb_mark(line.lb_judgement)
-    note = "" if public is None else f"{public:+.4f}{f' {mark}' * bool(mark)} against base"
+    public = line.metric_change("lb.public")
+    change_text = lb_change_text(number(public, "+.4f"), line.lb_judgement)
+    note = "" if public is None else f"{change_text} against base"
     cards.append(Card("LB public", number(scores.get("lb.public")), note))
     cards.append(Card("LB private", number(scores.get("lb.private")), ""))
     if change is not None and base is not None:

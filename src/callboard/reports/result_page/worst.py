@@ -142,7 +142,7 @@ def _tracks(
 
 def describe_mistake(mistake: Mistake, n_species: int) -> str:
     """Describe a mistake in a sentence."""
-    missed = f"Species {mistake.missed}" if mistake.missed.isdecimal() else mistake.missed
+    missed = species_label(mistake.missed, "Species")
     others = [name for name in mistake.species if name != mistake.missed]
     known = "an expert rejected it here" if mistake.is_rejected else "nobody judged it here"
     also = f"; also confirmed: {', '.join(others)}" if others else ""
