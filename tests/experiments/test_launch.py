@@ -368,6 +368,24 @@ def test_a_dry_run_refuses_what_a_run_would(stages: Dvc) -> None:
     assert stages.calls == []
 
 
+@pytest.mark.parametrize("command", [["run"], ["run", "--dry"], ["noise"], ["noise", "--dry"]])
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.epochs", r"^-S train\.epochs: expected KEY=VALUE"),
+        ("=5", "^-S =5: expected KEY=VALUE"),
+        ("train.epochs={5", "^-S: .*{5"),
+        ("train.epochs=abc", r"^params.yaml:\n  train.epochs: .* valid integer, found 'abc'$"),
+    ],
+)
+def test_an_override_that_cannot_hold_is_refused_before_anything_runs(
+    dvc: Dvc, command: list[str], override: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        cli.dispatch([*command, "exp0051", "-S", override])
+    assert dvc.calls == []
+
+
 def test_a_dry_run_of_noise_shows_chains_with_their_own_seeds(
     stages: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from callboard.core.errors import UserError
-from callboard.experiments.overrides import hydra_overrides, overridden, with_signs
+from callboard.experiments.overrides import (
+    hydra_overrides,
+    overridden,
+    refuse_bad_params,
+    with_signs,
+)
 from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, read_full_tree
@@ -59,13 +64,11 @@ def run_rows(
         Exit status of the run that failed, or 0.
 
     Raises:
-        UserError: before anything has run, if a name is not a row, a row is not an experiment, or a queued
-            row needs one that is not finished; later, if an experiment of that name exists with different
-            parameters.
+        UserError: before anything has run, if a name is not a row, a row is not an experiment, a parameter is
+            wrong, or a queued row needs one that is not finished; later, if an experiment of that name exists
+            with different parameters.
     """
-    plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
-    order = plan.order(names)
-    _report_needed_rows(plan, list(dict.fromkeys(names)), options)
+    plan, order = _planned(names, options, extra, seed)
     for position, name in enumerate(order):
         if name not in names and plan.finished(name):
             continue
@@ -155,6 +158,14 @@ class Plan:
         """Return `overrides` with names of experiments instead of references to results, finished or not."""
         return self._overrides(name, self.experiment_name)
 
+    def refuse_bad_params(self, name: str) -> None:
+        """Refuse a row whose parameters the stage `check` would refuse, before anything runs.
+
+        Raises:
+            UserError: the message lists all problems.
+        """
+        refuse_bad_params(self._overrides(name, lambda part: f"{self.experiment_name(part)}@{'0' * 16}"))
+
     def _overrides(self, name: str, refer: Callable[[str], str]) -> list[str]:
         """Build the overrides, with each needed row replaced by what `refer` returns for it."""
         values = dict(self.table.overrides(name, self.tree))
@@ -210,6 +221,18 @@ def _replaced(value: str | list[str] | None, references: dict[str, str]) -> str 
     if isinstance(value, list):
         return [references[part] for part in value]
     return references[value] if value else None
+
+
+def _planned(
+    names: Sequence[str], options: RunOptions, extra: Sequence[str], seed: int | None
+) -> tuple[Plan, list[str]]:
+    """Return the plan and all rows in order, each checked; print which ones run first."""
+    plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
+    order = plan.order(names)
+    for name in order:
+        plan.refuse_bad_params(name)
+    _report_needed_rows(plan, list(dict.fromkeys(names)), options)
+    return plan, order
 
 
 def _report_needed_rows(plan: Plan, names: Sequence[str], options: RunOptions) -> None:
@@ -287,9 +310,7 @@ def show_rows(
     Raises:
         UserError: as in `run_rows` before anything has run.
     """
-    plan = Plan(read_experiments(), read_tree(Path("params.yaml")), extra, seed)
-    order = plan.order(names)
-    _report_needed_rows(plan, list(dict.fromkeys(names)), options)
+    plan, order = _planned(names, options, extra, seed)
     for name in order:
         if name in names or not plan.finished(name):
             is_forced = options.is_forced and name in names

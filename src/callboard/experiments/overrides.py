@@ -8,8 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from callboard.core.errors import UserError, nearest
+from callboard.core.errors import UserError, nearest, one_line
+from callboard.params.base import read_tree, validate
 from callboard.params.defaults import PARAMS_FILE, known_keys
+from callboard.params.experiment import Experiment
 from callboard.params.renamed import RENAMED
 
 PLAIN_WORD = re.compile(r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_]\w*")
@@ -29,13 +31,15 @@ def with_signs(overrides: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
         tree: Nested sections of params.yaml, without defaults of omitted keys.
 
     Raises:
-        UserError: a key is not a parameter; the message lists the nearest.
+        UserError: one is not KEY=VALUE, or a key is not a parameter; the message lists the nearest.
     """
     signed: list[str] = []
     added: set[str] = set()
     for override in overrides:
         match = OVERRIDE.match(override)
-        if match is None or match["key"] in added or _lists(tree, match["key"]):
+        if match is None or (match["sign"] != "~" and "=" not in override):
+            raise UserError(f"-S {override}: expected KEY=VALUE, such as train.epochs=5")
+        if match["key"] in added or _lists(tree, match["key"]):
             signed.append(override)
             continue
         _refuse_unknown(match["key"])
@@ -47,14 +51,32 @@ def with_signs(overrides: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def overridden(overrides: Iterable[str]) -> Iterator[Path]:
-    """Yield a temporary copy of params.yaml as `dvc exp run -S` would change it: comments and order stay."""
+    """Yield a temporary copy of params.yaml as `dvc exp run -S` would change it: comments and order stay.
+
+    Raises:
+        UserError: Hydra cannot read a value, or cannot add or delete a key.
+    """
+    from dvc.exceptions import InvalidArgumentError
     from dvc.utils.hydra import apply_overrides  # takes half a second
 
     with TemporaryDirectory() as folder:
         changed = Path(folder) / PARAMS_FILE.name
         shutil.copy(PARAMS_FILE, changed)
-        apply_overrides(changed, list(overrides))
+        try:
+            apply_overrides(changed, list(overrides))
+        except InvalidArgumentError as error:
+            raise UserError(f"-S: {one_line(error.__cause__ or error)}") from None
         yield changed
+
+
+def refuse_bad_params(overrides: Iterable[str]) -> None:
+    """Refuse overrides of params.yaml that the stage `check` would refuse.
+
+    Raises:
+        UserError: as in `overridden` and `validate`.
+    """
+    with overridden(overrides) as changed:
+        validate(Experiment, read_tree(changed), PARAMS_FILE)
 
 
 def _lists(tree: Mapping[str, Any], key: str) -> bool:

@@ -15,7 +15,7 @@ from callboard.experiments.launch import (
     run_rows,
     with_overrides,
 )
-from callboard.experiments.overrides import hydra_overrides, with_signs
+from callboard.experiments.overrides import hydra_overrides, refuse_bad_params, with_signs
 from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, text_value, with_defaults
@@ -55,7 +55,7 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[BoardRow]) -> l
         rows: All results, oldest first.
 
     Raises:
-        UserError: nothing has that name, or the row is not an experiment.
+        UserError: nothing has that name, the row is not an experiment, or a parameter is wrong.
     """
     tree = read_tree(Path("params.yaml"))
     table = read_experiments() if TABLE.exists() else None
@@ -64,8 +64,12 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[BoardRow]) -> l
     except UserError:
         if not table or name not in table.rows:
             raise
-        return Plan(table, tree, extra).preview(experiment_row(table, name).name)
-    return with_signs([*_towards(wanted, flatten(with_defaults(tree))), *extra], tree)
+        plan = Plan(table, tree, extra)
+        plan.refuse_bad_params(experiment_row(table, name).name)
+        return plan.preview(name)
+    overrides = with_signs([*_towards(wanted, flatten(with_defaults(tree))), *extra], tree)
+    refuse_bad_params(overrides)
+    return overrides
 
 
 def _towards(wanted: dict[str, str], here: dict[str, str]) -> list[str]:
