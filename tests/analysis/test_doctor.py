@@ -12,6 +12,7 @@ from callboard.analysis.doctor.checks import CHECKS, examine
 from callboard.analysis.doctor.findings import Finding
 from callboard.cli import dispatch
 from callboard.results.dvc_lock import all_outs, parse_lock
+from callboard.results.leaderboard import LEADERBOARD_COLUMNS
 from callboard.results.mlflow.sync import sync
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 from tests.results.test_sync import applied, finish, put, ref_of, two_experiments
@@ -97,6 +98,19 @@ def test_what_loses_results_is_status_1(well: ToyRepository, capsys: pytest.Capt
     assert "LOSS  1 result in git without a finished run in MLflow: third@" in printed
     assert "→ callboard sync" in printed
     assert "all well" not in printed
+
+
+def test_in_a_new_clone_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = ToyRepository(tmp_path / "main")
+    (toy.root / "dvc.yaml").write_text("stages: {}\n")
+    (toy.root / "leaderboard.csv").write_text(",".join(LEADERBOARD_COLUMNS) + "\n")
+    stand_in(toy, monkeypatch)
+    dispatch(["doctor"])
+    printed = capsys.readouterr().out
+    assert "note  nothing has run yet\n      → dvc repro" in printed
+    assert "nothing is lost, " in printed
 
 
 def without_database(toy: ToyRepository) -> None:
@@ -272,6 +286,8 @@ def test_a_planted_trouble_is_found(
         ("MLFLOW_RUN_ID", "0123456789abcdef", False),
         ("PYTHONDONTWRITEBYTECODE", "1", False),
         ("DVC_ROOT", ".", False),
+        ("CALLBOARD_DEVICE", "gpu", False),
+        ("CALLBOARD_WORKERS", "0", False),
         ("MLFLOW_TRACKING_URI", "sqlite:///runs.db", False),
         ("MLFLOW_TRACKING_URI", "./mlruns", True),
         ("MLFLOW_TRACKING_URI", "file:///w/mlruns", True),

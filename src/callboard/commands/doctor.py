@@ -22,11 +22,13 @@ def add(commands: Any) -> None:
 def diagnose(args: argparse.Namespace) -> None:
     """Print a line per finding; exit with status 1 if one of them loses results."""
     from callboard.analysis.doctor.checks import CHECKS, examine
+    from callboard.core.console import counted
 
     del args
     diagnosis = examine()
     print("\n".join(map(str, [*diagnosis.findings, *diagnosis.facts])))
     if any(finding.loses_results for finding in diagnosis.findings):
         sys.exit(1)
-    notes = f"; {len(diagnosis.findings)} to know" if diagnosis.findings else ""
-    print(f"all well: {len(CHECKS)} checks, nothing is lost{notes}")
+    n_notes = len(diagnosis.findings)
+    outcome = f"nothing is lost, {counted(n_notes, 'note')}" if n_notes else "all well"
+    print(f"{outcome}: {len(CHECKS)} checks")

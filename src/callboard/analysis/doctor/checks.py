@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     results.ledger_rows,
     surroundings.untracked_code,
     surroundings.variables,
+    surroundings.machine,
     surroundings.tracking_address,
     surroundings.stray_databases,
     surroundings.running_dvc,

@@ -12,6 +12,7 @@ import psutil
 from callboard.analysis.doctor.findings import SYNC, Finding, State
 from callboard.core.console import counted, first_few
 from callboard.core.errors import UserError, one_line
+from callboard.core.threads import VARIABLE, n_workers
 from callboard.results.git import git
 from callboard.results.mlflow.connection import SQLITE, TrackingError, without_credentials
 from callboard.results.mlflow.record import RESULT
@@ -36,6 +37,18 @@ def variables(state: State) -> Iterator[Finding]:
     for name, (why, todo) in UNWANTED_VARIABLES.items():
         if value := state.environment.get(name):
             yield Finding(f"{name} is set ({value}): {why}", todo)
+
+
+def machine(state: State) -> Iterator[Finding]:
+    """Find a CALLBOARD_DEVICE or CALLBOARD_WORKERS that every stage would refuse."""
+    from callboard.model.device import pick_device
+
+    del state
+    for name, ask in (("CALLBOARD_DEVICE", pick_device), (VARIABLE, n_workers)):
+        try:
+            ask()
+        except UserError as error:
+            yield Finding(str(error), f"unset {name}, or export a valid value")
 
 
 def tracking_address(state: State) -> Iterator[Finding]:
@@ -113,17 +126,23 @@ def device_in_use() -> str:
 
     try:
         device = describe_device(pick_device())
-    except UserError as error:
-        return str(error)
+    except UserError:
+        return "none, see above"
     return f"{device}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def database(state: State) -> Iterator[Finding]:
-    """Check that MLflow's SQLite file exists and the installed MLflow can use it, or its server answers."""
+    """Check that MLflow's SQLite file exists and the installed MLflow can use it, or its server answers.
+
+    Before the first result there is no file.
+    """
     path = state.database
     if path is None:
         if isinstance(state.runs, str):
             yield Finding(f"MLflow's server does not answer: {state.runs}", f"start it, then `{SYNC}`", True)
+        return
+    if not path.is_file() and not state.results and not (state.folder / "dvc.lock").exists():
+        yield Finding("nothing has run yet", "dvc repro (makes the first result)")
         return
     if not path.is_file():
         yield Finding(f"{path}: no MLflow database", f"{SYNC} (writes it from git)", loses_results=True)
