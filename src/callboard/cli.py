@@ -30,7 +30,7 @@ from callboard.commands import (
 )
 from callboard.commands.arguments import format_examples
 from callboard.core.console import run_guarded as run_guarded
-from callboard.core.errors import UserError
+from callboard.core.errors import UnknownResultError, UserError
 
 DESCRIPTION = """\
 Run experiments with a detector of species calls, and judge their results.
@@ -91,7 +91,13 @@ def dispatch(argv: list[str]) -> None:
     """Parse the arguments and run the subcommand from the root of the workspace."""
     args = build_parser().parse_args(argv)
     os.chdir(workspace_root())
-    args.command(args)
+    try:
+        args.command(args)
+    except UnknownResultError as error:
+        from callboard.experiments.table import refuse_row_without_result
+
+        refuse_row_without_result(error.name)
+        raise
 
 
 def build_parser() -> argparse.ArgumentParser:

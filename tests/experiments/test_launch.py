@@ -104,6 +104,36 @@ def test_a_name_that_is_no_row_is_refused_before_anything_runs(dvc: Dvc) -> None
     assert dvc.calls == []
 
 
+def test_an_id_without_a_row_of_its_own_lists_its_variants(dvc: Dvc) -> None:
+    for command in ("run", "noise"):
+        with pytest.raises(UserError, match=r"nearest are exp0063-not_0\.5, exp0063-max_focal$"):
+            cli.dispatch([command, "exp0063"])
+
+
+@pytest.mark.parametrize("command", ["show", "audit", "report", "suspects"])
+def test_a_row_that_never_ran_is_told_from_an_unknown_name(dvc: Dvc, command: str) -> None:
+    words = "exp0058 is a row of experiments.yaml without a result; `callboard run exp0058` runs it"
+    with pytest.raises(UserError, match=words):
+        cli.dispatch([command, "exp0058"])
+    with pytest.raises(UserError, match="no result is called 'nope'; there are no results yet: `dvc repro`"):
+        cli.dispatch([command, "nope"])
+
+
+@pytest.mark.parametrize("command", ["show", "audit"])
+@pytest.mark.parametrize("revision", ["HEAD", "kept"])
+def test_a_revision_without_a_result_has_one_message_in_all_commands(
+    dvc: Dvc, command: str, revision: str
+) -> None:
+    git("tag", "kept")
+    with pytest.raises(UserError, match=f"^{revision} holds no finished result; name one, or commit"):
+        cli.dispatch([command, revision])
+
+
+def test_the_table_is_shown_before_the_first_result(dvc: Dvc, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.dispatch(["board", "--author"])
+    assert "exp0063-not_0.5" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("options", [[], ["--dry"]])
 def test_a_row_that_is_no_experiment_names_its_command(dvc: Dvc, options: list[str]) -> None:
     with pytest.raises(

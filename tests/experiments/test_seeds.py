@@ -28,7 +28,7 @@ class Board(list[BoardRow]):
 @pytest.fixture
 def board(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> Board:  # noqa: F811
     rows = Board()
-    monkeypatch.setattr(seed_runs, "rows_so_far", lambda: list(rows))
+    monkeypatch.setattr("callboard.results.rows.rows_so_far", lambda: list(rows))
     ran = dvc.__class__.__call__
 
     def run(self: Dvc, *arguments: str) -> int:

@@ -307,7 +307,7 @@ def test_an_unknown_row_is_answered_with_its_neighbours() -> None:
         UserError, match=r"no row 'exp036-thr0\.7'; the nearest are exp0036-thr0\.7, exp0036-thr0\.3"
     ):
         TABLE.row("exp036-thr0.7")
-    with pytest.raises(UserError, match="no row 'zzz'; the first is exp0001"):
+    with pytest.raises(UserError, match="no row 'zzz'; `callboard board --author` lists all"):
         TABLE.overrides("zzz", COMMITTED)
 
 

@@ -262,7 +262,7 @@ def test_a_name_with_a_key_means_that_result():
 
 
 def test_a_branch_that_never_finished_is_refused():
-    with pytest.raises(UserError, match="main is in git, but its commit holds no finished result"):
+    with pytest.raises(UserError, match="main holds no finished result"):
         find("main")
 
 

@@ -73,7 +73,7 @@ def test_a_branch_a_tag_and_an_experiment_are_names_of_one_result(repository: To
         assert find_submission(text).key == key, text
     with pytest.raises(UserError, match=f"kept@{key} is in git but not on the board; `callboard sync`"):
         rows_named("kept", [])
-    with pytest.raises(UserError, match="main is in git, but its commit holds no finished result"):
+    with pytest.raises(UserError, match="main holds no finished result"):
         rows_named("main", [row])
 
 
@@ -170,14 +170,14 @@ def test_what_dvc_keeps_for_itself_is_no_experiment(elsewhere: ToyRepository) ->
 
 
 def test_a_commit_without_a_result_is_not_finished(elsewhere: ToyRepository) -> None:
-    with pytest.raises(UserError, match="main is in git, but its commit holds no finished"):
+    with pytest.raises(UserError, match="main holds no finished"):
         find("main")
 
 
 def test_a_lock_without_the_last_stages_is_not_finished(elsewhere: ToyRepository) -> None:
     (elsewhere.root / "dvc.lock").write_text("schema: '2.0'\nstages:\n  prepare: {cmd: x}\n")
     elsewhere.commit()
-    with pytest.raises(UserError, match="main is in git, but its commit holds no finished"):
+    with pytest.raises(UserError, match="main holds no finished"):
         find("main")
 
 

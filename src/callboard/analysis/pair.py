@@ -12,7 +12,7 @@ from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_
 from callboard.core.errors import UserError
 from callboard.results.dvc_cache import cached_file
 from callboard.results.result import CLIPS, OUT_OF_FOLD, changes
-from callboard.results.rows import CV, BoardRow, read_rows, rows_named, same_truth
+from callboard.results.rows import CV, BoardRow, rows_named, rows_so_far, same_truth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,5 +128,5 @@ def compare(a: str, b: str) -> Pair:
     Raises:
         UserError: no result has one of the names, both are one result, or they have different data.
     """
-    rows = read_rows()
+    rows = rows_so_far()
     return pair_of(rows_named(a, rows)[-1], rows_named(b, rows)[-1], rows)

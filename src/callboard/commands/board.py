@@ -107,12 +107,12 @@ def show(args: argparse.Namespace) -> None:
     import sys
 
     from callboard.analysis.choice import Choice, author_blocks, result_blocks
-    from callboard.results.rows import read_rows
+    from callboard.results.rows import read_rows, rows_so_far
 
     form = _format(args, sys.stdout.isatty())
     if args.block and not args.author:
         raise UserError("--block: only the original author's table has blocks; add --author")
-    rows = read_rows()
+    rows = rows_so_far() if args.author else read_rows()
     choice = Choice(tuple(args.name), tuple(args.where), args.since, args.best, args.sort)
     columns = _columns(args, rows)
     blocks = author_blocks(rows, choice, args.block) if args.author else result_blocks(rows, choice)

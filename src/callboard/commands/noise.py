@@ -48,8 +48,9 @@ def measure(args: argparse.Namespace) -> None:
         raise UserError(f"--seeds {args.seeds}: must be at most {MAX_SEEDS}; 5 to 10 are enough")
     from callboard.experiments import seeds as seed_runs
     from callboard.reports.seeds import noise_lines
+    from callboard.results.rows import rows_so_far
 
-    rows = seed_runs.rows_so_far()
+    rows = rows_so_far()
     overrides = seed_runs.overrides_of(args.name, args.extra, rows)
     found = seed_runs.runs_of(overrides, rows)
     missing = seed_runs.missing_runs(args.name, overrides, found, args.seeds)
@@ -57,7 +58,7 @@ def measure(args: argparse.Namespace) -> None:
     if missing and args.queue and not args.dry and not status:
         print(f"{len(missing)} queued: run `dvc queue start` and, once they are finished, this command again")
     if missing and not args.dry and not args.queue:
-        found = seed_runs.runs_of(overrides, seed_runs.rows_so_far())
+        found = seed_runs.runs_of(overrides, rows_so_far())
     print("\n".join(noise_lines(args.name, found)))
     if status:
         sys.exit(status)

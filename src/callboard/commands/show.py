@@ -29,9 +29,9 @@ def show_result(args: argparse.Namespace) -> None:
     from callboard.reports.details import details
     from callboard.results.leaderboard import entries_of
     from callboard.results.lookup import held_result
-    from callboard.results.rows import read_rows, rows_named
+    from callboard.results.rows import rows_named, rows_so_far
 
-    rows = read_rows()
+    rows = rows_so_far()
     *namesakes, row = rows_named(args.name, rows)
     line = judged_line(row, rows, read_captions())
     print(details(line, namesakes, held_result(row.ref), entries_of(main_workspace())), end="")

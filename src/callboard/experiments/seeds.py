@@ -22,8 +22,7 @@ from callboard.params.defaults import flatten, text_value, with_defaults
 from callboard.params.references import BLEND, all_but_seed
 from callboard.results.committed import params_of
 from callboard.results.result import changes
-from callboard.results.rows import CV, BoardRow, newest_by_seed, read_rows, rows_named
-from callboard.results.stored_runs import NoResultsError
+from callboard.results.rows import CV, BoardRow, newest_by_seed, rows_named
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,6 @@ class SeedRun:
     overrides: list[str]
     """Overrides of the workspace's parameters, as `dvc exp run -S` takes them; the seed comes last."""
     seed: int
-
-
-def rows_so_far() -> list[BoardRow]:
-    """Return all results, oldest first; empty before the first one."""
-    try:
-        return read_rows()
-    except NoResultsError:
-        return []
 
 
 def overrides_of(name: str, extra: Sequence[str], rows: Sequence[BoardRow]) -> list[str]:

@@ -136,7 +136,7 @@ class ExperimentTable:
             UserError: the row does not exist; the message lists the nearest names.
         """
         if name not in self.rows:
-            hint = nearest(name, self.rows) or f"; the first is {next(iter(self.rows))}"
+            hint = nearest(name, self.rows) or "; `callboard board --author` lists all"
             raise UserError(f"{TABLE} has no row {name!r}{hint}")
         return self.rows[name]
 
@@ -192,6 +192,18 @@ def read_experiments(path: Path = TABLE) -> ExperimentTable:
         if unknown := sorted(set(factors) - moved):
             raise UserError(f"{path}: scales.{source} has {unknown[0]}, which no row changes")
     return table
+
+
+def refuse_row_without_result(name: str) -> None:
+    """Refuse a name, unknown among results, that a row of the table has.
+
+    Raises:
+        UserError: the table has that row; the message has the command that runs it.
+    """
+    if TABLE.exists() and (row := read_experiments().rows.get(name)):
+        raise UserError(
+            f"{name} is a row of {TABLE} without a result; `{row.command or f'callboard run {name}'}` runs it"
+        )
 
 
 def _append(table: ExperimentTable, row: TableRow, path: Path) -> None:

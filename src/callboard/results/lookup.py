@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from callboard.core.errors import UserError, nearest
+from callboard.core.errors import UnknownResultError, UserError, nearest
 from callboard.core.workspace import main_workspace
 from callboard.results.committed import Locks, lock_content
 from callboard.results.dvc_lock import parse_lock
@@ -42,7 +42,7 @@ def find(text: str | None, board: Iterable[ResultRef] = ()) -> ResultRef:
         return find_all(text, board)[-1]
     head = next((ref for ref in refs_in_git() if ref.kind == "HEAD"), None)
     if head is None or not head.key:
-        raise UserError("HEAD holds no finished result; name one, or commit dvc.lock after `dvc repro`")
+        raise _unfinished("HEAD")
     known = next((ref.name for ref in board if ref.key == head.key), head.name)
     return head._replace(name=known)
 
@@ -72,6 +72,8 @@ def choose(text: str, refs: Sequence[ResultRef], others: Iterable[str] = ()) -> 
     if own := [ref for ref in refs if ref.name == text]:
         if found := _each_once(own, refs):
             return found
+        if own[0].kind in ("branch", "tag", "HEAD"):
+            raise _unfinished(text)
         raise UserError(f"{text} is in git, but its commit holds no finished result; is it still running?")
     name, at, digits = text.rpartition("@")
     found = _each_once(
@@ -111,14 +113,20 @@ def _with_commit(ref: ResultRef, known: Sequence[ResultRef]) -> ResultRef:
     return ref._replace(commit=next((other.commit for other in (*own, *holders)), ""))
 
 
-def _unknown(text: str, name: str, refs: Sequence[ResultRef], others: Iterable[str]) -> UserError:
+def _unfinished(revision: str) -> UserError:
+    return UserError(f"{revision} holds no finished result; name one, or commit dvc.lock after `dvc repro`")
+
+
+def _unknown(text: str, name: str, refs: Sequence[ResultRef], others: Iterable[str]) -> UnknownResultError:
     finished = [ref for ref in refs if ref.key]
     same = list(dict.fromkeys(ref.reference for ref in finished if ref.name == name))
     known = list(dict.fromkeys([*others, *(ref.name for ref in finished)]))
     if not known:
-        return UserError(f"no result is called {text!r}; there are no results yet")
+        return UnknownResultError(
+            text, f"no result is called {text!r}; there are no results yet: `dvc repro` makes the first"
+        )
     hint = f"; the nearest are {', '.join(same)}" if same else nearest(name, known)
-    return UserError(f"no result is called {text!r}{hint or '; `callboard board` lists all'}")
+    return UnknownResultError(text, f"no result is called {text!r}{hint or '; `callboard board` lists all'}")
 
 
 def find_result(text: str | None, board: Iterable[ResultRef] = ()) -> Result:

@@ -13,7 +13,7 @@ from callboard.results.committed import params_of
 from callboard.results.lookup import find_all, find_result
 from callboard.results.mlflow import record as tag
 from callboard.results.result import Result, ResultRef
-from callboard.results.stored_runs import StoredRun, stored_runs
+from callboard.results.stored_runs import NoResultsError, StoredRun, stored_runs
 
 CV = "cv.lwlrap"
 """Metric by which results are compared."""
@@ -179,6 +179,14 @@ def read_rows() -> list[BoardRow]:
         rows.append(row)
         by_key[row.key] = row
     return rows
+
+
+def rows_so_far() -> list[BoardRow]:
+    """Return `read_rows`, or no rows before the first result."""
+    try:
+        return read_rows()
+    except NoResultsError:
+        return []
 
 
 def read_board() -> tuple[list[BoardRow], str]:
