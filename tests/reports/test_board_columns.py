@@ -7,7 +7,7 @@ from rich.console import Console
 
 from callboard.analysis.difference import Difference
 from callboard.analysis.lines import BoardLine, best_of, judged, lines_of_results, lines_of_table
-from callboard.analysis.verdict import Judgement, Verdict
+from callboard.analysis.verdict import Judgement, Verdict, judge
 from callboard.experiments.captions import Caption
 from callboard.reports.board.columns import BOARD_COLUMNS, author_columns_of
 from callboard.reports.board.formats import board_markdown, fitting, print_table
@@ -291,6 +291,19 @@ def test_a_narrow_terminal_shows_what_matters_and_names_the_rest():
         assert max(map(len, printed.splitlines())) <= width
         assert "0.7118" in printed
         assert "No room for" in printed
+
+
+def test_marks_are_explained_only_where_their_column_is_shown():
+    base = replace(PLAIN, metrics={"lb.public": 0.64})
+    judgement = judge(Difference(0.01, -0.02, 0.04, 0.7, 0.01), None)
+    optimistic = replace(PLAIN, params=PLAIN.params | {"train.select": "best"})
+    line = BoardLine(optimistic, base=base, judgement=judgement, lb_judgement=Judgement(Verdict.WITHIN_NOISE))
+    legends = ("* CV is optimistic", "≈ a different seed alone", "Seeds were not measured")
+    for width, n_explained in ((20, 0), (30, 1), (50, 2), (300, 3)):
+        console = Console(file=io.StringIO(), width=width)
+        print_table([[line]], console)
+        printed = " ".join(console.file.getvalue().split())
+        assert sum(legend in printed for legend in legends) == n_explained, (width, printed)
 
 
 def test_a_line_without_result_has_no_metrics():

@@ -238,18 +238,21 @@ def shown_rows(blocks: Blocks) -> dict[str, BoardRow]:
 
 
 def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[str]:
-    """Explain the columns and marks that occur, and name the best results.
+    """Explain the columns and the marks that occur in them, and name the best results.
 
     Also explain what is easily misread: intervals without seeds, and a CV column of a different estimate.
     """
     lines = [line for block in blocks for line in block if line.row]
     found = [_meanings(columns) if lines else ""]
     found += [_best_legend(line.best for line in lines if line.best)] if BEST in columns else []
-    marks = {mark_of(line.row) for line in lines}
+    has_cv = any(column.text is _cv or column.is_extra for column in columns)
+    marks = {mark_of(line.row) for line in lines if has_cv}
     found += [legend for mark, legend in MARKS.items() if mark in marks]
-    lb_marks = {lb_mark(line.lb_judgement) for line in lines}
+    has_lb_change = any(column.text is _lb_change for column in columns)
+    lb_marks = {lb_mark(line.lb_judgement) for line in lines if has_lb_change}
     found += [legend for mark, legend in LB_LEGENDS.items() if mark in lb_marks]
-    found.append(SEEDS_LEGEND if any(has_seeds(line) is False for line in lines) else "")
+    is_judged = any(column.name in ("verdict", "Δ CV", "P") for column in columns)
+    found.append(SEEDS_LEGEND if is_judged and any(has_seeds(line) is False for line in lines) else "")
     found += [
         f"{column.name} is that estimate; ±, Δ, P, verdict and best refer to the pooled LWLRAP."
         for column in columns

@@ -104,7 +104,7 @@ def print_table(blocks: Blocks, console: "Console", columns: Sequence[Column] = 
             table.add_row(*(Text(c.text(line), style) for c, style in zip(shown, styles, strict=True)))
         table.add_section()
     console.print(table)
-    notes = legends(blocks, [column for column in columns if column in shown or column.is_extra])
+    notes = legends(blocks, shown)
     if hidden := [column.name for column in columns if column not in shown]:
         notes.append(f"No room for {', '.join(hidden)}: widen the window, or use --format or --output.")
     console.print(Text("\n".join(notes)))
