@@ -65,7 +65,7 @@ def test_what_is_asked_for_is_shown_in_its_order(choice: Choice, expected: list[
         (Choice(where=("loss.neg_mask=sec",)), r"none of 3 results; loss\.neg_mask is none, seq"),
         (Choice(names=("exp58",)), r"--name exp58: none of 3 results; the nearest are exp0058"),
         (Choice(names=("zzz",)), r"--name zzz: none of 3 results; examples of names: exp0001, exp0058"),
-        (Choice(since="tomorrow"), "should be a date such as"),
+        (Choice(since="tomorrow"), "--since tomorrow: should be YYYY-MM-DD or YYYY-MM-DDTHH:MM$"),
         (Choice(since="2099-01-01"), r"none of 3 results; the newest is from 2020-11-2"),
     ],
 )

@@ -408,7 +408,7 @@ def test_a_date_that_is_none_is_refused_before_anything_is_done(
 ) -> None:
     with pytest.raises(SystemExit):
         cli.dispatch(["lb", "add", MD5, "--public", "0.5", "--date", "20.11."])
-    assert "'20.11.' is not a date; must be like 2020-11-20" in capsys.readouterr().err
+    assert "'20.11.' is not a date; must be YYYY-MM-DD" in capsys.readouterr().err
 
 
 def test_on_a_terminal_the_list_fits_and_names_are_whole(

@@ -71,7 +71,7 @@ def test_what_is_written_is_read_again_and_rows_of_both_kinds_may_be_mixed(tmp_p
         ("aa,k,83.1,,,", r"row 2: public 83\.1 must be between 0 and 1; 83\.1 % is 0\.831"),
         (",0.8,,,", "row 2: submission_md5 is empty"),
         ("aa,0.8", "row 2: 2 cells, must be 6: submission_md5, key, public"),
-        ("aa,0.8,,20.11.2020,", r"row 2: date '20\.11\.2020' is invalid, must be like 2020-11-20"),
+        ("aa,0.8,,20.11.2020,", r"row 2: date '20\.11\.2020' is invalid, must be YYYY-MM-DD"),
         ("aa,0.8,,20201120,", "row 2: date '20201120' is invalid"),
         (
             "<<<<<<< HEAD\naa,0.8,,,",

@@ -112,7 +112,7 @@ def _moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
-        raise UserError(f"--since {text}: should be a date such as 2020-11-20 or 2020-11-20T18:30") from None
+        raise UserError(f"--since {text}: should be YYYY-MM-DD or YYYY-MM-DDTHH:MM") from None
 
 
 def _ordered(found: Rows, key: str, rows: Sequence[BoardRow]) -> Rows:

@@ -261,7 +261,7 @@ def _date(text: str) -> str:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date; must be like 2020-11-20") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; must be YYYY-MM-DD") from None
 
 
 def _today() -> str:

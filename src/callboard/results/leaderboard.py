@@ -279,4 +279,4 @@ def _refuse_no_date(text: str, where: str) -> None:
     except ValueError:
         is_date = False
     if not is_date:
-        raise UserError(f"{where}: date {text!r} is invalid, must be like 2020-11-20")
+        raise UserError(f"{where}: date {text!r} is invalid, must be YYYY-MM-DD")
