@@ -105,6 +105,32 @@ def test_a_command_that_does_not_exist_is_refused(argv: list[str]) -> None:
     assert exit_.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        ("board --best 0", "of at least 1"),
+        ("report --worst 0", "of at least 1"),
+        ("suspects --top -3", "of at least 1"),
+        ("noise exp0051 --seeds 1", "from 2 to 100"),
+        ("noise exp0051 --seeds 101", "from 2 to 100"),
+        ("run exp0051 --seed -1", "from 0 to 4294967295"),
+        ("run exp0051 --seed 4294967296", "from 0 to 4294967295"),
+        ("adversarial --folds 1", "of at least 2"),
+        ("adversarial --repeats 0", "of at least 1"),
+        ("adversarial --seed 1.5", "from 0 to 4294967295"),
+        ("ui --port 70000", "from 1 to 65535"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_the_parser(
+    words: str, limits: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.dispatch(words.split())
+    assert exit_.value.code == 2
+    *_, option, value = words.split()
+    assert f"argument {option}: '{value}' must be a whole number {limits}" in capsys.readouterr().err
+
+
 def test_outside_a_workspace_one_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no dvc\.yaml in .* or above; run callboard inside a workspace"):

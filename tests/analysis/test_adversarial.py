@@ -296,16 +296,3 @@ def test_too_few_recordings_are_refused(
     with pytest.raises(UserError, match=message):
         run("--folds", str(folds))
     assert not (workspace / "adversarial").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--folds", "1"], "--folds 1: must be at least 2"),
-        (["--repeats", "0"], "--repeats 0: must be at least 1"),
-        (["--seed", "-1"], "--seed -1: must be at least 0"),
-    ],
-)
-def test_numbers_out_of_range_are_refused(workspace: Path, options: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        run(*options)

@@ -70,11 +70,6 @@ def test_a_port_in_use_is_one_sentence_with_another_port(tmp_path: Path) -> None
             Server("sqlite:///none.db", port, tmp_path / "log")
 
 
-def test_an_impossible_port_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--port 70000: must be between 1 and 65535"):
-        Server("sqlite:///none.db", 70000, tmp_path / "log")
-
-
 def test_a_server_that_ends_by_itself_is_told_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import add_command
+from callboard.commands.arguments import LARGEST_SEED, add_command, whole_number
 
 
 def add(commands: Any) -> None:
@@ -20,17 +20,25 @@ def add(commands: Any) -> None:
         },
     )
     adversarial.add_argument(
-        "--folds", type=int, default=5, metavar="N", help="cross-validation folds; default %(default)s"
+        "--folds",
+        type=whole_number(2),
+        default=5,
+        metavar="N",
+        help="cross-validation folds; default %(default)s",
     )
     adversarial.add_argument(
         "--repeats",
-        type=int,
+        type=whole_number(1),
         default=3,
         metavar="N",
         help="cross-validations, each with new folds; default %(default)s",
     )
     adversarial.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the folds; default %(default)s"
+        "--seed",
+        type=whole_number(0, LARGEST_SEED),
+        default=0,
+        metavar="N",
+        help="seed of the folds; default %(default)s",
     )
     adversarial.add_argument(
         "--decibels",

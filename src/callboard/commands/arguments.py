@@ -1,7 +1,7 @@
 """Defines a subcommand with its examples, and help texts of arguments that several subcommands take."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from textwrap import fill
 from typing import Any
 
@@ -9,6 +9,9 @@ RESULT_NAME = "name of an experiment, branch, tag or run; or NAME@KEY; or a cont
 """Help on the name of a result; `results/lookup.py` has the rule."""
 
 HEAD_RESULT = f"{RESULT_NAME}; default: the result of HEAD"
+
+LARGEST_SEED = 2**32 - 1
+"""The largest seed that numpy accepts."""
 
 HELP_WIDTH = 90
 
@@ -41,6 +44,19 @@ def format_examples(examples: Mapping[str, str]) -> str:
     """Format command lines as the end of a help text, each with its meaning as a shell comment."""
     width = max(map(len, examples))
     return "\n".join(["examples:", *(f"  {line:<{width}}  # {shows}" for line, shows in examples.items())])
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the `type` of an argument: a whole number from `least` to `most`, both allowed."""
+    limits = f"from {least} to {most}" if most is not None else f"of at least {least}"
+
+    def parse(text: str) -> int:
+        number = int(text) if text.removeprefix("-").isdecimal() else None
+        if number is None or number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number {limits}")
+        return number
+
+    return parse
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, runs: str, overridden: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callboard.commands.arguments import add_command
+from callboard.commands.arguments import add_command, whole_number
 from callboard.core.console import counted
 from callboard.core.errors import UserError
 
@@ -83,7 +83,7 @@ def _add_filters(board: argparse.ArgumentParser) -> None:
         "--since",
         default="",
         metavar="DATE",
-        help="only results since this day or time, such as 2026-11-20 or 2026-11-20T18:30",
+        help="only results since this day or time: YYYY-MM-DD or YYYY-MM-DDTHH:MM",
     )
     board.add_argument(
         "--sort",
@@ -92,14 +92,11 @@ def _add_filters(board: argparse.ArgumentParser) -> None:
         help="date, name, a metric such as lb.public, or a parameter; default: date, or CV with --best",
     )
     board.add_argument(
-        "--best", type=_count, metavar="N", help="only the N highest by CV, or by --sort; default: all"
+        "--best",
+        type=whole_number(1),
+        metavar="N",
+        help="only the N highest by CV, or by --sort; default: all",
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
-    return int(text)
 
 
 def show(args: argparse.Namespace) -> None:

@@ -4,11 +4,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from callboard.commands.arguments import add_command, add_run_options
-from callboard.core.errors import UserError
+from callboard.commands.arguments import add_command, add_run_options, whole_number
 
 if TYPE_CHECKING:
     from callboard.experiments.seeds import SeedRun
+
+
+MAX_SEEDS = 100
+"""Limit against typing errors: this many give the spread to 7 %, and more would train for weeks."""
 
 
 def add(commands: Any) -> None:
@@ -27,7 +30,7 @@ def add(commands: Any) -> None:
     )
     noise.add_argument(
         "--seeds",
-        type=int,
+        type=whole_number(2, MAX_SEEDS),
         default=5,
         metavar="N",
         help="number of runs wanted, existing ones included; default %(default)s",
@@ -36,16 +39,8 @@ def add(commands: Any) -> None:
     noise.set_defaults(command=measure)
 
 
-MAX_SEEDS = 100
-"""Limit against typing errors: this many give the spread to 7 %, and more would train for weeks."""
-
-
 def measure(args: argparse.Namespace) -> None:
     """Run the missing seeds, then print the noise of all runs."""
-    if args.seeds < 2:
-        raise UserError(f"--seeds {args.seeds}: noise needs at least 2 runs")
-    if args.seeds > MAX_SEEDS:
-        raise UserError(f"--seeds {args.seeds}: must be at most {MAX_SEEDS}; 5 to 10 are enough")
     from callboard.experiments import seeds as seed_runs
     from callboard.reports.seeds import noise_lines
     from callboard.results.rows import rows_so_far

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import HEAD_RESULT, add_command
+from callboard.commands.arguments import HEAD_RESULT, add_command, whole_number
 
 
 def add(commands: Any) -> None:
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     )
     report.add_argument(
         "--worst",
-        type=int,
+        type=whole_number(1),
         default=6,
         metavar="N",
         help="number of recordings to draw, the costliest first; default %(default)s",
@@ -44,9 +44,6 @@ def add(commands: Any) -> None:
 
 def write(args: argparse.Namespace) -> None:
     """Write the page of one result."""
-    from callboard.core.errors import UserError
     from callboard.reports.result_page.sections import write_report
 
-    if args.worst < 0:
-        raise UserError(f"--worst must be 0 or more, found {args.worst}")
     write_report(args.name, args.output, args.worst, with_scores=not args.no_scores)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from callboard.commands.arguments import add_command, add_run_options
+from callboard.commands.arguments import LARGEST_SEED, add_command, add_run_options, whole_number
 
 
 def add(commands: Any) -> None:
@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     add_run_options(rows, runs="rows", overridden="every row, also in those that others need")
     rows.add_argument(
         "--seed",
-        type=int,
+        type=whole_number(0, LARGEST_SEED),
         metavar="N",
         help="use this seed and name the experiments NAME-seedN; default: the seed of the row or params.yaml",
     )
@@ -39,11 +39,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run rows of the table, or print their overrides; exit with the status of the first that fails."""
-    from callboard.core.errors import UserError
     from callboard.experiments import launch
 
-    if args.seed is not None and not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed {args.seed}: must be at least 0 and below 2^32")
     options = launch.RunOptions(args.queue, args.force)
     if args.dry:
         launch.show_rows(args.names, options, args.extra, args.seed)

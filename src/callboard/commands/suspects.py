@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import HEAD_RESULT, add_command
+from callboard.commands.arguments import HEAD_RESULT, add_command, whole_number
 
 
 def add(commands: Any) -> None:
@@ -29,7 +29,11 @@ def add(commands: Any) -> None:
         help="confirmed boxes, rejected boxes, or species without any label; repeatable; default: all",
     )
     suspects.add_argument(
-        "--top", type=int, default=100, metavar="N", help="labels of each kind; default %(default)s"
+        "--top",
+        type=whole_number(1),
+        default=100,
+        metavar="N",
+        help="labels of each kind; default %(default)s",
     )
     suspects.add_argument(
         "--output",
@@ -59,8 +63,6 @@ def rank_or_apply(args: argparse.Namespace) -> None:
 
         apply_review(args.apply)
         return
-    if args.top < 1:
-        raise UserError(f"--top must be 1 or more, found {args.top}")
     from callboard.analysis.suspects.review import write_suspects
 
     write_suspects(args.name, args.kind or CORRECTION_KINDS, args.top, args.output)

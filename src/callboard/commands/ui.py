@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from callboard.commands.arguments import add_command
+from callboard.commands.arguments import add_command, whole_number
 from callboard.core.errors import UserError
 
 SERVED = ("http://", "https://")
@@ -25,7 +25,11 @@ def add(commands: Any) -> None:
         },
     )
     ui.add_argument(
-        "--port", type=int, default=5000, metavar="N", help="port of the server; default %(default)s"
+        "--port",
+        type=whole_number(1, 65535),
+        default=5000,
+        metavar="N",
+        help="port of the server; default %(default)s",
     )
     ui.add_argument("--no-browser", action="store_true", help="only print the addresses")
     ui.set_defaults(command=show)

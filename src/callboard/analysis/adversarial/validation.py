@@ -39,16 +39,6 @@ class Settings:
     in_decibels: bool
     """Use levels in dB. The network does not see them: each recording's own range is stretched to 0 … 1."""
 
-    def __post_init__(self) -> None:
-        """Refuse numbers out of range, naming their option."""
-        for option, value, least in (
-            ("--folds", self.n_folds, 2),
-            ("--repeats", self.n_repeats, 1),
-            ("--seed", self.seed, 0),
-        ):
-            if value < least:
-                raise UserError(f"{option} {value}: must be at least {least}")
-
 
 @dataclass(frozen=True)
 class Comparison:

@@ -110,8 +110,6 @@ def _refuse_taken(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does, after a recent stop
         try:
             probe.bind((HOST, port))
-        except OverflowError:
-            raise UserError(f"--port {port}: must be between 1 and 65535") from None
         except OSError as error:
             raise UserError(
                 f"port {port} cannot be used: {error.strerror}; try callboard ui --port {port + 1}"
