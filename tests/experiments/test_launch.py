@@ -478,6 +478,19 @@ def test_the_command_of_dvc_is_that_of_this_python(monkeypatch: pytest.MonkeyPat
     assert launch.dvc("--version") == 1
 
 
+def test_dvc_does_not_warn_of_stages_that_never_ran_and_still_shows_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    no_scm = True\n")
+    Path("dvc.yaml").write_text("stages:\n  one:\n    cmd: x\n    outs: [a]\n")
+    assert launch.dvc("checkout") != 0
+    printed = "".join(capfd.readouterr())
+    assert "No file hash info found" not in printed
+    assert "ERROR: Checkout failed" in printed
+
+
 def test_a_chain_works_out_the_parameters_of_each_row_once(
     stages: Dvc, monkeypatch: pytest.MonkeyPatch
 ) -> None:

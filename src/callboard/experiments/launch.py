@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.core.errors import UserError
+from callboard.experiments import quiet_dvc
 from callboard.experiments.overrides import (
     hydra_overrides,
     overridden,
@@ -294,7 +295,7 @@ def dvc(*arguments: str) -> int:
 
     Ctrl-C reaches the command too; this waits while it removes its copy of the workspace.
     """
-    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments])
+    process = subprocess.Popen([sys.executable, "-m", quiet_dvc.__name__, *arguments])
     while True:
         try:
             return process.wait()
