@@ -230,6 +230,14 @@ def test_without_a_name_the_result_of_head_is_meant(repository: ToyRepository) -
     assert find(None, [OTHER, ResultRef("run", found.key)]) == found._replace(name="run")
 
 
+def test_before_a_commit_the_result_of_the_work_tree_is_meant(repository: ToyRepository) -> None:
+    commit = repository.experiment("exp", {})
+    (repository.root / "dvc.lock").write_text(repository.git("show", f"{commit}:dvc.lock"))
+    found = find(None)
+    assert (found.name, found.key) == ("workspace", find("exp").key)
+    assert open_result(find(None, [ResultRef("run", found.key)])).name == "run"
+
+
 def test_a_result_that_nothing_names_any_more_is_found_by_its_content(repository: ToyRepository) -> None:
     """As of `dvc repro`: first in the work tree, then in an earlier commit, at last in MLflow alone."""
     commit = repository.experiment("exp", {})

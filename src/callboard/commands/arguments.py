@@ -8,7 +8,7 @@ from typing import Any
 RESULT_NAME = "name of an experiment, branch, tag or run; or NAME@KEY; or a content key (4 digits are enough)"
 """Help on the name of a result; `results/lookup.py` has the rule."""
 
-HEAD_RESULT = f"{RESULT_NAME}; default: the result of HEAD"
+HEAD_RESULT = f"{RESULT_NAME}; default: the result of HEAD, or else of the workspace"
 
 LARGEST_SEED = 2**32 - 1
 """The largest seed that numpy accepts."""

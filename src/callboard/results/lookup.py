@@ -32,7 +32,8 @@ def find(text: str | None, board: Iterable[ResultRef] = ()) -> ResultRef:
     """Return the result that a name refers to: the newest of `find_all`.
 
     Args:
-        text: The name as typed; None for the result in HEAD, under its name on the board.
+        text: The name as typed; None for the result of HEAD, or else of the work tree, as after a first
+            `dvc repro`, under its name on the board.
         board: References to the results on the board, see `rows.board_refs`.
 
     Raises:
@@ -40,11 +41,13 @@ def find(text: str | None, board: Iterable[ResultRef] = ()) -> ResultRef:
     """
     if text is not None:
         return find_all(text, board)[-1]
-    head = next((ref for ref in refs_in_git() if ref.kind == "HEAD"), None)
-    if head is None or not head.key:
+    found = next((ref for ref in refs_in_git() if ref.kind == "HEAD"), ResultRef("HEAD", ""))
+    if not found.key:
+        found = ResultRef("workspace", lock_content(files_in(main_workspace())("dvc.lock")).key)
+    if not found.key:
         raise _unfinished("HEAD")
-    known = next((ref.name for ref in board if ref.key == head.key), head.name)
-    return head._replace(name=known)
+    known = next((ref.name for ref in board if ref.key == found.key), found.name)
+    return found._replace(name=known)
 
 
 def find_all(text: str, board: Iterable[ResultRef] = (), others: Iterable[str] = ()) -> list[ResultRef]:
