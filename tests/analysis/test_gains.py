@@ -86,7 +86,7 @@ def test_a_seed_that_the_base_lacks_counts_in_the_scores_alone() -> None:
     assert "2 of 3" in gains_markdown([found])
     sure, tentative = (Judgement(Verdict.BETTER, 0.1, 0.2, 1.0, is_tentative=it) for it in (False, True))
     assert "Two seeds" not in gains_markdown([replace(found, judgements={CV: sure})])
-    assert "Two seeds do not suffice" in gains_markdown([replace(found, judgements={CV: tentative})])
+    assert "Two seeds are too few" in gains_markdown([replace(found, judgements={CV: tentative})])
     assert "0.6300 (0.1114)" in gains_markdown([found])  # of all three
 
 
@@ -102,7 +102,7 @@ def test_only_results_of_the_newest_one_s_setting_count_and_the_others_are_told(
     found = gains_of([old, other_data, *six()], CAPTIONS)
     assert [row.params["seed"] for row in found[0].rows] == ["1", "2", "416"]
     assert found[0].n_others == 2
-    assert "Left out: 2 results with different data" in gains_markdown(found)
+    assert "Left out: 2 results whose data or parameters differ" in gains_markdown(found)
 
 
 def test_of_one_seed_the_newest_counts() -> None:
@@ -176,7 +176,7 @@ def test_a_name_that_is_no_row_is_refused_and_one_without_result_told(
     assert without_results(six(), CAPTIONS, ["!first"]) == without_results(six(), CAPTIONS) == []
     found = gains_of(six(), CAPTIONS, ["first", "th*"])
     assert [one.name for one in found] == ["first"]
-    assert "No result: third." in gains_markdown(found, ["third"])
+    assert "Rows without a result: third." in gains_markdown(found, ["third"])
     assert "row11 …." in gains_markdown(found, [f"row{k}" for k in range(14)])
 
 

@@ -21,16 +21,17 @@ from callboard.reports.text import (
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
 GAINS_LEGEND = (
-    "Means over seeds, in brackets the standard deviation of one run. A change is the mean over the seeds "
-    "that the base was run with too; its 95 % interval covers recordings and seeds for CV, seeds for LB."
+    "Each score is the mean over seeds, with their standard deviation (sd) in brackets. Δ is the mean "
+    "difference from the base, over the seeds that both have. Its 95 % interval covers the choice of "
+    "recordings and seeds for CV, and seeds alone for LB."
 )
 ONE_SEED = (
-    "One seed does not show what seeds do: the interval of a row with one seed takes that from rows that "
-    "have several; where no row has, it covers recordings alone."
+    "One seed cannot show how much seeds change a score. The interval of a row with one seed uses the spread "
+    "of rows with several; if there are none, it covers the choice of recordings alone."
 )
 TWO_SEEDS = (
-    "Two seeds do not suffice: up to 8 % of simulated equal recipes were called different instead of 5 %, so "
-    "the verdict has a question mark; run the row and its base with a third."
+    "Two seeds are too few to be certain, so the verdict has a question mark: in simulations, up to 8 % of "
+    "equal rows were called different instead of 5 %. Run the row and its base with a third seed."
 )
 TEXT_COLUMNS = ("row", "base", "CV is")
 
@@ -59,9 +60,9 @@ def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
         notes.append(TWO_SEEDS)
     if n_others := sum(gain.n_others for gain in gains):
         others = counted(n_others, "result")
-        notes.append(f"Left out: {others} with different data or parameters than the newest of the row.")
+        notes.append(f"Left out: {others} whose data or parameters differ from the newest result of the row.")
     if without:
-        notes.append(f"No result: {listed(without)}.")
+        notes.append(f"Rows without a result: {listed(without)}.")
     return notes
 
 
