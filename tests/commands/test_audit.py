@@ -253,7 +253,7 @@ def test_what_a_nested_teacher_was_taught_is_audited_by_its_own_table(apart, tmp
     assert "NOT nested: recording 001 (fold 1) was labelled by r1/folds0-1" in capsys.readouterr().out
 
 
-def test_pseudo_labels_as_truth_are_measured_beside_the_experts_labels():
+def test_pseudo_labels_as_truth_are_measured_beside_confirmed_labels():
     scores = pd.DataFrame(
         {"recording_id": ["a", "b"], "fold": [0, 1], "s3": [0.9, 0.1], "s7": [0.5, 0.8], "sx": [0.1, 0.6]}
     )

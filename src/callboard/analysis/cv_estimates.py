@@ -161,7 +161,7 @@ def fold_mean(result: Scored) -> float:
 
 
 def known_cells(result: Scored) -> float:
-    """Return LWLRAP among the species that an expert has judged in the recording."""
+    """Return LWLRAP among the species that an annotator has judged in the recording."""
     return lwlrap_known(result.cv.is_present, result.cv.is_labeled, result.cv.scores)
 
 
@@ -259,7 +259,7 @@ def _are_probabilities(oof_scores: NDArray[np.floating], test_scores: NDArray[np
 
 
 def relabeled_cv(result: Result) -> tuple[float, float]:
-    """Return LWLRAP out of fold on the experts' labels, and with the last pseudo-labels taken as true.
+    """Return LWLRAP out of fold on confirmed labels, and with the last pseudo-labels taken as true.
 
     The original author measured CV the second way; the difference is the amount by which it was too high.
 
@@ -271,7 +271,7 @@ def relabeled_cv(result: Result) -> tuple[float, float]:
     """
     out_of_fold = read_score_table(result.output(OUT_OF_FOLD))
     clips = read_clips(result.output(CLIPS))
-    of_experts = relabeled_lwlrap(out_of_fold, clips, clips.head(0))
+    confirmed = relabeled_lwlrap(out_of_fold, clips, clips.head(0))
     if not (last := int(result.params["pseudo.rounds"])):
-        return of_experts, of_experts
-    return of_experts, relabeled_lwlrap(out_of_fold, clips, read_clips(result.output(f"pseudo/r{last}.csv")))
+        return confirmed, confirmed
+    return confirmed, relabeled_lwlrap(out_of_fold, clips, read_clips(result.output(f"pseudo/r{last}.csv")))

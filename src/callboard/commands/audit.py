@@ -116,8 +116,8 @@ def inflation(result: "Result") -> str:
     """Describe CV as it is, and as it would be if the last round's pseudo-labels counted as truth."""
     from callboard.analysis.cv_estimates import relabeled_cv
 
-    of_experts, with_pseudo = relabeled_cv(result)
-    return f"CV {of_experts:.4f} on the experts' labels; {with_pseudo:.4f} if pseudo-labels counted as truth"
+    confirmed, with_pseudo = relabeled_cv(result)
+    return f"CV {confirmed:.4f} on confirmed labels; {with_pseudo:.4f} if pseudo-labels counted as truth"
 
 
 def audit_cells(one: "RoundLineage") -> list[str]:

@@ -15,7 +15,7 @@ ANNOTATION_COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_m
 NUMBERS = ["t_min", "f_min", "t_max", "f_max"]
 
 LABEL_TYPES = ["tp", "fp"]
-"""tp: an expert confirmed the species in the box. fp: an expert rejected it."""
+"""tp: an annotator confirmed the species in the box. fp: an annotator rejected it."""
 
 MAX_ROWS_SHOWN = 10
 """Number of bad rows that one message lists; it only counts the rest."""

@@ -39,10 +39,10 @@ def species_presence(
 def relabeled_presence(
     clips: pd.DataFrame, pseudo: pd.DataFrame, recording_ids: Sequence[str], species: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Return presence with positive pseudo-labels counted as if experts had confirmed them.
+    """Return presence with positive pseudo-labels counted as confirmed.
 
     This measures a network by the labels of its own teachers, so it does not estimate LB: the difference
-    from CV with experts' labels shows how much CV on pseudo-labels is inflated.
+    from CV on confirmed labels shows how much CV on pseudo-labels is inflated.
 
     Args:
         clips: TP and FP annotations.

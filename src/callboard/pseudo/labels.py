@@ -184,8 +184,8 @@ def find_pseudo_labels(
     A model votes in every window in which its probability reaches the threshold. A window needs one vote of
     its own fold's model, or `min_votes` if all models scored it. Its span is centred on the highest segment
     of its surest model and scored by the mean probability of the models that voted. Spans are taken best
-    first; one that overlaps an annotation of the species (confirmed or rejected: the expert wins) or a better
-    span of it is dropped.
+    first; one that overlaps an annotation of the species, confirmed or rejected, or a better span of it is
+    dropped.
 
     Args:
         window_scores: scores of training recordings out of fold, of test recordings by all models.
@@ -274,7 +274,7 @@ def find_negatives(
 
     A model votes in every window in which its probability is at most `negative_threshold`. A window with
     enough votes for presence too, or with a frame that has a label of the species, is left out as a whole: an
-    expert and a positive pseudo-label win.
+    annotation and a positive pseudo-label win.
 
     Args:
         heard: Scores by one round.

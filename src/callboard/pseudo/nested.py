@@ -46,7 +46,7 @@ class Nested:
     mel: Path
     """Folder with the caches of all sets."""
     clips: pd.DataFrame
-    """Annotations by experts."""
+    """Confirmed and rejected boxes."""
     folds: pd.DataFrame
     """recording_id, fold."""
     networks: Path

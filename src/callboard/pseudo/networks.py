@@ -38,7 +38,7 @@ class Inputs:
     """Inputs that networks learn from."""
 
     clips: Path
-    """Annotations by experts."""
+    """Confirmed and rejected boxes."""
     pseudo: list[Path]
     """Tables of pseudo-labels; empty for networks of round 0."""
     folds: pd.DataFrame

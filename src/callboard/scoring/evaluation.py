@@ -164,14 +164,14 @@ def cross_validate(out_of_fold: OutOfFold, clips: pd.DataFrame) -> CrossValidati
 
 
 def relabeled_lwlrap(out_of_fold: pd.DataFrame, clips: pd.DataFrame, pseudo: pd.DataFrame) -> float:
-    """Compute LWLRAP of out-of-fold scores, counting positive pseudo-labels as if experts had confirmed them.
+    """Compute LWLRAP of out-of-fold scores, counting positive pseudo-labels as confirmed.
 
     This does not estimate LB, because it measures networks by the labels of their own teachers.
 
     Args:
         out_of_fold: recording_id, fold and a score column per species.
         clips: TP and FP annotations.
-        pseudo: Pseudo-labels of the last round; an empty table gives the LWLRAP of experts' labels.
+        pseudo: Pseudo-labels of the last round; an empty table gives the LWLRAP on confirmed labels.
     """
     scores = out_of_fold.drop(columns=["recording_id", "fold"])
     species = [str(column).removeprefix("s") for column in scores]

@@ -67,7 +67,7 @@ def lrap_over_folds(is_present: Presence, scores: Scores, fold: NDArray[np.integ
 
 
 def lwlrap_known(is_present: Presence, is_labeled: Presence, scores: Scores) -> float:
-    """Return LWLRAP that ranks in each recording only the species that an expert confirmed or rejected in it.
+    """Return LWLRAP that ranks in each recording only the species confirmed or rejected in it.
 
     In plain LWLRAP an unlabeled species that calls counts as an error if it is ranked high; here it is left
     out of the ranking. Recordings whose labeled species are all present or all absent are dropped, as they

@@ -24,7 +24,7 @@ ANNOTATION_KINDS = (*TRAINING_LABEL_TYPES, "negative")
 """Kinds in the order in which a recording's annotations are stored; negative: a pseudo-label of target 0."""
 
 REJECTED, CONFIRMED = 2.0, 3.0
-"""Verdicts of experts, above those of all pseudo-labels."""
+"""Verdicts of annotators, above those of all pseudo-labels."""
 
 
 class Annotations(NamedTuple):
@@ -45,8 +45,8 @@ class Annotations(NamedTuple):
     """(recordings, annotations) position on the class axis."""
     verdict: NDArray[np.float64]
     """(recordings, annotations) CONFIRMED (TP), REJECTED (FP) or the target of a pseudo-label, 0 = absent.
-    Where several annotations cover a cell, the largest verdict holds: experts before pseudo-labels, present
-    before absent."""
+    Where several annotations cover a cell, the largest verdict holds: annotations before pseudo-labels,
+    present before absent."""
     n_tp: Integers
     """(recordings,) number of TP annotations."""
     n_fp: Integers
@@ -58,7 +58,7 @@ class Annotations(NamedTuple):
 
     @property
     def is_fp(self) -> NDArray[np.bool_]:
-        """Whether an expert rejected each annotation, (recordings, annotations)."""
+        """Whether an annotator rejected each annotation, (recordings, annotations)."""
         is_rejected: NDArray[np.bool_] = self.verdict == REJECTED
         return is_rejected
 

@@ -80,7 +80,7 @@ def draw_windows(data: FoldData, clip_frames: int, train: TrainParams, streams: 
 def draw_order(
     has_expert: NDArray[np.bool_], share: float | None, batch_size: int, rng: np.random.Generator
 ) -> Integers:
-    """Return a random order of all windows, or of as many as give those with an expert's label their share.
+    """Return a random order of all windows, or of as many as give those with an annotation their share.
 
     Args:
         has_expert: (windows,) whether a TP or FP annotation is in the window; these are all kept.

@@ -24,7 +24,7 @@ class Targets(NamedTuple):
     """(batch, species) weight of a TP, FP or pseudo label in the clip; 0 if nobody looked.
 
     Assumes that a box rejected for a species means that the species is absent from that clip, though the
-    expert judged the box alone.
+    annotator judged the box alone.
     """
     frame_labeled: Tensor
     """(batch, frames, species) label weights of frames."""
@@ -140,10 +140,10 @@ def build_targets(
     """Build the targets of clips: every TP or pseudo annotation is positive where it is in the clip.
 
     FP annotations and negative pseudo-labels make labelled negatives; the latter apply to a clip only if one
-    covers all of it. In a cell with several, experts win over pseudo-labels and present over absent; of soft
-    targets the largest counts. Pseudo-labels of a species are ignored in the frames of a clip in which an
-    expert rejected the species and none confirmed it, so a clip's target is always the maximum over its
-    frames. The mel rows of an annotation count if any of its frames is in the clip.
+    covers all of it. In a cell with several, annotations win over pseudo-labels and present over absent; of
+    soft targets the largest counts. Pseudo-labels of a species are ignored in the frames of a clip in which
+    a box rejects the species and none confirms it, so a clip's target is always the maximum over its frames.
+    The mel rows of an annotation count if any of its frames is in the clip.
 
     Args:
         data: Data of the fold.

@@ -104,7 +104,7 @@ class Mistake:
     """The highest-scored species that nobody confirmed."""
     wrong_score: float
     is_rejected: bool
-    """Whether an expert rejected `wrong` in this recording; else nobody has looked."""
+    """Whether an annotator rejected `wrong` in this recording; else nobody has looked."""
 
 
 def worst_recordings(evidence: Evidence, n_shown: int) -> list[Mistake]:

@@ -176,7 +176,7 @@ def draw_reliability(bins: Reliability) -> Markup:
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.1)
         axes.set_xlabel("mean recording score of the bin")
-        axes.set_ylabel("share that experts confirmed")
+        axes.set_ylabel("share that annotators confirmed")
         alt = "share of confirmed cells over their score, against the diagonal of perfect calibration"
         return as_svg(figure, "reliability", alt)
 

@@ -141,7 +141,7 @@ def calibration(subject: Subject) -> Iterator[PageBlock]:
 def pseudo_labels(subject: Subject) -> Iterator[PageBlock]:
     """Count pseudo-labels by round, species and kind of recording."""
     if not subject.pseudo_labels:
-        yield Text("None: this result was trained on experts' annotations alone.")
+        yield Text("None: this result was trained on annotations alone.")
         return
     drawings, rows = [], []
     for number, found in subject.pseudo_labels.items():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RULE = (
     "Ordered by the points of LWLRAP that a recording loses: for each species confirmed in it, 1 minus the "
     "precision at the species' rank, divided by the number of confirmed pairs in all recordings. Solid boxes "
-    "are annotations that an expert confirmed (TP), dashed boxes those that an expert rejected (FP)."
+    "are annotations that an annotator confirmed (TP), dashed boxes those that one rejected (FP)."
 )
 SCORES_RULE = (
     "Below, on the same time axis, are scores of the network of the recording's fold, which never trained on "
@@ -144,7 +144,7 @@ def describe_mistake(mistake: Mistake, n_species: int) -> str:
     """Describe a mistake in a sentence."""
     missed = species_label(mistake.missed, "Species")
     others = [name for name in mistake.species if name != mistake.missed]
-    known = "an expert rejected it here" if mistake.is_rejected else "nobody judged it here"
+    known = "an annotator rejected it here" if mistake.is_rejected else "nobody judged it here"
     also = f"; also confirmed: {', '.join(others)}" if others else ""
     return (
         f"{missed} was confirmed, but is ranked {mistake.rank} of {n_species} "
@@ -297,7 +297,7 @@ def _draw_attention(axes: "Axes", scene: SpectrogramScene, tracks: "Tracks") -> 
 
 
 def _shade_confirmed(axes: "Axes", scene: SpectrogramScene) -> None:
-    """Shade the seconds in which an expert confirmed the missed species."""
+    """Shade the seconds in which an annotator confirmed the missed species."""
     missed = next(iter(scene.columns))
     boxes = scene.boxes[(scene.boxes["label_type"] == "tp") & (scene.boxes["species_id"] == missed)]
     for start, end in zip(boxes["t_min"], boxes["t_max"], strict=True):
