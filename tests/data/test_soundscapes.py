@@ -368,6 +368,17 @@ def test_train_and_test_draw_from_different_calls_where_a_label_has_several(mani
         assert bool(train & test) == (n_calls == 1)
 
 
+def test_all_calls_of_a_file_are_in_train_or_in_test(manifests: Path) -> None:
+    table = pd.read_csv(manifests / "calls/calls.csv")
+    later = table.assign(call_on_s=0.5, f_min_hz=table["f_min_hz"] + 1)
+    pd.concat([table, later]).to_csv(manifests / "calls/calls.csv", index=False)
+    for seed in range(5):
+        _, voices, _ = read_voices(manifests / "calls/calls.csv", 3, RATE, 4.0, np.random.default_rng(seed))
+        for voice, n_files in zip(voices, (3, 2, 1), strict=True):
+            train, test = ({call.f_min_hz // 100 for call in calls} for calls in voice.calls.values())
+            assert bool(train & test) == (n_files == 1)
+
+
 def test_backgrounds_of_mixed_rates_end_at_one_frequency(manifests: Path, world: World) -> None:
     manifest = manifests / "backgrounds/backgrounds.csv"
     backdrop = read_backdrop(manifest, RATE, world.conditions, np.random.default_rng(0))

@@ -24,7 +24,7 @@ CALL_COLUMNS = ["file", "label", "call_on_s", "call_off_s", "f_min_hz", "f_max_h
 CALL_NUMBERS = CALL_COLUMNS[2:]
 BACKGROUND_COLUMNS = ["file", "source_sr"]
 TRAIN_SHARE = 0.6
-"""Share of a label's calls, and of the backgrounds, that training recordings are made of."""
+"""Share of a label's files, and of the backgrounds, that training recordings are made of."""
 FADE_S = 0.01
 BOX_MARGIN = 1.15
 """Duration of a box relative to the median call of its label."""
@@ -46,7 +46,10 @@ class RealCall:
 
 @dataclass(frozen=True)
 class RealVoice:
-    """A label of the manifest; train and test draw from different calls unless the label has only one."""
+    """A label of the manifest. Train and test draw from different files or, of an only file, different calls.
+
+    A label with a single call has it in both.
+    """
 
     templates: tuple[Template, ...]
     calls: dict[Subset, list[RealCall]]
@@ -97,7 +100,7 @@ def read_voices(
         n_species: Number of labels that become species; the others become distractors.
         sample_rate: Sample rate of the soundscapes, Hz.
         longest_s: Length to which longer calls are cut.
-        rng: Deals the calls of each label to train and test.
+        rng: Deals the files of each label, or the calls of its only file, to train and test.
 
     Raises:
         UserError: A column, file or number is missing or wrong, or there are fewer labels than `n_species`.
@@ -109,10 +112,11 @@ def read_voices(
             f"{manifest.name}: {len(labels)} labels, but data.demo.n_species is {n_species}; "
             f"lower it to {len(labels)}"
         )
-    calls: dict[str, list[RealCall]] = {label: [] for label in sorted(labels)}
+    calls: dict[str, dict[str, list[RealCall]]] = {label: {} for label in sorted(labels)}
     for row, cells in zip(table.index, table.to_dict("records"), strict=True):
         values = _numbers(manifest, row, [cells[name] for name in CALL_NUMBERS])
-        calls[cells["label"]].append(_read_call(manifest, cells["file"], values, sample_rate, longest_s))
+        call = _read_call(manifest, cells["file"], values, sample_rate, longest_s)
+        calls[cells["label"]].setdefault(cells["file"], []).append(call)
     listed = sorted(sorted(labels, key=lambda label: (-labels[label], label))[:n_species])
     voices = {label: _voice(calls[label], sample_rate, rng) for label in calls}
     unlisted = [voice for label, voice in voices.items() if label not in listed]
@@ -169,8 +173,14 @@ def _read_call(
     return RealCall(_faded(_unit(resample(cut, rate, sample_rate)), sample_rate), values["f_min_hz"], f_max)
 
 
-def _voice(calls: list[RealCall], sample_rate: int, rng: np.random.Generator) -> RealVoice:
-    dealt = _deal(calls, rng)
+def _voice(calls: dict[str, list[RealCall]], sample_rate: int, rng: np.random.Generator) -> RealVoice:
+    """Build the voice of a label from its calls by file."""
+    groups = list(calls.values())
+    if len(groups) == 1:
+        groups = [[call] for call in groups[0]]
+    dealt = {
+        subset: [call for group in chosen for call in group] for subset, chosen in _deal(groups, rng).items()
+    }
     f_min = float(np.median([call.f_min_hz for call in dealt["train"]]))
     f_max = float(np.median([call.f_max_hz for call in dealt["train"]]))
     duration_s = BOX_MARGIN * float(np.median([len(call.waveform) for call in dealt["train"]])) / sample_rate
