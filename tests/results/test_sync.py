@@ -211,8 +211,13 @@ def test_a_result_without_a_name_in_git_is_called_by_its_row_and_by_its_experime
     commit = toy.git("rev-parse", ref_of(toy, "first"))
     for name in ("first", "second"):
         toy.git("update-ref", "-d", ref_of(toy, name))
-    sync(lambda result, origin: (replace(origin, experiment=f"row-{result.params['loss.neg_mask']}"), ""))
-    assert set(shown(toy)) == {"row-none"}
+    assert sync().new == 1
+    for n_renamed in (1, 0):  # a row that the table did not have before
+        summary = sync(
+            lambda result, origin: (replace(origin, experiment=f"row-{result.params['loss.neg_mask']}"), "")
+        )
+        assert summary.renamed == n_renamed
+        assert shown(toy) == {"row-none": "row-none"}
     toy.git("update-ref", ref_of(toy, "first"), commit)
     sync()
     assert set(shown(toy)) == {"first"}

@@ -65,7 +65,7 @@ def sync(caption: Captioned = without_caption) -> Summary:
     A run whose result is no longer in git stays; only its scores are updated.
 
     Args:
-        caption: Source of a new run's name where git has none, and of the first paragraph of its note.
+        caption: Source of a run's name where git has none, and of the first paragraph of a new run's note.
 
     Raises:
         UserError: there is no git repository, the server is down, the database cannot be written, or
@@ -99,10 +99,10 @@ def _sync_one(
     summary: Summary,
 ) -> None:
     if known and known.is_finished:
-        experiments = experiments_among(refs)
-        is_renamed = bool(experiments) and experiments != known.names
+        names = experiments_among(refs) or _late_names(known, refs, files, caption)
+        is_renamed = bool(names) and names != known.names
         if is_renamed:
-            set_names(runs, known, experiments)
+            set_names(runs, known, names)
             summary.renamed += 1
         is_scored = _score(runs, known, ledger, summary)
         summary.unchanged += not (is_renamed or is_scored)
@@ -116,6 +116,22 @@ def _sync_one(
     upsert(runs, known, with_reported(read, ledger), *caption(read, origin))
     summary.completed += known is not None
     summary.new += known is None
+
+
+def _late_names(
+    known: StoredRun, refs: list[ResultRef], files: CommittedFiles, caption: Captioned
+) -> tuple[str, ...]:
+    """Return the names that a rebuilt database would give a run without any: its row or tag may be newer.
+
+    Empty if the run has names, or its result cannot be read.
+    """
+    if known.names:
+        return ()
+    try:
+        origin, _ = caption(*_read(refs, files))
+    except UserError:
+        return ()
+    return origin.names
 
 
 def _read(refs: list[ResultRef], files: CommittedFiles) -> tuple[Result, Origin]:
