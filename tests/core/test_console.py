@@ -15,9 +15,17 @@ def test_progress_yields_every_item_and_is_silent_when_quick(capsys: pytest.Capt
 def test_progress_is_plain_lines_when_not_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal, "PLAIN_LINE_EVERY_S", 0.0)
-    list(terminal.progress("abc", total=3, label="crop", unit="recordings"))
-    assert capsys.readouterr().err == "crop: 1 of 3 recordings\ncrop: 2 of 3 recordings\n"
+    """The estimate is the mean time per item so far times the items that are left."""
+    now = 100.0
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    for _ in terminal.progress("abcde", total=5, label="crop", unit="recordings"):
+        now += 40.0
+    assert capsys.readouterr().err.splitlines() == [
+        "crop: 1 of 5 recordings, 3 min left",
+        "crop: 2 of 5 recordings, 2 min left",
+        "crop: 3 of 5 recordings, 80 s left",
+        "crop: 4 of 5 recordings, 40 s left",
+    ]
 
 
 def test_progress_shows_what_else_there_is_to_say(
@@ -26,7 +34,7 @@ def test_progress_shows_what_else_there_is_to_say(
     monkeypatch.setattr(terminal, "PLAIN_LINE_EVERY_S", 0.0)
     notes = iter(["", "loss 0.5"])
     list(terminal.progress("abc", total=3, label="train", unit="epochs", note=lambda: next(notes)))
-    assert capsys.readouterr().err == "train: 1 of 3 epochs\ntrain: 2 of 3 epochs, loss 0.5\n"
+    assert capsys.readouterr().err == "train: 1 of 3 epochs, 0 s left\ntrain: 2 of 3 epochs, loss 0.5, 0 s left\n"
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     list(terminal.progress("ab", total=2, label="train", unit="epochs", note=lambda: "loss 0.25"))
     assert "loss 0.25" in capsys.readouterr().err

@@ -18,6 +18,8 @@ def progress(
 ) -> Iterator[T]:
     """Yield the items unchanged, with a bar on a terminal and a plain line every few seconds elsewhere.
 
+    Both estimate the time left from the pace so far.
+
     Args:
         items: Items that the caller works on between one and the next.
         total: Number of items.
@@ -33,13 +35,22 @@ def progress(
                 yield item
                 bar.set_postfix_str(note())
         return
-    last_line = time.monotonic()
+    start = last_line = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
-        if time.monotonic() - last_line >= PLAIN_LINE_EVERY_S and done < total:
-            last_line = time.monotonic()
+        now = time.monotonic()
+        if now - last_line >= PLAIN_LINE_EVERY_S and done < total:
+            last_line = now
             more = f", {text}" if (text := note()) else ""
-            print(f"{label}: {done} of {total} {unit}{more}", file=sys.stderr, flush=True)
+            left = duration((now - start) / done * (total - done))
+            print(f"{label}: {done} of {total} {unit}{more}, {left} left", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as 42 s, 3 min or 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 class Stopwatch:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from callboard.core.console import duration
 from callboard.core.workspace import CHECKPOINTS, main_workspace
 from callboard.training.progress import Progress, read_progress
 
@@ -133,13 +134,6 @@ def sparkline(values: list[float]) -> str:
     low, high = min(shown), max(shown)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(BARS[round((value - low) * scale)] for value in shown)
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as 42 s, 3 min or 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def left_behind(stopped: Sequence[Progress]) -> list[str]:
