@@ -11,7 +11,7 @@ from callboard.core.threads import n_workers
 from callboard.data.annotations import read_species
 from callboard.data.folds import read_folds
 from callboard.features.frame_cache import open_training_cache
-from callboard.model.device import describe_device, keep_freed_memory, pick_device
+from callboard.model.device import describe_device, keep_freed_memory, pick_device, use_threads
 from callboard.params.base import load_params
 from callboard.pseudo.held_out import folds_named, network_name
 from callboard.pseudo.networks import Inputs, NetworkTraining
@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     stopwatch = Stopwatch()
     params = load_params(StageParams)
     device = pick_device()
+    use_threads(params.train.threads)
     keep_freed_memory()
     indices = [folder / "index.csv" for folder in (args.mel, *args.mel_others)]
     code = code_fingerprint(Path(__file__).resolve().parent.parent, "stages.network")

@@ -7,7 +7,7 @@ from callboard.core.console import Stopwatch, run_guarded, summarize
 from callboard.core.files import replaced_folder
 from callboard.data.folds import read_folds
 from callboard.features.frame_cache import MelCache
-from callboard.model.device import pick_device
+from callboard.model.device import pick_device, use_threads
 from callboard.params.base import load_params
 from callboard.scoring.postprocessing import WITHOUT, predict_without_each, write_steps
 from callboard.scoring.predict import ScoreParams, load_fold_models, score_out_of_fold, score_recordings
@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     params = load_params(StageParams)
 
     stopwatch = Stopwatch()
+    use_threads(1)
     steps = dict(predict_without_each(params.predict))
     with replaced_folder(args.scores) as draft:
         oof, test = write_scores(draft, args, params)

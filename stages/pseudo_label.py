@@ -12,7 +12,7 @@ from callboard.data.folds import audit_folds, read_folds
 from callboard.data.presence import positives
 from callboard.data.recordings import TEST_SETS
 from callboard.features.frame_cache import MelCache
-from callboard.model.device import pick_device
+from callboard.model.device import pick_device, use_threads
 from callboard.params.base import load_params
 from callboard.pseudo.held_out import folds_named
 from callboard.pseudo.labels import Teacher, as_clips, label_sets, write_pseudo_labels
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     stopwatch = Stopwatch()
     args = _parse(argv)
     params = load_params(StageParams)
+    use_threads(1)
     clips, folds = read_clips(args.clips), read_folds(args.folds)
     audit_folds(folds, clips)
     caches = [MelCache.open(args.mel / name) for name in TEST_SETS]

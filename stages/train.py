@@ -16,7 +16,7 @@ from callboard.data.clips import labels_for, read_clips
 from callboard.data.folds import read_folds
 from callboard.features.frame_cache import open_training_cache
 from callboard.model.class_axis import CLASSES
-from callboard.model.device import describe_device, keep_freed_memory, pick_device
+from callboard.model.device import describe_device, keep_freed_memory, pick_device, use_threads
 from callboard.model.weights import WeightsParams, save_model
 from callboard.params.base import load_params
 from callboard.training.checkpoint import checkpoint_for
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     stopwatch = Stopwatch()
     params = load_params(TrainStageParams)
     device = pick_device()
+    use_threads(params.train.threads)
     keep_freed_memory()
     species = read_species(args.species)
     clips, tables = read_clips(args.clips), [args.clips]

@@ -20,6 +20,7 @@ from callboard.commands import (
     noise,
     preset,
     report,
+    repro,
     run,
     show,
     suspects,
@@ -49,7 +50,7 @@ EXAMPLES = {
 }
 
 GROUPS: dict[str, Sequence[ModuleType]] = {
-    "run": (run, preset, watch),
+    "run": (run, repro, preset, watch),
     "look at results": (board, show, diff, report, ui),
     "review labels": (suspects,),
     "leaderboard scores": (lb,),

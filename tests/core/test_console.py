@@ -34,7 +34,10 @@ def test_progress_shows_what_else_there_is_to_say(
     monkeypatch.setattr(terminal, "PLAIN_LINE_EVERY_S", 0.0)
     notes = iter(["", "loss 0.5"])
     list(terminal.progress("abc", total=3, label="train", unit="epochs", note=lambda: next(notes)))
-    assert capsys.readouterr().err == "train: 1 of 3 epochs, 0 s left\ntrain: 2 of 3 epochs, loss 0.5, 0 s left\n"
+    assert (
+        capsys.readouterr().err
+        == "train: 1 of 3 epochs, 0 s left\ntrain: 2 of 3 epochs, loss 0.5, 0 s left\n"
+    )
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     list(terminal.progress("ab", total=2, label="train", unit="epochs", note=lambda: "loss 0.25"))
     assert "loss 0.25" in capsys.readouterr().err

@@ -57,6 +57,7 @@ def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dvc:
     """The current folder is a workspace with the table and the parameters, where nothing has run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("CALLBOARD_WORKERS", "1")  # one stage at a time
     for path in (ROOT / TABLE, ROOT / "tests/params.yaml", ROOT / "dvc.yaml"):
         Path(path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     git("init", "--quiet")

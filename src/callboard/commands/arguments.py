@@ -60,7 +60,7 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, runs: str, overridden: str) -> None:
-    """Add -S, --queue and --dry, which all commands that run experiments take.
+    """Add -S, --jobs, --queue and --dry, which all commands that run experiments take.
 
     Args:
         parser: Parser of the subcommand.
@@ -78,4 +78,16 @@ def add_run_options(parser: argparse.ArgumentParser, *, runs: str, overridden: s
     parser.add_argument(
         "--queue", action="store_true", help=f"queue the {runs} for `dvc queue start`; default: run them now"
     )
+    add_jobs_option(parser)
     parser.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")
+
+
+def add_jobs_option(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs."""
+    parser.add_argument(
+        "--jobs",
+        type=whole_number(1),
+        metavar="N",
+        help="number of folds (or other stages of a matrix) trained side by side; default: the number of "
+        "processors divided by train.threads, and 1 with a GPU",
+    )

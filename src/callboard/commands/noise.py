@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
     from callboard.experiments import launch
     from callboard.experiments import seeds as seed_runs
 
-    options = launch.RunOptions(args.queue)
+    options = launch.RunOptions(args.queue, n_jobs=launch.n_jobs_of(args.jobs))
     if seed_runs.is_chained(args.name):
         return seed_runs.run_chains(args.name, missing, options, args.extra)
     return seed_runs.run_all(missing, options)

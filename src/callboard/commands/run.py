@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     """Run rows of the table, or print their overrides; exit with the status of the first that fails."""
     from callboard.experiments import launch
 
-    options = launch.RunOptions(args.queue, args.force)
+    options = launch.RunOptions(args.queue, args.force, launch.n_jobs_of(args.jobs))
     if args.dry:
         launch.show_rows(args.names, options, args.extra, args.seed)
         return

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 
 from callboard.core.errors import UserError
 from callboard.experiments import quiet_dvc
+from callboard.experiments.jobs.local import default_jobs
 from callboard.experiments.overrides import (
     hydra_overrides,
     overridden,
     refuse_bad_params,
     with_signs,
 )
+from callboard.experiments.side_by_side import Planned, run_side_by_side
 from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, read_full_tree
@@ -39,6 +42,13 @@ class RunOptions:
     """Whether the experiment is left to `dvc queue start`."""
     is_forced: bool = False
     """Whether every stage is run again, and an existing experiment of that name is replaced."""
+    n_jobs: int = 1
+    """Number of stages that run side by side, unless queued or forced."""
+
+    @property
+    def is_side_by_side(self) -> bool:
+        """Whether folds and other stages of a matrix run side by side."""
+        return self.n_jobs > 1 and not self.is_queued and not self.is_forced
 
     def arguments(self) -> list[str]:
         """Return the arguments of `dvc exp run`."""
@@ -48,12 +58,13 @@ class RunOptions:
 def run_rows(
     names: Sequence[str], options: RunOptions, extra: Sequence[str] = (), seed: int | None = None
 ) -> int:
-    """Run rows one after the other, each as an experiment of its name; stop at the first that fails.
+    """Run rows, each as an experiment of its name.
 
-    Rows whose results a row needs run before it, unless they are finished with their current parameters. An
-    experiment that already exists on the current commit is skipped, unless `options` is forced, which applies
-    only to the requested rows. Extra overrides do not change the names: a whole table can be run at a smaller
-    scale.
+    They run one after the other, up to the first that fails, or side by side, where one that fails leaves the
+    others alone. Rows whose results a row needs run before it, unless they are finished with their current
+    parameters. An experiment that already exists on the current commit is skipped, unless `options` is
+    forced, which applies only to the requested rows. Extra overrides do not change the names: a whole table
+    can be run at a smaller scale.
 
     Args:
         names: Rows, in the order to run them.
@@ -69,31 +80,57 @@ def run_rows(
             wrong, or a queued row needs one that is not finished; later, if an experiment of that name exists
             with different parameters.
     """
-    plan, order = _planned(names, options, extra, seed)
-    for position, name in enumerate(order):
-        if name not in names and plan.finished(name):
-            continue
-        how = options if name in names else RunOptions()
-        overrides, experiment_name = plan.overrides(name), plan.experiment_name(name)
-        if not how.is_forced and (experiment := experiment_of(experiment_name)):
-            plan.refuse_other_params(name, experiment)
+    plan, order = _plan_rows(names, options, extra, seed)
+    lock = threading.RLock()
+    planned = [_planned(plan, name, options if name in names else None, lock) for name in order]
+    if options.is_side_by_side:
+        return run_side_by_side(planned, options.n_jobs)
+    for position, experiment in enumerate(planned):
+        overrides = experiment.overrides()
+        if overrides is not None and (status := experiment.finish(overrides)):
+            left = ", ".join(other.name for other in planned[position + 1 :])
             print(
-                f"{experiment_name} exists on this commit; `{plan.command('--force', name)}` runs it again",
-                flush=True,
+                f"error: {experiment.name} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True
             )
-            continue
-        status = run_experiment(experiment_name, overrides, how)
-        plan.forget()
-        if status:
-            left = ", ".join(map(plan.experiment_name, order[position + 1 :]))
-            print(
-                f"error: {experiment_name} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True
-            )
-            _report_lost_folders()
             return status
-        if not how.is_queued:
-            _bring_first_result(experiment_of(experiment_name))
     return 0
+
+
+def _planned(plan: "Plan", name: str, options: RunOptions | None, lock: threading.RLock) -> Planned:
+    """Describe how a row is run.
+
+    Args:
+        plan: The plan that it belongs to.
+        name: The row.
+        options: How to run it; None if only others need it.
+        lock: Held while the plan is used, since rows side by side use it on different threads.
+    """
+    how, experiment_name = options or RunOptions(), plan.experiment_name(name)
+
+    def overrides() -> list[str] | None:
+        with lock:
+            if options is None and plan.finished(name):
+                return None
+            found = plan.overrides(name)
+            if not how.is_forced and (experiment := experiment_of(experiment_name)):
+                plan.refuse_other_params(name, experiment)
+                again = plan.command("--force", name)
+                print(f"{experiment_name} exists on this commit; `{again}` runs it again", flush=True)
+                return None
+            return found
+
+    def finish(found: list[str]) -> int:
+        status = run_experiment(experiment_name, found, how)
+        with lock:
+            plan.forget()
+            if status:
+                _report_lost_folders()
+            elif not how.is_queued:
+                _bring_first_result(experiment_of(experiment_name))
+        return status
+
+    needs = [plan.experiment_name(part) for part in plan.table.needs(name)]
+    return Planned(experiment_name, needs, overrides, finish)
 
 
 @dataclass(frozen=True)
@@ -224,7 +261,7 @@ def _replaced(value: str | list[str] | None, references: dict[str, str]) -> str 
     return references[value] if value else None
 
 
-def _planned(
+def _plan_rows(
     names: Sequence[str], options: RunOptions, extra: Sequence[str], seed: int | None
 ) -> tuple[Plan, list[str]]:
     """Return the plan and all rows in order, each checked; print which ones run first."""
@@ -290,6 +327,19 @@ def run_experiment(name: str, overrides: Sequence[str], options: RunOptions) -> 
     return dvc("exp", "run", "--name", name, *options.arguments(), *settings)
 
 
+def n_jobs_of(wanted: int | None) -> int:
+    """Return the number of stages to run side by side: what the user wants, or what suits this machine."""
+    return wanted or default_jobs(read_full_tree()["train"]["threads"])
+
+
+def reproduce(n_jobs: int) -> int:
+    """Run what is out of date in the workspace, stages of a matrix side by side; return the exit status."""
+    is_up_to_date = n_jobs == 1 or dvc("status", "--quiet") == 0
+    if is_up_to_date:
+        return dvc("repro")
+    return run_side_by_side([Planned("workspace", (), list, lambda _: dvc("repro"))], n_jobs)
+
+
 def dvc(*arguments: str) -> int:
     """Run a dvc command, which prints its own output, and return the exit status.
 
@@ -311,7 +361,7 @@ def show_rows(
     Raises:
         UserError: as in `run_rows` before anything has run.
     """
-    plan, order = _planned(names, options, extra, seed)
+    plan, order = _plan_rows(names, options, extra, seed)
     for name in order:
         if name in names or not plan.finished(name):
             is_forced = options.is_forced and name in names

@@ -16,6 +16,7 @@ from callboard.experiments.launch import (
     with_overrides,
 )
 from callboard.experiments.overrides import hydra_overrides, refuse_bad_params, with_signs
+from callboard.experiments.side_by_side import Planned, run_side_by_side
 from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, text_value, with_defaults
@@ -133,8 +134,20 @@ def _refuse_taken(run: SeedRun) -> None:
 
 
 def run_all(runs: Sequence[SeedRun], options: RunOptions) -> int:
-    """Run or queue runs one after the other, up to the first that fails; return its exit status, else 0."""
+    """Run or queue runs, one after the other up to the first that fails, or side by side.
+
+    Returns:
+        Exit status of a run that failed, or 0.
+    """
+    if options.is_side_by_side:
+        return run_side_by_side([_planned(run, options) for run in runs], options.n_jobs)
     return _run_each(runs, lambda run: run_experiment(run.name, run.overrides, options))
+
+
+def _planned(run: SeedRun, options: RunOptions) -> Planned:
+    return Planned(
+        run.name, (), lambda: run.overrides, lambda overrides: run_experiment(run.name, overrides, options)
+    )
 
 
 def _run_each(runs: Sequence[SeedRun], start: Callable[[SeedRun], int]) -> int:

@@ -44,6 +44,14 @@ def pick_device() -> torch.device:
     return torch.device(wanted)
 
 
+def use_threads(n_threads: int) -> None:
+    """Set the number of threads that a CPU computes each operation with.
+
+    A different number sums in a different order, so it is part of the experiment (`train.threads`).
+    """
+    torch.set_num_threads(n_threads)
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether `device` multiplies bfloat16 in hardware; emulation would be slower than float32."""
     if device.type == "cuda":

@@ -99,6 +99,10 @@ class TrainParams(Params):
 
     epochs: int = Field(20, gt=0)
     batch_size: int = Field(16, gt=1)
+    threads: int = Field(1, gt=0)
+    """Threads that a CPU computes a training step with. A different number rounds differently, which changes
+    scores as much as a different seed. Small networks gain little from more: folds trained side by side, with
+    one thread each, make better use of the processors."""
     init_from: Reference | None = None
     """Finished experiment that gives each fold its initial weights, from the same fold, with a new optimiser;
     data, folds and network must be equal. Replaces model.pretrained and model.weights. null = none."""

@@ -30,7 +30,7 @@ def cached_file(md5: str, what: str) -> Path:
     Raises:
         UserError: the file is not in the cache.
     """
-    path = _cache_folder() / "files/md5" / md5[:2] / md5[2:]
+    path = cache_folder(main_workspace()) / "files/md5" / md5[:2] / md5[2:]
     if not path.is_file():
         raise UserError(f"{what} is not in DVC's cache ({path}); `dvc pull` it or run the experiment again")
     return path
@@ -98,9 +98,9 @@ def folders_not_cached() -> list[str]:
     ]
 
 
-def _cache_folder() -> Path:
-    """Return `cache.dir` of the main workspace, or DVC's default; paths are relative to .dvc, as in DVC."""
-    folder = main_workspace() / ".dvc"
+def cache_folder(workspace: Path) -> Path:
+    """Return `cache.dir` of a workspace, or DVC's default; paths are relative to .dvc, as in DVC."""
+    folder = workspace / ".dvc"
     config = ConfigParser(strict=False, interpolation=None)
     config.read([folder / "config", folder / "config.local"], encoding="utf-8")
     return folder / config.get("cache", "dir", fallback="cache").strip("\"'")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from callboard.core import console as terminal
 from callboard.core.errors import UserError
+from callboard.core.threads import ahead, n_workers
 from callboard.features.frame_cache import MelCache
 from callboard.features.normalisation import to_unit
 from callboard.model.device import autocast
@@ -23,8 +24,11 @@ from callboard.params.base import DEFAULT_SEED, Params, Seed
 from callboard.params.scoring import PredictParams
 from callboard.params.training import AugmentParams
 from callboard.scoring.test_time_augmentation import TestTimeAugmentation
-from callboard.scoring.window_batches import WindowBatches
+from callboard.scoring.window_batches import WindowBatch, WindowBatches
 from callboard.scoring.window_scores import HEADS, WindowScores, join_out_of_fold
+
+MAX_BATCHES_AT_ONCE = 8
+"""Limit on batches that a CPU scores side by side, each with its own feature maps in memory."""
 
 
 class ScoreParams(Params):
@@ -84,6 +88,9 @@ def score_recordings(
 ) -> WindowScores:
     """Score every window of every recording with every model; each recording is read once for all models.
 
+    On a CPU, batches are spread over CALLBOARD_WORKERS threads, which changes no number, unlike threads
+    within an operation (`use_threads`).
+
     Args:
         models: M models with the same species, clips and heads.
         cache: Frames of the recordings.
@@ -98,9 +105,14 @@ def score_recordings(
     heads = {name: np.empty(shape, dtype=np.float32) for name in HEADS}
     peak_frame = np.empty(shape, dtype=np.int32)
     label = "predict" if len(models) > 1 else f"predict fold {first.fold}"
-    for rows, frames, place in terminal.progress(batches, total=len(batches), label=label, unit="batches"):
-        image = to_unit(torch.from_numpy(frames).to(device))
-        logits, peak = _run(models, looks(image, place, rows.start))
+
+    def score(batch: WindowBatch) -> tuple[slice, dict[str, NDArray[np.float32]], NDArray[np.int32]]:
+        image = to_unit(torch.from_numpy(batch.frames).to(device))
+        return batch.rows, *_run(models, looks(image, batch.place, batch.rows.start))
+
+    n_at_once = min(n_workers(), MAX_BATCHES_AT_ONCE) if device.type == "cpu" else 1
+    scored = ahead(score, batches, n_at_once, n_ahead=n_at_once + 1)
+    for rows, logits, peak in terminal.progress(scored, total=len(batches), label=label, unit="batches"):
         for name, values in logits.items():
             if name not in heads:  # heads of a frequency head, known only after the first batch
                 heads[name] = np.empty(shape, dtype=np.float32)

@@ -1,0 +1,75 @@
+"""Copies of the workspace, each with its own lock of DVC, but all with one cache."""
+
+import shutil
+from collections.abc import Iterator
+from configparser import ConfigParser
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from callboard.core.errors import UserError
+from callboard.results.dvc_cache import cache_folder
+from callboard.results.git import git
+
+COPIES = Path(".dvc/tmp/copies")
+"""Folder of the copies in the main workspace: on the file system of its cache, and ignored by git and DVC."""
+
+
+def snapshot(workspace: Path) -> str:
+    """Return a commit of the workspace as it is, with changes that are not committed; nothing is changed.
+
+    Files that git does not track are left out, as by `dvc exp run --temp`.
+    """
+    return (
+        git("stash", "create", folder=workspace).strip() or git("rev-parse", "HEAD", folder=workspace).strip()
+    )
+
+
+@contextmanager
+def workspace_copy(workspace: Path, commit: str, name: str, pid: int) -> Iterator[Path]:
+    """Yield the root of a temporary copy of the workspace at a commit, with the workspace's DVC cache.
+
+    Args:
+        workspace: The main workspace, which can be a folder inside a git repository.
+        commit: Commit to check out; it need not be on a branch.
+        name: Part of the folder's name.
+        pid: Process that needs the copy; once it has ended, `remove_left_over` removes the copy.
+    """
+    top = Path(git("rev-parse", "--show-toplevel", folder=workspace).strip())
+    folder = workspace / COPIES / f"{pid}-{name}"
+    try:
+        git("clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder), folder=workspace)
+        git("checkout", "--quiet", "--detach", commit, folder=folder)
+        root = folder / workspace.resolve().relative_to(top.resolve())
+        _share_cache(workspace, root)
+        yield root
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _share_cache(workspace: Path, root: Path) -> None:
+    """Give a copy the workspace's own settings of DVC, its cache, and a place for DVC's notes on files."""
+    if not (root / ".dvc").is_dir():
+        raise UserError(f"{workspace}: git does not track .dvc/config; `git add .dvc` and commit")
+    local = ConfigParser(strict=False, interpolation=None)
+    local.read(workspace / ".dvc/config.local", encoding="utf-8")
+    own = {
+        "cache": {"dir": str(cache_folder(workspace).resolve())},
+        "core": {"site_cache_dir": str((root / ".dvc/tmp/site").resolve())},
+    }
+    for section, values in own.items():
+        if not local.has_section(section):
+            local.add_section(section)
+        for key, value in values.items():
+            local.set(section, key, value)
+    with (root / ".dvc/config.local").open("w", encoding="utf-8") as file:
+        local.write(file)
+
+
+def remove_left_over(workspace: Path) -> None:
+    """Remove copies whose process has ended without removing them."""
+    for folder in (workspace / COPIES).glob("*-*"):
+        pid = folder.name.partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""Processes of this machine that each run a job."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from callboard.core.threads import n_workers
+from callboard.experiments.jobs.schedule import TaskError
+from callboard.experiments.jobs.worker import CopyJob, JobResult
+
+GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Files of the drivers of NVIDIA, AMD and of Windows below Linux. Asking torch would take two seconds."""
+
+JOB_MEMORY_GB = 2.0
+"""Memory that a training of a small network on a CPU takes at most."""
+
+
+def default_jobs(threads: int) -> int:
+    """Return how many jobs of some threads this machine runs at a time; 1 where a GPU computes."""
+    device = os.environ.get("CALLBOARD_DEVICE", "auto")
+    has_gpu = sys.platform == "darwin" or any(Path(name).exists() for name in GPU_FILES)
+    if device in ("cuda", "mps") or (device == "auto" and has_gpu):
+        return 1
+    in_memory = int(psutil.virtual_memory().available / 1e9 / JOB_MEMORY_GB)
+    return max(min(n_workers() // threads, in_memory), 1)
+
+
+class WorkerKilledError(TaskError):
+    """A process ended without an answer, as when memory runs out. Its training can be resumed."""
+
+
+class Workers:
+    """The processes that run jobs now. They end with this process, however it ends."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._is_stopped = False
+
+    def run(self, job: CopyJob) -> JobResult:
+        """Run a job in a process of its own and wait for it.
+
+        Raises:
+            WorkerKilledError: the process was killed.
+            TaskError: its commands could not be run, or `stop` was called.
+        """
+        if self._is_stopped:
+            raise TaskError(f"{job.name}: stopped")
+        command = [sys.executable, "-m", "callboard.experiments.jobs.worker"]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
+        )
+        with self._lock:
+            self._running.add(process)
+        try:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            with self._lock:
+                self._running.discard(process)
+            if process.stdin:
+                process.stdin.close()
+            process.wait()
+            _kill_what_is_left(process.pid)
+        if not answer:
+            raise WorkerKilledError(f"{job.name}: its process was killed (status {process.returncode})")
+        outcome = JobResult(*json.loads(answer))
+        if outcome.error:
+            raise TaskError(f"{job.name}: {outcome.error}")
+        return outcome
+
+    def stop(self) -> None:
+        """End all processes; each removes its copy of the workspace."""
+        with self._lock:
+            self._is_stopped = True
+            for process in self._running:
+                if process.stdin:
+                    process.stdin.close()
+
+
+def _kill_what_is_left(leader: int) -> None:
+    """Kill what a worker started, if it was killed itself before it could do so."""
+    if sys.platform != "win32":
+        with suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)

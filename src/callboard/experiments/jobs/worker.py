@@ -1,0 +1,125 @@
+"""A process that runs DVC in a copy of the workspace for the command that started it.
+
+It reads a `CopyJob` as one line of JSON from standard input and answers with a `JobResult` in one line. If
+the input ends before that, because the command was killed, it kills DVC with all that DVC started and removes
+the copy.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from callboard.core.errors import UserError
+from callboard.experiments.jobs.copies import workspace_copy
+
+
+class CopyJob(NamedTuple):
+    """A DVC command in a copy of the workspace."""
+
+    name: str
+    """Name of the copy: experiment and stage."""
+    workspace: str
+    """The main workspace."""
+    commit: str
+    """Commit that the copy is at."""
+    params: str
+    """Text of params.yaml."""
+    lock: str
+    """Text of dvc.lock; empty to leave the commit's."""
+    commands: list[list[str]]
+    """Arguments of `dvc`, one command after the other."""
+    environment: dict[str, str]
+    """Variables to set."""
+    log: str
+    """File for what the commands print."""
+
+
+class JobResult(NamedTuple):
+    """What became of a job."""
+
+    status: int
+    """Exit status of the first command that failed, or 0."""
+    lock: str
+    """Text of dvc.lock afterwards."""
+    seconds: float
+    error: str = ""
+    """Why no command could be run."""
+
+
+def answer() -> None:
+    """Run the job."""
+    job = CopyJob(*json.loads(sys.stdin.readline()))
+    print(json.dumps(run_job(job)), flush=True)
+
+
+def run_job(job: CopyJob) -> JobResult:
+    """Run the commands of a job in a copy of its own, until the first that fails."""
+    start = time.monotonic()
+    runner = _Runner(job)
+    threading.Thread(target=runner.stop_with_input, daemon=True).start()
+    try:
+        with workspace_copy(Path(job.workspace), job.commit, job.name, os.getpid()) as root:
+            (root / "params.yaml").write_text(job.params, encoding="utf-8")
+            if job.lock:
+                (root / "dvc.lock").write_text(job.lock, encoding="utf-8")
+            status = runner.run(root)
+            lock = root / "dvc.lock"
+            text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    except (UserError, OSError) as error:
+        return JobResult(1, "", time.monotonic() - start, str(error))
+    return JobResult(status, text, time.monotonic() - start)
+
+
+class _Runner:
+    """Runs commands until one fails or the input ends."""
+
+    def __init__(self, job: CopyJob) -> None:
+        self._job = job
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
+
+    def run(self, root: Path) -> int:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+        environment |= self._job.environment
+        with Path(self._job.log).open("wb") as log:
+            for arguments in self._job.commands:
+                command = [sys.executable, "-m", "dvc", *arguments]
+                self._process = subprocess.Popen(
+                    command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+                if self._is_stopped:
+                    kill_tree(self._process.pid)
+                if status := self._process.wait():
+                    return status
+        return 0
+
+    def stop_with_input(self) -> None:
+        sys.stdin.read()
+        self._is_stopped = True
+        if self._process:
+            kill_tree(self._process.pid)
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all that it started."""
+    try:
+        root = psutil.Process(pid)
+        family = [*root.children(recursive=True), root]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+if __name__ == "__main__":
+    answer()

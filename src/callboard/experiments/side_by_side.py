@@ -1,0 +1,225 @@
+"""Experiments whose stages run side by side, each as soon as a processor is free.
+
+DVC itself runs one stage after the other. But copies of the workspace share its cache, and a stage that has
+run in one of them need not run again. So the stages of a matrix (folds, rounds, nested networks) run in
+copies first; then `dvc exp run` finds them in the cache, runs the rest and keeps the result.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from callboard.core.console import duration, warn
+from callboard.core.errors import UserError
+from callboard.core.threads import n_workers
+from callboard.core.workspace import main_workspace
+from callboard.experiments.jobs.copies import remove_left_over, snapshot
+from callboard.experiments.jobs.local import WorkerKilledError, Workers
+from callboard.experiments.jobs.schedule import Task, TaskError, run_tasks
+from callboard.experiments.jobs.units import Unit, units_of
+from callboard.experiments.jobs.worker import CopyJob, JobResult
+from callboard.experiments.overrides import overridden
+from callboard.params.base import read_tree
+from callboard.params.defaults import with_defaults
+
+LOGS = Path(".cache/jobs")
+"""Folder of the main workspace for what each stage printed."""
+
+COMMON = "split"
+"""Last of the stages that come before those of a matrix; they run first."""
+
+PREPARE_LANE, TRAIN_LANE, FINISH_LANE = "prepare", "train", "finish"
+"""Lanes. Preparing one experiment at a time makes what several share once; MLflow has one writer."""
+
+SUMMARY = re.compile(r"^(?:train|network|pseudo_label): .*", re.MULTILINE)
+"""The line that a stage prints at its end."""
+
+TAIL = 12
+"""Lines of a failed stage's output that are shown."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An experiment to be run."""
+
+    name: str
+    needs: Sequence[str]
+    """Experiments of the same call whose results it needs."""
+    overrides: Callable[[], list[str] | None]
+    """Called once these are finished: overrides of params.yaml, or None if nothing is to be run."""
+    finish: Callable[[list[str]], int]
+    """Runs it as a DVC experiment, with these overrides, and returns the exit status."""
+
+
+def run_side_by_side(planned: Sequence[Planned], n_jobs: int) -> int:
+    """Run experiments, `n_jobs` stages at a time; one that fails leaves the others alone.
+
+    Returns:
+        0, or 1 if an experiment failed or could not be run for lack of one that it needs.
+    """
+    workspace = main_workspace()
+    remove_left_over(workspace)
+    (workspace / LOGS).mkdir(parents=True, exist_ok=True)
+    workers = Workers()
+    batch = _Batch(workspace, snapshot(workspace), workers, n_jobs, Countdown(n_jobs))
+    tasks = [batch.first_task(experiment, position) for position, experiment in enumerate(planned)]
+    failed = run_tasks(tasks, {PREPARE_LANE: 1, TRAIN_LANE: n_jobs, FINISH_LANE: 1}, _report, workers.stop)
+    not_run = [experiment.name for experiment in planned if experiment.name in failed]
+    if not_run:
+        print(f"error: not finished: {', '.join(not_run)}; stages that succeeded are kept", flush=True)
+    return int(bool(failed))
+
+
+def _report(error: TaskError, task: Task) -> None:
+    print(f"error: {error}", flush=True)
+
+
+class Countdown:
+    """Prints a line for each finished stage, with the time left."""
+
+    def __init__(self, n_jobs: int) -> None:
+        self._n_jobs = n_jobs
+        self._n_known = 0
+        self._seconds: list[float] = []
+        self._lock = threading.Lock()
+
+    def expect(self, n_units: int) -> None:
+        """Count stages that will run."""
+        with self._lock:
+            self._n_known += n_units
+
+    def finished(self, experiment: str, stage: str, outcome: JobResult, printed: str) -> None:
+        """Print the end of a stage."""
+        with self._lock:
+            self._seconds.append(outcome.seconds)
+            n_done = len(self._seconds)
+            left_s = sum(self._seconds) / n_done * (self._n_known - n_done) / self._n_jobs
+            summary = SUMMARY.findall(printed)
+            what = summary[-1] if summary else f"{stage} found in DVC's run-cache"
+            left = f", {duration(left_s)} left" if n_done < self._n_known else ""
+            print(f"{experiment} {what}\n{n_done} of {self._n_known} stages{left}", flush=True)
+
+
+@dataclass
+class _Batch:
+    """Everything that the experiments of one call share."""
+
+    workspace: Path
+    commit: str
+    workers: Workers
+    n_jobs: int
+    progress: Countdown
+
+    def first_task(self, experiment: Planned, position: int) -> Task:
+        run = _Run(self, experiment, position)
+        return run.task("prepare", PREPARE_LANE, experiment.needs, run.prepare)
+
+
+@dataclass
+class _Run:
+    """An experiment while it runs."""
+
+    batch: _Batch
+    experiment: Planned
+    position: int
+    overrides: list[str] = field(default_factory=list)
+    params: str = ""
+    threads: int = 1
+    stages: dict[str, Any] = field(default_factory=dict)
+    """Those of dvc.lock that are finished."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def task(
+        self, what: str, lane: str, needs: Iterable[str], run: Callable[[], Iterable[Task]], order: int = 0
+    ) -> Task:
+        name = self.experiment.name
+        key = name if lane == FINISH_LANE else f"{name} {what}"
+        return Task(key, name, lane, (self.position, order), frozenset(needs), run)
+
+    def prepare(self) -> list[Task]:
+        """Run what comes before the stages of a matrix; return a task for each of these, and the last one."""
+        try:
+            overrides = self.experiment.overrides()
+        except UserError as error:
+            raise TaskError(str(error)) from error
+        if overrides is None:
+            return [self.task("", FINISH_LANE, (), lambda: ())]
+        self.overrides = overrides
+        with overridden(overrides) as path:
+            self.params = path.read_text(encoding="utf-8")
+            self.threads = with_defaults(read_tree(path))["train"]["threads"]
+        outcome, printed = self._run_job(COMMON, [["repro", COMMON], ["dag", "--dot"]], n_workers(), "")
+        self._keep(outcome, None)
+        units = units_of(printed)
+        self.batch.progress.expect(len(units))
+        name = self.experiment.name
+        tasks = [
+            self.task(
+                unit.stage,
+                TRAIN_LANE,
+                [f"{name} {stage}" for stage in unit.needs],
+                partial(self.fit, unit),
+                order,
+            )
+            for order, unit in enumerate(units)
+        ]
+        return [*tasks, self.task("", FINISH_LANE, [task.key for task in tasks], self.finish)]
+
+    def fit(self, unit: Unit) -> list[Task]:
+        """Run one stage of a matrix."""
+        with self.lock:
+            lock = yaml.safe_dump({"schema": "2.0", "stages": self.stages}, sort_keys=False)
+        n_threads = max(n_workers() // self.batch.n_jobs, 1)
+        command = ["repro", "--single-item", "--pull", unit.stage]
+        outcome, printed = self._run_job(unit.stage, [command], n_threads, lock)
+        self._keep(outcome, unit)
+        self.batch.progress.finished(self.experiment.name, unit.stage, outcome, printed)
+        return []
+
+    def finish(self) -> list[Task]:
+        """Make the experiment of what its stages left in DVC's cache."""
+        if self.experiment.finish(self.overrides):
+            raise TaskError(f"{self.experiment.name} failed")
+        return []
+
+    def _run_job(
+        self, stage: str, commands: list[list[str]], n_threads: int, lock: str
+    ) -> tuple[JobResult, str]:
+        """Run DVC's commands in a copy of the workspace.
+
+        Raises:
+            TaskError: one failed; the message ends with the last lines of its output.
+        """
+        name = f"{self.experiment.name}-{stage.replace('@', '-')}"
+        log = self.batch.workspace / LOGS / f"{name}.log"
+        environment = {
+            "DVC_ROOT": str(self.batch.workspace),
+            "DVC_EXP_NAME": self.experiment.name,
+            "CALLBOARD_WORKERS": str(n_threads),
+            "OMP_NUM_THREADS": str(self.threads),
+        }
+        workspace, commit = str(self.batch.workspace), self.batch.commit
+        job = CopyJob(name, workspace, commit, self.params, lock, commands, environment, str(log))
+        try:
+            outcome = self.batch.workers.run(job)
+        except WorkerKilledError as error:
+            warn(f"{error}; run once more")
+            outcome = self.batch.workers.run(job)
+        printed = log.read_text(encoding="utf-8", errors="replace")
+        if outcome.status:
+            tail = "\n".join(printed.splitlines()[-TAIL:])
+            shown = log.relative_to(self.batch.workspace)
+            raise TaskError(f"{self.experiment.name}: {stage} failed; the end of {shown}:\n{tail}")
+        return outcome, printed
+
+    def _keep(self, outcome: JobResult, unit: Unit | None) -> None:
+        """Keep what dvc.lock says of a unit, or of all stages."""
+        stages = yaml.safe_load(outcome.lock)["stages"]
+        with self.lock:
+            self.stages |= stages if unit is None else {unit.stage: stages[unit.stage]}

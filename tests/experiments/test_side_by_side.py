@@ -1,0 +1,159 @@
+"""Folds trained side by side: the same bytes as one after the other, nothing lost, nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from callboard.core.errors import UserError
+from callboard.experiments.jobs.copies import COPIES, remove_left_over, snapshot, workspace_copy
+from callboard.experiments.jobs.local import default_jobs
+from tests.conftest import Workspace, new_workspace, ran
+
+DIVERGING = """
+- id: exp9001
+  block: 9
+  base: exp0051
+  memo_ja: NaN
+  memo_en: A loss that is not finite
+  set:
+    optim.lr: 1.0e+30
+  certainty: code
+"""
+
+
+def outs(workspace: Workspace) -> dict[str, str]:
+    stages = yaml.safe_load(workspace.read("dvc.lock"))["stages"]
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+
+
+def callboard(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from callboard.cli import main; main()", *arguments]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Workspace:
+    """A small repository with a DVC project in a subfolder."""
+    workspace = Workspace(tmp_path / "above/project")
+    (workspace.root / ".dvc").mkdir(parents=True)
+    workspace.write(".dvc/config", "[core]\n    analytics = false\n")
+    workspace.write("params.yaml", "seed: 1\n")
+    subprocess.run(["git", "init", "--quiet", str(workspace.root.parent)], check=True)
+    workspace.commit()
+    return workspace
+
+
+def test_a_copy_has_uncommitted_changes_and_the_workspace_keeps_them(repository: Workspace) -> None:
+    before = repository.git("status", "--short"), repository.git("rev-parse", "HEAD")
+    clean = snapshot(repository.root)
+    repository.write("params.yaml", "seed: 2\n")
+    changed = repository.git("status", "--short")
+    with workspace_copy(repository.root, snapshot(repository.root), "train-0", os.getpid()) as root:
+        assert (root / "params.yaml").read_text() == "seed: 2\n"
+        assert str(repository.root / ".dvc/cache") in (root / ".dvc/config.local").read_text()
+        assert root.name == "project"
+    assert clean == before[1].strip()
+    assert (repository.git("status", "--short"), repository.git("stash", "list")) == (changed, "")
+    assert not list((repository.root / COPIES).iterdir())
+
+
+def test_a_copy_keeps_the_user_s_own_settings_of_dvc(repository: Workspace) -> None:
+    own = "['remote \"team\"']\n    url = /mnt/team\n[cache]\n    dir = ../cache of all\n"
+    repository.write(".dvc/config.local", own)
+    with workspace_copy(repository.root, snapshot(repository.root), "train-0", os.getpid()) as root:
+        local = (root / ".dvc/config.local").read_text()
+    assert "url = /mnt/team" in local
+    assert f"dir = {repository.root}/cache of all\n" in local
+
+
+def test_a_workspace_whose_dvc_is_not_in_git_is_refused(repository: Workspace) -> None:
+    repository.git("rm", "--quiet", "--cached", ".dvc/config")
+    repository.git("commit", "--quiet", "--message", "without")
+    with (
+        pytest.raises(UserError, match=r"git does not track .dvc/config"),
+        workspace_copy(repository.root, snapshot(repository.root), "train-0", os.getpid()),
+    ):
+        pass
+    assert not list((repository.root / COPIES).iterdir())
+
+
+def test_copies_of_ended_processes_are_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f"{ended.pid}-exp0058-train-0", f"{os.getpid()}-exp0058-train-1"]
+    for name in names:
+        (tmp_path / COPIES / name).mkdir(parents=True)
+    remove_left_over(tmp_path)
+    assert [path.name for path in (tmp_path / COPIES).iterdir()] == names[1:]
+
+
+def test_there_are_as_many_jobs_as_processors_unless_a_gpu_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLBOARD_WORKERS", "4")
+    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
+    assert [default_jobs(threads) for threads in (1, 2, 3, 8)] == [4, 2, 1, 1]
+    monkeypatch.setenv("CALLBOARD_DEVICE", "cuda")
+    assert default_jobs(1) == 1
+
+
+def wait_until(condition: Callable[[], object], what: str, limit_s: float = 120) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+
+
+def processes_in(folder: Path) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder):
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_side_by_side_gives_the_bytes_of_one_after_the_other(finished: Workspace, tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path / "workspace")
+    done = workspace.command(*callboard("repro", "--jobs", "2"))
+    assert done.returncode == 0, done.stdout
+    assert outs(workspace) == outs(finished)
+    assert ran(done.stdout) == {"predict", "evaluate", "infer", "score", "track"}
+    assert "2 of 2 stages" in done.stdout
+    again = workspace.command(*callboard("repro", "--jobs", "2"))
+    assert "Data and pipelines are up to date" in again.stdout
+    assert not list((workspace.root / COPIES).iterdir())
+
+
+@pytest.mark.slow
+def test_rows_fail_alone_a_kill_leaves_nothing_and_a_rerun_ends_as_if_nothing_was(
+    workspace: Workspace,
+) -> None:
+    workspace.write("experiments.yaml", workspace.read("experiments.yaml") + DIVERGING)
+    edited = workspace.git("diff")
+    command = callboard("run", "exp9001", "exp0058", "--jobs", "2", "-S", "train.epochs=3")
+    killed = subprocess.Popen(
+        command, cwd=workspace.root, env=workspace.environment(), stdout=subprocess.DEVNULL
+    )
+    copies = workspace.root / COPIES
+    wait_until(lambda: list(copies.glob("*exp0058-train-*")), "no training began")
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    wait_until(lambda: not processes_in(copies) and not list(copies.iterdir()), "left behind", limit_s=60)
+    assert workspace.git("diff") == edited
+
+    done = workspace.command(*command)
+    assert done.returncode == 1
+    assert "the loss is nan at learning rate" in done.stdout
+    assert "error: not finished: exp9001" in done.stdout
+    assert "new run exp0058 in MLflow" in done.stdout
+    assert workspace.git("diff") == edited
+    assert not list(copies.iterdir())
