@@ -26,7 +26,7 @@ PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS) --dist=loadfile
 .PHONY: repro test test-all ladder lint clean
 
 repro: .venv/runtime
-	dvc repro
+	callboard repro
 	callboard board
 
 test: lint
@@ -36,7 +36,7 @@ test-all: lint
 	$(PYTEST)
 
 ladder: .venv/birdnet
-	dvc repro
+	callboard repro
 	callboard run $(LADDER)
 	@for seed in $(SEEDS); do callboard run --seed $$seed $(LADDER) || exit 1; done
 	callboard board

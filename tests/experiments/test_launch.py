@@ -99,6 +99,19 @@ def test_dry_prints_a_line_for_each_row_and_runs_nothing(
     assert dvc.calls == []
 
 
+@pytest.mark.parametrize(
+    ("own", "names"),
+    [(416, ["exp0058", "exp0058-seed1", "exp0058-seed2"]), (1, ["exp0058", "exp0058-seed2"])],
+)
+def test_seeds_are_that_of_params_yaml_and_the_smallest_others(dvc: Dvc, own: int, names: list[str]) -> None:
+    git("config", "user.name", "toy")
+    apply_overrides(Path("params.yaml"), [f"seed={own}"])
+    cli.dispatch(["run", "exp0058", "--seeds", str(len(names)), "-S", "train.epochs=5"])
+    assert dvc.names() == names
+    assert [call[-1] for call in dvc.calls[1:]] == ["train.epochs=5"] * (len(names) - 1)
+    assert "seed=2" in dvc.calls[-1]
+
+
 def test_a_name_that_is_no_row_is_refused_before_anything_runs(dvc: Dvc) -> None:
     with pytest.raises(UserError, match=r"no row 'exp58'; the nearest are exp0058"):
         cli.dispatch(["run", "exp0051", "exp58"])

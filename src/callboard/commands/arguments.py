@@ -13,6 +13,9 @@ HEAD_RESULT = f"{RESULT_NAME}; default: the result of HEAD, or else of the works
 LARGEST_SEED = 2**32 - 1
 """The largest seed that numpy accepts."""
 
+MAX_SEEDS = 100
+"""Limit against typing errors: this many give the spread to 7 %, and more would train for weeks."""
+
 HELP_WIDTH = 90
 
 

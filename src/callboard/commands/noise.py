@@ -4,14 +4,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from callboard.commands.arguments import add_command, add_run_options, whole_number
+from callboard.commands.arguments import MAX_SEEDS, add_command, add_run_options, whole_number
 
 if TYPE_CHECKING:
     from callboard.experiments.seeds import SeedRun
-
-
-MAX_SEEDS = 100
-"""Limit against typing errors: this many give the spread to 7 %, and more would train for weeks."""
 
 
 def add(commands: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from callboard.commands.arguments import LARGEST_SEED, add_command, add_run_options, whole_number
+from callboard.commands.arguments import LARGEST_SEED, MAX_SEEDS, add_command, add_run_options, whole_number
 
 
 def add(commands: Any) -> None:
@@ -17,13 +17,20 @@ def add(commands: Any) -> None:
         "commit already has is not run again.",
         examples={
             "callboard run exp0051 exp0058": "train two rows, to be compared by `callboard board`",
-            "callboard run --dry exp0025-mix": "what would be run, with the overrides",
-            "callboard run --queue exp0058 -S train.epochs=5": "a shorter training, for `dvc queue start`",
+            "callboard run exp0058 --seeds 3": "a row with three seeds, as exp0058, exp0058-seed1 and -seed2",
+            "callboard run --dry exp0025-mix -S train.epochs=5": "what would be run, with the overrides",
         },
     )
     rows.add_argument("names", nargs="+", metavar="NAME", help="row, such as exp0058 or exp0036-thr0.7")
     add_run_options(rows, runs="rows", overridden="every row, also in those that others need")
-    rows.add_argument(
+    seeds = rows.add_mutually_exclusive_group()
+    seeds.add_argument(
+        "--seeds",
+        type=whole_number(1, MAX_SEEDS),
+        metavar="N",
+        help="run each row with N seeds: that of params.yaml, then 1, 2, … as NAME-seed1, NAME-seed2, …",
+    )
+    seeds.add_argument(
         "--seed",
         type=whole_number(0, LARGEST_SEED),
         metavar="N",
@@ -42,8 +49,10 @@ def run(args: argparse.Namespace) -> None:
     from callboard.experiments import launch
 
     options = launch.RunOptions(args.queue, args.force, launch.n_jobs_of(args.jobs))
+    seeds = launch.first_seeds(args.seeds) if args.seeds else [args.seed]
     if args.dry:
-        launch.show_rows(args.names, options, args.extra, args.seed)
+        for seed in seeds:
+            launch.show_rows(args.names, options, args.extra, seed)
         return
-    if status := launch.run_rows(args.names, options, args.extra, args.seed):
+    if status := launch.run_rows(args.names, options, args.extra, seeds):
         sys.exit(status)

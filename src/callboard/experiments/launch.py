@@ -56,7 +56,10 @@ class RunOptions:
 
 
 def run_rows(
-    names: Sequence[str], options: RunOptions, extra: Sequence[str] = (), seed: int | None = None
+    names: Sequence[str],
+    options: RunOptions,
+    extra: Sequence[str] = (),
+    seeds: Sequence[int | None] = (None,),
 ) -> int:
     """Run rows, each as an experiment of its name.
 
@@ -70,7 +73,8 @@ def run_rows(
         names: Rows, in the order to run them.
         options: How to run them.
         extra: The user's overrides, for every row, including needed ones.
-        seed: Seed of every row, including needed ones; the experiments are then named `NAME-seedN`.
+        seeds: Seeds to run all rows with, including needed ones; the experiments are then named `NAME-seedN`.
+            None = that of params.yaml, or the one that a row sets alone.
 
     Returns:
         Exit status of the run that failed, or 0.
@@ -80,9 +84,13 @@ def run_rows(
             wrong, or a queued row needs one that is not finished; later, if an experiment of that name exists
             with different parameters.
     """
-    plan, order = _plan_rows(names, options, extra, seed)
+    plans = [_plan_rows(names, options, extra, seed) for seed in seeds]
     lock = threading.RLock()
-    planned = [_planned(plan, name, options if name in names else None, lock) for name in order]
+    planned = [
+        _planned(plan, name, options if name in names else None, lock)
+        for plan, order in plans
+        for name in order
+    ]
     if options.is_side_by_side:
         return run_side_by_side(planned, options.n_jobs)
     for position, experiment in enumerate(planned):
@@ -325,6 +333,12 @@ def run_experiment(name: str, overrides: Sequence[str], options: RunOptions) -> 
     """
     settings = [argument for override in overrides for argument in ("-S", override)]
     return dvc("exp", "run", "--name", name, *options.arguments(), *settings)
+
+
+def first_seeds(count: int) -> list[int | None]:
+    """Return the seed of params.yaml, as None, and the smallest others from 1."""
+    own = read_full_tree()["seed"]
+    return [None, *[seed for seed in range(1, count + 1) if seed != own][: count - 1]]
 
 
 def n_jobs_of(wanted: int | None) -> int:

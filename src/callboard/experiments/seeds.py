@@ -95,7 +95,7 @@ def is_chained(name: str) -> bool:
 
 def run_chains(name: str, runs: Sequence[SeedRun], options: RunOptions, extra: Sequence[str]) -> int:
     """Run a chained row with other seeds, each after the rows that it needs; stop as `run_all` does."""
-    return _run_each(runs, lambda run: run_rows([name], options, extra, run.seed))
+    return run_rows([name], options, extra, [run.seed for run in runs])
 
 
 def missing_runs(
