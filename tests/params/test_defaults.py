@@ -106,7 +106,12 @@ def test_a_key_that_is_not_listed_gets_a_plus(tmp_path: Path) -> None:
         "train": {"epochs": 3},
     }
     assert with_signs(["model.backbone_args.depth=3"], tree) == ["+model.backbone_args.depth=3"]
-    assert with_signs(["split.folds.0=1", "other.yaml:a=1"], TREE) == ["split.folds.0=1", "other.yaml:a=1"]
+    assert with_signs(["split.folds.0=1"], TREE) == ["split.folds.0=1"]
+
+
+def test_a_key_of_another_file_is_refused() -> None:
+    with pytest.raises(UserError, match=r"-S other.yaml:a=1: expected KEY=VALUE"):
+        with_signs(["other.yaml:a=1"], TREE)
 
 
 @pytest.mark.parametrize("override", ["loss.negmask=seq", "+loss.negmask=seq", "~loss.negmask"])
