@@ -64,6 +64,24 @@ def test_a_copy_has_uncommitted_changes_and_the_workspace_keeps_them(repository:
     assert not list((repository.root / COPIES).iterdir())
 
 
+def test_a_file_that_was_only_touched_is_no_change(repository: Workspace) -> None:
+    os.utime(repository.root / "params.yaml", (1, 1))
+    assert snapshot(repository.root) == repository.git("rev-parse", "HEAD").strip()
+
+
+def test_an_unresolved_conflict_is_refused(repository: Workspace) -> None:
+    repository.git("branch", "other")
+    for seed in (2, 3):
+        repository.write("params.yaml", f"seed: {seed}\n")
+        repository.commit()
+        if seed == 2:
+            repository.git("checkout", "--quiet", "other")
+    identity = ("-c", "user.name=toy", "-c", "user.email=toy@example.org")
+    assert "CONFLICT" in repository.command("git", *identity, "merge", "-").stdout
+    with pytest.raises(UserError, match=r"params.yaml: a conflict of a git merge is not resolved"):
+        snapshot(repository.root)
+
+
 def test_a_copy_keeps_the_user_s_own_settings_of_dvc(repository: Workspace) -> None:
     own = "['remote \"team\"']\n    url = /mnt/team\n[cache]\n    dir = ../cache of all\n"
     repository.write(".dvc/config.local", own)

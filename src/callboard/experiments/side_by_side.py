@@ -38,7 +38,7 @@ PREPARE_LANE, TRAIN_LANE, FINISH_LANE = "prepare", "train", "finish"
 """Lanes. Preparing one experiment at a time makes what several share once; MLflow has one writer."""
 
 SUMMARY = re.compile(r"^(?:train|network|pseudo_label): .*", re.MULTILINE)
-"""The line that a stage prints at its end."""
+"""Lines that a stage prints at the end of a training, and at its own."""
 
 TAIL = 12
 """Lines of a failed stage's output that are shown."""
@@ -100,10 +100,10 @@ class Countdown:
             self._seconds.append(outcome.seconds)
             n_done = len(self._seconds)
             left_s = sum(self._seconds) / n_done * (self._n_known - n_done) / self._n_jobs
-            summary = SUMMARY.findall(printed)
-            what = summary[-1] if summary else f"{stage} found in DVC's run-cache"
+            summary = SUMMARY.findall(printed) or [f"{stage} found in DVC's run-cache"]
             left = f", {duration(left_s)} left" if n_done < self._n_known else ""
-            print(f"{experiment} {what}\n{n_done} of {self._n_known} stages{left}", flush=True)
+            lines = [f"{experiment} {line}" for line in summary]
+            print("\n".join([*lines, f"{n_done} of {self._n_known} stages{left}"]), flush=True)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import psutil
 
 from callboard.core.errors import UserError
 from callboard.results.dvc_cache import cache_folder
-from callboard.results.git import git
+from callboard.results.git import git, git_if_any
 
 COPIES = Path(".dvc/tmp/copies")
 """Folder of the copies in the main workspace: on the file system of its cache, and ignored by git and DVC."""
@@ -20,7 +20,15 @@ def snapshot(workspace: Path) -> str:
     """Return a commit of the workspace as it is, with changes that are not committed; nothing is changed.
 
     Files that git does not track are left out, as by `dvc exp run --temp`.
+
+    Raises:
+        UserError: a conflict of a merge is not resolved.
     """
+    if unmerged := git("diff", "--name-only", "--diff-filter=U", folder=workspace).split("\n")[0]:
+        raise UserError(
+            f"{unmerged}: a conflict of a git merge is not resolved; resolve it, or `git merge --abort`"
+        )
+    git_if_any("update-index", "-q", "--refresh", folder=workspace)  # stash fails where only times differ
     return (
         git("stash", "create", folder=workspace).strip() or git("rev-parse", "HEAD", folder=workspace).strip()
     )
