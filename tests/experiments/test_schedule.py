@@ -128,7 +128,8 @@ strict digraph {
 
 def test_the_units_are_the_stages_of_matrices_and_need_only_each_other() -> None:
     assert units_of(f"Running stage 'split':\n> python\n{GRAPH}") == [
-        ("train@0", frozenset()),
-        ("pseudo_label_1@1-0", {"train@0"}),
-        ("retrain_1@1-0", {"pseudo_label_1@1-0"}),
+        ("train@0", ("split",)),
+        ("pseudo_label_1@1-0", ("train@0",)),
+        ("retrain_1@1-0", ("pseudo_label_1@1-0", "split")),
     ]
+    assert [unit.needs for unit in units_of(GRAPH)] == [[], ["train@0"], ["pseudo_label_1@1-0"]]

@@ -37,6 +37,9 @@ COMMON = "split"
 PREPARE_LANE, TRAIN_LANE, FINISH_LANE = "prepare", "train", "finish"
 """Lanes. Preparing one experiment at a time makes what several share once; MLflow has one writer."""
 
+PREPARED = re.compile(r"^(?:prepare|crop|split): .*", re.MULTILINE)
+"""Lines that the stages before those of a matrix print at their end."""
+
 SUMMARY = re.compile(r"^(?:train|network|pseudo_label): .*", re.MULTILINE)
 """Lines that a stage prints at the end of a training, and at its own."""
 
@@ -154,11 +157,14 @@ class _Run:
         with overridden(overrides) as path:
             self.params = path.read_text(encoding="utf-8")
             self.threads = with_defaults(read_tree(path))["train"]["threads"]
+        name = self.experiment.name
+        print(f"{name}: preparing recordings, frames and folds", flush=True)
         outcome, printed = self._run_job(COMMON, [["repro", COMMON], ["dag", "--dot"]], n_workers(), "")
+        for line in PREPARED.findall(printed):
+            print(f"{name} {line}", flush=True)
         self._keep(outcome, None)
         units = units_of(printed)
         self.batch.progress.expect(len(units))
-        name = self.experiment.name
         tasks = [
             self.task(
                 unit.stage,
@@ -176,8 +182,11 @@ class _Run:
         with self.lock:
             lock = yaml.safe_dump({"schema": "2.0", "stages": self.stages}, sort_keys=False)
         n_threads = max(n_workers() // self.batch.n_jobs, 1)
-        command = ["repro", "--single-item", "--pull", unit.stage]
-        outcome, printed = self._run_job(unit.stage, [command], n_threads, lock)
+        commands = [
+            ["checkout", "--quiet", "--force", *unit.inputs],
+            ["repro", "--single-item", unit.stage],
+        ]
+        outcome, printed = self._run_job(unit.stage, commands, n_threads, lock)
         self._keep(outcome, unit)
         self.batch.progress.finished(self.experiment.name, unit.stage, outcome, printed)
         return []

@@ -12,18 +12,22 @@ class Unit(NamedTuple):
 
     stage: str
     """Its name, such as train@0."""
-    needs: frozenset[str]
-    """Stages of a matrix whose outputs it reads."""
+    inputs: tuple[str, ...]
+    """Stages whose outputs it reads."""
+
+    @property
+    def needs(self) -> list[str]:
+        """Stages of a matrix among its inputs."""
+        return [stage for stage in self.inputs if "@" in stage]
 
 
 def units_of(graph: str) -> list[Unit]:
     """Return the stages of matrices in the output of `dvc dag --dot`, in its order."""
-    needs: dict[str, set[str]] = {}
+    inputs: dict[str, list[str]] = {}
     for match in EDGE.finditer(graph):
         before, after = match["before"], match["after"]
         for stage in filter(None, (before, after)):
-            if "@" in stage:
-                needs.setdefault(stage, set())
-        if after in needs and before in needs:
-            needs[after].add(before)
-    return [Unit(stage, frozenset(before)) for stage, before in needs.items()]
+            inputs.setdefault(stage, [])
+        if after:
+            inputs[after].append(before)
+    return [Unit(stage, tuple(before)) for stage, before in inputs.items() if "@" in stage]
