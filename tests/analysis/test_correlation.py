@@ -71,6 +71,14 @@ def test_a_change_is_that_between_the_two_values():
     assert np.isnan(change(pearson, (earlier[0][:2], earlier[1][:2]), later).value)
 
 
+def test_two_lists_are_drawn_apart_even_if_they_are_equal():
+    """The change is 0, but two sets of such pairs would differ by chance."""
+    same = pairs(40, 0.5)
+    alone, found = correlation(pearson, *same), change(pearson, same, same)
+    assert found.value == 0
+    assert (found.high - found.low) / (alone.high - alone.low) == pytest.approx(2**0.5, rel=0.1)
+
+
 def test_an_estimate_has_no_advantage_over_itself_or_over_a_monotone_map_of_itself():
     x, y = pairs(30, 0.5)
     assert advantage(spearman, x, np.exp(x), y) == Correlation(0.0, 0.0, 0.0, 30)

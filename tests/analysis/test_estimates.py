@@ -181,6 +181,24 @@ def test_a_second_call_reads_no_table(repository, monkeypatch):
     assert estimates_of(rows) == first
 
 
+@pytest.mark.parametrize("table", ["oof_md5", "clips_md5", "submission_md5"])
+def test_estimates_of_other_tables_are_not_taken_from_memory(repository, table):
+    """The annotations have other species in the recordings, the other tables have other scores."""
+    first, second = (row_of(repository, seed) for seed in (0, 1))
+    clips = toy_tables()[1].assign(
+        species_id=lambda rows: rows["species_id"].map(dict(zip("379", "793", strict=True)))
+    )
+    other = {
+        "oof_md5": second.oof_md5,
+        "clips_md5": repository.cache(clips.to_csv(index=False).encode()),
+        "submission_md5": second.submission_md5,
+    }
+    changed = replace(first, key="changed", **{table: other[table]})
+    before = estimates_of([first])["key0"]
+    assert estimates_of([changed])["changed"] != before
+    assert estimates_of([first])["key0"] == before
+
+
 def test_tables_that_left_the_cache_leave_what_mlflow_holds(repository):
     row = row_of(repository)
     for path in (repository.root / ".dvc/cache/files/md5").glob("*/*"):

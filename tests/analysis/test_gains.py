@@ -239,6 +239,12 @@ def test_against_a_row_with_newer_results_of_other_data_the_older_ones_count() -
     assert len(gain([*six(), elsewhere], "second", "first").pairs) == 3
 
 
+def test_against_a_row_the_newest_result_of_a_seed_counts() -> None:
+    again = replace(result("first", 1), key="again")
+    pairs = gain([*six(), again], "second", "first").pairs
+    assert [base.key for _, base in pairs] == ["again", "first-seed2", "first"]
+
+
 def test_a_step_that_moves_the_seed_has_one_base() -> None:
     step = TableStep("first", {"lr", "train.init_from", "seed"})
     _, second = gains_of(six(), {"first": Caption("", None), "second": Caption("", step)})

@@ -170,6 +170,19 @@ def test_beyond_is_what_pairs_show_more_than_the_bootstrap_says() -> None:
     assert explained.beyond == 0
 
 
+def test_variances_of_the_bootstrap_are_pooled_by_degrees_of_freedom_too() -> None:
+    few, many = seeds(0.50, 0.60), seeds(0.50, 0.60, 0.70, 0.40, lr="2")
+
+    def uneven(a: BoardRow, b: BoardRow) -> Difference:
+        return bootstrap(0.03 if a.params["lr"] == "1" else 0.01)(a, b)
+
+    found = pooled_noise([few, many], uneven)
+    assert found
+    shared = (0.03**2 + 3 * 0.01**2) / 4
+    assert found.recordings == pytest.approx(sqrt(shared))
+    assert found.beyond == pytest.approx(sqrt(2 * found.sd[CV] ** 2 - shared))
+
+
 def test_pairs_without_tables_take_nothing_off() -> None:
     found = pooled_noise([seeds(0.70, 0.72)], lambda a, b: Difference(a.metrics[CV] - b.metrics[CV]))
     assert found
@@ -263,6 +276,17 @@ def test_a_leaderboard_change_is_held_against_two_seeds() -> None:
     assert outside
     assert (inside.verdict, outside.verdict) == (Verdict.WITHIN_NOISE, Verdict.WORSE)
     assert least_change(TEN, "lb.public") == pytest.approx(half)
+
+
+@pytest.mark.parametrize(("dof", "t", "is_tentative"), [(2, inf, True), (3, 3, False), (4, 4, False)])
+def test_a_leaderboard_score_has_the_degrees_of_freedom_of_the_runs_that_have_it(
+    dof: int, t: float, is_tentative: bool
+) -> None:
+    """Ten degrees of CV do not help a score that few of the runs have."""
+    found = judge_lb(0.5, "lb.public", replace(TEN, dofs={CV: 10, "lb.public": dof}))
+    assert found
+    assert 0.5 - found.low == pytest.approx(student.ppf(0.975, t) * sqrt(2) * 0.02)
+    assert (found.verdict, found.is_tentative) == (Verdict.BETTER, is_tentative)
 
 
 def test_the_least_change_is_the_widest_change_that_is_within_noise() -> None:

@@ -376,6 +376,21 @@ def test_an_import_does_not_override_a_later_correction(
     assert [row.split(",")[2] for row in rows(repository)] == ["0.5", "0.9"]
 
 
+def test_what_kaggle_says_on_the_same_day_or_again_later_is_the_last_word(
+    repository: ToyRepository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def imported(date: str, scores: str) -> str:
+        text = LIST.format(key="", md5=MD5).replace("2021-02-16", date).replace("0.9,0.8", scores)
+        (tmp_path / "list.csv").write_text(text)
+        return lb(capsys, "import", str(tmp_path / "list.csv"))
+
+    lb(capsys, "add", MD5, "--public", "0.5", "--date", "2021-02-16")
+    assert "1 new in" in imported("2021-02-16", "0.44,")
+    lb(capsys, "add", MD5, "--public", "0.5", "--date", "2021-02-20")
+    assert "1 new in" in imported("2021-03-02", "0.44,")
+    assert [row.split(",")[2] for row in rows(repository)] == ["0.5", "0.44", "0.5", "0.44"]
+
+
 def test_a_list_that_is_no_utf_8_is_refused(repository: ToyRepository, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes(LIST.encode("utf-16"))
     with pytest.raises(UserError, match=r"list\.csv: not UTF-8, byte 0 is 0xff"):

@@ -70,6 +70,12 @@ def test_rare_species_are_refused_with_their_counts_and_the_switch(clips):
         assign_folds(pd.concat([clips, rare]), params())
 
 
+def test_several_boxes_in_a_recording_do_not_make_a_species_less_rare(clips):
+    boxes = annotations(*[("r000", "rare", "tp")] * 9, ("r001", "rare", "tp"))
+    with pytest.raises(UserError, match=r"rare \(2\); "):
+        assign_folds(pd.concat([clips, boxes]), params())
+
+
 def test_fewer_recordings_than_folds_are_refused_even_with_allow():
     few = annotations(*((f"r{i}", "a", "tp") for i in range(4)), ("r9", "a", "fp"))
     with pytest.raises(UserError, match="5 folds need at least 5 TP recordings, found 4"):
@@ -83,6 +89,15 @@ def test_six_recordings_fill_five_folds(seed):
     tp_folds = folds.loc[folds["recording_id"] != "r9", "fold"]
     assert sorted(tp_folds.unique()) == [0, 1, 2, 3, 4]
     audit_folds(folds, few)
+
+
+def test_recordings_fewer_than_folds_lie_apart_in_an_order_that_the_seed_gives(clips):
+    few = annotations(("r7", "0", "fp"), ("r8", "0", "fp"), ("r9", "1", "fp"))
+    whole = pd.concat([clips[clips["label_type"] == "tp"], few])
+    tables = [assign_folds(whole, params(seed=seed)).set_index("recording_id") for seed in range(20)]
+    folds = [table["fold"].loc[["r7", "r8", "r9"]].tolist() for table in tables]
+    assert all(len(set(of_seed)) == 3 for of_seed in folds)
+    assert len(set(map(tuple, folds))) > 3
 
 
 def test_a_single_species_can_be_split():

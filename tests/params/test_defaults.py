@@ -1,10 +1,12 @@
 """Parameters completed by defaults: nested, as text, and under the names of today."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
 from callboard.core.code_fingerprint import import_closure
 from callboard.core.errors import UserError
@@ -12,7 +14,13 @@ from callboard.experiments.launch import Plan
 from callboard.experiments.overrides import with_signs
 from callboard.experiments.table import read_experiments
 from callboard.params.base import Params, read_tree, section_of
-from callboard.params.defaults import flatten, texts_with_defaults, with_defaults
+from callboard.params.defaults import (
+    flatten,
+    known_keys,
+    read_full_tree,
+    texts_with_defaults,
+    with_defaults,
+)
 from callboard.params.experiment import Experiment, load_experiment
 from callboard.params.renamed import renamed, renamed_texts
 
@@ -65,6 +73,8 @@ def test_a_whole_number_is_the_same_number_as_a_float() -> None:
     assert texts_with_defaults({"sched.t_max": "7"}) == texts_with_defaults({"sched.t_max": "7.0"})
     assert texts_with_defaults({"train.epochs": "7"})["train.epochs"] == "7"
     assert flatten(with_defaults({"sched": {"t_max": 7}}))["sched.t_max"] == "7.0"
+    assert flatten(with_defaults({"sched": {"t_max": True}}))["sched.t_max"] == "true"  # not a number
+    assert texts_with_defaults({"sched.t_max": "-7"}) == texts_with_defaults({"sched.t_max": "-7.0"})
 
 
 def test_an_empty_section_is_one_that_is_left_out() -> None:
@@ -78,12 +88,42 @@ def test_unknown_parameters_stay_unknown() -> None:
 
 def test_values_are_found_under_the_names_of_today() -> None:
     table = {"loss.position": "loss.place", "pseudo.final": "pseudo.rounds", "old": "new.key"}
-    tree = {"loss": {"position": {"weight": 1}, "max": 2}, "pseudo": {"final": 1, "rounds": [0]}, "old": 3}
-    expected = {"loss": {"place": {"weight": 1}, "max": 2}, "pseudo": {"rounds": 1}, "new": {"key": 3}}
+    tree = {
+        "loss": {"position": {"weight": 1}, "positions": 2},
+        "pseudo": {"final": 1, "rounds": [0]},
+        "old": 3,
+        "older": 4,
+    }
+    given = deepcopy(tree)
+    expected = {
+        "loss": {"place": {"weight": 1}, "positions": 2},
+        "pseudo": {"rounds": 1},
+        "new": {"key": 3},
+        "older": 4,
+    }
     assert renamed(tree, table) == expected
     assert renamed_texts(flatten(tree), table) == flatten(expected)
     assert renamed(expected, table) == expected
-    assert tree["old"] == 3  # the one given stays as it is
+    assert tree == given
+
+
+def test_a_file_of_before_a_key_was_renamed_says_what_it_said(tmp_path: Path) -> None:
+    old = without(TREE, "pseudo.rounds")
+    old["pseudo"]["final"] = 2
+    now = without(TREE, "pseudo.rounds")
+    now["pseudo"]["rounds"] = 2
+    path = tmp_path / "params.yaml"
+    YAML().dump(old, path)
+    assert load_experiment(path).pseudo.rounds == 2
+    assert read_full_tree(path) == with_defaults(old) == with_defaults(now)
+    assert texts_with_defaults(flatten(old)) == texts_with_defaults(flatten(now))
+
+
+def test_a_key_that_older_results_leave_out_still_means_what_it_meant() -> None:
+    """Another default would change silently what every result says that does not list the key."""
+    meant = flatten(read_tree(ROOT / "tests/params/defaults.yaml"))
+    defaults = known_keys().defaults
+    assert {key: defaults.get(key) for key in meant} == meant
 
 
 def test_a_key_that_is_not_listed_gets_a_plus(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ def edited(tmp_path: Path) -> Edit:
     return write
 
 
+PARTS = [f"{name}@0123456789abcdef" for name in ("one", "two")]
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"loss": {"negmask": "seq"}}, "loss.negmask: unknown parameter"),
     ({"extra": {"key": 1}}, "extra: unknown parameter"),
@@ -81,6 +83,24 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "fold_weights weigh a mean, but fold_agg is max",
     ),
     ({"infer": {"fold_weights": [0.0] * 5}}, "must not be negative, and not all 0"),
+    (
+        {"infer": {"blend": PARTS, "blend_weights": [1.0]}},
+        "blend_weights has length 1, but blend has 2 parts",
+    ),
+    (
+        {"infer": {"blend": PARTS, "blend_weights": [0.0, 0.0]}},
+        r"blend_weights \[0.0, 0.0\] must not be negative, and not all 0",
+    ),
+    (
+        {"infer": {"blend": PARTS, "blend_weights": [2.0, -1.0]}},
+        r"blend_weights \[2.0, -1.0\] must not be negative, and not all 0",
+    ),
+    ({"infer": {"stack": True}}, "stack combines the parts of blend and finds their weights itself"),
+    (
+        {"infer": {"stack": True, "blend": PARTS, "blend_weights": [1.0, 1.0]}},
+        "stack combines the parts of blend and finds their weights itself",
+    ),
+    ({"infer": {"blend": [*PARTS, PARTS[0]]}}, "blend .* names an experiment twice"),
     (
         {"split": {"folds": [0, 1]}, "pseudo": {"rounds": 1, "isolation": "nested"}},
         "nested with 1 round holds out 2 of the 2 folds, so none is left to train on",

@@ -82,6 +82,12 @@ def test_both_heads_must_be_sure_on_average():
     assert find_pseudo_labels(scores, clips_of(), N_FRAMES, PARAMS, "r2")["species_id"].tolist() == ["a"]
 
 
+def test_a_probability_at_the_threshold_is_a_vote_for_presence():
+    scores = scores_of((0, 100, (0.0, -0.01), (0.0, -0.01)), QUIET_R1)
+    found = find_pseudo_labels(scores, clips_of(), N_FRAMES, pseudo_params(threshold=0.5), "r2")
+    assert spans(found) == [("r0", "a", 90, 110)]
+
+
 def test_spans_stay_inside_the_recording():
     scores = scores_of(
         (0, 3, (SURE, LOW), (SURE, LOW)), (0, 299, (SURE, LOW), (SURE, LOW)), (1, 7, (LOW, SURE), (LOW, SURE))
@@ -297,6 +303,12 @@ def test_no_window_with_a_frame_that_an_expert_judged_is_called_absent(label_typ
     heard = rows_of((0, LOW, LOW), (40, LOW, LOW), (90, LOW, LOW), (140, LOW, LOW), fold=0)
     clips = clips_of(("r0", "a", label_type, 45, 91), ("elsewhere", "a", label_type, 0, 300))
     assert spans(negatives(heard, clips)) == [("r0", "b", 0, 190), ("r0", "a", 140, 190)]
+
+
+def test_a_window_that_only_touches_what_an_expert_judged_is_called_absent():
+    heard = rows_of((0, LOW, 0.0), (50, LOW, 0.0), (110, LOW, 0.0), fold=0)
+    clips = clips_of(("r0", "a", "fp", 50, 60), ("r0", "a", "fp", 100, 110))
+    assert spans(negatives(heard, clips)) == [("r0", "a", 0, 50), ("r0", "a", 110, 160)]
 
 
 def test_a_positive_wins_over_the_windows_that_it_reaches_into():

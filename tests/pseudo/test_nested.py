@@ -369,25 +369,27 @@ def test_a_recipe_to_start_from_is_carried_out_once_for_all_that_start_from_it(m
     )
 
 
-def test_a_killed_network_goes_on_where_it_stopped():
-    class KilledError(Exception):
-        pass
+class KilledError(Exception):
+    """A training was killed."""
 
-    world, follow = World(), World.follow
 
-    def kill(network: str):
+class KilledWorld(World):
+    """A world whose trainings are killed in their second epoch."""
+
+    def follow(self, network: str):
         def watch(epochs: range):
-            for epoch in follow(world, network)(epochs):
-                if world.n_epochs == 2:
+            for epoch in super(KilledWorld, self).follow(network)(epochs):
+                if self.n_epochs == 2:
                     raise KilledError
                 yield epoch
 
         return watch
 
+
+def test_a_killed_network_goes_on_where_it_stopped():
     pair = frozenset([0, 1])
-    world.follow = kill
     with pytest.raises(KilledError):
-        world.train(0, pair)
+        KilledWorld().train(0, pair)
     assert list(Path(".cache/checkpoints").glob("*-folds0-1.pt"))
     again = World(folder="again")
     again.train(0, pair)
@@ -399,6 +401,21 @@ def test_a_killed_network_goes_on_where_it_stopped():
     anew = World(folder="anew")
     anew.train(0, pair)
     assert untouched(again, anew) == {"r0/2/0-1.pt": True}
+
+
+def test_a_killed_student_begins_anew_where_its_pseudo_labels_are_others():
+    pair = frozenset([0, 1])
+    clips = read_clips(Path("clips.csv")).query("label_type == 'tp'")
+    marks = {"label_type": "pseudo", "round": 1, "teacher": "r0/folds0-1-2", "student": "0-1"}
+    for folder, n_labels in (("networks", 9), ("same", 9), ("fewer", 8)):
+        labels = clips.assign(**marks, score=0.9, votes=1, target=1.0)[:n_labels]
+        write_pseudo_labels(labels, Path(folder) / labels_file(1, pair))
+    with pytest.raises(KilledError):
+        KilledWorld().train(1, pair)
+    others, same = World(folder="fewer"), World(folder="same")
+    for world in (others, same):
+        world.train(1, pair)
+    assert (others.n_epochs, same.n_epochs) == (3, 3 - 1)
 
 
 @pytest.mark.parametrize(("source", "ids"), [("test", TEST_IDS), ("external", EXTERNAL_IDS)])

@@ -187,6 +187,17 @@ def test_all_networks_that_voted_or_may_have_need_weights(without, votes, told):
     assert found.violations == [f"recording t was labelled by r1/folds0-*, of which there are {told}"]
 
 
+def test_a_network_that_holds_out_more_folds_is_no_proof_of_one_whose_weights_are_lost():
+    """r1/folds0-1-2 teaches networks of the next round, and had no vote for student 0."""
+    held_out = {**PAIRS, **TRIPLES, "r1/folds0-1-2": "abc"}
+    del held_out["r1/folds0-1"]
+    table = labels(("t", "r1/folds0-*", 1)).assign(student="0")
+    of_networks = SOUND | {"r1/folds0-1-2": labels()}
+    (found,) = trace_rounds({2: table}, NESTED, held_out, "nested", of_networks)
+    (told,) = found.violations
+    assert told.endswith("by r1/folds0-*, of which there are weights of 2 of 3 networks")
+
+
 def test_a_round_that_lacks_weights_of_a_network_that_voted_is_refused():
     found = trace(labels(("t", "r0", 3)))
     assert found.violations == [

@@ -1,13 +1,14 @@
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from callboard.analysis.pair import Pair, pair_of
+from callboard.analysis.pair import Pair, compare, pair_of
+from callboard.analysis.verdict import Verdict
 from callboard.core.errors import UserError
 from callboard.reports.diff import pair_html, pair_markdown, verdict_sentence
 from callboard.results.rows import BoardRow
@@ -26,15 +27,25 @@ def table(scores: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(scores, columns=SPECIES).assign(recording_id=RECORDINGS)[["recording_id", *SPECIES]]
 
 
+def cached_clips(repository: ToyRepository, truth: np.ndarray) -> str:
+    """The md5 of annotations that confirm these species, one in each recording."""
+    species = truth.argmax(axis=1).astype(str)
+    clips = pd.DataFrame({"recording_id": RECORDINGS, "species_id": species, "label_type": "tp"})
+    return repository.cache(clips.to_csv(index=False).encode())
+
+
 @pytest.fixture
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BoardRow]:
-    """Two results whose tables are in the cache."""
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyRepository:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     repository = ToyRepository(tmp_path / "main")
     monkeypatch.chdir(repository.root)
-    species = TRUTH.argmax(axis=1).astype(str)
-    truth = pd.DataFrame({"recording_id": RECORDINGS, "species_id": species, "label_type": "tp"})
-    clips = repository.cache(truth.to_csv(index=False).encode())
+    return repository
+
+
+@pytest.fixture
+def rows(repository: ToyRepository) -> list[BoardRow]:
+    """Two results whose tables are in the cache."""
+    clips = cached_clips(repository, TRUTH)
     old, new = (repository.cache_table(table(scores)) for scores in (BEFORE, AFTER))
     a = BoardRow(
         "before",
@@ -73,6 +84,59 @@ def test_the_way_back_has_the_opposite_sign(rows: list[BoardRow], pair: Pair) ->
     assert pair.change is not None
     assert back.change.value == pytest.approx(-pair.change.value)
     assert back.params == ["lr: 2 → 1"]
+    assert [one.species for one in back.species] == [one.species for one in pair.species]
+
+
+def test_the_same_scores_on_other_annotations_are_another_change(
+    rows: list[BoardRow], repository: ToyRepository
+) -> None:
+    corrected = np.roll(TRUTH, 1, axis=1)
+    clips = cached_clips(repository, corrected)
+    first = pair_of(*rows, rows).change
+    second = pair_of(*(replace(row, clips_md5=clips) for row in rows), rows).change
+    assert first is not None
+    assert second is not None
+    assert first.value == pytest.approx(lwlrap(TRUTH, AFTER) - lwlrap(TRUTH, BEFORE))
+    assert second.value == pytest.approx(lwlrap(corrected, AFTER) - lwlrap(corrected, BEFORE))
+
+
+def test_of_namesakes_the_newest_are_compared(rows: list[BoardRow], monkeypatch: pytest.MonkeyPatch) -> None:
+    older = [replace(row, key=f"old {row.key}", start=START - timedelta(days=1)) for row in rows]
+    monkeypatch.setattr("callboard.analysis.pair.rows_so_far", lambda: [*older, *rows])
+    found = compare("before", "after")
+    assert [found.a, found.b] == rows
+
+
+def seeds_of(row: BoardRow, spread: float) -> list[BoardRow]:
+    """Four runs that differ from a result in the seed, by which the leaderboard's score rises or falls."""
+    return [
+        replace(
+            row,
+            key=f"{row.key}{seed}",
+            params=row.params | {"seed": str(seed)},
+            metrics=row.metrics | {"lb.public": row.metrics["lb.public"] + spread * (-1) ** seed},
+        )
+        for seed in range(2, 6)
+    ]
+
+
+def lb_verdict(a: BoardRow, b: BoardRow, rows: list[BoardRow]) -> Verdict:
+    return pair_of(a, b, rows).lb_judgements["lb.public"].verdict
+
+
+def test_a_leaderboard_change_is_judged_from_the_first_to_the_second_by_the_noise_of_the_second(
+    rows: list[BoardRow],
+) -> None:
+    short, long = (
+        replace(row, params=row.params | {"train.epochs": epochs})
+        for row, epochs in zip(rows, ("1", "2"), strict=True)
+    )
+    calm = [short, long, *seeds_of(short, 0.001), *seeds_of(long, 0.001)]
+    assert lb_verdict(short, long, calm) is Verdict.BETTER
+    assert lb_verdict(long, short, calm) is Verdict.WORSE
+    wild = [short, long, *seeds_of(short, 0.2), *seeds_of(long, 0.001)]
+    assert lb_verdict(short, long, wild) is Verdict.BETTER
+    assert lb_verdict(long, short, wild) is Verdict.WITHIN_NOISE
 
 
 def test_one_result_and_other_data_are_refused(rows: list[BoardRow]) -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,20 +68,26 @@ def test_a_result_is_unisolated_if_networks_labelled_what_they_had_trained_on(
     assert mark_of(found) == ("!" if expected else "*" if found.is_optimistic else "")
 
 
+def blend_of(*digits: str) -> dict[str, str]:
+    """Parameters of a blend of the results with these keys."""
+    return {"infer.blend": json.dumps([f"a@{digit * 16}" for digit in digits])}
+
+
 def test_a_blend_is_unisolated_if_a_part_is() -> None:
     parts = [stored_run("", {}, key="0" * 16), stored_run("", VOTED, key="1" * 16)]
-    blends = [stored_run("", {"infer.blend": f'["a@{digit * 16}"]'}) for digit in "01"]
-    assert [found.is_unisolated for found in rows_of([*parts, *blends])] == [False, True, False, True]
+    blends = [stored_run("", blend_of(*digits)) for digits in ("0", "1", "01", "02")]
+    found = [row.is_unisolated for row in rows_of([*parts, *blends])]
+    assert found == [False, True, False, True, True, False]
 
 
-def test_a_blend_is_optimistic_if_a_part_is() -> None:
+def test_a_blend_is_optimistic_if_a_part_is_or_is_unknown() -> None:
     honest, optimistic = (
         stored_run("", {}, key="0" * 16),
         stored_run("", {"pseudo.rounds": "1"}, key="1" * 16),
     )
-    blends = [stored_run("", {"infer.blend": f'["a@{digit * 16}"]', "pseudo.rounds": "1"}) for digit in "01"]
+    blends = [stored_run("", blend_of(*digits) | {"pseudo.rounds": "1"}) for digits in ("0", "1", "01", "02")]
     rows = rows_of([honest, optimistic, *blends])
-    assert [found.is_optimistic for found in rows] == [False, True, False, True]
+    assert [found.is_optimistic for found in rows] == [False, True, False, True, True, True]
 
 
 @pytest.mark.parametrize("trait", [{"train.select": "best"}, {"pseudo.rounds": "1"}, VOTED])

@@ -117,6 +117,7 @@ def test_scores_between_nothing_and_all_are_taken(text: str) -> None:
         ("", "ab", "ab"),
         ("aba", "a", "aba"),  # corrected, and the correction taken back
         ("a", "aba", "aba"),
+        ("ba", "abab", "abab"),  # the same rows, each once more
         ("abc", "ac", "abc"),  # a row was lost
         ("ac", "ab", "abc"),  # both went on alone: by date
         ("ab", "ac", "abc"),
@@ -162,6 +163,12 @@ def test_a_row_that_is_emptied_and_brought_back_is_no_new_row(repository: ToyRep
     assert publics(entries_of(repository.root)) == [0.5, 0.6, 0.5]  # the first is the last word again
     commit_rows(repository, *rows, "aa,,0.6,,2020-01-01,")
     assert publics(entries_of(repository.root)) == [0.5, 0.6, 0.5, 0.6]
+
+
+def test_rows_that_later_commits_dropped_come_in_the_order_of_the_commits(repository: ToyRepository) -> None:
+    for public in (0.7, 0.8, 0.6):
+        commit_rows(repository, f"aa,,{public},,,")
+    assert publics(entries_of(repository.root)) == [0.7, 0.8, 0.6]
 
 
 def test_a_change_of_columns_makes_no_row_twice(repository: ToyRepository) -> None:

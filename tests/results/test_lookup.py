@@ -35,6 +35,13 @@ def test_the_newest_of_namesakes_is_the_last_whoever_tells_of_it_first() -> None
     assert choose("a", [NEW, OLD, OLD._replace(time_ms=25)])[-1].key == OLD.key
 
 
+def test_a_commit_of_the_name_that_was_asked_for_comes_before_others_of_the_result() -> None:
+    """Both are exactly this result, and `baseline` and time are those of the name."""
+    other, own = (OLD._replace(name=name, commit=f"of {name}") for name in ("b", "a"))
+    assert [one.commit for one in choose("a", [OLD, other, own])] == ["of a"]
+    assert [one.commit for one in choose("a", [OLD, other])] == ["of b"]
+
+
 def test_a_name_that_looks_like_a_key_or_has_an_at_is_a_name() -> None:
     names = [OTHER, ResultRef("3434", NEW.key), ResultRef("b@3434", OLD.key)]
     assert [one.key for one in choose("3434", names)] == [NEW.key]
@@ -51,6 +58,7 @@ def test_four_digits_of_a_key_are_enough(text: str) -> None:
     [
         ("343", "no result is called '343'"),
         ("b@343", r"called 'b@343'; the nearest are b@(34){8}"),
+        ("a@3434", "no result is called 'a@3434'; the nearest are a@1{16}, a@(12){8}"),  # the key is of b
         ("c", "c is in git, but its commit holds no finished result; is it still running"),
         ("a@111", "the nearest are a@1{16}, a@(12){8}"),
         ("rowz", "the nearest are row1"),
@@ -244,6 +252,8 @@ def test_a_result_that_nothing_names_any_more_is_found_by_its_content(repository
     known = find("exp")
     repository.git("update-ref", "-d", f"refs/exps/{repository.baseline[:2]}/{repository.baseline[2:]}/exp")
     run = ResultRef("run", known.key)
+    other = repository.experiment("other", {}, {"seed": 2})
+    repository.git("checkout", other, "--", "dvc.lock")
     with pytest.raises(UserError, match=f"run: no commit holds this result .{known.key}. any more"):
         open_result(find("run", [run]))
     repository.git("checkout", commit, "--", "dvc.lock")

@@ -61,6 +61,12 @@ def test_stages_that_lead_nowhere_do_not_change_the_key() -> None:
     assert content_key(with_round) == content_key(lock_stages())
 
 
+def test_a_file_whose_path_begins_like_a_dependency_does_not_change_the_key() -> None:
+    with_neighbour = lock_stages()
+    with_neighbour["other"] = entry({}, {"data/sou": "x", "data/clips": "y"})
+    assert content_key(with_neighbour) == content_key(lock_stages())
+
+
 # what is read
 
 
@@ -100,6 +106,12 @@ def test_a_result_whose_rounds_were_a_list_is_read_as_one_of_a_number_of_rounds(
     after = result_in(workspace)
     assert (before.params, before.curves, before.outs) == (after.params, after.curves, after.outs)
     assert before.params["pseudo.rounds"] == "1"
+
+
+def test_a_reported_score_overrides_that_on_known_labels(workspace: Path) -> None:
+    with (workspace / "leaderboard.csv").open("a") as ledger:
+        ledger.write("sub-none,0.6,,,\nanother,0.1,0.1,,\n")
+    assert result_in(workspace).lb == {"lb.public": 0.6, "lb.private": 0.64}
 
 
 def test_a_result_without_known_truth_has_no_leaderboard_score(workspace: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from callboard.results import stored_runs as reading
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
-from callboard.results.stored_runs import NoResultsError, stored_runs
+from callboard.results.stored_runs import NoResultsError, StoredRun, stored_runs
 from tests.toy_results import result_in, workspace, write_workspace
 
 __all__ = ["workspace"]
@@ -69,6 +69,13 @@ def test_runs_of_one_moment_stand_in_the_order_of_their_names(
         connection.execute("UPDATE runs SET start_time = 5")
         connection.execute("UPDATE runs SET name = 'zz' WHERE name = 'exp0001'")
     assert [run.name for run in stored_runs()] == ["exp0058", "zz"]
+
+
+def test_a_run_lacks_scores_that_are_others_or_absent_and_no_nan_that_it_has() -> None:
+    run = StoredRun("run", 0, metrics={"same": 0.5, "other": 0.5, "none": math.nan})
+    assert run.lacking({"same": 0.5, "none": math.nan}) == {}
+    assert run.lacking({"other": 0.6, "new": 0.7, "none": 0.8}) == {"other": 0.6, "new": 0.7, "none": 0.8}
+    assert run.lacking({"same": math.nan}).keys() == {"same"}
 
 
 def test_a_database_that_is_not_there_is_told_and_not_made(

@@ -260,6 +260,11 @@ def test_scores_and_their_corrections_reach_the_runs(toy: ToyRepository) -> None
     assert sync().scored == 1  # also where git has no name for the result any more
     scores = {run.info.run_name: run.data.metrics["lb.public"] for run in runs(toy.root)}
     assert scores == {"first": 0.7, "second": 0.65}
+    with sqlite3.connect(toy.root / "mlflow.db") as connection:
+        connection.execute("UPDATE runs SET status = 'RUNNING' WHERE name = 'first'")
+    with (toy.root / "leaderboard.csv").open("a") as ledger:
+        ledger.write("sub-none,0.6,,,\n")
+    assert sync().scored == 0  # git cannot complete it any more, so nobody is shown it
 
 
 def test_a_half_written_run_is_completed(toy: ToyRepository) -> None:

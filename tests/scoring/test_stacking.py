@@ -1,10 +1,17 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
+from callboard.data.score_tables import score_table
+from callboard.results.lookup import find
+from callboard.results.result import OUT_OF_FOLD
 from callboard.scoring.metrics import lwlrap
+from callboard.scoring.scored_sets import TrainingScores
 from callboard.scoring.stacking import MIN_STACK_RECORDINGS, C, cross_fitted, fit_stack, in_words
+from tests.toy_git import ToyRepository
+from tests.toy_scoring import infer_params
 
 
 def simulated(seed=0, n_recordings=200, n_species=6):
@@ -95,3 +102,22 @@ def test_probabilities_of_0_and_1_can_be_stacked():
     parts, is_present = simulated()
     parts[0] = np.round(parts[0])
     assert np.isfinite(fit_stack(parts, is_present).scores(parts)).all()
+
+
+def test_each_choice_of_parts_has_a_stack_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    repository = ToyRepository(tmp_path / "main")
+    parts, is_present = simulated(n_recordings=60, n_species=2)
+    recordings, species = [f"r{i:02d}" for i in range(60)], ["3", "07"]
+    for name, scores in zip("ab", parts, strict=True):
+        table = score_table(recordings, species, scores)
+        repository.experiment(name, {OUT_OF_FOLD: repository.cache_table(table)})
+    folds = pd.DataFrame({"recording_id": recordings, "fold": np.arange(60) % 3})
+    calls = {"recording_id": recordings, "species_id": np.take(species, is_present.argmax(axis=1))}
+    training = TrainingScores(tmp_path, folds, pd.DataFrame(calls).assign(label_type="tp"), species)
+    for names, chosen in (("a", [0]), ("b", [1]), ("ab", [0, 1])):
+        params = infer_params(blend=[find(name).reference for name in names], stack=True)
+        expected, _ = cross_fitted(parts[chosen], is_present, folds["fold"].to_numpy())
+        np.testing.assert_allclose(training.out_of_fold(params).scores, expected)
+        whole = fit_stack(parts[chosen], is_present)
+        np.testing.assert_allclose(training.stack(params).weights, whole.weights)

@@ -195,10 +195,11 @@ def test_absences_are_written_beside_positives(workspace, capsys):
     assert f"isolated: no teacher had seen its recording ({len(table)} of {len(table)})" in printed
 
 
-def test_a_test_recording_with_the_name_of_a_training_one_is_not_pseudo_labelled(workspace):
-    set_source(workspace, "test")
+@pytest.mark.parametrize("source", ["test", "test\n  isolation: none"])
+def test_a_test_recording_with_the_name_of_a_training_one_is_not_pseudo_labelled(workspace, source):
+    set_source(workspace, source)
     random_cache(workspace / "data/mel/test", {"000": 120}, seed=1)
-    with pytest.raises(ValueError, match="training recordings need out-of-fold scores"):
+    with pytest.raises(ValueError, match="need out-of-fold scores: 000 is among the test recordings too"):
         pseudo_label.main(ARGV)
 
 

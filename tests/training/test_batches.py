@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -200,6 +201,25 @@ def test_batches_depend_on_seed_fold_and_epoch_only(data):
 def test_switching_mixup_leaves_clips_and_augmentation_as_they_were(data):
     pairs = zip(batches_of(data), batches_of(data, mixup__mode="none", mixup__alpha=1.0), strict=True)
     assert all(torch.equal(a.image, b.image) for a, b in pairs)
+
+
+class WatchedKey(RngKey):
+    """A moment whose streams are noted as they are drawn from."""
+
+    drawn: ClassVar[list[tuple[RngKey, Purpose]]] = []
+
+    def rng(self, purpose):
+        self.drawn.append((self, purpose))
+        return super().rng(purpose)
+
+
+@pytest.mark.parametrize("items", EPOCH_PLANS)
+def test_no_two_draws_of_an_epoch_share_a_stream(data, items):
+    WatchedKey.drawn.clear()
+    source = BatchSource(data, fit_params(train__items=items), 0, CPU, n_threads=1)
+    source.moment = WatchedKey(*source.moment)
+    n_batches = len(list(source.epoch(0)))
+    assert len(WatchedKey.drawn) == len(set(WatchedKey.drawn)) >= 2 * n_batches + 1
 
 
 def test_a_batch_has_the_shapes_it_promises(data):

@@ -10,7 +10,16 @@ from callboard.params.training import OptimParams, TrainParams
 from callboard.training import fit as training
 from callboard.training.batches import BatchSource
 from callboard.training.checkpoint import Checkpoint
-from callboard.training.fit import OPTIMIZERS, Execution, build_learner, fit, is_validated, train_step
+from callboard.training.fit import (
+    OPTIMIZERS,
+    Execution,
+    build_learner,
+    fit,
+    is_validated,
+    run_epoch,
+    train_one_epoch,
+    train_step,
+)
 from callboard.training.losses.terms import Loss, Targets
 from callboard.training.mixup import MIXUP
 from callboard.training.sampling import draw_items
@@ -166,8 +175,24 @@ def test_folds_in_any_order_give_the_same_weights(root, data, fitted):
     assert not have_equal_weights(fitted, after_another[0])
 
 
+def test_dropout_has_a_stream_of_its_own_in_each_epoch_of_each_fold(root, data):
+    seeds = []
+    for fold, of_fold in ((0, data), (1, load_fold(root, 1)), (0, data)):
+        execution = Execution(CPU, log=lambda report: seeds.append(torch.initial_seed()))
+        fit(fit_params(train__epochs=2), fold, of_fold, execution)
+    assert len(set(seeds[:4])) == 4
+    assert seeds[4:] == seeds[:2]
+
+
 def test_another_seed_is_another_network(data, fitted):
     assert not have_equal_weights(fitted, fit(fit_params(seed=8), 0, data, Execution(CPU)))
+
+
+def test_networks_begin_alike_for_the_same_seed_and_fold_alone():
+    begun = [
+        build_learner(fit_params(seed=seed), fold, 3, CPU) for seed, fold in ((7, 0), (7, 0), (7, 1), (8, 0))
+    ]
+    assert [have_equal_weights(begun[0], other) for other in begun[1:]] == [True, False, False]
 
 
 class InterruptedTrainingError(Exception):
@@ -248,6 +273,21 @@ def test_every_clip_of_an_epoch_is_counted(data):
     assert 0 <= reports[0].wait_s <= reports[0].duration_s
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_clips_of_batches_of_any_size(data):
+    params = fit_params(mixup__mode="none", train__batch_size=5)
+    batches = list(BatchSource(data, params, 0, CPU, 1).epoch(0))
+    sizes = [len(batch.image) for batch in batches]
+    assert len(set(sizes)) > 1
+
+    def standing_still(shown):
+        learner, loss = build_learner(params, 0, 3, CPU), Loss(params.loss, torch.ones(3))
+        return train_one_epoch(learner, loss, shown, lambda batch: 0.0, MIXUP["none"])
+
+    single = [standing_still([batch]) for batch in batches]
+    for name, mean in standing_still(batches).items():
+        assert mean == pytest.approx(np.average([one[name] for one in single], weights=sizes), rel=1e-5)
+
+
 def test_the_epoch_loss_is_the_weighted_sum_of_its_terms(fitted):
     for row in fitted.history:
         total = row["attention"] + 0.5 * row["max"] + row["pseudo"] + 0.5 * row["segment"]
@@ -262,6 +302,13 @@ def test_a_selection_keeps_the_weights_of_its_best_epoch(data, monkeypatch, sele
     assert have_equal_weights(best, until_then)
     assert [row["val_lwlrap"] for row in best.history] == [0.5, 0.9, 0.4]
     assert [row["val_loss"] for row in best.history] == [0.1, 0.3, 0.2]
+
+
+def test_of_epochs_that_score_the_same_the_first_is_kept(data, monkeypatch):
+    validate_as(monkeypatch, [0.5, 0.9, 0.9])
+    until_then = fit(fit_params(train__epochs=2, train__validate_every=0), 0, data, Execution(CPU))
+    best = fit(fit_params(train__select="best", train__validate_every=1), 0, data, Execution(CPU))
+    assert have_equal_weights(best, until_then)
 
 
 @pytest.mark.parametrize(
@@ -316,6 +363,17 @@ def test_every_nth_epoch_and_the_last_are_validated(every, validated):
 def test_the_schedule_reaches_the_optimiser(fitted):
     expected = [0.003 * 0.5 * (1 + math.cos(math.pi * epoch / 3)) for epoch in range(3)]
     assert [row["lr"] for row in fitted.history] == pytest.approx(expected)
+
+
+def test_the_cosine_falls_from_batch_to_batch(data):
+    params, rates = fit_params(), []
+    learner, loss = build_learner(params, 0, 3, CPU), Loss(params.loss, torch.ones(3))
+    learner.optimizer.register_step_pre_hook(
+        lambda optimizer, args, kwargs: rates.append(optimizer.param_groups[0]["lr"])
+    )
+    run_epoch(learner, loss, BatchSource(data, params, 0, CPU, 1), params, epoch=1)
+    assert len(rates) == 2  # of 2 · 3 batches until t_max
+    assert rates == pytest.approx([0.003 * 0.5 * (1 + math.cos(math.pi * k / 6)) for k in (2, 3)])
 
 
 def test_the_rate_falls_where_validation_no_longer_rises(data, monkeypatch):

@@ -129,6 +129,15 @@ def test_a_pseudo_label_of_a_held_out_training_recording_is_never_trained_on(roo
             assert trained == [name for name in fold_of if fold_of[name] != fold]
 
 
+def test_a_pseudo_label_of_a_held_out_recording_is_nothing_to_validate_on(root):
+    """Of another species in a recording with a call, and in one without."""
+    rows = [annotation(f"r{i:02d}", "pseudo", SPECIES[(i + 1) % 3], 1, 9) for i in range(16)]
+    for fold in range(3):
+        data, plain = choose_fold(root, with_pseudo(root, *rows), fold), load_fold(root, fold)
+        assert np.array_equal(data.validation, plain.validation)
+        assert np.array_equal(data.is_present, plain.is_present)
+
+
 @pytest.mark.parametrize("label_type", ["tp", "fp"])
 def test_only_pseudo_labels_excuse_a_test_recording_from_folds(root, test_cache, label_type):
     clips = with_pseudo(root, annotation("t1", label_type, "07", 10, 30))

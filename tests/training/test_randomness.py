@@ -1,10 +1,12 @@
+from itertools import product
+
 import torch
 
 from callboard.training.randomness import MAX_SEED, Purpose, RngKey
 
 
 def test_streams_of_different_moments_and_purposes_differ():
-    moments = [RngKey(1, fold, epoch, batch) for fold in range(3) for epoch in range(3) for batch in range(3)]
+    moments = [RngKey(*place) for place in product(range(3), repeat=4)]  # seed, fold, epoch, batch
     draws = {moment.rng(purpose).random() for moment in moments for purpose in Purpose}
     assert len(draws) == len(moments) * len(Purpose)
 

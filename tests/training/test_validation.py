@@ -110,16 +110,20 @@ def test_only_the_mel_rows_of_the_clip_are_seen(data):
 
 
 @pytest.mark.parametrize(
-    ("attention", "max_weight", "heads"),
+    ("attention", "max_weight", "labeled", "heads"),
     [
-        (1.0, 0.5, ["attention", "max"]),
-        (1.0, 0.0, ["attention"]),
-        (0.0, 0.5, ["max"]),
-        (0.0, 0.0, ["attention"]),
+        (1.0, 0.5, 0.0, ["attention", "max"]),
+        (1.0, 0.0, 0.0, ["attention"]),
+        (0.0, 0.5, 0.0, ["max"]),
+        (0.0, 0.0, 0.0, ["attention"]),
+        (0.0, 0.5, 1.0, ["attention", "max"]),
+        (0.0, 0.0, 1.0, ["attention"]),
     ],
 )
-def test_heads_with_a_term_of_the_loss_are_validated_or_attention(attention, max_weight, heads):
-    loss = fit_params(loss__attention__weight=attention, loss__max__weight=max_weight).loss
+def test_heads_with_a_term_of_the_loss_are_validated_or_attention(attention, max_weight, labeled, heads):
+    """The labeled term trains the attention logit too."""
+    weights = {"attention": attention, "max": max_weight, "labeled": labeled}
+    loss = fit_params(**{f"loss__{name}__weight": weight for name, weight in weights.items()}).loss
     assert trained_heads(loss) == heads
 
 
