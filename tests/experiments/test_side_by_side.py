@@ -15,6 +15,7 @@ import yaml
 from callboard.core.errors import UserError
 from callboard.experiments.jobs.copies import COPIES, remove_left_over, snapshot, workspace_copy
 from callboard.experiments.jobs.local import default_jobs
+from callboard.experiments.side_by_side import Planned, run_side_by_side
 from tests.conftest import Workspace, new_workspace, ran
 
 DIVERGING = """
@@ -118,6 +119,19 @@ def test_there_are_as_many_jobs_as_processors_unless_a_gpu_computes(monkeypatch:
     assert [default_jobs(threads) for threads in (1, 2, 3, 8)] == [4, 2, 1, 1]
     monkeypatch.setenv("CALLBOARD_DEVICE", "cuda")
     assert default_jobs(1) == 1
+
+
+def test_ctrl_c_stops_in_words(
+    repository: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(repository.root)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    later = Planned("exp0058", ["exp0051"], list, lambda overrides: 0)
+    assert run_side_by_side([Planned("exp0051", (), interrupted, lambda overrides: 0), later], 2) == 130
+    assert capsys.readouterr().err.startswith("stopped; the same command continues")
 
 
 def wait_until(condition: Callable[[], object], what: str, limit_s: float = 120) -> None:

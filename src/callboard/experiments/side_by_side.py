@@ -6,6 +6,7 @@ copies first; then `dvc exp run` finds them in the cache, runs the rest and keep
 """
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ PREPARED = re.compile(r"^(?:prepare|crop|split): .*", re.MULTILINE)
 SUMMARY = re.compile(r"^(?:train|network|pseudo_label): .*", re.MULTILINE)
 """Lines that a stage prints at the end of a training, and at its own."""
 
+STOPPED = 130
+"""Exit status after Ctrl-C, as in a shell."""
+
 TAIL = 12
 """Lines of a failed stage's output that are shown."""
 
@@ -64,7 +68,7 @@ def run_side_by_side(planned: Sequence[Planned], n_jobs: int) -> int:
     """Run experiments, `n_jobs` stages at a time; one that fails leaves the others alone.
 
     Returns:
-        0, or 1 if an experiment failed or could not be run for lack of one that it needs.
+        0; 1 if an experiment failed, or could not run for lack of one that it needs; `STOPPED` after Ctrl-C.
     """
     workspace = main_workspace()
     remove_left_over(workspace)
@@ -72,15 +76,24 @@ def run_side_by_side(planned: Sequence[Planned], n_jobs: int) -> int:
     workers = Workers()
     batch = _Batch(workspace, snapshot(workspace), workers, n_jobs, Countdown(n_jobs))
     tasks = [batch.first_task(experiment, position) for position, experiment in enumerate(planned)]
-    failed = run_tasks(tasks, {PREPARE_LANE: 1, TRAIN_LANE: n_jobs, FINISH_LANE: 1}, _report, workers.stop)
+    widths = {PREPARE_LANE: 1, TRAIN_LANE: n_jobs, FINISH_LANE: 1}
+    try:
+        failed = run_tasks(tasks, widths, _report, workers.stop)
+    except KeyboardInterrupt:
+        _say("stopped; the same command continues: finished stages are kept, trainings resume")
+        return STOPPED
     not_run = [experiment.name for experiment in planned if experiment.name in failed]
     if not_run:
-        print(f"error: not finished: {', '.join(not_run)}; stages that succeeded are kept", flush=True)
+        _say(f"error: not finished: {', '.join(not_run)}; stages that succeeded are kept")
     return int(bool(failed))
 
 
 def _report(error: TaskError, task: Task) -> None:
-    print(f"error: {error}", flush=True)
+    _say(f"error: {error}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class Countdown:
