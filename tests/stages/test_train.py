@@ -114,6 +114,27 @@ def test_pseudo_labels_for_other_students_are_not_seen(root):
     assert len({digest(root, name) for name in ("both", "one", "none")}) == 3
 
 
+def test_a_training_never_resumes_one_on_other_inputs(root):
+    """What is kept of a training's progress is called as its checkpoint."""
+    write_params(root, train__epochs=1)
+    folds = (root / "folds.csv").read_text()
+    trainings = [
+        (["a"], folds),
+        (["a"], folds),
+        (["a", "07"], folds),
+        ([], folds),
+        ([], folds.replace("r15,0", "r15,1")),
+    ]
+    n_checkpoints = []
+    for labels, of_folds in trainings:
+        pseudo = [annotation("r02", "pseudo", name, 0, 150) for name in labels]
+        write_clips(clips_table(*pseudo), root / "pseudo.csv")
+        (root / "folds.csv").write_text(of_folds)
+        main(arguments("fold0", 0, "--pseudo", "pseudo.csv"))
+        n_checkpoints.append(len(read_progress(root / ".cache" / "checkpoints")))
+    assert n_checkpoints == [1, 1, 2, 3, 4]
+
+
 def write_test_cache(root):
     frames = np.random.default_rng(5).integers(0, 256, (120, 32), dtype=np.uint8)
     write_cache(root / "test", [EncodedRecording("t0", frames, -80.0, 0.0)], 32)
