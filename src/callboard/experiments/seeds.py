@@ -1,7 +1,7 @@
 """Runs that differ only in the seed: finding them, and running those that are missing."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,19 +141,15 @@ def run_all(runs: Sequence[SeedRun], options: RunOptions) -> int:
     """
     if options.is_side_by_side:
         return run_side_by_side([_planned(run, options) for run in runs], options.n_jobs)
-    return _run_each(runs, lambda run: run_experiment(run.name, run.overrides, options))
+    for number, run in enumerate(runs, start=1):
+        print(f"noise: {run.name}, {number} of {len(runs)}", flush=True)
+        if status := run_experiment(run.name, run.overrides, options):
+            print(f"error: {run.name} failed; finished runs count", file=sys.stderr, flush=True)
+            return status
+    return 0
 
 
 def _planned(run: SeedRun, options: RunOptions) -> Planned:
     return Planned(
         run.name, (), lambda: run.overrides, lambda overrides: run_experiment(run.name, overrides, options)
     )
-
-
-def _run_each(runs: Sequence[SeedRun], start: Callable[[SeedRun], int]) -> int:
-    for number, run in enumerate(runs, start=1):
-        print(f"noise: {run.name}, {number} of {len(runs)}", flush=True)
-        if status := start(run):
-            print(f"error: {run.name} failed; finished runs count", file=sys.stderr, flush=True)
-            return status
-    return 0

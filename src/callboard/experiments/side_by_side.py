@@ -26,8 +26,7 @@ from callboard.experiments.jobs.schedule import Task, TaskError, run_tasks
 from callboard.experiments.jobs.units import Unit, units_of
 from callboard.experiments.jobs.worker import CopyJob, JobResult
 from callboard.experiments.overrides import overridden
-from callboard.params.base import read_tree
-from callboard.params.defaults import with_defaults
+from callboard.params.defaults import read_full_tree
 
 LOGS = Path(".cache/jobs")
 """Folder of the main workspace for what each stage printed."""
@@ -169,7 +168,7 @@ class _Run:
         self.overrides = overrides
         with overridden(overrides) as path:
             self.params = path.read_text(encoding="utf-8")
-            self.threads = with_defaults(read_tree(path))["train"]["threads"]
+            self.threads = read_full_tree(path)["train"]["threads"]
         name = self.experiment.name
         print(f"{name}: preparing recordings, frames and folds", flush=True)
         outcome, printed = self._run_job(COMMON, [["repro", COMMON], ["dag", "--dot"]], n_workers(), "")
@@ -193,13 +192,13 @@ class _Run:
     def fit(self, unit: Unit) -> list[Task]:
         """Run one stage of a matrix."""
         with self.lock:
-            lock = yaml.safe_dump({"schema": "2.0", "stages": self.stages}, sort_keys=False)
+            dvc_lock = yaml.safe_dump({"schema": "2.0", "stages": self.stages}, sort_keys=False)
         n_threads = max(n_workers() // self.batch.n_jobs, 1)
         commands = [
             ["checkout", "--quiet", "--force", *unit.inputs],
             ["repro", "--single-item", unit.stage],
         ]
-        outcome, printed = self._run_job(unit.stage, commands, n_threads, lock)
+        outcome, printed = self._run_job(unit.stage, commands, n_threads, dvc_lock)
         self._keep(outcome, unit)
         self.batch.progress.finished(self.experiment.name, unit.stage, outcome, printed)
         return []
@@ -211,7 +210,7 @@ class _Run:
         return []
 
     def _run_job(
-        self, stage: str, commands: list[list[str]], n_threads: int, lock: str
+        self, stage: str, commands: list[list[str]], n_threads: int, dvc_lock: str
     ) -> tuple[JobResult, str]:
         """Run DVC's commands in a copy of the workspace.
 
@@ -227,7 +226,7 @@ class _Run:
             "OMP_NUM_THREADS": str(self.threads),
         }
         workspace, commit = str(self.batch.workspace), self.batch.commit
-        job = CopyJob(name, workspace, commit, self.params, lock, commands, environment, str(log))
+        job = CopyJob(name, workspace, commit, self.params, dvc_lock, commands, environment, str(log))
         try:
             outcome = self.batch.workers.run(job)
         except WorkerKilledError as error:

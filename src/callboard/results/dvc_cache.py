@@ -1,7 +1,7 @@
 """DVC's cache: paths of outputs by their md5 in dvc.lock, and folders that are missing."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -100,7 +100,11 @@ def folders_not_cached() -> list[str]:
 
 def cache_folder(workspace: Path) -> Path:
     """Return `cache.dir` of a workspace, or DVC's default; paths are relative to .dvc, as in DVC."""
-    folder = workspace / ".dvc"
+    return workspace / ".dvc" / dvc_config(workspace).get("cache", "dir", fallback="cache").strip("\"'")
+
+
+def dvc_config(workspace: Path, names: Sequence[str] = ("config", "config.local")) -> ConfigParser:
+    """Read DVC's settings of a workspace, of which those in later files hold; a missing file has none."""
     config = ConfigParser(strict=False, interpolation=None)
-    config.read([folder / "config", folder / "config.local"], encoding="utf-8")
-    return folder / config.get("cache", "dir", fallback="cache").strip("\"'")
+    config.read([workspace / ".dvc" / name for name in names], encoding="utf-8")
+    return config

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from configparser import ConfigParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +12,7 @@ from callboard.analysis.doctor.findings import SYNC, Finding, State
 from callboard.core.console import counted, first_few
 from callboard.core.errors import UserError, one_line
 from callboard.core.threads import VARIABLE, n_workers
+from callboard.results.dvc_cache import dvc_config
 from callboard.results.git import git
 from callboard.results.mlflow.connection import SQLITE, TrackingError, without_credentials
 from callboard.results.mlflow.record import RESULT
@@ -107,8 +107,7 @@ def running_dvc(state: State) -> Iterator[Finding]:
 
 def dvc_set_up(state: State) -> Iterator[Finding]:
     """Find settings of DVC that rewrite params.yaml or double the disk space of a result."""
-    config = ConfigParser(strict=False, interpolation=None)
-    config.read([state.folder / ".dvc" / name for name in ("config", "config.local")], encoding="utf-8")
+    config = dvc_config(state.folder)
     if config.get("hydra", "enabled", fallback="").strip().lower() == "true":
         what = "DVC's hydra.enabled: every `dvc exp run` rewrites params.yaml without its comments"
         yield Finding(what, "dvc config hydra.enabled false", loses_results=True)

@@ -2,14 +2,13 @@
 
 import shutil
 from collections.abc import Iterator
-from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 from callboard.core.errors import UserError
-from callboard.results.dvc_cache import cache_folder
+from callboard.results.dvc_cache import cache_folder, dvc_config
 from callboard.results.git import git, git_if_any
 
 COPIES = Path(".dvc/tmp/copies")
@@ -60,8 +59,7 @@ def _share_cache(workspace: Path, root: Path) -> None:
     """Give a copy the workspace's own settings of DVC, its cache, and a place for DVC's notes on files."""
     if not (root / ".dvc").is_dir():
         raise UserError(f"{workspace}: git does not track .dvc/config; `git add .dvc` and commit")
-    local = ConfigParser(strict=False, interpolation=None)
-    local.read(workspace / ".dvc/config.local", encoding="utf-8")
+    local = dvc_config(workspace, ["config.local"])
     own = {
         "cache": {"dir": str(cache_folder(workspace).resolve())},
         "core": {"site_cache_dir": str((root / ".dvc/tmp/site").resolve())},

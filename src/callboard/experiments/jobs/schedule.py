@@ -17,10 +17,10 @@ class Task:
 
     key: str
     group: str
-    """What fails together: the experiment."""
+    """Name of the experiment; its tasks fail together."""
     lane: str
     priority: tuple[int, ...]
-    """Of the tasks that can run, the lowest runs first."""
+    """Rank among the tasks that can run; the lowest runs first."""
     needs: frozenset[str]
     """Keys of tasks that must have succeeded."""
     run: Callable[[], Iterable["Task"]]

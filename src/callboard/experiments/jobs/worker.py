@@ -42,7 +42,7 @@ class CopyJob(NamedTuple):
 
 
 class JobResult(NamedTuple):
-    """What became of a job."""
+    """Result of a job."""
 
     status: int
     """Exit status of the first command that failed, or 0."""
