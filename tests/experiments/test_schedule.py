@@ -8,7 +8,7 @@ from callboard.experiments.jobs.units import units_of
 
 
 class Log:
-    """What tasks did, in order; how many ran at a time, by lane."""
+    """Records which tasks ran, in order, and how many at a time."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []

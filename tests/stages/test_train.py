@@ -115,7 +115,7 @@ def test_pseudo_labels_for_other_students_are_not_seen(root):
 
 
 def test_a_training_never_resumes_one_on_other_inputs(root):
-    """What is kept of a training's progress is called as its checkpoint."""
+    """The progress file of a training has the name of its checkpoint."""
     write_params(root, train__epochs=1)
     folds = (root / "folds.csv").read_text()
     trainings = [

@@ -130,7 +130,7 @@ def test_a_pseudo_label_of_a_held_out_training_recording_is_never_trained_on(roo
 
 
 def test_a_pseudo_label_of_a_held_out_recording_is_nothing_to_validate_on(root):
-    """Of another species in a recording with a call, and in one without."""
+    """The annotations are of another species, in a recording with a call and in one without."""
     rows = [annotation(f"r{i:02d}", "pseudo", SPECIES[(i + 1) % 3], 1, 9) for i in range(16)]
     for fold in range(3):
         data, plain = choose_fold(root, with_pseudo(root, *rows), fold), load_fold(root, fold)
