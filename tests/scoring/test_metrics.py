@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+from sklearn.metrics import label_ranking_average_precision_score
 
 from callboard.scoring.metrics import (
     average_precisions,
@@ -38,6 +39,15 @@ def random_case(seed, *, with_ties=False, n_recordings=60, n_species=7):
 def test_lwlrap_equals_the_naive_twin(seed, with_ties):
     is_present, scores = random_case(seed, with_ties=with_ties)
     assert lwlrap(is_present, scores) == pytest.approx(naive_lwlrap(is_present, scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("with_ties", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_lwlrap_equals_scikit_learns_with_recordings_weighted_by_their_species(seed, with_ties):
+    is_present, scores = random_case(seed, with_ties=with_ties)
+    weights = is_present.sum(axis=1)
+    expected = label_ranking_average_precision_score(is_present, scores, sample_weight=weights)
+    assert lwlrap(is_present, scores) == pytest.approx(expected, abs=1e-12)
 
 
 def test_lwlrap_by_hand():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from numpy.typing import NDArray
 
 from callboard.core.console import first_few
@@ -69,6 +68,8 @@ def _spread(annotations: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
 
 def _stratify(is_present: NDArray[np.bool_], n_folds: int, seed: int) -> NDArray[np.int64]:
     """Return (recordings,) fold numbers; no fold is empty if there are enough recordings."""
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # brings scikit-learn: a second
+
     n_recordings = len(is_present)
     if n_recordings >= n_folds:
         # Prepend an absent species: iterstrat takes a single column for a binary target and refuses it.

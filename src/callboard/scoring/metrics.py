@@ -7,7 +7,6 @@ same result, and ties share their worst rank.
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
 COVERAGE = 0.95
 """Coverage of every interval."""
@@ -19,8 +18,9 @@ Presence = NDArray[np.bool_]
 def lwlrap(is_present: Presence, scores: Scores) -> float:
     """Return the mean, over all true (recording, species) pairs, of the precision at that species' rank.
 
-    scikit-learn's LRAP averages over recordings; weighting each by its number of species averages over pairs,
-    and drops recordings without species. Ties share their worst rank.
+    It is scikit-learn's `label_ranking_average_precision_score` with each recording weighted by its number of
+    species, which averages over pairs instead of recordings, and drops recordings without species. Ties share
+    their worst rank.
 
     Args:
         is_present: (recordings, species) ground truth.
@@ -35,11 +35,8 @@ def lwlrap(is_present: Presence, scores: Scores) -> float:
         >>> lwlrap(np.array([[True, False], [True, False]]), np.array([[0.9, 0.1], [0.2, 0.7]]))
         0.75
     """
-    _check(is_present, scores)
-    n_present = is_present.sum(axis=1)
-    return float(
-        label_ranking_average_precision_score(is_present, scores.astype(np.float64), sample_weight=n_present)
-    )
+    precision, n_present = precision_sums(is_present, scores)
+    return float(precision.sum() / n_present.sum())
 
 
 def lrap(is_present: Presence, scores: Scores) -> float:
@@ -99,6 +96,8 @@ def average_precisions(is_present: Presence, scores: Scores) -> NDArray[np.float
 
     Unlike the ranking metrics, it compares the scores of different recordings, so they must be comparable.
     """
+    from sklearn.metrics import average_precision_score  # takes a second, which trainings do without
+
     _check(is_present, scores)
     return np.array(
         [

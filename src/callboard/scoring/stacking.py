@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 
 MIN_STACK_RECORDINGS = 5
 """Recordings with the species, and as many without it, that a regression needs."""
@@ -69,6 +68,8 @@ def fit_stack(parts: Parts, is_present: Presence) -> Stack:
         parts: (P, R, S) probabilities.
         is_present: (R, S) whether a recording has a confirmed annotation.
     """
+    from sklearn.linear_model import LogisticRegression  # takes a second, which other blends do without
+
     n_parts, n_recordings, n_species = parts.shape
     n_present = is_present.sum(axis=0)
     is_fitted = np.minimum(n_present, n_recordings - n_present) >= MIN_STACK_RECORDINGS
