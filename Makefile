@@ -21,7 +21,7 @@ SEEDS :=
 
 WORKERS := 2
 # one thread each: two processes that both take two threads wait for each other
-PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS) --dist=loadfile
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: repro test test-all ladder lint clean
 

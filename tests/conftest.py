@@ -106,6 +106,11 @@ class Workspace:
         path.write_text(text, encoding="utf-8")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put slow tests first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def ran(printed: str) -> set[str]:
     """The stages whose command dvc has run, by what it printed; without what stands behind @."""
     return {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", printed)}

@@ -76,7 +76,7 @@ def run(*options: str) -> None:
     cli.dispatch(["adversarial", "--folds", "3", "--repeats", "1", *options])
 
 
-def test_a_planted_shift_is_found_in_its_band(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_planted_shift_is_found_in_its_band_and_drawn(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run()
     summary = json.loads((workspace / "adversarial/summary.json").read_text())
     assert summary["auc"] > 0.95
@@ -103,18 +103,17 @@ def test_a_planted_shift_is_found_in_its_band(workspace: Path, capsys: pytest.Ca
     loudest = bands.loc[bands["auc"].idxmax()]
     assert f"range): {loudest.f_low_hz:.0f}–{loudest.f_high_hz:.0f} Hz" in printed
     assert f"test recordings least like train: {recordings['recording_id'].iloc[0]}" in printed
-
-
-def test_the_picture_is_a_png(workspace: Path) -> None:
-    run()
     assert (workspace / "adversarial/adversarial.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_sets_that_do_not_differ_are_not_told_apart(
+def test_sets_that_do_not_differ_are_not_told_apart_and_other_files_in_the_folder_stay(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_set(workspace / "data/mel", "test", 20)
+    (workspace / "elsewhere").mkdir()
+    (workspace / "elsewhere/mine.txt").write_text("keep")
     run("--output", "elsewhere")
+    assert (workspace / "elsewhere/mine.txt").read_text() == "keep"
     summary = json.loads((workspace / "elsewhere/summary.json").read_text())
     assert summary["auc"] == pytest.approx(0.5, abs=0.2)
     assert not summary["is_told_apart"]
@@ -123,6 +122,7 @@ def test_sets_that_do_not_differ_are_not_told_apart(
     assert "bands" not in printed.replace("bands.csv", "")
 
 
+@pytest.mark.slow
 def test_train_against_train_is_about_one_half() -> None:
     comparison = compare_sets(noise(n_train=120), mel_bands(8), SETTINGS)
     assert comparison.null_auc.shape == (20, 9)
@@ -250,19 +250,13 @@ def test_a_mel_row_that_never_changes_does_no_harm(level: float) -> None:
     assert np.abs(comparison.score).max() < 10
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_and_another_does_not(workspace: Path) -> None:
     for seed, output in (("0", "a"), ("0", "b"), ("1", "c")):
         run("--seed", seed, "--output", output)
     for name in ("summary.json", "recordings.csv", "bands.csv", "adversarial.png"):
         assert (workspace / "a" / name).read_bytes() == (workspace / "b" / name).read_bytes()
     assert (workspace / "a/recordings.csv").read_bytes() != (workspace / "c/recordings.csv").read_bytes()
-
-
-def test_other_files_in_the_output_folder_stay(workspace: Path) -> None:
-    (workspace / "notes").mkdir()
-    (workspace / "notes/mine.txt").write_text("keep")
-    run("--output", "notes")
-    assert (workspace / "notes/mine.txt").read_text() == "keep"
 
 
 def test_a_workspace_without_caches_is_told_to_run_crop(

@@ -16,7 +16,8 @@ from callboard.core.errors import UserError
 from callboard.experiments.jobs.copies import COPIES, remove_left_over, snapshot, workspace_copy
 from callboard.experiments.jobs.local import default_jobs
 from callboard.experiments.side_by_side import Planned, run_side_by_side
-from tests.conftest import Workspace, new_workspace, ran
+from tests.conftest import Workspace, ran
+from tests.stages.test_pipeline import recorded
 
 DIVERGING = """
 - id: exp9001
@@ -153,11 +154,15 @@ def processes_in(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_side_by_side_gives_the_bytes_of_one_after_the_other(finished: Workspace, tmp_path: Path) -> None:
-    workspace = new_workspace(tmp_path / "workspace")
+def test_side_by_side_in_a_clone_without_data_gives_the_bytes_of_one_after_the_other(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
+    workspace = Workspace(tmp_path / "clone")
     done = workspace.command(*callboard("repro", "--jobs", "2"))
     assert done.returncode == 0, done.stdout
     assert outs(workspace) == outs(finished)
+    assert recorded(workspace) == recorded(finished)
     assert ran(done.stdout) == {"predict", "evaluate", "infer", "score", "track"}
     assert "2 of 2 stages" in done.stdout
     again = workspace.command(*callboard("repro", "--jobs", "2"))

@@ -192,6 +192,7 @@ def test_nothing_of_a_fold_reaches_the_labels_that_its_student_learns_from(sourc
         assert is_same == (0 in folds_named(Path(name).stem))
 
 
+@pytest.mark.slow
 def test_nothing_of_a_fold_reaches_networks_by_what_they_start_from(monkeypatch):
     """Fold 2, which comes first in the name of no pair."""
     find_these(monkeypatch, {ONE: {"train.init_from": TWO}, TWO: {}})
@@ -301,6 +302,7 @@ def test_each_label_comes_from_a_network_behind_it(rounds, n_networks):
     assert len(needed) == n_networks
 
 
+@pytest.mark.slow
 def test_the_lineage_of_two_rounds_is_proved_from_the_files_and_not_without_the_networks_tables():
     world = World(4, source="train_test")
     table = world.pseudo_labels(2)

@@ -12,49 +12,41 @@ from tests.stages.test_one_run import CALLBOARD, callboard
 pytestmark = pytest.mark.slow
 
 
+FOLDS = [0, 1, 2]
+PAIRS = ["0-1", "0-2", "1-2"]
+
+
 def add_rows(workspace: Workspace) -> None:
-    """A first stage, and a second that starts from its weights and hardly moves them."""
+    """A first stage, and a nested round that starts from its weights and hardly moves them."""
     yaml = YAML()
     path = workspace.root / "experiments.yaml"
     table = yaml.load(path)
     table["rows"][0]["set"]["train.init_from"] = None
     common = {"block": "todo", "base": "exp0051", "memo_ja": "x", "memo_en": "x", "certainty": "code"}
-    table["rows"].append(common | {"id": "link1", "alone": {"train.ema_decay": 0.5}})
-    table["rows"].append(common | {"id": "link2", "set": {"train.init_from": "link1", "optim.lr": 5e-10}})
+    folds = {"split.folds": FOLDS}
+    table["rows"].append(common | {"id": "link1", "alone": folds | {"train.ema_decay": 0.5}})
+    nested = {"pseudo.isolation": "nested", "pseudo.held_out.pairs": PAIRS}
+    changes = {"train.init_from": "link1", "optim.lr": 5e-10, "pseudo.rounds": 1}
+    table["rows"].append(common | {"id": "link2", "set": changes, "alone": folds | nested})
     yaml.dump(table, path)
     workspace.commit()
 
 
-def test_a_row_runs_behind_the_row_that_it_starts_from(workspace: Workspace) -> None:
-    add_rows(workspace)
-    printed = callboard(workspace, "run", "link2")
-    assert "link2 starts from link1, which runs first" in printed
-    assert len(re.findall(r"train: fold \d, .*, from link1@[0-9a-f]{16}, ", printed)) == 2
-    assert "link2 exists on this commit" in callboard(workspace, "run", "link2")
-
-
-def test_nested_students_start_from_a_row_carried_out_without_their_teachers_folds(
+def test_nested_students_start_from_a_row_that_runs_first_without_their_teachers_folds(
     workspace: Workspace,
 ) -> None:
     add_rows(workspace)
-    yaml = YAML()
-    path = workspace.root / "experiments.yaml"
-    table = yaml.load(path)
-    for row in table["rows"][-2:]:
-        row["alone"] = row.get("alone", {}) | {"split.folds": [0, 1, 2]}
-    table["rows"][-1]["set"] |= {"pseudo.rounds": 1}
-    pairs = ["0-1", "0-2", "1-2"]
-    table["rows"][-1]["alone"] |= {"pseudo.isolation": "nested", "pseudo.held_out.pairs": pairs}
-    yaml.dump(table, path)
-    workspace.commit()
     printed = callboard(workspace, "run", "link2")
-    for pair in pairs:
+    assert "link2 starts from link1, which runs first" in printed
+    assert len(re.findall(r"train: fold \d, .*, from link1@[0-9a-f]{16}, ", printed)) == 2 * len(FOLDS)
+    for pair in PAIRS:
         assert f"network: link1 without {pair}, 2 epochs" in printed
         assert f"network: r0/folds{pair}, 2 epochs" in printed
     told = callboard(workspace, "audit", "link2")
     assert "isolated: no teacher had seen its recording, or what its student is validated on" in told
     lines = callboard(workspace, "board").splitlines()
     assert ["*" in line for line in lines if "| link" in line] == [False, False]
+    assert "link2 exists on this commit" in callboard(workspace, "run", "link2")
 
 
 def test_a_dvc_lock_of_elsewhere_is_named_with_what_heals_it(workspace: Workspace) -> None:

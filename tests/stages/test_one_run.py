@@ -95,15 +95,6 @@ def test_a_result_stays_one_run_through_every_name_and_way(measured: Workspace) 
     assert after["renamed"]["metrics"] == before["mean"]["metrics"]
 
 
-def test_several_workers_on_a_missing_database_make_one_run_each(workspace: Workspace) -> None:
-    (workspace.root / "mlflow.db").unlink()
-    for n_bootstrap in (121, 122):
-        override = f"evaluate.n_bootstrap={n_bootstrap}"
-        workspace.dvc("exp", "run", "--queue", "--name", f"boot{n_bootstrap}", "-S", override)
-    workspace.dvc("exp", "run", "--run-all", "--jobs", "2")
-    assert set(told(workspace)) == {"boot121", "boot122"}
-
-
 def test_a_deleted_database_is_rebuilt_from_git_and_dvc_twice_the_same(measured: Workspace) -> None:
     workspace = measured
     original = told(workspace)

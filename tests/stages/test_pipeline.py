@@ -37,11 +37,6 @@ def recorded(workspace: Workspace, kind: str = "cv") -> list[str]:
         return [name for (name,) in connection.execute(query, (kind,))]
 
 
-def out_md5s(workspace: Workspace, stage: str) -> dict[str, str]:
-    stages = yaml.safe_load(workspace.read("dvc.lock"))["stages"]
-    return {out["path"]: out["md5"] for out in stages[stage]["outs"]}
-
-
 # what a first run leaves
 
 
@@ -144,9 +139,13 @@ def test_other_words_in_the_loss_and_another_rich_rerun_nothing_but_code(workspa
 def test_another_torch_changes_the_stages_that_import_it(workspace: Workspace) -> None:
     lock = workspace.read("requirements.lock")
     workspace.write("requirements.lock", re.sub(r"^torch==.*", "torch==99", lock, flags=re.MULTILINE))
+    assert stale_after_code(workspace) == {"train", "predict"}
+
+
+def stale_after_code(workspace: Workspace) -> set[str]:
+    """Stages that DVC would run again first, once the fingerprints of the code are made anew."""
     assert ran(workspace.dvc("repro", "--single-item", "code")) == {"code"}
-    changed = set(json.loads(workspace.dvc("status", "--json")))
-    assert {name.split("@")[0] for name in changed} == {"train", "predict"}
+    return {name.split("@")[0] for name in json.loads(workspace.dvc("status", "--json"))}
 
 
 def test_other_code_in_the_loss_reruns_train_and_an_equal_result_is_no_second_run(
@@ -157,19 +156,10 @@ def test_other_code_in_the_loss_reruns_train_and_an_equal_result_is_no_second_ru
     assert len(recorded(workspace)) == 1
 
 
-def test_another_operator_in_the_loss_reruns_train_and_what_follows(workspace: Workspace) -> None:
+def test_another_operator_in_the_loss_changes_the_stages_that_train(workspace: Workspace) -> None:
     cells = "self.cells(targets.clip, targets.clip_labeled)"
     replace_once(workspace, LOSSES, f"({cells} * loss)", f"({cells} - loss)")
-    assert ran(workspace.dvc("repro")) == {"code", "train", "predict"} | SCORING
-
-
-def test_a_clone_without_data_makes_it_all_again_and_records_it(finished: Workspace, tmp_path: Path) -> None:
-    finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
-    clone = Workspace(tmp_path / "clone")
-    assert "track" in ran(clone.dvc("repro"))
-    assert recorded(clone) == recorded(finished)
-    for stage in ("prepare", "crop", "split", "train@0", "train@1", "predict", "evaluate", "infer"):
-        assert out_md5s(clone, stage) == out_md5s(finished, stage), stage
+    assert stale_after_code(workspace) == {"train"}
 
 
 def test_a_clone_without_dvc_lock_starts_with_any_command_and_has_no_results_of_the_past(
@@ -211,7 +201,10 @@ def test_a_key_that_no_stage_reads_is_refused(workspace: Workspace) -> None:
 # experiments elsewhere
 
 
-def test_queued_experiments_run_their_own_code(workspace: Workspace) -> None:
+def test_queued_experiments_run_their_own_code_and_make_one_run_each_in_a_missing_database(
+    workspace: Workspace,
+) -> None:
+    (workspace.root / "mlflow.db").unlink()
     own = workspace.read("src/callboard/scoring/window_scores.py")
     workspace.write("src/callboard/scoring/window_scores.py", f'{own}\nprint("code of the experiment")\n')
     for name, n_bootstrap in (("one", 121), ("two", 122)):
@@ -222,14 +215,11 @@ def test_queued_experiments_run_their_own_code(workspace: Workspace) -> None:
         log = workspace.dvc("queue", "logs", name)
         assert "code of the experiment" in log
         assert "code of the main workspace" not in log
-    assert set(recorded(workspace)[1:]) == {"one", "two"}
+    assert sorted(recorded(workspace)) == ["one", "two"]
 
 
-@pytest.mark.parametrize(("source", "min_votes"), [("train", 1), ("test", 2)])
-def test_a_pseudo_label_round_runs_through_to_a_score(
-    workspace: Workspace, source: str, min_votes: int
-) -> None:
-    settings = [ONE_ROUND, f"pseudo.source={source}", f"pseudo.min_votes={min_votes}"]
+def test_a_pseudo_label_round_runs_through_to_a_score(workspace: Workspace) -> None:
+    settings = [ONE_ROUND, "pseudo.source=train_test"]
     overrides = [word for setting in settings for word in ("--set-param", setting)]
     printed = workspace.dvc("exp", "run", "--temp", "--name", "student", *overrides)
     assert ran(printed) == {"check", "pseudo_label_1", "retrain_1", "predict"} | SCORING
@@ -237,16 +227,16 @@ def test_a_pseudo_label_round_runs_through_to_a_score(
     folds = recorded(workspace, "fold")
     assert sorted(folds) == ["r0-fold0", "r0-fold0", "r0-fold1", "r0-fold1", "r1-fold0", "r1-fold1"]
     assert "pseudo.rounds: 0 → 1" in note_of(workspace, "student")
-    assert_students_trained_on(workspace, source, printed)
+    assert_students_trained_on_labeled_recordings(workspace, printed)
 
 
-def assert_students_trained_on(workspace: Workspace, source: str, printed: str) -> None:
-    """Labels are of recordings of the source; an epoch of a student has a clip for each test one of them."""
+def assert_students_trained_on_labeled_recordings(workspace: Workspace, printed: str) -> None:
+    """Labels are of training and test recordings; an epoch of a student has a clip for each test one."""
     workspace.dvc("exp", "apply", "student")
     labeled = {row["recording_id"] for row in table_of(workspace, "pseudo/r1.csv")}
     fold_of = {row["recording_id"]: row["fold"] for row in table_of(workspace, "data/folds.csv")}
-    assert labeled
-    assert labeled.isdisjoint(fold_of) if source == "test" else labeled <= fold_of.keys()
+    assert labeled & fold_of.keys()
+    assert labeled - fold_of.keys()
     confirmed = {
         row["recording_id"] for row in table_of(workspace, "data/clips.csv") if row["label_type"] == "tp"
     }
@@ -279,19 +269,9 @@ def wait_for(condition: Callable[[], Any], seconds: float) -> None:
         time.sleep(0.01)
 
 
-def train_longer(workspace: Workspace) -> None:
+def test_a_killed_training_goes_on_where_it_stopped(workspace: Workspace) -> None:
+    """With the bytes of one that was not killed, as tests/stages/test_train.py shows."""
     workspace.write("params.yaml", workspace.read("params.yaml").replace("  epochs: 2\n", "  epochs: 12\n"))
-
-
-def test_a_killed_training_goes_on_where_it_stopped(
-    workspace: Workspace, finished: Workspace, tmp_path: Path
-) -> None:
-    shutil.copytree(finished.root, tmp_path / "twin", symlinks=True)
-    twin = Workspace(tmp_path / "twin")
-    for either in (workspace, twin):
-        train_longer(either)
-    twin.dvc("repro", "train")
-
     command = [sys.executable, "-m", "dvc", "repro", "train"]
     process = subprocess.Popen(
         command, cwd=workspace.root, env=workspace.environment(), start_new_session=True
@@ -302,6 +282,5 @@ def test_a_killed_training_goes_on_where_it_stopped(
     printed = workspace.dvc("repro", "train")
     assert "Running stage 'train@0'" not in printed
     assert "Running stage 'train@1'" in printed
-    for stage in ("train@0", "train@1"):
-        assert out_md5s(workspace, stage) == out_md5s(twin, stage)
+    assert "resumed after epoch " in printed
     assert not list((workspace.root / ".cache").glob("checkpoints/*.pt"))
