@@ -76,7 +76,9 @@ def run(*options: str) -> None:
     cli.dispatch(["adversarial", "--folds", "3", "--repeats", "1", *options])
 
 
-def test_a_planted_shift_is_found_in_its_band_and_drawn(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_planted_shift_is_found_in_its_band_and_drawn(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run()
     summary = json.loads((workspace / "adversarial/summary.json").read_text())
     assert summary["auc"] > 0.95
