@@ -219,7 +219,7 @@ def test_queued_experiments_run_their_own_code_and_make_one_run_each_in_a_missin
 
 
 def test_a_pseudo_label_round_runs_through_to_a_score(workspace: Workspace) -> None:
-    settings = [ONE_ROUND, "pseudo.source=train_test"]
+    settings = [ONE_ROUND, "pseudo.source=train_test", "pseudo.min_votes=2"]
     overrides = [word for setting in settings for word in ("--set-param", setting)]
     printed = workspace.dvc("exp", "run", "--temp", "--name", "student", *overrides)
     assert ran(printed) == {"check", "pseudo_label_1", "retrain_1", "predict"} | SCORING
