@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
 
     weights_params = WeightsParams(model=params.model, clip=params.clip)
     save_model(args.weights, fitted.model, weights_params, axis, args.fold, held_out, fitted.averages)
-    write_curve(fitted.history, args.curve)
+    write_curve(fitted.history, fitted.computes, args.curve)
     checkpoint.remove()
     summarize(
         "train",

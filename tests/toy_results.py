@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from callboard.core.compute import Compute, as_cells
 from callboard.results.git import files_in
 from callboard.results.leaderboard import read_ledger, with_reported
 from callboard.results.result import Result, read_result
@@ -69,6 +70,15 @@ def write_workspace(folder: Path, neg_mask: str = "none") -> Path:
         curve = f"epoch,lr,loss,val_lwlrap\n0,0.001,2.{fold},\n1,0.0005,1.{fold},0.5\n"
         (folder / f"plots/train/r0-fold{fold}.csv").write_text(curve)
     return folder
+
+
+def record_compute(folder: Path, fold: int, compute: Compute) -> None:
+    """Add what computed its epochs to a fold's curve, as train writes it."""
+    path = folder / f"plots/train/r0-fold{fold}.csv"
+    cells = as_cells(compute)
+    header, *lines = path.read_text().splitlines()
+    lines = [",".join((header, *cells)), *(",".join((line, *cells.values())) for line in lines)]
+    path.write_text("\n".join(lines) + "\n")
 
 
 def result_in(folder: Path) -> Result:

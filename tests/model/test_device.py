@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from callboard.core.compute import cpu_name
 from callboard.core.errors import UserError
 from callboard.model import device
 
@@ -64,3 +65,30 @@ def test_the_allocator_is_tuned_where_it_can_be(monkeypatch, platform):
 
 def test_mps_computes_in_float32():
     assert not device.has_bfloat16(torch.device("mps"))
+
+
+def test_what_computes_here_is_recorded_with_the_precision_that_autocast_uses(monkeypatch):
+    monkeypatch.setattr(device, "has_bfloat16", lambda device: True)
+    found = device.computed_on(torch.device("cpu"), 33)
+    assert (found.device, found.threads, found.torch) == ("cpu", torch.get_num_threads(), torch.__version__)
+    assert found.precision == "bfloat16"
+    assert device.computed_on(torch.device("cpu"), 32).precision == "float32"
+    assert found == device.computed_on(torch.device("cpu"), 64)
+    assert cpu_name() in found.processor
+    assert torch.backends.cpu.get_cpu_capability() in found.processor
+
+
+def test_a_processor_that_has_amx_is_another_one(monkeypatch):
+    found = []
+    for has_it in (False, True):
+        monkeypatch.setattr(device.torch.cpu, "_is_amx_tile_supported", lambda has_it=has_it: has_it)
+        found.append(device.computed_on(torch.device("cpu"), 64).processor)
+    assert found[1] == found[0].replace(")", " with AMX)")
+
+
+def test_a_graphics_card_is_recorded_by_its_model(monkeypatch):
+    monkeypatch.setattr(device.torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(device, "has_bfloat16", lambda device: True)
+    found = device.computed_on(torch.device("cuda"), 16)
+    assert (found.device, found.processor, found.precision) == ("cuda", "NVIDIA H200", "bfloat16")
+    assert device.computed_on(torch.device("mps"), 64).processor == cpu_name()

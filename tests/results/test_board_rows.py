@@ -1,11 +1,13 @@
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from callboard import cli
+from callboard.core.compute import Compute
 from callboard.core.errors import UserError
 from callboard.results import rows as board
 from callboard.results.mlflow.record import Origin
@@ -43,6 +45,19 @@ def test_students_of_nested_teachers_have_an_honest_cv() -> None:
     nested = {"pseudo.rounds": "2", "pseudo.isolation": "nested"}
     assert not row(**nested).is_optimistic
     assert row(**nested, **{"train.select": "best"}).is_optimistic
+
+
+HERE = Compute("cpu", "AMD EPYC (AVX2)", 1, "float32", "2.14.1")
+THERE = replace(HERE, threads=2)
+
+
+def test_a_blend_is_computed_by_what_computed_its_parts_and_a_chain_also_by_what_began_it() -> None:
+    here, there = (replace(row(), own_computes=frozenset([compute])) for compute in (HERE, THERE))
+    blend = replace(row(**{"infer.blend": '["a@0", "b@1", "c@2"]'}), parts=(here, there, row()))
+    assert blend.computed_by == {HERE, THERE}
+    assert replace(here, begun_from=there).computed_by == {HERE, THERE}
+    assert replace(here, begun_from=row()).computed_by == here.computed_by == {HERE}
+    assert row().computed_by == frozenset()
 
 
 VOTED = {"pseudo.rounds": "1", "pseudo.isolation": "none", "pseudo.source": "train"}

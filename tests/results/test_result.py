@@ -3,14 +3,18 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from callboard.core.compute import Compute
 from callboard.core.errors import UserError
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten
 from callboard.results.dvc_lock import Lock, content_key
 from callboard.results.result import changes
-from tests.toy_results import entry, lock_stages, result_in, workspace
+from tests.toy_results import entry, lock_stages, record_compute, result_in, workspace
 
 __all__ = ["workspace"]
+
+HERE = Compute("cpu", "AMD EPYC (AVX2)", 1, "float32", "2.14.1")
+THERE = Compute("cuda", "NVIDIA H200", 1, "bfloat16", "2.14.1")
 
 
 # the key
@@ -68,6 +72,31 @@ def test_a_file_whose_path_begins_like_a_dependency_does_not_change_the_key() ->
 
 
 # what is read
+
+
+def test_what_computed_a_result_is_what_computed_each_of_its_folds(workspace: Path) -> None:
+    before = result_in(workspace)
+    assert before.computed_by == frozenset()
+    record_compute(workspace, 0, HERE)
+    record_compute(workspace, 1, THERE)
+    found = result_in(workspace)
+    assert found.computed_by == {HERE, THERE}
+    assert found.curves == before.curves
+
+
+def test_the_networks_of_all_rounds_count_and_for_a_blend_none_of_the_workspace_s(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    tree = read_tree(path)
+    tree["pseudo"] = {"rounds": 1}
+    for fold in tree["split"]["folds"]:
+        curve = (workspace / f"plots/train/r0-fold{fold}.csv").read_text()
+        (workspace / f"plots/train/r1-fold{fold}.csv").write_text(curve)
+        record_compute(workspace, fold, HERE)  # of the teachers
+    YAML().dump(tree, path)
+    assert result_in(workspace).computed_by == {HERE}
+    tree["infer"] = {"blend": ["a@0123456789abcdef", "b@0123456789abcdef"]}
+    YAML().dump(tree, path)
+    assert result_in(workspace).computed_by == frozenset()
 
 
 def test_flatten_by_hand() -> None:

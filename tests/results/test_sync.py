@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from callboard.core.compute import Compute, computes_json
 from callboard.core.errors import UserError
 from callboard.results.git import files_in
 from callboard.results.mlflow.record import Origin
@@ -18,7 +19,7 @@ from callboard.results.result import read_result
 from callboard.results.stored_runs import NoResultsError, stored_runs
 from tests.results.test_tracking import KilledError, in_its_own_process, killed_at
 from tests.toy_git import ToyRepository
-from tests.toy_results import result_in, runs, write_workspace
+from tests.toy_results import record_compute, result_in, runs, write_workspace
 
 TRACKED = ("dvc.lock", "params.yaml", "metrics", "plots", "leaderboard.csv")
 
@@ -132,6 +133,17 @@ def test_what_is_rebuilt_equals_what_track_wrote(toy: ToyRepository, empty_datab
     shutil.copy(empty_database, toy.root / "mlflow.db")
     assert sync().new == 1
     assert told(toy) == before
+
+
+def test_what_trained_a_result_is_read_from_its_commit(toy: ToyRepository) -> None:
+    compute = Compute("cpu", "AMD EPYC (AVX2)", 2, "float32", "2.14.1")
+    made = write_workspace(toy.root.parent / "made")
+    record_compute(made, 0, compute)
+    curve = "plots/train/r0-fold0.csv"
+    finish(toy, "third", "clip", **{curve: (made / curve).read_text()})
+    sync()
+    found = {run.info.run_name: run.data.tags.get("callboard.computed_by") for run in runs(toy.root)}
+    assert found == {"first": None, "second": None, "third": computes_json([compute])}
 
 
 def renamed(toy: ToyRepository) -> None:

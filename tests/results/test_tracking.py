@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from callboard.core.compute import Compute
 from callboard.core.errors import UserError
 from callboard.experiments.captions import matching_row, memo_of
 from callboard.params.base import read_tree
@@ -31,9 +32,10 @@ from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.runs import open_runs
 from callboard.results.mlflow.track import push_scores, record
 from callboard.results.result import Result
+from callboard.results.rows import read_rows
 from callboard.results.stored_runs import known_runs, stored_runs
 from tests.conftest import merge
-from tests.toy_results import result_in, runs, workspace, write_workspace
+from tests.toy_results import record_compute, result_in, runs, workspace, write_workspace
 
 __all__ = ["workspace"]
 
@@ -54,6 +56,21 @@ def test_the_parent_holds_params_scores_and_tags(workspace: Path) -> None:
     assert run.data.tags["dvc.exp_name"] == "surly-vine"
     assert run.data.tags["git.commit"] == "c0ffee0"
     assert run.inputs.dataset_inputs[0].dataset.name == "demo"
+
+
+def test_a_tag_says_what_trained_the_networks_if_it_was_recorded(workspace: Path) -> None:
+    older = write_workspace(workspace.parent / "older", "seq")
+    record(result_in(older), REPRO)
+    assert "callboard.computed_by" not in runs(workspace.parent)[0].data.tags
+    here = Compute("cpu", "AMD EPYC (AVX2)", 1, "float32", "2.14.1")
+    there = replace(here, processor="Intel Xeon (AVX512)", precision="bfloat16")
+    record_compute(workspace, 0, there)
+    record_compute(workspace, 1, here)
+    record(result_in(workspace), REPRO)
+    rows = {row.params["loss.neg_mask"]: row.computed_by for row in read_rows()}
+    assert rows == {"seq": frozenset(), "none": {here, there}}
+    (run,) = (run for run in runs(workspace.parent) if run.data.params["loss.neg_mask"] == "none")
+    assert json.loads(run.data.tags["callboard.computed_by"])[0]["threads"] == 1
 
 
 def test_each_fold_is_a_child_with_its_curve(workspace: Path) -> None:

@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from callboard.core.errors import UserError
-from callboard.model.device import autocast
+from callboard.model.device import autocast, computed_on
 from callboard.params.training import OptimParams, TrainParams
 from callboard.training import fit as training
 from callboard.training.batches import BatchSource
@@ -25,7 +26,7 @@ from callboard.training.mixup import MIXUP
 from callboard.training.sampling import draw_items
 from callboard.training.start_weights import FoldWeights
 from callboard.training.validation import SELECTIONS, Validation, validate_epoch
-from tests.toy_training import CPU, fit_params, load_fold
+from tests.toy_training import CPU, N_MELS, fit_params, load_fold
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +248,27 @@ def test_an_interrupted_training_resumes_as_if_nothing_had_been(data, tmp_path, 
     assert have_equal_weights(whole, resumed)
     assert have_equal_averages(whole, resumed)
     assert whole.history == resumed.history
+
+
+def test_a_training_that_is_resumed_on_an_unlike_machine_records_both(data, tmp_path, monkeypatch):
+    here = computed_on(CPU, N_MELS)
+    checkpoint = Checkpoint(tmp_path / "fold0.pt")
+    with pytest.raises(InterruptedTrainingError):
+        fit(fit_params(), 0, data, Execution(CPU, checkpoint=checkpoint, log=interrupt_after(1)))
+    there = replace(here, processor="unlike")
+    monkeypatch.setattr(training, "computed_on", lambda device, n_mels: there)
+    resumed = fit(fit_params(), 0, data, Execution(CPU, checkpoint=checkpoint))
+    assert resumed.computes == [here, there, there]
+
+
+@pytest.mark.parametrize(("mel_rows", "n_mels"), [(None, N_MELS), ([4, 24], 20)])
+def test_the_recorded_precision_is_that_of_the_images(data, monkeypatch, mel_rows, n_mels):
+    asked = []
+    monkeypatch.setattr(training, "computed_on", lambda device, n_mels: asked.append((device, n_mels)))
+    params = fit_params(train__epochs=1, clip__mel_rows=mel_rows)
+    fit(params, 0, data, Execution(CPU))
+    assert asked == [(CPU, n_mels)]
+    assert next(BatchSource(data, params, 0, CPU, 1).epoch(0)).image.shape[2] == n_mels
 
 
 def test_a_best_epoch_before_an_interruption_is_not_forgotten(data, tmp_path, monkeypatch):

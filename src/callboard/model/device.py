@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from callboard.core.compute import Compute, cpu_name
 from callboard.core.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -66,16 +67,49 @@ ONE_CELL = 32
 of maps one cell high read uninitialised memory: losses differ from run to run or are NaN (torch 2.11)."""
 
 
-def autocast(image: Tensor) -> AbstractContextManager[None]:
-    """Return the context for a forward pass: bfloat16 if the hardware supports it, else float32.
+def precision(device: torch.device, n_mels: int) -> torch.dtype:
+    """Return the type that `device` multiplies in: bfloat16 if the hardware supports it, else float32.
 
     Args:
-        image: (clips, frames, mels). With at most ONE_CELL mels, a CPU uses float32.
+        device: Device of the images.
+        n_mels: Mel rows of an image. With at most ONE_CELL, a CPU uses float32.
     """
-    device = image.device
-    if has_bfloat16(device) and (device.type != "cpu" or image.shape[2] > ONE_CELL):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+    if has_bfloat16(device) and (device.type != "cpu" or n_mels > ONE_CELL):
+        return torch.bfloat16
+    return torch.float32
+
+
+def autocast(image: Tensor) -> AbstractContextManager[None]:
+    """Return the context for a forward pass in `precision`.
+
+    Args:
+        image: (clips, frames, mels).
+    """
+    dtype = precision(image.device, image.shape[2])
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(image.device.type, dtype=dtype)
+
+
+def computed_on(device: torch.device, n_mels: int) -> Compute:
+    """Return what computes here now, for images with so many mel rows on `device`."""
+    return Compute(
+        device=device.type,
+        processor=_processor(device),
+        threads=torch.get_num_threads(),
+        precision=str(precision(device, n_mels)).removeprefix("torch."),
+        torch=str(torch.__version__),  # a type of its own, which no checkpoint may hold
+    )
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return cpu_name()  # Apple's GPU is a part of the processor
+    # torch's name of the instruction set leaves out AMX, which rounds bfloat16 in its own way
+    with_amx = " with AMX" * torch.cpu._is_amx_tile_supported()
+    return f"{cpu_name()} ({torch.backends.cpu.get_cpu_capability()}{with_amx})"
 
 
 def describe_device(device: torch.device) -> str:

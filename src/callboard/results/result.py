@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from ruamel.yaml import YAML
 
+from callboard.core.compute import COMPUTE_COLUMNS, Computes, from_cells
 from callboard.core.errors import UserError
 from callboard.params.defaults import flatten, with_defaults
 from callboard.params.references import blend_parts
@@ -148,10 +149,23 @@ class Result:
         return _metrics(self._found("metrics/lb.json")) | self.reported
 
     @cached_property
+    def _curve_rows(self) -> dict[str, list[dict[str, str]]]:
+        """Name of a fold to the rows of its learning curve."""
+        files = {name: self._found(f"plots/train/{name}.csv") for name in _fold_names(self._tree)}
+        return {name: list(csv.DictReader(io.StringIO(text))) for name, text in files.items()}
+
+    @cached_property
     def curves(self) -> dict[str, list[dict[str, float]]]:
-        """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a value."""
-        names = _fold_names(self._tree)
-        return {name: _curve(self._found(f"plots/train/{name}.csv")) for name in names}
+        """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a number."""
+        return {name: [_numbers(row) for row in rows] for name, rows in self._curve_rows.items()}
+
+    @property
+    def computed_by(self) -> Computes:
+        """What trained the networks of all its folds and rounds; empty for a blend and for older results."""
+        if blend_parts(self.params):  # its folds are those of the workspace, which it does not use
+            return frozenset()
+        found = (from_cells(row) for rows in self._curve_rows.values() for row in rows)
+        return frozenset(compute for compute in found if compute)
 
     def refuse_incomplete(self) -> None:
         """Read every text file now, so that a missing one is found.
@@ -243,6 +257,5 @@ def _fold_names(tree: dict[str, Any]) -> list[str]:
     return [f"r{number}-fold{fold}" for number in rounds for fold in tree["split"]["folds"]]
 
 
-def _curve(text: str) -> list[dict[str, float]]:
-    rows = csv.DictReader(io.StringIO(text))
-    return [{name: float(value) for name, value in row.items() if value} for row in rows]
+def _numbers(row: dict[str, str]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if value and name not in COMPUTE_COLUMNS}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
+from callboard.core.compute import Computes, computes_of
 from callboard.core.errors import UserError
 from callboard.params.defaults import texts_with_defaults
 from callboard.params.references import OF_A_SEED, all_but_seed, blend_parts, init_from
@@ -54,6 +55,8 @@ class BoardRow:
     """Those parts of a blend that are on the board."""
     begun_from: "BoardRow | None" = None
     """Result whose weights training started from, if it is on the board."""
+    own_computes: Computes = frozenset()
+    """What trained its own networks; empty for a blend, or if it was not recorded."""
 
     @property
     def ref(self) -> ResultRef:
@@ -79,6 +82,15 @@ class BoardRow:
     def blend(self) -> list[str]:
         """References to the parts of a blend; empty for a result with networks of its own."""
         return blend_parts(self.params)
+
+    @cached_property
+    def computed_by(self) -> Computes:
+        """What trained its networks, those of a blend's parts and those that training started from.
+
+        Empty if none of it was recorded. Several entries mean that the result is mixed in itself.
+        """
+        behind = (*self.parts, *([self.begun_from] if self.begun_from else []))
+        return self.own_computes.union(*(row.computed_by for row in behind))
 
     @property
     def is_optimistic(self) -> bool:
@@ -217,6 +229,7 @@ def _row(run: StoredRun, earlier: dict[str, BoardRow]) -> BoardRow:
         note=AUTOMATIC_NOTE.sub("", tags.get(tag.NOTE, "")).strip(),
         parts=tuple(earlier[key] for key in earlier if key in keys),
         begun_from=earlier.get(init_from(run.params).rpartition("@")[2]),
+        own_computes=computes_of(tags.get(tag.COMPUTED_BY, "")),
     )
 
 

@@ -192,6 +192,11 @@ class BatchSource:
         self.augment = Augment(params.augment)
         self.clip_frames = clip_length(params.clip, data.n_frames)
 
+    @property
+    def n_mels(self) -> int:
+        """Number of mel rows of an image."""
+        return len(range(self.data.frames.shape[1])[self.params.clip.visible_mels])
+
     def epoch(self, epoch: int) -> EpochBatches:
         """Return the batches of an epoch, prepared ahead on threads."""
         moment = self.moment._replace(epoch=epoch)

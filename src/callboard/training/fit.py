@@ -3,16 +3,17 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from callboard.core.compute import Compute
 from callboard.core.errors import UserError
 from callboard.model.detector import SedModel, build_model
-from callboard.model.device import autocast
+from callboard.model.device import autocast, computed_on
 from callboard.params.loss import LossParams
 from callboard.params.model import ModelParams
 from callboard.params.training import OptimParams, SchedParams, TrainParams
@@ -77,6 +78,8 @@ class Learner:
     averages: Averages = field(default_factory=dict)
     """Weight averages, if `train.ema_decay` or `train.swa_epochs` enables them."""
     history: list[EpochRow] = field(default_factory=list)
+    computes: list[Compute] = field(default_factory=list)
+    """What computed each epoch of `history`; they differ if training is resumed on an unlike machine."""
     best_score: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the best validated epoch, kept if `train.select` needs them."""
@@ -88,6 +91,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "averages": {name: average.state_dict() for name, average in self.averages.items()},
             "history": self.history,
+            "computes": [asdict(one) for one in self.computes],
             "best_score": self.best_score,
             "best_weights": self.best_weights,
         }
@@ -99,6 +103,7 @@ class Learner:
         for name, average in self.averages.items():
             average.load_state_dict(state["averages"][name])
         self.history = state["history"]
+        self.computes = [Compute(**one) for one in state["computes"]]
         self.best_score = state["best_score"]
         self.best_weights = state["best_weights"]
 
@@ -116,6 +121,8 @@ class Fitted(NamedTuple):
     history: list[EpochRow]
     averages: dict[str, SedModel]
     """The network with averaged weights, by `predict.weights`, whatever epoch `train.select` keeps."""
+    computes: list[Compute]
+    """What computed each epoch."""
 
 
 def fit(
@@ -147,6 +154,7 @@ def fit(
     for epoch in execution.follow(range(len(learner.history), params.train.epochs)):
         report = run_epoch(learner, loss, source, params, epoch)
         learner.history.append(report.row)
+        learner.computes.append(computed_on(execution.device, source.n_mels))
         after_epoch(learner.averages, learner.model, params.train, epoch)
         if execution.checkpoint:
             execution.checkpoint.write(learner.state())
@@ -159,7 +167,7 @@ def fit(
         images = (batch.image for batch in source.epoch(params.train.epochs))
         renew_statistics(learner.averages["swa"], images)
     averages = {name: cast(SedModel, average.module) for name, average in learner.averages.items()}
-    return Fitted(learner.model, learner.history, averages)
+    return Fitted(learner.model, learner.history, averages, learner.computes)
 
 
 def _refuse_what_follows_validation(params: FitParams, fold: int) -> None:

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from callboard.core.compute import computes_json
 from callboard.results.committed import params_of
 from callboard.results.result import CLIPS, OUT_OF_FOLD, Result, changes
 
@@ -23,6 +24,9 @@ OOF_MD5 = "callboard.oof_md5"
 CLIPS_MD5 = "callboard.clips_md5"
 DATA_MD5 = "callboard.data_md5"
 COMMIT = "git.commit"
+
+COMPUTED_BY = "callboard.computed_by"
+"""Tag with what trained the networks, as JSON; blends, and results older than this record, lack it."""
 
 NAMES = "dvc.exp_name"
 """Tag with every DVC experiment that reached the result, separated by commas; of one that none reached, the
@@ -162,6 +166,8 @@ def _tags(result: Result, origin: Origin, memo: str) -> dict[str, str]:
         "source": "callboard",
         NOTE: _note(result, origin, memo),
     }
+    if computes := result.computed_by:
+        tags[COMPUTED_BY] = computes_json(computes)
     return tags | ({NAMES: joined_names(origin.names)} if origin.names else {})
 
 
