@@ -12,6 +12,7 @@ from callboard.analysis.difference import Difference
 from callboard.analysis.seed_noise import (
     NoiseOfRows,
     SeedNoise,
+    are_unlike,
     pooled_noise,
     same_networks,
     seed_groups,
@@ -26,6 +27,7 @@ from callboard.analysis.verdict import (
     judge_lb,
     least_change,
 )
+from callboard.core.compute import Compute
 from callboard.results.rows import CV, BoardRow
 from tests.toy_seeds import START, worlds
 
@@ -68,6 +70,78 @@ def test_a_group_differs_in_nothing_but_the_seed() -> None:
     assert seed_groups([*others, *group]) == [group]
     assert seed_groups(others) == []
     assert seed_noise(others) is None
+
+
+HERE = Compute("cpu", "AMD EPYC (AVX2)", 1, "float32", "2.14.1")
+UNLIKE = [
+    replace(HERE, device="cuda", processor="NVIDIA H200"),
+    replace(HERE, processor="Intel Xeon (AVX512)"),
+    replace(HERE, threads=2),
+    replace(HERE, precision="bfloat16"),
+    replace(HERE, torch="2.15.0"),
+]
+
+
+def trained_by(row: BoardRow, *computes: Compute) -> BoardRow:
+    return replace(row, own_computes=frozenset(computes))
+
+
+@pytest.mark.parametrize("there", UNLIKE)
+def test_results_are_unlike_if_anything_that_trained_them_differs(there: Compute) -> None:
+    base, row = seeds(0.7, 0.71)
+    here = trained_by(base, HERE)
+    assert not are_unlike(trained_by(row, HERE), here)
+    assert are_unlike(trained_by(row, there), here)
+    assert are_unlike(here, trained_by(row, there))
+    mixed = trained_by(base, HERE, there)
+    assert are_unlike(trained_by(row, HERE), mixed)
+    assert are_unlike(trained_by(row, HERE, there), mixed)  # of which folds differs
+
+
+def test_a_result_without_record_is_unlike_none() -> None:
+    base, row = seeds(0.7, 0.71)
+    for known in (trained_by(row, HERE), trained_by(row, HERE, UNLIKE[0])):
+        assert not are_unlike(known, base)
+        assert not are_unlike(base, known)
+        assert not are_unlike(known, None)
+        assert not are_unlike(known, known)
+
+
+def test_a_step_after_training_is_compared_on_the_same_networks_if_they_were_trained_alike() -> None:
+    base, *_ = group = seeds(0.5, 0.6, 0.7, 0.4)
+    maximum = replace(base, key="max", params=base.params | {"infer.fold_agg": "max"})
+    there = UNLIKE[1]
+    for computes in ((), (HERE,), (HERE, there)):
+        one, two = (trained_by(row, *computes) for row in (base, maximum))
+        assert same_networks(two, one)
+        assert not are_unlike(two, one)
+    assert same_networks(trained_by(maximum, HERE), base)
+    one, two = trained_by(base, HERE), trained_by(maximum, there)
+    assert not same_networks(two, one)
+    assert are_unlike(two, one)
+    noises = NoiseOfRows([one, *group[1:]], bootstrap(0.01))
+    assert noises.between(two, one) == noises.of(two) is not None  # and not as of no seeds
+
+
+def test_unlike_runs_are_groups_of_their_own_and_those_without_record_stay_with_the_others() -> None:
+    group = seeds(0.70, 0.71, 0.72, 0.80, 0.82)
+    here = [trained_by(row, HERE) for row in group[:3]]
+    there = [trained_by(row, UNLIKE[1]) for row in group[3:]]
+    assert seed_groups([*here, *there]) == [here, there]
+    assert seed_groups([here[0], there[0]]) == []
+    assert seed_groups([*here, *group[3:]]) == [[*here, *group[3:]]]
+    assert seed_groups([*here[:2], there[0], *group[2:3]]) == [here[:2]]
+    found = seed_noise([*here, *there], bootstrap(0.0))
+    assert found is not None
+    # variances 0.0001 of three runs and 0.0002 of two; the shift between both machines is no noise
+    assert found.sd[CV] == pytest.approx(sqrt((2 * 0.0001 + 0.0002) / 3))
+    assert (found.dof, found.n_runs) == (3, 5)
+
+
+def test_of_a_seed_that_unlike_machines_ran_each_has_its_own_result() -> None:
+    group = [trained_by(row, HERE) for row in seeds(0.7, 0.71)]
+    again = trained_by(replace(group[0], key="again"), UNLIKE[0])
+    assert seed_groups([*group, again]) == [group]
 
 
 def test_how_pseudo_labels_would_be_made_counts_only_where_there_are_any() -> None:

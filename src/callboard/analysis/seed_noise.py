@@ -11,6 +11,7 @@ from statistics import fmean, variance
 
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import difference
+from callboard.core.compute import Computes
 from callboard.results.rows import CV, BoardRow, Setting, newest_by_seed
 
 SCORE_HEADINGS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
@@ -56,7 +57,9 @@ NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0)
 def seed_groups(rows: Iterable[BoardRow]) -> list[list[BoardRow]]:
     """Group results that differ in nothing but `seed`, two or more to a group; the newest per seed counts.
 
-    Blends are left out, since their seed has no effect; so are results without data or a finite CV.
+    Results that unlike processors, threads, precisions or versions of torch trained are in groups of their
+    own, see `trained_alike`. Blends are left out, since their seed has no effect; so are results without data
+    or a finite CV.
 
     Args:
         rows: Oldest first.
@@ -65,8 +68,22 @@ def seed_groups(rows: Iterable[BoardRow]) -> list[list[BoardRow]]:
     for row in rows:
         if isfinite(row.metrics.get(CV, nan)) and row.data_md5 and not row.blend:
             groups.setdefault(row.setting, []).append(row)
-    found = [list(newest_by_seed(group).values()) for group in groups.values()]
+    alike = [part for group in groups.values() for part in trained_alike(group)]
+    found = [list(newest_by_seed(group).values()) for group in alike]
     return [group for group in found if len(group) > 1]
+
+
+def trained_alike(rows: Sequence[BoardRow]) -> list[list[BoardRow]]:
+    """Split results by the records of what trained them, if these differ.
+
+    Results without a record stay with the others unless those differ among themselves.
+    """
+    if len({row.computed_by for row in rows if row.computed_by}) < 2:
+        return [list(rows)]
+    parts: dict[Computes, list[BoardRow]] = {}
+    for row in rows:
+        parts.setdefault(row.computed_by, []).append(row)
+    return list(parts.values())
 
 
 def seed_pairs(rows: Iterable[BoardRow]) -> list[tuple[BoardRow, BoardRow]]:
@@ -78,14 +95,26 @@ def same_networks(a: BoardRow, b: BoardRow) -> bool:
     """Return whether two results differ only in steps after training, so that seeds do not affect the change.
 
     False for blends of different results, since each part has its own seed; for results with equal
-    parameters, which must differ in code or weights; and for students whose teachers predicted differently.
+    parameters, which must differ in code or weights; for students whose teachers predicted differently; and
+    for networks that were not trained alike.
     """
-    if a.measured_on != b.measured_on or a.blend != b.blend:
+    if a.measured_on != b.measured_on or a.blend != b.blend or len(trained_alike([a, b])) > 1:
         return False
     keys = {key for key in a.params.keys() | b.params.keys() if a.params.get(key) != b.params.get(key)}
     if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.rounds") != "0":
         return False
     return bool(keys) and all(key.startswith(AFTER_TRAINING) for key in keys)
+
+
+def are_unlike(row: BoardRow, base: BoardRow | None) -> bool:
+    """Return whether unlike processors, threads, precisions or versions of torch trained two results.
+
+    A result that is mixed in itself is unlike every other, except one of the same networks: which folds were
+    trained on what differs from result to result. False without base, and if either has no record.
+    """
+    if base is None or not (row.computed_by and base.computed_by):
+        return False
+    return len(row.computed_by | base.computed_by) > 1 and not (row == base or same_networks(row, base))
 
 
 def seed_noise(rows: Iterable[BoardRow], compare: Compare = difference) -> SeedNoise | None:

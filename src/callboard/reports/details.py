@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from callboard.analysis.lines import BoardLine
 from callboard.core.console import MISSING
 from callboard.reports.board.columns import base_of, changes_of, half_width
-from callboard.reports.text import LB_LEGENDS, interval_text, lb_change_text, lb_mark, number, verdict_word
+from callboard.reports.text import (
+    LB_LEGENDS,
+    computes_text,
+    interval_text,
+    lb_change_text,
+    lb_mark,
+    number,
+    unlike_text,
+    verdict_word,
+)
 from callboard.results.cv_metrics import meanings
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
 
@@ -60,6 +69,7 @@ def _heading(line: BoardLine, row: BoardRow, namesakes: Sequence[BoardRow]) -> l
         *dict.fromkeys(memo),
         _fact("key", row.key),
         _fact("made", f"{date}, from commit {row.commit[:7] or MISSING}"),
+        _fact("trained on", computes_text(row.computed_by)),
         *[
             _fact("same name", f"{other.ref.reference} of {other.start.astimezone():%Y-%m-%d %H:%M}")
             for other in namesakes
@@ -89,6 +99,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
             _fact("base", f"{base_of(line)}: CV {number(base.metrics.get(CV))}, {_lb(base)}"),
             _fact("against it", f"CV {interval_text(line.change, line.judgement)}, LB public {lb_change}"),
             _fact("verdict", verdict_word(line.judgement) + _chance(line)),
+            *([_fact("", unlike)] if (unlike := unlike_text(row, base)) else []),
         ]
     else:
         lines.append(_fact("base", "none on the board"))

@@ -9,7 +9,15 @@ from markupsafe import Markup
 from callboard.analysis.difference import SpeciesDifference
 from callboard.analysis.pair import Metric, Pair
 from callboard.analysis.verdict import Verdict
-from callboard.reports.text import interval_text, markdown_table, number, page, verdict_tone, verdict_word
+from callboard.reports.text import (
+    interval_text,
+    markdown_table,
+    number,
+    page,
+    unlike_text,
+    verdict_tone,
+    verdict_word,
+)
 from callboard.results.cv_metrics import meanings
 from callboard.results.rows import CV
 
@@ -52,7 +60,9 @@ def verdict_sentence(pair: Pair) -> str:
     is_doubtful = pair.judgement.is_tentative or not pair.judgement.has_seeds
     doubt = "; not enough seeds were measured to be sure" * is_doubtful
     change = interval_text(pair.change, pair.judgement)
-    return f"CV {change}, P(better) {chance}: {pair.b.name} is {sentence}{doubt}."
+    unlike = unlike_text(pair.b, pair.a)
+    trained = f" They were {unlike}." if unlike else ""
+    return f"CV {change}, P(better) {chance}: {pair.b.name} is {sentence}{doubt}.{trained}"
 
 
 SENTENCES = {

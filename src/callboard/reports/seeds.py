@@ -5,17 +5,27 @@ from math import isfinite
 from statistics import fmean, stdev
 
 from callboard.analysis.gains import Gain
-from callboard.analysis.seed_noise import JUDGED_METRICS, MIN_DOF, SCORE_HEADINGS, SeedNoise, seed_noise
+from callboard.analysis.seed_noise import (
+    JUDGED_METRICS,
+    MIN_DOF,
+    SCORE_HEADINGS,
+    SeedNoise,
+    seed_noise,
+    trained_alike,
+)
 from callboard.analysis.verdict import MIN_PAIRS, least_change
 from callboard.core.console import MISSING, counted, listed
 from callboard.reports.text import (
     LB_LEGENDS,
+    UNLIKE_LEGEND,
     interval_text,
     lb_change_text,
     lb_mark,
     legend_markdown,
     markdown_table,
     number,
+    unlike_mark,
+    unlike_parts,
     verdict_word,
 )
 from callboard.results.rows import CV, MARKS, BoardRow, mark_of
@@ -54,6 +64,8 @@ def _notes(gains: Sequence[Gain], without: Sequence[str]) -> list[str]:
     notes = [GAINS_LEGEND, *(words for mark, words in MARKS.items() if mark in marks)]
     lb_marks = {lb_mark(gain.judgements.get(key)) for gain in gains for key in JUDGED_METRICS if key != CV}
     notes += [legend for mark, legend in LB_LEGENDS.items() if mark in lb_marks]
+    if any(map(_unlike_mark, gains)):
+        notes.append(UNLIKE_LEGEND)
     if any(len(gain.pairs) == 1 for gain in gains):
         notes.append(ONE_SEED)
     if any(_is_tentative(gain) for gain in gains if len(gain.pairs) >= MIN_PAIRS):
@@ -79,9 +91,14 @@ def _cells(gain: Gain) -> list[str]:
         str(n_rows) if n_pairs in (0, n_rows) else f"{n_pairs} of {n_rows}",
         *(_score(gain, key) for key in JUDGED_METRICS),
         gain.base or MISSING,
-        verdict_word(gain.judgements.get(CV)),
+        verdict_word(gain.judgements.get(CV)) + _unlike_mark(gain),
         *(_change(gain, key) for key in JUDGED_METRICS),
     ]
+
+
+def _unlike_mark(gain: Gain) -> str:
+    """Return the mark of a gain if a pair was not trained alike."""
+    return next((mark for row, base in gain.pairs if (mark := unlike_mark(row, base))), "")
 
 
 def _change(gain: Gain, key: str) -> str:
@@ -111,10 +128,12 @@ def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
         name: Name of the group of runs.
         runs: Runs that differ in nothing but the seed.
     """
-    noise = seed_noise(runs)
+    noise, parts = seed_noise(runs), trained_alike(runs)
     if noise is None:
-        return [f"{name}: {counted(len(runs), 'finished run')}; noise needs two seeds"]
-    title = f"{name}: {len(runs)} runs that differ in nothing but the seed"
+        alike = " of runs trained alike" * (len(parts) > 1)
+        return [f"{name}: {counted(len(runs), 'finished run')}; noise needs two seeds{alike}"]
+    differ = "the seed and in what trained them" if len(parts) > 1 else "nothing but the seed"
+    title = f"{name}: {len(runs)} runs that differ in {differ}"
     body = [
         _line(row.params["seed"], row.metrics, ".4f") + "  " + (row.names or (row.name,))[0] for row in runs
     ]
@@ -128,6 +147,7 @@ def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
         f"A difference of CV has a standard error of {noise.recordings:.4f} from the choice of recordings "
         f"and of {noise.beyond:.4f} from seeds beyond that.",
         *(_meaning(noise, key) for key in JUDGED_METRICS if key in noise.sd),
+        *_unlike_runs(parts),
         *_caution(noise),
     ]
 
@@ -147,6 +167,21 @@ def _meaning(noise: SeedNoise, key: str) -> str:
         f"A difference of {SCORE_HEADINGS[key]} below {least_change(noise, key):.3f} between two separate "
         "runs is within noise."
     )
+
+
+def _unlike_runs(parts: Sequence[Sequence[BoardRow]]) -> list[str]:
+    """Explain that only runs trained alike were compared; nothing if all were.
+
+    Args:
+        parts: From `trained_alike`.
+    """
+    if len(parts) < 2:
+        return []
+    sides = [rows[0].computed_by for rows in parts if rows[0].computed_by]
+    return [
+        f"The runs were trained with {unlike_parts(*sides)}.",
+        "The sd is that among runs trained alike; the range is that of all runs.",
+    ]
 
 
 def _caution(noise: SeedNoise) -> list[str]:

@@ -1,12 +1,15 @@
 """Parts that all reports share: numbers, intervals and verdicts as text, Markdown tables, HTML pages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isnan
 from typing import Any
 
 from callboard.analysis.difference import Difference
+from callboard.analysis.seed_noise import are_unlike
 from callboard.analysis.verdict import Judgement, Verdict
+from callboard.core.compute import COMPUTE_COLUMNS, Compute, Computes
 from callboard.core.console import MISSING
+from callboard.results.rows import BoardRow
 
 VERDICT_WORDS = {
     Verdict.BETTER: "better",
@@ -41,6 +44,59 @@ def lb_mark(judgement: Judgement | None) -> str:
     if judgement.verdict is Verdict.WITHIN_NOISE:
         return LB_WITHIN_NOISE
     return LB_UNSURE * (judgement.verdict is Verdict.UNSURE or judgement.is_tentative)
+
+
+UNLIKE = "≠"
+UNLIKE_LEGEND = (
+    f"{UNLIKE} unlike processors, threads, precisions or versions of torch trained the results that are "
+    "compared, which alone can change scores as much as a different seed; `callboard diff` lists them."
+)
+"""Explanation of the mark at a comparison of results that were not trained alike."""
+
+
+def unlike_mark(row: BoardRow | None, base: BoardRow | None) -> str:
+    """Return the mark, with a space before it, at a comparison of results not trained alike; else nothing."""
+    return f" {UNLIKE}" if row and are_unlike(row, base) else ""
+
+
+UNLIKE_PARTS = {
+    "device": "devices",
+    "processor": "processors",
+    "threads": "numbers of threads",
+    "precision": "precisions",
+    "torch": "versions of torch",
+}
+"""Plural of each field of a Compute."""
+
+
+def unlike_text(row: BoardRow, base: BoardRow | None) -> str:
+    """Describe how what trained the base differs from what trained the result; empty if it does not."""
+    if base is None or not are_unlike(row, base):
+        return ""
+    parts = unlike_parts(base.computed_by, row.computed_by)
+    return f"trained with {parts}, which alone can change scores as much as a different seed"
+
+
+def unlike_parts(*sides: Computes) -> str:
+    """Return which fields differ among all of these, and their values on each side."""
+    every = frozenset[Compute]().union(*sides)
+    names = [name for name in COMPUTE_COLUMNS if len({getattr(one, name) for one in every}) > 1]
+    texts = [_values(side, names) for side in sides]
+    return f"unlike {' and '.join(UNLIKE_PARTS[name] for name in names)}: {' vs '.join(texts)}"
+
+
+def _values(computes: Iterable[Compute], names: Sequence[str]) -> str:
+    """Return the values of some fields, each combination once."""
+    return " and ".join(
+        dict.fromkeys(", ".join(one.part(name) for name in names) for one in sorted(computes))
+    )
+
+
+def computes_text(computes: Computes) -> str:
+    """Describe what trained a result."""
+    if not computes:
+        return "not recorded"
+    return ("mixed: " if len(computes) > 1 else "") + "; ".join(map(str, sorted(computes)))
 
 
 def verdict_tone(judgement: Judgement | None) -> str:

@@ -8,7 +8,8 @@ from callboard.analysis.correlation import correlation, spearman
 from callboard.analysis.lines import Blocks, BoardLine
 from callboard.core.console import counted
 from callboard.experiments.table import ExperimentTable
-from callboard.reports.text import interval_text, markdown_table, number, verdict_word
+from callboard.reports.board.columns import marked_verdict
+from callboard.reports.text import interval_text, markdown_table, number
 from callboard.results.result import changes
 
 ScoreOf = Callable[[BoardLine], float | None]
@@ -119,7 +120,7 @@ def _row_by_row(lines: list[BoardLine]) -> str:
         cv = _signs(line.metric_change("cv.lwlrap"), line.author_cv_change)
         lb = _signs(line.metric_change("lb.public"), line.author_lb_change)
         if line.entry and (cv or lb):
-            judged = f", {verdict_word(line.judgement)}" if line.judgement else ""
+            judged = f", {marked_verdict(line)}" if line.judgement else ""
             cells.append(
                 [
                     line.entry.name,

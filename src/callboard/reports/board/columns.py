@@ -9,10 +9,13 @@ from callboard.analysis.verdict import Verdict
 from callboard.core.console import MISSING
 from callboard.reports.text import (
     LB_LEGENDS,
+    UNLIKE,
+    UNLIKE_LEGEND,
     interval_text,
     lb_change_text,
     lb_mark,
     number,
+    unlike_mark,
     verdict_tone,
     verdict_word,
 )
@@ -90,7 +93,12 @@ def _cv(line: BoardLine) -> str:
 def _against_best(line: BoardLine) -> str:
     if line.row and line.best and line.best.key == line.row.key:
         return IS_BEST
-    return interval_text(line.best_change)
+    return interval_text(line.best_change) + unlike_mark(line.row, line.best)
+
+
+def marked_verdict(line: BoardLine) -> str:
+    """Return the verdict as a word, with a mark if the result and its base were not trained alike."""
+    return verdict_word(line.judgement) + unlike_mark(line.row, line.base) * bool(line.judgement)
 
 
 def is_lb_noise(line: BoardLine) -> bool:
@@ -164,7 +172,8 @@ SCORE_COLUMNS = (
     ),
     Column(
         "verdict",
-        lambda line: verdict_word(line.judgement),
+        marked_verdict,
+        value=lambda line: verdict_word(line.judgement),
         tone=lambda line: verdict_tone(line.judgement),
     ),
     Column("LB public", lambda line: number(line.metric("lb.public")), True, value=metric_of("lb.public")),
@@ -251,6 +260,9 @@ def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[s
     has_lb_change = any(column.text is _lb_change for column in columns)
     lb_marks = {lb_mark(line.lb_judgement) for line in lines if has_lb_change}
     found += [legend for mark, legend in LB_LEGENDS.items() if mark in lb_marks]
+    marked = [column for column in columns if column.text in (marked_verdict, _against_best)]
+    is_marked = any(UNLIKE in column.text(line) for column in marked for line in lines)
+    found += [UNLIKE_LEGEND] * is_marked
     is_judged = any(column.name in ("verdict", "Δ CV", "P") for column in columns)
     found.append(SEEDS_LEGEND if is_judged and any(has_seeds(line) is False for line in lines) else "")
     found += [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from callboard.analysis.difference import Difference
 from callboard.analysis.lines import Block, Blocks, BoardLine
+from callboard.analysis.seed_noise import are_unlike
 from callboard.core.console import counted
 from callboard.reports.board.columns import (
     BOARD_COLUMNS,
@@ -126,6 +127,10 @@ def _change(key: str) -> Field:
     return lambda line: line.metric_change(key)
 
 
+def _is_unlike_base(line: BoardLine) -> bool | None:
+    return are_unlike(line.row, line.base) if line.row and line.base else None
+
+
 def _best(read: Callable[[Difference], float]) -> Field:
     return lambda line: read(line.best_change) if line.best_change else None
 
@@ -148,6 +153,7 @@ FIELDS: Mapping[str, Field] = {
     "p_better": lambda line: line.judgement.p_better if line.judgement else None,
     "verdict": lambda line: verdict_word(line.judgement) if line.judgement else None,
     "are_seeds_measured": has_seeds,
+    "is_trained_unlike_base": _is_unlike_base,
     "lb_public_change": _change("lb.public"),
     "lb_private_change": _change("lb.private"),
     "is_lb_change_within_noise": lambda line: is_lb_noise(line) if line.lb_judgement else None,

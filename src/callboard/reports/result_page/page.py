@@ -9,7 +9,15 @@ from markupsafe import Markup
 
 from callboard.analysis.lines import BoardLine, judged_line
 from callboard.experiments.captions import read_captions
-from callboard.reports.text import lb_change_text, number, page, verdict_tone, verdict_word
+from callboard.reports.text import (
+    computes_text,
+    lb_change_text,
+    number,
+    page,
+    unlike_text,
+    verdict_tone,
+    verdict_word,
+)
 from callboard.results.result import Result, changes
 from callboard.results.rows import MARKS, BoardRow, mark_of
 
@@ -154,6 +162,7 @@ def _facts(result: Result, row: BoardRow | None, base: BoardRow | None) -> list[
         ("content key", result.key),
         ("data", f"{result.data_source}, {result.data_md5[:8]}"),
         ("made", f"{row.start:%Y-%m-%d %H:%M} UTC" if row else "not on the board; `callboard sync` adds it"),
+        ("trained on", computes_text(row.computed_by if row else result.computed_by)),
         ("also known as", ", ".join(name for name in (row.names if row else ()) if name != result.name)),
         ("base", f"{base.name}, CV {number(base.metrics.get('cv.lwlrap'))}" if base else "none on the board"),
     ]
@@ -167,7 +176,8 @@ def _sentence(line: BoardLine) -> str:
     covered = "recordings and seeds" if verdict.has_seeds else "recordings alone, as seeds were not measured"
     interval = "" if isnan(verdict.low) else f" ({verdict.low:+.4f} … {verdict.high:+.4f} over {covered})"
     chance = "" if isnan(verdict.p_better) else f", probability of being better {verdict.p_better:.0%}"
-    return f"{change.value:+.4f} of CV against {base.name}{interval}{chance}"
+    trained = f"; {unlike}" if line.row and (unlike := unlike_text(line.row, base)) else ""
+    return f"{change.value:+.4f} of CV against {base.name}{interval}{chance}{trained}"
 
 
 def row_of(result: Result, rows: Sequence[BoardRow]) -> BoardRow | None:
