@@ -86,10 +86,7 @@ def unlike_parts(*sides: Computes) -> str:
 
 
 def _values(computes: Iterable[Compute], names: Sequence[str]) -> str:
-    """Return the values of some fields, each combination once."""
-    return " and ".join(
-        dict.fromkeys(", ".join(one.part(name) for name in names) for one in sorted(computes))
-    )
+    return " and ".join(", ".join(one.part(name) for name in names) for one in sorted(computes))
 
 
 def computes_text(computes: Computes) -> str:
