@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from callboard.core.compute import from_cells
 from tests.conftest import Workspace, ran
 from tests.stages.test_one_run import callboard
 
@@ -51,6 +52,15 @@ def test_a_first_run_ends_with_a_submission_scores_and_one_run(finished: Workspa
     (name,) = recorded(finished)
     assert name.startswith("workspace-")
     assert sorted(recorded(finished, "fold")) == ["r0-fold0", "r0-fold1"]
+
+
+def test_the_run_has_what_trained_it_from_the_curves_and_its_screen_shows_it(finished: Workspace) -> None:
+    curves = [csv.DictReader(io.StringIO(finished.read(f"plots/train/r0-fold{fold}.csv"))) for fold in (0, 1)]
+    (compute,) = {from_cells(row) for curve in curves for row in curve}
+    assert compute
+    assert (compute.device, compute.threads) == ("cpu", 1)
+    (name,) = recorded(finished)
+    assert f"trained on  {compute}\n" in callboard(finished, "show", name)
 
 
 def test_git_sees_metrics_and_plots_and_nothing_else_that_was_made(finished: Workspace) -> None:
