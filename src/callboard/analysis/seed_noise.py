@@ -76,7 +76,8 @@ def seed_groups(rows: Iterable[BoardRow]) -> list[list[BoardRow]]:
 def trained_alike(rows: Sequence[BoardRow]) -> list[list[BoardRow]]:
     """Split results by the records of what trained them, if these differ.
 
-    Results without a record stay with the others unless those differ among themselves.
+    Results without a record stay with the others unless those differ among themselves. Mixed results with
+    the same records stay together, since which folds were trained on what can only widen their spread.
     """
     if len({row.computed_by for row in rows if row.computed_by}) < 2:
         return [list(rows)]

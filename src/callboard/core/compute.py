@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
-"""Linux' description of the processors; those of ARM have no line with a model's name."""
+"""Linux's description of the processors; those of ARM have no line with a model's name."""
 
 MODEL_NAME = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
