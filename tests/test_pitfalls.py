@@ -24,13 +24,13 @@ KEPT_OUT_BY = {
         "stages/test_one_run.py::test_a_result_stays_one_run_through_every_name_and_way",
     ],
     "a temporary workspace imports the main one's code": [
-        "stages/test_pipeline.py::test_queued_experiments_run_their_own_code",
+        "stages/test_pipeline.py::test_queued_experiments_run_their_own_code_and_make_one_run_each_in_a_missing_database",
     ],
     "exp save and commit poison the run-cache": ["analysis/test_doctor.py::test_a_planted_trouble_is_found"],
     "processes that create MLflow's tables together leave them broken": [
         "results/test_tracking.py::test_four_processes_at_once_on_a_missing_database_leave_it_whole",
         "results/test_sync.py::test_sync_and_track_at_once_on_a_missing_database_leave_it_whole",
-        "stages/test_one_run.py::test_several_workers_on_a_missing_database_make_one_run_each",
+        "stages/test_pipeline.py::test_queued_experiments_run_their_own_code_and_make_one_run_each_in_a_missing_database",
     ],
     "exp apply overwrites leaderboard scores": [
         "results/test_leaderboard.py::test_nothing_is_lost_under_dvc_itself",

@@ -296,7 +296,7 @@ def test_what_is_finished_is_not_run_again(finishing: Dvc, capsys: pytest.Captur
 @pytest.fixture
 def stages(finishing: Dvc) -> Dvc:
     """The same with rows that start from each other, link1 to link3, and variant, based on link2."""
-    tree = YAML(typ="safe", pure=True).load(TABLE.read_text(encoding="utf-8"))
+    tree = YAML(typ="safe").load(TABLE.read_text(encoding="utf-8"))
     tree["rows"][0]["set"]["train.init_from"] = None
     common = {"block": "todo", "memo_ja": "x", "memo_en": "x", "certainty": "code"}
     for name, base, changes in (
@@ -307,7 +307,7 @@ def stages(finishing: Dvc) -> Dvc:
     ):
         tree["rows"].append(common | {"id": name, "base": base, "set": changes})
     with TABLE.open("w", encoding="utf-8") as file:
-        YAML(typ="safe", pure=True).dump(tree, file)
+        YAML(typ="safe").dump(tree, file)
     git("commit", "--quiet", "--all", "--message", "stages")
     return finishing
 

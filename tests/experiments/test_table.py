@@ -21,7 +21,7 @@ TABLE = read_experiments(ROOT / "experiments.yaml")
 COMMITTED = read_tree(ROOT / "tests/params.yaml")
 COMPETITION = with_values(COMMITTED, read_preset(ROOT / "presets/rfcx.yaml"))
 
-AUTHOR: list[dict[str, Any]] = YAML(typ="safe", pure=True).load(
+AUTHOR: list[dict[str, Any]] = YAML(typ="safe").load(
     (ROOT / "tests/author_table.yaml").read_text(encoding="utf-8")
 )
 OUR_KEYS = {

@@ -50,7 +50,7 @@ DEFAULT_SEED = 416
 def load_params(cls: type[P], path: Path = Path("params.yaml")) -> P:
     """Load and check the sections of params.yaml that `cls` has as fields; other sections are not checked.
 
-    The file is parsed as YAML 1.2, as by DVC: PyYAML would make `1e-4` a string and `off` a boolean.
+    The file is parsed as YAML 1.2 with DVC's parser: PyYAML would make `1e-4` a string and `off` a boolean.
 
     Raises:
         UserError: the message lists every unknown key, wrong type and contradiction, one per line.
@@ -66,7 +66,7 @@ def read_tree(path: Path) -> dict[str, Any]:
         UserError: the file is missing, is not YAML, or is not a mapping.
     """
     try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the root of the workspace") from None
     except UnicodeDecodeError as error:

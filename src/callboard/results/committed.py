@@ -75,7 +75,7 @@ FULL_HASH = re.compile(r"[0-9a-f]{40}")
 def params_at(revision: str) -> dict[str, str]:
     """Return flat parameters as committed at `revision`; empty without a params.yaml."""
     text = text_at(revision, "params.yaml")
-    return flatten(YAML(typ="safe", pure=True).load(text)) if text else {}
+    return flatten(YAML(typ="safe").load(text)) if text else {}
 
 
 def params_of(commit: str) -> dict[str, str]:

@@ -122,7 +122,7 @@ class Result:
     @cached_property
     def _tree(self) -> dict[str, Any]:
         """Nested sections of params.yaml, with the defaults of omitted keys."""
-        return with_defaults(YAML(typ="safe", pure=True).load(self._found("params.yaml")))
+        return with_defaults(YAML(typ="safe").load(self._found("params.yaml")))
 
     @cached_property
     def params(self) -> dict[str, str]:

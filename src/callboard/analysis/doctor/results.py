@@ -143,7 +143,7 @@ def _wrong_params(lock: Lock, params: str) -> str:
     """
     from ruamel.yaml import YAML
 
-    tree = with_defaults(YAML(typ="safe", pure=True).load(params))
+    tree = with_defaults(YAML(typ="safe").load(params))
     for name, stage in lock.items():
         for key, used in (stage.get("params", {}).get("params.yaml") or {}).items():
             then = _look_up(with_defaults(_nested(key, used)), key)
