@@ -1,11 +1,13 @@
 """Folds trained side by side: the same bytes as one after the other, nothing lost, nothing left behind."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -13,8 +15,15 @@ import pytest
 import yaml
 
 from callboard.core.errors import UserError
-from callboard.experiments.jobs.copies import COPIES, remove_left_over, snapshot, workspace_copy
+from callboard.experiments.jobs.copies import (
+    COPIES,
+    copies_of_this_process,
+    remove_left_over,
+    snapshot,
+    workspace_copy,
+)
 from callboard.experiments.jobs.local import default_jobs
+from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.side_by_side import Planned, run_side_by_side
 from tests.conftest import Workspace, ran
 from tests.stages.test_pipeline import recorded
@@ -52,18 +61,23 @@ def repository(tmp_path: Path) -> Workspace:
     return workspace
 
 
+def copy_of(repository: Workspace) -> AbstractContextManager[Path]:
+    copies = copies_of_this_process(repository.root)
+    return workspace_copy(repository.root, snapshot(repository.root), copies, "train-0")
+
+
 def test_a_copy_has_uncommitted_changes_and_the_workspace_keeps_them(repository: Workspace) -> None:
     before = repository.git("status", "--short"), repository.git("rev-parse", "HEAD")
     clean = snapshot(repository.root)
     repository.write("params.yaml", "seed: 2\n")
     changed = repository.git("status", "--short")
-    with workspace_copy(repository.root, snapshot(repository.root), "train-0", os.getpid()) as root:
+    with copy_of(repository) as root:
         assert (root / "params.yaml").read_text() == "seed: 2\n"
         assert str(repository.root / ".dvc/cache") in (root / ".dvc/config.local").read_text()
         assert root.name == "project"
     assert clean == before[1].strip()
     assert (repository.git("status", "--short"), repository.git("stash", "list")) == (changed, "")
-    assert not list((repository.root / COPIES).iterdir())
+    assert not list((repository.root / COPIES).glob("*/*"))
 
 
 def test_a_file_that_was_only_touched_is_no_change(repository: Workspace) -> None:
@@ -87,7 +101,7 @@ def test_an_unresolved_conflict_is_refused(repository: Workspace) -> None:
 def test_a_copy_keeps_the_user_s_own_settings_of_dvc(repository: Workspace) -> None:
     own = "['remote \"team\"']\n    url = /mnt/team\n[cache]\n    dir = ../cache of all\n"
     repository.write(".dvc/config.local", own)
-    with workspace_copy(repository.root, snapshot(repository.root), "train-0", os.getpid()) as root:
+    with copy_of(repository) as root:
         local = (root / ".dvc/config.local").read_text()
     assert "url = /mnt/team" in local
     assert f"dir = {repository.root}/cache of all\n" in local
@@ -98,20 +112,21 @@ def test_a_workspace_whose_dvc_is_not_in_git_is_refused(repository: Workspace) -
     repository.git("commit", "--quiet", "--message", "without")
     with (
         pytest.raises(UserError, match=r"git does not track .dvc/config"),
-        workspace_copy(repository.root, snapshot(repository.root), "train-0", os.getpid()),
+        copy_of(repository),
     ):
         pass
-    assert not list((repository.root / COPIES).iterdir())
+    assert not list((repository.root / COPIES).glob("*/*"))
 
 
 def test_copies_of_ended_processes_are_removed(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    names = [f"{ended.pid}-exp0058-train-0", f"{os.getpid()}-exp0058-train-1"]
+    here = platform.node()
+    names = [f"{here}.{ended.pid}", f"{here}.{os.getpid()}", f"elsewhere.{ended.pid}"]
     for name in names:
-        (tmp_path / COPIES / name).mkdir(parents=True)
+        (tmp_path / COPIES / name / "exp0058-train-0-x").mkdir(parents=True)
     remove_left_over(tmp_path)
-    assert [path.name for path in (tmp_path / COPIES).iterdir()] == names[1:]
+    assert {path.name for path in (tmp_path / COPIES).iterdir()} == set(names[1:])
 
 
 def test_there_are_as_many_jobs_as_processors_unless_a_gpu_computes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +146,10 @@ def test_ctrl_c_stops_in_words(
     monkeypatch.chdir(repository.root)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     later = Planned("exp0058", ["exp0051"], list, lambda overrides: 0)
-    assert run_side_by_side([Planned("exp0051", (), interrupted, lambda overrides: 0), later], 2) == 130
+    assert (
+        run_side_by_side([Planned("exp0051", (), interrupted, lambda overrides: 0), later], JobOptions())
+        == 130
+    )
     assert capsys.readouterr().err.startswith("stopped; the same command continues")
 
 
@@ -181,10 +199,10 @@ def test_rows_fail_alone_a_kill_leaves_nothing_and_a_rerun_ends_as_if_nothing_wa
         command, cwd=workspace.root, env=workspace.environment(), stdout=subprocess.DEVNULL
     )
     copies = workspace.root / COPIES
-    wait_until(lambda: list(copies.glob("*exp0058-train-*")), "no training began")
+    wait_until(lambda: list(copies.glob("*/exp0058-train-*")), "no training began")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    wait_until(lambda: not processes_in(copies) and not list(copies.iterdir()), "left behind", limit_s=60)
+    wait_until(lambda: not processes_in(copies) and not list(copies.glob("*/*")), "left behind", limit_s=60)
     assert workspace.git("diff") == edited
 
     done = workspace.command(*command)

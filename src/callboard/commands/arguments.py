@@ -1,9 +1,13 @@
 """Defines a subcommand with its examples, and help texts of arguments that several subcommands take."""
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from callboard.experiments.jobs.options import JobOptions
 
 RESULT_NAME = "name of an experiment, branch, tag or run; or NAME@KEY; or a content key (4 digits are enough)"
 """Help on the name of a result; `results/lookup.py` has the rule."""
@@ -81,16 +85,61 @@ def add_run_options(parser: argparse.ArgumentParser, *, runs: str, overridden: s
     parser.add_argument(
         "--queue", action="store_true", help=f"queue the {runs} for `dvc queue start`; default: run them now"
     )
-    add_jobs_option(parser)
+    add_jobs_options(parser)
     parser.add_argument("--dry", "--dry-run", action="store_true", help="only print what would be run")
 
 
-def add_jobs_option(parser: argparse.ArgumentParser) -> None:
-    """Add --jobs."""
+def add_jobs_options(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs, and where they run."""
     parser.add_argument(
         "--jobs",
         type=whole_number(1),
         metavar="N",
         help="number of folds (or other stages of a matrix) trained side by side; default: the number of "
-        "processors divided by train.threads, and 1 with a GPU",
+        "processors divided by --cpus-per-job; on this machine 1 with a GPU",
     )
+    parser.add_argument(
+        "--on",
+        type=_place,
+        default="local",
+        metavar="WHERE",
+        help="where they are trained: local (this machine), ray (a Ray of this machine, for its time), "
+        "ray:ADDRESS (a cluster started by `ray start`); default %(default)s",
+    )
+    parser.add_argument(
+        "--cpus-per-job",
+        type=whole_number(1),
+        metavar="N",
+        help="processors that each of them occupies, with --on; default: train.threads",
+    )
+    parser.add_argument(
+        "--gpus-per-job",
+        type=_gpus,
+        metavar="N",
+        help="GPUs that each of them occupies, with --on, such as 0.25 for four on a GPU; default: 1 if "
+        "there are any",
+    )
+
+
+def _place(text: str) -> str:
+    if text not in ("local", "ray") and not re.fullmatch("ray:.+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be local, ray or ray:ADDRESS")
+    return text
+
+
+def _gpus(text: str) -> float:
+    """Parse a number of GPUs, which above 1 must be whole."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not (0 <= number <= 1 or (number > 1 and number.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to 1, or a whole number")
+    return number
+
+
+def job_options(args: argparse.Namespace) -> "JobOptions":
+    """Return the options of `add_jobs_options`."""
+    from callboard.experiments.jobs.options import JobOptions
+
+    return JobOptions(args.on, args.jobs, args.cpus_per_job, args.gpus_per_job)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from callboard.commands.arguments import MAX_SEEDS, add_command, add_run_options, whole_number
+from callboard.commands.arguments import MAX_SEEDS, add_command, add_run_options, job_options, whole_number
 
 if TYPE_CHECKING:
     from callboard.experiments.seeds import SeedRun
@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace, missing: list["SeedRun"]) -> int:
     from callboard.experiments import launch
     from callboard.experiments import seeds as seed_runs
 
-    options = launch.RunOptions(args.queue, n_jobs=launch.n_jobs_of(args.jobs))
+    options = launch.RunOptions(args.queue, jobs=job_options(args))
     if seed_runs.is_chained(args.name):
         return seed_runs.run_chains(args.name, missing, options, args.extra)
     return seed_runs.run_all(missing, options)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from callboard.commands.arguments import add_command, add_jobs_option
+from callboard.commands.arguments import add_command, add_jobs_options, job_options
 
 
 def add(commands: Any) -> None:
@@ -20,13 +20,13 @@ def add(commands: Any) -> None:
             "callboard repro --jobs 1": "the same as `dvc repro`",
         },
     )
-    add_jobs_option(parser)
+    add_jobs_options(parser)
     parser.set_defaults(command=repro)
 
 
 def repro(args: argparse.Namespace) -> None:
     """Run the pipeline; exit with DVC's status."""
-    from callboard.experiments.launch import n_jobs_of, reproduce
+    from callboard.experiments.launch import reproduce
 
-    if status := reproduce(n_jobs_of(args.jobs)):
+    if status := reproduce(job_options(args)):
         sys.exit(status)

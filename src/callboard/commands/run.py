@@ -4,7 +4,14 @@ import argparse
 import sys
 from typing import Any
 
-from callboard.commands.arguments import LARGEST_SEED, MAX_SEEDS, add_command, add_run_options, whole_number
+from callboard.commands.arguments import (
+    LARGEST_SEED,
+    MAX_SEEDS,
+    add_command,
+    add_run_options,
+    job_options,
+    whole_number,
+)
 
 
 def add(commands: Any) -> None:
@@ -48,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     """Run rows of the table, or print their overrides; exit with the status of the first that fails."""
     from callboard.experiments import launch
 
-    options = launch.RunOptions(args.queue, args.force, launch.n_jobs_of(args.jobs))
+    options = launch.RunOptions(args.queue, args.force, job_options(args))
     seeds = launch.first_seeds(args.seeds) if args.seeds else [args.seed]
     if args.dry:
         for seed in seeds:

@@ -11,7 +11,7 @@ from typing import Any
 
 from callboard.core.errors import UserError
 from callboard.experiments import quiet_dvc
-from callboard.experiments.jobs.local import default_jobs
+from callboard.experiments.jobs.options import LOCAL, JobOptions
 from callboard.experiments.overrides import (
     hydra_overrides,
     overridden,
@@ -42,13 +42,22 @@ class RunOptions:
     """Whether the experiment is left to `dvc queue start`."""
     is_forced: bool = False
     """Whether every stage is run again, and an existing experiment of that name is replaced."""
-    n_jobs: int = 1
-    """Number of stages that run side by side, unless queued or forced."""
+    jobs: JobOptions = field(default_factory=JobOptions)
+    """How stages of a matrix run, unless queued or forced."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that exclude each other.
+
+        Raises:
+            UserError: the message names them.
+        """
+        if self.jobs.place != LOCAL and (self.is_queued or self.is_forced):
+            raise UserError(f"--on and {'--queue' if self.is_queued else '--force'} exclude each other")
 
     @property
     def is_side_by_side(self) -> bool:
         """Whether folds and other stages of a matrix run side by side."""
-        return self.n_jobs > 1 and not self.is_queued and not self.is_forced
+        return not self.is_queued and not self.is_forced and _is_side_by_side(self.jobs)
 
     def arguments(self) -> list[str]:
         """Return the arguments of `dvc exp run`."""
@@ -92,7 +101,7 @@ def run_rows(
         for name in order
     ]
     if options.is_side_by_side:
-        return run_side_by_side(planned, options.n_jobs)
+        return run_side_by_side(planned, options.jobs)
     for position, experiment in enumerate(planned):
         overrides = experiment.overrides()
         if overrides is not None and (status := experiment.finish(overrides)):
@@ -341,17 +350,16 @@ def first_seeds(count: int) -> list[int | None]:
     return [None, *[seed for seed in range(1, count + 1) if seed != own][: count - 1]]
 
 
-def n_jobs_of(wanted: int | None) -> int:
-    """Return the number of stages to run side by side: what the user wants, or what suits this machine."""
-    return wanted or default_jobs(read_full_tree()["train"]["threads"])
+def _is_side_by_side(jobs: JobOptions) -> bool:
+    return jobs.is_side_by_side(read_full_tree()["train"]["threads"])
 
 
-def reproduce(n_jobs: int) -> int:
+def reproduce(jobs: JobOptions) -> int:
     """Run what is out of date in the workspace, stages of a matrix side by side; return the exit status."""
-    is_up_to_date = n_jobs == 1 or dvc("status", "--quiet") == 0
+    is_up_to_date = not _is_side_by_side(jobs) or dvc("status", "--quiet") == 0
     if is_up_to_date:
         return dvc("repro")
-    return run_side_by_side([Planned("workspace", (), list, lambda _: dvc("repro"))], n_jobs)
+    return run_side_by_side([Planned("workspace", (), list, lambda _: dvc("repro"))], jobs)
 
 
 def dvc(*arguments: str) -> int:

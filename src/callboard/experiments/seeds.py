@@ -140,7 +140,7 @@ def run_all(runs: Sequence[SeedRun], options: RunOptions) -> int:
         Exit status of a run that failed, or 0.
     """
     if options.is_side_by_side:
-        return run_side_by_side([_planned(run, options) for run in runs], options.n_jobs)
+        return run_side_by_side([_planned(run, options) for run in runs], options.jobs)
     for number, run in enumerate(runs, start=1):
         print(f"noise: {run.name}, {number} of {len(runs)}", flush=True)
         if status := run_experiment(run.name, run.overrides, options):

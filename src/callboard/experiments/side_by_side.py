@@ -5,7 +5,9 @@ run in one of them need not run again. So the stages of a matrix (folds, rounds,
 copies first; then `dvc exp run` finds them in the cache, runs the rest and keeps the result.
 """
 
+import os
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +22,10 @@ from callboard.core.console import duration, warn
 from callboard.core.errors import UserError
 from callboard.core.threads import n_workers
 from callboard.core.workspace import main_workspace
-from callboard.experiments.jobs.copies import remove_left_over, snapshot
+from callboard.experiments.jobs.copies import copies_of_this_process, remove_left_over, snapshot
+from callboard.experiments.jobs.engines import Engine, engine
 from callboard.experiments.jobs.local import WorkerKilledError, Workers
+from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.jobs.schedule import Task, TaskError, run_tasks
 from callboard.experiments.jobs.units import Unit, units_of
 from callboard.experiments.jobs.worker import CopyJob, JobResult
@@ -46,6 +50,9 @@ SUMMARY = re.compile(r"^(?:train|network|pseudo_label): .*", re.MULTILINE)
 STOPPED = 130
 """Exit status after Ctrl-C, as in a shell."""
 
+MOST_KILLS = 3
+"""Times that a stage's process or machine may die; its training resumes where it was."""
+
 TAIL = 12
 """Lines of a failed stage's output that are shown."""
 
@@ -63,24 +70,36 @@ class Planned:
     """Runs it as a DVC experiment, with these overrides, and returns the exit status."""
 
 
-def run_side_by_side(planned: Sequence[Planned], n_jobs: int) -> int:
-    """Run experiments, `n_jobs` stages at a time; one that fails leaves the others alone.
+def run_side_by_side(planned: Sequence[Planned], options: JobOptions) -> int:
+    """Run experiments, several stages at a time; one that fails leaves the others alone.
 
     Returns:
         0; 1 if an experiment failed, or could not run for lack of one that it needs; `STOPPED` after Ctrl-C.
+
+    Raises:
+        UserError: before anything has run, if the jobs cannot run where `options` say.
     """
     workspace = main_workspace()
     remove_left_over(workspace)
     (workspace / LOGS).mkdir(parents=True, exist_ok=True)
-    workers = Workers()
-    batch = _Batch(workspace, snapshot(workspace), workers, n_jobs, Countdown(n_jobs))
-    tasks = [batch.first_task(experiment, position) for position, experiment in enumerate(planned)]
-    widths = {PREPARE_LANE: 1, TRAIN_LANE: n_jobs, FINISH_LANE: 1}
+    commit = snapshot(workspace)
+    copies = copies_of_this_process(workspace)
+    copies.mkdir(parents=True, exist_ok=True)
+    threads = read_full_tree()["train"]["threads"]
     try:
-        failed = run_tasks(tasks, widths, _report, workers.stop)
+        with engine(options, threads, workspace, copies) as jobs:
+            return _run_on(jobs, planned, _Batch(workspace, commit, copies, Workers(), jobs, Countdown(jobs)))
     except KeyboardInterrupt:
         _say("stopped; the same command continues: finished stages are kept, trainings resume")
         return STOPPED
+    finally:
+        shutil.rmtree(copies, ignore_errors=True)
+
+
+def _run_on(jobs: Engine, planned: Sequence[Planned], batch: "_Batch") -> int:
+    tasks = [batch.first_task(experiment, position) for position, experiment in enumerate(planned)]
+    widths = {PREPARE_LANE: 1, TRAIN_LANE: jobs.n_jobs, FINISH_LANE: 1}
+    failed = run_tasks(tasks, widths, _report, batch.stop)
     not_run = [experiment.name for experiment in planned if experiment.name in failed]
     if not_run:
         _say(f"error: not finished: {', '.join(not_run)}; stages that succeeded are kept")
@@ -98,8 +117,8 @@ def _say(text: str) -> None:
 class Countdown:
     """Prints a line for each finished stage, with the time left."""
 
-    def __init__(self, n_jobs: int) -> None:
-        self._n_jobs = n_jobs
+    def __init__(self, jobs: Engine) -> None:
+        self._jobs = jobs
         self._n_known = 0
         self._seconds: list[float] = []
         self._lock = threading.Lock()
@@ -109,15 +128,16 @@ class Countdown:
         with self._lock:
             self._n_known += n_units
 
-    def finished(self, experiment: str, stage: str, outcome: JobResult, printed: str) -> None:
+    def finished(self, experiment: str, stage: str, outcome: JobResult) -> None:
         """Print the end of a stage."""
         with self._lock:
             self._seconds.append(outcome.seconds)
             n_done = len(self._seconds)
-            left_s = sum(self._seconds) / n_done * (self._n_known - n_done) / self._n_jobs
-            summary = SUMMARY.findall(printed) or [f"{stage} found in DVC's run-cache"]
+            left_s = sum(self._seconds) / n_done * (self._n_known - n_done) / self._jobs.n_jobs
+            summary = SUMMARY.findall(outcome.printed) or [f"{stage} found in DVC's run-cache"]
+            node = f" on {outcome.node}" if self._jobs.n_nodes > 1 else ""
             left = f", {duration(left_s)} left" if n_done < self._n_known else ""
-            lines = [f"{experiment} {line}" for line in summary]
+            lines = [f"{experiment} {line}{node}" for line in summary]
             print("\n".join([*lines, f"{n_done} of {self._n_known} stages{left}"]), flush=True)
 
 
@@ -127,13 +147,20 @@ class _Batch:
 
     workspace: Path
     commit: str
-    workers: Workers
-    n_jobs: int
+    copies: Path
+    """Folder for copies of the workspace."""
+    here: Workers
+    """Engine for what comes before the stages of a matrix."""
+    jobs: Engine
     progress: Countdown
 
     def first_task(self, experiment: Planned, position: int) -> Task:
         run = _Run(self, experiment, position)
         return run.task("prepare", PREPARE_LANE, experiment.needs, run.prepare)
+
+    def stop(self) -> None:
+        self.here.stop()
+        self.jobs.stop()
 
 
 @dataclass
@@ -171,11 +198,12 @@ class _Run:
             self.threads = read_full_tree(path)["train"]["threads"]
         name = self.experiment.name
         print(f"{name}: preparing recordings, frames and folds", flush=True)
-        outcome, printed = self._run_job(COMMON, [["repro", COMMON], ["dag", "--dot"]], n_workers(), "")
-        for line in PREPARED.findall(printed):
+        here, commands = self.batch.here, [["repro", COMMON], ["dag", "--dot"]]
+        outcome = self._run_job(here, COMMON, commands, n_workers(), "")
+        for line in PREPARED.findall(outcome.printed):
             print(f"{name} {line}", flush=True)
         self._keep(outcome, None)
-        units = units_of(printed)
+        units = units_of(outcome.printed)
         self.batch.progress.expect(len(units))
         tasks = [
             self.task(
@@ -193,14 +221,14 @@ class _Run:
         """Run one stage of a matrix."""
         with self.lock:
             dvc_lock = yaml.safe_dump({"schema": "2.0", "stages": self.stages}, sort_keys=False)
-        n_threads = max(n_workers() // self.batch.n_jobs, 1)
+        jobs = self.batch.jobs
         commands = [
             ["checkout", "--quiet", "--force", *unit.inputs],
             ["repro", "--single-item", unit.stage],
         ]
-        outcome, printed = self._run_job(unit.stage, commands, n_threads, dvc_lock)
+        outcome = self._run_job(jobs, unit.stage, commands, jobs.n_threads, dvc_lock)
         self._keep(outcome, unit)
-        self.batch.progress.finished(self.experiment.name, unit.stage, outcome, printed)
+        self.batch.progress.finished(self.experiment.name, unit.stage, outcome)
         return []
 
     def finish(self) -> list[Task]:
@@ -210,37 +238,48 @@ class _Run:
         return []
 
     def _run_job(
-        self, stage: str, commands: list[list[str]], n_threads: int, dvc_lock: str
-    ) -> tuple[JobResult, str]:
+        self, jobs: Engine, stage: str, commands: list[list[str]], n_threads: int, dvc_lock: str
+    ) -> JobResult:
         """Run DVC's commands in a copy of the workspace.
 
         Raises:
             TaskError: one failed; the message ends with the last lines of its output.
         """
-        name = f"{self.experiment.name}-{stage.replace('@', '-')}"
-        log = self.batch.workspace / LOGS / f"{name}.log"
-        environment = {
-            "DVC_ROOT": str(self.batch.workspace),
+        name, batch = f"{self.experiment.name}-{stage.replace('@', '-')}", self.batch
+        log = batch.workspace / LOGS / f"{name}.log"
+        own = {key: value for key, value in os.environ.items() if key.startswith("CALLBOARD_")}
+        environment = own | {
+            "DVC_ROOT": str(batch.workspace),
             "DVC_EXP_NAME": self.experiment.name,
             "CALLBOARD_WORKERS": str(n_threads),
             "OMP_NUM_THREADS": str(self.threads),
         }
-        workspace, commit = str(self.batch.workspace), self.batch.commit
-        job = CopyJob(name, workspace, commit, self.params, dvc_lock, commands, environment, str(log))
-        try:
-            outcome = self.batch.workers.run(job)
-        except WorkerKilledError as error:
-            warn(f"{error}; run once more")
-            outcome = self.batch.workers.run(job)
-        printed = log.read_text(encoding="utf-8", errors="replace")
+        folders = str(batch.workspace), str(batch.copies)
+        job = CopyJob(name, *folders, batch.commit, self.params, dvc_lock, commands, environment, str(log))
+        outcome = _run_despite_kills(jobs, job)
         if outcome.status:
-            tail = "\n".join(printed.splitlines()[-TAIL:])
-            shown = log.relative_to(self.batch.workspace)
-            raise TaskError(f"{self.experiment.name}: {stage} failed; the end of {shown}:\n{tail}")
-        return outcome, printed
+            tail = "\n".join(outcome.printed.splitlines()[-TAIL:])
+            where = f" on {outcome.node}" if jobs.n_nodes > 1 else ""
+            shown = log.relative_to(batch.workspace)
+            raise TaskError(f"{self.experiment.name}: {stage} failed{where}; the end of {shown}:\n{tail}")
+        return outcome
 
     def _keep(self, outcome: JobResult, unit: Unit | None) -> None:
         """Keep what dvc.lock says of a unit, or of all stages."""
         stages = yaml.safe_load(outcome.lock)["stages"]
         with self.lock:
             self.stages |= stages if unit is None else {unit.stage: stages[unit.stage]}
+
+
+def _run_despite_kills(jobs: Engine, job: CopyJob) -> JobResult:
+    """Run a job, again if its process or machine dies.
+
+    Raises:
+        TaskError: its commands could not be run, or it died `MOST_KILLS` times.
+    """
+    for _ in range(MOST_KILLS - 1):
+        try:
+            return jobs.run(job)
+        except WorkerKilledError as error:
+            warn(f"{error}; run once more")
+    return jobs.run(job)

@@ -1,6 +1,9 @@
 """Copies of the workspace, each with its own lock of DVC, but all with one cache."""
 
+import os
+import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,18 +36,24 @@ def snapshot(workspace: Path) -> str:
     )
 
 
+def copies_of_this_process(workspace: Path) -> Path:
+    """Return the folder of the copies that this process needs, here or on machines that share the folder."""
+    return workspace / COPIES / f"{platform.node()}.{os.getpid()}"
+
+
 @contextmanager
-def workspace_copy(workspace: Path, commit: str, name: str, pid: int) -> Iterator[Path]:
+def workspace_copy(workspace: Path, commit: str, copies: Path, name: str) -> Iterator[Path]:
     """Yield the root of a temporary copy of the workspace at a commit, with the workspace's DVC cache.
 
     Args:
         workspace: The main workspace, which can be a folder inside a git repository.
         commit: Commit to check out; it need not be on a branch.
+        copies: What `copies_of_this_process` returned in the process that needs the copy.
         name: Part of the folder's name.
-        pid: Process that needs the copy; once it has ended, `remove_left_over` removes the copy.
     """
     top = Path(git("rev-parse", "--show-toplevel", folder=workspace).strip())
-    folder = workspace / COPIES / f"{pid}-{name}"
+    copies.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=copies))
     try:
         git("clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder), folder=workspace)
         git("checkout", "--quiet", "--detach", commit, folder=folder)
@@ -74,8 +83,8 @@ def _share_cache(workspace: Path, root: Path) -> None:
 
 
 def remove_left_over(workspace: Path) -> None:
-    """Remove copies whose process has ended without removing them."""
-    for folder in (workspace / COPIES).glob("*-*"):
-        pid = folder.name.partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+    """Remove copies for processes of this machine that have ended without removing them."""
+    for folder in (workspace / COPIES).glob("*.*"):
+        pid = folder.suffix[1:]
+        if folder.stem == platform.node() and pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)

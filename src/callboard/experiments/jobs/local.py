@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -37,9 +38,13 @@ class WorkerKilledError(TaskError):
 
 
 class Workers:
-    """The processes that run jobs now. They end with this process, however it ends."""
+    """Engine of this machine: a process for each job. They end with this process, however it ends."""
 
-    def __init__(self) -> None:
+    n_nodes = 1
+    is_apart = False
+
+    def __init__(self, n_jobs: int = 1, n_threads: int = 1) -> None:
+        self.n_jobs, self.n_threads = n_jobs, n_threads
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
         self._is_stopped = False
@@ -79,10 +84,11 @@ class Workers:
             process.wait()
             _kill_what_is_left(process.pid)
         if not answer:
-            raise WorkerKilledError(f"{job.name}: its process was killed (status {process.returncode})")
+            status = f"status {process.returncode}"
+            raise WorkerKilledError(f"{job.name}: its process on {platform.node()} was killed ({status})")
         outcome = JobResult(*json.loads(answer))
         if outcome.error:
-            raise TaskError(f"{job.name}: {outcome.error}")
+            raise TaskError(f"{job.name} on {outcome.node}: {outcome.error}")
         return outcome
 
     def stop(self) -> None:

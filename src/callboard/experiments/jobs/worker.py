@@ -7,6 +7,7 @@ the copy.
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ class CopyJob(NamedTuple):
     """Name of the copy: experiment and stage."""
     workspace: str
     """The main workspace."""
+    copies: str
+    """Folder for the copy, as `copies_of_this_process` returns it."""
     commit: str
     """Commit that the copy is at."""
     params: str
@@ -48,7 +51,11 @@ class JobResult(NamedTuple):
     """Exit status of the first command that failed, or 0."""
     lock: str
     """Text of dvc.lock afterwards."""
+    printed: str
+    """What the commands printed."""
     seconds: float
+    node: str
+    """Name of the machine."""
     error: str = ""
     """Why no command could be run."""
 
@@ -61,20 +68,21 @@ def answer() -> None:
 
 def run_job(job: CopyJob) -> JobResult:
     """Run the commands of a job in a copy of its own, until the first that fails."""
-    start = time.monotonic()
+    start, node = time.monotonic(), platform.node()
     runner = _Runner(job)
     threading.Thread(target=runner.stop_with_input, daemon=True).start()
     try:
-        with workspace_copy(Path(job.workspace), job.commit, job.name, os.getpid()) as root:
+        with workspace_copy(Path(job.workspace), job.commit, Path(job.copies), job.name) as root:
             (root / "params.yaml").write_text(job.params, encoding="utf-8")
             if job.lock:
                 (root / "dvc.lock").write_text(job.lock, encoding="utf-8")
             status = runner.run(root)
             lock = root / "dvc.lock"
             text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+        printed = Path(job.log).read_text(encoding="utf-8", errors="replace")
     except (UserError, OSError) as error:
-        return JobResult(1, "", time.monotonic() - start, str(error))
-    return JobResult(status, text, time.monotonic() - start)
+        return JobResult(1, "", "", time.monotonic() - start, node, str(error))
+    return JobResult(status, text, printed, time.monotonic() - start, node)
 
 
 class _Runner:
@@ -87,7 +95,8 @@ class _Runner:
 
     def run(self, root: Path) -> int:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-        environment |= self._job.environment
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run `python`
+        environment |= self._job.environment | {"PATH": path}
         with Path(self._job.log).open("wb") as log:
             for arguments in self._job.commands:
                 command = [sys.executable, "-m", "dvc", *arguments]

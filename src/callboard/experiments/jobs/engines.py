@@ -1,0 +1,60 @@
+"""Where jobs run: processes of this machine, a Ray cluster, or Slurm."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from callboard.core.threads import n_workers
+from callboard.experiments.jobs.local import Workers, default_jobs
+from callboard.experiments.jobs.options import LOCAL, JobOptions
+from callboard.experiments.jobs.worker import CopyJob, JobResult
+
+
+class Engine(Protocol):
+    """Something that runs jobs, called from several threads at once."""
+
+    n_jobs: int
+    """Number of jobs to give it at a time."""
+    n_threads: int
+    """Number of threads for each job."""
+    n_nodes: int
+    """Number of machines, as far as it is known."""
+    is_apart: bool
+    """Whether a machine lacks the workspace's folder, so that results travel through DVC's remote."""
+
+    def run(self, job: CopyJob) -> JobResult:
+        """Run a job and wait for it.
+
+        Raises:
+            WorkerKilledError: its process or machine died.
+            TaskError: its commands could not be run, or `stop` was called.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End all jobs; each removes its copy of the workspace."""
+        ...
+
+
+@contextmanager
+def engine(options: JobOptions, threads: int, workspace: Path, copies: Path) -> Iterator[Engine]:
+    """Yield an engine, which ends with the context.
+
+    Args:
+        options: The user's options.
+        threads: `train.threads`.
+        workspace: The main workspace.
+        copies: Existing folder of copies for this process.
+
+    Raises:
+        UserError: it cannot run such jobs; the message says why in one sentence.
+    """
+    if options.place == LOCAL:
+        n_jobs = options.n_jobs or default_jobs(threads)
+        yield Workers(n_jobs, max(n_workers() // n_jobs, 1))
+    else:
+        from callboard.experiments.jobs.ray_cluster import ray_jobs
+
+        with ray_jobs(options, threads, copies) as jobs:
+            yield jobs

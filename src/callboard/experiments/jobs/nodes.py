@@ -1,0 +1,70 @@
+"""What a machine must have in common with the one that starts jobs on it."""
+
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+from callboard.core.code_fingerprint import NUMERICAL_PACKAGES
+from callboard.core.console import warn
+from callboard.core.errors import UserError
+
+CPU_INFO = Path("/proc/cpuinfo")
+"""File of Linux, whose `platform.processor` is often empty."""
+
+
+class Node(NamedTuple):
+    """A machine that runs jobs."""
+
+    name: str
+    versions: dict[str, str]
+    """Versions of packages; empty if not installed."""
+    processor: str
+    sees_copies: bool
+    """Whether it has the folder of copies of the process that asks, and so the same main workspace."""
+
+
+def this_node(copies: str) -> Node:
+    """Describe this machine.
+
+    Args:
+        copies: Folder of copies of the process that asks.
+    """
+    versions = {name: _version(name) for name in ("callboard", *NUMERICAL_PACKAGES.values())}
+    return Node(platform.node(), versions, _processor(), Path(copies).is_dir())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    lines = CPU_INFO.read_text(encoding="utf-8").splitlines() if CPU_INFO.exists() else []
+    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def refuse_unlike(nodes: Iterable[Node], here: Node) -> None:
+    """Refuse machines with other versions of packages; warn of other processors.
+
+    Raises:
+        UserError: the message names the machine and the package.
+    """
+    processors = {here.processor}
+    for node in nodes:
+        processors.add(node.processor)
+        for package, wanted in here.versions.items():
+            if (found := node.versions.get(package, "")) != wanted:
+                raise UserError(
+                    f"{node.name} has {package} {found or 'not installed'}, this machine "
+                    f"{wanted or 'not installed'}; results would differ, so install the same versions"
+                )
+    if len(processors) > 1:
+        warn(
+            f"unlike processors ({', '.join(sorted(processors))}): a fold differs between them as it does "
+            "between seeds"
+        )

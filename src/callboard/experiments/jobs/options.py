@@ -1,0 +1,40 @@
+"""What a user can choose about running jobs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from callboard.core.errors import UserError
+from callboard.experiments.jobs.local import default_jobs
+
+LOCAL, RAY, SLURM = "local", "ray", "slurm"
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """Options of running jobs. None leaves a number to the engine."""
+
+    place: str = LOCAL
+    """LOCAL, SLURM, RAY for a Ray of this machine alone, or `ray:ADDRESS` of a running cluster."""
+    n_jobs: int | None = None
+    """Number of jobs that run at a time."""
+    cpus: int | None = None
+    """Number of processors that a job occupies; None = train.threads."""
+    gpus: float | None = None
+    """Number of GPUs that a job occupies; below 1, several jobs share one."""
+    slurm: Mapping[str, str] = field(default_factory=dict)
+    """Options of `sbatch`, without their dashes."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that do not apply.
+
+        Raises:
+            UserError: the message names the option.
+        """
+        if self.place == LOCAL and (self.cpus or self.gpus):
+            raise UserError("--cpus-per-job and --gpus-per-job need --on ray or --on slurm")
+        if self.place != SLURM and self.slurm:
+            raise UserError("--slurm needs --on slurm")
+
+    def is_side_by_side(self, threads: int) -> bool:
+        """Return whether more than one job runs at a time, or they do not run on this machine."""
+        return self.place != LOCAL or (self.n_jobs or default_jobs(threads)) > 1

@@ -1,0 +1,168 @@
+"""Jobs as tasks of Ray Core. A task starts the same process as a job of this machine, and ends with it."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from callboard.core.errors import UserError, one_line
+from callboard.core.threads import n_workers
+from callboard.experiments.jobs.local import WorkerKilledError, Workers
+from callboard.experiments.jobs.nodes import Node, refuse_unlike, this_node
+from callboard.experiments.jobs.options import JobOptions
+from callboard.experiments.jobs.schedule import TaskError
+from callboard.experiments.jobs.worker import CopyJob, JobResult
+
+ANSWER_S = 5.0
+"""Time in which a cluster must take a connection."""
+
+PROBE_S = 60.0
+"""Time in which every node must start a process and answer."""
+
+CHECK_EVERY_S = 10.0
+"""Pause between looks at whether the cluster can still run a waiting job."""
+
+STOP_S = 20.0
+"""Time that jobs have to remove their copies after `stop`."""
+
+
+@contextmanager
+def ray_jobs(options: JobOptions, threads: int, copies: Path) -> Iterator["RayJobs"]:
+    """Yield an engine on a Ray of this machine, started for it, or on a running cluster; see `engine`."""
+    try:
+        import ray
+    except ImportError:
+        raise UserError("Ray is not installed; pip install -e '.[ray]' in the clone") from None
+    address = options.place.partition(":")[2]
+    _connect(ray, address)
+    try:
+        cpus = options.cpus or threads
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        gpus = options.gpus if options.gpus is not None else _default_gpus(alive)
+        n_places = places(alive, cpus, gpus)
+        if not n_places:
+            raise UserError(f"no node has {_amount(cpus, gpus)}, which a job asks for")
+        nodes = _probe(ray, alive, copies)
+        refuse_unlike(nodes, this_node(str(copies)))
+        yield RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes)
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Join a cluster, or start one of this machine if the address is empty.
+
+    Raises:
+        UserError: nobody answers at the address, or something that is not a Ray cluster of this version.
+    """
+    own = {} if address else {"num_cpus": n_workers(), "include_dashboard": False}
+    try:
+        host, _, port = address.rpartition(":")
+        if port.isdigit():
+            socket.create_connection((host, int(port)), ANSWER_S).close()
+        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **own)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(f"cannot join Ray at {address or 'this machine'}: {one_line(error)}") from error
+
+
+def _default_gpus(nodes: Sequence[Mapping[str, Any]]) -> float:
+    """Return one GPU for each job if the cluster has any and they are to be used, as on one machine."""
+    has_gpu = any(node["Resources"].get("GPU") for node in nodes)
+    return float(has_gpu and os.environ.get("CALLBOARD_DEVICE", "auto") in ("auto", "cuda"))
+
+
+def places(nodes: Sequence[Mapping[str, Any]], cpus: int, gpus: float) -> int:
+    """Return how many jobs nodes, as `ray.nodes` describes them, run at a time."""
+    count = 0
+    for node in nodes:
+        by_cpu, n_gpus = int(node["Resources"].get("CPU", 0) // cpus), int(node["Resources"].get("GPU", 0))
+        if not gpus:
+            count += by_cpu
+        else:
+            by_gpu = n_gpus // int(gpus) if gpus >= 1 else n_gpus * int(1 / gpus + 1e-9)
+            count += min(by_cpu, by_gpu)
+    return count
+
+
+def _amount(cpus: int, gpus: float) -> str:
+    return f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+
+
+def _probe(ray: Any, nodes: Sequence[Mapping[str, Any]], copies: Path) -> list[Node]:
+    """Let every node describe itself.
+
+    Raises:
+        UserError: one cannot import callboard, or does not answer.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(this_node)
+    pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    answers = [ask.options(scheduling_strategy=place).remote(str(copies)) for place in pinned]
+    found = []
+    for node, answer in zip(nodes, answers, strict=True):
+        try:
+            found.append(ray.get(answer, timeout=PROBE_S))
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"{node['NodeManagerHostname']} cannot run callboard: {reason}") from error
+    return found
+
+
+def run_on_node(job: CopyJob) -> JobResult:
+    """Run a job in a process of this machine; the function of a task."""
+    return Workers(1, 1).run(job)
+
+
+class RayJobs:
+    """Engine on the cluster that this process has joined."""
+
+    is_apart = False
+
+    def __init__(self, ray: Any, cpus: int, gpus: float, n_jobs: int, nodes: Sequence[Node]) -> None:
+        self.n_jobs, self.n_threads, self.n_nodes = n_jobs, cpus, len(nodes)
+        self._ray, self._cpus, self._gpus = ray, cpus, gpus
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_on_node)
+        self._running: set[Any] = set()
+        self._lock = threading.Lock()
+        self._is_stopped = threading.Event()
+
+    def run(self, job: CopyJob) -> JobResult:
+        """Run a job somewhere in the cluster; see `Engine.run`."""
+        with self._lock:
+            if self._is_stopped.is_set():
+                raise TaskError(f"{job.name}: stopped")
+            answer = self._task.options(name=job.name).remote(job)
+            self._running.add(answer)
+        errors = self._ray.exceptions
+        try:
+            self._wait(job.name, answer)
+            result: JobResult = self._ray.get(answer)
+        except errors.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, UserError) else error from None
+        except errors.RayError as error:
+            raise WorkerKilledError(f"{job.name}: its process was killed ({one_line(error)})") from None
+        finally:
+            with self._lock:
+                self._running.discard(answer)
+        return result
+
+    def _wait(self, name: str, answer: Any) -> None:
+        """Wait for a task as long as a node is left that can run it."""
+        while not self._ray.wait([answer], timeout=CHECK_EVERY_S)[0]:
+            alive = [node for node in self._ray.nodes() if node["Alive"]]
+            if not places(alive, self._cpus, self._gpus):
+                raise TaskError(f"{name}: no node is left with {_amount(self._cpus, self._gpus)}")
+
+    def stop(self) -> None:
+        """End all jobs, and wait until they have removed their copies."""
+        with self._lock:
+            self._is_stopped.set()
+            running = list(self._running)
+        for answer in running:
+            self._ray.cancel(answer)
+        if running:
+            self._ray.wait(running, num_returns=len(running), timeout=STOP_S)
