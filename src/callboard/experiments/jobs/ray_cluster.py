@@ -3,7 +3,9 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ ANSWER_S = 5.0
 
 PROBE_S = 60.0
 """Time in which every node must start a process and answer."""
+
+POLL_S = 0.1
+"""Pause between looks at whether a process has ended."""
 
 CHECK_EVERY_S = 10.0
 """Pause between looks at whether the cluster can still run a waiting job."""
@@ -113,8 +118,20 @@ def _probe(ray: Any, nodes: Sequence[Mapping[str, Any]], copies: Path) -> list[N
 
 
 def run_on_node(job: CopyJob) -> JobResult:
-    """Run a job in a process of this machine; the function of a task."""
-    return Workers(1, 1).run(job)
+    """Run a job in a process of this machine; the function of a task.
+
+    Ray cancels a task by an interrupt that does not end a blocking read, so the main thread only polls.
+    """
+    workers = Workers()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(workers.run, job)
+        try:
+            while not running.done():
+                time.sleep(POLL_S)
+        except BaseException:
+            workers.stop()
+            raise
+        return running.result()
 
 
 class RayJobs:
