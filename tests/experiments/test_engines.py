@@ -1,24 +1,31 @@
 """Engines: what they refuse before anything starts, and the same bytes from each of them."""
 
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from callboard.cli import build_parser
 from callboard.commands.arguments import job_options
 from callboard.core.errors import UserError
-from callboard.experiments.jobs.copies import COPIES
+from callboard.experiments.jobs.copies import COPIES, Snapshot
 from callboard.experiments.jobs.engines import engine
 from callboard.experiments.jobs.nodes import Node, refuse_unlike, this_node
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.jobs.ray_cluster import places
 from callboard.experiments.launch import RunOptions
-from tests.conftest import Workspace, new_workspace
-from tests.experiments.test_side_by_side import callboard, outs
+from tests.conftest import Workspace, new_workspace, ran
+from tests.experiments.test_side_by_side import outs, processes_in, wait_until
 
 HERE = Node("here", {"callboard": "0.1.0", "torch": "2.11.0"}, "a processor", True)
+
+
+def snapshot_in(folder: Path) -> Snapshot:
+    return Snapshot(folder, "0" * 40, folder)
 
 
 def options(*arguments: str) -> JobOptions:
@@ -30,16 +37,19 @@ def test_options_of_jobs() -> None:
     given = options("--on", "ray:head:6379", "--jobs", "3", "--cpus-per-job", "2", "--gpus-per-job", "0.25")
     assert given == JobOptions("ray:head:6379", 3, 2, 0.25)
     assert options("--on", "ray", "--gpus-per-job", "2").gpus == 2
+    slurm = options("--on", "slurm", "--slurm", "partition=long,time=04:00:00").slurm
+    assert slurm == {"partition": "long", "time": "04:00:00"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--on", "dask"], "'dask' must be local, ray or ray:ADDRESS"),
+        (["--on", "dask"], "'dask' must be local, ray, ray:ADDRESS or slurm"),
         (["--on", "ray:"], "'ray:' must be local"),
         (["--gpus-per-job", "1.5"], "'1.5' must be from 0 to 1, or a whole number"),
         (["--gpus-per-job", "-1"], "'-1' must be"),
         (["--cpus-per-job", "0"], "'0' must be a whole number"),
+        (["--slurm", "partition"], "'partition' of 'partition' must be KEY=VALUE"),
     ],
 )
 def test_the_parser_refuses_wrong_values(
@@ -53,6 +63,10 @@ def test_the_parser_refuses_wrong_values(
 def test_options_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(UserError, match=r"need --on ray"):
         options("--cpus-per-job", "2")
+    with pytest.raises(UserError, match=r"--slurm needs --on slurm"):
+        options("--on", "ray", "--slurm", "partition=long")
+    with pytest.raises(UserError, match=r"--gpus-per-job 0.25: jobs of Slurm do not share a GPU"):
+        options("--on", "slurm", "--gpus-per-job", "0.25")
     with pytest.raises(UserError, match=r"--on and --queue exclude each other"):
         RunOptions(is_queued=True, jobs=JobOptions("ray"))
     with pytest.raises(UserError, match=r"--on and --force exclude each other"):
@@ -61,7 +75,7 @@ def test_options_that_do_not_go_together_are_refused() -> None:
 
 def test_on_this_machine_jobs_share_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLBOARD_WORKERS", "6")
-    with engine(JobOptions(n_jobs=4), 1, tmp_path, tmp_path) as jobs:
+    with engine(JobOptions(n_jobs=4), 1, snapshot_in(tmp_path)) as jobs:
         assert (jobs.n_jobs, jobs.n_threads, jobs.n_nodes) == (4, 1, 1)
     assert JobOptions(n_jobs=2).is_side_by_side(1)
     assert not JobOptions(n_jobs=1).is_side_by_side(1)
@@ -100,7 +114,7 @@ def test_a_machine_describes_itself(tmp_path: Path) -> None:
 
 
 def refusal(job_options: JobOptions, folder: Path) -> str:
-    with pytest.raises(UserError) as caught, engine(job_options, 1, folder, folder):
+    with pytest.raises(UserError) as caught, engine(job_options, 1, snapshot_in(folder)):
         pass
     return str(caught.value)
 
@@ -112,6 +126,14 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     )
 
 
+def test_slurm_needs_its_package_and_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert refusal(JobOptions("slurm"), tmp_path).startswith("sbatch: not found on PATH")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert "pip install -e '.[slurm]'" in refusal(JobOptions("slurm"), tmp_path)
+
+
 def test_an_address_that_nobody_answers_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     said = refusal(JobOptions("ray:127.0.0.1:1"), tmp_path)
@@ -119,15 +141,121 @@ def test_an_address_that_nobody_answers_is_refused(tmp_path: Path) -> None:
     assert "refused" in said
 
 
+ON_SUBMITIT_S_LOCAL_ENGINE = """
+from callboard.experiments.jobs import slurm
+slurm.CLUSTER = "local"
+"""
+
+ON_A_MACHINE_WITHOUT_THE_FOLDER = """
+from contextlib import contextmanager
+from callboard.experiments import side_by_side
+from callboard.experiments.jobs.carried import carry, unpacked
+from callboard.experiments.jobs.local import Workers
+
+class Elsewhere(Workers):
+    is_apart = True
+
+    def run(self, job):
+        return super().run(unpacked(job, self.carried))
+
+@contextmanager
+def engine(options, threads, snapshot):
+    jobs = Elsewhere(2, 1)
+    jobs.carried = carry(snapshot)
+    yield jobs
+
+side_by_side.engine = engine
+"""
+
+
+def command(*arguments: str, after: str = "") -> list[str]:
+    return [sys.executable, "-c", f"{after}\nfrom callboard.cli import main; main()", *arguments]
+
+
+def has_the_bytes_of(finished: Workspace, workspace: Workspace, printed: str) -> bool:
+    assert "2 of 2 stages" in printed, printed
+    assert ran(printed) == {"predict", "evaluate", "infer", "score", "track"}
+    assert not list((workspace.root / COPIES).iterdir())
+    return outs(workspace) == outs(finished)
+
+
 @pytest.mark.slow
 def test_a_local_ray_gives_the_bytes_of_one_after_the_other(finished: Workspace, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     workspace = new_workspace(tmp_path / "workspace")
-    refused = workspace.command(*callboard("repro", "--on", "ray", "--cpus-per-job", "1000"))
+    refused = workspace.command(*command("repro", "--on", "ray", "--cpus-per-job", "1000"))
     assert refused.returncode == 1
     assert "error: no node has 1000 CPUs" in refused.stdout
-    done = workspace.command(*callboard("repro", "--on", "ray", "--jobs", "2"))
-    assert done.returncode == 0, done.stdout
-    assert outs(workspace) == outs(finished)
-    assert "2 of 2 stages" in done.stdout
-    assert not list((workspace.root / COPIES).iterdir())
+    done = workspace.command(*command("repro", "--on", "ray", "--jobs", "2"))
+    assert has_the_bytes_of(finished, workspace, done.stdout)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_process_and_then_a_node_gives_the_same_bytes(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    workspace = new_workspace(tmp_path / "workspace")
+    cluster = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    try:
+        node = cluster.add_node(num_cpus=1)
+        place = f"ray:{cluster.address}"
+        running = subprocess.Popen(
+            command("repro", "--on", place),
+            cwd=workspace.root,
+            env=workspace.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_until(lambda: tasks_of_ray("-train-"), "no training began")
+        wait_until(lambda: processes_in(workspace.root / COPIES), "no process in a copy")
+        tasks_of_ray("-train-")[0].kill()
+        cluster.remove_node(node, allow_graceful=False)
+        printed = running.communicate(timeout=300)[0]
+    finally:
+        cluster.shutdown()
+    assert "its process was killed" in printed
+    assert has_the_bytes_of(finished, workspace, printed)
+
+
+def tasks_of_ray(name: str) -> list[psutil.Process]:
+    """Processes of Ray, started by this one, that run a task whose name has this part."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if (
+                process.cmdline()
+                and process.cmdline()[0].startswith("ray::")
+                and name in process.cmdline()[0]
+            ):
+                found.append(process)
+    return found
+
+
+@pytest.mark.slow
+def test_jobs_through_submitit_give_the_same_bytes(finished: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    workspace = new_workspace(tmp_path / "workspace")
+    arguments = ("repro", "--on", "slurm", "--jobs", "2")
+    done = workspace.command(*command(*arguments, after=ON_SUBMITIT_S_LOCAL_ENGINE))
+    assert has_the_bytes_of(finished, workspace, done.stdout)
+
+
+@pytest.mark.slow
+def test_a_machine_without_the_folder_gives_the_same_bytes_through_a_remote(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    workspace = new_workspace(tmp_path / "workspace")
+    there = command("repro", after=ON_A_MACHINE_WITHOUT_THE_FOLDER)
+    refused = workspace.command(*there)
+    assert refused.returncode == 1
+    assert "share the folder, or give DVC a remote" in refused.stdout
+    workspace.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    done = workspace.command(*there)
+    assert has_the_bytes_of(finished, workspace, done.stdout)
+    assert list((tmp_path / "elsewhere").glob("callboard-*/workspace-*/.dvc/cache"))

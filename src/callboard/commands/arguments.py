@@ -104,7 +104,7 @@ def add_jobs_options(parser: argparse.ArgumentParser) -> None:
         default="local",
         metavar="WHERE",
         help="where they are trained: local (this machine), ray (a Ray of this machine, for its time), "
-        "ray:ADDRESS (a cluster started by `ray start`); default %(default)s",
+        "ray:ADDRESS (a cluster started by `ray start`), or slurm; default %(default)s",
     )
     parser.add_argument(
         "--cpus-per-job",
@@ -116,15 +116,29 @@ def add_jobs_options(parser: argparse.ArgumentParser) -> None:
         "--gpus-per-job",
         type=_gpus,
         metavar="N",
-        help="GPUs that each of them occupies, with --on, such as 0.25 for four on a GPU; default: 1 if "
-        "there are any",
+        help="GPUs that each of them occupies, with --on, such as 0.25 for four on a GPU (Ray only); "
+        "default: 1 if Ray has any, none of Slurm",
+    )
+    parser.add_argument(
+        "--slurm",
+        type=_sbatch_options,
+        default={},
+        metavar="KEY=VALUE,…",
+        help="options of `sbatch`, such as partition=long,time=04:00:00,mem=8G, with --on slurm",
     )
 
 
 def _place(text: str) -> str:
-    if text not in ("local", "ray") and not re.fullmatch("ray:.+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} must be local, ray or ray:ADDRESS")
+    if text not in ("local", "ray", "slurm") and not re.fullmatch("ray:.+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be local, ray, ray:ADDRESS or slurm")
     return text
+
+
+def _sbatch_options(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if wrong := [key for key, _, value in pairs if not key or not value]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} of {text!r} must be KEY=VALUE")
+    return {key: value for key, _, value in pairs}
 
 
 def _gpus(text: str) -> float:
@@ -142,4 +156,4 @@ def job_options(args: argparse.Namespace) -> "JobOptions":
     """Return the options of `add_jobs_options`."""
     from callboard.experiments.jobs.options import JobOptions
 
-    return JobOptions(args.on, args.jobs, args.cpus_per_job, args.gpus_per_job)
+    return JobOptions(args.on, args.jobs, args.cpus_per_job, args.gpus_per_job, args.slurm)

@@ -22,7 +22,12 @@ from callboard.core.console import duration, warn
 from callboard.core.errors import UserError
 from callboard.core.threads import n_workers
 from callboard.core.workspace import main_workspace
-from callboard.experiments.jobs.copies import copies_of_this_process, remove_left_over, snapshot
+from callboard.experiments.jobs.copies import (
+    Snapshot,
+    copies_of_this_process,
+    remove_left_over,
+    snapshot,
+)
 from callboard.experiments.jobs.engines import Engine, engine
 from callboard.experiments.jobs.local import WorkerKilledError, Workers
 from callboard.experiments.jobs.options import JobOptions
@@ -31,6 +36,7 @@ from callboard.experiments.jobs.units import Unit, units_of
 from callboard.experiments.jobs.worker import CopyJob, JobResult
 from callboard.experiments.overrides import overridden
 from callboard.params.defaults import read_full_tree
+from callboard.results.dvc_cache import add_to_cache
 
 LOGS = Path(".cache/jobs")
 """Folder of the main workspace for what each stage printed."""
@@ -82,18 +88,17 @@ def run_side_by_side(planned: Sequence[Planned], options: JobOptions) -> int:
     workspace = main_workspace()
     remove_left_over(workspace)
     (workspace / LOGS).mkdir(parents=True, exist_ok=True)
-    commit = snapshot(workspace)
-    copies = copies_of_this_process(workspace)
-    copies.mkdir(parents=True, exist_ok=True)
+    source = Snapshot(workspace, snapshot(workspace), copies_of_this_process(workspace))
+    source.copies.mkdir(parents=True, exist_ok=True)
     threads = read_full_tree()["train"]["threads"]
     try:
-        with engine(options, threads, workspace, copies) as jobs:
-            return _run_on(jobs, planned, _Batch(workspace, commit, copies, Workers(), jobs, Countdown(jobs)))
+        with engine(options, threads, source) as jobs:
+            return _run_on(jobs, planned, _Batch(source, Workers(), jobs, Countdown(jobs)))
     except KeyboardInterrupt:
         _say("stopped; the same command continues: finished stages are kept, trainings resume")
         return STOPPED
     finally:
-        shutil.rmtree(copies, ignore_errors=True)
+        shutil.rmtree(source.copies, ignore_errors=True)
 
 
 def _run_on(jobs: Engine, planned: Sequence[Planned], batch: "_Batch") -> int:
@@ -145,10 +150,7 @@ class Countdown:
 class _Batch:
     """Everything that the experiments of one call share."""
 
-    workspace: Path
-    commit: str
-    copies: Path
-    """Folder for copies of the workspace."""
+    source: Snapshot
     here: Workers
     """Engine for what comes before the stages of a matrix."""
     jobs: Engine
@@ -199,6 +201,9 @@ class _Run:
         name = self.experiment.name
         print(f"{name}: preparing recordings, frames and folds", flush=True)
         here, commands = self.batch.here, [["repro", COMMON], ["dag", "--dot"]]
+        if self.batch.jobs.is_apart:
+            self._refuse_start_weights()
+            commands.append(["push", "--quiet", "--with-deps", COMMON])
         outcome = self._run_job(here, COMMON, commands, n_workers(), "")
         for line in PREPARED.findall(outcome.printed):
             print(f"{name} {line}", flush=True)
@@ -219,20 +224,28 @@ class _Run:
 
     def fit(self, unit: Unit) -> list[Task]:
         """Run one stage of a matrix."""
-        with self.lock:
-            dvc_lock = yaml.safe_dump({"schema": "2.0", "stages": self.stages}, sort_keys=False)
         jobs = self.batch.jobs
         commands = [
             ["checkout", "--quiet", "--force", *unit.inputs],
             ["repro", "--single-item", unit.stage],
         ]
-        outcome = self._run_job(jobs, unit.stage, commands, jobs.n_threads, dvc_lock)
+        if jobs.is_apart:
+            commands = [
+                ["pull", "--quiet", "--force", *unit.inputs],
+                ["repro", "--pull", "--single-item", unit.stage],
+                ["push", "--quiet", "--run-cache", unit.stage],
+            ]
+        outcome = self._run_job(jobs, unit.stage, commands, jobs.n_threads, self._lock_text())
         self._keep(outcome, unit)
         self.batch.progress.finished(self.experiment.name, unit.stage, outcome)
         return []
 
     def finish(self) -> list[Task]:
-        """Make the experiment of what its stages left in DVC's cache."""
+        """Make the experiment of what its stages left in DVC's cache, or remote."""
+        if self.batch.jobs.is_apart:
+            stages = [stage for stage in self.stages if "@" in stage]
+            fetch = ["fetch", "--quiet", "--run-cache", *stages]
+            self._run_job(self.batch.here, "fetch", [fetch], n_workers(), self._lock_text())
         if self.experiment.finish(self.overrides):
             raise TaskError(f"{self.experiment.name} failed")
         return []
@@ -245,27 +258,44 @@ class _Run:
         Raises:
             TaskError: one failed; the message ends with the last lines of its output.
         """
-        name, batch = f"{self.experiment.name}-{stage.replace('@', '-')}", self.batch
-        log = batch.workspace / LOGS / f"{name}.log"
+        name, source = f"{self.experiment.name}-{stage.replace('@', '-')}", self.batch.source
+        log = source.workspace / LOGS / f"{name}.log"
         own = {key: value for key, value in os.environ.items() if key.startswith("CALLBOARD_")}
         environment = own | {
-            "DVC_ROOT": str(batch.workspace),
+            "DVC_ROOT": str(source.workspace),
             "DVC_EXP_NAME": self.experiment.name,
             "CALLBOARD_WORKERS": str(n_threads),
             "OMP_NUM_THREADS": str(self.threads),
         }
-        folders = str(batch.workspace), str(batch.copies)
-        job = CopyJob(name, *folders, batch.commit, self.params, dvc_lock, commands, environment, str(log))
+        folders = str(source.workspace), str(source.copies)
+        job = CopyJob(name, *folders, source.commit, self.params, dvc_lock, commands, environment, str(log))
+        if jobs.is_apart:
+            job = job._replace(returned=stage)
         outcome = _run_despite_kills(jobs, job)
+        log.write_text(outcome.printed, encoding="utf-8")  # the machine may have written another file
         if outcome.status:
             tail = "\n".join(outcome.printed.splitlines()[-TAIL:])
             where = f" on {outcome.node}" if jobs.n_nodes > 1 else ""
-            shown = log.relative_to(batch.workspace)
+            shown = log.relative_to(source.workspace)
             raise TaskError(f"{self.experiment.name}: {stage} failed{where}; the end of {shown}:\n{tail}")
         return outcome
 
+    def _refuse_start_weights(self) -> None:
+        """Refuse an experiment whose trainings read a different result, which machines elsewhere lack."""
+        if yaml.safe_load(self.params).get("train", {}).get("init_from"):
+            raise TaskError(
+                f"{self.experiment.name}: train.init_from needs nodes that share the folder of the workspace"
+            )
+
+    def _lock_text(self) -> str:
+        """Return the text of a dvc.lock with the stages that are finished."""
+        with self.lock:
+            return yaml.safe_dump({"schema": "2.0", "stages": self.stages}, sort_keys=False)
+
     def _keep(self, outcome: JobResult, unit: Unit | None) -> None:
         """Keep what dvc.lock says of a unit, or of all stages."""
+        for md5, content in outcome.small.items():
+            add_to_cache(md5, content.encode("utf-8"))
         stages = yaml.safe_load(outcome.lock)["stages"]
         with self.lock:
             self.stages |= stages if unit is None else {unit.stage: stages[unit.stage]}

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from callboard.core.errors import UserError
+from callboard.core.files import written_whole
 from callboard.core.workspace import main_workspace
 from callboard.results.dvc_lock import all_outs, parse_lock
 
@@ -34,6 +35,15 @@ def cached_file(md5: str, what: str) -> Path:
     if not path.is_file():
         raise UserError(f"{what} is not in DVC's cache ({path}); `dvc pull` it or run the experiment again")
     return path
+
+
+def add_to_cache(md5: str, content: bytes) -> None:
+    """Write a file that DVC has hashed elsewhere into the main workspace's cache."""
+    path = cache_folder(main_workspace()) / "files/md5" / md5[:2] / md5[2:]
+    if not path.exists():
+        with written_whole(path) as unfinished:
+            unfinished.write_bytes(content)
+            unfinished.chmod(0o444)  # as DVC does: workspaces can have links to it
 
 
 def is_cached(md5: str) -> bool:

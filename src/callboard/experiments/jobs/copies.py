@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -16,6 +17,17 @@ from callboard.results.git import git, git_if_any
 
 COPIES = Path(".dvc/tmp/copies")
 """Folder of the copies in the main workspace: on the file system of its cache, and ignored by git and DVC."""
+
+
+class Snapshot(NamedTuple):
+    """The workspace as a command found it."""
+
+    workspace: Path
+    """The main workspace."""
+    commit: str
+    """Commit with changes that are not committed."""
+    copies: Path
+    """Folder for copies, which is removed at the command's end."""
 
 
 def snapshot(workspace: Path) -> str:

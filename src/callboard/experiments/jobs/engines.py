@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
 from callboard.core.threads import n_workers
+from callboard.experiments.jobs.copies import Snapshot
 from callboard.experiments.jobs.local import Workers, default_jobs
-from callboard.experiments.jobs.options import LOCAL, JobOptions
+from callboard.experiments.jobs.options import LOCAL, SLURM, JobOptions
 from callboard.experiments.jobs.worker import CopyJob, JobResult
 
 
@@ -38,14 +38,13 @@ class Engine(Protocol):
 
 
 @contextmanager
-def engine(options: JobOptions, threads: int, workspace: Path, copies: Path) -> Iterator[Engine]:
+def engine(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[Engine]:
     """Yield an engine, which ends with the context.
 
     Args:
         options: The user's options.
         threads: `train.threads`.
-        workspace: The main workspace.
-        copies: Existing folder of copies for this process.
+        snapshot: What jobs run in copies of; its folder of copies exists.
 
     Raises:
         UserError: it cannot run such jobs; the message says why in one sentence.
@@ -53,8 +52,13 @@ def engine(options: JobOptions, threads: int, workspace: Path, copies: Path) -> 
     if options.place == LOCAL:
         n_jobs = options.n_jobs or default_jobs(threads)
         yield Workers(n_jobs, max(n_workers() // n_jobs, 1))
+    elif options.place == SLURM:
+        from callboard.experiments.jobs.slurm import slurm_jobs
+
+        with slurm_jobs(options, threads, snapshot) as submitted:
+            yield submitted
     else:
         from callboard.experiments.jobs.ray_cluster import ray_jobs
 
-        with ray_jobs(options, threads, copies) as jobs:
+        with ray_jobs(options, threads, snapshot) as jobs:
             yield jobs

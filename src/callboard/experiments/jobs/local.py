@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +33,10 @@ def default_jobs(threads: int) -> int:
         return 1
     in_memory = int(psutil.virtual_memory().available / 1e9 / JOB_MEMORY_GB)
     return max(min(n_workers() // threads, in_memory), 1)
+
+
+LOOK_EVERY_S = 0.1
+"""Pause between looks at whether a process has ended."""
 
 
 class WorkerKilledError(TaskError):
@@ -98,6 +104,23 @@ class Workers:
             for process in self._running:
                 if process.stdin:
                     process.stdin.close()
+
+
+def run_until_interrupted(job: CopyJob) -> JobResult:
+    """Run a job in a process; an exception that interrupts this ends it, and waits until its copy is removed.
+
+    The main thread only polls, since not every interrupt ends a blocking read.
+    """
+    workers = Workers()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(workers.run, job)
+        try:
+            while not running.done():
+                time.sleep(LOOK_EVERY_S)
+        except BaseException:
+            workers.stop()
+            raise
+        return running.result()
 
 
 def _kill_what_is_left(leader: int) -> None:

@@ -34,6 +34,8 @@ class JobOptions:
             raise UserError("--cpus-per-job and --gpus-per-job need --on ray or --on slurm")
         if self.place != SLURM and self.slurm:
             raise UserError("--slurm needs --on slurm")
+        if self.place == SLURM and self.gpus and not self.gpus.is_integer():
+            raise UserError(f"--gpus-per-job {self.gpus:g}: jobs of Slurm do not share a GPU")
 
     def is_side_by_side(self, threads: int) -> bool:
         """Return whether more than one job runs at a time, or they do not run on this machine."""

@@ -3,29 +3,35 @@
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from callboard.core.errors import UserError, one_line
 from callboard.core.threads import n_workers
-from callboard.experiments.jobs.local import WorkerKilledError, Workers
+from callboard.experiments.jobs.carried import Carried, carry, unpacked
+from callboard.experiments.jobs.copies import Snapshot
+from callboard.experiments.jobs.local import WorkerKilledError, run_until_interrupted
 from callboard.experiments.jobs.nodes import Node, refuse_unlike, this_node
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.jobs.schedule import TaskError
 from callboard.experiments.jobs.worker import CopyJob, JobResult
+
+SETTINGS = {
+    "RAY_NUM_REDIS_GET_RETRIES": "5",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Variables that Ray reads when it is imported: seconds to connect; no report to its makers."""
+
+TOKEN = Path.home() / ".ray/auth_token"
+"""File of the secret that Ray makes for a first cluster; all nodes need the same."""
 
 ANSWER_S = 5.0
 """Time in which a cluster must take a connection."""
 
 PROBE_S = 60.0
 """Time in which every node must start a process and answer."""
-
-POLL_S = 0.1
-"""Pause between looks at whether a process has ended."""
 
 CHECK_EVERY_S = 10.0
 """Pause between looks at whether the cluster can still run a waiting job."""
@@ -35,8 +41,12 @@ STOP_S = 20.0
 
 
 @contextmanager
-def ray_jobs(options: JobOptions, threads: int, copies: Path) -> Iterator["RayJobs"]:
+def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator["RayJobs"]:
     """Yield an engine on a Ray of this machine, started for it, or on a running cluster; see `engine`."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if TOKEN.exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it, Ray would not send the token
     try:
         import ray
     except ImportError:
@@ -50,9 +60,10 @@ def ray_jobs(options: JobOptions, threads: int, copies: Path) -> Iterator["RayJo
         n_places = places(alive, cpus, gpus)
         if not n_places:
             raise UserError(f"no node has {_amount(cpus, gpus)}, which a job asks for")
-        nodes = _probe(ray, alive, copies)
-        refuse_unlike(nodes, this_node(str(copies)))
-        yield RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes)
+        nodes = _probe(ray, alive, snapshot.copies)
+        refuse_unlike(nodes, this_node(str(snapshot.copies)))
+        carried = None if all(node.sees_copies for node in nodes) else carry(snapshot)
+        yield RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes, carried)
     finally:
         ray.shutdown()
 
@@ -117,30 +128,28 @@ def _probe(ray: Any, nodes: Sequence[Mapping[str, Any]], copies: Path) -> list[N
     return found
 
 
-def run_on_node(job: CopyJob) -> JobResult:
-    """Run a job in a process of this machine; the function of a task.
-
-    Ray cancels a task by an interrupt that does not end a blocking read, so the main thread only polls.
-    """
-    workers = Workers()
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(workers.run, job)
-        try:
-            while not running.done():
-                time.sleep(POLL_S)
-        except BaseException:
-            workers.stop()
-            raise
-        return running.result()
+def run_on_node(job: CopyJob, carried: Carried | None) -> JobResult:
+    """Run a job in a process of this machine, also without the job's workspace; the function of a task."""
+    if carried and not Path(job.copies).is_dir():
+        job = unpacked(job, carried)
+    return run_until_interrupted(job)
 
 
 class RayJobs:
     """Engine on the cluster that this process has joined."""
 
-    is_apart = False
-
-    def __init__(self, ray: Any, cpus: int, gpus: float, n_jobs: int, nodes: Sequence[Node]) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        cpus: int,
+        gpus: float,
+        n_jobs: int,
+        nodes: Sequence[Node],
+        carried: Carried | None,
+    ) -> None:
         self.n_jobs, self.n_threads, self.n_nodes = n_jobs, cpus, len(nodes)
+        self.is_apart = carried is not None
+        self._carried = ray.put(carried)
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_on_node)
         self._running: set[Any] = set()
@@ -152,7 +161,7 @@ class RayJobs:
         with self._lock:
             if self._is_stopped.is_set():
                 raise TaskError(f"{job.name}: stopped")
-            answer = self._task.options(name=job.name).remote(job)
+            answer = self._task.options(name=job.name).remote(job, self._carried)
             self._running.add(answer)
         errors = self._ray.exceptions
         try:

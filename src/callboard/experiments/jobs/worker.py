@@ -12,13 +12,18 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+import yaml
 
 from callboard.core.errors import UserError
 from callboard.experiments.jobs.copies import workspace_copy
+
+SMALL_BYTES = 1_000_000
+"""Size up to which an output travels with a job's result."""
 
 
 class CopyJob(NamedTuple):
@@ -42,6 +47,8 @@ class CopyJob(NamedTuple):
     """Variables to set."""
     log: str
     """File for what the commands print."""
+    returned: str = ""
+    """Stage whose small outputs are returned: DVC pushes none that it does not cache, such as curves."""
 
 
 class JobResult(NamedTuple):
@@ -56,6 +63,8 @@ class JobResult(NamedTuple):
     seconds: float
     node: str
     """Name of the machine."""
+    small: dict[str, str]
+    """Contents of the small outputs of `CopyJob.returned`, by md5."""
     error: str = ""
     """Why no command could be run."""
 
@@ -81,10 +90,22 @@ def run_job(job: CopyJob) -> JobResult:
             status = runner.run(root)
             lock = root / "dvc.lock"
             text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+            small = _small_outputs(root, text, job.returned) if job.returned and not status else {}
         printed = Path(job.log).read_text(encoding="utf-8", errors="replace")
     except (UserError, OSError) as error:
-        return JobResult(1, "", "", time.monotonic() - start, node, str(error))
-    return JobResult(status, text, printed, time.monotonic() - start, node)
+        return JobResult(1, "", "", time.monotonic() - start, node, {}, str(error))
+    return JobResult(status, text, printed, time.monotonic() - start, node, small)
+
+
+def _small_outputs(root: Path, lock: str, stage: str) -> dict[str, str]:
+    """Return the contents of a stage's outputs of less than `SMALL_BYTES` that are text, by md5."""
+    found = {}
+    for out in yaml.safe_load(lock)["stages"][stage]["outs"]:
+        path = root / out["path"]
+        if path.is_file() and path.stat().st_size < SMALL_BYTES:
+            with suppress(UnicodeDecodeError):
+                found[out["md5"]] = path.read_bytes().decode("utf-8")
+    return found
 
 
 class _Runner:

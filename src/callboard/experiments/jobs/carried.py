@@ -1,0 +1,89 @@
+"""The workspace for a machine without its folder: git's objects in a bundle, data through DVC's remote.
+
+There it becomes a workspace of that machine, of which jobs make copies as they do of the shared one. Its
+cache and checkpoints stay for later jobs.
+"""
+
+import getpass
+import hashlib
+import io
+import platform
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from callboard.core.errors import UserError
+from callboard.core.files import locked
+from callboard.experiments.jobs.copies import Snapshot, copies_of_this_process, remove_left_over
+from callboard.experiments.jobs.worker import CopyJob
+from callboard.results.dvc_cache import dvc_config
+from callboard.results.git import git
+
+REF = "refs/callboard/carried"
+"""Git's name for the snapshot in the bundle, since a bundle has no commits without names."""
+
+
+class Carried(NamedTuple):
+    """Everything of a workspace that git and DVC's remote need elsewhere."""
+
+    name: str
+    """Name of the folder elsewhere."""
+    bundle: bytes
+    """All commits, with their branches and experiments."""
+    subfolder: str
+    """Path of the workspace in its repository."""
+    settings: str
+    """The user's own settings of DVC, which may have the remote's address and keys."""
+
+
+def carry(snapshot: Snapshot) -> Carried:
+    """Pack a workspace; what is not committed is in the snapshot, and nothing need be pushed.
+
+    Raises:
+        UserError: DVC has no default remote.
+    """
+    workspace = snapshot.workspace
+    if not dvc_config(workspace).get("core", "remote", fallback=""):
+        raise UserError(
+            f"nodes do not have {workspace}: share the folder, or give DVC a remote, `dvc remote add -d NAME "
+            "URL`, through which data and results travel"
+        )
+    top = Path(git("rev-parse", "--show-toplevel", folder=workspace).strip())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "bundle")
+        git("update-ref", REF, snapshot.commit, folder=workspace)
+        try:
+            git("bundle", "create", "--quiet", str(file), "--all", folder=workspace)
+        finally:
+            git("update-ref", "-d", REF, folder=workspace)
+        bundle = file.read_bytes()
+    settings = dvc_config(workspace, ["config.local"])
+    settings.remove_section("cache")  # a path of this machine
+    text = io.StringIO()
+    settings.write(text)
+    origin = hashlib.sha256(f"{platform.node()}:{workspace}".encode()).hexdigest()[:12]
+    subfolder = workspace.resolve().relative_to(top.resolve()).as_posix()
+    return Carried(f"{workspace.name}-{origin}", bundle, subfolder, text.getvalue())
+
+
+def unpacked(job: CopyJob, carried: Carried) -> CopyJob:
+    """Return the job for a workspace of this machine, which is made or brought up to date."""
+    top = Path(tempfile.gettempdir(), f"callboard-{getpass.getuser()}", carried.name)
+    workspace = top / carried.subfolder
+    with locked(top.with_suffix(".lock"), UserError), tempfile.NamedTemporaryFile() as file:
+        if not (top / ".git").is_dir():
+            git("init", "--quiet", str(top), folder=top.parent)
+        file.write(carried.bundle)
+        file.flush()
+        git("fetch", "--quiet", "--update-head-ok", file.name, "+refs/*:refs/*", folder=top)
+        git("checkout", "--quiet", "--force", "--detach", job.commit, folder=top)
+        (workspace / ".dvc/config.local").write_text(carried.settings, encoding="utf-8")
+        remove_left_over(workspace)
+    log = workspace / Path(job.log).relative_to(job.workspace)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return job._replace(
+        workspace=str(workspace),
+        copies=str(copies_of_this_process(workspace)),
+        environment=job.environment | {"DVC_ROOT": str(workspace)},
+        log=str(log),
+    )
