@@ -18,8 +18,10 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parent.parent
 THREADS = "train.threads={}"
 SIDE_BY_SIDE = """
+from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.side_by_side import Planned, run_side_by_side
-run_side_by_side([Planned("folds", (), lambda: ["{threads}"], lambda overrides: 0)], {jobs})
+folds = Planned("folds", (), lambda: ["{threads}"], lambda overrides: 0)
+run_side_by_side([folds], JobOptions(n_jobs={jobs}))
 """
 
 

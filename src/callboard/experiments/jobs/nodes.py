@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callboard.core.code_fingerprint import NUMERICAL_PACKAGES
+from callboard.core.compute import cpu_name
 from callboard.core.console import warn
 from callboard.core.errors import UserError
-
-CPU_INFO = Path("/proc/cpuinfo")
-"""File of Linux, whose `platform.processor` is often empty."""
 
 
 class Node(NamedTuple):
@@ -32,7 +30,7 @@ def this_node(copies: str) -> Node:
         copies: Folder of copies of the process that asks.
     """
     versions = {name: _version(name) for name in ("callboard", *NUMERICAL_PACKAGES.values())}
-    return Node(platform.node(), versions, _processor(), Path(copies).is_dir())
+    return Node(platform.node(), versions, cpu_name(), Path(copies).is_dir())
 
 
 def _version(package: str) -> str:
@@ -40,12 +38,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _processor() -> str:
-    lines = CPU_INFO.read_text(encoding="utf-8").splitlines() if CPU_INFO.exists() else []
-    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def refuse_unlike(nodes: Iterable[Node], here: Node) -> None:
