@@ -200,7 +200,7 @@ def test_a_cluster_that_loses_a_process_and_then_a_node_gives_the_same_bytes(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
     try:
-        node = cluster.add_node(num_cpus=1)
+        node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")  # the command joins the other one
         place = f"ray:{cluster.address}"
         running = subprocess.Popen(
             command("repro", "--on", place),

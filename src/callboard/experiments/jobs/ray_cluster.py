@@ -149,7 +149,7 @@ class RayJobs:
     ) -> None:
         self.n_jobs, self.n_threads, self.n_nodes = n_jobs, cpus, len(nodes)
         self.is_apart = carried is not None
-        self._carried = ray.put(carried)
+        self._carried = ray.put(carried) if carried else None
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_on_node)
         self._running: set[Any] = set()
@@ -167,10 +167,13 @@ class RayJobs:
         try:
             self._wait(job.name, answer)
             result: JobResult = self._ray.get(answer)
-        except errors.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, UserError) else error from None
         except errors.RayError as error:
-            raise WorkerKilledError(f"{job.name}: its process was killed ({one_line(error)})") from None
+            cause = getattr(error, "cause", error)
+            if isinstance(cause, UserError):
+                raise cause from None
+            if not isinstance(cause, errors.RayError):
+                raise
+            raise WorkerKilledError(f"{job.name}: its process was killed ({one_line(cause)})") from None
         finally:
             with self._lock:
                 self._running.discard(answer)
