@@ -21,7 +21,7 @@ SEEDS :=
 
 WORKERS := 2
 # one thread each: two processes that both take two threads wait for each other
-PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS)
 
 .PHONY: repro test test-all ladder lint clean
 
@@ -30,10 +30,11 @@ repro: .venv/runtime
 	callboard board
 
 test: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --dist=worksteal -m "not slow"
 
+# files whole, since building what their tests share takes minutes; slow tests come first, see tests/conftest.py
 test-all: lint
-	$(PYTEST)
+	$(PYTEST) --dist=loadfile --no-loadscope-reorder
 
 ladder: .venv/birdnet
 	callboard repro
