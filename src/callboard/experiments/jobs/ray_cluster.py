@@ -158,6 +158,8 @@ class RayJobs:
 
     def run(self, job: CopyJob) -> JobResult:
         """Run a job somewhere in the cluster; see `Engine.run`."""
+        if not self._gpus:  # Ray hides GPUs only from tasks that ask for some
+            job = job._replace(environment=job.environment | {"CUDA_VISIBLE_DEVICES": ""})
         with self._lock:
             if self._is_stopped.is_set():
                 raise TaskError(f"{job.name}: stopped")
