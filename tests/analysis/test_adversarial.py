@@ -132,6 +132,7 @@ def test_train_against_train_is_about_one_half() -> None:
     assert comparison.null_auc.mean() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_halves_of_train_do_not_see_the_test_set() -> None:
     pieces = noise()
     shifted = noise()
@@ -233,6 +234,7 @@ def test_the_interval_holds_the_auc() -> None:
     assert 0.05 < high - low < 0.4
 
 
+@pytest.mark.slow
 def test_a_gain_is_seen_in_decibels_only(tmp_path: Path) -> None:
     write_set(tmp_path, "train", 30)
     write_set(tmp_path, "test", 20, db_max=-6.0)
@@ -242,6 +244,7 @@ def test_a_gain_is_seen_in_decibels_only(tmp_path: Path) -> None:
     assert by_level > by_image + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 0.3])
 def test_a_mel_row_that_never_changes_does_no_harm(level: float) -> None:
     pieces = noise()

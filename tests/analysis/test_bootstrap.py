@@ -82,6 +82,7 @@ def test_the_precisions_of_pairs_add_up_to_those_of_recordings():
     assert len(row) == n_present.sum()
 
 
+@pytest.mark.slow
 def test_of_two_equally_good_results_about_one_in_twenty_intervals_misses_zero():
     misses = [not paired_difference(*world(60, seed), 400, seed).is_within_noise for seed in range(200)]
     assert 0.01 < np.mean(misses) < 0.10

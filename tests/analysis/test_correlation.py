@@ -38,6 +38,7 @@ def test_spearman_s_interval_is_that_of_a_naive_loop():
     assert found.n == 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CORRELATIONS.values())
 def test_an_interval_covers_the_truth_about_as_often_as_it_says(kind):
     truth = {pearson: 0.6, spearman: 6 / np.pi * np.arcsin(0.6 / 2)}[kind]

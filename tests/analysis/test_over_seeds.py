@@ -123,5 +123,6 @@ def test_of_equals_over_three_seeds_about_one_in_twenty_is_called_different(comm
     assert share_called_different(common, 0.0, n_seeds=3, n_worlds=200) < 0.10
 
 
+@pytest.mark.slow
 def test_more_seeds_find_what_one_cannot() -> None:
     assert share_called_different(0.1, 0.3, n_seeds=5, n_worlds=40) > 0.8

@@ -443,6 +443,7 @@ def test_seeds_that_move_recordings_apart_only_are_all_in_the_bootstrap() -> Non
     assert judged < 0.07
 
 
+@pytest.mark.slow
 def test_seeds_that_move_all_recordings_fool_the_bootstrap_but_not_the_verdict() -> None:
     alone, judged = rates(common=0.1, gain=0.0, n_worlds=40)
     assert alone > 0.3

@@ -171,10 +171,8 @@ def find_these(monkeypatch, recipes: dict[str, dict[str, object]]) -> None:
     monkeypatch.setattr(networks, "find_recipe", lambda reference: changed(PARAMS, recipes[reference]))
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["train", *(pytest.param(source, marks=pytest.mark.slow) for source in ("train_test", "train_external"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["train", "train_test", "train_external"])
 def test_nothing_of_a_fold_reaches_the_labels_that_its_student_learns_from(source):
     before = World(4, "before", source=source)
     table = before.pseudo_labels(2)

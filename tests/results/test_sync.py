@@ -297,6 +297,7 @@ def test_a_half_written_run_is_completed(toy: ToyRepository) -> None:
     assert told(toy) == before
 
 
+@pytest.mark.slow
 def test_a_synchronisation_killed_anywhere_is_finished_by_the_next(
     toy: ToyRepository, empty_database: Path
 ) -> None:

@@ -200,6 +200,7 @@ def keyed(result: Result, key: str) -> Result:
     return replace(result, ref=result.ref._replace(key=key))
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_is_completed_and_shown_by_nobody_before(odd_curve: Path) -> None:
     database, result = odd_curve.parent / "mlflow.db", result_in(odd_curve)
     record(keyed(result, "clean"), NAMED)

@@ -126,7 +126,8 @@ def test_a_pass_over_whole_recordings_takes_no_more_frames_than_one_over_clips(c
     witness = Witness()
     models = [loaded(witness, clip=FULL)]
     score_recordings(models, cache, cache.recording_ids, score_params(batch_size=10), CPU)
-    assert witness.shapes == [(2, 300, N_MELS), (2, 300, N_MELS), (1, 300, N_MELS)]  # 600 of 640 frames
+    shapes = sorted(witness.shapes)  # threads share the batches
+    assert shapes == [(1, 300, N_MELS), (2, 300, N_MELS), (2, 300, N_MELS)]  # 600 of 640 frames
     witness.shapes.clear()
     score_recordings(models, cache, ["a", "b"], score_params(batch_size=1), CPU)
     assert witness.shapes == [(1, 300, N_MELS)] * 2  # one recording at least
