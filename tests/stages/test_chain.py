@@ -50,13 +50,14 @@ def test_nested_students_start_from_a_row_that_runs_first_without_their_teachers
 
 
 def test_a_dvc_lock_of_elsewhere_is_named_with_what_heals_it(workspace: Workspace) -> None:
-    callboard(workspace, "run", "exp0058")
+    run = ("run", "exp0058", "--jobs", "1")
+    callboard(workspace, *run)
     workspace.dvc("exp", "remove", "exp0058")
     lock = parse_lock(workspace.read("dvc.lock"), "dvc.lock")
     md5 = all_outs(lock)["scores/windows"]
     (workspace.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
 
-    done = workspace.command(*CALLBOARD, "run", "exp0058")
+    done = workspace.command(*CALLBOARD, *run)
     assert done.returncode != 0
     assert "failed to load directory" in done.stdout
     assert "dvc.lock names scores/windows, which DVC's cache lacks; dvc repro, then commit" in done.stdout
@@ -64,4 +65,4 @@ def test_a_dvc_lock_of_elsewhere_is_named_with_what_heals_it(workspace: Workspac
 
     workspace.dvc("repro")
     assert "DVC's cache lacks: scores/windows" not in workspace.command(*CALLBOARD, "doctor").stdout
-    callboard(workspace, "run", "exp0058")
+    callboard(workspace, *run)
