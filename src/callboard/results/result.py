@@ -161,7 +161,7 @@ class Result:
 
     @property
     def computed_by(self) -> Computes:
-        """What trained the networks of all its folds and rounds; empty for a blend and for older results."""
+        """Records of the trainings of all its folds and rounds; empty for a blend and for older results."""
         if blend_parts(self.params):  # its folds are those of the workspace, which it does not use
             return frozenset()
         found = (from_cells(row) for rows in self._curve_rows.values() for row in rows)

@@ -56,7 +56,7 @@ class BoardRow:
     begun_from: "BoardRow | None" = None
     """Result whose weights training started from, if it is on the board."""
     own_computes: Computes = frozenset()
-    """What trained its own networks; empty for a blend, or if it was not recorded."""
+    """Records of the trainings of its own networks; empty for a blend, or if there are none."""
 
     @property
     def ref(self) -> ResultRef:
@@ -85,7 +85,7 @@ class BoardRow:
 
     @cached_property
     def computed_by(self) -> Computes:
-        """What trained its networks, those of a blend's parts and those that training started from.
+        """Records of the trainings of its networks, those of a blend's parts and those that it started from.
 
         Empty if none of it was recorded. Several entries mean that the result is mixed in itself.
         """

@@ -79,7 +79,7 @@ class Learner:
     """Weight averages, if `train.ema_decay` or `train.swa_epochs` enables them."""
     history: list[EpochRow] = field(default_factory=list)
     computes: list[Compute] = field(default_factory=list)
-    """What computed each epoch of `history`; they differ if training is resumed on an unlike machine."""
+    """Record of each epoch of `history`; they differ if training is resumed on an unlike machine."""
     best_score: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the best validated epoch, kept if `train.select` needs them."""
@@ -122,7 +122,7 @@ class Fitted(NamedTuple):
     averages: dict[str, SedModel]
     """The network with averaged weights, by `predict.weights`, whatever epoch `train.select` keeps."""
     computes: list[Compute]
-    """What computed each epoch."""
+    """Record of what computed each epoch."""
 
 
 def fit(

@@ -59,7 +59,7 @@ class JobResult(NamedTuple):
     lock: str
     """Text of dvc.lock afterwards."""
     printed: str
-    """What the commands printed."""
+    """Output of the commands."""
     seconds: float
     node: str
     """Name of the machine."""
