@@ -1,4 +1,4 @@
-"""What a network is computed with: all that changes how its numbers are rounded, besides parameters."""
+"""The record of what computes a network: all that changes how numbers are rounded, besides parameters."""
 
 import json
 import platform

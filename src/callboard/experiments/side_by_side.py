@@ -197,12 +197,13 @@ class _Run:
         self.overrides = overrides
         with overridden(overrides) as path:
             self.params = path.read_text(encoding="utf-8")
-            self.threads = read_full_tree(path)["train"]["threads"]
+            train = read_full_tree(path)["train"]
+        self.threads = train["threads"]
         name = self.experiment.name
         print(f"{name}: preparing recordings, frames and folds", flush=True)
         here, commands = self.batch.here, [["repro", COMMON], ["dag", "--dot"]]
         if self.batch.jobs.is_apart:
-            self._refuse_start_weights()
+            self._refuse_start_weights(train["init_from"])
             commands.append(["push", "--quiet", "--with-deps", COMMON])
         outcome = self._run_job(here, COMMON, commands, n_workers(), "")
         for line in PREPARED.findall(outcome.printed):
@@ -280,9 +281,9 @@ class _Run:
             raise TaskError(f"{self.experiment.name}: {stage} failed{where}; the end of {shown}:\n{tail}")
         return outcome
 
-    def _refuse_start_weights(self) -> None:
+    def _refuse_start_weights(self, init_from: str | None) -> None:
         """Refuse an experiment whose trainings read a different result, which machines elsewhere lack."""
-        if yaml.safe_load(self.params).get("train", {}).get("init_from"):
+        if init_from:
             raise TaskError(
                 f"{self.experiment.name}: train.init_from needs nodes that share the folder of the workspace"
             )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from callboard.core.errors import UserError
 from callboard.core.files import locked
-from callboard.experiments.jobs.copies import Snapshot, copies_of_this_process, remove_left_over
+from callboard.experiments.jobs.copies import Snapshot, copies_of_this_process, remove_left_over, repository
 from callboard.experiments.jobs.worker import CopyJob
 from callboard.results.dvc_cache import dvc_config
 from callboard.results.git import git
@@ -48,7 +48,6 @@ def carry(snapshot: Snapshot) -> Carried:
             f"nodes do not have {workspace}: share the folder, or give DVC a remote, `dvc remote add -d NAME "
             "URL`, through which data and results travel"
         )
-    top = Path(git("rev-parse", "--show-toplevel", folder=workspace).strip())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "bundle")
         git("update-ref", REF, snapshot.commit, folder=workspace)
@@ -62,7 +61,7 @@ def carry(snapshot: Snapshot) -> Carried:
     text = io.StringIO()
     settings.write(text)
     origin = hashlib.sha256(f"{platform.node()}:{workspace}".encode()).hexdigest()[:12]
-    subfolder = workspace.resolve().relative_to(top.resolve()).as_posix()
+    subfolder = repository(workspace)[1].as_posix()
     return Carried(f"{workspace.name}-{origin}", bundle, subfolder, text.getvalue())
 
 

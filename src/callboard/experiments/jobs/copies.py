@@ -53,6 +53,12 @@ def copies_of_this_process(workspace: Path) -> Path:
     return workspace / COPIES / f"{platform.node()}.{os.getpid()}"
 
 
+def repository(workspace: Path) -> tuple[Path, Path]:
+    """Return the top folder of the workspace's git repository, and the workspace's path in it."""
+    top = Path(git("rev-parse", "--show-toplevel", folder=workspace).strip())
+    return top, workspace.resolve().relative_to(top.resolve())
+
+
 @contextmanager
 def workspace_copy(workspace: Path, commit: str, copies: Path, name: str) -> Iterator[Path]:
     """Yield the root of a temporary copy of the workspace at a commit, with the workspace's DVC cache.
@@ -63,13 +69,13 @@ def workspace_copy(workspace: Path, commit: str, copies: Path, name: str) -> Ite
         copies: What `copies_of_this_process` returned in the process that needs the copy.
         name: Part of the folder's name.
     """
-    top = Path(git("rev-parse", "--show-toplevel", folder=workspace).strip())
+    top, subfolder = repository(workspace)
     copies.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=copies))
     try:
         git("clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder), folder=workspace)
         git("checkout", "--quiet", "--detach", commit, folder=folder)
-        root = folder / workspace.resolve().relative_to(top.resolve())
+        root = folder / subfolder
         _share_cache(workspace, root)
         yield root
     finally:
@@ -94,9 +100,13 @@ def _share_cache(workspace: Path, root: Path) -> None:
         local.write(file)
 
 
+def left_over(parent: Path) -> list[Path]:
+    """Return folders, named as by `copies_of_this_process`, of processes of this machine that have ended."""
+    named = [(folder, folder.suffix[1:]) for folder in parent.glob("*.*") if folder.stem == platform.node()]
+    return [folder for folder, pid in named if pid.isdigit() and not psutil.pid_exists(int(pid))]
+
+
 def remove_left_over(workspace: Path) -> None:
     """Remove copies for processes of this machine that have ended without removing them."""
-    for folder in (workspace / COPIES).glob("*.*"):
-        pid = folder.suffix[1:]
-        if folder.stem == platform.node() and pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in left_over(workspace / COPIES):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a machine must have in common with the one that starts jobs on it."""
+"""Properties that a machine must share with the one that starts jobs on it."""
 
 import platform
 from collections.abc import Iterable

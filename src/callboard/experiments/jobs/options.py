@@ -1,4 +1,4 @@
-"""What a user can choose about running jobs."""
+"""Options of running jobs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from callboard.core.errors import UserError
 from callboard.experiments.jobs.local import default_jobs
 
-LOCAL, RAY, SLURM = "local", "ray", "slurm"
+LOCAL, SLURM = "local", "slurm"
 
 
 @dataclass(frozen=True)
 class JobOptions:
-    """Options of running jobs. None leaves a number to the engine."""
+    """Choices of a user about jobs. None leaves a number to the engine."""
 
     place: str = LOCAL
-    """LOCAL, SLURM, RAY for a Ray of this machine alone, or `ray:ADDRESS` of a running cluster."""
+    """LOCAL, SLURM, `ray` for a Ray of this machine alone, or `ray:ADDRESS` of a running cluster."""
     n_jobs: int | None = None
     """Number of jobs that run at a time."""
     cpus: int | None = None

@@ -10,10 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from callboard.core.errors import UserError, one_line
-from callboard.experiments.jobs.copies import Snapshot
+from callboard.experiments.jobs.copies import Snapshot, left_over
 from callboard.experiments.jobs.local import WorkerKilledError, run_until_interrupted
 from callboard.experiments.jobs.nodes import Node, refuse_unlike, this_node
 from callboard.experiments.jobs.options import JobOptions
@@ -80,13 +78,11 @@ def _refuse_what_slurm_refuses(options: JobOptions, cpus: int) -> None:
 
 def _cancel_left_over(parent: Path) -> None:
     """Cancel jobs of commands of this machine that were killed."""
-    for folder in parent.glob("*.*"):
-        here, _, pid = folder.name.rpartition(".")
-        if here == this_node("").name and pid.isdigit() and not psutil.pid_exists(int(pid)):
-            jobs = [path.name.partition("_")[0] for path in folder.glob("*_submitted.pkl")]
-            if jobs and CLUSTER == "slurm":
-                subprocess.run(["scancel", *jobs], check=False)
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in left_over(parent):
+        jobs = [path.name.partition("_")[0] for path in folder.glob("*_submitted.pkl")]
+        if jobs and CLUSTER == "slurm":
+            subprocess.run(["scancel", *jobs], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_on_slurm_node(job: CopyJob, head: Node) -> JobResult | str:
