@@ -182,7 +182,7 @@ def has_the_bytes_of(finished: Workspace, workspace: Workspace, printed: str) ->
 @pytest.mark.slow
 def test_a_ray_of_this_machine_starts_and_refuses_what_no_node_has(finished: Workspace) -> None:
     pytest.importorskip("ray")
-    refused = finished.command(*command("run", "exp0058", "--on", "ray", "--cpus-per-job", "1000"))
+    refused = finished.command(*command("doctor", "--on", "ray", "--cpus-per-job", "1000"))
     assert refused.returncode == 1
     assert "error: no node has 1000 CPUs" in refused.stdout
 
@@ -199,6 +199,9 @@ def test_a_cluster_that_loses_a_process_and_then_a_node_gives_the_same_bytes(
     try:
         node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")  # the command joins the other one
         place = f"ray:{cluster.address}"
+        described = workspace.command(*command("doctor", "--on", place)).stdout
+        assert described.count("; shares the workspace's folder") == 2
+        assert "2 jobs at a time, each with 1 CPU" in described
         running = subprocess.Popen(
             command("repro", "--on", place),
             cwd=workspace.root,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import socket
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from callboard.core.workspace import CHECKPOINTS
+from callboard.experiments.jobs.local import Workers
+from callboard.experiments.jobs.stage_progress import COMMANDS, StageProgress
 from callboard.params.base import read_tree
 from callboard.reports import watch
 from callboard.reports.watch import Trainings, find_trainings
@@ -195,6 +198,21 @@ def test_a_training_on_another_host_runs_as_long_as_it_writes() -> None:
     elsewhere = a_progress(host="elsewhere", pid=2**22 + 1)
     assert elsewhere.is_running()
     assert not replace(elsewhere, updated=time.time() - 2 * STALE_AFTER_S).is_running()
+
+
+def test_stages_of_a_command_are_listed_and_machines_named(
+    main: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = StageProgress(Workers(2), main / COMMANDS / f"{platform.node()}.{os.getpid()}")
+    progress.expect("exp0058", ["train@0", "train@1"])
+    watch.follow(once=True)
+    assert capsys.readouterr().out == "exp0058: 0 of 2 stages finished, waiting: train@0 train@1\n"
+    put(main, 1, a_progress(experiment="exp0058", host="node7"))
+    with progress.running("exp0058", "train@1"):
+        watch.follow(once=True)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("exp0058 r0-fold1 on node7: epoch 2 of 9, ")
+    assert second == "exp0058: 0 of 2 stages finished, running: train@1, waiting: train@0"
 
 
 def test_a_progress_file_of_another_version_is_left_out(main: Path) -> None:

@@ -10,7 +10,8 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from callboard.core.console import duration, warn
+from callboard.core.console import warn
 from callboard.core.errors import UserError
 from callboard.core.threads import n_workers
 from callboard.core.workspace import main_workspace
@@ -32,6 +33,7 @@ from callboard.experiments.jobs.engines import Engine, engine
 from callboard.experiments.jobs.local import WorkerKilledError, Workers
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.jobs.schedule import Task, TaskError, run_tasks
+from callboard.experiments.jobs.stage_progress import COMMANDS, StageProgress
 from callboard.experiments.jobs.units import Unit, units_of
 from callboard.experiments.jobs.worker import CopyJob, JobResult
 from callboard.experiments.overrides import overridden
@@ -49,9 +51,6 @@ PREPARE_LANE, TRAIN_LANE, FINISH_LANE = "prepare", "train", "finish"
 
 PREPARED = re.compile(r"^(?:prepare|crop|split): .*", re.MULTILINE)
 """Lines that the stages before those of a matrix print at their end."""
-
-SUMMARY = re.compile(r"^(?:train|network|pseudo_label): .*", re.MULTILINE)
-"""Lines that a stage prints at the end of a training, and at its own."""
 
 STOPPED = 130
 """Exit status after Ctrl-C, as in a shell."""
@@ -85,18 +84,37 @@ def run_side_by_side(planned: Sequence[Planned], options: JobOptions) -> int:
     Raises:
         UserError: before anything has run, if the jobs cannot run where `options` say.
     """
-    workspace = main_workspace()
-    remove_left_over(workspace)
-    (workspace / LOGS).mkdir(parents=True, exist_ok=True)
-    source = Snapshot(workspace, snapshot(workspace), copies_of_this_process(workspace))
-    source.copies.mkdir(parents=True, exist_ok=True)
-    threads = read_full_tree()["train"]["threads"]
     try:
-        with engine(options, threads, source) as jobs:
-            return _run_on(jobs, planned, _Batch(source, Workers(), jobs, Countdown(jobs)))
+        with _started(options) as (source, jobs):
+            (source.workspace / LOGS).mkdir(parents=True, exist_ok=True)
+            file = source.workspace / COMMANDS / source.copies.name
+            with closing(StageProgress(jobs, file)) as progress:
+                return _run_on(jobs, planned, _Batch(source, Workers(), jobs, progress))
     except KeyboardInterrupt:
         _say("stopped; the same command continues: finished stages are kept, trainings resume")
         return STOPPED
+
+
+def describe_machines(options: JobOptions) -> list[str]:
+    """Return lines about the machines that would run jobs, after checking that they can.
+
+    Raises:
+        UserError: as `run_side_by_side`.
+    """
+    with _started(options) as (_, jobs):
+        return jobs.describe()
+
+
+@contextmanager
+def _started(options: JobOptions) -> Iterator[tuple[Snapshot, Engine]]:
+    """Yield a snapshot of the workspace and an engine."""
+    workspace = main_workspace()
+    remove_left_over(workspace)
+    source = Snapshot(workspace, snapshot(workspace), copies_of_this_process(workspace))
+    source.copies.mkdir(parents=True, exist_ok=True)
+    try:
+        with engine(options, read_full_tree()["train"]["threads"], source) as jobs:
+            yield source, jobs
     finally:
         shutil.rmtree(source.copies, ignore_errors=True)
 
@@ -119,33 +137,6 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class Countdown:
-    """Prints a line for each finished stage, with the time left."""
-
-    def __init__(self, jobs: Engine) -> None:
-        self._jobs = jobs
-        self._n_known = 0
-        self._seconds: list[float] = []
-        self._lock = threading.Lock()
-
-    def expect(self, n_units: int) -> None:
-        """Count stages that will run."""
-        with self._lock:
-            self._n_known += n_units
-
-    def finished(self, experiment: str, stage: str, outcome: JobResult) -> None:
-        """Print the end of a stage."""
-        with self._lock:
-            self._seconds.append(outcome.seconds)
-            n_done = len(self._seconds)
-            left_s = sum(self._seconds) / n_done * (self._n_known - n_done) / self._jobs.n_jobs
-            summary = SUMMARY.findall(outcome.printed) or [f"{stage} found in DVC's run-cache"]
-            node = f" on {outcome.node}" if self._jobs.n_nodes > 1 else ""
-            left = f", {duration(left_s)} left" if n_done < self._n_known else ""
-            lines = [f"{experiment} {line}{node}" for line in summary]
-            print("\n".join([*lines, f"{n_done} of {self._n_known} stages{left}"]), flush=True)
-
-
 @dataclass
 class _Batch:
     """Everything that the experiments of one call share."""
@@ -154,7 +145,7 @@ class _Batch:
     here: Workers
     """Engine for what comes before the stages of a matrix."""
     jobs: Engine
-    progress: Countdown
+    progress: StageProgress
 
     def first_task(self, experiment: Planned, position: int) -> Task:
         run = _Run(self, experiment, position)
@@ -210,7 +201,7 @@ class _Run:
             print(f"{name} {line}", flush=True)
         self._keep(outcome, None)
         units = units_of(outcome.printed)
-        self.batch.progress.expect(len(units))
+        self.batch.progress.expect(name, [unit.stage for unit in units])
         tasks = [
             self.task(
                 unit.stage,
@@ -236,8 +227,9 @@ class _Run:
                 ["repro", "--pull", "--single-item", unit.stage],
                 ["push", "--quiet", "--run-cache", unit.stage],
             ]
-        outcome = self._run_job(jobs, unit.stage, commands, jobs.n_threads, self._lock_text())
-        self._keep(outcome, unit)
+        with self.batch.progress.running(self.experiment.name, unit.stage):
+            outcome = self._run_job(jobs, unit.stage, commands, jobs.n_threads, self._lock_text())
+            self._keep(outcome, unit)
         self.batch.progress.finished(self.experiment.name, unit.stage, outcome)
         return []
 

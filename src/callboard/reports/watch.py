@@ -1,5 +1,6 @@
 """Running and interrupted trainings as lines, or as a table that redraws itself."""
 
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from callboard.core.console import duration
 from callboard.core.workspace import CHECKPOINTS, main_workspace
+from callboard.experiments.jobs.stage_progress import stages_now
 from callboard.training.progress import Progress, read_progress
 
 REDRAW_EVERY_S = 1.0
@@ -32,11 +34,18 @@ class Trainings:
     """Running ones, the longest-running first, each after the finished folds of the same round and recipe."""
     stopped: tuple[Progress, ...]
     """Interrupted ones with a checkpoint, the latest first."""
+    stages: tuple[str, ...] = ()
+    """Lines about the stages of running commands."""
+
+    def notes(self) -> list[str]:
+        """Return the lines below the trainings."""
+        return [*self.stages, *left_behind(self.stopped)]
 
 
 def find_trainings() -> Trainings:
     """Read the progress files of the main workspace."""
-    found = read_progress(main_workspace() / CHECKPOINTS)
+    workspace = main_workspace()
+    found = read_progress(workspace / CHECKPOINTS)
     running = {path: progress for path, progress in found.items() if progress.is_running()}
     finished = {path: progress for path, progress in found.items() if progress.is_finished}
     shown: dict[Path, Progress] = {}
@@ -45,7 +54,7 @@ def find_trainings() -> Trainings:
         shown |= {other: finished[other] for other in siblings} | {path: progress}
     left = found.keys() - running.keys() - finished.keys()
     stopped = sorted((found[path] for path in left if path.exists()), key=lambda each: -each.updated)
-    return Trainings(tuple(shown.values()), tuple(stopped))
+    return Trainings(tuple(shown.values()), tuple(stopped), tuple(stages_now(workspace)))
 
 
 def _recipe(checkpoint: Path) -> str:
@@ -78,8 +87,8 @@ class Line:
 def follow(*, once: bool) -> None:
     """Print the running trainings once, or again and again until interrupted."""
     trainings = find_trainings()
-    if not trainings.shown:
-        print("\n".join([HOW_TO_START, *left_behind(trainings.stopped)]))
+    if not trainings.shown and not trainings.stages:
+        print("\n".join([HOW_TO_START, *trainings.notes()]))
         return
     console = Console()
     if once or not console.is_terminal:
@@ -95,7 +104,7 @@ def follow(*, once: bool) -> None:
 def _print_lines(trainings: Trainings, *, once: bool) -> None:
     while True:
         lines = [str(line_of(progress)) for progress in trainings.shown]
-        print("\n".join([*lines, *left_behind(trainings.stopped)]), flush=True)
+        print("\n".join([*lines, *trainings.notes()]), flush=True)
         if once:
             return
         time.sleep(PLAIN_EVERY_S)
@@ -110,7 +119,7 @@ def line_of(progress: Progress) -> Line:
     remaining = "" if left is None else duration(left)
     return Line(
         progress.experiment or "workspace",
-        progress.name,
+        progress.name if progress.host == socket.gethostname() else f"{progress.name} on {progress.host}",
         f"{len(progress.curve)} of {progress.n_epochs}",
         _number(losses),
         _number(validated),
@@ -148,7 +157,7 @@ def left_behind(stopped: Sequence[Progress]) -> list[str]:
 
 def as_table(trainings: Trainings) -> Table:
     """Build the table of trainings, with notes below."""
-    notes = left_behind(trainings.stopped) or ["Ctrl-C stops watching, not training"]
+    notes = trainings.notes() or ["Ctrl-C stops watching, not training"]
     table = Table(box=None, caption="\n".join(notes))
     table.caption_justify = "left"
     for title in ("experiment", "fold", "epoch", "loss", "LWLRAP", "s/epoch", "left", "loss by epoch"):

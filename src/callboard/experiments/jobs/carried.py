@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from callboard.core.errors import UserError
+from callboard.core.errors import UserError, one_line
 from callboard.core.files import locked
 from callboard.experiments.jobs.copies import Snapshot, copies_of_this_process, remove_left_over, repository
+from callboard.experiments.jobs.remote import default_remote, why_without
 from callboard.experiments.jobs.worker import CopyJob
 from callboard.results.dvc_cache import dvc_config
 from callboard.results.git import git
@@ -43,7 +44,7 @@ def carry(snapshot: Snapshot) -> Carried:
         UserError: DVC has no default remote.
     """
     workspace = snapshot.workspace
-    if not dvc_config(workspace).get("core", "remote", fallback=""):
+    if not default_remote(workspace):
         raise UserError(
             f"nodes do not have {workspace}: share the folder, or give DVC a remote, `dvc remote add -d NAME "
             "URL`, through which data and results travel"
@@ -65,8 +66,8 @@ def carry(snapshot: Snapshot) -> Carried:
     return Carried(f"{workspace.name}-{origin}", bundle, subfolder, text.getvalue())
 
 
-def unpacked(job: CopyJob, carried: Carried) -> CopyJob:
-    """Return the job for a workspace of this machine, which is made or brought up to date."""
+def unpack(carried: Carried, commit: str) -> Path:
+    """Return the workspace of this machine at a commit; it is made or brought up to date."""
     top = Path(tempfile.gettempdir(), f"callboard-{getpass.getuser()}", carried.name)
     workspace = top / carried.subfolder
     with locked(top.with_suffix(".lock"), UserError), tempfile.NamedTemporaryFile() as file:
@@ -75,9 +76,15 @@ def unpacked(job: CopyJob, carried: Carried) -> CopyJob:
         file.write(carried.bundle)
         file.flush()
         git("fetch", "--quiet", "--update-head-ok", file.name, "+refs/*:refs/*", folder=top)
-        git("checkout", "--quiet", "--force", "--detach", job.commit, folder=top)
+        git("checkout", "--quiet", "--force", "--detach", commit, folder=top)
         (workspace / ".dvc/config.local").write_text(carried.settings, encoding="utf-8")
         remove_left_over(workspace)
+    return workspace
+
+
+def unpacked(job: CopyJob, carried: Carried) -> CopyJob:
+    """Return the job for a workspace of this machine."""
+    workspace = unpack(carried, job.commit)
     log = workspace / Path(job.log).relative_to(job.workspace)
     log.parent.mkdir(parents=True, exist_ok=True)
     return job._replace(
@@ -86,3 +93,17 @@ def unpacked(job: CopyJob, carried: Carried) -> CopyJob:
         environment=job.environment | {"DVC_ROOT": str(workspace)},
         log=str(log),
     )
+
+
+def why_not_here(carried: Carried, commit: str, mark: str) -> str:
+    """Return why this machine cannot work for a workspace that it lacks; empty if it can.
+
+    Args:
+        carried: The workspace.
+        commit: The commit of the snapshot.
+        mark: A file of `marked_remote`.
+    """
+    try:
+        return why_without(mark, unpack(carried, commit))
+    except (UserError, OSError) as error:
+        return one_line(error)

@@ -36,6 +36,10 @@ class Engine(Protocol):
         """End all jobs; each removes its copy of the workspace."""
         ...
 
+    def describe(self) -> list[str]:
+        """Return lines about its machines."""
+        ...
+
 
 @contextmanager
 def engine(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[Engine]:

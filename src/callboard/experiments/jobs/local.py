@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from callboard.core.compute import cpu_name
+from callboard.core.console import counted
 from callboard.core.threads import n_workers
 from callboard.experiments.jobs.schedule import TaskError
 from callboard.experiments.jobs.worker import CopyJob, JobResult
@@ -104,6 +106,10 @@ class Workers:
             for process in self._running:
                 if process.stdin:
                     process.stdin.close()
+
+    def describe(self) -> list[str]:
+        """Return a line about this machine."""
+        return [f"{platform.node()}: {cpu_name()}; {counted(self.n_jobs, 'job')} at a time"]
 
 
 def run_until_interrupted(job: CopyJob) -> JobResult:

@@ -3,18 +3,21 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from callboard.core.console import counted
 from callboard.core.errors import UserError, one_line
 from callboard.core.threads import n_workers
-from callboard.experiments.jobs.carried import Carried, carry, unpacked
+from callboard.experiments.jobs.carried import Carried, carry, unpacked, why_not_here
 from callboard.experiments.jobs.copies import Snapshot
 from callboard.experiments.jobs.local import WorkerKilledError, run_until_interrupted
 from callboard.experiments.jobs.nodes import Node, refuse_unlike, this_node
 from callboard.experiments.jobs.options import JobOptions
+from callboard.experiments.jobs.ray_progress import Pigeonhole, received_progress, sent_progress
+from callboard.experiments.jobs.remote import marked_remote
 from callboard.experiments.jobs.schedule import TaskError
 from callboard.experiments.jobs.worker import CopyJob, JobResult
 
@@ -62,8 +65,14 @@ def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[
             raise UserError(f"no node has {_amount(cpus, gpus)}, which a job asks for")
         nodes = _probe(ray, alive, snapshot.copies)
         refuse_unlike(nodes, this_node(str(snapshot.copies)))
-        carried = None if all(node.sees_copies for node in nodes) else carry(snapshot)
-        yield RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes, carried)
+        apart = [node for node, seen in zip(alive, nodes, strict=True) if not seen.sees_copies]
+        carried = carry(snapshot) if apart else None
+        if carried:
+            _refuse_unreachable_remote(ray, apart, carried, snapshot)
+        pigeonhole = ray.remote(num_cpus=0, max_restarts=-1)(Pigeonhole).remote() if carried else None
+        jobs = RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes, carried, pigeonhole)
+        with received_progress(ray, pigeonhole, snapshot.workspace) if carried else nullcontext():
+            yield jobs
     finally:
         ray.shutdown()
 
@@ -104,35 +113,60 @@ def places(nodes: Sequence[Mapping[str, Any]], cpus: int, gpus: float) -> int:
 
 
 def _amount(cpus: int, gpus: float) -> str:
-    return f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+    return counted(cpus, "CPU") + (f" and {gpus:g} GPUs" if gpus else "")
 
 
 def _probe(ray: Any, nodes: Sequence[Mapping[str, Any]], copies: Path) -> list[Node]:
-    """Let every node describe itself.
+    """Let every node describe itself."""
+    return [answer for _, answer in _ask(ray, nodes, this_node, str(copies))]
+
+
+def _refuse_unreachable_remote(
+    ray: Any, nodes: Sequence[Mapping[str, Any]], carried: Carried, snapshot: Snapshot
+) -> None:
+    """Refuse nodes without the workspace's folder that do not reach the remote of this machine.
 
     Raises:
-        UserError: one cannot import callboard, or does not answer.
+        UserError: the message names the node; or this machine does not reach it either.
+    """
+    with marked_remote(snapshot.workspace) as mark:
+        packed = ray.put(carried)
+        for name, problem in _ask(ray, nodes, why_not_here, packed, snapshot.commit, mark):
+            if problem:
+                raise UserError(f"{name}: {problem}")
+
+
+def _ask(
+    ray: Any, nodes: Sequence[Mapping[str, Any]], function: Callable[..., Any], *arguments: Any
+) -> list[tuple[str, Any]]:
+    """Run a function on every node; return the nodes' names and what it returned.
+
+    Raises:
+        UserError: a node cannot import callboard, or does not answer.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0)(this_node)
+    ask = ray.remote(num_cpus=0, max_retries=0)(function)
     pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    answers = [ask.options(scheduling_strategy=place).remote(str(copies)) for place in pinned]
+    answers = [ask.options(scheduling_strategy=place).remote(*arguments) for place in pinned]
     found = []
     for node, answer in zip(nodes, answers, strict=True):
+        name = node["NodeManagerHostname"]
         try:
-            found.append(ray.get(answer, timeout=PROBE_S))
+            found.append((name, ray.get(answer, timeout=PROBE_S)))
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"{node['NodeManagerHostname']} cannot run callboard: {reason}") from error
+            raise UserError(f"{name} cannot run callboard: {reason}") from error
     return found
 
 
-def run_on_node(job: CopyJob, carried: Carried | None) -> JobResult:
+def run_on_node(job: CopyJob, carried: Carried | None, pigeonhole: Any) -> JobResult:
     """Run a job in a process of this machine, also without the job's workspace; the function of a task."""
-    if carried and not Path(job.copies).is_dir():
-        job = unpacked(job, carried)
-    return run_until_interrupted(job)
+    if not carried or Path(job.copies).is_dir():
+        return run_until_interrupted(job)
+    job = unpacked(job, carried)
+    with sent_progress(Path(job.workspace), job.environment["DVC_EXP_NAME"], pigeonhole):
+        return run_until_interrupted(job)
 
 
 class RayJobs:
@@ -146,10 +180,13 @@ class RayJobs:
         n_jobs: int,
         nodes: Sequence[Node],
         carried: Carried | None,
+        pigeonhole: Any,
     ) -> None:
         self.n_jobs, self.n_threads, self.n_nodes = n_jobs, cpus, len(nodes)
+        self._nodes = nodes
         self.is_apart = carried is not None
         self._carried = ray.put(carried) if carried else None
+        self._pigeonhole = pigeonhole
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_on_node)
         self._running: set[Any] = set()
@@ -163,7 +200,7 @@ class RayJobs:
         with self._lock:
             if self._is_stopped.is_set():
                 raise TaskError(f"{job.name}: stopped")
-            answer = self._task.options(name=job.name).remote(job, self._carried)
+            answer = self._task.options(name=job.name).remote(job, self._carried, self._pigeonhole)
             self._running.add(answer)
         errors = self._ray.exceptions
         try:
@@ -197,3 +234,12 @@ class RayJobs:
             self._ray.cancel(answer)
         if running:
             self._ray.wait(running, num_returns=len(running), timeout=STOP_S)
+
+    def describe(self) -> list[str]:
+        """Return a line for each node, and one about jobs."""
+        way = {True: "shares the workspace's folder", False: "data and results travel through DVC's remote"}
+        nodes = [f"{node.name}: {node.processor}; {way[node.sees_copies]}" for node in self._nodes]
+        return [
+            *nodes,
+            f"{counted(self.n_jobs, 'job')} at a time, each with {_amount(self._cpus, self._gpus)}",
+        ]

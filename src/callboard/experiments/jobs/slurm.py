@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from callboard.core.console import counted
 from callboard.core.errors import UserError, one_line
 from callboard.experiments.jobs.copies import Snapshot, left_over
 from callboard.experiments.jobs.local import WorkerKilledError, run_until_interrupted
@@ -158,6 +159,11 @@ class SlurmJobs:
             for submitted in self._submitted:
                 with suppress(subprocess.CalledProcessError):
                     submitted.cancel()
+
+    def describe(self) -> list[str]:
+        """Return a line about what Slurm takes; which nodes there are shows when jobs run."""
+        cpus, jobs = counted(self.n_threads, "CPU"), counted(self.n_jobs, "job")
+        return [f"Slurm takes jobs with {cpus}; up to {jobs} in its queue at a time"]
 
 
 def _is_alive(submitted: Any) -> bool:
