@@ -33,7 +33,9 @@ N_FOLDS, N_EPOCHS = 3, 4
 MOST_CALLS = 4
 """Times that the command may be typed."""
 
-TRAINED = re.compile(r"train: fold (\d+), .*")
+TRAINED = re.compile(r"^workspace train: fold (\d+), ", re.MULTILINE)
+"""Line about a fold that has finished; the end of a failed one's log does not begin like this."""
+
 Victims = dict[str, Callable[[], bool]]
 """What to kill, by name; each returns whether there was something to kill."""
 
