@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.conftest import TOY_PARAMS, Workspace, new_workspace
+from tests.experiments.test_side_by_side import callboard, outs, processes_in
 
 N_FOLDS, N_EPOCHS = 3, 4
 MOST_CALLS = 4
@@ -110,9 +110,8 @@ def trial(
 
 
 def start(workspace: Workspace, place: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from callboard.cli import main; main()", "repro", "--on", place]
     return subprocess.Popen(
-        command,
+        callboard("repro", "--on", place),
         cwd=workspace.root,
         env=workspace.environment(),
         text=True,
@@ -172,20 +171,6 @@ def kill(chosen: Victims, chance: random.Random, moment: float) -> str:
             if chosen[name]():
                 return name
     return "nothing"
-
-
-def outs(workspace: Workspace) -> dict[str, str]:
-    stages = yaml.safe_load(workspace.read("dvc.lock"))["stages"]
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
-
-
-def processes_in(folder: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(folder):
-                found.append(process.pid)
-    return found
 
 
 def command_line(pid: int) -> str:

@@ -63,15 +63,15 @@ def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[
         n_places = places(alive, cpus, gpus)
         if not n_places:
             raise UserError(f"no node has {_amount(cpus, gpus)}, which a job asks for")
-        nodes = _probe(ray, alive, snapshot.copies)
+        nodes = [node for _, node in _ask(ray, alive, this_node, str(snapshot.copies))]
         refuse_unlike(nodes, this_node(str(snapshot.copies)))
         apart = [node for node, seen in zip(alive, nodes, strict=True) if not seen.sees_copies]
-        carried = carry(snapshot) if apart else None
-        if carried:
+        carried = ray.put(carry(snapshot)) if apart else None
+        if apart:
             _refuse_unreachable_remote(ray, apart, carried, snapshot)
-        pigeonhole = ray.remote(num_cpus=0, max_restarts=-1)(Pigeonhole).remote() if carried else None
+        pigeonhole = ray.remote(num_cpus=0, max_restarts=-1)(Pigeonhole).remote() if apart else None
         jobs = RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes, carried, pigeonhole)
-        with received_progress(ray, pigeonhole, snapshot.workspace) if carried else nullcontext():
+        with received_progress(ray, pigeonhole, snapshot.workspace) if apart else nullcontext():
             yield jobs
     finally:
         ray.shutdown()
@@ -116,13 +116,8 @@ def _amount(cpus: int, gpus: float) -> str:
     return counted(cpus, "CPU") + (f" and {gpus:g} GPUs" if gpus else "")
 
 
-def _probe(ray: Any, nodes: Sequence[Mapping[str, Any]], copies: Path) -> list[Node]:
-    """Let every node describe itself."""
-    return [answer for _, answer in _ask(ray, nodes, this_node, str(copies))]
-
-
 def _refuse_unreachable_remote(
-    ray: Any, nodes: Sequence[Mapping[str, Any]], carried: Carried, snapshot: Snapshot
+    ray: Any, nodes: Sequence[Mapping[str, Any]], carried: Any, snapshot: Snapshot
 ) -> None:
     """Refuse nodes without the workspace's folder that do not reach the remote of this machine.
 
@@ -130,8 +125,7 @@ def _refuse_unreachable_remote(
         UserError: the message names the node; or this machine does not reach it either.
     """
     with marked_remote(snapshot.workspace) as mark:
-        packed = ray.put(carried)
-        for name, problem in _ask(ray, nodes, why_not_here, packed, snapshot.commit, mark):
+        for name, problem in _ask(ray, nodes, why_not_here, carried, snapshot.commit, mark):
             if problem:
                 raise UserError(f"{name}: {problem}")
 
@@ -179,14 +173,18 @@ class RayJobs:
         gpus: float,
         n_jobs: int,
         nodes: Sequence[Node],
-        carried: Carried | None,
+        carried: Any,
         pigeonhole: Any,
     ) -> None:
+        """Keep what jobs need.
+
+        `carried` is Ray's reference to a `Carried`, and `pigeonhole` the handle of a `Pigeonhole`; both are
+        None if all nodes have the workspace's folder.
+        """
         self.n_jobs, self.n_threads, self.n_nodes = n_jobs, cpus, len(nodes)
         self._nodes = nodes
         self.is_apart = carried is not None
-        self._carried = ray.put(carried) if carried else None
-        self._pigeonhole = pigeonhole
+        self._carried, self._pigeonhole = carried, pigeonhole
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_on_node)
         self._running: set[Any] = set()

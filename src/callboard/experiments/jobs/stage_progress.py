@@ -104,9 +104,10 @@ class StageProgress:
         return sum(self._seconds) / n_done * (self._n_known() - n_done) / self._jobs.n_jobs
 
     def _write(self) -> None:
+        left_s = self._left_s() if self._seconds else None
         content = {
             "experiments": [asdict(one) for one in self._experiments.values()],
-            "ends": time.time() + self._left_s() if self._seconds else None,
+            "ends": time.time() + left_s if left_s else None,
         }
         with suppress(UserError), written_whole(self._file) as unfinished:  # no stage fails for lack of it
             unfinished.write_text(json.dumps(content), encoding="utf-8")
@@ -123,9 +124,10 @@ def stages_now(workspace: Path) -> list[str]:
     for file in sorted(file for file in folder.glob("[!.]*") if file not in gone):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            lines += [str(ExperimentStages(**one)) for one in content["experiments"]]
+            found = [str(ExperimentStages(**one)) for one in content["experiments"]]
+            if content["ends"]:
+                found.append(f"about {duration(max(content['ends'] - time.time(), 0.0))} left")
         except (OSError, ValueError, TypeError, KeyError):  # removed meanwhile, or of a different version
             continue
-        if content["ends"]:
-            lines.append(f"about {duration(max(content['ends'] - time.time(), 0.0))} left")
+        lines += found
     return lines
