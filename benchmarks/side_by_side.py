@@ -1,10 +1,12 @@
 """Measure how much faster folds are trained side by side than one after the other.
 
     python benchmarks/side_by_side.py --jobs 2
+    python benchmarks/side_by_side.py --seeds 2
 
-Trains the folds of params.yaml in clones of this repository in a temporary folder, in turn: one after the
-other with as many threads as jobs, one after the other with one thread, and side by side with one thread.
-Prints the time from the first training to the end of the last one, with all overhead of copies and of DVC.
+Trains the folds of params.yaml, with one seed or several, in clones of this repository in a temporary folder,
+in turn: one after the other with as many threads as jobs, one after the other with one thread, and side by
+side with one thread. Prints the time from the first training to the end of the last one, with all overhead of
+copies and of DVC.
 """
 
 import argparse
@@ -16,12 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
-THREADS = "train.threads={}"
 SIDE_BY_SIDE = """
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.side_by_side import Planned, run_side_by_side
-folds = Planned("folds", (), lambda: ["{threads}"], lambda overrides: 0)
-run_side_by_side([folds], JobOptions(n_jobs={jobs}))
+overrides = {overrides}
+folds = [Planned(f"seed{{seed}}", (), overrides[seed].copy, lambda _: 0) for seed in range(len(overrides))]
+run_side_by_side(folds, JobOptions(n_jobs={jobs}))
 """
 
 
@@ -30,13 +32,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=2, help="folds at a time; default %(default)s")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="times all folds are trained; default %(default)s"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="default %(default)s")
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
         for _ in range(args.repeats):
-            many = serial(Path(folder), args.jobs)
-            one = serial(Path(folder), 1)
-            side = side_by_side(Path(folder), args.jobs)
+            many = serial(Path(folder), args.seeds, args.jobs)
+            one = serial(Path(folder), args.seeds, 1)
+            side = side_by_side(Path(folder), args.seeds, args.jobs)
             print(
                 f"one after the other: {many:.0f} s with {args.jobs} threads, {one:.0f} s with one; "
                 f"{args.jobs} side by side: {side:.0f} s; ratios {many / side:.2f} and {one / side:.2f}",
@@ -44,21 +49,30 @@ def main() -> None:
             )
 
 
-def serial(folder: Path, n_threads: int) -> float:
+def overrides(seed: int, n_threads: int) -> list[str]:
+    """Return overrides of params.yaml."""
+    return [f"seed={seed}", f"train.threads={n_threads}"]
+
+
+def serial(folder: Path, n_seeds: int, n_threads: int) -> float:
     """Return the seconds that `dvc repro` takes for all folds."""
-    clone = new_clone(folder)
-    run(clone, sys.executable, "-m", "dvc", "exp", "run", "--set-param", THREADS.format(n_threads), "split")
-    start = time.perf_counter()
-    run(clone, sys.executable, "-m", "dvc", "repro", "train")
-    return time.perf_counter() - start
+    clone, seconds = new_clone(folder), 0.0
+    for seed in range(n_seeds):
+        settings = [text for override in overrides(seed, n_threads) for text in ("--set-param", override)]
+        run(clone, sys.executable, "-m", "dvc", "exp", "run", *settings, "split")
+        start = time.perf_counter()
+        run(clone, sys.executable, "-m", "dvc", "repro", "train")
+        seconds += time.perf_counter() - start
+    return seconds
 
 
-def side_by_side(folder: Path, n_jobs: int) -> float:
+def side_by_side(folder: Path, n_seeds: int, n_jobs: int) -> float:
     """Return the seconds that all folds take in copies, with what comes before them in DVC's cache."""
     clone = new_clone(folder)
     run(clone, sys.executable, "-m", "dvc", "repro", "split")
+    of_seeds = [overrides(seed, 1) for seed in range(n_seeds)]
     start = time.perf_counter()
-    run(clone, sys.executable, "-c", SIDE_BY_SIDE.format(threads=THREADS.format(1), jobs=n_jobs))
+    run(clone, sys.executable, "-c", SIDE_BY_SIDE.format(overrides=of_seeds, jobs=n_jobs))
     return time.perf_counter() - start
 
 
