@@ -1,7 +1,11 @@
 """Engines: what they refuse before anything starts, and the same bytes from each of them."""
 
+import os
+import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -146,6 +150,31 @@ from callboard.experiments.jobs import slurm
 slurm.CLUSTER = "local"
 """
 
+SLURM_CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort=46817
+SlurmdPort=46818
+AuthType=auth/none
+CredType=cred/none
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}
+SlurmdSpoolDir={folder}
+SlurmctldPidFile={folder}/controller.pid
+SlurmdPidFile={folder}/node.pid
+SlurmctldLogFile={folder}/controller.log
+SlurmdLogFile={folder}/node.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2
+PartitionName=main Nodes=ALL Default=YES State=UP
+"""
+
 ON_A_MACHINE_WITHOUT_THE_FOLDER = """
 from contextlib import contextmanager
 from callboard.experiments import side_by_side
@@ -235,12 +264,42 @@ def tasks_of_ray(name: str) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.slow
-def test_jobs_through_submitit_give_the_same_bytes(finished: Workspace, tmp_path: Path) -> None:
+@pytest.fixture
+def on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Start a Slurm of one node if its daemons are installed; return what makes the command use submitit."""
     pytest.importorskip("submitit")
+    if not shutil.which("slurmctld") or os.geteuid():
+        yield ON_SUBMITIT_S_LOCAL_ENGINE
+        return
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    conf = folder / "slurm.conf"
+    conf.write_text(SLURM_CONF.format(host=platform.node(), folder=folder), encoding="utf-8")
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    daemons = [subprocess.Popen([name, "-D"]) for name in ("slurmctld", "slurmd")]
+    try:
+        wait_until(lambda: "idle" in output("sinfo"), "Slurm's node is not idle")
+        yield ""
+    finally:
+        for daemon in daemons:
+            daemon.terminate()
+            daemon.wait()
+
+
+def output(name: str) -> str:
+    return subprocess.run([name], capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.slow
+def test_jobs_through_slurm_give_the_same_bytes(finished: Workspace, tmp_path: Path, on_slurm: str) -> None:
     workspace = new_workspace(tmp_path / "workspace")
     arguments = ("repro", "--on", "slurm", "--jobs", "2")
-    done = workspace.command(*command(*arguments, after=ON_SUBMITIT_S_LOCAL_ENGINE))
+    if not on_slurm:
+        refused = workspace.command(*command(*arguments, "--slurm", "partition=nope"))
+        assert refused.returncode == 1
+        assert "--partition=nope): " in refused.stdout
+        assert "nvalid partition name" in refused.stdout
+    done = workspace.command(*command(*arguments, after=on_slurm))
     assert has_the_bytes_of(finished, workspace, done.stdout)
 
 
