@@ -38,7 +38,7 @@ from callboard.model.device import (
 )
 from callboard.model.heads import AttentionHead, SedOutput
 from callboard.params.base import read_tree
-from callboard.training.batches import BatchSource
+from callboard.training.batches import BatchSource, on_device
 from callboard.training.fit import FitParams, Learner, build_learner, train_step
 from callboard.training.fold_data import CONFIRMED, Annotations, FoldData
 from callboard.training.losses.terms import Loss
@@ -133,18 +133,26 @@ def write_npy(cache: MelCache, folder: Path) -> None:
         np.save(folder / f"{recording_id}.npy", cache.read(recording_id).astype(np.float32) / 255)
 
 
-def fold_data(cache: MelCache) -> FoldData:
-    """Build the data of a fold with one TP annotation in every recording."""
+def fold_data(
+    frames: NDArray[np.uint8], first_frame: NDArray[np.int64], n_frames: NDArray[np.int64]
+) -> FoldData:
+    """Build the data of a fold with one TP annotation in every recording.
+
+    Args:
+        frames: (total_frames, mels).
+        first_frame: (recordings,) first frame of each recording in `frames`.
+        n_frames: (recordings,) length of each recording.
+    """
     rng = np.random.default_rng(1)
-    n = len(cache)
-    start = rng.integers(0, cache.n_frames - CALL_FRAMES)[:, None]
+    n = len(n_frames)
+    start = rng.integers(0, n_frames - CALL_FRAMES)[:, None]
     species = rng.integers(0, N_SPECIES, (n, 1))
-    low, high = np.zeros((n, 1), dtype=np.int64), np.full((n, 1), cache.n_mels)
+    low, high = np.zeros((n, 1), dtype=np.int64), np.full((n, 1), frames.shape[1])
     verdict, none = np.full((n, 1), CONFIRMED), np.zeros(n, dtype=np.int64)
     return FoldData(
-        frames=cache.frames,
-        first_frame=cache.offsets,
-        n_frames=cache.n_frames,
+        frames=frames,
+        first_frame=first_frame,
+        n_frames=n_frames,
         annotations=Annotations(
             start, start + CALL_FRAMES, low, high, species, verdict, none + 1, none, none, none
         ),
@@ -176,11 +184,9 @@ def measure(setting: str, cache: Path, npy: Path, n_rounds: int) -> dict[str, li
 def take_turn(args: argparse.Namespace) -> None:
     name = args.settings[0]
     device, params, cache = pick_device(), params_of(name), MelCache.open(args.cache)
-    steps = iter(
-        TURNS[args.child](
-            params, fold_data(cache), [args.npy / f"{i}.npy" for i in cache.recording_ids], device
-        )
-    )
+    data = fold_data(cache.frames, cache.offsets, cache.n_frames)
+    paths = [args.npy / f"{i}.npy" for i in cache.recording_ids]
+    steps = iter(TURNS[args.child](params, data, paths, device))
     for _ in range(N_WARM_UP):
         next(steps)
     synchronise(device)
@@ -229,7 +235,7 @@ def learner_and_loss(params: FitParams, data: FoldData, device: torch.device) ->
 def our_steps(params: FitParams, data: FoldData, paths: list[Path], device: torch.device) -> Iterator[Any]:
     keep_freed_memory()
     learner, loss = learner_and_loss(params, data, device)
-    source = BatchSource(data, params, 0, device, n_workers())
+    source = BatchSource(on_device(data, device), params, 0, device, n_workers())
     learner.model.train()
     for batch in itertools.chain.from_iterable(source.epoch(epoch) for epoch in itertools.count()):
         yield train_step(learner, loss, batch, MIXUP[params.mixup.mode])
@@ -309,7 +315,7 @@ def their_steps(params: FitParams, data: FoldData, paths: list[Path], device: to
     loader = DataLoader(PlainDataset(params, data, paths), params.train.batch_size, num_workers=2)
     for columns in loader:
         image, clip, frame = (column.to(device) for column in columns)
-        mixing = draw_mixing(params.mixup, len(image), rng)
+        mixing = draw_mixing(params.mixup, len(image), rng, device)
         band = clip.new_zeros((len(clip), 0, N_SPECIES))  # no term of the committed loss uses it
         targets = mixing.blend_targets(Targets(clip, frame, clip, frame, band, band))
         total, _ = loss(model(mixing.blend(image)), targets)

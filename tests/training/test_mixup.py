@@ -106,7 +106,7 @@ def test_mode_none_shows_the_clips_as_they_are():
 def test_the_share_is_a_beta_draw_and_the_partners_a_permutation():
     params = MixupParams(mode="input", alpha=0.1, frame_targets=True)
     rng = np.random.default_rng(0)
-    draws = [draw_mixing(params, 5, rng) for _ in range(2000)]
+    draws = [draw_mixing(params, 5, rng, torch.device("cpu")) for _ in range(2000)]
     assert all(sorted(draw.partner.tolist()) == [0, 1, 2, 3, 4] for draw in draws)
     shares = np.array([draw.share for draw in draws])
     # experiments with alpha 0.1: 64 % of the draws are within 0.01 of 0 or 1

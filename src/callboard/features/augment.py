@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from callboard.features.normalisation import normalise
+from callboard.features.transfer import to_device
 from callboard.params.training import AugmentParams
 
 BRIGHTNESS_CONTRAST_LIMIT = 0.2
@@ -46,8 +47,8 @@ class TimeMask:
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
         """Return the image, changed in place."""
         start, stop = draw_spans(place.recording_frames, self.bound, generator)
-        hidden = inside_spans(start - place.start, stop - place.start, image.shape[1])
-        return image.masked_fill_(hidden.to(image.device).unsqueeze(2), 0.0)
+        span = to_device(torch.stack([start, stop]) - place.start, image.device)
+        return image.masked_fill_(inside_spans(*span, image.shape[1]).unsqueeze(2), 0.0)
 
 
 class FrequencyMask:
@@ -60,8 +61,8 @@ class FrequencyMask:
         """Return the image, changed in place."""
         n_clips, _, n_mels = image.shape
         start, stop = draw_spans(torch.full((n_clips,), n_mels), self.bound, generator)
-        hidden = inside_spans(start, stop, n_mels)
-        return image.masked_fill_(hidden.to(image.device).unsqueeze(1), 0.0)
+        span = to_device(torch.stack([start, stop]), image.device)
+        return image.masked_fill_(inside_spans(*span, n_mels).unsqueeze(1), 0.0)
 
 
 def draw_spans(size: Tensor, bound: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -79,7 +80,7 @@ def draw_spans(size: Tensor, bound: int, generator: Generator) -> tuple[Tensor, 
 
 def inside_spans(start: Tensor, stop: Tensor, length: int) -> Tensor:
     """Return (batch, length) bool, true where start <= position < stop."""
-    position = torch.arange(length)
+    position = torch.arange(length, device=start.device)
     return (position >= start.unsqueeze(1)) & (position < stop.unsqueeze(1))
 
 
@@ -101,10 +102,11 @@ class Chain:
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
         """Return the image, changed in place."""
         chosen = (torch.rand(len(image), generator=generator) < self.p).nonzero().squeeze(1)
-        part, part_place = image[chosen.to(image.device)], Place(*(column[chosen] for column in place))
+        rows = to_device(chosen, image.device)
+        part, part_place = image[rows], Place(*(column[chosen] for column in place))
         for step in self.steps:
             part = step(part, part_place, generator)
-        return image.index_copy_(0, chosen.to(image.device), part)
+        return image.index_copy_(0, rows, part)
 
 
 class BrightnessContrast:
@@ -122,7 +124,8 @@ class BrightnessContrast:
         changes = (coin < self.p).float() * BRIGHTNESS_CONTRAST_LIMIT
         contrast = 1 + changes * (2 * contrast - 1)
         brightness = changes * (2 * brightness - 1)
-        return image.mul(contrast.to(image.device)).add_(brightness.to(image.device)).clamp_(0, 1)
+        contrast, brightness = to_device(torch.stack([contrast, brightness]), image.device)
+        return image.mul(contrast).add_(brightness).clamp_(0, 1)
 
 
 class FrequencyCrop:
@@ -142,7 +145,7 @@ class FrequencyCrop:
         first = torch.randint(n_mels - self.n_rows + 1, (n_clips, 1), generator=generator)
         if not is_cropped:
             return image
-        rows = (first + torch.arange(self.n_rows)).to(image.device)  # (batch, n_rows)
+        rows = to_device(first + torch.arange(self.n_rows), image.device)  # (batch, n_rows)
         return image.gather(2, rows.unsqueeze(1).expand(-1, n_frames, -1))
 
 

@@ -15,6 +15,7 @@ from callboard.core.threads import ahead
 from callboard.features.augment import Augment, Place
 from callboard.features.frame_cache import MappedFrames, release_pages
 from callboard.features.normalisation import to_unit
+from callboard.features.transfer import to_device
 from callboard.features.windows import Windows, clip_length
 from callboard.params.base import DEFAULT_SEED, Params, Seed
 from callboard.params.training import AugmentParams, ClipParams, MixupParams, TrainParams
@@ -106,17 +107,17 @@ def gather_clips(
         n_frames: Length of a clip.
         device: Device of the clips.
     """
-    position = np.minimum(np.arange(n_frames), n_valid[:, None] - 1)
-    index = first_frame[:, None] + position
+    home = frames.device if isinstance(frames, Tensor) else torch.device("cpu")
+    first, valid = to_device(torch.from_numpy(np.stack([first_frame, n_valid])), home).unsqueeze(2)
+    position = torch.arange(n_frames, device=home)
+    index = first + torch.minimum(position, valid - 1)
     if isinstance(frames, Tensor):
-        clips = frames[torch.from_numpy(index).to(frames.device)].to(device)
+        clips = to_device(frames[index], device)
     else:
-        clips = torch.from_numpy(np.asarray(frames[index])).to(device)
+        clips = to_device(torch.from_numpy(np.asarray(frames[index.numpy()])), device)
         release_pages(frames)
-    is_short = n_valid < n_frames
-    if is_short.any():
-        beyond = torch.from_numpy(np.arange(n_frames) >= n_valid[:, None]).to(device)
-        clips = clips.masked_fill(beyond.unsqueeze(2), 0)
+    if (n_valid < n_frames).any():
+        clips = clips.masked_fill(to_device(position >= valid, device).unsqueeze(2), 0)
     return clips
 
 
@@ -222,5 +223,5 @@ class BatchSource:
         return Batch(
             image=self.augment(to_unit(frames[..., mels]), place, generator),
             targets=build_targets(data, recording, start, self.clip_frames, mels, self.device, pseudo_weight),
-            mixing=draw_mixing(self.params.mixup, len(start), moment.rng(Purpose.MIXUP)),
+            mixing=draw_mixing(self.params.mixup, len(start), moment.rng(Purpose.MIXUP), self.device),
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from callboard.features.transfer import to_device
 from callboard.model.detector import SedModel
 from callboard.model.heads import SedOutput
 from callboard.params.training import MixupParams
@@ -21,13 +22,13 @@ class Mixing(NamedTuple):
 
     share: float
     partner: Tensor
-    """(batch,) index of the clip that each clip is blended with."""
+    """(batch,) index of the clip that each clip is blended with, on the device of the batch."""
     frame_targets: bool
     """Whether framewise and bandwise targets are blended too."""
 
     def blend(self, values: Tensor) -> Tensor:
         """Blend `values`, whose first axis is the batch."""
-        return torch.lerp(values[self.partner.to(values.device)], values, self.share)
+        return torch.lerp(values[self.partner], values, self.share)
 
     def blend_targets(self, targets: Targets) -> Targets:
         """Blend targets and label weights with the images' share and partners."""
@@ -37,10 +38,11 @@ class Mixing(NamedTuple):
         return targets._replace(clip=clip, clip_labeled=clip_labeled)
 
 
-def draw_mixing(params: MixupParams, n_clips: int, rng: np.random.Generator) -> Mixing:
+def draw_mixing(params: MixupParams, n_clips: int, rng: np.random.Generator, device: torch.device) -> Mixing:
     """Draw a share ~ Beta(alpha, alpha) and a permutation of the batch."""
     share = float(rng.beta(params.alpha, params.alpha))
-    return Mixing(share, torch.from_numpy(rng.permutation(n_clips)), params.frame_targets)
+    partner = to_device(torch.from_numpy(rng.permutation(n_clips)), device)
+    return Mixing(share, partner, params.frame_targets)
 
 
 Pass = tuple[SedOutput, Targets]

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from callboard.features.transfer import to_device
 from callboard.params.loss import SmoothingParams
 from callboard.training.fold_data import CONFIRMED, REJECTED, FoldData, Integers
 
@@ -169,12 +170,12 @@ def build_targets(
         shape = len(recording), length, data.n_classes
         span, position = _positions(first, np.where(is_overruled, first, stop))
         index = np.ravel_multi_index((cell[0][span], position, cell[1][span]), shape)
-        verdict = torch.from_numpy(labels.verdict[span]).to(device, torch.float32)
+        verdict = to_device(torch.from_numpy(labels.verdict[span]).float(), device)
         cells = torch.full((math.prod(shape),), UNLABELED, device=device)
-        cells.scatter_reduce_(0, torch.from_numpy(index).to(device), verdict, "amax")
+        cells.scatter_reduce_(0, to_device(torch.from_numpy(index), device), verdict, "amax")
         return read_verdicts(cells.view(shape), pseudo_weight)
 
-    clip, clip_labeled = read_verdicts(torch.from_numpy(of_clip).to(device, torch.float32), pseudo_weight)
+    clip, clip_labeled = read_verdicts(to_device(torch.from_numpy(of_clip).float(), device), pseudo_weight)
     frame, frame_labeled = mark(labels.first, labels.stop, n_frames)
     band, band_labeled = mark(low, high, highest - lowest)
     return Targets(clip, frame, clip_labeled, frame_labeled, band, band_labeled)
