@@ -47,8 +47,8 @@ class TimeMask:
     def __call__(self, image: Tensor, place: Place, generator: Generator) -> Tensor:
         """Return the image, changed in place."""
         start, stop = draw_spans(place.recording_frames, self.bound, generator)
-        span = to_device(torch.stack([start, stop]) - place.start, image.device)
-        return image.masked_fill_(inside_spans(*span, image.shape[1]).unsqueeze(2), 0.0)
+        start, stop = to_device(torch.stack([start, stop]) - place.start, image.device)
+        return image.masked_fill_(inside_spans(start, stop, image.shape[1]).unsqueeze(2), 0.0)
 
 
 class FrequencyMask:
@@ -61,8 +61,8 @@ class FrequencyMask:
         """Return the image, changed in place."""
         n_clips, _, n_mels = image.shape
         start, stop = draw_spans(torch.full((n_clips,), n_mels), self.bound, generator)
-        span = to_device(torch.stack([start, stop]), image.device)
-        return image.masked_fill_(inside_spans(*span, n_mels).unsqueeze(1), 0.0)
+        start, stop = to_device(torch.stack([start, stop]), image.device)
+        return image.masked_fill_(inside_spans(start, stop, n_mels).unsqueeze(1), 0.0)
 
 
 def draw_spans(size: Tensor, bound: int, generator: Generator) -> tuple[Tensor, Tensor]:
