@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -16,6 +17,8 @@ import pytest
 from callboard.cli import build_parser
 from callboard.commands.arguments import job_options
 from callboard.core.errors import UserError
+from callboard.core.pinned_weights import file_digest
+from callboard.experiments.jobs import ray_cluster
 from callboard.experiments.jobs.copies import COPIES, Snapshot
 from callboard.experiments.jobs.engines import engine
 from callboard.experiments.jobs.nodes import Node, refuse_unlike, this_node
@@ -42,6 +45,7 @@ def test_options_of_jobs() -> None:
     assert given == JobOptions("ray:head:6379", 3, 2, 0.25)
     assert options("--on", "ray", "--gpus-per-job", "2").gpus == 2
     slurm = options("--on", "slurm", "--slurm", "partition=long,time=04:00:00").slurm
+    assert options("--on", "ray", "--dashboard").has_dashboard
     assert slurm == {"partition": "long", "time": "04:00:00"}
 
 
@@ -68,6 +72,9 @@ def test_options_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(UserError, match=r"need --on ray"):
         options("--cpus-per-job", "2")
     with pytest.raises(UserError, match=r"--slurm needs --on slurm"):
+    for place in ("local", "ray:head:6379", "slurm"):
+        with pytest.raises(UserError, match=r"--dashboard needs --on ray; a cluster has one unless"):
+            options("--on", place, "--dashboard")
         options("--on", "ray", "--slurm", "partition=long")
     with pytest.raises(UserError, match=r"--gpus-per-job 0.25: jobs of Slurm do not share a GPU"):
         options("--on", "slurm", "--gpus-per-job", "0.25")
@@ -146,6 +153,39 @@ def test_an_address_that_nobody_answers_is_refused(tmp_path: Path) -> None:
 
 
 ON_SUBMITIT_S_LOCAL_ENGINE = """
+class NoRay:
+    """The part of Ray that joins or starts a cluster; it stops there."""
+
+    def __init__(self) -> None:
+        self.exceptions = SimpleNamespace(RayError=RuntimeError)
+        self.options: dict[str, Any] = {}
+
+    def init(self, address: str, **options: Any) -> SimpleNamespace:
+        self.options = options
+        return SimpleNamespace(dashboard_url="http://127.0.0.1:8265")
+
+
+def test_the_dashboard_of_a_ray_of_this_machine_is_off_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray = NoRay()
+    monkeypatch.setattr(ray_cluster, "_refuse_missing_dashboard", lambda: None)
+    ray_cluster._connect(ray, "", has_dashboard=False)
+    assert (ray.options["include_dashboard"], capsys.readouterr().out) == (False, "")
+    ray_cluster._connect(ray, "", has_dashboard=True)
+    assert ray.options["include_dashboard"]
+    assert capsys.readouterr().out == "Ray's dashboard: http://127.0.0.1:8265\n"
+    ray_cluster._connect(ray, "auto", has_dashboard=False)
+    assert "include_dashboard" not in ray.options  # it joins as a guest
+
+
+def test_a_dashboard_without_its_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setitem(sys.modules, "ray.dashboard.optional_deps", None)
+    with pytest.raises(UserError, match=r"needs packages that are not installed .*; pip install 'ray\[def"):
+        ray_cluster._connect(NoRay(), "", has_dashboard=True)
+
+
 from callboard.experiments.jobs import slurm
 slurm.CLUSTER = "local"
 """

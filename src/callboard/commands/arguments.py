@@ -126,6 +126,11 @@ def add_jobs_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE,…",
         help="options of `sbatch`, such as partition=long,time=04:00:00,mem=8G, with --on slurm",
     )
+    parser.add_argument(
+        "--dashboard",
+        action="store_true",
+        help="with --on ray, start Ray's dashboard too and print its address; needs ray[default]",
+    )
 
 
 def _place(text: str) -> str:
@@ -156,4 +161,4 @@ def job_options(args: argparse.Namespace) -> "JobOptions":
     """Return the options of `add_jobs_options`."""
     from callboard.experiments.jobs.options import JobOptions
 
-    return JobOptions(args.on, args.jobs, args.cpus_per_job, args.gpus_per_job, args.slurm)
+    return JobOptions(args.on, args.jobs, args.cpus_per_job, args.gpus_per_job, args.slurm, args.dashboard)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from callboard.core.errors import UserError
 from callboard.experiments.jobs.local import default_jobs
 
-LOCAL, SLURM = "local", "slurm"
+LOCAL, RAY, SLURM = "local", "ray", "slurm"
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class JobOptions:
     """Choices of a user about jobs. None leaves a number to the engine."""
 
     place: str = LOCAL
-    """LOCAL, SLURM, `ray` for a Ray of this machine alone, or `ray:ADDRESS` of a running cluster."""
+    """LOCAL, SLURM, RAY for a Ray of this machine alone, or `ray:ADDRESS` of a running cluster."""
     n_jobs: int | None = None
     """Number of jobs that run at a time."""
     cpus: int | None = None
@@ -23,6 +23,8 @@ class JobOptions:
     """Number of GPUs that a job occupies; below 1, several jobs share one."""
     slurm: Mapping[str, str] = field(default_factory=dict)
     """Options of `sbatch`, without their dashes."""
+    has_dashboard: bool = False
+    """Whether a Ray of this machine starts with its dashboard."""
 
     def __post_init__(self) -> None:
         """Refuse options that do not apply.
@@ -32,6 +34,10 @@ class JobOptions:
         """
         if self.place == LOCAL and (self.cpus or self.gpus):
             raise UserError("--cpus-per-job and --gpus-per-job need --on ray or --on slurm")
+        if self.has_dashboard and self.place != RAY:
+            raise UserError(
+                "--dashboard needs --on ray; a cluster has one unless `ray start` was told otherwise"
+            )
         if self.place != SLURM and self.slurm:
             raise UserError("--slurm needs --on slurm")
         if self.place == SLURM and self.gpus and not self.gpus.is_integer():

@@ -55,7 +55,7 @@ def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[
     except ImportError:
         raise UserError("Ray is not installed; pip install -e '.[ray]' in the clone") from None
     address = options.place.partition(":")[2]
-    _connect(ray, address)
+    _connect(ray, address, has_dashboard=options.has_dashboard)
     try:
         cpus = options.cpus or threads
         alive = [node for node in ray.nodes() if node["Alive"]]
@@ -77,20 +77,34 @@ def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[
         ray.shutdown()
 
 
-def _connect(ray: Any, address: str) -> None:
-    """Join a cluster, or start one of this machine if the address is empty.
+def _connect(ray: Any, address: str, *, has_dashboard: bool) -> None:
+    """Join a cluster, or start one of this machine if the address is empty, with a dashboard or without.
 
     Raises:
-        UserError: nobody answers at the address, or something that is not a Ray cluster of this version.
+        UserError: nobody answers at the address, or something that is not a Ray cluster of this version; or
+            packages of the dashboard are missing.
     """
-    own = {} if address else {"num_cpus": n_workers(), "include_dashboard": False}
+    if has_dashboard:
+        _refuse_missing_dashboard()
+    own = {} if address else {"num_cpus": n_workers(), "include_dashboard": has_dashboard}
     try:
         host, _, port = address.rpartition(":")
         if port.isdigit():
             socket.create_connection((host, int(port)), ANSWER_S).close()
-        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **own)
+        context = ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **own)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(f"cannot join Ray at {address or 'this machine'}: {one_line(error)}") from error
+    if has_dashboard:
+        print(f"Ray's dashboard: {context.dashboard_url}", flush=True)
+
+
+def _refuse_missing_dashboard() -> None:
+    try:
+        import ray.dashboard.optional_deps  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"Ray's dashboard needs packages that are not installed ({error}); pip install 'ray[default]'"
+        ) from None
 
 
 def _default_gpus(nodes: Sequence[Mapping[str, Any]]) -> float:
