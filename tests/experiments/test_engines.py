@@ -25,7 +25,8 @@ from callboard.experiments.jobs.nodes import Node, refuse_unlike, this_node
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.jobs.ray_cluster import places
 from callboard.experiments.launch import RunOptions
-from tests.conftest import Workspace, new_workspace, ran
+from callboard.results.lookup import find
+from tests.conftest import TOY_PARAMS, Workspace, new_workspace, ran
 from tests.experiments.test_side_by_side import outs, processes_in, wait_until
 
 HERE = Node("here", {"callboard": "0.1.0", "torch": "2.11.0"}, "a processor", True)
@@ -44,8 +45,8 @@ def test_options_of_jobs() -> None:
     given = options("--on", "ray:head:6379", "--jobs", "3", "--cpus-per-job", "2", "--gpus-per-job", "0.25")
     assert given == JobOptions("ray:head:6379", 3, 2, 0.25)
     assert options("--on", "ray", "--gpus-per-job", "2").gpus == 2
-    slurm = options("--on", "slurm", "--slurm", "partition=long,time=04:00:00").slurm
     assert options("--on", "ray", "--dashboard").has_dashboard
+    slurm = options("--on", "slurm", "--slurm", "partition=long,time=04:00:00").slurm
     assert slurm == {"partition": "long", "time": "04:00:00"}
 
 
@@ -71,10 +72,10 @@ def test_the_parser_refuses_wrong_values(
 def test_options_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(UserError, match=r"need --on ray"):
         options("--cpus-per-job", "2")
-    with pytest.raises(UserError, match=r"--slurm needs --on slurm"):
     for place in ("local", "ray:head:6379", "slurm"):
         with pytest.raises(UserError, match=r"--dashboard needs --on ray; a cluster has one unless"):
             options("--on", place, "--dashboard")
+    with pytest.raises(UserError, match=r"--slurm needs --on slurm"):
         options("--on", "ray", "--slurm", "partition=long")
     with pytest.raises(UserError, match=r"--gpus-per-job 0.25: jobs of Slurm do not share a GPU"):
         options("--on", "slurm", "--gpus-per-job", "0.25")
@@ -152,7 +153,6 @@ def test_an_address_that_nobody_answers_is_refused(tmp_path: Path) -> None:
     assert "refused" in said
 
 
-ON_SUBMITIT_S_LOCAL_ENGINE = """
 class NoRay:
     """The part of Ray that joins or starts a cluster; it stops there."""
 
@@ -186,6 +186,7 @@ def test_a_dashboard_without_its_packages_is_refused(monkeypatch: pytest.MonkeyP
         ray_cluster._connect(NoRay(), "", has_dashboard=True)
 
 
+ON_SUBMITIT_S_LOCAL_ENGINE = """
 from callboard.experiments.jobs import slurm
 slurm.CLUSTER = "local"
 """
@@ -227,10 +228,14 @@ class Elsewhere(Workers):
     def run(self, job):
         return super().run(unpacked(job, self.carried))
 
+    def carry_again(self):
+        self.carried = carry(self.snapshot)
+
 @contextmanager
 def engine(options, threads, snapshot):
     jobs = Elsewhere(2, 1)
-    jobs.carried = carry(snapshot)
+    jobs.snapshot = snapshot
+    jobs.carry_again()
     yield jobs
 
 side_by_side.engine = engine
@@ -358,3 +363,35 @@ def test_a_machine_without_the_folder_gives_the_same_bytes_through_a_remote(
     done = workspace.command(*there)
     assert has_the_bytes_of(finished, workspace, done.stdout)
     assert list((tmp_path / "elsewhere").glob("callboard-*/workspace-*/.dvc/cache"))
+
+
+START_FROM = """
+from callboard.experiments.jobs.options import JobOptions
+from callboard.experiments.side_by_side import Planned, run_side_by_side
+starts = {"chain": ["train.init_from='%s'"], "weights": ["model.weights='%s'"]}
+planned = [Planned(name, (), lambda own=own: own, lambda overrides: 0) for name, own in starts.items()]
+sys.exit(run_side_by_side(planned, JobOptions()))
+"""
+
+
+@pytest.mark.slow
+def test_a_machine_without_the_folder_starts_from_a_different_result_and_from_a_file(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm  # brings torch, which the other tests do without
+    import torch
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    workspace.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    workspace.commit()
+    model = TOY_PARAMS["model"]["backbone_args"] | {"layers": [1] * 4, "stem_type": "deep"}
+    backbone = timm.create_model("resnet18", in_chans=1, num_classes=0, **model)
+    torch.save(backbone.state_dict(), workspace.root / "net.pth")
+    monkeypatch.chdir(workspace.root)
+    starts = find(None).reference, f"net.pth@{file_digest(workspace.root / 'net.pth')}"
+    code = f"import sys\n{ON_A_MACHINE_WITHOUT_THE_FOLDER}\n{START_FROM % starts}"
+    done = workspace.command(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count(f"from {starts[0]}") == 2
+    assert "4 of 4 stages" in done.stdout

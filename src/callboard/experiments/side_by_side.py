@@ -32,8 +32,10 @@ from callboard.experiments.jobs.copies import (
 from callboard.experiments.jobs.engines import Engine, engine
 from callboard.experiments.jobs.local import WorkerKilledError, Workers
 from callboard.experiments.jobs.options import JobOptions
+from callboard.experiments.jobs.remote import push_files
 from callboard.experiments.jobs.schedule import Task, TaskError, run_tasks
 from callboard.experiments.jobs.stage_progress import COMMANDS, StageProgress
+from callboard.experiments.jobs.start_files import Sections, files_to_start_from
 from callboard.experiments.jobs.units import Unit, units_of
 from callboard.experiments.jobs.worker import CopyJob, JobResult
 from callboard.experiments.overrides import overridden
@@ -166,6 +168,8 @@ class _Run:
     overrides: list[str] = field(default_factory=list)
     params: str = ""
     threads: int = 1
+    start_files: dict[str, str] = field(default_factory=dict)
+    """As `CopyJob.needed`."""
     stages: dict[str, Any] = field(default_factory=dict)
     """Those of dvc.lock that are finished."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -188,13 +192,13 @@ class _Run:
         self.overrides = overrides
         with overridden(overrides) as path:
             self.params = path.read_text(encoding="utf-8")
-            train = read_full_tree(path)["train"]
-        self.threads = train["threads"]
+            sections = read_full_tree(path)
+        self.threads = sections["train"]["threads"]
         name = self.experiment.name
         print(f"{name}: preparing recordings, frames and folds", flush=True)
         here, commands = self.batch.here, [["repro", COMMON], ["dag", "--dot"]]
         if self.batch.jobs.is_apart:
-            self._refuse_start_weights(train["init_from"])
+            self._send_start_files(sections)
             commands.append(["push", "--quiet", "--with-deps", COMMON])
         outcome = self._run_job(here, COMMON, commands, n_workers(), "")
         for line in PREPARED.findall(outcome.printed):
@@ -263,7 +267,7 @@ class _Run:
         folders = str(source.workspace), str(source.copies)
         job = CopyJob(name, *folders, source.commit, self.params, dvc_lock, commands, environment, str(log))
         if jobs.is_apart:
-            job = job._replace(returned=stage)
+            job = job._replace(returned=stage, needed=self.start_files)
         outcome = _run_despite_kills(jobs, job)
         log.write_text(outcome.printed, encoding="utf-8")  # the machine may have written another file
         if outcome.status:
@@ -273,12 +277,16 @@ class _Run:
             raise TaskError(f"{self.experiment.name}: {stage} failed{where}; the end of {shown}:\n{tail}")
         return outcome
 
-    def _refuse_start_weights(self, init_from: str | None) -> None:
-        """Refuse an experiment whose trainings read a different result, which machines elsewhere lack."""
-        if init_from:
-            raise TaskError(
-                f"{self.experiment.name}: train.init_from needs nodes that share the folder of the workspace"
-            )
+    def _send_start_files(self, sections: Sections) -> None:
+        """Bring what trainings start from within reach of machines without the workspace's folder."""
+        workspace = self.batch.source.workspace
+        try:
+            self.start_files = files_to_start_from(sections, workspace)
+            push_files(self.start_files, workspace)
+            if sections["train"]["init_from"]:
+                self.batch.jobs.carry_again()
+        except UserError as error:
+            raise TaskError(f"{self.experiment.name}: {error}") from error
 
     def _lock_text(self) -> str:
         """Return the text of a dvc.lock with the stages that are finished."""

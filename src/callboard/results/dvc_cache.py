@@ -31,15 +31,25 @@ def cached_file(md5: str, what: str) -> Path:
     Raises:
         UserError: the file is not in the cache.
     """
-    path = cache_folder(main_workspace()) / "files/md5" / md5[:2] / md5[2:]
+    path = object_path(md5, main_workspace())
     if not path.is_file():
         raise UserError(f"{what} is not in DVC's cache ({path}); `dvc pull` it or run the experiment again")
     return path
 
 
+def object_path(md5: str, workspace: Path) -> Path:
+    """Return the path that a file has, or would have, in a workspace's cache."""
+    return cache_folder(workspace) / object_name(md5)
+
+
+def object_name(md5: str) -> str:
+    """Return the path of a file below the folder of a cache or a remote."""
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
+
+
 def add_to_cache(md5: str, content: bytes) -> None:
     """Write a file that DVC has hashed elsewhere into the main workspace's cache."""
-    path = cache_folder(main_workspace()) / "files/md5" / md5[:2] / md5[2:]
+    path = object_path(md5, main_workspace())
     if not path.exists():
         with written_whole(path) as unfinished:
             unfinished.write_bytes(content)

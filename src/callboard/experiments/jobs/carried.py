@@ -8,16 +8,17 @@ import getpass
 import hashlib
 import io
 import platform
+import shutil
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from callboard.core.errors import UserError, one_line
-from callboard.core.files import locked
+from callboard.core.files import locked, written_whole
 from callboard.experiments.jobs.copies import Snapshot, copies_of_this_process, remove_left_over, repository
-from callboard.experiments.jobs.remote import default_remote, why_without
+from callboard.experiments.jobs.remote import default_remote, pull_files, why_without
 from callboard.experiments.jobs.worker import CopyJob
-from callboard.results.dvc_cache import dvc_config
+from callboard.results.dvc_cache import dvc_config, object_path
 from callboard.results.git import git
 
 REF = "refs/callboard/carried"
@@ -83,10 +84,19 @@ def unpack(carried: Carried, commit: str) -> Path:
 
 
 def unpacked(job: CopyJob, carried: Carried) -> CopyJob:
-    """Return the job for a workspace of this machine."""
+    """Return the job for a workspace of this machine, which has the files that the job needs.
+
+    Raises:
+        UserError: DVC's remote does not give them, or they cannot be written.
+    """
     workspace = unpack(carried, job.commit)
     log = workspace / Path(job.log).relative_to(job.workspace)
     log.parent.mkdir(parents=True, exist_ok=True)
+    pull_files(job.needed, workspace)
+    for md5, name in job.needed.items():
+        if name:
+            with written_whole(workspace / name, writer=job.name) as unfinished:
+                shutil.copyfile(object_path(md5, workspace), unfinished)
     return job._replace(
         workspace=str(workspace),
         copies=str(copies_of_this_process(workspace)),

@@ -36,6 +36,10 @@ class Engine(Protocol):
         """End all jobs; each removes its copy of the workspace."""
         ...
 
+    def carry_again(self) -> None:
+        """Bring results that are new in git to machines without the workspace's folder."""
+        ...
+
     def describe(self) -> list[str]:
         """Return lines about its machines."""
         ...

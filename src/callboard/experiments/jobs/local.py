@@ -107,6 +107,9 @@ class Workers:
                 if process.stdin:
                     process.stdin.close()
 
+    def carry_again(self) -> None:
+        """Do nothing: jobs run in the workspace's folder."""
+
     def describe(self) -> list[str]:
         """Return a line about this machine."""
         return [f"{platform.node()}: {cpu_name()}; {counted(self.n_jobs, 'job')} at a time"]

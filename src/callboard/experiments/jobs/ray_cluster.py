@@ -70,7 +70,7 @@ def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[
         if apart:
             _refuse_unreachable_remote(ray, apart, carried, snapshot)
         pigeonhole = ray.remote(num_cpus=0, max_restarts=-1)(Pigeonhole).remote() if apart else None
-        jobs = RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes, carried, pigeonhole)
+        jobs = RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes, snapshot, carried, pigeonhole)
         with received_progress(ray, pigeonhole, snapshot.workspace) if apart else nullcontext():
             yield jobs
     finally:
@@ -187,6 +187,7 @@ class RayJobs:
         gpus: float,
         n_jobs: int,
         nodes: Sequence[Node],
+        snapshot: Snapshot,
         carried: Any,
         pigeonhole: Any,
     ) -> None:
@@ -196,7 +197,7 @@ class RayJobs:
         None if all nodes have the workspace's folder.
         """
         self.n_jobs, self.n_threads, self.n_nodes = n_jobs, cpus, len(nodes)
-        self._nodes = nodes
+        self._nodes, self._snapshot = nodes, snapshot
         self.is_apart = carried is not None
         self._carried, self._pigeonhole = carried, pigeonhole
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
@@ -246,6 +247,10 @@ class RayJobs:
             self._ray.cancel(answer)
         if running:
             self._ray.wait(running, num_returns=len(running), timeout=STOP_S)
+
+    def carry_again(self) -> None:
+        """Put the workspace into the object store once more, for jobs from now on."""
+        self._carried = self._ray.put(carry(self._snapshot))
 
     def describe(self) -> list[str]:
         """Return a line for each node, and one about jobs."""

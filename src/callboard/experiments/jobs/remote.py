@@ -1,13 +1,14 @@
-"""Whether machines reach one DVC remote, tried with a small file."""
+"""DVC's remote: a small file that shows which machines reach it, and single files of the cache."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from callboard.core.errors import UserError, one_line
-from callboard.results.dvc_cache import dvc_config
+from callboard.core.files import written_whole
+from callboard.results.dvc_cache import cached_file, dvc_config, object_name, object_path
 
 
 def default_remote(workspace: Path) -> str:
@@ -47,6 +48,48 @@ def why_without(mark: str, workspace: Path) -> str:
     except Exception as error:  # each kind of remote raises its own
         return f"cannot reach DVC's remote {name!r}: {one_line(error)}"
     return "" if is_there else f"does not find in DVC's remote {name!r} ({top}) what this machine wrote there"
+
+
+def push_files(md5s: Iterable[str], workspace: Path) -> None:
+    """Copy files of the main workspace's cache into its default remote, if they are not there.
+
+    Raises:
+        UserError: the remote takes no files, or a file is in neither.
+    """
+    name = default_remote(workspace)
+    try:
+        files, top = _open_remote(workspace)
+        for md5 in md5s:
+            target = files.join(top, object_name(md5))
+            if not files.exists(target):
+                cached = cached_file(md5, "a file that a training starts from")
+                files.makedirs(files.parent(target), exist_ok=True)
+                files.put_file(str(cached), target)
+    except UserError:
+        raise
+    except Exception as error:  # each kind of remote raises its own
+        raise UserError(f"DVC's remote {name!r} takes no files: {one_line(error)}") from error
+
+
+def pull_files(md5s: Iterable[str], workspace: Path) -> None:
+    """Copy files of a workspace's default remote into its cache, if they are not there.
+
+    Raises:
+        UserError: the remote does not give one, or it cannot be written.
+    """
+    name = default_remote(workspace)
+    try:
+        files, top = _open_remote(workspace)
+        for md5 in md5s:
+            path = object_path(md5, workspace)
+            if not path.exists():
+                with written_whole(path, writer=secrets.token_hex(4)) as unfinished:
+                    files.get_file(files.join(top, object_name(md5)), str(unfinished))
+                    unfinished.chmod(0o444)  # as DVC does: workspaces can have links to it
+    except UserError:
+        raise
+    except Exception as error:  # each kind of remote raises its own
+        raise UserError(f"DVC's remote {name!r} does not give a file: {one_line(error)}") from error
 
 
 def _open_remote(workspace: Path) -> tuple[Any, str]:

@@ -160,6 +160,9 @@ class SlurmJobs:
                 with suppress(subprocess.CalledProcessError):
                     submitted.cancel()
 
+    def carry_again(self) -> None:
+        """Do nothing: nodes share the workspace's folder."""
+
     def describe(self) -> list[str]:
         """Return a line about what Slurm takes; which nodes there are shows when jobs run."""
         cpus, jobs = counted(self.n_threads, "CPU"), counted(self.n_jobs, "job")

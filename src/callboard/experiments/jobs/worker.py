@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -49,6 +50,9 @@ class CopyJob(NamedTuple):
     """File for what the commands print."""
     returned: str = ""
     """Stage whose small outputs are returned: DVC pushes none that it does not cache, such as curves."""
+    needed: Mapping[str, str] = {}
+    """Files that a machine without the workspace's folder gets from DVC's remote: md5 to the file's path in
+    the workspace, or to an empty text if it has its place in the cache alone."""
 
 
 class JobResult(NamedTuple):
@@ -80,10 +84,11 @@ def answer() -> None:
 def run_job(job: CopyJob) -> JobResult:
     """Run the commands of a job in a copy of its own, until the first that fails."""
     start, node = time.monotonic(), platform.node()
+    workspace = Path(job.workspace)
     runner = _Runner(job)
     threading.Thread(target=runner.stop_with_input, daemon=True).start()
     try:
-        with workspace_copy(Path(job.workspace), job.commit, Path(job.copies), job.name) as root:
+        with workspace_copy(workspace, job.commit, Path(job.copies), job.name) as root:
             (root / "params.yaml").write_text(job.params, encoding="utf-8")
             if job.lock:
                 (root / "dvc.lock").write_text(job.lock, encoding="utf-8")
