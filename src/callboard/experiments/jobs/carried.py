@@ -16,7 +16,9 @@ from typing import NamedTuple
 from callboard.core.errors import UserError, one_line
 from callboard.core.files import locked, written_whole
 from callboard.experiments.jobs.copies import Snapshot, copies_of_this_process, remove_left_over, repository
+from callboard.experiments.jobs.full_disk import full_disk
 from callboard.experiments.jobs.remote import default_remote, pull_files, why_without
+from callboard.experiments.jobs.schedule import TaskError
 from callboard.experiments.jobs.worker import CopyJob
 from callboard.results.dvc_cache import dvc_config, object_path
 from callboard.results.git import git
@@ -87,8 +89,21 @@ def unpacked(job: CopyJob, carried: Carried) -> CopyJob:
     """Return the job for a workspace of this machine, which has the files that the job needs.
 
     Raises:
-        UserError: DVC's remote does not give them, or they cannot be written.
+        TaskError: DVC's remote does not give them, or something cannot be written; the message names this
+            machine.
     """
+    try:
+        return _unpacked(job, carried)
+    except (UserError, OSError) as error:
+        raise TaskError(f"{job.name} on {platform.node()}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Return why this machine cannot work for a workspace that it lacks."""
+    return full_disk(str(error), [Path(tempfile.gettempdir())]) or one_line(error)
+
+
+def _unpacked(job: CopyJob, carried: Carried) -> CopyJob:
     workspace = unpack(carried, job.commit)
     log = workspace / Path(job.log).relative_to(job.workspace)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -116,4 +131,4 @@ def why_not_here(carried: Carried, commit: str, mark: str) -> str:
     try:
         return why_without(mark, unpack(carried, commit))
     except (UserError, OSError) as error:
-        return one_line(error)
+        return _why(error)

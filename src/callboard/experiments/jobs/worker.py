@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ import yaml
 
 from callboard.core.errors import UserError
 from callboard.experiments.jobs.copies import workspace_copy
+from callboard.experiments.jobs.full_disk import full_disk
+from callboard.results.dvc_cache import cache_folder
 
 SMALL_BYTES = 1_000_000
 """Size up to which an output travels with a job's result."""
@@ -70,7 +73,7 @@ class JobResult(NamedTuple):
     small: dict[str, str]
     """Contents of the small outputs of `CopyJob.returned`, by md5."""
     error: str = ""
-    """Why no command could be run."""
+    """Why no command could be run, or that one failed for lack of space."""
 
 
 def answer() -> None:
@@ -83,8 +86,9 @@ def answer() -> None:
 
 def run_job(job: CopyJob) -> JobResult:
     """Run the commands of a job in a copy of its own, until the first that fails."""
-    start, node = time.monotonic(), platform.node()
+    start, node, full = time.monotonic(), platform.node(), ""
     workspace = Path(job.workspace)
+    written = [workspace, cache_folder(workspace), Path(tempfile.gettempdir())]
     runner = _Runner(job)
     threading.Thread(target=runner.stop_with_input, daemon=True).start()
     try:
@@ -96,10 +100,13 @@ def run_job(job: CopyJob) -> JobResult:
             lock = root / "dvc.lock"
             text = lock.read_text(encoding="utf-8") if lock.exists() else ""
             small = _small_outputs(root, text, job.returned) if job.returned and not status else {}
-        printed = Path(job.log).read_text(encoding="utf-8", errors="replace")
+            printed = Path(job.log).read_text(encoding="utf-8", errors="replace")
+            if status:  # before the copy is removed, which makes room
+                full = full_disk(printed, written)
     except (UserError, OSError) as error:
-        return JobResult(1, "", "", time.monotonic() - start, node, {}, str(error))
-    return JobResult(status, text, printed, time.monotonic() - start, node, small)
+        why = full_disk(str(error), written) or str(error)
+        return JobResult(1, "", "", time.monotonic() - start, node, {}, why)
+    return JobResult(status, text, printed, time.monotonic() - start, node, small, full)
 
 
 def _small_outputs(root: Path, lock: str, stage: str) -> dict[str, str]:
