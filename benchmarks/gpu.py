@@ -167,7 +167,9 @@ def answer(recipe: Recipe, kind: str, device: torch.device, seconds: float) -> N
         print("ready", flush=True)
         if sys.stdin.readline():
             print(json.dumps(measure(recipe.clips_per_step(kind), steps, device, seconds)), flush=True)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # a card too full for the process itself raises no OutOfMemoryError
+        if "out of memory" not in str(error):
+            raise
         print("out of memory", flush=True)
     sys.stdin.read()
     os._exit(0)  # does not wait for loading threads
