@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     held_out = folds_named(args.held_out)
     name = network_name(args.round, held_out)
-    NetworkTraining(name, held_out, params, inputs, device, n_workers(), follow).write(args.weights)
+    training = NetworkTraining(name, held_out, params, inputs, device, n_workers(), follow)
+    training.write(args.weights, args.curve)
     started = [f"from {params.train.init_from}'s recipe"] * bool(params.train.init_from)
     summarize("network", name, *started, f"on {describe_device(device)}", f"{stopwatch.elapsed_s:.1f} s")
 
@@ -63,7 +64,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--round", type=int, required=True)
     parser.add_argument("--held-out", required=True, help="held-out folds, for example 0-1")
-    for name in ("--mel", "--clips", "--folds", "--species", "--weights"):
+    for name in ("--mel", "--clips", "--folds", "--species", "--weights", "--curve"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--pseudo", type=Path, help="pseudo-labels that the network learns from")
     parser.add_argument(

@@ -109,7 +109,8 @@ class World:
         )
         name = network_name(number, held_out)
         training = NetworkTraining(name, held_out, params, inputs, CPU, 1, self.follow)
-        training.write(self.folder / weights_file(number, held_out))
+        path = self.folder / weights_file(number, held_out)
+        training.write(path, path.with_suffix(".curve.csv"))
 
     def open_cache(self, clips: pd.DataFrame) -> TrainingCache:
         return open_training_cache(Path("both/train"), [Path("both/test"), Path("both/external")], clips)

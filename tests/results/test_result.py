@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from callboard.core.compute import Compute
+from callboard.core.compute import Compute, as_cells
 from callboard.core.errors import UserError
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten
@@ -15,6 +15,7 @@ __all__ = ["workspace"]
 
 HERE = Compute("cpu", "AMD EPYC (AVX2)", 1, "float32", "2.14.1")
 THERE = Compute("cuda", "NVIDIA H200", 1, "bfloat16", "2.14.1")
+ELSEWHERE = Compute("mps", "Apple M2", 1, "float32", "2.14.1")
 
 
 # the key
@@ -82,6 +83,32 @@ def test_what_computed_a_result_is_what_computed_each_of_its_folds(workspace: Pa
     found = result_in(workspace)
     assert found.computed_by == {HERE, THERE}
     assert found.curves == before.curves
+
+
+def test_nested_networks_count_where_they_are_recorded_and_belong_to_the_result(workspace: Path) -> None:
+    tree = read_tree(workspace / "params.yaml")
+    tree["pseudo"] = {
+        "rounds": 1,
+        "isolation": "nested",
+        "held_out": {"pairs": ["0-1"], "triples": ["0-1-2"]},
+    }
+    for fold in tree["split"]["folds"]:
+        record_compute(workspace, fold, HERE)
+        curve = (workspace / f"plots/train/r0-fold{fold}.csv").read_text()
+        (workspace / f"plots/train/r1-fold{fold}.csv").write_text(curve)
+    YAML().dump(tree, workspace / "params.yaml")
+    assert result_in(workspace).computed_by == {HERE}  # an older one, without their curves
+
+    def record_network(name: str, compute: Compute) -> None:
+        cells = as_cells(compute)
+        path = workspace / "plots/networks/r0" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(f"epoch,{','.join(cells)}\n1,{','.join(cells.values())}\n")
+
+    record_network("3/0-1-2.csv", ELSEWHERE)  # left by a result of two rounds
+    assert result_in(workspace).computed_by == {HERE}
+    record_network("2/0-1.csv", THERE)
+    assert result_in(workspace).computed_by == {HERE, THERE}
 
 
 def test_the_networks_of_all_rounds_count_and_for_a_blend_none_of_the_workspace_s(workspace: Path) -> None:

@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from callboard.data.clips import read_clips, write_clips
@@ -28,7 +29,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def train(path: str, *more: str) -> bytes:
-    network.main([*shlex.split(ARGV), path, *more])
+    network.main([*shlex.split(ARGV), path, "--curve", path.replace(".pt", ".csv"), *more])
     return Path(path).read_bytes()
 
 
@@ -44,6 +45,9 @@ def test_weights_tell_what_the_network_holds_out_and_nothing_is_left_to_resume(c
     assert epochs.startswith("network: r0/folds0-2, 3 epochs in ")
     assert summary.startswith("network: r0/folds0-2, on cpu")
     assert train("again.pt") == first
+    curve = pd.read_csv("networks/r0/2/0-2.csv")
+    assert list(curve["epoch"]) == [1, 2, 3]
+    assert set(curve["device"]) == {"cpu"}
 
 
 def test_pseudo_labels_of_another_set_are_learned_from():

@@ -22,6 +22,7 @@ from callboard.params.base import validate
 from callboard.params.references import INIT_FROM
 from callboard.pseudo.held_out import Folds, fold_names
 from callboard.training.checkpoint import Checkpoint, checkpoint_for
+from callboard.training.curve import write_curve
 from callboard.training.fit import Execution, FitParams, Fitted, fit
 from callboard.training.fold_data import select_fold
 from callboard.training.progress import ProgressWriter
@@ -63,8 +64,8 @@ class NetworkTraining:
     n_threads: int
     follow: Follow
 
-    def write(self, path: Path) -> None:
-        """Train, or resume where a killed run stopped, and write the weights.
+    def write(self, path: Path, curve: Path) -> None:
+        """Train, or resume where a killed run stopped, and write the weights and the learning curve.
 
         Raises:
             UserError: the recipe of `train.init_from` cannot be carried out again.
@@ -74,6 +75,7 @@ class NetworkTraining:
         held_out = self.inputs.folds.loc[self._is_held_out, "recording_id"]
         weights = WeightsParams(model=params.model, clip=params.clip)
         save_model(path, fitted.model, weights, self._axis, min(self.held_out), held_out, fitted.averages)
+        write_curve(fitted.history, fitted.computes, curve)
         checkpoint.remove()
 
     def _start(self, params: FitParams) -> FoldWeights | None:

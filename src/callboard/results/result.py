@@ -161,10 +161,14 @@ class Result:
 
     @property
     def computed_by(self) -> Computes:
-        """Records of the trainings of all its folds and rounds; empty for a blend and for older results."""
+        """Records of the trainings of all its folds, rounds and nested networks.
+
+        Empty for a blend, and as far as older results did not record them.
+        """
         if blend_parts(self.params):  # its folds are those of the workspace, which it does not use
             return frozenset()
-        found = (from_cells(row) for rows in self._curve_rows.values() for row in rows)
+        networks = [csv.DictReader(io.StringIO(self.text(name))) for name in _network_curves(self._tree)]
+        found = (from_cells(row) for rows in (*self._curve_rows.values(), *networks) for row in rows)
         return frozenset(compute for compute in found if compute)
 
     def refuse_incomplete(self) -> None:
@@ -255,6 +259,20 @@ def _metrics(text: str) -> dict[str, float]:
 def _fold_names(tree: dict[str, Any]) -> list[str]:
     rounds = range(tree["pseudo"]["rounds"] + 1)
     return [f"r{number}-fold{fold}" for number in rounds for fold in tree["split"]["folds"]]
+
+
+def _network_curves(tree: dict[str, Any]) -> list[str]:
+    """Return the paths of the learning curves of nested networks; dvc.yaml has a stage for each."""
+    pseudo = tree["pseudo"]
+    if pseudo["isolation"] != "nested":
+        return []
+    return [
+        f"plots/networks/r{number}/{size}/{folds}.csv"
+        for number in range(pseudo["rounds"])
+        for size, name in enumerate(("pairs", "triples", "quadruples"), start=2)
+        if number + size <= pseudo["rounds"] + 1
+        for folds in pseudo["held_out"][name]
+    ]
 
 
 def _numbers(row: dict[str, str]) -> dict[str, float]:
