@@ -391,6 +391,17 @@ def test_what_kaggle_says_on_the_same_day_or_again_later_is_the_last_word(
     assert [row.split(",")[2] for row in rows(repository)] == ["0.5", "0.44", "0.5", "0.44"]
 
 
+def test_a_list_that_a_spreadsheet_saved_gives_the_same_rows(
+    repository: ToyRepository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = re.sub(r"2021-02-(\d\d) (\d\d:\d\d):00(\.\d+)?", r"2/\1/2021 \2", LIST.format(key="", md5=MD5))
+    (tmp_path / "list.csv").write_text("\ufeff" + saved.replace("\n", "\r\n"))
+    assert "1 new in" in lb(capsys, "import", str(tmp_path / "list.csv"))
+    (tmp_path / "list.csv").write_text(LIST.format(key="", md5=MD5))
+    assert "0 new in leaderboard.csv, 1 already in it" in lb(capsys, "import", str(tmp_path / "list.csv"))
+    assert [row.split(",")[4] for row in rows(repository)] == ["2021-02-16"]
+
+
 def test_a_list_that_is_no_utf_8_is_refused(repository: ToyRepository, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes(LIST.encode("utf-16"))
     with pytest.raises(UserError, match=r"list\.csv: not UTF-8, byte 0 is 0xff"):
@@ -406,6 +417,12 @@ def test_a_list_that_is_no_utf_8_is_refused(repository: ToyRepository, tmp_path:
             "privateScore",
         ),
         ("", "no header with the columns fileName"),
+        (
+            LIST.replace("2021-02-16", "2/3/2021"),
+            r"list\.csv row 3: date '2/3/2021 10:00:00' has no single meaning",
+        ),
+        (LIST.replace("md5 {md5}", '"md5 {md5}'), r"list\.csv row 3: a quote .* is not closed"),
+        (LIST.replace(",complete,0.7,", ""), r"list\.csv row 4: 4 cells, but the header has 7"),
         (LIST.replace("0.9,0.8", "90,80"), r"b\.csv of 2021-02-16.*publicScore 90 must be between 0 and 1"),
     ],
 )

@@ -8,7 +8,13 @@ import pytest
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS
 from callboard.data.clips import read_clips
-from callboard.data.corrections import CORRECTION_COLUMNS, corrected, read_corrections, read_labels
+from callboard.data.corrections import (
+    CORRECTION_COLUMNS,
+    corrected,
+    read_corrections,
+    read_labels,
+    write_corrections,
+)
 from tests.stages.test_crop import Source, source  # noqa: F401
 
 LENGTHS_S = {"055088446": 10.0, "1e5": 10.0, "NA": 4.0}
@@ -29,6 +35,35 @@ def correct(tmp_path: Path, *rows: str) -> pd.DataFrame:
     path = tmp_path / "corrections.csv"
     path.write_text("\n".join([HEADER, *rows]) + "\n")
     return corrected(labels(), read_corrections(path), SPECIES, LENGTHS_S)
+
+
+def test_a_column_that_the_next_review_would_drop_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.csv"
+    path.write_text(f"{HEADER},who\ntp,{CONFIRMED},present,,,me\n")
+    with pytest.raises(UserError, match=r"^corrections\.csv: unknown column\(s\) who; must be kind, "):
+        read_corrections(path)
+
+
+def test_a_quote_that_is_not_closed_does_not_swallow_the_rows_below(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^corrections\.csv row 2: a quote .* is not closed"):
+        correct(tmp_path, f'tp,{CONFIRMED},absent,,"note', f'fp,{REJECTED},present,,"')
+
+
+def test_what_is_written_is_read_again_and_no_formula(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.csv"
+    rows = [["tp", "=x()", "3", "1", "0.5", "500.0", "1.0", "2000.0", "absent", "@m", '"a, b"\nc']]
+    write_corrections(pd.DataFrame(rows, columns=CORRECTION_COLUMNS), path)
+    assert "\ntp,'=x(),3" in path.read_text()
+    assert read_corrections(path).to_numpy().tolist() == rows
+
+
+def test_what_would_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.csv"
+    path.write_text("before")
+    row = dict.fromkeys(CORRECTION_COLUMNS, "x") | {"note": "a\r\nb"}
+    with pytest.raises(UserError, match=r"corrections\.csv: would not be read again as written; nothing was"):
+        write_corrections(pd.DataFrame([row]), path)
+    assert path.read_text() == "before"
 
 
 def test_without_rows_nothing_changes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import errno
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,6 +198,23 @@ def test_a_folder_without_test_recordings_gives_an_empty_submission_when_skippin
     assert tables.test_ids == []
     assert read(out / "sample_submission.csv").empty
     assert tables.facts()[-1] == "2 recordings skipped"
+
+
+def test_a_box_that_is_confirmed_and_rejected_is_named(
+    root: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = read(root / "train_tp.csv")
+    rejected = pd.concat([read(root / "train_fp.csv"), table.tail(1)])
+    rejected.to_csv(root / "train_fp.csv", index=False)
+    prepare_source(params(root), AUDIO, out)
+    assert (
+        f"warning: 1 annotation confirmed and rejected at once, first train_tp.csv row {len(table) + 1} "
+        f"and train_fp.csv row {len(rejected) + 1}"
+    ) in capsys.readouterr().err
+    shutil.copy(root / "train_tp.csv", root / "train_fp.csv")
+    told = refusal(params(root), out.parents[1] / "again/source")
+    assert f"{len(table)} annotations confirmed and rejected at once" in told
+    assert "that is every row, so one of the tables is wrong" in told
 
 
 def test_a_table_of_rejected_detections_may_be_empty(root: Path, out: Path) -> None:

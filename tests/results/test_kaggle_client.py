@@ -134,7 +134,7 @@ def test_what_kaggle_could_not_score_is_an_error(
             b"",
             "columns recording_id, s0, s2; sample_submission.csv has recording_id, s0, s1",
         ),
-        (SCORES[:31], b"", "lacks 1 of 2 test recordings, first r2"),
+        (SCORES[:30], b"", "lacks 1 of 2 test recordings, first r2"),
         (SCORES, b"r0,test,broken\n", "lacks 1 of 3 test recordings, first r0; Kaggle would refuse it"),
         (SCORES + b"r3,0.5,0.5\n", b"", "has 1 recording outside the test set, first r3"),
     ],

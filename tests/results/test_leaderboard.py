@@ -71,6 +71,10 @@ def test_what_is_written_is_read_again_and_rows_of_both_kinds_may_be_mixed(tmp_p
         ("aa,k,83.1,,,", r"row 2: public 83\.1 must be between 0 and 1; 83\.1 % is 0\.831"),
         (",0.8,,,", "row 2: submission_md5 is empty"),
         ("aa,0.8", "row 2: 2 cells, must be 6: submission_md5, key, public"),
+        ('aa,0.8,,,"x\nbb,0.9,,,', "row 2: a quote .* is not closed"),
+        ('aa,0.8,,,"x\nbb,0.9,,,x"', "row 2: a quote .* is not closed, and would swallow the rows below"),
+        ("aa,0.8,,,x\0", "row 2: contains a NUL character"),
+        (f"aa,0.8,,,{'x' * 200_000}", "row 2: a cell is longer than 131072 characters"),
         ("aa,0.8,,20.11.2020,", r"row 2: date '20\.11\.2020' is invalid, must be YYYY-MM-DD"),
         ("aa,0.8,,20201120,", "row 2: date '20201120' is invalid"),
         (
@@ -85,6 +89,32 @@ def test_a_bad_row_in_the_ledger_is_named(tmp_path: Path, row: str, message: str
     ledger.write_text(f"{OLD_HEADER}{row}\n")
     with pytest.raises(UserError, match=message):
         read_ledger(ledger)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (LeaderboardEntry("bb", public=0.5, date="11/20/2020"), "row 3: date '11/20/2020' is invalid"),
+        (LeaderboardEntry("bb", public=1.5), "row 3: public 1.5 must be between 0 and 1"),
+        (LeaderboardEntry("bb", public=0.5, note="a\r\nb"), "would not be read again as written"),
+    ],
+)
+def test_what_would_not_be_read_again_is_not_written(
+    tmp_path: Path, entry: LeaderboardEntry, message: str
+) -> None:
+    ledger = tmp_path / "leaderboard.csv"
+    write_entries(ledger, [OURS])
+    before = ledger.read_text()
+    with pytest.raises(UserError, match=message):
+        write_entries(ledger, [OURS, entry])
+    assert ledger.read_text() == before
+    assert list(tmp_path.iterdir()) == [ledger]
+
+
+def test_a_committed_row_that_is_broken_loses_no_other(repository: ToyRepository) -> None:
+    commit_rows(repository, "aa,,0.8,,,", 'bb,,0.9,,,"open', "cc,,0.7,,,")
+    (repository.root / "leaderboard.csv").write_text(HEADER)
+    assert set(ledger_of(repository.root)) == {"aa", "cc"}
 
 
 def test_a_file_that_is_no_utf_8_is_named_with_the_byte(repository: ToyRepository) -> None:

@@ -174,8 +174,8 @@ def list_scores(args: argparse.Namespace) -> None:
 
 def import_list(args: argparse.Namespace) -> None:
     """Record the scores of a list in a file."""
+    from callboard.core.csv_rows import utf8_text
     from callboard.core.errors import UserError
-    from callboard.results.leaderboard import utf8_text
 
     if not args.file.is_file():
         raise UserError(f"{args.file}: not found")

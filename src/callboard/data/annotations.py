@@ -1,12 +1,19 @@
 """The tp and fp annotation tables: their columns, and the checks that every table must pass when read."""
 
-import csv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from callboard.core.csv_rows import (
+    refuse_missing,
+    refuse_rows,
+    row_name,
+    table_rows,
+    utf8_text,
+    without_formula,
+)
 from callboard.core.errors import UserError, one_line
 
 ANNOTATION_COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
@@ -16,9 +23,6 @@ NUMBERS = ["t_min", "f_min", "t_max", "f_max"]
 
 LABEL_TYPES = ["tp", "fp"]
 """tp: an annotator confirmed the species in the box. fp: an annotator rejected it."""
-
-MAX_ROWS_SHOWN = 10
-"""Number of bad rows that one message lists; it only counts the rest."""
 
 
 def read_annotations(path: Path, label_type: str, species: list[str] | None = None) -> pd.DataFrame:
@@ -83,22 +87,17 @@ def read_table(
     Raises:
         UserError: The file, its header or a column is missing, or a row's cells do not match the header.
     """
-    header, lines = _read_lines(path, hint, delimiter)
+    header, lines = table_rows(utf8_text(path, hint), path.name, delimiter)
+    refuse_missing(path.name, header, columns, delimiter)
     kept = header if others else columns
-    if missing := [name for name in columns if name not in header]:
-        found = ", ".join(header) or "none"
-        raise UserError(f"{path.name}: missing column(s) {', '.join(missing)}; found {found}")
     if repeated := sorted({name for name in kept if header.count(name) > 1}):
         raise UserError(f"{path.name}: column(s) {', '.join(repeated)} given twice")
-    _refuse(
-        path,
-        (
-            (line, f"{len(cells)} cells, but the header has {len(header)}")
-            for line, cells in lines.items()
-            if len(cells) != len(header)
-        ),
-    )
     return pd.DataFrame(list(lines.values()), columns=header, index=list(lines), dtype="str")[kept]
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose cells no spreadsheet runs as formulas; see `csv_rows.without_formula`."""
+    return table.map(lambda cell: without_formula(cell) if isinstance(cell, str) else cell)
 
 
 def typed(table: pd.DataFrame, dtypes: dict[str, str], path: Path) -> pd.DataFrame:
@@ -114,47 +113,9 @@ def typed(table: pd.DataFrame, dtypes: dict[str, str], path: Path) -> pd.DataFra
         raise UserError(f"{path}: cannot be read ({one_line(error)}); run its stage again") from None
 
 
-def _read_lines(path: Path, hint: str, delimiter: str) -> tuple[list[str], dict[int, list[str]]]:
-    """Return the header, and the cells of every other non-blank line by line number."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter)
-            header = next(reader, [])
-            lines = [(reader.line_num, cells) for cells in reader if cells]
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found{hint and '; '}{hint}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except csv.Error as error:
-        raise UserError(f"{path}: not a CSV table: {error}") from error
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text; save the table as a plain CSV") from None
-    return header, dict(lines)
-
-
 def _refuse(path: Path, problems: Iterable[tuple[int, str]]) -> None:
     """Raise a UserError if there are problems, given as (line number, what is wrong)."""
-    refuse_rows((row_name(path, row), problem) for row, problem in problems)
-
-
-def row_name(path: Path, line: int) -> str:
-    """Return the name that messages give a row of a table."""
-    return f"{path.name} row {line}"
-
-
-def refuse_rows(problems: Iterable[tuple[str, str]]) -> None:
-    """Raise an error if there are problems.
-
-    Args:
-        problems: Pairs of a row's name (see row_name) and what is wrong with it.
-
-    Raises:
-        UserError: There is a problem; the message lists the first MAX_ROWS_SHOWN.
-    """
-    found = [f"{row}: {problem}" for row, problem in problems]
-    if found:
-        more = [f"… and {len(found) - MAX_ROWS_SHOWN} more"] if len(found) > MAX_ROWS_SHOWN else []
-        raise UserError("\n".join([*found[:MAX_ROWS_SHOWN], *more]))
+    refuse_rows((row_name(path.name, row), problem) for row, problem in problems)
 
 
 def _blank_cells(table: pd.DataFrame) -> Iterable[tuple[int, str]]:

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from callboard.core.csv_rows import as_written, refuse_rows, row_name
+from callboard.core.errors import UserError
+from callboard.core.files import written_whole
 from callboard.data.annotations import (
     ANNOTATION_COLUMNS,
     LABEL_TYPES,
@@ -16,8 +19,7 @@ from callboard.data.annotations import (
     read_annotations,
     read_species,
     read_table,
-    refuse_rows,
-    row_name,
+    without_formulas,
 )
 from callboard.data.recordings import read_recordings
 
@@ -97,13 +99,32 @@ def read_corrections(path: Path) -> pd.DataFrame:
     """Read CORRECTION_COLUMNS of corrections.csv as text; the index names file and row.
 
     Raises:
-        UserError: The file or a column is missing.
+        UserError: The file or a column is missing, a row is broken, or there is a further column, which the
+            next review would drop.
     """
-    return read_placed(path, hint="git restores it; its header alone is enough")
+    hint = "git restores it; its header alone is enough"
+    if unknown := sorted({*read_table(path, [], others=True, hint=hint)} - {*CORRECTION_COLUMNS}):
+        raise UserError(
+            f"{path.name}: unknown column(s) {', '.join(unknown)}; must be {', '.join(CORRECTION_COLUMNS)}"
+        )
+    return read_placed(path, hint)
+
+
+def write_corrections(table: pd.DataFrame, path: Path) -> None:
+    """Write CORRECTION_COLUMNS of a table of text, if they are read again as they are.
+
+    Raises:
+        UserError: They are not, or the file cannot be written.
+    """
+    rows = table[CORRECTION_COLUMNS]
+    with written_whole(path) as unfinished:
+        without_formulas(rows).to_csv(unfinished, index=False)
+        if read_corrections(unfinished).to_numpy().tolist() != rows.to_numpy().tolist():
+            raise UserError(f"{path}: would not be read again as written; nothing was written")
 
 
 def read_placed(path: Path, hint: str = "") -> pd.DataFrame:
-    """Read CORRECTION_COLUMNS of any table as text; the index names file and row.
+    """Read CORRECTION_COLUMNS of a table for people as text; the index names file and row.
 
     Args:
         path: The table, which can have other columns too.
@@ -112,8 +133,8 @@ def read_placed(path: Path, hint: str = "") -> pd.DataFrame:
     Raises:
         UserError: The file or a column is missing.
     """
-    table = read_table(path, CORRECTION_COLUMNS, hint=hint)
-    return table.set_axis([row_name(path, line) for line in table.index])
+    table = read_table(path, CORRECTION_COLUMNS, hint=hint).map(as_written)
+    return table.set_axis([row_name(path.name, line) for line in table.index])
 
 
 def corrected(

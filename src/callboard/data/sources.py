@@ -1,16 +1,16 @@
 """Sources of recordings and annotations: soundscapes, the competition's folder, or any other folder."""
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from callboard.core.console import counted, warn
 from callboard.core.errors import UserError
 from callboard.core.files import replaced_folder
 from callboard.core.workspace import workspace_path
-from callboard.data.annotations import read_annotations, read_species, read_table
+from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species, read_table
 from callboard.data.recording_files import FolderOfRecordings, check_recordings
 from callboard.data.score_tables import score_columns
 from callboard.data.soundscapes.writer import make_soundscapes
@@ -95,6 +95,7 @@ def _checked(
     """
     tp = read_annotations(tables / "train_tp.csv", "tp", layout.species)
     fp = read_annotations(tables / "train_fp.csv", "fp", layout.species)
+    _refuse_or_count_contradictions(tp, fp)
     train_ids = sorted({*tp["recording_id"], *fp["recording_id"]})
     if both := sorted(set(train_ids) & set(layout.test_ids)):
         raise UserError(
@@ -123,6 +124,22 @@ def _checked(
         _refuse_beyond_end(name, table, length_s)
     test_ids = [recording_id for recording_id in layout.test_ids if recording_id in usable]
     return SourceTables(layout.species, recordings, tp, fp, test_ids, skipped)
+
+
+def _refuse_or_count_contradictions(tp: pd.DataFrame, fp: pd.DataFrame) -> None:
+    """Warn of annotations that both tables have; refuse them if they are all of one table."""
+    both = tp.reset_index(names="tp_row").merge(fp.reset_index(names="fp_row"), on=ANNOTATION_COLUMNS)
+    if both.empty:
+        return
+    first = both.iloc[0]
+    what = (
+        f"{counted(len(both), 'annotation')} confirmed and rejected at once, "
+        f"first train_tp.csv row {first['tp_row']} and train_fp.csv row {first['fp_row']}"
+    )
+    for name, table in (("train_tp.csv", tp), ("train_fp.csv", fp)):
+        if len(both) == len(table):
+            raise UserError(f"{name}: {what}; that is every row, so one of the tables is wrong")
+    warn(f"{what}; train_fp.csv should only have boxes that an annotator rejected")
 
 
 def _root(data: DataParams) -> Path:
@@ -155,9 +172,7 @@ def _score_columns(sample: Path) -> list[str]:
         UserError: The file is missing, the first column is not recording_id, or another column does not begin
             with s or is repeated.
     """
-    read_table(sample, ["recording_id"])
-    with sample.open(encoding="utf-8-sig", newline="") as file:
-        first, *scores = next(csv.reader(file))
+    first, *scores = read_table(sample, ["recording_id"], others=True).columns
     if (
         first != "recording_id"
         or not scores
@@ -167,8 +182,6 @@ def _score_columns(sample: Path) -> list[str]:
             f"{sample.name}: columns must be recording_id, then s<species_id> for each species; "
             f"found {', '.join([first, *scores])}"
         )
-    if len(set(scores)) < len(scores):
-        raise UserError(f"{sample.name}: a column is given twice: {', '.join(scores)}")
     return scores
 
 

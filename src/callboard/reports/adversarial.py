@@ -13,6 +13,7 @@ from callboard.analysis.adversarial.validation import Comparison, Settings, comp
 from callboard.core.console import Stopwatch, summarize
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
+from callboard.data.annotations import without_formulas
 from callboard.features.frame_cache import MelCache
 from callboard.features.log_mel import mel_centres
 from callboard.params.base import load_params
@@ -143,7 +144,7 @@ def write_comparison(
         unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     for name, table in (("recordings.csv", recordings), ("bands.csv", bands)):
         with written_whole(output / name) as unfinished:
-            table.to_csv(unfinished, index=False)
+            without_formulas(table).to_csv(unfinished, index=False)
 
 
 def print_summary(

@@ -5,7 +5,6 @@ Rows are only added: a correction is a later row, and the last public and the la
 
 import csv
 import heapq
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
+from callboard.core.csv_rows import CsvRow, csv_rows, row_name, utf8_text
 from callboard.core.errors import UserError
 from callboard.core.files import locked, written_whole
 from callboard.core.workspace import main_workspace
@@ -76,8 +76,8 @@ def entries_of(workspace: Path) -> list[LeaderboardEntry]:
     starts with all rows that the commits below HEAD ever had.
 
     Raises:
-        UserError: a file is not UTF-8 or has a merge conflict, or one of its rows lacks the md5, has a score
-            that is not a number from 0 to 1, or an invalid date.
+        UserError: a file is not UTF-8 or has a merge conflict, or one of its rows is broken (see `csv_rows`),
+            lacks the md5, or has a score that is not a number from 0 to 1 or an invalid date.
     """
     store = _store(main_workspace())
     found = _known(workspace, store)
@@ -159,16 +159,24 @@ def current(entries: Iterable[LeaderboardEntry]) -> list[LeaderboardEntry]:
 
 
 def write_entries(path: Path, entries: Iterable[LeaderboardEntry]) -> None:
-    """Write the file, completely or not at all."""
+    """Write the file, completely or not at all.
+
+    Raises:
+        UserError: a row would not be read again as it is, see `entries_of`, or the file cannot be written.
+    """
+    rows = list(entries)
     with (
         written_whole(path, str(os.getpid())) as unfinished,
         unfinished.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(LEADERBOARD_COLUMNS)
-        for entry in entries:
+        for entry in rows:
             cells = [getattr(entry, column) for column in LEADERBOARD_COLUMNS]
             writer.writerow(["" if cell is None else cell for cell in cells])
+        file.flush()
+        if _in_text(utf8_text(unfinished), path.name) != rows:
+            raise UserError(f"{path}: its rows would not be read again as written; nothing was written")
 
 
 def checked_score(text: str, where: str) -> float:
@@ -187,31 +195,17 @@ def checked_score(text: str, where: str) -> float:
     return score
 
 
-def utf8_text(path: Path) -> str:
-    """Read a text file with any kind of line ends.
-
-    Raises:
-        UserError: the file is not UTF-8.
-    """
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        byte = content[error.start]
-        raise UserError(
-            f"{path.name}: not UTF-8, byte {error.start} is 0x{byte:02x}; save the file as UTF-8"
-        ) from None
-    return io.StringIO(text, newline=None).read()
-
-
 def _in_file(path: Path) -> list[LeaderboardEntry]:
-    text = utf8_text(path) if path.is_file() else ""
+    return _in_text(utf8_text(path), path.name) if path.is_file() else []
+
+
+def _in_text(text: str, name: str) -> list[LeaderboardEntry]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.startswith(CONFLICT):
             raise UserError(
-                f"merge conflict in {path.name}, line {number}; keep the rows of both sides, without markers"
+                f"merge conflict in {name}, line {number}; keep the rows of both sides, without markers"
             )
-    return [_entry(cells, f"{path.name} row {number}") for number, cells in _rows(text)]
+    return [_entry(row, name) for row in _rows(text)]
 
 
 def _store(folder: Path) -> Path | None:
@@ -243,21 +237,24 @@ def _beyond(known: Iterable[LeaderboardEntry], rows: Iterable[LeaderboardEntry])
 def _readable(text: str) -> list[LeaderboardEntry]:
     """Return the rows of a committed file, skipping unreadable ones: a commit cannot be corrected."""
     entries = []
-    for _, cells in _rows(text):
+    for row in _rows(text):
         try:
-            entries.append(_entry(cells, LEDGER))
+            entries.append(_entry(row, LEDGER))
         except UserError:
             continue
     return entries
 
 
-def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    for number, cells in enumerate(csv.reader(io.StringIO(text)), start=1):
-        if cells and tuple(cells) not in FORMS.values():
-            yield number, cells
+def _rows(text: str) -> Iterator[CsvRow]:
+    for row in csv_rows(text, width=min(FORMS)):
+        if tuple(row.cells) not in FORMS.values():
+            yield row
 
 
-def _entry(cells: list[str], where: str) -> LeaderboardEntry:
+def _entry(found: CsvRow, name: str) -> LeaderboardEntry:
+    where, cells = row_name(name, found.line), found.cells
+    if found.problem:
+        raise UserError(f"{where}: {found.problem}")
     if len(cells) not in FORMS:
         raise UserError(
             f"{where}: {len(cells)} cells, must be {len(LEADERBOARD_COLUMNS)}: "

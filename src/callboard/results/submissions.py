@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callboard.core.console import counted
+from callboard.core.csv_rows import table_rows, utf8_text
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.results.committed import LockFacts, Locks, lock_content
@@ -152,10 +153,10 @@ def refuse_incomplete(submission: Path, data_md5: str, name: str) -> None:
     Raises:
         UserError: a recording or column is missing or unexpected, or data/source is not in DVC's cache.
     """
-    columns, wanted = _header_and_ids(_of_source(data_md5, SAMPLE))
+    columns, wanted = _header_and_ids(_of_source(data_md5, SAMPLE), SAMPLE)
     with _of_source(data_md5, SKIPPED).open(encoding="utf-8", newline="") as file:
         wanted |= {row["recording_id"] for row in csv.DictReader(file) if row["subset"] == "test"}
-    found_columns, found = _header_and_ids(submission)
+    found_columns, found = _header_and_ids(submission, name)
     if found_columns != columns:
         raise UserError(f"{name}: columns {', '.join(found_columns)}; {SAMPLE} has {', '.join(columns)}")
     for ids, what in (
@@ -185,11 +186,9 @@ def refuse_no_submission(path: Path) -> None:
         )
 
 
-def _header_and_ids(path: Path) -> tuple[list[str], set[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        return header, {row[0] for row in rows if row}
+def _header_and_ids(path: Path, name: str) -> tuple[list[str], set[str]]:
+    header, rows = table_rows(utf8_text(path), name)
+    return header, {cells[0] for cells in rows.values()}
 
 
 def _of_source(data_md5: str, name: str) -> Path:

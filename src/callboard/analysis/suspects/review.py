@@ -11,7 +11,7 @@ from callboard.analysis.suspects.ranking import WindowEvidence, rank, window_evi
 from callboard.core.console import Stopwatch, counted, summarize, warn
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
-from callboard.data.annotations import read_species, read_table, typed
+from callboard.data.annotations import read_species, read_table, typed, without_formulas
 from callboard.data.clips import read_clips
 from callboard.data.corrections import (
     CORRECTION_KINDS,
@@ -22,6 +22,7 @@ from callboard.data.corrections import (
     read_labels,
     read_placed,
     train_lengths_s,
+    write_corrections,
 )
 from callboard.features.windows import clip_length
 from callboard.params.base import validate
@@ -70,7 +71,7 @@ def write_suspects(reference: str | None, kinds: Sequence[str], n_top: int, outp
     suspects, n_reviewed = without_reviewed(suspects)
     chosen = suspects[suspects["kind"].isin(kinds) & (suspects["rank"] <= n_top)]
     with written_whole(output) as unfinished:
-        chosen.to_csv(unfinished, index=False)
+        without_formulas(chosen).to_csv(unfinished, index=False)
     counts = chosen["kind"].value_counts()
     summarize(
         "suspects",
@@ -155,8 +156,7 @@ def apply_review(path: Path) -> None:
     corrections = pd.concat([earlier, reviewed])
     species = read_species(SOURCE_FOLDER / "species.csv")
     corrected(read_labels(SOURCE_FOLDER), corrections, species, train_lengths_s(SOURCE_FOLDER))
-    with written_whole(CORRECTIONS) as unfinished:
-        corrections.to_csv(unfinished, index=False)
+    write_corrections(corrections, CORRECTIONS)
     verdicts = reviewed["verdict"].value_counts()
     counts = [f"{verdicts[name]} {name}" for name in VERDICTS if name in verdicts]
     summarize(

@@ -10,6 +10,7 @@ from callboard.analysis.difference import Difference
 from callboard.analysis.lines import Block, Blocks, BoardLine
 from callboard.analysis.seed_noise import are_unlike
 from callboard.core.console import counted
+from callboard.core.csv_rows import without_formula
 from callboard.reports.board.columns import (
     BOARD_COLUMNS,
     Column,
@@ -191,4 +192,6 @@ def as_csv(blocks: Blocks, extra: Mapping[str, Field] | None = None) -> str:
 
 
 def _cell(value: Value) -> Value:
+    if isinstance(value, str):
+        return without_formula(value)
     return None if isinstance(value, float) and isnan(value) else value

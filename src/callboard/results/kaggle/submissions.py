@@ -1,13 +1,13 @@
 """Kaggle's list of submissions, from `kaggle competitions submissions --csv` to rows of the ledger."""
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from callboard.core.csv_rows import refuse_rows, row_name, table_rows
 from callboard.core.errors import UserError
+from callboard.results.kaggle.dates import read_dates
 from callboard.results.leaderboard import LeaderboardEntry, checked_score
 from callboard.results.submissions import Submission, md5_of
 
@@ -29,6 +29,7 @@ class Sent:
 
     file_name: str
     date: str
+    """YYYY-MM-DD HH:MM:SS."""
     description: str
     status: str
     """complete, pending or error."""
@@ -70,30 +71,44 @@ def parse_sent(text: str, where: str) -> list[Sent]:
     """Return the rows of a list, oldest first; text that the client prints above the header is skipped.
 
     Raises:
-        UserError: the list has no header with Kaggle's columns.
+        UserError: the list has no header with Kaggle's columns, a row is broken (see `csv_rows`), or its date
+            has no single meaning.
     """
-    lines = text.lstrip("\ufeff").splitlines(keepends=True)
-    if NONE_YET in lines[-1:]:
+    lines = text.lstrip("\ufeff").split("\n")
+    if NONE_YET in text.strip().rpartition("\n")[2]:
         return []
-    while lines and not set(KAGGLE_COLUMNS) <= set(next(csv.reader(lines[:1]), [])):
-        lines = lines[1:]
-    if not lines:
+    n_above = next(
+        (n for n, line in enumerate(lines) if set(KAGGLE_COLUMNS) <= set(line.replace('"', "").split(","))),
+        None,
+    )
+    if n_above is None:
         raise UserError(
             f"{where}: no header with the columns {', '.join(KAGGLE_COLUMNS)}; "
             f"`kaggle competitions submissions --csv` prints one"
         )
-    rows = [
+    header, rows_by_line = table_rows("\n".join(lines[n_above:]), where, n_above=n_above)
+    rows = [dict(zip(header, cells, strict=True)) for cells in rows_by_line.values()]
+    dates = read_dates([row["date"] for row in rows])
+    refuse_rows(
+        (
+            row_name(where, line),
+            f"date {row['date']!r} has no single meaning; write it as YYYY-MM-DD",
+        )
+        for line, row, date in zip(rows_by_line, rows, dates, strict=True)
+        if row["date"].strip() and date is None
+    )
+    sent = [
         Sent(
             row["fileName"],
-            row["date"],
-            row["description"] or "",
-            (row["status"] or "").rpartition(".")[2].lower(),  # newer clients write SubmissionStatus.COMPLETE
+            str(date or ""),
+            row["description"],
+            row["status"].rpartition(".")[2].lower(),  # newer clients write SubmissionStatus.COMPLETE
             _score_text(row["publicScore"]),
             _score_text(row["privateScore"]),
         )
-        for row in csv.DictReader(io.StringIO("".join(lines)))
+        for row, date in zip(rows, dates, strict=True)
     ]
-    return sorted(rows, key=lambda row: row.date)
+    return sorted(sent, key=lambda one: one.date)
 
 
 def match(
@@ -137,10 +152,9 @@ def _entry(row: Sent, submitted: Submission, where: str) -> LeaderboardEntry:
         checked_score(text, f"{where}: {row}: {name}") if text else None
         for name, text in (("publicScore", row.public), ("privateScore", row.private))
     )
-    return LeaderboardEntry(
-        submitted.md5, submitted.key, public, private, row.date[:10], f"Kaggle: {row.file_name}"
-    )
+    note = " ".join(f"Kaggle: {row.file_name}".split())
+    return LeaderboardEntry(submitted.md5, submitted.key, public, private, row.date[:10], note)
 
 
-def _score_text(text: str | None) -> str:
-    return "" if text in (None, "None", "null") else str(text).strip()
+def _score_text(text: str) -> str:
+    return "" if text in ("None", "null") else text.strip()
