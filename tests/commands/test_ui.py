@@ -1,6 +1,8 @@
 import shutil
 import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from callboard.commands import ui
 from callboard.core.errors import UserError
 from callboard.results.mlflow.connection import one_writer, our_experiment, prepare_environment
-from callboard.results.mlflow.server import Server
+from callboard.results.mlflow.server import Server, answers
 
 
 def test_a_missing_database_says_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,13 +54,29 @@ def test_the_server_is_lean_and_not_misled_by_the_environment(
     monkeypatch.setattr("callboard.results.mlflow.server.subprocess.Popen", popen)
     monkeypatch.setenv("MLFLOW_RUN_ID", "f00")
     prepare_environment()
-    Server("sqlite:////somewhere/mlflow.db", 5051, tmp_path / "log")
+    Server("postgresql://me:pw@db/runs", 5051, tmp_path / "log")
     options = dict(zip(started["command"][4::2], started["command"][5::2], strict=True))
     assert started["command"][1:4] == ["-m", "mlflow", "ui"]
     assert options["--workers"] == "1"
-    assert options["--backend-store-uri"] == "sqlite:////somewhere/mlflow.db"
+    assert started["env"]["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:pw@db/runs"
+    assert "pw" not in " ".join(started["command"])  # which every user of the machine can read
     assert started["env"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert "MLFLOW_RUN_ID" not in started["env"]
+
+
+def test_the_own_server_is_not_looked_for_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        Thread(target=server.handle_request).start()
+        assert answers(f"http://127.0.0.1:{server.server_port}/health")
 
 
 def test_a_port_in_use_is_one_sentence_with_another_port(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
+import errno
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +75,69 @@ def test_a_mistake_of_the_user_is_a_sentence_and_status_one(capsys: pytest.Captu
         terminal.run_guarded(main)
     assert exit_.value.code == 1
     assert capsys.readouterr().err == "error: train_tp.csv row 41: t_max 3.2 <= t_min 3.9\n"
+
+
+def test_a_file_that_cannot_be_opened_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", ".cache/board.json")
+
+    with pytest.raises(SystemExit) as exit_:
+        terminal.run_guarded(main)
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == "error: .cache/board.json: Permission denied\n"
+
+
+def test_errors_and_warnings_show_no_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        terminal.warn("https://me:s3cr3t@host is slow")
+        raise UserError("http://host/?token=s3cr3t&page=2: not found")
+
+    with pytest.raises(SystemExit):
+        terminal.run_guarded(main)
+    assert capsys.readouterr().err == (
+        "warning: https://host is slow\nerror: http://host/?token=***&page=2: not found\n"
+    )
+
+
+GUARDED = "import sys; from callboard.core.console import run_guarded, say, summarize, warn; "
+
+
+def guarded(body: str, encoding: str = "utf-8") -> subprocess.Popen[str]:
+    """Start a program that runs `body`, an expression, as a command does."""
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{GUARDED}run_guarded(lambda: {body})"],
+        env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding=encoding,
+    )
+
+
+@pytest.mark.parametrize(("encoding", "expected"), [("ascii", "? CV ? ?\n"), ("latin-1", "? CV ± ?\n")])
+def test_an_encoding_that_lacks_characters_gets_question_marks(encoding: str, expected: str) -> None:
+    done = guarded("(print('Δ CV ± –'), warn('–'))", encoding)
+    assert done.communicate() == (expected, "warning: ?\n")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("body", ["print('x' * 10_000_000)", "print('x')", "(print('x'), sys.exit(0))"])
+def test_output_that_nobody_reads_ends_a_command_quietly(body: str) -> None:
+    done = guarded(body)
+    assert done.stdout
+    assert done.stderr
+    done.stdout.close()
+    assert done.stderr.read() == ""
+    assert done.wait() == terminal.READER_LEFT
+
+
+def test_progress_that_nobody_reads_costs_no_work(tmp_path: Path) -> None:
+    path = tmp_path / "written"
+    done = guarded(f"(warn('x'), summarize('x'), warn('x'), open({str(path)!r}, 'w').close())")
+    for stream in (done.stdout, done.stderr):
+        assert stream
+        stream.close()
+    assert done.wait() == 0
+    assert path.exists()
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:

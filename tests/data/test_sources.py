@@ -1,6 +1,8 @@
 import errno
+import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -419,6 +421,75 @@ def test_two_files_of_one_id_are_refused(root: Path, out: Path) -> None:
     own(root)
     write_tone(root / "train/0a4e7e350.wav")
     assert "0a4e7e350.flac and 0a4e7e350.wav are one recording_id" in refusal(params(root, "own"), out)
+
+
+RENAMED = {
+    "suffix": ("A.b.flac", "A.b.flac"),
+    "case": ("A.b.FLAC", "a.B"),
+    "unicode form": (unicodedata.normalize("NFD", "Tinamú.flac"), unicodedata.normalize("NFC", "Tinamú")),
+    "unicode form of the id": (
+        unicodedata.normalize("NFC", "Tinamú.flac"),
+        unicodedata.normalize("NFD", "tinamú"),
+    ),
+}
+"""Name of a file, and the id that the tables have."""
+
+
+@pytest.mark.parametrize(("file", "recording_id"), RENAMED.values(), ids=RENAMED.keys())
+def test_a_recording_is_found_by_an_id_that_only_it_can_mean(
+    root: Path, out: Path, file: str, recording_id: str
+) -> None:
+    (root / "train/838227e71.flac").rename(root / "train" / file)
+    spoil_table("train_tp.csv", set_cell("recording_id", recording_id))(root)
+    recordings = prepare_source(params(root), AUDIO, out).recordings
+    path = recordings.set_index("recording_id").at[recording_id, "path"]
+    assert path == root / "train" / file
+
+
+def test_an_id_that_could_mean_two_recordings_is_refused_with_both(root: Path, out: Path) -> None:
+    for name in ("Calls.flac", "calls.flac"):
+        write_tone(root / "train" / name)
+    if len(list((root / "train").glob("[Cc]alls.flac"))) < 2:
+        pytest.skip("the file system does not distinguish case")
+    spoil_table("train_tp.csv", set_cell("recording_id", "CALLS"))(root)
+    assert "several that differ only in case or Unicode form: Calls.flac and calls.flac" in refusal(
+        params(root), out
+    )
+
+
+def test_two_ids_of_one_recording_are_refused(root: Path, out: Path) -> None:
+    spoil_table("train_tp.csv", set_cell("recording_id", "055088446.flac"))(root)
+    assert refusal(params(root), out) == (
+        "recordings '055088446' and '055088446.flac': both ids match train/055088446.flac; "
+        "write one id everywhere"
+    )
+
+
+def test_a_message_about_a_missing_recording_shows_what_is_there(root: Path, out: Path) -> None:
+    spoil_table("train_tp.csv", set_cell("recording_id", "838227e7"))(root)
+    assert "no file train/838227e7.flac; the nearest are 838227e71; 1 of 4 " in refusal(params(root), out)
+    (root / "train/838227e71.flac").rename(root / "train/x.flac")
+    (root / "train/site").mkdir()
+    (root / "train/x.flac").rename(root / "train/site/838227e7.flac")
+    assert "but there is train/site/838227e7.flac: recordings must not be in subfolders" in refusal(
+        params(root), out
+    )
+
+
+@pytest.mark.parametrize("name", ["a\nb.flac", os.fsdecode(b"\xff.flac")])
+def test_a_file_name_that_no_table_can_have_is_refused(root: Path, out: Path, name: str) -> None:
+    try:
+        write_tone(root / "train/055088446.flac")
+        shutil.copy(root / "train/055088446.flac", root / "train" / name)
+    except OSError:
+        pytest.skip("nor can the file system have it")
+    assert f"file name {name!r} is not printable UTF-8; rename it" in refusal(params(root), out)
+
+
+def test_a_home_folder_is_found(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert prepare_source(params(Path("~") / root.name), AUDIO, out).species == ["2", "0", "1"]
+    assert "~nobody-here" in refusal(params(Path("~nobody-here/x")), out.parents[1] / "again/source")
 
 
 def test_an_empty_recording_is_refused(root: Path, out: Path) -> None:

@@ -24,6 +24,7 @@ from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, with_defaults
 from callboard.results.mlflow.connection import (
     TrackingError,
+    prepare_environment,
     refuse_if_down,
     tracking_uri,
     without_credentials,
@@ -487,6 +488,8 @@ def test_passwords_are_not_shown() -> None:
     uri = "https://ann:secret@host:5000/x"
     assert without_credentials(f"GET {uri}/runs failed", uri) == "GET https://host:5000/x/runs failed"
     assert without_credentials("no table", "sqlite:////w/mlflow.db") == "no table"
+    uri = "http://host/?token=secret"
+    assert without_credentials(f"{uri}: refused", uri) == "http://host/?token=***: refused"
 
 
 @pytest.mark.parametrize(
@@ -545,7 +548,20 @@ def test_a_server_behind_a_proxy_is_not_asked_directly(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:8")
-    refuse_if_down("http://127.0.0.1:9")
+    refuse_if_down("http://tracking.invalid:9")
+
+
+@pytest.mark.parametrize("before", ["", "host.invalid"])
+def test_this_machine_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    for variable in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:8")
+    monkeypatch.setenv("no_proxy", before)
+    prepare_environment()
+    prepare_environment()
+    assert os.environ["no_proxy"] == f"{before},localhost,127.0.0.1,::1".lstrip(",")
+    with pytest.raises(TrackingError, match="refused"):
+        refuse_if_down("http://127.0.0.1:9")
+    refuse_if_down("http://tracking.invalid:9")
 
 
 def test_a_server_that_takes_connections_and_answers_slowly_is_not_refused() -> None:

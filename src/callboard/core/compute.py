@@ -83,6 +83,6 @@ def cpu_name() -> str:
         return " ".join(found[1].split())
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        answer = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         return answer.stdout.strip() or platform.machine()
     return platform.processor() or platform.machine()

@@ -1,11 +1,15 @@
 """Output for people: progress, one summary line, counts with their plural, warnings, errors as sentences."""
 
+import io
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 from callboard.core.errors import UserError
+from callboard.core.files import REFUSED
+from callboard.core.redaction import redacted
 
 T = TypeVar("T")
 
@@ -43,7 +47,7 @@ def progress(
             last_line = now
             more = f", {text}" if (text := note()) else ""
             left = duration((now - start) / done * (total - done))
-            print(f"{label}: {done} of {total} {unit}{more}, {left} left", file=sys.stderr, flush=True)
+            say(f"{label}: {done} of {total} {unit}{more}, {left} left", sys.stderr)
 
 
 def duration(seconds: float) -> str:
@@ -67,7 +71,7 @@ class Stopwatch:
 
 def summarize(stage: str, *facts: str) -> None:
     """Print a stage's summary in one line: the facts, such as counts, duration and score, and peak memory."""
-    print(f"{stage}: {', '.join(facts)}, peak memory {peak_memory_mb():.0f} MB", flush=True)
+    say(f"{stage}: {', '.join(facts)}, peak memory {peak_memory_mb():.0f} MB", sys.stdout)
 
 
 def peak_memory_mb() -> float:
@@ -83,12 +87,58 @@ def peak_memory_mb() -> float:
 
 
 def run_guarded(main: Callable[[], None]) -> None:
-    """Call a stage's main; a UserError becomes one message on stderr and exit status 1."""
+    """Call a command's or stage's main; what a user can mend becomes one message and exit status 1.
+
+    That is a UserError, and a file that cannot be written or opened for lack of permission or space. If
+    nobody reads the output any more, as after `| head`, the command ends quietly. Characters that the
+    output's encoding lacks are replaced.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        main()
+        try:
+            main()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
+        _fail(str(error))
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(READER_LEFT)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        if not error.filename:
+            _drop_output()  # it may be the output that has no space, and would fail again at exit
+        _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part))
+
+
+READER_LEFT = 128 + 13
+"""Exit status of a program whose output nobody reads, as of one that SIGPIPE ends."""
+
+
+def _fail(text: str) -> NoReturn:
+    say(f"error: {redacted(text)}", sys.stderr)
+    sys.exit(1)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print a line; if nobody reads it, the work goes on."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """Send what nobody reads to the null device, or Python would complain about it at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 MISSING = "–"
@@ -105,7 +155,7 @@ def counted(count: int, what: str) -> str:
 
 def warn(text: str) -> None:
     """Print a warning; the command goes on."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    say(f"warning: {redacted(text)}", sys.stderr)
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

@@ -9,16 +9,11 @@ from pathlib import Path
 
 from callboard.core.errors import UserError
 
-UNWRITABLE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EACCES,
-    errno.EROFS,
-    errno.EEXIST,
-    errno.ENOTDIR,
-}
-"""Device full, quota used up, file too large; not permitted (2); a file where a folder is needed (2)."""
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+"""Device full, quota used up, file too large; not permitted (2), disk is read-only."""
+
+UNWRITABLE = {*REFUSED, errno.EEXIST, errno.ENOTDIR}
+"""Those, and a file where a folder is needed (2)."""
 
 
 @contextmanager

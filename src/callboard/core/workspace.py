@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from callboard.core.errors import UserError
+
 CHECKPOINTS = Path(".cache/checkpoints")
 """Folder of the main workspace for checkpoints and progress files of unfinished trainings."""
 
@@ -13,5 +15,12 @@ def main_workspace() -> Path:
 
 
 def workspace_path(text: str) -> Path:
-    """Resolve a path from params.yaml, relative to the main workspace wherever the experiment runs."""
-    return (main_workspace() / text).resolve()
+    """Resolve a path from params.yaml, relative to the main workspace wherever the experiment runs.
+
+    Raises:
+        UserError: it begins with ~ and a user that does not exist.
+    """
+    try:
+        return (main_workspace() / Path(text).expanduser()).resolve()
+    except RuntimeError:
+        raise UserError(f"{text}: no home folder is known for {Path(text).parts[0]}") from None

@@ -1,14 +1,16 @@
 """Checks of recordings on disk by their headers alone: thousands per second, before anything is decoded."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 import soundfile
 
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UserError, nearest, one_line
 from callboard.core.threads import map_threaded
 from callboard.data.audio import LONGEST_SAMPLES, SKIPPED_COLUMNS
 from callboard.data.source_tables import RECORDING_COLUMNS
@@ -33,11 +35,13 @@ class FolderOfRecordings:
         """List the recordings in a folder, without hidden files; a missing folder counts as empty.
 
         Raises:
-            UserError: Two files have the same recording_id.
+            UserError: Two files have the same recording_id, or a name is not printable UTF-8.
         """
         files: dict[str, Path] = {}
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.suffix.lower() in suffixes and not path.name.startswith("."):
+                if any(unicodedata.category(character) in ("Cc", "Cs") for character in path.name):
+                    raise UserError(f"{folder}: file name {path.name!r} is not printable UTF-8; rename it")
                 if path.stem in files:
                     raise UserError(
                         f"{folder}: {files[path.stem].name} and {path.name} are one recording_id; keep one"
@@ -45,9 +49,40 @@ class FolderOfRecordings:
                 files[path.stem] = path
         return cls(subset, folder, suffixes, files)
 
+    def file_of(self, recording_id: str) -> Path | None:
+        """Return the file of a recording; None if there is none, or several.
+
+        Without a file of exactly this name, the id can end with a suffix and differ in case and Unicode form.
+        """
+        matching = self._similar(recording_id)
+        return self.files.get(recording_id) or (matching[0] if len(matching) == 1 else None)
+
+    def _similar(self, recording_id: str) -> tuple[Path, ...]:
+        name = Path(recording_id)
+        stem = recording_id[: -len(name.suffix)] if name.suffix.lower() in self.suffixes else recording_id
+        return self._by_plain_name.get(_plain(stem), ())
+
+    @cached_property
+    def _by_plain_name(self) -> dict[str, tuple[Path, ...]]:
+        found: dict[str, tuple[Path, ...]] = {}
+        for name, path in self.files.items():
+            found[_plain(name)] = (*found.get(_plain(name), ()), path)
+        return found
+
+    @cached_property
+    def _in_subfolders(self) -> dict[str, Path]:
+        paths = self.path.glob("*/**/*") if self.path.is_dir() else []
+        return {path.stem: path for path in paths if path.suffix.lower() in self.suffixes}
+
     def why_missing(self, recording_id: str) -> str:
         """Return why no file was found, with a guess at how the id was altered."""
         names = " or ".join(f"{self.subset}/{recording_id}{suffix}" for suffix in self.suffixes)
+        if similar := self._similar(recording_id):
+            found = " and ".join(path.name for path in similar)
+            return f"no file {names}, and several that differ only in case or Unicode form: {found}"
+        if path := self._in_subfolders.get(Path(recording_id).stem):
+            found = path.relative_to(self.path.parent).as_posix()
+            return f"no file {names}, but there is {found}: recordings must not be in subfolders"
         padded = [name for name in self.files if name.lstrip("0") == recording_id and recording_id.isdigit()]
         if padded:
             return (
@@ -60,6 +95,10 @@ class FolderOfRecordings:
                 "restore the original table"
             )
         return f"no file {names}"
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass(frozen=True)
@@ -91,13 +130,17 @@ def check_recordings(
 
     Raises:
         UserError: A recording cannot be used and `on_bad_recording` is "error"; names the first, counts all.
+            Or two ids are of one recording.
     """
     jobs = [(folders[subset], recording_id) for subset, ids in wanted for recording_id in ids]
     look = _looker(audio)
     headers = list(map_threaded(look, jobs, label="recordings", unit="headers"))
+    _refuse_two_ids(headers)
     bad = [header for header in headers if header.reason]
     if bad and on_bad_recording == "error":
-        raise UserError(_complaint(bad, wanted))
+        first = bad[0]
+        near = "" if first.path else nearest(first.recording_id, folders[first.subset].files)
+        raise UserError(_complaint(bad, wanted, near))
     good = [header for header in headers if not header.reason]
     rows = [(h.recording_id, h.subset, h.path, h.n_samples, h.sample_rate, h.n_bytes) for h in good]
     skipped = [(h.recording_id, h.subset, h.reason) for h in bad]
@@ -107,7 +150,7 @@ def check_recordings(
 def _looker(audio: AudioParams) -> Callable[[tuple[FolderOfRecordings, str]], Header]:
     def look(job: tuple[FolderOfRecordings, str]) -> Header:
         folder, recording_id = job
-        path = folder.files.get(recording_id)
+        path = folder.file_of(recording_id)
         if path is None:
             return Header(recording_id, folder.subset, reason=folder.why_missing(recording_id))
         return read_header(recording_id, folder.subset, path, audio)
@@ -137,7 +180,20 @@ def read_header(recording_id: str, subset: str, path: Path, audio: AudioParams) 
     return Header(recording_id, subset, path, info.frames, info.samplerate, path.stat().st_size, reason)
 
 
-def _complaint(bad: list[Header], wanted: list[tuple[str, list[str]]]) -> str:
+def _refuse_two_ids(headers: list[Header]) -> None:
+    by_path: dict[Path, str] = {}
+    for header in headers:
+        if (
+            header.path
+            and (other := by_path.setdefault(header.path, header.recording_id)) != header.recording_id
+        ):
+            raise UserError(
+                f"recordings {other!r} and {header.recording_id!r}: both ids match {header.subset}/"
+                f"{header.path.name}; write one id everywhere"
+            )
+
+
+def _complaint(bad: list[Header], wanted: list[tuple[str, list[str]]], near: str) -> str:
     counts = " and ".join(
         f"{sum(header.subset == subset for header in bad)} of {len(ids)} {subset} recordings"
         for subset, ids in wanted
@@ -145,6 +201,6 @@ def _complaint(bad: list[Header], wanted: list[tuple[str, list[str]]]) -> str:
     )
     first = bad[0]
     return (
-        f"recording {first.recording_id} ({first.subset}): {first.reason}; {counts} cannot be used; "
+        f"recording {first.recording_id} ({first.subset}): {first.reason}{near}; {counts} cannot be used; "
         "data.on_bad_recording=skip leaves them out"
     )

@@ -1,5 +1,6 @@
 """Kaggle's own command-line client, run as a program; its errors become sentences."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -109,7 +110,15 @@ def _call(arguments: Sequence[str], competition: str | None, timeout_s: float, a
     client = [sys.executable, "-P", "-m", "kaggle", "--no-warn", "competitions"]
     command = [*client, *arguments, *([competition] if competition else [])]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+        done = subprocess.run(
+            command,
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=timeout_s,
+        )
     except subprocess.TimeoutExpired:
         raise UserError(f"Kaggle did not answer within {timeout_s:g} s; {afterwards}") from None
     if done.returncode or FAILED_SOFTLY.search(done.stdout):

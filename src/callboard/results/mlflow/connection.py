@@ -8,10 +8,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from callboard.core.errors import one_line
 from callboard.core.files import locked, written_whole
+from callboard.core.redaction import redacted
 from callboard.core.workspace import main_workspace
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ SQLITE = "sqlite:///"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 UNUSABLE = (OSError, ImportError, ValueError)
 """Errors for an address that is unreachable, needs a missing driver, or is invalid."""
+
+LOOPBACK = "localhost,127.0.0.1,::1"
+"""Names of this machine, which is never asked through a proxy, as a part of no_proxy."""
 
 CONNECT_S = 4.0
 """Time for a server to accept a connection, s; its answers can take longer."""
@@ -46,20 +50,20 @@ def local_database(uri: str) -> Path | None:
 
 
 def without_credentials(text: str, uri: str) -> str:
-    """Return `text` without the user and password of `uri`.
+    """Return `text` without the user and password of `uri`, and without what `redacted` removes.
 
     Everything before the last @ counts as credentials: an invalid address, without a scheme or with a slash
     in its password, must not show them either.
     """
     user = "" if uri.startswith(SQLITE) else re.sub(r"^[\w+.-]+://", "", uri).rpartition("@")[0]
     if not user:
-        return text
+        return redacted(text)
     password = user.partition(":")[2] or user
     for secret in (user, unquote(user)):
         text = text.replace(f"{secret}@", "")
     for secret in filter(None, (password, unquote(password))):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
-    return text
+    return redacted(text)
 
 
 def prepare_environment() -> None:
@@ -69,6 +73,9 @@ def prepare_environment() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default keeps trying for minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if direct != "*" and not direct.endswith(LOOPBACK):
+        os.environ["no_proxy"] = f"{direct},{LOOPBACK}".lstrip(",")
 
 
 @contextmanager
@@ -90,7 +97,8 @@ def refuse_if_down(uri: str) -> None:
     """
     try:
         address = urlsplit(uri)
-        if address.scheme not in DEFAULT_PORTS or {address.scheme, "all"} & getproxies().keys():
+        has_proxy = bool({address.scheme, "all"} & getproxies().keys())
+        if address.scheme not in DEFAULT_PORTS or (has_proxy and not proxy_bypass(address.hostname or "")):
             return
         place = (address.hostname or "", address.port or DEFAULT_PORTS[address.scheme])
         with closing(socket.create_connection(place, CONNECT_S)):

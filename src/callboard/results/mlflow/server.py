@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from callboard.core.errors import UserError
+from callboard.results.mlflow.connection import without_credentials
 
 HOST = "127.0.0.1"
 PATIENCE_S = 120.0
@@ -20,6 +21,9 @@ PATIENCE_S = 120.0
 
 START_PAUSE_S = 0.1
 STOPPING_S = 10.0
+
+WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens addresses of this machine, which a proxy would look for on its own."""
 
 
 class Server:
@@ -41,14 +45,16 @@ class Server:
         """
         _refuse_taken(port)
         self.address = f"http://{HOST}:{port}"
-        self._log = log
-        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+        self._log, self._uri = log, uri
+        command = [sys.executable, "-m", "mlflow", "ui"]
         command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+        # everybody can read the arguments of a process, but not its environment: `uri` can have a password
+        environment = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as output:
             self._process = subprocess.Popen(
                 command,
-                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -75,7 +81,7 @@ class Server:
                 raise UserError(
                     f"MLflow's server ended with status {self._process.returncode}: {self._said()}"
                 )
-            if _answers(f"{self.address}/health"):
+            if answers(f"{self.address}/health"):
                 return
             time.sleep(START_PAUSE_S)
         raise UserError(f"MLflow's server did not answer within {PATIENCE_S:.0f} s: {self._said()}")
@@ -102,7 +108,8 @@ class Server:
 
     def _said(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"{lines[-1] if lines else 'it printed nothing'} (all of it in {self._log})"
+        last = without_credentials(lines[-1], self._uri) if lines else "it printed nothing"
+        return f"{last} (all of it in {self._log})"
 
 
 def _refuse_taken(port: int) -> None:
@@ -116,9 +123,10 @@ def _refuse_taken(port: int) -> None:
             ) from None
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Return whether an address of this machine answers with success."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as reply:
+        with WITHOUT_PROXY.open(url, timeout=5) as reply:
             return bool(reply.status == 200)
     except (urllib.error.URLError, OSError):
         return False
