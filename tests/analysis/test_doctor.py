@@ -135,6 +135,14 @@ def other_version(toy: ToyRepository) -> None:
     alter(toy, "UPDATE alembic_version SET version_num = 'c48cb773bb87'")
 
 
+def newer_version(toy: ToyRepository) -> None:
+    alter(toy, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+
+def deleted_experiment(toy: ToyRepository) -> None:
+    alter(toy, "UPDATE experiments SET lifecycle_stage = 'deleted'")
+
+
 def two_versions(toy: ToyRepository) -> None:
     alter(toy, "INSERT INTO alembic_version VALUES ('c48cb773bb87')")
 
@@ -243,6 +251,8 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (half_migrated, "_alembic_tmp_latest_metrics", "move mlflow.db away", True),
     (two_versions, "more than one head", "move mlflow.db away", True),
     (other_version, "'mlflow db upgrade <database_uri>'", "do as MLflow says", True),
+    (newer_version, "a newer MLflow than the installed one wrote", "move mlflow.db away", True),
+    (deleted_experiment, "the MLflow experiment 'callboard' was deleted", "callboard sync", True),
     (lost_column, "no such column: runs.source_version", "move mlflow.db away", True),
     (half_written, "1 result in git without a finished run in MLflow: first@", "callboard sync", True),
     (

@@ -300,7 +300,7 @@ WRONG: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "hexadecimal id",
         spoil_table("train_tp.csv", set_cell("recording_id", "838227e76")),
-        r"recording 838227e76 \(train\): no file train/838227e76.flac; 1 of",
+        r"recording 838227e76 \(train\): no file train/838227e76.flac; the nearest are 838227e71; 1 of",
     ),
     (
         "blank line above a box beyond the end",

@@ -12,11 +12,18 @@ import yaml
 from callboard.core.compute import Compute, computes_json
 from callboard.core.errors import UserError
 from callboard.results.git import files_in
-from callboard.results.mlflow.record import Origin
+from callboard.results.mlflow.connection import (
+    TrackingError,
+    connecting,
+    experiment_id,
+    our_experiment,
+    tracking_uri,
+)
+from callboard.results.mlflow.record import RESULT, Origin
 from callboard.results.mlflow.sync import sync
 from callboard.results.mlflow.track import record
 from callboard.results.result import read_result
-from callboard.results.stored_runs import NoResultsError, stored_runs
+from callboard.results.stored_runs import NoResultsError, read_by_client, stored_runs
 from tests.results.test_tracking import KilledError, in_its_own_process, killed_at
 from tests.toy_git import ToyRepository
 from tests.toy_results import record_compute, result_in, runs, write_workspace
@@ -120,6 +127,39 @@ def test_a_lost_database_is_written_again_the_same(toy: ToyRepository, empty_dat
     shutil.copy(empty_database, toy.root / "mlflow.db")
     sync()
     assert told(toy) == before
+
+
+def test_a_deleted_experiment_is_named_and_sync_restores_it(
+    toy: ToyRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync()
+    before = told(toy)
+    uri = tracking_uri()
+    with connecting(uri) as client:
+        client.delete_experiment(experiment_id(client, uri))
+    message = "the MLflow experiment 'callboard' was deleted; `callboard sync` restores it with its runs"
+    with pytest.raises(UserError, match=message):
+        stored_runs()
+    with pytest.raises(TrackingError, match=message):
+        read_by_client(uri, RESULT)
+    with pytest.raises(TrackingError, match=message), our_experiment(uri):
+        pass
+    capsys.readouterr()
+    assert sync().unchanged == 2
+    assert "warning: the MLflow experiment 'callboard' was deleted; it is restored" in capsys.readouterr().err
+    assert told(toy) == before
+    assert len(stored_runs()) == 2
+
+
+def test_a_database_of_a_newer_mlflow_is_named_and_can_be_written_again(toy: ToyRepository) -> None:
+    with sqlite3.connect(toy.root / "mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    message = "a newer MLflow than the installed one wrote the database; install that version, or move the"
+    with pytest.raises(UserError, match=message):
+        sync()
+    (toy.root / "mlflow.db").rename(toy.root / "away.db")
+    code = "from callboard.results.mlflow.sync import sync; print(sync().new)"
+    assert in_its_own_process(toy.root, code).communicate()[0].splitlines()[-1] == "2"
 
 
 def test_what_is_rebuilt_equals_what_track_wrote(toy: ToyRepository, empty_database: Path) -> None:

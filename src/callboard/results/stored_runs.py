@@ -16,8 +16,11 @@ from callboard.core.errors import UserError, one_line
 from callboard.results.mlflow import record as tag
 from callboard.results.mlflow.connection import (
     EXPERIMENT,
+    SQLITE,
+    DeletedExperimentError,
     TrackingError,
     connecting,
+    experiment_id,
     local_database,
     tracking_uri,
 )
@@ -33,6 +36,7 @@ WAIT_S = 60.0
 RUNS_PER_CALL = 1000
 """Page size of the client's search."""
 
+STAGE_QUERY = "SELECT lifecycle_stage FROM experiments WHERE name = :experiment"
 RUNS_QUERY = f"""
     SELECT runs.run_uuid AS run_id, runs.name, runs.start_time, runs.status = 'FINISHED' FROM runs
     JOIN experiments ON experiments.experiment_id = runs.experiment_id
@@ -108,7 +112,11 @@ def known_runs(key: str = "") -> dict[str, StoredRun]:
 
 
 def known_result(key: str) -> StoredRun | None:
-    """Return a finished result from a database on this machine; None also if only mlflow could read it."""
+    """Return a finished result from a database on this machine; None also if only mlflow could read it.
+
+    Raises:
+        DeletedExperimentError: our MLflow experiment was deleted.
+    """
     database = local_database(tracking_uri())
     try:
         runs = _by_sql(database, tag.RESULT, key) if database else []
@@ -144,8 +152,8 @@ def read_by_client(uri: str, kind: str, key: str = "") -> list[StoredRun]:
     """
     query = f"tags.`{tag.KIND}` = '{kind}'" + (f" and tags.`{tag.KEY}` = '{key}'" if key else "")
     with connecting(uri) as client:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        return searched(client, experiment.experiment_id, query) if experiment else []
+        own = experiment_id(client, uri)
+        return searched(client, own, query) if own else []
 
 
 def searched(client: "MlflowClient", experiment_id: str, query: str) -> list[StoredRun]:
@@ -179,14 +187,22 @@ def _stored(run: "Run") -> StoredRun:
 
 
 def _by_sql(database: Path, kind: str, key: str) -> list[StoredRun]:
-    """Return the runs from a file, which is neither created nor changed; sqlite3's errors pass."""
+    """Return the runs from a file, which is neither created nor changed; sqlite3's errors pass.
+
+    Raises:
+        DeletedExperimentError: our MLflow experiment was deleted.
+    """
     uri = f"{database.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S)) as connection:
-        return _selected(connection, {"experiment": EXPERIMENT, "kind": kind, "key": key})
+        return _selected(
+            connection, f"{SQLITE}{database}", {"experiment": EXPERIMENT, "kind": kind, "key": key}
+        )
 
 
-def _selected(connection: sqlite3.Connection, given: dict[str, str]) -> list[StoredRun]:
-    connection.execute("BEGIN")  # all four queries see one state
+def _selected(connection: sqlite3.Connection, uri: str, given: dict[str, str]) -> list[StoredRun]:
+    connection.execute("BEGIN")  # all queries see one state
+    if ("deleted",) in connection.execute(STAGE_QUERY, given):
+        raise DeletedExperimentError(uri)
     runs = {
         run_id: StoredRun(name, start_ms, run_id=run_id, is_finished=bool(is_finished))
         for run_id, name, start_ms, is_finished in connection.execute(RUNS_QUERY, given)

@@ -14,7 +14,7 @@ from callboard.core.errors import UserError, one_line
 from callboard.core.threads import VARIABLE, n_workers
 from callboard.results.dvc_cache import dvc_config
 from callboard.results.git import git
-from callboard.results.mlflow.connection import SQLITE, TrackingError, without_credentials
+from callboard.results.mlflow.connection import DELETED, NEWER, SQLITE, TrackingError, without_credentials
 from callboard.results.mlflow.record import RESULT
 from callboard.results.stored_runs import read_by_client
 
@@ -136,6 +136,9 @@ def database(state: State) -> Iterator[Finding]:
     Before the first result there is no file.
     """
     path = state.database
+    if isinstance(state.runs, str) and DELETED in state.runs:
+        yield Finding(f"{DELETED}, so the board is empty", f"{SYNC} (restores it with its runs)", True)
+        return
     if path is None:
         if isinstance(state.runs, str):
             yield Finding(f"MLflow's server does not answer: {state.runs}", f"start it, then `{SYNC}`", True)
@@ -147,11 +150,12 @@ def database(state: State) -> Iterator[Finding]:
         yield Finding(f"{path}: no MLflow database", f"{SYNC} (writes it from git)", loses_results=True)
         return
     if refusal := _refusal_of_mlflow(path):
+        is_newer = NEWER in refusal
+        first = "install that version" if is_newer else "do as MLflow says"
         todo = (
-            f"do as MLflow says, or move {path.name} away, then `{SYNC}` (what was typed into MLflow's pages "
-            "is lost)"
+            f"{first}, or move {path.name} away, then `{SYNC}` (what was typed into MLflow's pages is lost)"
         )
-        yield Finding(f"{path}: MLflow cannot use it: {refusal}", todo, loses_results=True)
+        yield Finding(f"{path}: MLflow cannot use it: {NEWER if is_newer else refusal}", todo, True)
 
 
 def _refusal_of_mlflow(database: Path) -> str:

@@ -35,6 +35,24 @@ class TrackingError(Exception):
     """MLflow could not be reached or written; the result itself is complete."""
 
 
+DELETED = f"the MLflow experiment {EXPERIMENT!r} was deleted"
+
+NEWER = "a newer MLflow than the installed one wrote the database"
+
+
+class DeletedExperimentError(TrackingError):
+    """Our MLflow experiment was deleted, as on MLflow's pages, but can be restored with its runs."""
+
+    def __init__(self, uri: str) -> None:
+        """Compose the message.
+
+        Args:
+            uri: Address of the server or database.
+        """
+        where = without_credentials(uri, uri)
+        super().__init__(f"{where}: {DELETED}; `callboard sync` restores it with its runs")
+
+
 def tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the address of the main workspace's database.
 
@@ -139,6 +157,18 @@ def _make_tables(database: Path) -> None:
         _client(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
 
 
+def experiment_id(client: "MlflowClient", uri: str) -> str:
+    """Return the id of our MLflow experiment; empty if it does not exist.
+
+    Raises:
+        DeletedExperimentError: it was deleted.
+    """
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found and found.lifecycle_stage == "deleted":
+        raise DeletedExperimentError(uri)
+    return str(found.experiment_id) if found else ""
+
+
 @contextmanager
 def our_experiment(uri: str) -> Iterator[tuple["MlflowClient", str]]:
     """Yield a client and the id of our MLflow experiment, which is created if necessary.
@@ -146,11 +176,12 @@ def our_experiment(uri: str) -> Iterator[tuple["MlflowClient", str]]:
     To be used within `one_writer`, for a block that contains only the client's calls.
 
     Raises:
+        DeletedExperimentError: it was deleted.
         TrackingError: the server is down, or mlflow raised an error in the block.
     """
     with connecting(uri) as client:
-        if found := client.get_experiment_by_name(EXPERIMENT):
-            yield client, str(found.experiment_id)
+        if found := experiment_id(client, uri):
+            yield client, found
             return
         # by default MLflow fixes a location below the current folder, which can be a temporary workspace
         location = (main_workspace() / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
@@ -175,4 +206,21 @@ def mlflow_errors(uri: str) -> Iterator[None]:
 
 def _cause(error: Exception) -> str:
     """Describe an error in one line; a failed query without its text and values."""
-    return f"{type(error).__name__}: {one_line(error)}".partition(" [SQL:")[0]
+    text = f"{type(error).__name__}: {one_line(error)}".partition(" [SQL:")[0]
+    found = re.search(r"database schema \(found version (\w+)", text)
+    if not found or _knows_revision(found[1]):
+        return text
+    return f"{NEWER}; install that version, or move the database away, then `callboard sync` writes it again"
+
+
+def _knows_revision(revision: str) -> bool:
+    """Return whether a revision of MLflow's tables is one of the installed MLflow or an older one."""
+    import mlflow.store.db_migrations
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    try:
+        ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent)).get_revision(revision)
+    except CommandError:
+        return False
+    return True

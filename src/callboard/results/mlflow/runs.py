@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from callboard.results.mlflow.connection import one_writer, our_experiment, tracking_uri
+from callboard.results.mlflow.connection import (
+    EXPERIMENT,
+    connecting,
+    one_writer,
+    our_experiment,
+    tracking_uri,
+)
 from callboard.results.mlflow.record import FOLD, PARENT, MetricPoint, RunRecord, fold_tags, now_ms
 from callboard.results.stored_runs import StoredRun, searched
 
@@ -80,6 +86,12 @@ class Runs:
         """Log scores with a later time than those they replace, since MLflow shows the latest."""
         with our_experiment(self._uri) as (client, _):
             _correct(client, run, scores)
+
+    def restore(self) -> None:
+        """Restore our MLflow experiment, which was deleted, with all runs that it ever had."""
+        with connecting(self._uri) as client:
+            if found := client.get_experiment_by_name(EXPERIMENT):
+                client.restore_experiment(found.experiment_id)
 
     def delete(self, run: StoredRun) -> None:
         """Mark a run as deleted."""

@@ -12,7 +12,7 @@ from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.results.git import CommittedFiles, committed_files, git
 from callboard.results.leaderboard import ledger_of, with_reported
-from callboard.results.mlflow.connection import TrackingError
+from callboard.results.mlflow.connection import DELETED, DeletedExperimentError, TrackingError
 from callboard.results.mlflow.record import SUBMISSION_MD5, Origin
 from callboard.results.mlflow.runs import Runs, open_runs
 from callboard.results.mlflow.track import set_names, upsert
@@ -62,7 +62,8 @@ def without_caption(result: Result, origin: Origin) -> tuple[Origin, str]:
 def sync(caption: Captioned = without_caption) -> Summary:
     """Make MLflow hold exactly one finished run for every result in git, with its current names and scores.
 
-    A run whose result is no longer in git stays; only its scores are updated.
+    A run whose result is no longer in git stays; only its scores are updated. An MLflow experiment that was
+    deleted is restored.
 
     Args:
         caption: Source of a run's name where git has none, and of the first paragraph of a new run's note.
@@ -77,7 +78,7 @@ def sync(caption: Captioned = without_caption) -> Summary:
     try:
         with committed_files(folder) as files, open_runs() as runs:
             results = results_in_git(files, folder, warn)
-            known = known_runs()
+            known = _restored(runs)
             for key, refs in progress(results.items(), total=len(results), label="sync", unit="results"):
                 summary.n_results += 1
                 _sync_one(runs, known.get(key), refs, files, ledger, caption, summary)
@@ -87,6 +88,16 @@ def sync(caption: Captioned = without_caption) -> Summary:
         raise UserError(f"MLflow cannot be brought up to date: {error}") from error
     summary.seconds = watch.elapsed_s
     return summary
+
+
+def _restored(runs: Runs) -> dict[str, StoredRun]:
+    """Return the runs of results by content key, after restoring our MLflow experiment if it was deleted."""
+    try:
+        return known_runs()
+    except DeletedExperimentError:
+        runs.restore()
+        warn(f"{DELETED}; it is restored with its runs")
+        return known_runs()
 
 
 def _sync_one(
