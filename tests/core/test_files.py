@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from callboard.core.errors import UserError
-from callboard.core.files import replaced_folder, written_whole
+from callboard.core.files import path_inside, replaced_folder, written_whole
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -91,3 +91,10 @@ def test_a_folder_or_a_device_is_not_replaced_by_a_file(tmp_path):
     for place in (tmp_path, Path("/dev/null")):
         with pytest.raises(UserError, match="exists but is not a regular file"), written_whole(place):
             pass
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "C:\\x", "..\\x", "//host/x"])
+def test_a_name_from_a_table_does_not_leave_its_folder(tmp_path, name):
+    with pytest.raises(UserError, match=r"^t\.csv row 2: path .* leaves its folder"):
+        path_inside(tmp_path, name, "t.csv row 2")
+    assert path_inside(tmp_path, "a/..b.wav", "t.csv") == tmp_path / "a/..b.wav"

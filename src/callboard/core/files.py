@@ -5,7 +5,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from callboard.core.errors import UserError
 
@@ -14,6 +14,23 @@ REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, e
 
 UNWRITABLE = {*REFUSED, errno.EEXIST, errno.ENOTDIR}
 """Those, and a file where a folder is needed (2)."""
+
+
+def path_inside(folder: Path, name: str, where: str) -> Path:
+    """Return the path of a file below a folder that a table or list names.
+
+    Args:
+        folder: The folder.
+        name: Relative path.
+        where: Place of the name, for the error.
+
+    Raises:
+        UserError: the path is absolute, or leaves the folder.
+    """
+    forms = (PurePosixPath(name), PureWindowsPath(name))
+    if any(form.is_absolute() or form.drive or ".." in form.parts for form in forms):
+        raise UserError(f"{where}: path {name!r} leaves its folder; must be a relative path without '..'")
+    return folder / name
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from callboard.core.errors import UserError, one_line
+from callboard.data.wav_chunks import wav_damage
 
 OnOtherRate = Literal["error", "resample"]
 
@@ -74,6 +75,8 @@ def _decode(
     """Return all samples, and the file's sample rate in Hz."""
     if not path.is_file():
         raise BadRecording(path.stem, f"no such file: {path}")
+    if damage := wav_damage(path):
+        raise BadRecording(path.stem, damage)
     try:
         with sf.SoundFile(path) as file:
             _refuse_rate(path.stem, file.samplerate, sample_rate, on_other_rate, f_max)

@@ -14,6 +14,7 @@ from callboard.core.errors import UserError, nearest, one_line
 from callboard.core.threads import map_threaded
 from callboard.data.audio import LONGEST_SAMPLES, SKIPPED_COLUMNS
 from callboard.data.source_tables import RECORDING_COLUMNS
+from callboard.data.wav_chunks import wav_damage
 from callboard.params.features import AudioParams
 
 NUMBER_OF_A_SPREADSHEET = re.compile(r"\d(\.\d+)?[eE]\+\d+|\d+\.0")
@@ -166,7 +167,9 @@ def read_header(recording_id: str, subset: str, path: Path, audio: AudioParams) 
     except soundfile.SoundFileError as error:
         return Header(recording_id, subset, path, reason=f"{name} is unreadable: {one_line(error)}")
     reason = ""
-    if info.channels != 1:
+    if damage := wav_damage(path):
+        reason = f"{name} {damage}"
+    elif info.channels != 1:
         reason = f"{name} has {info.channels} channels, expected one (mono)"
     elif info.frames == 0:
         reason = f"{name} is empty"

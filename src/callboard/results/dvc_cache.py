@@ -1,6 +1,7 @@
 """DVC's cache: paths of outputs by their md5 in dvc.lock, and folders that are missing."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager, suppress
@@ -10,12 +11,14 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from callboard.core.errors import UserError
-from callboard.core.files import written_whole
+from callboard.core.files import path_inside, written_whole
 from callboard.core.workspace import main_workspace
 from callboard.results.dvc_lock import all_outs, parse_lock
 
 FOLDER_SUFFIX = ".dir"
 """Suffix of a folder's md5 in dvc.lock; its entry in the cache is a list of files."""
+
+HASH_OR_NONE = re.compile(r"\w*(\.dir)?")
 
 MAKE_FOLDERS = "dvc repro, then commit dvc.lock, metrics and plots"
 """Remedy for `folders_not_cached`."""
@@ -29,7 +32,7 @@ def cached_file(md5: str, what: str) -> Path:
         what: Description of the file, for the error.
 
     Raises:
-        UserError: the file is not in the cache.
+        UserError: the file is not in the cache, or `md5` is not a hash.
     """
     path = object_path(md5, main_workspace())
     if not path.is_file():
@@ -43,7 +46,13 @@ def object_path(md5: str, workspace: Path) -> Path:
 
 
 def object_name(md5: str) -> str:
-    """Return the path of a file below the folder of a cache or a remote."""
+    """Return the path of a file below the folder of a cache or a remote.
+
+    Raises:
+        UserError: `md5` is not a hash, so it could name a file elsewhere.
+    """
+    if not HASH_OR_NONE.fullmatch(md5):
+        raise UserError(f"{md5!r} in DVC's lock or list is not an md5")
     return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
@@ -86,10 +95,13 @@ def linked_folder(listing: Path) -> Iterator[Path]:
 
     Args:
         listing: As in `cached_in_folder`.
+
+    Raises:
+        UserError: the list names a path outside the folder.
     """
     with TemporaryDirectory() as temporary:
         for name, md5 in _md5s_listed(listing).items():
-            link = Path(temporary, name)
+            link = path_inside(Path(temporary), name, f"DVC's list {listing.name}")
             link.parent.mkdir(parents=True, exist_ok=True)
             with suppress(UserError):
                 link.symlink_to(cached_file(md5, name).resolve())

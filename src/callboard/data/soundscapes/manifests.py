@@ -11,6 +11,7 @@ import soundfile
 from scipy import signal
 
 from callboard.core.errors import UserError, one_line
+from callboard.core.files import path_inside
 from callboard.data.annotations import read_table
 from callboard.data.audio import resample
 from callboard.data.soundscapes import difficulty
@@ -198,7 +199,7 @@ def _deal(items: list[Item], rng: np.random.Generator) -> dict[Subset, list[Item
 
 def _read_mono(manifest: Path, file: str) -> tuple[Waveform, int]:
     for folder in (manifest.parent, manifest.parent.parent):
-        path = folder / file
+        path = path_inside(folder, file, manifest.name)
         if path.is_file():
             break
     else:
