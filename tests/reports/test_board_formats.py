@@ -87,6 +87,14 @@ def test_all_formats_say_the_same() -> None:
     assert told == [0.02824, -0.0012, 0.0643, 0.991, "better", EVIL]
 
 
+def test_no_text_of_the_csv_is_a_formula() -> None:
+    memos = {"=HYPERLINK(1)": "'=HYPERLINK(1)", "+1 epoch": "'+1 epoch", "-0.5": "-0.5", "a=b": "a=b"}
+    text = as_csv([[replace(LINES[1], memo=memo) for memo in memos]])
+    table = pd.read_csv(io.StringIO(text), dtype=str)
+    assert table["memo"].tolist() == list(memos.values())
+    assert table["cv_change_low"].tolist() == ["-0.0012"] * 4
+
+
 def printed(columns: Sequence[Column], *lines: BoardLine) -> list[str]:
     """Of people's formats, without line ends."""
     console = Console(file=io.StringIO(), width=400)

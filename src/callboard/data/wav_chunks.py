@@ -7,7 +7,7 @@ from typing import IO
 UNKNOWN_LENGTH = 2**32 - 1
 """Length of a chunk that was streamed; in the 64-bit forms, chunk ds64 has the real one."""
 
-PADDING = 4096
+MOST_BEHIND = 4096
 """Most bytes behind the sound that are not chunks, for recorders that fill up the last block."""
 
 
@@ -45,7 +45,7 @@ def _disagreement(file: IO[bytes], n_bytes: int, file_bytes: int) -> str:
     if start + n_bytes > file_bytes:
         return f"is truncated: {file_bytes - start} of the {n_bytes} bytes of sound that its header states"
     n_behind = file_bytes - start - n_bytes
-    if n_behind > min(n_bytes, PADDING) and not _begins_chunk(file, start + n_bytes):
+    if n_behind > min(n_bytes, MOST_BEHIND) and not _begins_chunk(file, start + n_bytes):
         return f"states {n_bytes} bytes of sound in its header, but {n_behind} more bytes follow"
     return ""
 

@@ -61,7 +61,7 @@ def overridden(overrides: Iterable[str]) -> Iterator[Path]:
 
     with TemporaryDirectory() as folder:
         changed = Path(folder) / PARAMS_FILE.name
-        shutil.copy(PARAMS_FILE, changed)
+        shutil.copyfile(PARAMS_FILE, changed)
         try:
             apply_overrides(changed, list(overrides))
         except InvalidArgumentError as error:
