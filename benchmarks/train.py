@@ -109,7 +109,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cache", type=Path, help="folder with mel.npy and index.csv; default: noise")
+    parser.add_argument("--cache", type=Path, help="folder with packs and index.csv; default: noise")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each loop; default %(default)s")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--child", choices=TURNS, help=argparse.SUPPRESS)

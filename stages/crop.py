@@ -1,17 +1,18 @@
-"""Turn recordings into one packed cache of frames per set, and annotations into spans of frames."""
+"""Turn recordings into packed frames of each set, and annotations into spans of frames."""
 
 import argparse
 from pathlib import Path
 
-from callboard.core.console import Stopwatch, progress, run_guarded, summarize
+from callboard.core.code_fingerprint import code_fingerprint
+from callboard.core.console import Stopwatch, counted, run_guarded, summarize
 from callboard.core.files import replaced_folder
-from callboard.core.threads import n_workers
+from callboard.core.parts import add_shard_option, parts_folder
 from callboard.data.clips import build_clips, drop_recordings, write_clips
 from callboard.data.corrections import CORRECTIONS, read_labels
-from callboard.data.recordings import SUBSETS, read_recordings
-from callboard.features.encoding import BadRecordings, encode_recordings, frames_in
-from callboard.features.frame_cache import write_cache
+from callboard.data.recordings import read_recordings
+from callboard.features.encoding import frames_in
 from callboard.features.front_ends import frames_of
+from callboard.features.packs import PackParts, plan_packs
 from callboard.params.base import load_params
 from callboard.params.data import DataParams
 from callboard.params.features import FrontEndParams
@@ -24,12 +25,16 @@ class CropParams(FrontEndParams):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the caches of all sets, then the table of clips; a failure leaves neither partly written."""
+    """Write the caches of all sets, then the table of clips; a failure leaves neither partly written.
+
+    Packs that a killed run or a shard has finished are taken, not made again.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("mel", type=Path)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--corrections", type=Path, default=CORRECTIONS)
+    add_shard_option(parser)
     args = parser.parse_args(argv)
     params = load_params(CropParams)
     watch = Stopwatch()
@@ -38,31 +43,37 @@ def main(argv: list[str] | None = None) -> None:
     if frames.notice:
         print(frames.notice)
     recordings = read_recordings(args.source)
-    n_frames = {
-        recording.recording_id: frames_in(recording, params)
-        for recording in recordings
+    n_frames = [frames_in(recording, params) for recording in recordings]
+    by_recording = {
+        recording.recording_id: length
+        for recording, length in zip(recordings, n_frames, strict=True)
         if recording.subset == "train"
     }
     labels = read_labels(args.source, args.corrections if params.data.corrections else None)
-    clips = build_clips(labels, n_frames, params.frames_per_s, frames.centres)
+    clips = build_clips(labels, by_recording, params.frames_per_s, frames.centres)
 
-    bad = BadRecordings(params.data.on_bad_recording)
+    code = code_fingerprint(Path(__file__).resolve().parent.parent, "stages.crop")
+    packs = plan_packs(recordings, n_frames, params, code)
+    parts = PackParts(parts_folder("crop"), params, params.data.on_bad_recording)
+    if args.shard:
+        share = args.shard.of(packs)
+        n_made = parts.make_missing(share)
+        shown = f"{n_made} of {counted(len(share), 'pack')} made"
+        summarize("crop", f"shard {args.shard}", shown, f"{watch.elapsed_s:.1f} s")
+        return
+    parts.make_missing(packs)
+    skipped = {recording_id for recording_id, *_ in parts.skipped(packs)}
+    clips = drop_recordings(clips, skipped)
     with replaced_folder(args.mel) as folder:
-        for subset in SUBSETS:
-            chosen = [recording for recording in recordings if recording.subset == subset]
-            encoded = encode_recordings(chosen, params, n_workers())
-            watched = progress(encoded, total=len(chosen), label=f"crop {subset}", unit="recordings")
-            write_cache(folder / subset, bad.sieve(watched, subset), frames.n_rows)
-        bad.write(folder / "skipped.csv")
-        clips = drop_recordings(clips, bad.recording_ids)
+        parts.collect(packs, folder)
     write_clips(clips, args.clips)
 
     summarize(
         "crop",
-        f"{len(recordings) - len(bad)} recordings",
-        f"{sum(path.stat().st_size for path in args.mel.glob('*/mel.npy')) / 1e6:.0f} MB of {frames.noun}",
+        f"{len(recordings) - len(skipped)} recordings",
+        f"{sum(path.stat().st_size for path in args.mel.glob('*/*.npy')) / 1e6:.0f} MB of {frames.noun}",
         f"{len(clips)} annotations",
-        f"{len(bad)} skipped",
+        f"{len(skipped)} skipped",
         f"{watch.elapsed_s:.1f} s ({len(recordings) / watch.elapsed_s:.0f} recordings/s)",
     )
 

@@ -1,15 +1,13 @@
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from callboard.data.audio import BadRecording
 from callboard.data.recordings import Recording, read_recordings
 from callboard.features import encoding
-from callboard.features.encoding import BadRecordings, encode_recordings, frames_in
+from callboard.features.encoding import encode_recordings, frames_in
 from callboard.features.frame_cache import EncodedRecording
 from callboard.params.features import FrontEndParams
 
@@ -78,25 +76,3 @@ def test_a_slow_reader_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n_read, _ in enumerate(results, start=1):
         time.sleep(0.002)
         assert len(begun) <= n_read + 6
-
-
-def outcomes() -> Iterator[EncodedRecording | BadRecording]:
-    yield encoded("a")
-    yield BadRecording("b", "silent")
-    yield encoded("c")
-
-
-def test_the_first_bad_recording_stops_everything_unless_skipping_was_asked_for() -> None:
-    usable = BadRecordings("error").sieve(outcomes(), "train")
-    assert next(usable).recording_id == "a"
-    with pytest.raises(BadRecording, match=r"^recording b: silent \(data\.on_bad_recording=skip leaves"):
-        next(usable)
-
-
-def test_skipped_recordings_are_counted_and_listed(tmp_path: Path) -> None:
-    bad = BadRecordings("skip")
-    assert [usable.recording_id for usable in bad.sieve(outcomes(), "test")] == ["a", "c"]
-    assert len(bad) == 1
-    assert bad.recording_ids == {"b"}
-    bad.write(tmp_path / "skipped.csv")
-    assert (tmp_path / "skipped.csv").read_text() == "recording_id,subset,reason\nb,test,silent\n"

@@ -1,6 +1,9 @@
 """The crop stage on a folder of short recordings, and every way in which it refuses."""
 
+import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,12 +17,14 @@ import soundfile as sf
 from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
-from callboard.data.audio import read_recording, resample
+from callboard.data.audio import BadRecording, read_recording, resample
 from callboard.data.clips import read_clips
-from callboard.features import embeddings
-from callboard.features.frame_cache import MelCache
+from callboard.data.recordings import Recording
+from callboard.features import embeddings, encoding, packs
+from callboard.features.frame_cache import EncodedRecording, MelCache
 from callboard.features.log_mel import log_mel, mel_centres
 from callboard.params.base import load_params, read_tree
+from callboard.params.features import FrontEndParams
 from stages import crop
 from stages.crop import CropParams
 
@@ -73,11 +78,24 @@ class Source:
     def write_params(self) -> None:
         YAML().dump(self.params, self.root / "params.yaml")
 
-    def crop(self, names: list[str] | None = None) -> None:
+    def crop(self, names: list[str] | None = None, *options: str) -> None:
         """List the recordings as prepare would, then run the stage."""
         self.list_recordings(TRAIN + TEST if names is None else names)
         self.write_params()
-        crop.main(["data/source", "data/mel", "data/clips.csv"])
+        crop.main(["data/source", "data/mel", "data/clips.csv", *options])
+
+    def shard(self, shard: str) -> None:
+        """Run a shard of the stage."""
+        self.crop(None, "--shard", shard)
+
+    def parts(self, *endings: str) -> list[Path]:
+        """Finished packs that no run has taken yet."""
+        return sorted(path for path in (self.root / ".cache/parts/crop").iterdir() if path.suffix in endings)
+
+    def outputs(self) -> dict[str, bytes]:
+        """The bytes of all that the stage has written."""
+        files = [*(self.root / "data/mel").rglob("*.*"), self.root / "data/clips.csv"]
+        return {file.relative_to(self.root).as_posix(): file.read_bytes() for file in files}
 
     def written(self) -> list[str]:
         return sorted(path.name for path in (self.root / "data").iterdir() if path.name != "source")
@@ -146,11 +164,10 @@ def test_results_do_not_depend_on_the_number_of_workers(
     source: Source, monkeypatch: pytest.MonkeyPatch, n_workers: str
 ) -> None:
     source.crop()
-    files = ["mel/train/mel.npy", "mel/train/index.csv", "mel/test/mel.npy", "mel/skipped.csv", "clips.csv"]
-    before = [Path("data", file).read_bytes() for file in files]
+    before = source.outputs()
     monkeypatch.setenv("CALLBOARD_WORKERS", n_workers)
     source.crop()
-    assert [Path("data", file).read_bytes() for file in files] == before
+    assert source.outputs() == before
 
 
 def test_embeddings_make_a_cache_of_the_same_kind(
@@ -305,6 +322,135 @@ def test_the_number_of_workers_must_be_one(source: Source, monkeypatch: pytest.M
         source.crop()
 
 
+@pytest.fixture
+def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packs of two recordings: two of train, one of test, an empty one of external."""
+    monkeypatch.setattr(packs, "PACK_BYTES", 5000)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The recordings that are decoded from now on."""
+    names: list[str] = []
+    encode = encoding.encode_recording
+
+    def watched(recording: Recording, front_end: FrontEndParams) -> EncodedRecording | BadRecording:
+        names.append(recording.recording_id)
+        return encode(recording, front_end)
+
+    monkeypatch.setattr(encoding, "encode_recording", watched)
+    return names
+
+
+@pytest.mark.usefixtures("small_packs")
+@pytest.mark.parametrize(("n_shards", "n_workers"), [(1, 2), (2, 1), (5, 3)])
+def test_any_number_of_shards_gives_the_same_bytes(
+    source: Source, decoded: list[str], monkeypatch: pytest.MonkeyPatch, n_shards: int, n_workers: int
+) -> None:
+    source.crop()
+    before = source.outputs()
+    assert set(before) >= {"data/mel/train/0001.npy", "data/mel/test/0000.npy", "data/mel/external/0000.npy"}
+    assert source.parts(".npy", ".json") == []
+    shutil.rmtree("data/mel")
+    Path("data/clips.csv").unlink()
+    monkeypatch.setenv("CALLBOARD_WORKERS", str(n_workers))
+    decoded.clear()
+    for number in range(n_shards, 0, -1):
+        source.shard(f"{number}/{n_shards}")
+    assert sorted(decoded) == sorted(TRAIN + TEST)
+    assert source.written() == []
+    source.crop()
+    assert source.outputs() == before
+    assert len(decoded) == len(TRAIN + TEST)
+    assert source.parts(".npy", ".json") == []
+
+
+@pytest.mark.usefixtures("small_packs")
+def test_a_shard_makes_every_nth_pack_that_is_missing(
+    source: Source, decoded: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.shard("1/2")
+    assert decoded == [*TRAIN[:2], *TEST]
+    source.shard("1/2")
+    source.shard("2/2")
+    assert decoded[4:] == TRAIN[2:]
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("crop: shard 1/2, 2 of 2 packs made, ")
+    assert second.startswith("crop: shard 1/2, 0 of 2 packs made, ")
+    assert third.startswith("crop: shard 2/2, 2 of 2 packs made, ")
+
+
+@pytest.mark.usefixtures("small_packs")
+def test_after_a_kill_only_what_is_not_whole_is_made_again(source: Source, decoded: list[str]) -> None:
+    source.crop()
+    before = source.outputs()
+    source.shard("1/1")
+    of_first, of_second, of_test = (
+        next(path for path in source.parts(".json") if f'"{name}"' in path.read_text())
+        for name in (TRAIN[0], TRAIN[2], TEST[0])
+    )
+    of_first.unlink()  # killed between its two files
+    damaged = bytearray(of_second.with_suffix(".npy").read_bytes())
+    damaged[-1] ^= 1
+    of_second.with_suffix(".npy").write_bytes(damaged)
+    unfinished = of_test.with_name(f".{of_test.stem}.npy.0123.unfinished")
+    unfinished.write_bytes(b"half")
+    decoded.clear()
+    source.crop()
+    assert decoded == TRAIN
+    assert source.outputs() == before
+    assert [path.name for path in unfinished.parent.iterdir()] == [unfinished.name]
+    os.utime(unfinished, (1, 1))
+    source.crop()
+    assert not list(unfinished.parent.iterdir())
+
+
+@pytest.mark.usefixtures("small_packs")
+def test_what_another_run_takes_meanwhile_is_made_again(
+    source: Source, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.crop()
+    before = source.outputs()
+    decoded.clear()
+    drop = crop.drop_recordings
+
+    def taken(*arguments: Any) -> pd.DataFrame:
+        for path in source.parts(".npy", ".json")[:4]:
+            path.unlink()
+        return drop(*arguments)
+
+    monkeypatch.setattr(crop, "drop_recordings", taken)
+    source.crop()
+    assert len(decoded) > len(TRAIN + TEST)
+    assert source.outputs() == before
+
+
+@pytest.mark.usefixtures("small_packs")
+def test_a_bad_recording_stops_a_later_run_that_does_not_skip_it(source: Source, decoded: list[str]) -> None:
+    silence(source, TRAIN[2])
+    with pytest.raises(UserError, match=f"recording {TRAIN[2]}: silent"):
+        source.crop()
+    source.params["data"]["on_bad_recording"] = "skip"
+    decoded.clear()
+    source.shard("1/1")
+    assert decoded == [TRAIN[2], *TEST]  # the first pack was finished
+    source.params["data"]["on_bad_recording"] = "error"
+    with pytest.raises(UserError, match=f"recording {TRAIN[2]}: silent"):
+        source.crop()
+    assert source.written() == []
+
+
+@pytest.mark.parametrize("shard", ["9/8", "0/2", "1", "a/b", "-1/2"])
+def test_a_shard_that_does_not_exist_is_refused(
+    source: Source, capsys: pytest.CaptureFixture[str], shard: str
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        source.crop(None, f"--shard={shard}")
+    assert refusal.value.code == 2
+    assert f"{shard!r} must be K/N with K from 1 to N, such as 2/8" in capsys.readouterr().err
+    assert not (source.root / ".cache").exists()
+
+
 def run_stage(source: Source, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
     """The stage as dvc.yaml starts it, where no file may grow past `largest_file` bytes."""
 
@@ -326,12 +472,14 @@ def run_stage(source: Source, largest_file: int | None = None) -> subprocess.Com
 
 def test_a_full_disk_ends_in_one_sentence_and_leaves_what_was_there(source: Source) -> None:
     assert run_stage(source).returncode == 0
-    before = Path("data/mel/train/mel.npy").read_bytes()
+    before = Path("data/mel/train/0000.npy").read_bytes()
     full = run_stage(source, largest_file=4000)
     assert full.returncode == 1
-    assert full.stderr.startswith("error: data/mel: cannot be written: File too large; ")
+    assert re.fullmatch(
+        r"error: \S+/parts/crop/\w+\.npy: cannot be written: File too large; .*\n", full.stderr
+    )
     assert "Traceback" not in full.stderr
-    assert Path("data/mel/train/mel.npy").read_bytes() == before
+    assert Path("data/mel/train/0000.npy").read_bytes() == before
     assert source.written() == ["clips.csv", "mel"]
 
 

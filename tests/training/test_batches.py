@@ -161,7 +161,7 @@ def test_frames_stay_on_disk_for_a_cpu_and_where_a_gpu_lacks_the_room(monkeypatc
 def test_a_mapped_cache_keeps_no_resident_pages(root):
     cache = MelCache.open(root / "mel")
     gather_clips(cache.frames, cache.offsets, cache.n_frames, 150, CPU)
-    _, _, mapping = Path("/proc/self/smaps").read_text().partition(str(root / "mel" / "mel.npy"))
+    _, _, mapping = Path("/proc/self/smaps").read_text().partition(str(root / "mel" / "0000.npy"))
     assert "Rss:                   0 kB" in mapping.splitlines()[4]
 
 

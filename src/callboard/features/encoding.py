@@ -1,16 +1,13 @@
 """Encoding of recordings as uint8 frames."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
-import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from callboard.core.errors import UserError
 from callboard.core.threads import ahead
-from callboard.data.audio import SKIPPED_COLUMNS, BadRecording, read_recording, resampled_length
+from callboard.data.audio import BadRecording, read_recording, resampled_length
 from callboard.data.recordings import Recording
 from callboard.features.frame_cache import EncodedRecording
 from callboard.features.front_ends import frames_of
@@ -41,7 +38,7 @@ def encode_recording(recording: Recording, front_end: FrontEndParams) -> Encoded
 
 
 def encode_recordings(
-    recordings: list[Recording], front_end: FrontEndParams, n_workers: int
+    recordings: Sequence[Recording], front_end: FrontEndParams, n_workers: int
 ) -> Iterator[EncodedRecording | BadRecording]:
     """Encode recordings, in order, on `n_workers` threads, at most two recordings ahead per thread.
 
@@ -51,43 +48,6 @@ def encode_recordings(
     encode = partial(encode_recording, front_end=front_end)
     with threadpool_limits(1, user_api="blas"):
         yield from ahead(encode, recordings, n_workers, n_ahead=2 * n_workers)
-
-
-class BadRecordings:
-    """Collector of unusable recordings: the first one stops the stage, or all are left out and listed."""
-
-    def __init__(self, on_bad_recording: Literal["error", "skip"]) -> None:
-        self._on_bad_recording = on_bad_recording
-        self._rows: list[tuple[str, str, str]] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def recording_ids(self) -> set[str]:
-        """Recordings left out so far."""
-        return {recording_id for recording_id, _, _ in self._rows}
-
-    def sieve(
-        self, outcomes: Iterable[EncodedRecording | BadRecording], subset: str
-    ) -> Iterator[EncodedRecording]:
-        """Yield the usable recordings.
-
-        Raises:
-            BadRecording: A recording cannot be used, and `on_bad_recording` is "error".
-        """
-        for outcome in outcomes:
-            if not isinstance(outcome, BadRecording):
-                yield outcome
-            elif self._on_bad_recording == "skip":
-                self._rows.append((outcome.recording_id, subset, outcome.reason))
-            else:
-                hint = "data.on_bad_recording=skip leaves such recordings out"
-                raise BadRecording(outcome.recording_id, f"{outcome.reason} ({hint})")
-
-    def write(self, path: Path) -> None:
-        """Write recording_id, subset and reason of each recording left out; only a header if none was."""
-        pd.DataFrame(self._rows, columns=SKIPPED_COLUMNS).to_csv(path, index=False)
 
 
 def _refuse_changed(recording: Recording) -> None:

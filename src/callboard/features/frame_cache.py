@@ -1,12 +1,13 @@
-"""Packed frames of a set, log-mel or embeddings, in one file that training and prediction read in place.
+"""Packed frames of a set, log-mel or embeddings, in a few files that training and prediction read in place.
 
-`mel.npy` contains uint8 frames, (total_frames, n_mels), one recording after another; `index.csv` lists where
-each recording begins. Time comes before frequency, so that a clip is one contiguous piece of the file.
+A pack, such as `0000.npy`, contains uint8 frames, (frames, n_mels), one recording after another; `index.csv`
+lists where each recording begins. Time comes before frequency, so that a clip is one contiguous piece of a
+file. Even a set without recordings has a pack, which shows n_mels.
 """
 
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from callboard.data.annotations import read_table, typed
 
 INDEX_DTYPES = {
     "recording_id": "str",
+    "pack": "int64",
     "offset": "int64",
     "n_frames": "int64",
     "db_min": "float64",
@@ -46,14 +48,39 @@ class EncodedRecording(NamedTuple):
     db_max: float
 
 
+class IndexRow(NamedTuple):
+    """A row of `index.csv` without the pack."""
+
+    recording_id: str
+    offset: int
+    """First frame in the pack."""
+    n_frames: int
+    db_min: float
+    db_max: float
+    crc32: int
+    """Checksum of the frames."""
+
+
+class Pack(NamedTuple):
+    """A file of frames."""
+
+    path: Path
+    n_frames: int
+    data_start: int
+    """Bytes before the frames."""
+
+
 @dataclass(frozen=True)
 class MelCache:
     """A set of recordings as uint8 frames, opened for reading."""
 
     folder: Path
+    packs: list[Pack]
     recording_ids: list[str]
+    pack: NDArray[np.int64]
+    """(recordings,) index into `packs`."""
     offsets: NDArray[np.int64]
-    """(recordings,) first frame of each recording in the packed file."""
+    """(recordings,) first frame of each recording in `frames`, counted through all packs."""
     n_frames: NDArray[np.int64]
     """(recordings,) number of frames of each recording."""
     db_min: NDArray[np.float64]
@@ -65,33 +92,44 @@ class MelCache:
         """Open the cache in `folder`.
 
         Raises:
-            UserError: A file is missing, or `mel.npy` does not match `index.csv`.
+            UserError: A file is missing, or a pack does not match `index.csv`.
         """
         index = read_index(folder)
-        shape, _ = _read_header(folder)
-        if shape[0] != (counted := index["n_frames"].sum()):
-            raise UserError(
-                f"{folder}: mel.npy contains {shape[0]} frames, but index.csv lists {counted}; run crop again"
-            )
+        pack_of = index["pack"].to_numpy()
+        n_packs = max(pack_of.max(initial=0) + 1, len([*folder.glob("*.npy")]))
+        found = [_open_pack(folder / pack_name(number)) for number in range(n_packs)]
+        counted = np.bincount(pack_of, index["n_frames"], minlength=n_packs)
+        for (pack, _), n_frames in zip(found, counted, strict=True):
+            if pack.n_frames != n_frames:
+                raise UserError(
+                    f"{pack.path}: contains {pack.n_frames} frames, but index.csv lists {n_frames:.0f}; "
+                    "run crop again"
+                )
+        first = np.cumsum([0, *(pack.n_frames for pack, _ in found)])
         return cls(
             folder=folder,
+            packs=[pack for pack, _ in found],
             recording_ids=index["recording_id"].tolist(),
-            offsets=index["offset"].to_numpy(),
+            pack=pack_of,
+            offsets=first[pack_of] + index["offset"].to_numpy(),
             n_frames=index["n_frames"].to_numpy(),
             db_min=index["db_min"].to_numpy(),
             db_max=index["db_max"].to_numpy(),
-            n_mels=shape[1],
+            n_mels=found[0][1],
         )
 
     def __len__(self) -> int:
         return len(self.recording_ids)
 
     @cached_property
-    def frames(self) -> NDArray[np.uint8]:
+    def frames(self) -> "MappedFrames":
         """(total_frames, n_mels), memory-mapped: pages once read count as resident memory."""
-        if len(self) == 0:
+        return _joined([self._mapped(pack) for pack in self.packs])
+
+    def _mapped(self, pack: Pack) -> NDArray[np.uint8]:
+        if pack.n_frames == 0:  # an empty file cannot be mapped
             return np.empty((0, self.n_mels), np.uint8)
-        frames: NDArray[np.uint8] = np.load(self.folder / "mel.npy", mmap_mode="r")
+        frames: NDArray[np.uint8] = np.load(pack.path, mmap_mode="r")
         return frames
 
     def row(self, recording_id: str) -> int:
@@ -110,21 +148,23 @@ class MelCache:
     def read(self, recording_id: str) -> NDArray[np.uint8]:
         """Read (n_frames, n_mels) frames of a recording unmapped, so that resident memory does not grow."""
         row = self.row(recording_id)
-        start = self._data_start + int(self.offsets[row]) * self.n_mels
+        pack = self.packs[self.pack[row]]
+        start = pack.data_start + int(self.offsets[row] - self._first_frame[self.pack[row]]) * self.n_mels
         n_bytes = int(self.n_frames[row]) * self.n_mels
-        return np.fromfile(self.folder / "mel.npy", np.uint8, n_bytes, offset=start).reshape(-1, self.n_mels)
+        return np.fromfile(pack.path, np.uint8, n_bytes, offset=start).reshape(-1, self.n_mels)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {recording_id: row for row, recording_id in enumerate(self.recording_ids)}
 
     @cached_property
-    def _data_start(self) -> int:
-        return _read_header(self.folder)[1]
+    def _first_frame(self) -> NDArray[np.int64]:
+        """(packs + 1,) first frame of each pack in `frames`."""
+        return np.cumsum([0, *(pack.n_frames for pack in self.packs)])
 
 
 class JoinedFrames:
-    """The packed frames of several caches, concatenated without copying: each is read in place."""
+    """The frames of several packs, concatenated without copying: each is read in place."""
 
     def __init__(self, *parts: NDArray[np.uint8]) -> None:
         self.parts = parts
@@ -139,15 +179,30 @@ class JoinedFrames:
         """Return (*index, mels) frames, copied; positions count through all parts."""
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
-        frames = np.empty((*index.shape, self.shape[1]), np.uint8)
-        for first, part in zip(self._first, self.parts, strict=False):
-            is_here = (index >= first) & (index < first + len(part))
-            frames[is_here] = part[index[is_here] - first]
-        return frames
+        position = index.ravel()
+        frames = np.empty((len(position), self.shape[1]), np.uint8)
+        places = np.searchsorted(self._first, position, side="right") - 1
+        borders = np.flatnonzero(
+            np.diff(places, prepend=-1)
+        )  # where a run within one part begins, as a clip is
+        for run in map(slice, borders, [*borders[1:], len(position)]):
+            place = places[run.start]
+            inside = position[run] - self._first[place]
+            np.take(self.parts[place], inside, axis=0, out=frames[run], mode="clip")  # "raise" needs a copy
+        return frames.reshape(*index.shape, self.shape[1])
 
 
 MappedFrames = NDArray[np.uint8] | JoinedFrames
-"""(total_frames, mels) frames of one cache or several."""
+"""(total_frames, mels) frames of one pack or several."""
+
+
+def _joined(parts: Sequence[NDArray[np.uint8]]) -> MappedFrames:
+    return parts[0] if len(parts) == 1 else JoinedFrames(*parts)
+
+
+def packs_of(frames: MappedFrames) -> Sequence[NDArray[np.uint8]]:
+    """Return the frames of each pack."""
+    return frames.parts if isinstance(frames, JoinedFrames) else (frames,)
 
 
 def release_pages(frames: MappedFrames) -> None:
@@ -155,7 +210,7 @@ def release_pages(frames: MappedFrames) -> None:
 
     The operating system still caches them. Does nothing on systems without MADV_DONTNEED.
     """
-    for part in frames.parts if isinstance(frames, JoinedFrames) else (frames,):
+    for part in packs_of(frames):
         if isinstance(part, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
             part._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
@@ -191,8 +246,7 @@ class TrainingCache:
     @cached_property
     def frames(self) -> MappedFrames:
         """(total_frames, mels), memory-mapped."""
-        parts = [cache.frames for cache in self.caches]
-        return parts[0] if len(parts) == 1 else JoinedFrames(*parts)
+        return _joined([part for cache in self.caches for part in packs_of(cache.frames)])
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -233,7 +287,7 @@ def open_training_cache(train: Path, others: Iterable[Path], clips: pd.DataFrame
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """Read the columns of INDEX_DTYPES, one row per recording, in the order of the packed file.
+    """Read the columns of INDEX_DTYPES, one row per recording, in the order of the packs.
 
     Raises:
         UserError: The file is missing, or a row cannot be read.
@@ -242,26 +296,55 @@ def read_index(folder: Path) -> pd.DataFrame:
     return typed(read_table(path, list(INDEX_DTYPES), hint="run crop first"), INDEX_DTYPES, path)
 
 
+def pack_name(number: int) -> str:
+    """Return the name of a pack's file."""
+    return f"{number:04d}.npy"
+
+
 def write_cache(folder: Path, recordings: Iterable[EncodedRecording], n_mels: int) -> None:
-    """Write `mel.npy` and `index.csv` as recordings arrive.
+    """Write a cache of one pack."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_index(folder, [write_pack(folder / pack_name(0), recordings, n_mels)])
+
+
+def write_pack(path: Path, recordings: Iterable[EncodedRecording], n_mels: int) -> list[IndexRow]:
+    """Write frames as recordings arrive, and return their rows of the index.
 
     Uses ordinary writes: a writable memory map would keep every page it touched resident, and would fail
     with a bus error instead of an exception when the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[tuple[str, int, int, float, float, int]] = []
+    rows: list[IndexRow] = []
     total_frames = 0
-    with (folder / "mel.npy").open("wb") as file:
+    with path.open("wb") as file:
         _write_header(file, 0, n_mels)
         for recording in recordings:
             frames = np.ascontiguousarray(recording.frames).data
             file.write(frames)
             n_frames = len(recording.frames)
             scale = recording.db_min, recording.db_max
-            rows.append((recording.recording_id, total_frames, n_frames, *scale, crc32(frames)))
+            rows.append(IndexRow(recording.recording_id, total_frames, n_frames, *scale, crc32(frames)))
             total_frames += n_frames
         file.seek(0)
         _write_header(file, total_frames, n_mels)
+    return rows
+
+
+def is_whole_pack(path: Path, rows: Sequence[IndexRow]) -> bool:
+    """Return whether a file exists and contains the frames that `write_pack` returned these rows for."""
+    try:
+        pack, n_mels = _open_pack(path)
+    except (UserError, ValueError, EOFError):  # no file, or no header
+        return False
+    if pack.n_frames != sum(row.n_frames for row in rows):
+        return False
+    with path.open("rb") as file:
+        file.seek(pack.data_start)
+        return all(crc32(file.read(row.n_frames * n_mels)) == row.crc32 for row in rows)
+
+
+def write_index(folder: Path, packs: Iterable[Iterable[IndexRow]]) -> None:
+    """Write `index.csv` of packs whose rows `write_pack` has returned, in their order."""
+    rows = [(row[0], number, *row[1:]) for number, pack in enumerate(packs) for row in pack]
     pd.DataFrame(rows, columns=list(INDEX_DTYPES)).to_csv(folder / "index.csv", index=False)
 
 
@@ -271,9 +354,8 @@ def _write_header(file: BinaryIO, total_frames: int, n_mels: int) -> None:
     npy.write_array_header_1_0(file, header)
 
 
-def _read_header(folder: Path) -> tuple[tuple[int, int], int]:
-    """Return the shape (total_frames, n_mels) of `mel.npy`, and the offset of its data in bytes."""
-    path = folder / "mel.npy"
+def _open_pack(path: Path) -> tuple[Pack, int]:
+    """Return a pack and its n_mels."""
     try:
         with path.open("rb") as file:
             npy.read_magic(file)
@@ -286,4 +368,4 @@ def _read_header(folder: Path) -> tuple[tuple[int, int], int]:
         raise UserError(
             f"{path}: {dtype} of shape {shape} in {n_bytes} bytes is not a mel cache; run crop again"
         )
-    return (shape[0], shape[1]), data_start
+    return Pack(path, shape[0], data_start), shape[1]
