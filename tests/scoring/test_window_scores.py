@@ -10,7 +10,7 @@ from callboard.scoring.window_scores import (
     HEAD_WEIGHTS,
     HEADS,
     WindowScores,
-    join_out_of_fold,
+    join_scores,
     load_scores,
     recording_scores,
     smoothed,
@@ -193,38 +193,42 @@ def test_scores_that_do_not_fit_together_are_refused(change, message):
         replace(scores, **change(scores))
 
 
+def of_fold(scores: WindowScores, fold: int) -> WindowScores:
+    return replace(scores, fold=np.full(len(scores.recording_ids), fold))
+
+
 def test_joining_folds_keeps_every_window_with_its_recording():
     parts = [
-        (window_scores((2, 1), 1, prefix="a"), 0),
-        (window_scores((), 1), 1),
-        (window_scores((1, 3), 1, prefix="b", seed=1), 2),
+        of_fold(window_scores((2, 1), 1, prefix="a"), 0),
+        of_fold(window_scores((), 1), 1),
+        of_fold(window_scores((1, 3), 1, prefix="b", seed=1), 2),
     ]
-    joined = join_out_of_fold(parts)
+    joined = join_scores(parts)
     assert joined.recording_ids == ["a0", "a1", "b0", "b1"]
     assert joined.fold.tolist() == [0, 0, 2, 2]
     infer = infer_params("attention", "mean")
-    separate = np.concatenate([recording_scores(part, infer) for part, _ in parts])
+    separate = np.concatenate([recording_scores(part, infer) for part in parts])
     np.testing.assert_array_equal(recording_scores(joined, infer), separate)
 
 
 def test_joining_folds_keeps_the_frequency_head_though_a_fold_has_no_recordings():
     both = HEADS + FREQUENCY_HEADS
-    parts = [(window_scores((), 1), 0), (window_scores((2, 1), 1, names=both), 1)]
-    joined = join_out_of_fold(parts)
+    parts = [window_scores((), 1), window_scores((2, 1), 1, names=both)]
+    joined = join_scores(parts)
     for name in both:
-        np.testing.assert_array_equal(joined.heads[name], parts[1][0].heads[name])
-    assert tuple(join_out_of_fold([(window_scores((), 1), 0)]).heads) == HEADS
+        np.testing.assert_array_equal(joined.heads[name], parts[1].heads[name])
+    assert tuple(join_scores([window_scores((), 1)]).heads) == HEADS
 
 
 def test_joining_folds_of_different_heads_is_refused():
     with_frequency = window_scores(n_models=1, names=HEADS + FREQUENCY_HEADS)
     with pytest.raises(ValueError, match="different heads"):
-        join_out_of_fold([(window_scores(n_models=1, prefix="a"), 0), (with_frequency, 1)])
+        join_scores([window_scores(n_models=1, prefix="a"), with_frequency])
 
 
 def test_joining_a_recording_of_two_folds_is_refused():
     with pytest.raises(ValueError, match="must not repeat"):
-        join_out_of_fold([(window_scores(n_models=1), 0), (window_scores(n_models=1), 1)])
+        join_scores([window_scores(n_models=1), window_scores(n_models=1)])
 
 
 def test_a_file_that_is_no_scores_is_refused(tmp_path):

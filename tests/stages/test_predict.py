@@ -1,10 +1,13 @@
+import os
 import shlex
+import shutil
 
 import numpy as np
 import pytest
 
 from callboard.core.errors import UserError
 from callboard.data.folds import read_folds
+from callboard.scoring import predict as scoring
 from callboard.scoring.postprocessing import read_steps
 from callboard.scoring.window_scores import load_scores
 from stages import predict
@@ -103,3 +106,124 @@ def test_missing_weights_stop_the_stage_before_any_scores(workspace):
     with pytest.raises(UserError, match=r"fold2.pt missing; the folds are \[0, 1, 2\]"):
         predict.main(ARGV)
     assert not list(workspace.glob("scores/*"))
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Parts of few windows, fewer than a batch has, so that each set has several."""
+    monkeypatch.setattr(scoring, "PART_FRAMES", 4 * 64)
+
+
+@pytest.fixture
+def n_scored(monkeypatch):
+    """The number of windows times models that are scored from now on, one entry for each batch."""
+    counts = []
+    run = scoring._run
+
+    def watched(models, images):
+        logits, peaks = run(models, images)
+        counts.append(peaks.shape[0] * peaks.shape[1])
+        return logits, peaks
+
+    monkeypatch.setattr(scoring, "_run", watched)
+    return counts
+
+
+def outputs(workspace):
+    folder = workspace / "scores/r0"
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def parts(workspace):
+    return sorted((workspace / ".cache/parts/predict").iterdir())
+
+
+def use(workspace, old, new):
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace(old, new))
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(("n_shards", "n_workers"), [(1, 2), (2, 1), (5, 3)])
+def test_any_number_of_shards_gives_the_same_bytes(workspace, n_scored, monkeypatch, n_shards, n_workers):
+    use(workspace, "tta: 0", "tta: 2")
+    predict.main(ARGV)
+    before, n_before = outputs(workspace), sum(n_scored)
+    assert set(before) > {"oof.npz", "test.npz", "without/tta/test.npz"}
+    assert parts(workspace) == []
+    shutil.rmtree(workspace / "scores")
+    monkeypatch.setenv("CALLBOARD_WORKERS", str(n_workers))
+    n_scored.clear()
+    for number in range(n_shards, 0, -1):
+        predict.main([*ARGV, "--shard", f"{number}/{n_shards}"])
+    assert sum(n_scored) == n_before
+    assert not (workspace / "scores").exists()
+    predict.main(ARGV)
+    assert outputs(workspace) == before
+    assert sum(n_scored) == n_before
+    assert parts(workspace) == []
+
+
+def test_scores_do_not_depend_on_where_parts_end_if_batches_do_not(workspace, monkeypatch):
+    use(workspace, "batch_size: 16", "batch_size: 1")  # so that parts do not change the batches
+    use(workspace, "tta: 0", "tta: 2")
+    predict.main(ARGV)
+    before = outputs(workspace)
+    monkeypatch.setattr(scoring, "PART_FRAMES", 4 * 64)
+    predict.main(ARGV)
+    assert outputs(workspace) == before
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_after_a_kill_only_what_is_not_whole_is_scored_again(workspace, n_scored):
+    predict.main(ARGV)
+    before = outputs(workspace)
+    predict.main([*ARGV, "--shard", "1/1"])
+    files = parts(workspace)
+    sizes = [load_scores(file).peak_frame[..., 0].size for file in files]
+    assert len(files) > 5
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:-100])
+    whole = bytearray(files[2].read_bytes())
+    whole[len(whole) // 2] ^= 1
+    files[2].write_bytes(whole)
+    files[3].write_bytes(b"")
+    unfinished = files[4].with_name(f".{files[4].name}.0123.unfinished")
+    unfinished.write_bytes(b"half")
+    n_scored.clear()
+    predict.main(ARGV)
+    assert sum(n_scored) == sum(sizes[:4])
+    assert outputs(workspace) == before
+    assert parts(workspace) == [unfinished]
+    os.utime(unfinished, (1, 1))
+    predict.main(ARGV)
+    assert parts(workspace) == []
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_is_taken_only_for_the_networks_frames_parameters_and_code_that_it_was_made_of(
+    workspace, capsys, monkeypatch
+):
+    def made():
+        predict.main([*ARGV, "--shard", "1/1"])
+        made, _, n_parts = capsys.readouterr().out.split(", ")[1].split()[:3]
+        return int(made), int(n_parts)
+
+    n_made, n_parts = made()
+    assert n_made == n_parts
+    assert made() == (0, n_parts)
+    save_fold(workspace / "models/r0", 1, tiny_network(99))
+    of_fold, of_test = 4, 4  # recordings, each a part by itself
+    assert made() == (of_fold + of_test, n_parts)
+    random_cache(workspace / "data/mel/test", TEST, seed=7)
+    assert made() == (of_test, n_parts)
+    use(workspace, "seed: 1", "seed: 2")
+    assert made() == (n_parts, n_parts)
+    monkeypatch.setattr(predict, "code_fingerprint", lambda root, module: "other code")
+    assert made() == (n_parts, n_parts)
+
+
+def test_a_shard_that_does_not_exist_is_refused(workspace, capsys):
+    with pytest.raises(SystemExit):
+        predict.main([*ARGV, "--shard", "9/8"])
+    assert "'9/8' must be K/N with K from 1 to N" in capsys.readouterr().err

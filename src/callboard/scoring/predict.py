@@ -3,8 +3,10 @@
 Recordings are streamed: one batch of windows is in memory at a time, and only scores are kept.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from callboard.core import console as terminal
 from callboard.core.errors import UserError
+from callboard.core.parts import consecutive
 from callboard.core.threads import ahead, n_workers
 from callboard.features.frame_cache import MelCache
 from callboard.features.normalisation import to_unit
@@ -25,10 +28,13 @@ from callboard.params.scoring import PredictParams
 from callboard.params.training import AugmentParams
 from callboard.scoring.test_time_augmentation import TestTimeAugmentation
 from callboard.scoring.window_batches import WindowBatch, WindowBatches
-from callboard.scoring.window_scores import HEADS, WindowScores, join_out_of_fold
+from callboard.scoring.window_scores import HEADS, WindowScores, join_scores
 
 MAX_BATCHES_AT_ONCE = 8
 """Limit on batches that a CPU scores side by side, each with its own feature maps in memory."""
+
+PART_FRAMES = 4_000_000
+"""Size of a part: frames of windows times models, some minutes of work for two processors and a ResNet."""
 
 
 class ScoreParams(Params):
@@ -79,71 +85,56 @@ def _refuse_odd_one(path: Path, fold: int, loaded: LoadedModel, first: LoadedMod
         )
 
 
-def score_recordings(
+class ScorePart(NamedTuple):
+    """Recordings that some models score together."""
+
+    models: Sequence[LoadedModel]
+    """M models with the same species, clips and heads."""
+    batches: WindowBatches
+    first_window: int
+    """Position of its first window among those of its set, on which test-time augmentation depends."""
+    fold: int | None
+    """Fold of the recordings, if each was scored by the model that holds it out."""
+
+
+def plan_parts(
     models: Sequence[LoadedModel],
     cache: MelCache,
     recording_ids: Sequence[str],
     params: ScoreParams,
-    device: torch.device,
-) -> WindowScores:
-    """Score every window of every recording with every model; each recording is read once for all models.
+    fold: int | None = None,
+) -> list[ScorePart]:
+    """Divide recordings into parts of up to PART_FRAMES; without recordings, there is one empty part.
 
-    On a CPU, batches are spread over CALLBOARD_WORKERS threads, which changes no number, unlike threads
-    within an operation (`use_threads`).
-
-    Args:
-        models: M models with the same species, clips and heads.
-        cache: Frames of the recordings.
-        recording_ids: Recordings to score, in this order.
-        params: `predict`, and the parameters of its test-time augmentation.
-        device: Device of the models.
+    Raises:
+        UserError: A recording is not in the cache.
     """
-    first = models[0]
-    batches = WindowBatches.plan(cache, recording_ids, first.clip, params.predict)
-    looks = TestTimeAugmentation(params.predict.tta, params.augment, params.seed)
-    shape = (len(batches.recording), len(models), len(first.species))
-    heads = {name: np.empty(shape, dtype=np.float32) for name in HEADS}
-    peak_frame = np.empty(shape, dtype=np.int32)
-    label = "predict" if len(models) > 1 else f"predict fold {first.fold}"
-
-    def score(batch: WindowBatch) -> tuple[slice, dict[str, NDArray[np.float32]], NDArray[np.int32]]:
-        image = to_unit(torch.from_numpy(batch.frames).to(device))
-        return batch.rows, *_run(models, looks(image, batch.place, batch.rows.start))
-
-    n_at_once = min(n_workers(), MAX_BATCHES_AT_ONCE) if device.type == "cpu" else 1
-    scored = ahead(score, batches, n_at_once, n_ahead=n_at_once + 1)
-    for rows, logits, peak in terminal.progress(scored, total=len(batches), label=label, unit="batches"):
-        for name, values in logits.items():
-            if name not in heads:  # heads of a frequency head, known only after the first batch
-                heads[name] = np.empty(shape, dtype=np.float32)
-            heads[name][rows] = values
-        peak_frame[rows] = batches.start_frame[rows, None, None] + peak
-    return WindowScores(
-        recording_ids=list(recording_ids),
-        species=list(first.species),
-        recording=batches.recording,
-        start_frame=batches.start_frame,
-        heads=heads,
-        peak_frame=peak_frame,
-        fold=None,
-    )
+    clip = models[0].clip
+    everything = WindowBatches.plan(cache, recording_ids, clip, params.predict)
+    n_windows = np.bincount(everything.recording, minlength=len(recording_ids))
+    first_window = np.cumsum([0, *n_windows])
+    frames_per_window = everything.clip_frames * len(models)
+    return [
+        ScorePart(
+            models,
+            WindowBatches.plan(cache, recording_ids[span], clip, params.predict),
+            int(first_window[span.start]),
+            fold,
+        )
+        for span in consecutive((n_windows * frames_per_window).tolist(), PART_FRAMES)
+    ]
 
 
-def score_out_of_fold(
-    models: Sequence[LoadedModel],
-    cache: MelCache,
-    folds: pd.DataFrame,
-    params: ScoreParams,
-    device: torch.device,
-) -> WindowScores:
-    """Score every recording of the folds table with the one model that was not trained on its fold.
+def plan_out_of_fold(
+    models: Sequence[LoadedModel], cache: MelCache, folds: pd.DataFrame, params: ScoreParams
+) -> list[ScorePart]:
+    """Plan every recording of the folds table for the one model that was not trained on its fold.
 
     Args:
         models: One model per fold.
         cache: Frames of the recordings.
         folds: recording_id, fold; each recording once.
-        params: `predict`, and the parameters of its test-time augmentation.
-        device: Device of the models.
+        params: `predict`.
 
     Raises:
         UserError: A model has trained on a recording that the table puts in its fold.
@@ -156,8 +147,86 @@ def score_out_of_fold(
                 f"the model of fold {loaded.fold} has trained on {len(seen)} recordings that the folds table "
                 f"now holds out, first {seen[0]}; train again"
             )
-        parts.append((score_recordings([loaded], cache, held_out, params, device), loaded.fold))
-    return join_out_of_fold(parts)
+        parts += plan_parts([loaded], cache, held_out, params, loaded.fold)
+    return parts
+
+
+def score_parts(
+    parts: Sequence[ScorePart], params: ScoreParams, device: torch.device
+) -> Iterator[WindowScores]:
+    """Score every window with every model, and yield the scores of each part; each recording is read once.
+
+    On a CPU, batches are spread over CALLBOARD_WORKERS threads, which changes no number, unlike threads
+    within an operation (`use_threads`). No batch has windows of two parts.
+
+    Args:
+        parts: Parts, in the order to score them.
+        params: `predict`, and the parameters of its test-time augmentation.
+        device: Device of the models.
+    """
+    looks = TestTimeAugmentation(params.predict.tta, params.augment, params.seed)
+
+    def score(job: tuple[ScorePart, WindowBatch]) -> ScoredBatch:
+        part, batch = job
+        image = to_unit(torch.from_numpy(batch.frames).to(device))
+        images = looks(image, batch.place, part.first_window + batch.rows.start)
+        return batch.rows, *_run(part.models, images)
+
+    n_at_once = min(n_workers(), MAX_BATCHES_AT_ONCE) if device.type == "cpu" else 1
+    jobs = ((part, batch) for part in parts for batch in part.batches)
+    scored = ahead(score, jobs, n_at_once, n_ahead=n_at_once + 1)
+    n_batches = sum(len(part.batches) for part in parts)
+    watched = terminal.progress(scored, total=n_batches, label="predict", unit="batches")
+    for part in parts:  # threads go on with the next part meanwhile
+        yield _collect(part, islice(watched, len(part.batches)))
+
+
+def score_recordings(
+    models: Sequence[LoadedModel],
+    cache: MelCache,
+    recording_ids: Sequence[str],
+    params: ScoreParams,
+    device: torch.device,
+) -> WindowScores:
+    """Score recordings, in this order, with every model; see `score_parts`."""
+    return join_scores(list(score_parts(plan_parts(models, cache, recording_ids, params), params, device)))
+
+
+def score_out_of_fold(
+    models: Sequence[LoadedModel],
+    cache: MelCache,
+    folds: pd.DataFrame,
+    params: ScoreParams,
+    device: torch.device,
+) -> WindowScores:
+    """Score recordings out of fold; see `plan_out_of_fold`."""
+    return join_scores(list(score_parts(plan_out_of_fold(models, cache, folds, params), params, device)))
+
+
+ScoredBatch = tuple[slice, dict[str, NDArray[np.float32]], NDArray[np.int32]]
+"""Positions of a batch's windows in their part; logits by head and peaks in the window, as from `_run`."""
+
+
+def _collect(part: ScorePart, scored: Iterable[ScoredBatch]) -> WindowScores:
+    first, batches = part.models[0], part.batches
+    shape = (len(batches.recording), len(part.models), len(first.species))
+    heads = {name: np.empty(shape, dtype=np.float32) for name in HEADS}
+    peak_frame = np.empty(shape, dtype=np.int32)
+    for rows, logits, peak in scored:
+        for name, values in logits.items():
+            if name not in heads:  # heads of a frequency head, known only after the first batch
+                heads[name] = np.empty(shape, dtype=np.float32)
+            heads[name][rows] = values
+        peak_frame[rows] = batches.start_frame[rows, None, None] + peak
+    return WindowScores(
+        recording_ids=batches.recording_ids,
+        species=list(first.species),
+        recording=batches.recording,
+        start_frame=batches.start_frame,
+        heads=heads,
+        peak_frame=peak_frame,
+        fold=None if part.fold is None else np.full(len(batches.recording_ids), part.fold, dtype=np.int64),
+    )
 
 
 @torch.inference_mode()

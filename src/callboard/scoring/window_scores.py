@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +103,11 @@ class WindowScores:
         """(R,) index of each recording's first window."""
         return np.searchsorted(self.recording, np.arange(len(self.recording_ids))).astype(np.int64)
 
-    def save(self, path: Path) -> None:
-        """Write as .npz; equal scores give equal bytes, and an interruption leaves no partial file."""
+    def save(self, path: Path, writer: str = "") -> None:
+        """Write as .npz; equal scores give equal bytes, and an interruption leaves no partial file.
+
+        `writer` is as in `written_whole`.
+        """
         arrays: dict[str, NDArray[np.generic]] = {
             "recording_ids": np.array(self.recording_ids, dtype=np.str_),
             "species": np.array(self.species, dtype=np.str_),
@@ -114,38 +118,40 @@ class WindowScores:
         }
         if self.fold is not None:
             arrays["fold"] = self.fold
-        with written_whole(path) as unfinished, unfinished.open("wb") as file:
+        with written_whole(path, writer) as unfinished, unfinished.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
 
-def join_out_of_fold(parts: Sequence[tuple[WindowScores, int]]) -> WindowScores:
-    """Join the scores of each fold's recordings, given as (scores, fold), into one set.
+def join_scores(parts: Sequence[WindowScores]) -> WindowScores:
+    """Join the scores of different recordings into one set.
 
     Raises:
-        ValueError: The parts share a recording, or differ in species or heads.
+        ValueError: The parts share a recording, or differ in species, heads or number of models.
     """
-    scores = [part for part, _ in parts]
-    if any(part.species != scores[0].species for part in scores):
-        raise ValueError("the folds' scores have different species")
+    if len(parts) == 1:
+        return parts[0]
+    if any(part.species != parts[0].species for part in parts):
+        raise ValueError("the parts have different species")
     # without windows, no output shows whether there is a frequency head
-    heads = {tuple(part.heads) for part in scores if len(part.recording)} or {HEADS}
+    heads = {tuple(part.heads) for part in parts if len(part.recording)} or {HEADS}
     if len(heads) > 1:
-        raise ValueError(f"the folds' scores have different heads: {sorted(heads)}")
-    n_recordings = [len(part.recording_ids) for part in scores]
+        raise ValueError(f"the parts have different heads: {sorted(heads)}")
+    n_recordings = [len(part.recording_ids) for part in parts]
     first_row = np.cumsum([0, *n_recordings[:-1]])
+    fold = [part.fold for part in parts if part.fold is not None]
     return WindowScores(
-        recording_ids=[recording_id for part in scores for recording_id in part.recording_ids],
-        species=scores[0].species,
+        recording_ids=[recording_id for part in parts for recording_id in part.recording_ids],
+        species=parts[0].species,
         recording=np.concatenate(
-            [part.recording + row for part, row in zip(scores, first_row, strict=True)], dtype=np.int32
+            [part.recording + row for part, row in zip(parts, first_row, strict=True)], dtype=np.int32
         ),
-        start_frame=np.concatenate([part.start_frame for part in scores]),
+        start_frame=np.concatenate([part.start_frame for part in parts]),
         heads={
-            name: np.concatenate([part.heads[name] for part in scores if name in part.heads])
+            name: np.concatenate([part.heads[name] for part in parts if name in part.heads])
             for name in heads.pop()
         },
-        peak_frame=np.concatenate([part.peak_frame for part in scores]),
-        fold=np.repeat(np.array([fold for _, fold in parts], dtype=np.int64), n_recordings),
+        peak_frame=np.concatenate([part.peak_frame for part in parts]),
+        fold=np.concatenate(fold) if fold else None,
     )
 
 
@@ -168,7 +174,7 @@ def load_scores(path: Path) -> WindowScores:
             )
     except FileNotFoundError:
         raise UserError(f"{path}: not found; the predict stage writes it") from None
-    except (KeyError, OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: not a file of window scores: {error}") from None
 
 
