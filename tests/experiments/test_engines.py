@@ -48,6 +48,7 @@ def test_options_of_jobs() -> None:
     assert options("--on", "ray", "--dashboard").has_dashboard
     slurm = options("--on", "slurm", "--slurm", "partition=long,time=04:00:00").slurm
     assert slurm == {"partition": "long", "time": "04:00:00"}
+    assert options("--shards", "3") == JobOptions(shards=3)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def test_options_of_jobs() -> None:
         (["--gpus-per-job", "1.5"], "'1.5' must be from 0 to 1, or a whole number"),
         (["--gpus-per-job", "-1"], "'-1' must be"),
         (["--cpus-per-job", "0"], "'0' must be a whole number"),
+        (["--shards", "0"], "'0' must be a whole number"),
         (["--slurm", "partition"], "'partition' of 'partition' must be KEY=VALUE"),
     ],
 )
@@ -83,6 +85,8 @@ def test_options_that_do_not_go_together_are_refused() -> None:
         RunOptions(is_queued=True, jobs=JobOptions("ray"))
     with pytest.raises(UserError, match=r"--on and --force exclude each other"):
         RunOptions(is_forced=True, jobs=JobOptions("ray"))
+    with pytest.raises(UserError, match=r"--shards and --queue exclude each other"):
+        RunOptions(is_queued=True, jobs=JobOptions(shards=2))
 
 
 def test_on_this_machine_jobs_share_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +95,7 @@ def test_on_this_machine_jobs_share_its_processors(tmp_path: Path, monkeypatch: 
         assert (jobs.n_jobs, jobs.n_threads, jobs.n_nodes) == (4, 1, 1)
     assert JobOptions(n_jobs=2).is_side_by_side(1)
     assert not JobOptions(n_jobs=1).is_side_by_side(1)
+    assert JobOptions(n_jobs=1, shards=2).is_side_by_side(1)
     assert JobOptions("ray", n_jobs=1).is_side_by_side(1)
 
 

@@ -42,6 +42,25 @@ def test_stages_wait_run_and_finish(
     assert stages_now(tmp_path) == []
 
 
+def test_shards_of_a_stage_are_shown_like_stages(
+    progress: StageProgress, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress.expect("exp0051", ["crop@1", "crop@2"])
+    for number in (1, 2):
+        with progress.running("exp0051", f"crop@{number}"):
+            pass
+        shard = FOLD_0._replace(printed=f"crop: shard {number}/2, 3 of 3 packs made, 5.0 s\n")
+        progress.finished("exp0051", f"crop@{number}", shard)
+    progress.expect("exp0051", ["train@0"])
+    assert stages_now(tmp_path)[0] == "exp0051: 2 of 3 stages finished, waiting: train@0"
+    assert capsys.readouterr().out.splitlines() == [
+        "exp0051 crop: shard 1/2, 3 of 3 packs made, 5.0 s",
+        "1 of 2 stages, 30 s left",
+        "exp0051 crop: shard 2/2, 3 of 3 packs made, 5.0 s",
+        "2 of 2 stages",
+    ]
+
+
 def test_a_stage_that_fails_ends_its_experiment_alone(progress: StageProgress, tmp_path: Path) -> None:
     progress.expect("exp0051", ["train@0", "train@1"])
     progress.expect("exp0058", ["train@0"])

@@ -131,6 +131,14 @@ def add_jobs_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --on ray, start Ray's dashboard too and print its address; needs ray[default]",
     )
+    parser.add_argument(
+        "--shards",
+        type=whole_number(1),
+        metavar="N",
+        help="number of jobs that share the stage crop, and predict, where all machines have the workspace's "
+        "folder; default: all that a Ray cluster runs at a time if they have more processors than this "
+        "machine, else 1",
+    )
 
 
 def _place(text: str) -> str:
@@ -161,4 +169,5 @@ def job_options(args: argparse.Namespace) -> "JobOptions":
     """Return the options of `add_jobs_options`."""
     from callboard.experiments.jobs.options import JobOptions
 
-    return JobOptions(args.on, args.jobs, args.cpus_per_job, args.gpus_per_job, args.slurm, args.dashboard)
+    numbers = args.jobs, args.cpus_per_job, args.gpus_per_job
+    return JobOptions(args.on, *numbers, args.slurm, args.dashboard, args.shards)

@@ -51,8 +51,9 @@ class RunOptions:
         Raises:
             UserError: the message names them.
         """
-        if self.jobs.place != LOCAL and (self.is_queued or self.is_forced):
-            raise UserError(f"--on and {'--queue' if self.is_queued else '--force'} exclude each other")
+        option = "--on" if self.jobs.place != LOCAL else "--shards" if self.jobs.shards else ""
+        if option and (self.is_queued or self.is_forced):
+            raise UserError(f"{option} and {'--queue' if self.is_queued else '--force'} exclude each other")
 
     @property
     def is_side_by_side(self) -> bool:

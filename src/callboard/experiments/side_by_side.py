@@ -2,7 +2,8 @@
 
 DVC itself runs one stage after the other. But copies of the workspace share its cache, and a stage that has
 run in one of them need not run again. So the stages of a matrix (folds, rounds, nested networks) run in
-copies first; then `dvc exp run` finds them in the cache, runs the rest and keeps the result.
+copies first; then `dvc exp run` finds them in the cache, runs the rest and keeps the result. Shards of `crop`
+and `predict`, if wanted, run in copies too and leave their parts in the main workspace for the stage itself.
 """
 
 import os
@@ -21,8 +22,9 @@ import yaml
 
 from callboard.core.console import warn
 from callboard.core.errors import UserError
-from callboard.core.threads import n_workers
+from callboard.core.threads import ahead, n_workers
 from callboard.core.workspace import main_workspace
+from callboard.experiments.jobs import pending
 from callboard.experiments.jobs.copies import (
     Snapshot,
     copies_of_this_process,
@@ -36,7 +38,7 @@ from callboard.experiments.jobs.remote import push_files
 from callboard.experiments.jobs.schedule import Task, TaskError, run_tasks
 from callboard.experiments.jobs.stage_progress import COMMANDS, StageProgress
 from callboard.experiments.jobs.start_files import Sections, files_to_start_from
-from callboard.experiments.jobs.units import Unit, units_of
+from callboard.experiments.jobs.units import Unit, inputs_of, units_of
 from callboard.experiments.jobs.worker import CopyJob, JobResult
 from callboard.experiments.overrides import overridden
 from callboard.params.defaults import read_full_tree
@@ -50,6 +52,9 @@ COMMON = "split"
 
 PREPARE_LANE, TRAIN_LANE, FINISH_LANE = "prepare", "train", "finish"
 """Lanes. Preparing one experiment at a time makes what several share once; MLflow has one writer."""
+
+GRAPH = ["dvc", "dag", "--dot"]
+"""Command that prints the graph of stages, for `inputs_of` and `units_of`."""
 
 PREPARED = re.compile(r"^(?:prepare|crop|split): .*", re.MULTILINE)
 """Lines that the stages before those of a matrix print at their end."""
@@ -91,7 +96,8 @@ def run_side_by_side(planned: Sequence[Planned], options: JobOptions) -> int:
             (source.workspace / LOGS).mkdir(parents=True, exist_ok=True)
             file = source.workspace / COMMANDS / source.copies.name
             with closing(StageProgress(jobs, file)) as progress:
-                return _run_on(jobs, planned, _Batch(source, Workers(), jobs, progress))
+                n_shards = options.shards or jobs.n_shards
+                return _run_on(jobs, planned, _Batch(source, Workers(), jobs, progress, n_shards))
     except KeyboardInterrupt:
         _say("stopped; the same command continues: finished stages are kept, trainings resume")
         return STOPPED
@@ -116,6 +122,10 @@ def _started(options: JobOptions) -> Iterator[tuple[Snapshot, Engine]]:
     source.copies.mkdir(parents=True, exist_ok=True)
     try:
         with engine(options, read_full_tree()["train"]["threads"], source) as jobs:
+            if jobs.is_apart and (options.shards or 1) > 1:
+                raise UserError(
+                    f"--shards {options.shards} needs nodes that share the folder of the workspace"
+                )
             yield source, jobs
     finally:
         shutil.rmtree(source.copies, ignore_errors=True)
@@ -148,6 +158,8 @@ class _Batch:
     """Engine for what comes before the stages of a matrix."""
     jobs: Engine
     progress: StageProgress
+    n_shards: int
+    """Number of jobs that share `crop`, and `predict`."""
 
     def first_task(self, experiment: Planned, position: int) -> Task:
         run = _Run(self, experiment, position)
@@ -172,6 +184,8 @@ class _Run:
     """As `CopyJob.needed`."""
     stages: dict[str, Any] = field(default_factory=dict)
     """Those of dvc.lock that are finished."""
+    inputs: dict[str, list[str]] = field(default_factory=dict)
+    """By stage, those whose outputs it reads."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def task(
@@ -196,14 +210,15 @@ class _Run:
         self.threads = sections["train"]["threads"]
         name = self.experiment.name
         print(f"{name}: preparing recordings, frames and folds", flush=True)
-        here, commands = self.batch.here, [["repro", COMMON], ["dag", "--dot"]]
+        here, commands = self.batch.here, [["dvc", "repro", COMMON], GRAPH]
         if self.batch.jobs.is_apart:
             self._send_start_files(sections)
-            commands.append(["push", "--quiet", "--with-deps", COMMON])
-        outcome = self._run_job(here, COMMON, commands, n_workers(), "")
-        for line in PREPARED.findall(outcome.printed):
-            print(f"{name} {line}", flush=True)
+            commands.append(["dvc", "push", "--quiet", "--with-deps", COMMON])
+        self._make_parts("crop", ["dvc", "repro", "prepare"])
+        outcome = self._run_job(here, COMMON, commands, n_workers())
+        self._show_prepared(outcome)
         self._keep(outcome, None)
+        self.inputs = inputs_of(outcome.printed)
         units = units_of(outcome.printed)
         self.batch.progress.expect(name, [unit.stage for unit in units])
         tasks = [
@@ -220,37 +235,73 @@ class _Run:
 
     def fit(self, unit: Unit) -> list[Task]:
         """Run one stage of a matrix."""
-        jobs = self.batch.jobs
         commands = [
-            ["checkout", "--quiet", "--force", *unit.inputs],
-            ["repro", "--single-item", unit.stage],
+            ["dvc", "checkout", "--quiet", "--force", *unit.inputs],
+            ["dvc", "repro", "--single-item", unit.stage],
         ]
-        if jobs.is_apart:
+        if self.batch.jobs.is_apart:
             commands = [
-                ["pull", "--quiet", "--force", *unit.inputs],
-                ["repro", "--pull", "--single-item", unit.stage],
-                ["push", "--quiet", "--run-cache", unit.stage],
+                ["dvc", "pull", "--quiet", "--force", *unit.inputs],
+                ["dvc", "repro", "--pull", "--single-item", unit.stage],
+                ["dvc", "push", "--quiet", "--run-cache", unit.stage],
             ]
-        with self.batch.progress.running(self.experiment.name, unit.stage):
-            outcome = self._run_job(jobs, unit.stage, commands, jobs.n_threads, self._lock_text())
-            self._keep(outcome, unit)
-        self.batch.progress.finished(self.experiment.name, unit.stage, outcome)
+        self._run_followed(unit.stage, commands, unit)
         return []
+
+    def _make_parts(self, stage: str, before: list[str]) -> None:
+        """Make the parts of a stage in shards, if there are to be any and DVC's cache lacks its output.
+
+        Args:
+            stage: Name of the stage.
+            before: Command after which its inputs are there.
+        """
+        n_shards, jobs = self.batch.n_shards, self.batch.jobs
+        if n_shards == 1:
+            return
+        commands = [before, GRAPH, [pending.__name__, stage]]
+        outcome = self._run_job(self.batch.here, f"before-{stage}", commands, n_workers())
+        self._show_prepared(outcome)
+        self._keep(outcome, None)
+        command = pending.pending_command(outcome.printed)
+        if not command:
+            return
+        checkout = ["dvc", "checkout", "--quiet", "--force", *inputs_of(outcome.printed)[stage]]
+        shards = range(1, n_shards + 1)
+        self.batch.progress.expect(self.experiment.name, [f"{stage}@{number}" for number in shards])
+
+        def run(number: int) -> None:
+            shard = [*command, "--shard", f"{number}/{n_shards}"]
+            self._run_followed(f"{stage}@{number}", [checkout, shard])
+
+        for _ in ahead(run, shards, jobs.n_jobs, n_ahead=n_shards):
+            pass
+
+    def _show_prepared(self, outcome: JobResult) -> None:
+        for line in PREPARED.findall(outcome.printed):
+            print(f"{self.experiment.name} {line}", flush=True)
+
+    def _run_followed(self, stage: str, commands: list[list[str]], unit: Unit | None = None) -> None:
+        """Run a stage of a matrix, or a shard of a different stage, with progress."""
+        jobs, progress = self.batch.jobs, self.batch.progress
+        with progress.running(self.experiment.name, stage):
+            outcome = self._run_job(jobs, stage, commands, jobs.n_threads)
+            if unit:
+                self._keep(outcome, unit)
+        progress.finished(self.experiment.name, stage, outcome)
 
     def finish(self) -> list[Task]:
         """Make the experiment of what its stages left in DVC's cache, or remote."""
         if self.batch.jobs.is_apart:
             stages = [stage for stage in self.stages if "@" in stage]
-            fetch = ["fetch", "--quiet", "--run-cache", *stages]
-            self._run_job(self.batch.here, "fetch", [fetch], n_workers(), self._lock_text())
+            fetch = ["dvc", "fetch", "--quiet", "--run-cache", *stages]
+            self._run_job(self.batch.here, "fetch", [fetch], n_workers())
+        self._make_parts("predict", ["dvc", "checkout", "--quiet", "--force", *self.inputs["predict"]])
         if self.experiment.finish(self.overrides):
             raise TaskError(f"{self.experiment.name} failed")
         return []
 
-    def _run_job(
-        self, jobs: Engine, stage: str, commands: list[list[str]], n_threads: int, dvc_lock: str
-    ) -> JobResult:
-        """Run DVC's commands in a copy of the workspace.
+    def _run_job(self, jobs: Engine, stage: str, commands: list[list[str]], n_threads: int) -> JobResult:
+        """Run commands in a copy of the workspace.
 
         Raises:
             TaskError: one failed; the message ends with the last lines of its output.
@@ -265,7 +316,8 @@ class _Run:
             "OMP_NUM_THREADS": str(self.threads),
         }
         folders = str(source.workspace), str(source.copies)
-        job = CopyJob(name, *folders, source.commit, self.params, dvc_lock, commands, environment, str(log))
+        lock = self._lock_text()
+        job = CopyJob(name, *folders, source.commit, self.params, lock, commands, environment, str(log))
         if jobs.is_apart:
             job = job._replace(returned=stage, needed=self.start_files)
         outcome = _run_despite_kills(jobs, job)
@@ -289,8 +341,10 @@ class _Run:
             raise TaskError(f"{self.experiment.name}: {error}") from error
 
     def _lock_text(self) -> str:
-        """Return the text of a dvc.lock with the stages that are finished."""
+        """Return the text of a dvc.lock with the stages that are finished; empty before any is."""
         with self.lock:
+            if not self.stages:
+                return ""
             return yaml.safe_dump({"schema": "2.0", "stages": self.stages}, sort_keys=False)
 
     def _keep(self, outcome: JobResult, unit: Unit | None) -> None:

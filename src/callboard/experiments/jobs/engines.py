@@ -20,6 +20,8 @@ class Engine(Protocol):
     """Number of threads for each job."""
     n_nodes: int
     """Number of machines, as far as it is known."""
+    n_shards: int
+    """Number of jobs that share `crop`, and `predict`, unless the user wants another."""
     is_apart: bool
     """Whether a machine lacks the workspace's folder, so that results travel through DVC's remote."""
 

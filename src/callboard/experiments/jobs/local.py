@@ -49,6 +49,7 @@ class Workers:
     """Engine of this machine: a process for each job. They end with this process, however it ends."""
 
     n_nodes = 1
+    n_shards = 1
     is_apart = False
 
     def __init__(self, n_jobs: int = 1, n_threads: int = 1) -> None:

@@ -25,6 +25,8 @@ class JobOptions:
     """Options of `sbatch`, without their dashes."""
     has_dashboard: bool = False
     """Whether a Ray of this machine starts with its dashboard."""
+    shards: int | None = None
+    """Number of jobs that share `crop`, and `predict`; 1 = they run where the command does."""
 
     def __post_init__(self) -> None:
         """Refuse options that do not apply.
@@ -45,4 +47,5 @@ class JobOptions:
 
     def is_side_by_side(self, threads: int) -> bool:
         """Return whether more than one job runs at a time, or they do not run on this machine."""
-        return self.place != LOCAL or (self.n_jobs or default_jobs(threads)) > 1
+        n_jobs = self.n_jobs or default_jobs(threads)
+        return self.place != LOCAL or n_jobs > 1 or (self.shards or 1) > 1

@@ -199,6 +199,8 @@ class RayJobs:
         self.n_jobs, self.n_threads, self.n_nodes = n_jobs, cpus, len(nodes)
         self._nodes, self._snapshot = nodes, snapshot
         self.is_apart = carried is not None
+        is_larger = len(nodes) > 1 and n_jobs * cpus > n_workers()  # than this machine
+        self.n_shards = n_jobs if is_larger and not self.is_apart else 1
         self._carried, self._pigeonhole = carried, pigeonhole
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_on_node)

@@ -107,6 +107,8 @@ class SlurmJobs:
 
     n_nodes = 2
     """More than one, so that the node is shown."""
+    n_shards = 1
+    """Slurm may let jobs wait, and `crop` and `predict` of a small data set are quick."""
     is_apart = False
 
     def __init__(self, executor: Any, n_jobs: int, n_threads: int, head: Node) -> None:

@@ -19,8 +19,8 @@ from callboard.experiments.jobs.worker import JobResult
 COMMANDS = Path(".cache/jobs/now")
 """Folder of the main workspace for a file of each running command, named like its folder of copies."""
 
-SUMMARY = re.compile(r"^(?:train|network|pseudo_label): .*", re.MULTILINE)
-"""Lines that a stage prints at the end of a training, and at its own."""
+SUMMARY = re.compile(r"^(?:train|network|pseudo_label|crop|predict): .*", re.MULTILINE)
+"""Lines that a stage or a shard of one prints at the end of a training, and at its own."""
 
 
 @dataclass
@@ -52,9 +52,10 @@ class StageProgress:
             file_left.unlink(missing_ok=True)
 
     def expect(self, experiment: str, stages: Sequence[str]) -> None:
-        """Count stages that will run."""
+        """Count stages, or shards of a stage, that will run."""
         with self._lock:
-            self._experiments[experiment] = ExperimentStages(experiment, list(stages))
+            known = self._experiments.setdefault(experiment, ExperimentStages(experiment, []))
+            known.waiting += stages
             self._write()
 
     @contextmanager

@@ -21,8 +21,8 @@ class Unit(NamedTuple):
         return [stage for stage in self.inputs if "@" in stage]
 
 
-def units_of(graph: str) -> list[Unit]:
-    """Return the stages of matrices in the output of `dvc dag --dot`, in its order."""
+def inputs_of(graph: str) -> dict[str, list[str]]:
+    """Return each stage in the output of `dvc dag --dot`, in its order, with those whose outputs it reads."""
     inputs: dict[str, list[str]] = {}
     for match in EDGE.finditer(graph):
         before, after = match["before"], match["after"]
@@ -30,4 +30,9 @@ def units_of(graph: str) -> list[Unit]:
             inputs.setdefault(stage, [])
         if after:
             inputs[after].append(before)
-    return [Unit(stage, tuple(before)) for stage, before in inputs.items() if "@" in stage]
+    return inputs
+
+
+def units_of(graph: str) -> list[Unit]:
+    """Return the stages of matrices in the output of `dvc dag --dot`, in its order."""
+    return [Unit(stage, tuple(before)) for stage, before in inputs_of(graph).items() if "@" in stage]

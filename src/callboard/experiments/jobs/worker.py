@@ -1,8 +1,8 @@
-"""A process that runs DVC in a copy of the workspace for the command that started it.
+"""A process that runs commands in a copy of the workspace for the command that started it.
 
 It reads a `CopyJob` as one line of JSON from standard input and answers with a `JobResult` in one line. If
-the input ends before that, because the command was killed, it kills DVC with all that DVC started and removes
-the copy.
+the input ends before that, because the command was killed, it kills them with all that they started and
+removes the copy.
 """
 
 import json
@@ -31,7 +31,7 @@ SMALL_BYTES = 1_000_000
 
 
 class CopyJob(NamedTuple):
-    """A DVC command in a copy of the workspace."""
+    """Commands in a copy of the workspace."""
 
     name: str
     """Name of the copy: experiment and stage."""
@@ -46,7 +46,7 @@ class CopyJob(NamedTuple):
     lock: str
     """Text of dvc.lock; empty to leave the commit's."""
     commands: list[list[str]]
-    """Arguments of `dvc`, one command after the other."""
+    """Arguments of `python -m`, one command after the other."""
     environment: dict[str, str]
     """Variables to set."""
     log: str
@@ -134,7 +134,7 @@ class _Runner:
         environment |= self._job.environment | {"PATH": path}
         with Path(self._job.log).open("wb") as log:
             for arguments in self._job.commands:
-                command = [sys.executable, "-m", "dvc", *arguments]
+                command = [sys.executable, "-m", *arguments]
                 self._process = subprocess.Popen(
                     command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
