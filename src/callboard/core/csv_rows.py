@@ -68,7 +68,7 @@ def csv_rows(text: str, delimiter: str = ",", width: int = 0) -> Iterator[CsvRow
             cells, problem = next(reader, []), ""
             end = offset + reader.line_num
             width = width or len(cells)
-            if any(line.count(delimiter) + 1 >= width for line in lines[start + 1 : end]):
+            if end > start + 1 and any(line.count(delimiter) + 1 >= width for line in lines[start + 1 : end]):
                 problem = 'a quote (") is not closed, and would swallow the rows below'
             elif has_nul and any("\0" in cell for cell in cells):
                 problem = "contains a NUL character"
@@ -124,18 +124,18 @@ def table_rows(
     Raises:
         UserError: a row is broken (see csv_rows), or its cells do not match the header.
     """
-    rows = [row._replace(line=n_above + row.line) for row in csv_rows(text, delimiter)]
+    rows = list(csv_rows(text, delimiter))
     header = rows[0].cells if rows else []
     ragged = {row.line for row in rows if header and len(row.cells) != len(header)}
     refuse_rows(
         (
-            row_name(name, row.line),
+            row_name(name, n_above + row.line),
             row.problem or f"{len(row.cells)} cells, but the header has {len(header)}",
         )
         for row in rows
         if row.problem or row.line in ragged
     )
-    return header, {row.line: row.cells for row in rows[1:]}
+    return header, {n_above + row.line: row.cells for row in rows[1:]}
 
 
 def refuse_missing(name: str, header: Sequence[str], columns: Iterable[str], delimiter: str = ",") -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 
 TIME = re.compile(
     r"[T ]+(?P<h>\d{1,2}):(?P<m>\d{2})(:(?P<s>\d{2})([.,]\d+)?)?\s*(?P<half>[AP]M)?\s*(Z|UTC)?$",
@@ -39,11 +39,11 @@ def _read(text: str, days_first: set[bool]) -> datetime | None:
         return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
     except ValueError:
         pass
-    time = TIME.search(text.strip())
-    words = (text[: time.start()] if time else text).replace(",", " ").split()
+    end = TIME.search(text := text.strip())
+    words = (text[: end.start()] if end else text).replace(",", " ").split()
     try:
         day = _day(" ".join(words), days_first)
-        return day and day.replace(**_clock(time)) if time else day
+        return datetime.combine(day, _time(end)) if day and end else day
     except ValueError:
         return None
 
@@ -63,9 +63,9 @@ def _day(text: str, days_first: set[bool]) -> datetime | None:
     return None
 
 
-def _clock(time: re.Match[str]) -> dict[str, int]:
-    hour, half = int(time["h"]), (time["half"] or "").upper()
+def _time(found: re.Match[str]) -> time:
+    hour, half = int(found["h"]), (found["half"] or "").upper()
     if half and not 1 <= hour <= 12:
-        raise ValueError(time[0])
+        raise ValueError(found[0])
     hour = hour % 12 + 12 * (half == "PM") if half else hour
-    return {"hour": hour, "minute": int(time["m"]), "second": int(time["s"] or 0)}
+    return time(hour, int(found["m"]), int(found["s"] or 0))
