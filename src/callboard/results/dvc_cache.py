@@ -18,7 +18,8 @@ from callboard.results.dvc_lock import all_outs, parse_lock
 FOLDER_SUFFIX = ".dir"
 """Suffix of a folder's md5 in dvc.lock; its entry in the cache is a list of files."""
 
-HASH_OR_NONE = re.compile(r"\w*(\.dir)?")
+HASH_OR_NONE = re.compile(r"[^./\\:]*(\.dir)?")
+"""What names no other file than that of a hash."""
 
 MAKE_FOLDERS = "dvc repro, then commit dvc.lock, metrics and plots"
 """Remedy for `folders_not_cached`."""
