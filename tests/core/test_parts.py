@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callboard.core.parts import ABANDONED_AFTER_S, PARTS, Shard, consecutive, part_key, parts_folder
+from callboard.core.parts import KEPT_S, PARTS, Shard, consecutive, part_key, parts_folder
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -44,7 +44,7 @@ def test_parts_of_the_main_workspace_are_removed_after_a_week(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     folder = parts_folder("crop")
     assert folder == tmp_path / PARTS / "crop"
-    for name, age_s in (("old", ABANDONED_AFTER_S + 60), ("new", ABANDONED_AFTER_S - 60)):
+    for name, age_s in (("old", KEPT_S + 60), ("new", KEPT_S - 60)):
         (folder / name).touch()
         then = (folder / name).stat().st_mtime - age_s
         os.utime(folder / name, (then, then))

@@ -34,7 +34,7 @@ def pending_here(
 
     def ask() -> list[str]:
         capsys.readouterr()
-        pending.main()
+        pending.print_pending()
         return pending_command(capsys.readouterr().out)
 
     return ask

@@ -18,8 +18,8 @@ from callboard.core.workspace import main_workspace
 PARTS = Path(".cache/parts")
 """Folder of the main workspace with a folder for each stage that has parts."""
 
-ABANDONED_AFTER_S = 7 * 24 * 3600
-"""Age at which a part that no stage took is removed."""
+KEPT_S = 7 * 24 * 3600
+"""Time for which a part that no stage takes is kept."""
 
 Item = TypeVar("Item")
 
@@ -60,7 +60,7 @@ def parts_folder(stage: str) -> Path:
     """Return the folder for the finished parts of a stage, after removing abandoned ones."""
     folder = main_workspace() / PARTS / stage
     folder.mkdir(parents=True, exist_ok=True)
-    oldest = time.time() - ABANDONED_AFTER_S
+    oldest = time.time() - KEPT_S
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # another process was faster
             if path.stat().st_mtime < oldest:

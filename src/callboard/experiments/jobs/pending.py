@@ -16,7 +16,7 @@ def pending_command(printed: str) -> list[str]:
     return shlex.split(found[1]) if found else []
 
 
-def main() -> None:
+def print_pending() -> None:
     """Restore the stage of this workspace from DVC's cache, or print its command."""
     from dvc.repo import Repo
     from dvc.stage.cache import RunCacheNotFoundError
@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print_pending()
