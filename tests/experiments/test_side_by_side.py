@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from callboard.core.errors import UserError
+from callboard.experiments import side_by_side
 from callboard.experiments.jobs.copies import (
     COPIES,
     copies_of_this_process,
@@ -23,7 +24,7 @@ from callboard.experiments.jobs.copies import (
     snapshot,
     workspace_copy,
 )
-from callboard.experiments.jobs.local import default_jobs
+from callboard.experiments.jobs.local import Workers, default_jobs
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.side_by_side import Planned, run_side_by_side
 from tests.conftest import Workspace, ran
@@ -152,6 +153,21 @@ def test_ctrl_c_stops_in_words(
         == 130
     )
     assert capsys.readouterr().err.startswith("stopped; the same command continues")
+
+
+def test_shards_are_refused_where_a_machine_lacks_the_folder(
+    repository: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhere(Workers):
+        is_apart = True
+
+    monkeypatch.chdir(repository.root)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(side_by_side, "engine", lambda *arguments: nullcontext(Elsewhere()))
+    planned = [Planned("exp0051", (), lambda: None, lambda overrides: 0)]
+    with pytest.raises(UserError, match=r"^--shards 2 needs nodes that share the folder of the workspace$"):
+        run_side_by_side(planned, JobOptions("ray:head:6379", shards=2))
+    assert run_side_by_side(planned, JobOptions("ray:head:6379", shards=1)) == 0
 
 
 def wait_until(condition: Callable[[], object], what: str, limit_s: float = 120) -> None:
