@@ -16,6 +16,7 @@ from callboard.commands import (
     diff,
     doctor,
     gains,
+    labels,
     lb,
     noise,
     preset,
@@ -52,7 +53,7 @@ EXAMPLES = {
 GROUPS: dict[str, Sequence[ModuleType]] = {
     "run": (run, repro, preset, watch),
     "look at results": (board, show, diff, report, ui),
-    "review labels": (suspects,),
+    "labels": (labels, suspects),
     "leaderboard scores": (lb,),
     "decide what to trust": (gains, noise, trust, adversarial, audit),
     "keep git, DVC and MLflow in step": (sync, doctor, author),

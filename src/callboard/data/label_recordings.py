@@ -1,0 +1,80 @@
+"""The recordings that labels are about: their ids by the names in tables, and what their files say."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import soundfile
+
+from callboard.core.errors import UserError, one_line
+from callboard.core.threads import map_threaded
+from callboard.data.label_formats.form import recording_name
+from callboard.data.recording_files import FolderOfRecordings
+
+OWN_SUFFIXES = (".flac", ".wav")
+
+
+class Sound(NamedTuple):
+    """Length and bandwidth of a recording, from its header."""
+
+    length_s: float
+    nyquist_hz: float
+
+
+@dataclass(frozen=True)
+class LabelledRecordings:
+    """The training recordings of a folder."""
+
+    folder: Path
+    files: dict[str, Path]
+    """Path of each recording, by recording_id."""
+
+    @classmethod
+    def list(cls, folder: Path) -> "LabelledRecordings":
+        """List the recordings in `folder`/train, none if it does not exist.
+
+        Raises:
+            UserError: Two files have the same recording_id.
+        """
+        train = folder / "train"
+        return cls(train, FolderOfRecordings.list(train, "train", OWN_SUFFIXES).files)
+
+    def sounds(self, recording_ids: Sequence[str]) -> dict[str, Sound]:
+        """Read the headers of recordings.
+
+        Raises:
+            UserError: A header cannot be read.
+        """
+        paths = [self.files[name] for name in recording_ids]
+        found = map_threaded(_read_sound, paths, label="recordings", unit="headers")
+        return dict(zip(recording_ids, found, strict=True))
+
+
+def _read_sound(path: Path) -> Sound:
+    try:
+        info = soundfile.info(path)
+    except soundfile.SoundFileError as error:
+        raise UserError(f"{path}: is unreadable: {one_line(error)}") from None
+    return Sound(info.frames / info.samplerate, info.samplerate / 2)
+
+
+def ids_of(names: Iterable[str]) -> dict[str, str]:
+    """Return the recording_id of each name or path in a table: the file's name without its suffix.
+
+    Raises:
+        UserError: Files of different folders would have one id.
+    """
+    ids: dict[str, str] = {}
+    longest: dict[str, str] = {}
+    for name in sorted(names):
+        ids[name] = recording_id = recording_name(name)
+        path = str(PurePosixPath(name.replace("\\", "/")).parent / recording_id)
+        other = longest.setdefault(recording_id, path)
+        if not (f"/{other}".endswith(f"/{path}") or f"/{path}".endswith(f"/{other}")):
+            raise UserError(
+                f"{other} and {path} would both be recording {recording_id}; give the files different names, "
+                "in train/ and in the labels"
+            )
+        longest[recording_id] = max(path, other, key=len)
+    return ids
