@@ -158,7 +158,9 @@ def test_labels_without_a_band_get_all_frequencies_or_those_of_the_user(folder: 
 
 
 def test_a_complete_review_makes_all_that_is_not_named_absent(folder: Path) -> None:
-    """Robin is nowhere in a, only rejected in b, and open in c; d was reviewed and has no label at all."""
+    """Robin is not in a, only rejected in b, and open in c; d has only what was there before."""
+    before = labels(folder, "c,Lark,1,2,500,900,present", "d,Robin,1,2,500,900,present")
+    import_labels([before], folder, ImportOptions())
     path = labels(
         folder,
         PRESENT,
@@ -166,13 +168,8 @@ def test_a_complete_review_makes_all_that_is_not_named_absent(folder: Path) -> N
         "b,Wren,1,2,500,900,present",
         "b,Robin,1,2,500,900,absent",
         "c,Robin,1,2,500,900,open",
-        "c,Robin,5,6,500,900,open",
     )
-    robin = labels(folder, "c,Lark,1,2,500,900,present", "d,Robin,1,2,500,900,present", name="more.csv")
-    import_labels([robin], folder, ImportOptions())
-    (folder / "train_tp.csv").rename(folder / "before.csv")
     empty = write(folder.parent, "d.Table.1.selections.txt", "Begin Time (s)\tEnd Time (s)\tSpecies\n")
-    (folder / "before.csv").rename(folder / "train_tp.csv")
     done = import_labels([path, empty], folder, ImportOptions(is_complete=True, is_added=True))
     whole = ("1", 0.0, 0.0, LENGTH_S, RATE / 2)
     assert tables(folder)["fp"] == [
@@ -192,6 +189,13 @@ def test_a_complete_review_makes_all_that_is_not_named_absent(folder: Path) -> N
     assert (done.n_absences, done.n_recordings, done.n_empty) == (6, 4, 1)
     again = import_labels([path, empty], folder, ImportOptions(is_complete=True, is_added=True))
     assert (again.n_tp, again.n_fp, again.n_absences) == (0, 0, 0)
+
+
+def test_what_nobody_has_reviewed_is_not_a_complete_review(folder: Path) -> None:
+    scores = write(folder.parent, "scores.csv", "recording,name,start_time,end_time,score\na,Wren,1,4,0.9\n")
+    with pytest.raises(UserError, match=r"--complete: nobody has reviewed scores.csv, whose labels are"):
+        import_labels([labels(folder, PRESENT), scores], folder, ImportOptions(is_complete=True))
+    assert not list(folder.glob("*.csv"))
 
 
 def test_an_absence_rejects_each_song_type_in_every_window(folder: Path) -> None:
@@ -350,8 +354,6 @@ def test_a_name_that_audacity_cannot_carry_is_refused(species: str, folder: Path
     table = pd.DataFrame([("a", species, "1", 1, 2, 3, 4)], columns=ANNOTATION_COLUMNS)
     table.to_csv(folder / "train_tp.csv", index=False)
     write(folder, "train_fp.csv", ",".join(ANNOTATION_COLUMNS) + "\n")
-    with pytest.raises(
-        UserError, match=r"a.wav: label .* would be read as a different one; rename its species"
-    ):
+    with pytest.raises(UserError, match=r"a.wav: label .* would be read as a different one; rename"):
         export_labels(folder, "audacity", folder.parent / "out")
     assert not (folder.parent / "out").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.commands.arguments import add_command
+from callboard.core.errors import UserError
 
 IMPORTED = ("arbimon", "raven", "audacity", "birdnet", "hawkears", "csv")
 EXPORTED = ("raven", "audacity", "csv")
@@ -119,6 +120,8 @@ def import_(args: argparse.Namespace) -> None:
     from callboard.reports.labels import import_text
 
     band = tuple(args.band) if args.band else None
+    if band and not 0 <= band[0] < band[1] < float("inf"):
+        raise UserError(f"--band {band[0]:g} {band[1]:g}: must be two frequencies in Hz, the lower one first")
     options = ImportOptions(args.format, args.column, args.verdict, band, args.complete, args.add)
     print(import_text(import_labels(args.files, args.output, options)))
 

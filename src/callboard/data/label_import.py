@@ -105,6 +105,8 @@ def import_labels(files: Sequence[Path], folder: Path, options: ImportOptions) -
     formats = [options.format or recognised_format(path) for path in files]
     reading = ReadOptions(options.column, options.verdict, on_disk.files)
     tables = [LABEL_FORMATS[name].read(path, reading) for name, path in zip(formats, files, strict=True)]
+    if options.is_complete:
+        _refuse_unreviewed(files, tables)
     labels, recordings = _with_ids(tables)
     selection = Selection(labels)
     found = _leave_out_unknown(selection, recordings, on_disk)
@@ -153,6 +155,15 @@ def _read_before(folder: Path, is_added: bool) -> pd.DataFrame:
     tables = [read_annotations(path, kind) for kind, path in paths.items() if there]
     empty = pd.DataFrame(columns=[*ANNOTATION_COLUMNS, "label_type"])
     return pd.concat(tables, ignore_index=True) if tables else empty
+
+
+def _refuse_unreviewed(files: Sequence[Path], tables: Sequence[LabelTable]) -> None:
+    for path, table in zip(files, tables, strict=True):
+        if len(table.labels) and (table.labels["verdict"] == "open").all():
+            raise UserError(
+                f"--complete: nobody has reviewed {path.name}, whose labels are all open; a species that a "
+                "detector has not found need not be absent"
+            )
 
 
 def _with_ids(tables: Sequence[LabelTable]) -> tuple[pd.DataFrame, list[str]]:

@@ -96,8 +96,8 @@ def _with_recordings(
     """
     number = table["url"].str.extract(NUMBER_OF_URL.pattern, expand=False)
     refuse_rows(
-        (row_name(path, line), f"url {url!r} does not end in the recording's number")
-        for line, url in table.loc[number.isna(), "url"].items()
+        (row_name(path, line), f"url {table.at[line, 'url']!r} does not end in the recording's number")
+        for line in table.index[number.isna()]
     )
     original = table["recording"].map(recording_name)
     is_original = original.isin(list(known)) & ~number.isin(list(known))
@@ -106,8 +106,8 @@ def _with_recordings(
     minutes = (hour - start[0]) * 60 + minute - start[1]
     is_split = table.groupby("recording")["url"].transform("nunique") > 1
     refuse_rows(
-        (row_name(path, line), f"recording {name!r} has no start time in its name")
-        for line, name in table.loc[is_original & is_split & minutes.isna(), "recording"].items()
+        (row_name(path, line), f"recording {table.at[line, 'recording']!r} has no start time in its name")
+        for line in table.index[is_original & is_split & minutes.isna()]
     )
     shift_s = (minutes.fillna(0) % DAY_MINUTES * 60).where(is_original, 0)
     for name in ("t_min", "t_max"):
