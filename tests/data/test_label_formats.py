@@ -394,6 +394,11 @@ WRONG = {
     ),
     "no end": ("raven", without(RAVEN, "End Time (s)"), "missing column.s. End Time .s.; found Selection"),
     "offsets": ("raven", without(RAVEN_OF_A_SEQUENCE, "File Offset (s)"), "2 recordings without 'File Off"),
+    "no offset": (
+        "raven",
+        RAVEN_OF_A_SEQUENCE.replace("\t5.25\t", "\t\t"),
+        "row 3: File Offset .s. '' is",
+    ),
     "comma": ("audacity", AUDACITY.replace("1.25", "1,25"), "row 1: t_min '1,250000' is not a finite num"),
     "negative": ("audacity", AUDACITY.replace("1.25", "-1.25"), "row 1: t_min -1.250000 is negative"),
     "lone band": ("audacity", "\\\t1.0\t2.0\n" + AUDACITY, "row 1: a band must be two numbers after a label"),

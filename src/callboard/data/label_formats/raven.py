@@ -110,7 +110,7 @@ def _times(path: Path, table: pd.DataFrame, recording: pd.Series) -> tuple[pd.Se
                 "from the first of them, so save the table with that measurement"
             )
         return begin, end
-    offset = number_column(path, table[OFFSET], is_blank_allowed=True).fillna(begin)
+    offset = number_column(path, table[OFFSET])
     shift = begin - offset
     return offset, end.where(shift == 0, (end - shift).round(DECIMALS_S))
 
