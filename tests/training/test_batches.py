@@ -82,6 +82,15 @@ def test_a_recording_with_pseudo_labels_alone_is_shown_once_an_epoch_around_one_
     assert drawn == {1: {34, 94}, 2: {0}, 13: {0}}
 
 
+def test_an_absence_from_a_whole_recording_is_shown_in_all_its_parts(root):
+    """A call that is longer than a clip is shown around its centre."""
+    clips = clips_table(annotation("r01", "tp", "a", 60, 100), annotation("r13", "fp", "07", 0, 150))
+    data, clip = choose_fold(root, clips), ClipParams(mode="event", n_frames=32, offsets=[16], mel_rows=None)
+    for row, is_fp, starts in ((13, True, range(150 - 32 + 1)), (1, False, [80 - 16])):
+        items = Items(np.full(5000, row), np.full(5000, is_fp))
+        assert set(event_starts(data, items, clip, np.random.default_rng(0))) == set(starts)
+
+
 def test_mode_full_shows_whole_recordings(data):
     batch = batches_of(
         data,

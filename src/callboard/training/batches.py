@@ -66,22 +66,24 @@ def event_starts(data: FoldData, items: Items, clip: ClipParams, rng: np.random.
 
     The annotation's centre is one of `clip.offsets` after the clip's start, drawn from those that put the
     start after the recording's first frame; if none does, the clip starts with the recording. A clip that
-    would run past the end is moved back.
+    would run past the end is moved back. Around an annotation of the whole recording, a clip may be anywhere.
     """
     annotations = data.annotations
     counts = annotations.n_tp, annotations.n_fp, annotations.n_pseudo
     n_tp, n_fp, n_pseudo = (count[items.recording] for count in counts)
     draw, offset_draw = rng.random((2, len(items.recording)))
     n_slots = np.where(items.is_fp, n_fp, np.where(n_tp > 0, n_tp, n_pseudo))
-    slot = np.where(items.is_fp, n_tp, 0) + (draw * n_slots).astype(np.int64)
-    span = annotations.start[items.recording, slot], annotations.stop[items.recording, slot]
-    centre = (span[0] + span[1]) // 2
+    place = draw * n_slots
+    slot = np.where(items.is_fp, n_tp, 0) + place.astype(np.int64)
+    first, stop = annotations.start[items.recording, slot], annotations.stop[items.recording, slot]
+    last: Integers = np.maximum(data.n_frames[items.recording] - clip.n_frames, 0)
+    excess = np.where(stop - first < data.n_frames[items.recording], 0, last)
+    centre = (first + stop - excess) // 2 + (place % 1 * (excess + 1)).astype(np.int64)
     offsets = np.sort(clip.offsets)
     n_fitting = (offsets < centre[:, None]).sum(axis=1)
     start = centre - np.where(n_fitting > 0, offsets[(offset_draw * n_fitting).astype(np.int64)], centre)
-    last: Integers = np.maximum(data.n_frames[items.recording] - clip.n_frames, 0)
-    first: Integers = np.minimum(start, last)
-    return first
+    clipped: Integers = np.minimum(start, last)
+    return clipped
 
 
 def whole_recordings(data: FoldData, items: Items, clip: ClipParams, rng: np.random.Generator) -> Integers:
