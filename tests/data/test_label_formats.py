@@ -342,7 +342,7 @@ def test_segments_of_birdnet_have_the_verdict_of_their_folder(tmp_path: Path) ->
 def test_a_csv_has_usual_columns_in_any_order_and_case(tmp_path: Path) -> None:
     expected = [("/data/rec1.wav", "Wren", "1", 1.5, 2.5, 1000.0, 3000.0, "present")]
     assert read(write(tmp_path, "labels.csv", OPENSOUNDSCAPE)) == expected
-    own = "Verdict,T_max,t_min,Species_id,score\nno,2.5,1.5,Wren,0.3\nunsure,4.5,3.5,Wren,0.3\n"
+    own = "Verdict,T_max,t_min,Species_id,score\nNo,2.5,1.5,Wren,0.3\nunsure,4.5,3.5,Wren,0.3\n"
     assert read(write(tmp_path, "rec1.csv", own)) == [
         ("rec1", "Wren", "1", 1.5, 2.5, None, None, "absent"),
         ("rec1", "Wren", "1", 3.5, 4.5, None, None, "open"),
