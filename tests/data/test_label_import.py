@@ -269,7 +269,7 @@ def test_files_of_two_sites_are_not_one_recording(folder: Path) -> None:
     with pytest.raises(UserError, match="one/a and two/a would both be recording a; give the files"):
         import_labels([path], folder, ImportOptions())
     path = labels(
-        folder, "/data/one/a.wav,Wren,1,2,5,9,present", "one/a.wav,Wren,2,3,5,9,present", "a,Wren,3,4,5,9,1"
+        folder, "data/one/a.wav,Wren,1,2,5,9,present", "one/a.wav,Wren,2,3,5,9,present", "a,Wren,3,4,5,9,1"
     )
     assert import_labels([path], folder, ImportOptions()).n_tp == 3
 
