@@ -256,7 +256,7 @@ def test_a_killed_training_resumes_with_the_same_bytes(root, capsys):
     assert not (root / "models" / "fold0.pt").exists()
 
     resumed = start_process(root)
-    printed, _ = resumed.communicate(timeout=120)
+    printed, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0
     assert "resumed after epoch " in printed
     assert (digest(root), (root / "fold0.csv").read_bytes()) == expected
