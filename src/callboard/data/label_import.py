@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from callboard.core.console import counted, first_few, warn
+from callboard.core.csv_rows import refuse_rows
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.data.annotations import (
@@ -16,7 +17,6 @@ from callboard.data.annotations import (
     LABEL_TYPES,
     read_annotations,
     read_species,
-    refuse_rows,
 )
 from callboard.data.label_formats.form import DEFAULT_SONGTYPE, LABEL_VERDICTS, LabelTable, ReadOptions
 from callboard.data.label_formats.registry import LABEL_FORMATS, recognised_format

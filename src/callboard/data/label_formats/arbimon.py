@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from callboard.core.csv_rows import refuse_rows, row_name
 from callboard.core.errors import UserError
-from callboard.data.annotations import read_table, refuse_rows, row_name
+from callboard.data.annotations import read_table
 from callboard.data.label_formats.form import (
     LabelTable,
     ReadOptions,
@@ -96,7 +97,7 @@ def _with_recordings(
     """
     number = table["url"].str.extract(NUMBER_OF_URL.pattern, expand=False)
     refuse_rows(
-        (row_name(path, line), f"url {table.at[line, 'url']!r} does not end in the recording's number")
+        (row_name(path.name, line), f"url {table.at[line, 'url']!r} does not end in the recording's number")
         for line in table.index[number.isna()]
     )
     original = table["recording"].map(recording_name)
@@ -106,7 +107,10 @@ def _with_recordings(
     minutes = (hour - start[0]) * 60 + minute - start[1]
     is_split = table.groupby("recording")["url"].transform("nunique") > 1
     refuse_rows(
-        (row_name(path, line), f"recording {table.at[line, 'recording']!r} has no start time in its name")
+        (
+            row_name(path.name, line),
+            f"recording {table.at[line, 'recording']!r} has no start time in its name",
+        )
         for line in table.index[is_original & is_split & minutes.isna()]
     )
     shift_s = (minutes.fillna(0) % DAY_MINUTES * 60).where(is_original, 0)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from callboard.core.csv_rows import refuse_rows, row_name, utf8_text
 from callboard.core.errors import UserError
-from callboard.data.annotations import refuse_rows, row_name
 from callboard.data.label_formats.form import (
     DEFAULT_SONGTYPE,
     LabelTable,
     ReadOptions,
     checked_labels,
-    read_lines,
     recording_of_table,
     verdict_without_column,
 )
@@ -65,7 +64,7 @@ def read_audacity(path: Path, options: ReadOptions) -> LabelTable:
 
 def _read_lines(path: Path) -> pd.DataFrame:
     """Return CELLS, f_min and f_max as text, indexed by line."""
-    lines = read_lines(path)
+    lines = utf8_text(path).split("\n")
     rows: dict[int, list[str]] = {}
     problems = []
     last = 0
@@ -75,14 +74,16 @@ def _read_lines(path: Path) -> pd.DataFrame:
         first, *others = line.split("\t")
         if first == BAND_LINE:
             if last == 0 or rows[last][4:] or len(others) != 2:
-                problems.append((row_name(path, number), "a band must be two numbers after a label"))
+                problems.append((row_name(path.name, number), "a band must be two numbers after a label"))
                 continue
             rows[last] += ["", ""] if any(map(UNDEFINED_HZ.fullmatch, others)) else others
         elif 1 <= len(others) <= 3:
             last = number
             rows[last] = [first, *others, *[""] * (3 - len(others))]
         else:
-            problems.append((row_name(path, number), f"{len(others) + 1} cells, expected start, end, label"))
+            problems.append(
+                (row_name(path.name, number), f"{len(others) + 1} cells, expected start, end, label")
+            )
     refuse_rows(problems)
     filled = [[*row, "", ""][:6] for row in rows.values()]
     return pd.DataFrame(filled, columns=[*CELLS, "f_min", "f_max"], index=list(rows), dtype="str")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from callboard.core.csv_rows import refuse_rows, row_name, utf8_text
 from callboard.core.errors import UserError
-from callboard.data.annotations import refuse_rows, row_name
 
 LABEL_COLUMNS = ["recording", "species", "songtype", "t_min", "t_max", "f_min", "f_max", "verdict"]
 """Columns of labels: the recording's name as in the file, times in seconds from the recording's start,
@@ -63,29 +63,13 @@ class LabelTable:
     """Number of rows that are not labels, by reason."""
 
 
-def read_lines(path: Path) -> list[str]:
-    """Read the lines of a file, with Windows' line ends and byte order mark removed.
-
-    Raises:
-        UserError: It does not exist, cannot be read, or is not UTF-8 text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text; save the table as plain text or CSV") from None
-
-
 def first_line(path: Path) -> str:
     """Read the first line of a file.
 
     Raises:
-        UserError: See `read_lines`.
+        UserError: It does not exist, cannot be read, or is not UTF-8 text.
     """
-    return read_lines(path)[0]
+    return utf8_text(path).partition("\n")[0]
 
 
 def checked_labels(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
@@ -118,11 +102,11 @@ def checked_labels(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
         (labels["f_min"].isna() != labels["f_max"].isna(), "band {f_min}–{f_max} Hz has only one edge"),
     ]
     refuse_rows(
-        (row_name(path, line), message.format(**text.loc[line]))
+        (row_name(path.name, line), message.format(**text.loc[line]))
         for is_broken, message in rules
         for line in labels.index[is_broken]
     )
-    return labels[LABEL_COLUMNS].set_axis([row_name(path, line) for line in labels.index])
+    return labels[LABEL_COLUMNS].set_axis([row_name(path.name, line) for line in labels.index])
 
 
 def number_column(path: Path, column: pd.Series, *, is_blank_allowed: bool = False) -> pd.Series:
@@ -136,7 +120,7 @@ def number_column(path: Path, column: pd.Series, *, is_blank_allowed: bool = Fal
     if is_blank_allowed:
         is_broken &= column.str.strip() != ""
     refuse_rows(
-        (row_name(path, line), f"{column.name} {column[line]!r} is not a finite number")
+        (row_name(path.name, line), f"{column.name} {column[line]!r} is not a finite number")
         for line in column.index[is_broken]
     )
     return numbers
