@@ -209,7 +209,7 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "a full disk": (
         "crop",
         lambda f: setattr(f, "file_limit", 2000),
-        "data/mel: cannot be written: File too large; ",
+        ".npy: cannot be written: File too large; ",
     ),
     "a species with fewer recordings than folds": (
         "split",
