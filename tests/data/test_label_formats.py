@@ -444,7 +444,7 @@ def test_files_of_other_kinds_are_not_recognised(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere.txt: not found"):
         recognised_format(tmp_path / "nowhere.txt")
     (tmp_path / "sound.wav").write_bytes(b"RIFF\xff\xfe\x80")
-    with pytest.raises(UserError, match="sound.wav: not UTF-8"):
+    with pytest.raises(UserError, match=r"sound\.wav: not UTF-8"):
         recognised_format(tmp_path / "sound.wav")
     write(tmp_path / "folder", "a.wav", "")
     with pytest.raises(UserError, match="has no segments of BirdNET"):
