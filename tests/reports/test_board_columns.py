@@ -184,7 +184,7 @@ def test_the_best_is_the_highest_honest_cv_of_the_same_data():
     }
     text = board_markdown(judged(lines_of_results([PLAIN, SEQ, elsewhere], {}), [PLAIN, SEQ, elsewhere]))
     assert [column(text, "Δ best", k) for k in range(3)] == ["-0.0282 (–)", "best", "best"]
-    assert "Best: exp0058 (0.7400), exp0058 (0.8000), the highest CV" in text
+    assert "Best: exp0058 (0.7400), exp0058 (0.8000), for each data set the highest CV" in text
 
 
 def test_the_verdict_has_its_interval_its_word_and_its_tone():
@@ -220,7 +220,7 @@ def test_a_leaderboard_s_change_whose_noise_nobody_measured_has_a_question_mark(
     line = BoardLine(PLAIN, base=replace(PLAIN, metrics={"lb.public": 0.64}), lb_judgement=unsure)
     text = board_markdown([[line]])
     assert column(text, "Δ LB", 0) == "+0.0100 ?"
-    assert "? at a change of the leaderboard score" in text
+    assert "? beside a change of the leaderboard score" in text
     assert "0.0100 ?" in details(line, [], None, [])
 
 

@@ -57,7 +57,7 @@ def _serve(uri: str, args: argparse.Namespace) -> None:
     from callboard.results.mlflow.server import Server
 
     with Server(uri, args.port, main_workspace() / ".cache" / "mlflow-server.log") as server:
-        print("ui: starting MLflow, which takes a few seconds", flush=True)
+        print("ui: starting MLflow, which takes 10 to 20 seconds", flush=True)
         experiment_id = _write_views(uri)  # while the server starts
         server.wait_until_it_answers()
         _announce(server.address, experiment_id, opens=not args.no_browser)

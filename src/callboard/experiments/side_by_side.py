@@ -56,7 +56,7 @@ PREPARE_LANE, TRAIN_LANE, FINISH_LANE = "prepare", "train", "finish"
 GRAPH = ["dvc", "dag", "--dot"]
 """Command that prints the graph of stages, for `inputs_of` and `units_of`."""
 
-PREPARED = re.compile(r"^(?:prepare|crop|split): .*", re.MULTILINE)
+PREPARED = re.compile(r"^(?:prepare|crop|split): .*(?<! left)$", re.MULTILINE)
 """Lines that the stages before those of a matrix print at their end."""
 
 STOPPED = 130

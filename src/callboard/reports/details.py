@@ -108,7 +108,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
             _fact("best", f"{line.best.ref.reference}: CV {interval_text(line.best_change)} against it")
         )
     elif line.best:
-        lines.append(_fact("best", "this one: the highest CV on the same data that is not optimistic"))
+        lines.append(_fact("best", "this one: the highest CV on these data that is not optimistic"))
     notes = [legend for known, legend in MARKS.items() if known == mark]
     notes += [legend for known, legend in LB_LEGENDS.items() if known == lb_mark(line.lb_judgement)]
     return [*lines, *notes]

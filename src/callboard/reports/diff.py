@@ -58,7 +58,7 @@ def verdict_sentence(pair: Pair) -> str:
     optimistic = " and ".join(row.name for row in (pair.a, pair.b) if row.is_optimistic)
     sentence = SENTENCES[pair.judgement.verdict].format(base=pair.a.name, optimistic=optimistic)
     is_doubtful = pair.judgement.is_tentative or not pair.judgement.has_seeds
-    doubt = "; not enough seeds were measured to be sure" * is_doubtful
+    doubt = "; too few seeds were measured to be sure" * is_doubtful
     change = interval_text(pair.change, pair.judgement)
     unlike = unlike_text(pair.b, pair.a)
     trained = f" They were {unlike}." if unlike else ""
@@ -66,8 +66,8 @@ def verdict_sentence(pair: Pair) -> str:
 
 
 SENTENCES = {
-    Verdict.BETTER: "better than can be chance",
-    Verdict.WORSE: "worse than can be chance",
+    Verdict.BETTER: "better by more than chance",
+    Verdict.WORSE: "worse by more than chance",
     Verdict.WITHIN_NOISE: "within noise of {base}",
     Verdict.UNSURE: "not judged: a table of scores is missing from DVC's cache",
     Verdict.OPTIMISTIC: "not judged: the CV of {optimistic} is optimistic, it saw labels that it is measured "
@@ -148,6 +148,7 @@ def pair_html(pair: Pair, results: "tuple[Result | None, Result | None]") -> str
         species_header=SPECIES_HEADER,
         species=[species_cells(one) for one in pair.species],
         curves=curves,
+        lost=[row.name for row, result in zip((pair.a, pair.b), results, strict=True) if not result],
         dots=_draw_species(pair.species) if pair.species else None,
     )
 

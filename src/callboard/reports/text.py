@@ -31,8 +31,8 @@ LB_WITHIN_NOISE = "≈"
 LB_UNSURE = "?"
 LB_LEGENDS = {
     LB_WITHIN_NOISE: f"{LB_WITHIN_NOISE} a different seed alone changes the leaderboard score by as much.",
-    LB_UNSURE: f"{LB_UNSURE} at a change of the leaderboard score: how much a different seed changes it was "
-    "not measured, on too few runs, or with too few digits; `callboard noise NAME` measures it.",
+    LB_UNSURE: f"{LB_UNSURE} beside a change of the leaderboard score: the effect of a different seed is not "
+    "known, or comes from too few runs or digits; `callboard noise NAME` measures it.",
 }
 """Marks at changes of a leaderboard score, with what they mean."""
 

@@ -281,4 +281,4 @@ def _meanings(columns: Sequence[Column]) -> str:
 def _best_legend(rows: Iterable[BoardRow]) -> str:
     best = {row.key: row for row in rows}
     found = ", ".join(f"{row.name} ({number(row.metrics[CV])})" for row in best.values())
-    return f"Best: {found}, the highest CV on the same data that is not optimistic." if found else ""
+    return f"Best: {found}, for each data set the highest CV that is not optimistic." if found else ""

@@ -93,7 +93,7 @@ def draw_species(table: pd.DataFrame) -> Markup:
 
 
 def draw_losses(table: pd.DataFrame) -> Markup:
-    """Draw each species' share of the points that LWLRAP lacks to 1, as bars next to `draw_species`.
+    """Draw each species' share of the points that LWLRAP falls short of 1, as bars next to `draw_species`.
 
     Args:
         table: species, n_tp and lost (share in 0 … 1), in the order of drawing from the top.

@@ -46,8 +46,8 @@ def learning_curves(subject: Subject) -> Iterator[PageBlock]:
             drawings.append(figures.draw_curves(curves, "val_lwlrap", "validation LWLRAP", f"val-{number}"))
         title = f"Round {number.removeprefix('r')}" if len(rounds) > 1 else ""
         caption = (
-            "Loss on the clips of the training folds; LWLRAP on the clips of the held-out fold, in epochs "
-            "with validation."
+            "Loss on the clips of the training folds; LWLRAP on the clips of the held-out fold, at the "
+            "epochs that were validated."
         )
         yield Figures(drawings, caption, title)
 
@@ -58,9 +58,10 @@ def species(subject: Subject) -> Iterator[PageBlock]:
     drawings = [figures.draw_species(table), figures.draw_losses(table)]
     yield Figures(
         drawings,
-        "Average precision measures how well a species' score ranks the recordings. Lost points are what "
-        "LWLRAP lacks to 1: each confirmed pair of recording and species loses 1 minus the precision at its "
-        "rank. A bar longer than its tick means that the species loses more than its share of recordings.",
+        "Average precision measures how well a species' score ranks the recordings. Lost points are those "
+        "by which LWLRAP falls short of 1: each confirmed pair of recording and species loses 1 minus the "
+        "precision at its rank. A bar beyond the dashed line: the species loses more than its share of "
+        "recordings.",
     )
 
 
