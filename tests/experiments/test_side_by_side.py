@@ -189,46 +189,33 @@ def processes_in(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_side_by_side_in_a_clone_without_data_gives_the_bytes_of_one_after_the_other(
+def test_side_by_side_and_in_shards_in_a_clone_without_data_gives_the_bytes_of_one_after_the_other(
     finished: Workspace, tmp_path: Path
 ) -> None:
     finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
     workspace = Workspace(tmp_path / "clone")
-    done = workspace.command(*callboard("repro", "--jobs", "2"))
+    options = ("--jobs", "2", "--shards", "2")
+    done = workspace.command(*callboard("repro", *options))
     assert done.returncode == 0, done.stdout
     assert outs(workspace) == outs(finished)
     assert recorded(workspace) == recorded(finished)
     assert ran(done.stdout) == {"predict", "evaluate", "infer", "track"}  # scores are in git
-    assert "2 of 2 stages" in done.stdout
-    again = workspace.command(*callboard("repro", "--jobs", "2"))
-    assert "Data and pipelines are up to date" in again.stdout
-    assert not list((workspace.root / COPIES).iterdir())
-
-
-@pytest.mark.slow
-def test_shards_of_crop_and_predict_give_the_bytes_of_one_after_the_other(
-    finished: Workspace, tmp_path: Path
-) -> None:
-    finished.git("clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
-    workspace = Workspace(tmp_path / "clone")
-    done = workspace.command(*callboard("repro", "--jobs", "2", "--shards", "2"))
-    assert done.returncode == 0, done.stdout
-    assert outs(workspace) == outs(finished)
+    assert "6 of 6 stages" in done.stdout
     shards = re.findall(r"workspace (\w+): shard (\d)/2, (\d) of (\d) p", done.stdout)
     assert {shard[:2] for shard in shards} == {
         (stage, number) for stage in ("crop", "predict") for number in "12"
     }
     assert all(n_made == n_parts for _, _, n_made, n_parts in shards)
-    assert "6 of 6 stages" in done.stdout
-    assert not [path for path in (workspace.root / ".cache/parts").rglob("*") if path.is_file()]  # all taken
+    assert not list(workspace.root.glob(".cache/parts/*/*"))  # all taken
 
-    changed = workspace.command(
-        *callboard("run", "exp0058", "--jobs", "2", "--shards", "2", "-S", "predict.overlap_frames=8")
-    )
+    again = workspace.command(*callboard("repro", *options))
+    assert "Data and pipelines are up to date" in again.stdout
+    changed = workspace.command(*callboard("run", "exp0051", *options, "-S", "predict.overlap_frames=8"))
     assert changed.returncode == 0, changed.stdout
     assert "crop: shard" not in changed.stdout
     assert "predict: shard 2/2" in changed.stdout
-    assert not [path for path in (workspace.root / ".cache/parts").rglob("*") if path.is_file()]
+    assert not list(workspace.root.glob(".cache/parts/*/*"))
+    assert not list((workspace.root / COPIES).iterdir())
 
 
 @pytest.mark.slow
