@@ -76,6 +76,7 @@ def run(*options: str) -> None:
     cli.dispatch(["adversarial", "--folds", "3", "--repeats", "1", *options])
 
 
+@pytest.mark.slow
 def test_a_planted_shift_is_found_in_its_band_and_drawn(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

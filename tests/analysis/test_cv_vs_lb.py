@@ -255,6 +255,7 @@ def test_what_range_alone_leaves_is_thorndike_s_case_2():
     assert closed_form < r - 0.2
 
 
+@pytest.mark.slow
 def test_a_fall_that_range_explains_is_no_warning():
     """Correlation 0.45: among the best of 30 it is at or below 0 in many draws; nothing is wrong."""
     found = [trust(following(30, 0.45, seed)) for seed in range(25)]

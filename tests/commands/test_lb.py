@@ -111,6 +111,7 @@ def test_a_result_without_a_submission_gets_no_row(repository: ToyRepository) ->
     assert rows(repository) == []
 
 
+@pytest.mark.slow
 def test_processes_that_add_at_once_lose_no_row(repository: ToyRepository) -> None:
     start = [sys.executable, "-c", "from callboard.cli import main; main()", "lb", "add"]
     md5s = [f"{number:032x}" for number in range(5)]

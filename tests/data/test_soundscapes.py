@@ -74,6 +74,7 @@ def test_a_seed_gives_the_same_bytes_on_any_number_of_threads(
     pd.testing.assert_frame_equal(again.train_fp, tables.train_fp)
 
 
+@pytest.mark.slow
 def test_external_recordings_leave_all_others_as_they_were(
     tables: SourceTables, folder: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_external_recordings_leave_all_others_as_they_were(
     assert not set(external["recording_id"]) & {*more.train_fp["recording_id"], *more.test_ids}
 
 
+@pytest.mark.slow
 def test_dense_soundscapes_have_more_species_to_a_recording(truth: pd.DataFrame, tmp_path: Path) -> None:
     make_soundscapes(DEMO.model_copy(update={"crowding": "dense"}), RATE, tmp_path)
     dense = pd.read_csv(tmp_path / "hidden/train_labels.csv", dtype=IDS)
@@ -224,6 +226,7 @@ def test_calls_are_mixed_at_the_level_they_are_said_to_have(world: World) -> Non
     assert all(low <= call.snr_db <= high for call in scene.calls)
 
 
+@pytest.mark.slow
 def test_test_recordings_are_louder_and_their_calls_fainter(world: World) -> None:
     def median_of(subset: str, what: str) -> float:
         values = []

@@ -78,7 +78,8 @@ workspace.commit()
 root, copies = workspace.root, copies_of_this_process(workspace.root)
 own = {"DVC_SITE_CACHE_DIR": str(disk / "site")}
 log = str(disk / "log")
-job = CopyJob("exp0051-big", str(root), str(copies), snapshot(root), "seed: 1\\n", "", [["repro"]], own, log)
+where = str(root), str(copies), snapshot(root)
+job = CopyJob("exp0051-big", *where, "seed: 1\\n", "", [["dvc", "repro"]], own, log)
 
 def refusal():
     try:

@@ -329,6 +329,7 @@ def test_a_row_starts_from_the_result_of_the_row_it_names(
     ]
 
 
+@pytest.mark.slow
 def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
     stages: Dvc, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,6 +361,7 @@ def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
     ]
 
 
+@pytest.mark.slow
 def test_a_result_whose_own_start_is_not_finished_now_is_run_again(stages: Dvc) -> None:
     first = finish_as("link1", "loss.neg_mask=seq", "train.epochs=7")
     finish_as("link2", f"train.init_from='{first}'")
@@ -505,6 +507,7 @@ def test_dvc_does_not_warn_of_stages_that_never_ran_and_still_shows_errors(
     assert "ERROR: Checkout failed" in printed
 
 
+@pytest.mark.slow
 def test_a_chain_works_out_the_parameters_of_each_row_once(
     stages: Dvc, monkeypatch: pytest.MonkeyPatch
 ) -> None:

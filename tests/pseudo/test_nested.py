@@ -207,6 +207,7 @@ def test_nothing_of_a_fold_reaches_networks_by_what_they_start_from(monkeypatch)
     pd.testing.assert_frame_equal(*own)
 
 
+@pytest.mark.slow
 def test_a_chain_of_starts_that_move_nothing_ends_where_it_began(monkeypatch):
     still = {"optim.lr": 1e-9, "train.epochs": 1}
     find_these(monkeypatch, {ONE: still | {"train.init_from": TWO}, TWO: {}})
@@ -336,6 +337,7 @@ def test_a_label_that_breaks_the_promise_is_named(column, value, message):
         refuse_violations(world.lineage(table))
 
 
+@pytest.mark.slow
 def test_a_teacher_that_was_taught_what_the_student_is_validated_on_is_named():
     """The pair 0-1 of round 1, taught by a triple that had seen fold 0."""
     world = World(4)

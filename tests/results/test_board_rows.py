@@ -169,6 +169,7 @@ def test_a_server_that_is_down_is_one_sentence_without_password(monkeypatch: pyt
     assert "secret" not in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_the_whole_board_is_written_at_once(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -151,6 +151,7 @@ def test_a_deleted_experiment_is_named_and_sync_restores_it(
     assert len(stored_runs()) == 2
 
 
+@pytest.mark.slow
 def test_a_database_of_a_newer_mlflow_is_named_and_can_be_written_again(toy: ToyRepository) -> None:
     with sqlite3.connect(toy.root / "mlflow.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")

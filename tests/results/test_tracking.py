@@ -220,6 +220,7 @@ def test_a_writer_killed_at_any_moment_is_completed_and_shown_by_nobody_before(o
     assert transaction > 15
 
 
+@pytest.mark.slow
 def test_a_run_completed_later_shows_the_scores_and_names_of_then(workspace: Path) -> None:
     result = result_in(workspace)
     record(result, REPRO)  # makes the experiment

@@ -343,7 +343,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.usefixtures("small_packs")
-@pytest.mark.parametrize(("n_shards", "n_workers"), [(1, 2), (2, 1), (5, 3)])
+@pytest.mark.parametrize(
+    ("n_shards", "n_workers"),
+    [(2, 1), *(pytest.param(*few, marks=pytest.mark.slow) for few in [(1, 2), (5, 3)])],
+)
 def test_any_number_of_shards_gives_the_same_bytes(
     source: Source, decoded: list[str], monkeypatch: pytest.MonkeyPatch, n_shards: int, n_workers: int
 ) -> None:

@@ -124,6 +124,7 @@ def set_infer(workspace, **changes):
     YAML().dump(tree, workspace / "params.yaml")
 
 
+@pytest.mark.slow
 def test_steps_of_predict_have_a_gain_too(workspace):
     """Averaged weights of other networks, and masked looks."""
     for fold in range(3):

@@ -72,6 +72,7 @@ def test_augmented_looks_move_the_scores_and_give_equal_bytes_twice(workspace):
     assert (workspace / "scores/r0/test.npz").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_scores_without_each_step_are_those_of_a_run_without_it(workspace):
     for fold in range(3):
         save_fold(workspace / "models/r0", fold, averages={"ema": tiny_network(50 + fold)})
@@ -144,7 +145,10 @@ def use(workspace, old, new):
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize(("n_shards", "n_workers"), [(1, 2), (2, 1), (5, 3)])
+@pytest.mark.parametrize(
+    ("n_shards", "n_workers"),
+    [(2, 1), *(pytest.param(*few, marks=pytest.mark.slow) for few in [(1, 2), (5, 3)])],
+)
 def test_any_number_of_shards_gives_the_same_bytes(workspace, n_scored, monkeypatch, n_shards, n_workers):
     use(workspace, "tta: 0", "tta: 2")
     predict.main(ARGV)
