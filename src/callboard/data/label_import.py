@@ -46,7 +46,7 @@ class ImportOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelImport:
-    """What was imported; every label of the files is in `n_tp`, `n_fp` or `left_out`."""
+    """Counts of an import; every label of the files is in `n_tp`, `n_fp` or `left_out`."""
 
     folder: Path
     formats: Counter[str]
@@ -68,7 +68,7 @@ class LabelImport:
     skipped: Counter[str]
     """Number of rows of the files that are not labels, by reason."""
     notes: list[str]
-    """What was changed in labels that were written."""
+    """Sentences on labels that were changed before they were written."""
 
 
 class Selection:

@@ -44,7 +44,7 @@ class PlannedPack(NamedTuple):
 
 
 class PackContent(NamedTuple):
-    """What `index.csv` and `skipped.csv` list of a pack."""
+    """A pack's rows of `index.csv` and `skipped.csv`."""
 
     rows: list[IndexRow]
     skipped: list[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""What `callboard labels import` prints."""
+"""Text that `callboard labels import` prints."""
 
 from callboard.core.console import counted
 from callboard.data.label_formats.form import LABEL_VERDICTS

@@ -19,7 +19,7 @@ FOLDER_SUFFIX = ".dir"
 """Suffix of a folder's md5 in dvc.lock; its entry in the cache is a list of files."""
 
 HASH_OR_NONE = re.compile(r"[^./\\:]*(\.dir)?")
-"""What names no other file than that of a hash."""
+"""Form of a hash, or of none; a text without it could name a file elsewhere."""
 
 MAKE_FOLDERS = "dvc repro, then commit dvc.lock, metrics and plots"
 """Remedy for `folders_not_cached`."""
