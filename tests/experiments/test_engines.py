@@ -353,12 +353,19 @@ def test_jobs_through_slurm_give_the_same_bytes(finished: Workspace, tmp_path: P
     assert has_the_bytes_of(finished, workspace, done.stdout)
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder for the workspaces of a machine without the folder of ours."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
 @pytest.mark.slow
 def test_a_machine_without_the_folder_gives_the_same_bytes_through_a_remote(
-    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Workspace, tmp_path: Path, elsewhere: Path
 ) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
     workspace = new_workspace(tmp_path / "workspace")
     there = command("repro", after=ON_A_MACHINE_WITHOUT_THE_FOLDER)
     refused = workspace.command(*there)
@@ -367,7 +374,7 @@ def test_a_machine_without_the_folder_gives_the_same_bytes_through_a_remote(
     workspace.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
     done = workspace.command(*there)
     assert has_the_bytes_of(finished, workspace, done.stdout)
-    assert list((tmp_path / "elsewhere").glob("callboard-*/workspace-*/.dvc/cache"))
+    assert list(elsewhere.glob("callboard-*/workspace-*/.dvc/cache"))
 
 
 START_FROM = """
@@ -381,13 +388,11 @@ sys.exit(run_side_by_side(planned, JobOptions()))
 
 @pytest.mark.slow
 def test_a_machine_without_the_folder_starts_from_a_different_result_and_from_a_file(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import timm  # brings torch, which the other tests do without
     import torch
 
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
     workspace.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
     workspace.commit()
     model = TOY_PARAMS["model"]["backbone_args"] | {"layers": [1] * 4, "stem_type": "deep"}

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,11 @@ def add_jobs_options(parser: argparse.ArgumentParser) -> None:
         "folder; default: all that a Ray cluster runs at a time if they have more processors than this "
         "machine, else 1",
     )
+
+
+def absolute_path(text: str) -> Path:
+    """Parse a path, as absolute, since commands run at the root of the workspace."""
+    return Path(text).absolute()
 
 
 def _place(text: str) -> str:

@@ -1,10 +1,9 @@
 """`callboard labels`: labels of other programs as this project's tables, and back."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import add_command
+from callboard.commands.arguments import absolute_path, add_command
 from callboard.core.errors import UserError
 
 IMPORTED = ("arbimon", "raven", "audacity", "birdnet", "hawkears", "csv")
@@ -52,7 +51,11 @@ def _add_import(commands: Any) -> None:
         },
     )
     parser.add_argument(
-        "files", nargs="+", type=_absolute, metavar="FILE", help="tables, or a folder of BirdNET's segments"
+        "files",
+        nargs="+",
+        type=absolute_path,
+        metavar="FILE",
+        help="tables, or a folder of BirdNET's segments",
     )
     parser.add_argument(
         "--from", dest="format", choices=IMPORTED, help="their format; default: recognised, file by file"
@@ -99,7 +102,7 @@ def _add_export(commands: Any) -> None:
         },
     )
     parser.add_argument(
-        "folder", type=_absolute, metavar="FOLDER", help="folder with train_tp.csv and train_fp.csv"
+        "folder", type=absolute_path, metavar="FOLDER", help="folder with train_tp.csv and train_fp.csv"
     )
     parser.add_argument("--to", dest="format", choices=EXPORTED, required=True, help="the format")
     _add_folder(parser, "--output", "the folder to write, new or empty")
@@ -107,11 +110,7 @@ def _add_export(commands: Any) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser, option: str, text: str) -> None:
-    parser.add_argument(option, dest="output", type=_absolute, required=True, metavar="FOLDER", help=text)
-
-
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()
+    parser.add_argument(option, dest="output", type=absolute_path, required=True, metavar="FOLDER", help=text)
 
 
 def import_(args: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import RESULT_NAME, add_command
+from callboard.commands.arguments import RESULT_NAME, absolute_path, add_command
 
 
 def add(commands: Any) -> None:
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         help="record the scores of a list that `kaggle competitions submissions --csv` printed",
         examples={"callboard lb import submissions.csv": "how many scores are new, and what is unknown"},
     )
-    import_.add_argument("file", type=_absolute, metavar="FILE", help="the list as a CSV file")
+    import_.add_argument("file", type=absolute_path, metavar="FILE", help="the list as a CSV file")
     import_.set_defaults(command=import_list)
     _add_submit(own)
     fetch = add_command(
@@ -67,7 +67,7 @@ def _add_add(commands: Any) -> None:
     parser.add_argument("--note", default="", help="words to keep with the score; default: none")
     parser.add_argument(
         "--file",
-        type=_absolute,
+        type=absolute_path,
         metavar="CSV",
         help="the file submitted, if it is not the result's own, such as one edited by hand",
     )
@@ -248,13 +248,8 @@ def _wait(key: str, competition: str | None) -> None:
     _take(text, "Kaggle's list", None)
 
 
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()
-
-
 def _name_or_file(text: str) -> str:
-    """Return the path of a file as absolute, since the command runs at the root of the workspace."""
-    return str(Path(text).absolute()) if Path(text).is_file() else text
+    return str(absolute_path(text)) if Path(text).is_file() else text
 
 
 def _date(text: str) -> str:

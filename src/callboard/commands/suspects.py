@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import HEAD_RESULT, add_command, whole_number
+from callboard.commands.arguments import HEAD_RESULT, absolute_path, add_command, whole_number
 
 
 def add(commands: Any) -> None:
@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
     )
     suspects.add_argument(
         "--apply",
-        type=lambda text: Path(text).absolute(),
+        type=absolute_path,
         metavar="FILE",
         help="instead of ranking, append the rows of a reviewed table that have a verdict to corrections.csv",
     )
