@@ -22,7 +22,7 @@ SIDE_BY_SIDE = """
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.side_by_side import Planned, run_side_by_side
 overrides = {overrides}
-folds = [Planned(f"seed{{seed}}", (), overrides[seed].copy, lambda _: 0) for seed in range(len(overrides))]
+folds = [Planned(f"seed{{seed}}", (), overrides[seed].copy, lambda *_: 0) for seed in range(len(overrides))]
 run_side_by_side(folds, JobOptions(n_jobs={jobs}))
 """
 

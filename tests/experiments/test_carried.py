@@ -9,7 +9,7 @@ import pytest
 from callboard.core.errors import UserError
 from callboard.core.pinned_weights import file_digest, find_weights
 from callboard.experiments.jobs.carried import Carried, carry, unpacked
-from callboard.experiments.jobs.copies import Snapshot, copies_of_this_process, snapshot
+from callboard.experiments.jobs.copies import Snapshot, snapshot
 from callboard.experiments.jobs.remote import pull_files, push_files
 from callboard.experiments.jobs.start_files import files_to_start_from
 from callboard.experiments.jobs.worker import CopyJob
@@ -39,8 +39,8 @@ def go_to(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source_of(repository: ToyRepository) -> Snapshot:
-    root = repository.root
-    return Snapshot(root, snapshot(root), copies_of_this_process(root))
+    with snapshot(repository.root) as source:
+        return source
 
 
 def arrived(repository: ToyRepository, carried: Carried, needed: dict[str, str]) -> Path:

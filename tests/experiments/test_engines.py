@@ -33,7 +33,7 @@ HERE = Node("here", {"callboard": "0.1.0", "torch": "2.11.0"}, "a processor", Tr
 
 
 def snapshot_in(folder: Path) -> Snapshot:
-    return Snapshot(folder, "0" * 40, folder)
+    return Snapshot(folder, "0" * 40, "0" * 40, folder)
 
 
 def options(*arguments: str) -> JobOptions:
@@ -381,7 +381,7 @@ START_FROM = """
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.side_by_side import Planned, run_side_by_side
 starts = {"chain": ["train.init_from='%s'"], "weights": ["model.weights='%s'"]}
-planned = [Planned(name, (), lambda own=own: own, lambda overrides: 0) for name, own in starts.items()]
+planned = [Planned(name, (), lambda own=own: own, lambda *_: 0) for name, own in starts.items()]
 sys.exit(run_side_by_side(planned, JobOptions()))
 """
 

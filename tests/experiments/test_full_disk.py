@@ -61,7 +61,7 @@ from pathlib import Path
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], check=True)
 
-from callboard.experiments.jobs.copies import copies_of_this_process, snapshot
+from callboard.experiments.jobs.copies import snapshot
 from callboard.experiments.jobs.local import Workers
 from callboard.experiments.jobs.schedule import TaskError
 from callboard.experiments.jobs.worker import CopyJob
@@ -75,22 +75,23 @@ workspace.write("dvc.yaml", "stages: {big: {cmd: head -c 20000000 /dev/zero > bi
 workspace.write("code.bin", "x" * 500_000)
 workspace.git("init", "--quiet")
 workspace.commit()
-root, copies = workspace.root, copies_of_this_process(workspace.root)
+root = workspace.root
 own = {"DVC_SITE_CACHE_DIR": str(disk / "site")}
 log = str(disk / "log")
-where = str(root), str(copies), snapshot(root)
-job = CopyJob("exp0051-big", *where, "seed: 1\\n", "", [["dvc", "repro"]], own, log)
 
-def refusal():
+def refusal(source):
+    where = str(root), str(source.copies), source.commit
+    job = CopyJob("exp0051-big", *where, "seed: 1\\n", "", [["dvc", "repro"]], own, log)
     try:
         return Workers().run(job)
     except TaskError as error:
         return error
 
-print(refusal())
-(disk / "filler").write_bytes(bytes(4_000_000 - 1_500_000))
-print(refusal())
-print(list(copies.iterdir()))
+with snapshot(root) as source:
+    print(refusal(source))
+    (disk / "filler").write_bytes(bytes(4_000_000 - 1_500_000))
+    print(refusal(source))
+    print(list(source.copies.iterdir()))
 """
 
 

@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 
 from callboard import cli
 from callboard.core.errors import UserError
-from callboard.experiments import launch
+from callboard.experiments import launch, seeds
+from callboard.experiments.launch import RunOptions
 from callboard.experiments.table import TABLE, read_experiments
 from callboard.params.base import read_tree
 from callboard.results.lookup import find
@@ -37,16 +38,16 @@ def mark_as_run(name: str, *overrides: str, outs: dict[str, str] | None = None) 
 
 
 class Dvc:
-    """In DVC's place: keeps what follows `dvc exp run --name`, and fails where it is told to."""
+    """In DVC's place: keeps what each experiment is run with, and fails where it is told to."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.failing: dict[str, int] = {}
 
-    def __call__(self, *arguments: str) -> int:
-        assert arguments[:3] == ("exp", "run", "--name")
-        self.calls.append(list(arguments[3:]))
-        return self.failing.get(arguments[3], 0)
+    def __call__(self, name: str, overrides: Sequence[str], options: RunOptions, *where: object) -> int:
+        how = ["--queue"] * options.is_queued + ["--force"] * options.is_forced
+        self.calls.append([name, *how, *[word for text in overrides for word in ("-S", text)]])
+        return self.failing.get(name, 0)
 
     def names(self) -> list[str]:
         return [call[0] for call in self.calls]
@@ -64,18 +65,19 @@ def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dvc:
     git("add", ".")
     git("commit", "--quiet", "--message", "toy")
     fake = Dvc()
-    monkeypatch.setattr(launch, "dvc", fake)
+    for module in (launch, seeds):
+        monkeypatch.setattr(module, "run_experiment", fake)
     return fake
 
 
 def test_a_row_becomes_an_experiment_of_its_name_in_a_copy_of_the_workspace(dvc: Dvc) -> None:
     cli.dispatch(["run", "exp0058"])
-    assert dvc.calls == [["exp0058", "--temp", "-S", "loss.neg_mask=seq"]]
+    assert dvc.calls == [["exp0058", "-S", "loss.neg_mask=seq"]]
 
 
 def test_a_row_without_overrides_is_run_all_the_same(dvc: Dvc) -> None:
     cli.dispatch(["run", "exp0051"])
-    assert dvc.calls == [["exp0051", "--temp"]]
+    assert dvc.calls == [["exp0051"]]
 
 
 def test_rows_are_queued_in_order_each_once_with_what_the_user_adds_last(dvc: Dvc) -> None:
@@ -168,7 +170,7 @@ def test_an_experiment_that_is_there_is_left_alone_unless_forced(
     )
     assert dvc.names() == ["exp0051"]
     cli.dispatch(["run", "--force", "exp0058"])
-    assert dvc.calls[-1] == ["exp0058", "--temp", "--force", "-S", "loss.neg_mask=seq"]
+    assert dvc.calls[-1] == ["exp0058", "--force", "-S", "loss.neg_mask=seq"]
 
 
 @pytest.mark.parametrize("extra", [[], ["-S", "train.epochs=5"]])
@@ -217,13 +219,13 @@ def test_a_failure_tells_of_folders_that_the_cache_lacks(
 def finishing(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> Dvc:
     """The same, where what has run is finished."""
 
-    def finish(*arguments: str) -> int:
-        status = dvc(*arguments)
+    def finish(name: str, overrides: Sequence[str], options: RunOptions, *where: object) -> int:
+        status = dvc(name, overrides, options)
         if not status:
-            finish_as(arguments[3], *[text for text in arguments[4:] if not text.startswith("-")])
+            finish_as(name, *overrides)
         return status
 
-    monkeypatch.setattr(launch, "dvc", finish)
+    monkeypatch.setattr(launch, "run_experiment", finish)
     return dvc
 
 
@@ -319,9 +321,9 @@ def test_a_row_starts_from_the_result_of_the_row_it_names(
     assert stages.names() == ["link1", "link2", "link3"]
     added = ["-S", "train.epochs=5"]
     assert stages.calls == [
-        ["link1", "--temp", "-S", "loss.neg_mask=seq", *added],
-        ["link2", "--temp", "-S", f"train.init_from='{find('link1').reference}'", *added],
-        ["link3", "--temp", "-S", f"train.init_from='{find('link2').reference}'", *added],
+        ["link1", "-S", "loss.neg_mask=seq", *added],
+        ["link2", "-S", f"train.init_from='{find('link1').reference}'", *added],
+        ["link3", "-S", f"train.init_from='{find('link2').reference}'", *added],
     ]
     assert capsys.readouterr().out.splitlines() == [
         "link2 starts from link1, which runs first",
@@ -338,9 +340,9 @@ def test_with_a_seed_a_chain_is_run_under_other_names_and_once(
     cli.dispatch(["run", "--seed", "3", "link3"])
     seed = ["-S", "seed=3"]
     assert stages.calls == [
-        ["link1-seed3", "--temp", "-S", "loss.neg_mask=seq", *seed],
+        ["link1-seed3", "-S", "loss.neg_mask=seq", *seed],
         *[
-            [f"{name}-seed3", *["--temp", "-S", f"train.init_from='{find(start).reference}'"], *seed]
+            [f"{name}-seed3", *["-S", f"train.init_from='{find(start).reference}'"], *seed]
             for name, start in (("link2", "link1-seed3"), ("link3", "link2-seed3"))
         ],
     ]
@@ -492,19 +494,6 @@ def test_the_command_of_dvc_is_that_of_this_python(monkeypatch: pytest.MonkeyPat
     assert launch.dvc("--version") == 0
     monkeypatch.setattr(launch.sys, "executable", "/bin/false")
     assert launch.dvc("--version") == 1
-
-
-def test_dvc_does_not_warn_of_stages_that_never_ran_and_still_shows_errors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path(".dvc").mkdir()
-    Path(".dvc/config").write_text("[core]\n    no_scm = True\n")
-    Path("dvc.yaml").write_text("stages:\n  one:\n    cmd: x\n    outs: [a]\n")
-    assert launch.dvc("checkout") != 0
-    printed = "".join(capfd.readouterr())
-    assert "No file hash info found" not in printed
-    assert "ERROR: Checkout failed" in printed
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from callboard.core.errors import UserError
 from callboard.core.workspace import CHECKPOINTS
 from callboard.experiments.jobs import ray_progress
 from callboard.experiments.jobs.carried import carry, why_not_here
-from callboard.experiments.jobs.copies import Snapshot, copies_of_this_process, snapshot
+from callboard.experiments.jobs.copies import snapshot
 from callboard.experiments.jobs.ray_progress import Pigeonhole, sent_progress
 from callboard.experiments.jobs.remote import marked_remote, why_without
 from tests.conftest import Workspace
@@ -57,8 +57,8 @@ def test_a_machine_without_the_folder_is_asked_before_anything_starts(
     give_remote(repository, tmp_path / "store")
     repository.commit()
     root = repository.root
-    source = Snapshot(root, snapshot(root), copies_of_this_process(root))
-    carried = carry(source)
+    with snapshot(root) as source:
+        carried = carry(source)
     with marked_remote(root) as mark:
         assert why_not_here(carried, source.commit, mark) == ""
         assert "does not find in DVC's remote" in why_not_here(carried, source.commit, "callboard-0")

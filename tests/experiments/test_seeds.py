@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -6,6 +7,7 @@ import pytest
 from callboard import cli
 from callboard.core.errors import UserError
 from callboard.experiments import seeds as seed_runs
+from callboard.experiments.launch import RunOptions
 from callboard.params.defaults import flatten, read_full_tree
 from callboard.results.rows import CV, BoardRow
 from tests.experiments.test_launch import ROOT, Dvc, dvc, mark_as_run  # noqa: F401  a fixture
@@ -31,11 +33,11 @@ def board(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> Board:  # noqa: F811
     monkeypatch.setattr("callboard.results.rows.rows_so_far", lambda: list(rows))
     ran = dvc.__class__.__call__
 
-    def run(self: Dvc, *arguments: str) -> int:
-        status = ran(self, *arguments)
-        if not status and "--temp" in arguments:
-            seed = int(arguments[-1].removeprefix("seed="))
-            rows.append(result(seed, 0.7 + seed / 100, arguments[3]))
+    def run(self: Dvc, name: str, overrides: Sequence[str], options: RunOptions, *where: object) -> int:
+        status = ran(self, name, overrides, options)
+        if not status and not options.is_queued:
+            seed = int(overrides[-1].removeprefix("seed="))
+            rows.append(result(seed, 0.7 + seed / 100, name))
         return status
 
     monkeypatch.setattr(Dvc, "__call__", run)
@@ -49,7 +51,7 @@ def test_what_is_missing_is_run_and_the_noise_printed(
 ) -> None:
     board += [result(416, 0.72, "exp0051"), result(2, 0.72)]
     cli.dispatch(["noise", "exp0051", "--seeds", "4"])
-    assert dvc.calls == [[f"exp0051-seed{k}", "--temp", "-S", f"seed={k}"] for k in (1, 3)]
+    assert dvc.calls == [[f"exp0051-seed{k}", "-S", f"seed={k}"] for k in (1, 3)]
     out = capsys.readouterr().out
     assert "exp0051: 4 runs that differ in nothing but the seed" in out
     assert "sd of a run      0.0082      0.0082           –" in out  # of 0.71, 0.72, 0.72, 0.73
@@ -97,8 +99,8 @@ def test_a_result_is_repeated_with_its_own_parameters(
     )
     cli.dispatch(["noise", "mine", "--seeds", "2"])
     (call,) = dvc.calls
-    assert call[:2] == ["mine-seed1", "--temp"]
-    assert set(call[3::2]) == {
+    assert call[0] == "mine-seed1"
+    assert set(call[2::2]) == {
         "train.epochs=7",
         "split.folds=[0,1]",
         "mixup.mode=none",
@@ -120,7 +122,7 @@ def test_of_a_failure_what_is_finished_counts(
     assert dvc.names() == [f"exp0051-seed{k}" for k in (1, 2, 3)]
     printed = capsys.readouterr()
     assert "exp0051: 2 runs that differ" in printed.out
-    assert "error: exp0051-seed3 failed; finished runs count" in printed.err
+    assert "error: exp0051-seed3 failed; not run: exp0051-seed4, exp0051-seed5" in printed.err
 
 
 def test_results_of_other_data_or_parameters_are_not_counted(board: Board) -> None:

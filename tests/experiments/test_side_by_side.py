@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -19,11 +19,11 @@ from callboard.core.errors import UserError
 from callboard.experiments import side_by_side
 from callboard.experiments.jobs.copies import (
     COPIES,
-    copies_of_this_process,
     remove_left_over,
     snapshot,
     workspace_copy,
 )
+from callboard.experiments.jobs.keep import experiment_ref
 from callboard.experiments.jobs.local import Workers, default_jobs
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.side_by_side import Planned, run_side_by_side
@@ -63,14 +63,24 @@ def repository(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def copy_of(repository: Workspace) -> AbstractContextManager[Path]:
-    copies = copies_of_this_process(repository.root)
-    return workspace_copy(repository.root, snapshot(repository.root), copies, "train-0")
+@contextmanager
+def copy_of(repository: Workspace) -> Iterator[Path]:
+    with (
+        snapshot(repository.root) as source,
+        workspace_copy(source.workspace, source.commit, source.copies, "train-0") as root,
+    ):
+        yield root
+
+
+def commit_of(repository: Workspace) -> str:
+    with snapshot(repository.root) as source:
+        assert source.head == repository.git("rev-parse", "HEAD").strip()
+        return source.commit
 
 
 def test_a_copy_has_uncommitted_changes_and_the_workspace_keeps_them(repository: Workspace) -> None:
     before = repository.git("status", "--short"), repository.git("rev-parse", "HEAD")
-    clean = snapshot(repository.root)
+    clean = commit_of(repository)
     repository.write("params.yaml", "seed: 2\n")
     changed = repository.git("status", "--short")
     with copy_of(repository) as root:
@@ -82,9 +92,32 @@ def test_a_copy_has_uncommitted_changes_and_the_workspace_keeps_them(repository:
     assert not list((repository.root / COPIES).glob("*/*"))
 
 
+def test_a_snapshot_neither_writes_nor_needs_git_s_index(repository: Workspace) -> None:
+    """So no kill leaves it locked; `git stash create` would do both."""
+    repository.write("params.yaml", "seed: 2\n")
+    index, lock = (repository.root.parent / ".git" / name for name in ("index", "index.lock"))
+    before = index.read_bytes(), index.stat().st_mtime_ns
+    lock.touch()
+    changed = commit_of(repository)
+    assert (index.read_bytes(), index.stat().st_mtime_ns) == before
+    lock.unlink()
+    assert repository.git("show", f"{changed}:./params.yaml") == "seed: 2\n"
+    assert repository.git("rev-list", "--count", f"HEAD..{changed}") == "1\n"
+
+
+def test_a_snapshot_has_what_is_staged_and_lacks_what_was_deleted(repository: Workspace) -> None:
+    repository.write("new.txt", "staged")
+    repository.git("add", "new.txt")
+    repository.write("new.txt", "later")
+    (repository.root / "params.yaml").unlink()
+    files = repository.git("ls-tree", "-r", "--name-only", commit_of(repository)).split()
+    assert files == [".dvc/config", "new.txt"]
+    assert repository.git("show", f"{commit_of(repository)}:./new.txt") == "later"
+
+
 def test_a_file_that_was_only_touched_is_no_change(repository: Workspace) -> None:
     os.utime(repository.root / "params.yaml", (1, 1))
-    assert snapshot(repository.root) == repository.git("rev-parse", "HEAD").strip()
+    assert commit_of(repository) == repository.git("rev-parse", "HEAD").strip()
 
 
 def test_an_unresolved_conflict_is_refused(repository: Workspace) -> None:
@@ -97,7 +130,7 @@ def test_an_unresolved_conflict_is_refused(repository: Workspace) -> None:
     identity = ("-c", "user.name=toy", "-c", "user.email=toy@example.org")
     assert "CONFLICT" in repository.command("git", *identity, "merge", "-").stdout
     with pytest.raises(UserError, match=r"params.yaml: a conflict of a git merge is not resolved"):
-        snapshot(repository.root)
+        commit_of(repository)
 
 
 def test_a_copy_keeps_the_user_s_own_settings_of_dvc(repository: Workspace) -> None:
@@ -147,11 +180,8 @@ def test_ctrl_c_stops_in_words(
 
     monkeypatch.chdir(repository.root)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    later = Planned("exp0058", ["exp0051"], list, lambda overrides: 0)
-    assert (
-        run_side_by_side([Planned("exp0051", (), interrupted, lambda overrides: 0), later], JobOptions())
-        == 130
-    )
+    later = Planned("exp0058", ["exp0051"], list, lambda *_: 0)
+    assert run_side_by_side([Planned("exp0051", (), interrupted, lambda *_: 0), later], JobOptions()) == 130
     assert capsys.readouterr().err.startswith("stopped; the same command continues")
 
 
@@ -164,7 +194,7 @@ def test_shards_are_refused_where_a_machine_lacks_the_folder(
     monkeypatch.chdir(repository.root)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(side_by_side, "engine", lambda *arguments: nullcontext(Elsewhere()))
-    planned = [Planned("exp0051", (), lambda: None, lambda overrides: 0)]
+    planned = [Planned("exp0051", (), lambda: None, lambda *_: 0)]
     with pytest.raises(UserError, match=r"^--shards 2 needs nodes that share the folder of the workspace$"):
         run_side_by_side(planned, JobOptions("ray:head:6379", shards=2))
     assert run_side_by_side(planned, JobOptions("ray:head:6379", shards=1)) == 0
@@ -242,3 +272,44 @@ def test_rows_fail_alone_a_kill_leaves_nothing_and_a_rerun_ends_as_if_nothing_wa
     assert "new run exp0058 in MLflow" in done.stdout
     assert workspace.git("diff") == edited
     assert not list(copies.iterdir())
+
+
+@pytest.mark.slow
+def test_a_row_is_what_dvc_s_own_experiment_is_queued_or_not_and_a_kill_leaves_the_user_s_edits(
+    workspace: Workspace,
+) -> None:
+    workspace.write("params.yaml", f"{workspace.read('params.yaml')}# a note\n")
+    workspace.write("notes.txt", "not tracked")
+
+    def state() -> list[str]:
+        questions = ("diff", "status --porcelain", "stash list", "rev-parse HEAD")
+        return [workspace.git("--no-optional-locks", *question.split()) for question in questions]
+
+    before, copies, setting = state(), workspace.root / COPIES, "evaluate.n_bootstrap=121"
+    command = callboard("run", "exp0051", "--jobs", "1", "-S", setting)
+    killed = subprocess.Popen(
+        command, cwd=workspace.root, env=workspace.environment(), start_new_session=True, stdout=-3
+    )
+    wait_until(lambda: processes_in(copies), "nothing began")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    wait_until(lambda: not processes_in(copies), "processes left", limit_s=60)
+    assert state() == before
+
+    done = workspace.command(*command)
+    assert done.returncode == 0, done.stdout
+    assert ran(done.stdout) == {"evaluate", "track"}
+    assert not list(copies.iterdir())
+    workspace.dvc("exp", "run", "--temp", "--name", "by-dvc", "-S", setting)
+    head = workspace.git("rev-parse", "HEAD").strip()
+    ours, theirs = (experiment_ref(head, name) for name in ("exp0051", "by-dvc"))
+    assert workspace.git("diff", theirs, ours) == ""
+    assert workspace.git("rev-parse", f"{ours}^").strip() == head
+
+    later = ("--queue", "--seed", "416", "exp0051", "-S", "evaluate.n_bootstrap=122")
+    queued = workspace.command(*callboard("run", *later))
+    assert "exp0051-seed416: in DVC's queue" in queued.stdout
+    assert state() == before
+    workspace.dvc("exp", "run", "--run-all")
+    assert sorted(recorded(workspace)[1:]) == ["exp0051", "exp0051-seed416"]
+    assert state() == before

@@ -10,22 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from callboard.core.errors import UserError
-from callboard.experiments import quiet_dvc
+from callboard.core.files import written_whole
+from callboard.core.workspace import main_workspace
+from callboard.experiments.jobs import enqueue, keep
+from callboard.experiments.jobs.copies import Snapshot, snapshot
+from callboard.experiments.jobs.local import Workers
 from callboard.experiments.jobs.options import LOCAL, JobOptions
+from callboard.experiments.jobs.worker import CopyJob
 from callboard.experiments.overrides import (
     hydra_overrides,
     overridden,
     refuse_bad_params,
     with_signs,
 )
-from callboard.experiments.side_by_side import Planned, run_side_by_side
+from callboard.experiments.side_by_side import Planned, run_side_by_side, stopped
 from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, read_full_tree
 from callboard.params.references import REFERENCE_KEYS, referenced_results
 from callboard.results.committed import params_of
 from callboard.results.dvc_cache import MAKE_FOLDERS, folders_not_cached
-from callboard.results.git import git, git_if_any
+from callboard.results.git import git, git_if_any, text_at
 from callboard.results.refs import refs_in_git
 from callboard.results.result import ResultRef, changes
 
@@ -59,10 +64,6 @@ class RunOptions:
     def is_side_by_side(self) -> bool:
         """Whether folds and other stages of a matrix run side by side."""
         return not self.is_queued and not self.is_forced and _is_side_by_side(self.jobs)
-
-    def arguments(self) -> list[str]:
-        """Return the arguments of `dvc exp run`."""
-        return ["--queue" if self.is_queued else "--temp", *(["--force"] if self.is_forced else [])]
 
 
 def run_rows(
@@ -101,16 +102,28 @@ def run_rows(
         for plan, order in plans
         for name in order
     ]
+    return run_planned(planned, options)
+
+
+def run_planned(planned: Sequence[Planned], options: RunOptions) -> int:
+    """Run experiments, one after the other up to the first that fails, or side by side.
+
+    Returns:
+        Exit status of the run that failed, or 0; `STOPPED` after Ctrl-C.
+    """
     if options.is_side_by_side:
         return run_side_by_side(planned, options.jobs)
-    for position, experiment in enumerate(planned):
-        overrides = experiment.overrides()
-        if overrides is not None and (status := experiment.finish(overrides)):
-            left = ", ".join(other.name for other in planned[position + 1 :])
-            print(
-                f"error: {experiment.name} failed{left and f'; not run: {left}'}", file=sys.stderr, flush=True
-            )
-            return status
+    try:
+        with snapshot(main_workspace()) as source:
+            for position, experiment in enumerate(planned):
+                overrides = experiment.overrides()
+                if overrides is not None and (status := experiment.finish(overrides, source, Workers())):
+                    left = ", ".join(other.name for other in planned[position + 1 :])
+                    said = f"error: {experiment.name} failed{left and f'; not run: {left}'}"
+                    print(said, file=sys.stderr, flush=True)
+                    return status
+    except KeyboardInterrupt:
+        return stopped()
     return 0
 
 
@@ -137,8 +150,8 @@ def _planned(plan: "Plan", name: str, options: RunOptions | None, lock: threadin
                 return None
             return found
 
-    def finish(found: list[str]) -> int:
-        status = run_experiment(experiment_name, found, how)
+    def finish(found: list[str], source: Snapshot, here: Workers) -> int:
+        status = run_experiment(experiment_name, found, how, source, here)
         with lock:
             plan.forget()
             if status:
@@ -325,24 +338,48 @@ def _report_lost_folders() -> None:
 def _bring_first_result(experiment: str) -> None:
     """Copy an experiment's dvc.lock, metrics and curves into a workspace without dvc.lock, as in a new clone.
 
-    `dvc exp run` without `--temp` does the same; `dvc checkout` fails without any dvc.lock.
+    `dvc exp run` without `--temp` does the same; `dvc checkout` fails without any dvc.lock. That file comes
+    last: if this is killed, the next result brings all.
     """
     if experiment and not Path("dvc.lock").exists():
-        made = git("ls-tree", "--name-only", experiment, "--", "dvc.lock", "metrics", "plots").split()
-        if made:
-            git("restore", f"--source={experiment}", "--worktree", "--", *made)
+        made = git("ls-tree", "-r", "--name-only", experiment, "--", *keep.MADE).splitlines()
+        for name in sorted(made, key="dvc.lock".__eq__):
+            with written_whole(Path(name)) as unfinished:
+                unfinished.write_text(text_at(experiment, name), encoding="utf-8")
 
 
-def run_experiment(name: str, overrides: Sequence[str], options: RunOptions) -> int:
-    """Run or queue one experiment and return the exit status.
+def run_experiment(
+    name: str, overrides: Sequence[str], options: RunOptions, source: Snapshot, here: Workers
+) -> int:
+    """Run or queue one experiment, in a copy of the workspace, and return the exit status.
 
     Args:
         name: Name of the experiment.
         overrides: Overrides of the workspace's parameters, as `dvc exp run -S` takes them.
         options: How to run it.
+        source: The workspace.
+        here: Engine that runs it.
     """
-    settings = [argument for override in overrides for argument in ("-S", override)]
-    return dvc("exp", "run", "--name", name, *options.arguments(), *settings)
+    with overridden(overrides) as path:
+        params = path.read_text(encoding="utf-8")
+    force = ["--force"] if options.is_forced else []
+    own = [name, source.head, *force]
+    commands = [
+        ["dvc", "checkout", "--quiet", "--force", "--allow-missing"],
+        ["dvc", "repro", *force],
+        [keep.__name__, *own],
+    ]
+    if options.is_queued:
+        commands = [[enqueue.__name__, *own]]
+    environment = {
+        "DVC_ROOT": str(source.workspace),
+        "DVC_EXP_NAME": name,
+        "DVC_EXP_BASELINE_REV": source.head,
+    }
+    folders = str(source.workspace), str(source.copies)
+    if not options.is_queued:
+        print(f"{name}: running in a copy of the workspace", flush=True)
+    return here.run(CopyJob(name, *folders, source.commit, params, "", commands, environment, "")).status
 
 
 def first_seeds(count: int) -> list[int | None]:
@@ -360,15 +397,15 @@ def reproduce(jobs: JobOptions) -> int:
     is_up_to_date = not _is_side_by_side(jobs) or dvc("status", "--quiet") == 0
     if is_up_to_date:
         return dvc("repro")
-    return run_side_by_side([Planned("workspace", (), list, lambda _: dvc("repro"))], jobs)
+    return run_side_by_side([Planned("workspace", (), list, lambda *_: dvc("repro"))], jobs)
 
 
 def dvc(*arguments: str) -> int:
     """Run a dvc command, which prints its own output, and return the exit status.
 
-    Ctrl-C reaches the command too; this waits while it removes its copy of the workspace.
+    Ctrl-C reaches the command too; this waits until it has ended.
     """
-    process = subprocess.Popen([sys.executable, "-m", quiet_dvc.__name__, *arguments])
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments])
     while True:
         try:
             return process.wait()
@@ -405,10 +442,8 @@ def experiment_of(name: str) -> str:
     Raises:
         GitError: there is no commit yet, or no repository.
     """
-    commit = git("rev-parse", "HEAD").strip()
-    return git_if_any(
-        "rev-parse", "--verify", "--quiet", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
-    ).strip()
+    ref = keep.experiment_ref(git("rev-parse", "HEAD").strip(), name)
+    return git_if_any("rev-parse", "--verify", "--quiet", ref).strip()
 
 
 def with_overrides(overrides: Sequence[str]) -> dict[str, str]:

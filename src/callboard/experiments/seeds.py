@@ -1,22 +1,24 @@
 """Runs that differ only in the seed: finding them, and running those that are missing."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from callboard.core.errors import UserError
+from callboard.experiments.jobs.copies import Snapshot
+from callboard.experiments.jobs.local import Workers
 from callboard.experiments.launch import (
     Plan,
     RunOptions,
     experiment_of,
     experiment_row,
     run_experiment,
+    run_planned,
     run_rows,
     with_overrides,
 )
 from callboard.experiments.overrides import hydra_overrides, refuse_bad_params, with_signs
-from callboard.experiments.side_by_side import Planned, run_side_by_side
+from callboard.experiments.side_by_side import Planned
 from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
 from callboard.params.defaults import flatten, text_value, with_defaults
@@ -134,22 +136,12 @@ def _refuse_taken(run: SeedRun) -> None:
 
 
 def run_all(runs: Sequence[SeedRun], options: RunOptions) -> int:
-    """Run or queue runs, one after the other up to the first that fails, or side by side.
-
-    Returns:
-        Exit status of a run that failed, or 0.
-    """
-    if options.is_side_by_side:
-        return run_side_by_side([_planned(run, options) for run in runs], options.jobs)
-    for number, run in enumerate(runs, start=1):
-        print(f"noise: {run.name}, {number} of {len(runs)}", flush=True)
-        if status := run_experiment(run.name, run.overrides, options):
-            print(f"error: {run.name} failed; finished runs count", file=sys.stderr, flush=True)
-            return status
-    return 0
+    """Run or queue runs, as `run_planned` does; return the exit status."""
+    return run_planned([_planned(run, options) for run in runs], options)
 
 
 def _planned(run: SeedRun, options: RunOptions) -> Planned:
-    return Planned(
-        run.name, (), lambda: run.overrides, lambda overrides: run_experiment(run.name, overrides, options)
-    )
+    def finish(overrides: list[str], source: Snapshot, here: Workers) -> int:
+        return run_experiment(run.name, overrides, options, source, here)
+
+    return Planned(run.name, (), lambda: run.overrides, finish)

@@ -2,13 +2,13 @@
 
 DVC itself runs one stage after the other. But copies of the workspace share its cache, and a stage that has
 run in one of them need not run again. So the stages of a matrix (folds, rounds, nested networks) run in
-copies first; then `dvc exp run` finds them in the cache, runs the rest and keeps the result. Shards of `crop`
-and `predict`, if wanted, run in copies too and leave their parts in the main workspace for the stage itself.
+copies first; of several experiments, the stages that score their networks do too. Then `dvc repro`, in one
+more copy, finds them in the cache and runs the rest. Shards of `crop` and `predict`, if wanted, run in copies
+too and leave their parts in the main workspace for the stage itself.
 """
 
 import os
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,12 +25,7 @@ from callboard.core.errors import UserError
 from callboard.core.threads import ahead, n_workers
 from callboard.core.workspace import main_workspace
 from callboard.experiments.jobs import pending
-from callboard.experiments.jobs.copies import (
-    Snapshot,
-    copies_of_this_process,
-    remove_left_over,
-    snapshot,
-)
+from callboard.experiments.jobs.copies import Snapshot, snapshot
 from callboard.experiments.jobs.engines import Engine, engine
 from callboard.experiments.jobs.local import WorkerKilledError, Workers
 from callboard.experiments.jobs.options import JobOptions
@@ -44,13 +39,19 @@ from callboard.experiments.overrides import overridden
 from callboard.params.defaults import read_full_tree
 from callboard.results.dvc_cache import add_to_cache
 
+SCORES = "scores"
+"""Name of the job that runs `SCORING`."""
+
 LOGS = Path(".cache/jobs")
 """Folder of the main workspace for what each stage printed."""
 
 COMMON = "split"
 """Last of the stages that come before those of a matrix; they run first."""
 
-PREPARE_LANE, TRAIN_LANE, FINISH_LANE = "prepare", "train", "finish"
+SCORING = ("predict", "evaluate", "infer", "score")
+"""Stages between those of a matrix and the last one. Of several experiments, they run side by side too."""
+
+PREPARE_LANE, TRAIN_LANE, SCORE_LANE, FINISH_LANE = "prepare", "train", "score", "finish"
 """Lanes. Preparing one experiment at a time makes what several share once; MLflow has one writer."""
 
 GRAPH = ["dvc", "dag", "--dot"]
@@ -78,8 +79,9 @@ class Planned:
     """Experiments of the same call whose results it needs."""
     overrides: Callable[[], list[str] | None]
     """Called once these are finished: overrides of params.yaml, or None if nothing is to be run."""
-    finish: Callable[[list[str]], int]
-    """Runs it as a DVC experiment, with these overrides, and returns the exit status."""
+    finish: Callable[[list[str], Snapshot, Workers], int]
+    """Runs the rest of it, with these overrides, in the workspace or in a copy of the snapshot through an
+    engine of this machine, and returns the exit status."""
 
 
 def run_side_by_side(planned: Sequence[Planned], options: JobOptions) -> int:
@@ -96,11 +98,16 @@ def run_side_by_side(planned: Sequence[Planned], options: JobOptions) -> int:
             (source.workspace / LOGS).mkdir(parents=True, exist_ok=True)
             file = source.workspace / COMMANDS / source.copies.name
             with closing(StageProgress(jobs, file)) as progress:
-                n_shards = options.shards or jobs.n_shards
-                return _run_on(jobs, planned, _Batch(source, Workers(), jobs, progress, n_shards))
+                n_shards, is_many = options.shards or jobs.n_shards, len(planned) > 1
+                return _run_on(jobs, planned, _Batch(source, Workers(), jobs, progress, n_shards, is_many))
     except KeyboardInterrupt:
-        _say("stopped; the same command continues: finished stages are kept, trainings resume")
-        return STOPPED
+        return stopped()
+
+
+def stopped() -> int:
+    """Tell what is left after Ctrl-C; return the exit status."""
+    _say("stopped; the same command continues: finished stages are kept, trainings resume")
+    return STOPPED
 
 
 def describe_machines(options: JobOptions) -> list[str]:
@@ -116,24 +123,16 @@ def describe_machines(options: JobOptions) -> list[str]:
 @contextmanager
 def _started(options: JobOptions) -> Iterator[tuple[Snapshot, Engine]]:
     """Yield a snapshot of the workspace and an engine."""
-    workspace = main_workspace()
-    remove_left_over(workspace)
-    source = Snapshot(workspace, snapshot(workspace), copies_of_this_process(workspace))
-    source.copies.mkdir(parents=True, exist_ok=True)
-    try:
-        with engine(options, read_full_tree()["train"]["threads"], source) as jobs:
-            if jobs.is_apart and (options.shards or 1) > 1:
-                raise UserError(
-                    f"--shards {options.shards} needs nodes that share the folder of the workspace"
-                )
-            yield source, jobs
-    finally:
-        shutil.rmtree(source.copies, ignore_errors=True)
+    threads = read_full_tree()["train"]["threads"]
+    with snapshot(main_workspace()) as source, engine(options, threads, source) as jobs:
+        if jobs.is_apart and (options.shards or 1) > 1:
+            raise UserError(f"--shards {options.shards} needs nodes that share the folder of the workspace")
+        yield source, jobs
 
 
 def _run_on(jobs: Engine, planned: Sequence[Planned], batch: "_Batch") -> int:
     tasks = [batch.first_task(experiment, position) for position, experiment in enumerate(planned)]
-    widths = {PREPARE_LANE: 1, TRAIN_LANE: jobs.n_jobs, FINISH_LANE: 1}
+    widths = {PREPARE_LANE: 1, TRAIN_LANE: jobs.n_jobs, SCORE_LANE: n_workers(), FINISH_LANE: 1}
     failed = run_tasks(tasks, widths, _report, batch.stop)
     not_run = [experiment.name for experiment in planned if experiment.name in failed]
     if not_run:
@@ -160,6 +159,8 @@ class _Batch:
     progress: StageProgress
     n_shards: int
     """Number of jobs that share `crop`, and `predict`."""
+    is_many: bool
+    """Whether there are several experiments."""
 
     def first_task(self, experiment: Planned, position: int) -> Task:
         run = _Run(self, experiment, position)
@@ -220,7 +221,8 @@ class _Run:
         self._keep(outcome, None)
         self.inputs = inputs_of(outcome.printed)
         units = units_of(outcome.printed)
-        self.batch.progress.expect(name, [unit.stage for unit in units])
+        last = [SCORES] if self.batch.is_many else []
+        self.batch.progress.expect(name, [*[unit.stage for unit in units], *last])
         tasks = [
             self.task(
                 unit.stage,
@@ -231,6 +233,9 @@ class _Run:
             )
             for order, unit in enumerate(units)
         ]
+        if self.batch.is_many:
+            lane = SCORE_LANE if self.batch.jobs.is_apart else TRAIN_LANE
+            tasks.append(self.task(SCORES, lane, [task.key for task in tasks], self.score, len(units)))
         return [*tasks, self.task("", FINISH_LANE, [task.key for task in tasks], self.finish)]
 
     def fit(self, unit: Unit) -> list[Task]:
@@ -280,25 +285,44 @@ class _Run:
         for line in PREPARED.findall(outcome.printed):
             print(f"{self.experiment.name} {line}", flush=True)
 
-    def _run_followed(self, stage: str, commands: list[list[str]], unit: Unit | None = None) -> None:
-        """Run a stage of a matrix, or a shard of a different stage, with progress."""
-        jobs, progress = self.batch.jobs, self.batch.progress
+    def _run_followed(
+        self, stage: str, commands: list[list[str]], unit: Unit | None = None, jobs: Engine | None = None
+    ) -> None:
+        """Run a stage of a matrix, a shard of a different stage, or several stages, with progress."""
+        jobs, progress = jobs or self.batch.jobs, self.batch.progress
         with progress.running(self.experiment.name, stage):
             outcome = self._run_job(jobs, stage, commands, jobs.n_threads)
             if unit:
                 self._keep(outcome, unit)
         progress.finished(self.experiment.name, stage, outcome)
 
+    def score(self) -> list[Task]:
+        """Run what comes between the stages of a matrix and the last one."""
+        self._gather()
+        batch = self.batch
+        inputs = {stage for scoring in SCORING for stage in self.inputs[scoring]} - set(SCORING)
+        commands = [
+            ["dvc", "checkout", "--quiet", "--force", *sorted(inputs)],
+            ["dvc", "repro", "--single-item", *SCORING],
+        ]
+        self._run_followed(SCORES, commands, jobs=batch.here if batch.jobs.is_apart else batch.jobs)
+        return []
+
     def finish(self) -> list[Task]:
-        """Make the experiment of what its stages left in DVC's cache, or remote."""
+        """Make the experiment of what its stages left in DVC's cache."""
+        if not self.batch.is_many:
+            self._gather()
+        if self.experiment.finish(self.overrides, self.batch.source, self.batch.here):
+            raise TaskError(f"{self.experiment.name} failed")
+        return []
+
+    def _gather(self) -> None:
+        """Bring what the stages of a matrix left into DVC's cache here; make parts of scores in shards."""
         if self.batch.jobs.is_apart:
             stages = [stage for stage in self.stages if "@" in stage]
             fetch = ["dvc", "fetch", "--quiet", "--run-cache", *stages]
             self._run_job(self.batch.here, "fetch", [fetch], n_workers())
         self._make_parts("predict", ["dvc", "checkout", "--quiet", "--force", *self.inputs["predict"]])
-        if self.experiment.finish(self.overrides):
-            raise TaskError(f"{self.experiment.name} failed")
-        return []
 
     def _run_job(self, jobs: Engine, stage: str, commands: list[list[str]], n_threads: int) -> JobResult:
         """Run commands in a copy of the workspace.

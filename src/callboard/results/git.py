@@ -3,9 +3,10 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, NamedTuple
 
 from callboard.core.errors import UserError
@@ -38,13 +39,18 @@ class GitError(UserError):
     """A git command failed; git's own words are part of the message."""
 
 
-def git(*arguments: str, folder: Path | None = None) -> str:
+def git(*arguments: str, folder: Path | None = None, **variables: str) -> str:
     """Run a git command in `folder` or the current one, and return its output.
+
+    Args:
+        arguments: Of git.
+        folder: Where it runs.
+        variables: Environment variables to set, such as GIT_INDEX_FILE.
 
     Raises:
         GitError: the command failed, or git is not installed.
     """
-    done = _run(arguments, folder)
+    done = _run(arguments, folder, variables)
     if done.returncode:
         raise _error(done, arguments, folder)
     return done.stdout
@@ -127,11 +133,13 @@ def committed_files(folder: Path) -> Iterator[CommittedFiles]:
         yield CommittedFiles(process.stdin, process.stdout)
 
 
-def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.CompletedProcess[str]:
+def _run(
+    arguments: tuple[str, ...], folder: Path | None, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         git_command(*arguments),
         cwd=folder,
-        env=os.environ | {"LC_ALL": "C"},  # messages are parsed
+        env=os.environ | {"LC_ALL": "C"} | variables,  # messages are parsed
         capture_output=True,
         encoding="utf-8",
         errors="replace",

@@ -4,8 +4,9 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,28 +25,71 @@ class Snapshot(NamedTuple):
 
     workspace: Path
     """The main workspace."""
+    head: str
+    """Commit that is checked out."""
     commit: str
-    """Commit with changes that are not committed."""
+    """The same, or a commit on it with changes that are not committed."""
     copies: Path
     """Folder for copies, which is removed at the command's end."""
 
 
-def snapshot(workspace: Path) -> str:
-    """Return a commit of the workspace as it is, with changes that are not committed; nothing is changed.
+@contextmanager
+def snapshot(workspace: Path) -> Iterator[Snapshot]:
+    """Yield the workspace as it is, with changes that are not committed, and a folder for its copies.
 
-    Files that git does not track are left out, as by `dvc exp run --temp`.
+    Files that git does not track are left out, as by `dvc exp run --temp`. Nothing of the user's is
+    written, not even git's index, so that a kill at any moment leaves it as it was. Copies of processes that
+    ended without removing them are removed.
 
     Raises:
         UserError: a conflict of a merge is not resolved.
     """
-    if unmerged := git("diff", "--name-only", "--diff-filter=U", folder=workspace).split("\n")[0]:
-        raise UserError(
-            f"{unmerged}: a conflict of a git merge is not resolved; resolve it, or `git merge --abort`"
-        )
-    git_if_any("update-index", "-q", "--refresh", folder=workspace)  # stash fails where only times differ
-    return (
-        git("stash", "create", folder=workspace).strip() or git("rev-parse", "HEAD", folder=workspace).strip()
-    )
+    remove_left_over(workspace)
+    copies = copies_of_this_process(workspace)
+    copies.mkdir(parents=True, exist_ok=True)
+    try:
+        if unmerged := git("ls-files", "--unmerged", "-z", folder=workspace):
+            name = unmerged.split("\0")[0].partition("\t")[2]
+            raise UserError(
+                f"{name}: a conflict of a git merge is not resolved; resolve it, or `git merge --abort`"
+            )
+        head = git("rev-parse", "HEAD", folder=workspace).strip()
+        commit = committed(workspace, head, "callboard: workspace", copies)
+        trees = git("rev-parse", f"{head}^{{tree}}", f"{commit}^{{tree}}", folder=workspace).split()
+        yield Snapshot(workspace, head, head if trees[0] == trees[1] else commit, copies)
+    finally:
+        shutil.rmtree(copies, ignore_errors=True)
+
+
+def committed(workspace: Path, parent: str, message: str, copies: Path, also: Sequence[str] = ()) -> str:
+    """Return a new commit, on no branch, of the files that git tracks as they are now.
+
+    Git's own index is neither written nor locked.
+
+    Args:
+        workspace: A workspace, or a copy of one.
+        parent: Its parent commit.
+        message: Its message.
+        copies: Folder for a temporary index.
+        also: Paths of further files and folders, below the workspace.
+    """
+    with tempfile.TemporaryDirectory(dir=copies) as folder:
+        own, index = git_path("index", workspace), Path(folder, "index")
+        if own.exists():
+            shutil.copy2(own, index)  # by its time git knows which files to compare
+        with_index = partial(git, folder=workspace, GIT_INDEX_FILE=str(index))
+        with_index("add", "--update")
+        if also:
+            with_index("add", "--force", "--", *also)
+        tree = with_index("write-tree").strip()
+    has_author = git_if_any("var", "GIT_AUTHOR_IDENT", folder=workspace)
+    author = () if has_author else ("-c", "user.name=callboard", "-c", "user.email=callboard@localhost")
+    return git(*author, "commit-tree", tree, "-p", parent, "-m", message, folder=workspace).strip()
+
+
+def git_path(name: str, workspace: Path) -> Path:
+    """Return the path of one of git's own files."""
+    return workspace / git("rev-parse", "--git-path", name, folder=workspace).strip()
 
 
 def copies_of_this_process(workspace: Path) -> Path:

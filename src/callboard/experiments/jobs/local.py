@@ -72,6 +72,7 @@ class Workers:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=None if job.log else sys.stdout,
             text=True,
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
         )

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class CopyJob(NamedTuple):
     environment: dict[str, str]
     """Variables to set."""
     log: str
-    """File for what the commands print."""
+    """File for what the commands print; empty if they print where this process does, to be seen at once."""
     returned: str = ""
     """Stage whose small outputs are returned: DVC pushes none that it does not cache, such as curves."""
     needed: Mapping[str, str] = {}
@@ -66,7 +66,7 @@ class JobResult(NamedTuple):
     lock: str
     """Text of dvc.lock afterwards."""
     printed: str
-    """Output of the commands."""
+    """Output of the commands, if it went into a file."""
     seconds: float
     node: str
     """Name of the machine."""
@@ -100,7 +100,7 @@ def run_job(job: CopyJob) -> JobResult:
             lock = root / "dvc.lock"
             text = lock.read_text(encoding="utf-8") if lock.exists() else ""
             small = _small_outputs(root, text, job.returned) if job.returned and not status else {}
-            printed = Path(job.log).read_text(encoding="utf-8", errors="replace")
+            printed = Path(job.log).read_text(encoding="utf-8", errors="replace") if job.log else ""
             if status:  # before the copy is removed, which makes room
                 full = full_disk(printed, written)
     except (UserError, OSError) as error:
@@ -132,11 +132,16 @@ class _Runner:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run `python`
         environment |= self._job.environment | {"PATH": path}
-        with Path(self._job.log).open("wb") as log:
+        with Path(self._job.log).open("wb") if self._job.log else nullcontext() as log:
             for arguments in self._job.commands:
                 command = [sys.executable, "-m", *arguments]
                 self._process = subprocess.Popen(
-                    command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    command,
+                    cwd=root,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log or sys.stderr,  # the answer goes to standard output
+                    stderr=log,
                 )
                 if self._is_stopped:
                     kill_tree(self._process.pid)
