@@ -1,11 +1,20 @@
 import ast
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from callboard.core.code_fingerprint import NUMERICAL_PACKAGES, code_fingerprint, import_closure
+from callboard.core import code_fingerprint as module
+from callboard.core.code_fingerprint import (
+    NUMERICAL_PACKAGES,
+    code_fingerprint,
+    import_closure,
+    source_digest,
+)
 from callboard.core.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 FILES = {
     "stages/__init__.py": "import sys\n",
@@ -241,3 +250,54 @@ def test_every_package_that_a_stage_imports_is_known_to_change_numbers_or_not_to
                 imported.add(str(node.module).split(".")[0])
     foreign = imported - sys.stdlib_module_names - {"callboard", "stages"}
     assert foreign - WITHOUT_NUMBERS <= set(NUMERICAL_PACKAGES)
+
+
+def with_source_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the package that `source_digest` reads be the one in `root`."""
+    monkeypatch.setattr(module, "__file__", str(root / "src/callboard/core/code_fingerprint.py"))
+    source_digest.cache_clear()
+    module._read_source.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("src/callboard/training.py", True),
+        ("src/callboard/losses.py", True),
+        ("src/callboard/rare/corner.py", True),
+        ("src/callboard/model.py", True),
+        ("requirements.lock", True),
+        ("src/callboard/unused.py", False),
+        ("stages/train.py", False),
+    ],
+)
+def test_a_digest_of_sources_changes_with_what_the_module_can_reach(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, changes: bool
+) -> None:
+    (root / "requirements.lock").write_text("numpy==1\n")
+    with_source_in(root, monkeypatch)
+    before = source_digest("callboard.training")
+    (root / name).write_text(f"{(root / name).read_text()}# more\n")
+    with_source_in(root, monkeypatch)
+    assert (source_digest("callboard.training") != before) == changes
+
+
+MEMOS = {
+    (path.relative_to(ROOT / "src").with_suffix("").as_posix().replace("/", "."), named.strip('"'))
+    for path in (ROOT / "src").rglob("*.py")
+    for named in re.findall(r'JsonCache\("\w+", (.+?)\)', path.read_text(encoding="utf-8"))
+}
+
+
+def test_memos_are_found() -> None:
+    assert len(MEMOS) >= 5
+
+
+@pytest.mark.parametrize("memo", sorted(MEMOS), ids=str)
+def test_what_a_memo_is_computed_by_is_found_without_parsing(memo: tuple[str, str]) -> None:
+    user, named = memo
+    computed_by = user if named == "__name__" else named
+    reached = {path.relative_to(ROOT).as_posix() for path in module._reached(computed_by)}
+    closure = set(import_closure(ROOT, computed_by)) - {"src/callboard/__init__.py"}
+    assert closure
+    assert closure <= reached

@@ -26,9 +26,6 @@ from callboard.results.rows import BoardRow
 from callboard.scoring.evaluation import CrossValidation, OutOfFold, cross_validate, relabeled_lwlrap
 from callboard.scoring.metrics import average_precisions, lrap_over_folds, lwlrap_known, precision_sums
 
-ESTIMATES_VERSION = "2"
-"""Version of the remembered estimates; raise it when one of them changes for the same tables."""
-
 Estimates = dict[str, float]
 
 
@@ -37,7 +34,7 @@ def estimates_of(rows: Sequence[BoardRow]) -> dict[str, Estimates]:
 
     A row whose tables are no longer in the cache gets the `cv.` metrics from MLflow.
     """
-    memory = JsonCache("estimates", ESTIMATES_VERSION)
+    memory = JsonCache("estimates", __name__)
     new = {_memory_key(row): row for row in rows if _memory_key(row) not in memory}
     for key, row in progress(new.items(), total=len(new), label="estimates", unit="runs"):
         if (found := _from_tables(row)) is not None:
@@ -50,7 +47,8 @@ def estimates_of(rows: Sequence[BoardRow]) -> dict[str, Estimates]:
 
 
 def _memory_key(row: BoardRow) -> str:
-    return f"{row.oof_md5} {row.clips_md5} {row.submission_md5}"
+    unscaled = f" {row.key}" * _is_rescaled(row)  # its submission before rescaling has no md5 here
+    return f"{row.oof_md5} {row.clips_md5} {row.submission_md5}{unscaled}"
 
 
 def _from_metrics(row: BoardRow) -> Estimates:

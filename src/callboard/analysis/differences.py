@@ -18,9 +18,6 @@ from callboard.results.dvc_cache import cached_file, is_cached
 from callboard.results.result import CLIPS, OUT_OF_FOLD
 from callboard.results.rows import BoardRow
 
-DIFFERENCE_VERSION = "1: 2000 resamples, seed 0"
-"""Version of the computation of a difference from the tables."""
-
 
 def difference(row: BoardRow, base: BoardRow) -> Difference | None:
     """Return out-of-fold LWLRAP of `row` minus that of `base`; None if one of them has no CV.
@@ -80,7 +77,7 @@ def _key(row: BoardRow, base: BoardRow) -> str:
 @cache
 def _remembered(_dvc_root: str | None, _folder: str) -> JsonCache:
     """Return differences by the md5 of the tables they were computed from; saved when the process ends."""
-    memory = JsonCache("differences", DIFFERENCE_VERSION)
+    memory = JsonCache("differences", "callboard.analysis.bootstrap")
     atexit.register(memory.save)
     return memory
 

@@ -40,6 +40,10 @@ plot, record or move files. CUDA's packages and triton are not listed, since tor
 networks compute nothing with torchvision.
 """
 
+MODULE_NAME = re.compile(r"\bcallboard(?:\.\w+)+")
+FROM_IMPORT = re.compile(r"^ *from (callboard[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
+"""Import of modules, or of names in one, on one line or in brackets."""
+
 
 class _Module(NamedTuple):
     """A source file reduced to what matters for a fingerprint."""
@@ -78,6 +82,48 @@ def code_fingerprint(root: Path, module: str) -> str:
         raise UserError(f"{module} imports {unknown[0]}, but neither {' nor '.join(LOCKS)} has its version")
     lines = [f"{source.digest}  {file}\n" for file, source in closure.items()]
     return "".join(lines + [f"{package}=={versions[package]}\n" for package in packages])
+
+
+@cache
+def source_digest(module: str) -> str:
+    """Return a digest of the files of this package that a module can reach, and of the lock files.
+
+    Takes milliseconds, since no file is parsed: docstrings and comments count too, and so does each module
+    that a file only names.
+    """
+    root = Path(__file__).resolve().parents[3]
+    locks = [path for name in LOCKS if (path := root / name).is_file()]
+    digests = [_read_source(path).digest for path in (*sorted(_reached(module)), *locks)]
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:32]
+
+
+def _reached(module: str) -> set[Path]:
+    package = Path(__file__).resolve().parents[1]
+    reached: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        path = package.joinpath(*waiting.pop().split(".")[1:]).with_suffix(".py")
+        if path.is_file() and path not in reached:
+            reached.add(path)
+            waiting += _read_source(path).named
+    return reached
+
+
+class _Source(NamedTuple):
+    """A file as it is, not parsed."""
+
+    digest: bytes
+    named: list[str]
+    """Dotted names that can be modules of this package."""
+
+
+@cache
+def _read_source(path: Path) -> _Source:
+    content = path.read_bytes()
+    text = content.decode("utf-8")
+    parts = [f"{base}.{name}" for base, names in FROM_IMPORT.findall(text) for name in names.split()]
+    named = MODULE_NAME.findall(text) + [part.strip("(),") for part in parts]
+    return _Source(hashlib.sha256(content).digest(), named)
 
 
 def _closure(root: Path, module: str) -> dict[str, _Module]:

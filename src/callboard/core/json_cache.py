@@ -5,27 +5,29 @@ import os
 from contextlib import suppress
 from typing import Any
 
+from callboard.core.code_fingerprint import source_digest
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
+from callboard.core.sealed import seal, unseal
 from callboard.core.workspace import main_workspace
 
 
 class JsonCache:
     """A JSON object on disk below the main workspace's .cache; losing it costs only time.
 
-    A key identifies the content that its value depends on, as a hash or a commit does; the version identifies
-    how values are computed from it.
+    A key identifies the content that its value depends on, as a hash or a commit does. All values are dropped
+    when the code that computes them changes, or when the file does otherwise than by `save`.
     """
 
-    def __init__(self, name: str, version: str = "1") -> None:
-        """Read the file; one that is unreadable or has a different version counts as empty.
+    def __init__(self, name: str, computed_by: str) -> None:
+        """Read the file; one that is unreadable, damaged or of different code counts as empty.
 
         Args:
             name: Name of the file, without folder and suffix.
-            version: To be changed when code or settings give other values, which drops all old ones.
+            computed_by: Module that computes values from the content; all that it imports counts too.
         """
         self._path = main_workspace() / ".cache" / f"{name}.json"
-        self._version = version
+        self._seal = f"{name} by {source_digest(computed_by)}"
         self._values = self._on_disk()
         self._new: dict[str, Any] = {}
 
@@ -43,17 +45,16 @@ class JsonCache:
         """Add new values to those on disk by now; if two processes save at once, one's values can be lost."""
         if not self._new:
             return
-        content = {"version": self._version, "values": self._on_disk() | self._new}
+        content = json.dumps(self._on_disk() | self._new).encode()
         with (
             suppress(UserError),  # no space or no permission: recomputed the next time
             written_whole(self._path, writer=str(os.getpid())) as unfinished,
         ):
-            unfinished.write_text(json.dumps(content), encoding="utf-8")
+            unfinished.write_bytes(seal(content, self._seal))
         self._new = {}
 
     def _on_disk(self) -> dict[str, Any]:
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
-            return dict(content["values"]) if content["version"] == self._version else {}
-        except (OSError, ValueError, TypeError, KeyError):
+            return dict(json.loads(unseal(self._path.read_bytes(), self._seal)))
+        except (OSError, ValueError):
             return {}

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from callboard.results.mlflow.record import Origin
     from callboard.results.result import Result
 
-CAPTIONS_VERSION = "1"
-"""Version of the way captions are derived from the file."""
-
 
 @dataclass(frozen=True)
 class Caption:
@@ -40,7 +37,7 @@ def read_captions(path: Path = Path("experiments.yaml")) -> dict[str, Caption]:
     """
     if not path.exists():
         return {}
-    memory = JsonCache("captions", CAPTIONS_VERSION)
+    memory = JsonCache("captions", __name__)
     place = hashlib.sha256(path.read_bytes()).hexdigest()
     if place not in memory:
         memory[place] = _captions(path)

@@ -15,9 +15,6 @@ from callboard.results.dvc_lock import all_outs, content_key, parse_lock
 from callboard.results.git import CommittedFiles, text_at
 from callboard.results.result import SOURCE, SUBMISSION
 
-LOCKS_VERSION = "1"
-"""Version of the cached facts, to be raised when `dvc_lock.content_key` distinguishes results differently."""
-
 
 class LockFacts(NamedTuple):
     """Facts about the result that a dvc.lock describes."""
@@ -39,7 +36,7 @@ class Locks:
     def __init__(self, files: CommittedFiles) -> None:
         """Use a running git process, and the facts on disk."""
         self._files = files
-        self._memory = JsonCache("locks", LOCKS_VERSION)
+        self._memory = JsonCache("locks", __name__)
 
     def at(self, commit: str) -> LockFacts:
         """Return the facts about a commit's dvc.lock; `NOTHING` if it has none."""
@@ -65,9 +62,6 @@ def lock_content(text: str) -> LockFacts:
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
         return LockFacts(is_broken=True)
 
-
-COMMITTED_VERSION = "1"
-"""Version of the way a key and flat parameters are derived from the files."""
 
 FULL_HASH = re.compile(r"[0-9a-f]{40}")
 
@@ -114,4 +108,4 @@ def _held(commit: str, folder: Path) -> dict[str, Any]:
 @cache
 def _memory(_folder: Path) -> JsonCache:
     """Return the cache of a current folder, whose file is in that folder's main workspace."""
-    return JsonCache("committed", COMMITTED_VERSION)
+    return JsonCache("committed", __name__)

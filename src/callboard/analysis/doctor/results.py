@@ -21,9 +21,6 @@ from callboard.results.mlflow.record import SUBMISSION_MD5
 from callboard.results.refs import experiments_among
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, ResultRef
 
-POISON_VERSION = "2"
-"""Version of how a poisoned result is detected from its files."""
-
 
 def unreadable_commits(state: State) -> Iterator[Finding]:
     """Find a dvc.lock that is not YAML, such as one with the marks of a merge."""
@@ -65,7 +62,7 @@ def poisoned_results(state: State) -> Iterator[Finding]:
     `dvc exp save` or `dvc commit -f` after an edit of params.yaml leave such a result, and DVC's run-cache
     then gives the wrong outputs to every later run with those parameters.
     """
-    memory = JsonCache("poisoned", POISON_VERSION)
+    memory = JsonCache("poisoned", __name__)
     for ref, *_ in state.results.values():
         blob, params = (state.files.blob(ref.commit, name) for name in ("dvc.lock", "params.yaml"))
         if not blob or not params:
@@ -181,26 +178,23 @@ def _look_up(tree: Any, key: str) -> Any:
     return tree
 
 
-LINEAGE_VERSION = "3"
-"""Version of how a lineage is read from files."""
-
-
 def leaking_teachers(state: State) -> Iterator[Finding]:
     """Find results whose pseudo-labels break what `pseudo.isolation` promises.
 
     Those with files that DVC's cache lacks are skipped.
     """
-    memory = JsonCache("lineage", LINEAGE_VERSION)
+    memory = JsonCache("lineage", __name__)
     for ref, *_ in state.results.values():
         outs = all_outs(state.lock_of(ref))
         if not any(path.startswith("pseudo/") for path in outs):
             continue
-        if ref.key not in memory:
+        key = f"{ref.key} {ref.commit}"
+        if key not in memory:
             try:
-                memory[ref.key] = _violations(ref, outs)
+                memory[key] = _violations(ref, outs)
             except UserError:
                 continue
-        if violations := memory[ref.key]:
+        if violations := memory[key]:
             yield Finding(
                 f"{ref}: its CV leaks, {first_of(violations)}",
                 f"`callboard audit {ref.name}` lists all; then `dvc exp run --force` with its parameters",
