@@ -9,7 +9,7 @@ import torch
 from callboard.core.errors import UserError
 from callboard.model.class_axis import ClassAxis
 from callboard.model.detector import build_model
-from callboard.model.weights import WeightsParams, load_model, save_model
+from callboard.model.weights import WeightsParams, load_model, save_model, state_bytes
 from callboard.training.checkpoint import Checkpoint, checkpoint_for
 from tests.toy_training import CPU, SPECIES, fit_params
 
@@ -188,14 +188,31 @@ def test_abandoned_checkpoints_are_removed_when_a_new_one_is_made(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_a_damaged_checkpoint_is_reported_and_ignored(tmp_path, capsys, content):
+DAMAGE = {
+    "empty": lambda whole: b"",
+    "not a checkpoint": lambda whole: b"not a checkpoint",
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "one bit of a weight": lambda whole: whole.replace(torch.ones(1).numpy().tobytes(), b"\0\0\x80\x3e", 1),
+    "torch file of other content": lambda whole: state_bytes({"weights": torch.ones(1000)}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_checkpoint_is_reported_and_ignored(tmp_path, capsys, damage):
     checkpoint = Checkpoint(tmp_path / "fold0.pt")
-    checkpoint.write({"weights": torch.zeros(1000)})
+    checkpoint.write({"weights": torch.ones(1000)})
     whole = checkpoint.path.read_bytes()
-    checkpoint.path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    checkpoint.path.write_bytes(damage(whole))
+    assert checkpoint.path.read_bytes() != whole
     assert checkpoint.read() is None
-    assert "fold0.pt: damaged checkpoint ignored" in capsys.readouterr().err
+    assert "fold0.pt: checkpoint ignored, training starts at the first epoch" in capsys.readouterr().err
+
+
+def test_the_checkpoint_of_a_different_training_is_reported_and_ignored(tmp_path, capsys):
+    Checkpoint(tmp_path / "a-fold0.pt").write({"history": [1, 2, 3]})
+    (tmp_path / "a-fold0.pt").rename(tmp_path / "b-fold0.pt")
+    assert Checkpoint(tmp_path / "b-fold0.pt").read() is None
+    assert "b-fold0.pt: checkpoint ignored" in capsys.readouterr().err
 
 
 def test_trainings_that_differ_never_share_a_checkpoint(tmp_path, monkeypatch):

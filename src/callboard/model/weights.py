@@ -92,7 +92,8 @@ def save_model(
         "state_dict": _on_cpu(model),
         **{WEIGHTS[name]: _on_cpu(average) for name, average in (averages or {}).items()},
     }
-    write_state(path, content)
+    with written_whole(path) as unfinished:
+        unfinished.write_bytes(state_bytes(content))
 
 
 def _on_cpu(model: SedModel) -> dict[str, Tensor]:
@@ -171,15 +172,8 @@ def _not_ours(path: Path) -> UserError:
     return UserError(f"{path}: not a weights file of this project; train again")
 
 
-def write_state(path: Path, content: dict[str, Any], writer: str = "") -> None:
-    """Save with torch; equal content gives equal bytes, and an interruption leaves no partial file.
-
-    Args:
-        path: The new file.
-        content: Values that `torch.load(weights_only=True)` can read.
-        writer: Part of the temporary file's name; must differ between concurrent writers.
-    """
+def state_bytes(content: dict[str, Any]) -> bytes:
+    """Return what torch saves for values that `torch.load(weights_only=True)` reads; equal for equal ones."""
     buffer = io.BytesIO()  # torch would store the temporary file's name, which varies, in the file
     torch.save(content, buffer)
-    with written_whole(path, writer) as unfinished:
-        unfinished.write_bytes(buffer.getbuffer())
+    return buffer.getvalue()

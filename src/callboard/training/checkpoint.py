@@ -1,9 +1,9 @@
 """Checkpoints of unfinished training runs."""
 
 import hashlib
+import io
 import json
 import secrets
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
-from callboard.core.errors import one_line
+from callboard.core.console import warn
+from callboard.core.files import written_whole
+from callboard.core.sealed import BrokenSealError, seal, unseal
 from callboard.core.workspace import CHECKPOINTS, main_workspace
-from callboard.model.weights import UNREADABLE, write_state
+from callboard.model.weights import state_bytes
 from callboard.params.base import Params
 
 ABANDONED_AFTER_S = 30 * 24 * 3600
@@ -41,18 +43,23 @@ class Checkpoint:
         """
         if not self.path.exists():
             _remove_abandoned(self.path.parent)
-        write_state(self.path, state, writer=secrets.token_hex(4))
+        with written_whole(self.path, writer=secrets.token_hex(4)) as unfinished:
+            unfinished.write_bytes(seal(state_bytes(state), self.path.name))
 
     def read(self) -> dict[str, Any] | None:
-        """Return the state last written, or None without a checkpoint. Report and ignore a damaged file."""
+        """Return the state last written, or None without a checkpoint.
+
+        Report and ignore a file that is damaged or of a different training: the name says which one it is of,
+        and the seal that it was written under this name.
+        """
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = unseal(self.path.read_bytes(), self.path.name)
         except FileNotFoundError:
             return None
-        except UNREADABLE as error:
-            reason = one_line(error)
-            print(f"warning: {self.path}: damaged checkpoint ignored ({reason})", file=sys.stderr, flush=True)
+        except (OSError, BrokenSealError) as error:
+            warn(f"{self.path}: checkpoint ignored, training starts at the first epoch: {error}")
             return None
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return state
 
     def remove(self) -> None:
