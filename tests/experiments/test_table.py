@@ -244,7 +244,7 @@ REFUSED = [
     ("{id: a2, base: a1, alone: {train.init_from: a2}}", "a2: train.init_from a2 is not above it"),
     ("{id: a2, base: a1, alone: {train.init_from: [a1]}}", "a2: train.init_from .* should be a valid string"),
     ("{id: a2, base: a1, set: {optim.lr: fast}}", "a2: optim.lr 'fast': Input should be a valid number"),
-    ("{id: a2, base: a1, set: {optim.lr: -1.0}}", "a2: optim.lr -1.0: Input should be greater than 0"),
+    ("{id: a2, base: a1, set: {optim.lr: -1.0}}", "a2: optim.lr -1.0: -1.0 must be above 0"),
     ("{id: a2, base: a1, set: {infer.blend: null}}", "a2: infer.blend None: Input should be a valid list"),
     ("{id: a2, base: a1, cv: 79.0}", r"(?s)a2:\n  cv: .* less than or equal to 1, found 79.0"),
     ("{id: a2, base: a1, cv: high}", r"(?s)a2:\n  cv: .* found 'high'"),

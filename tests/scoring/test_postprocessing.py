@@ -85,11 +85,9 @@ def test_a_gain_is_the_score_with_all_steps_minus_that_without_one():
     }
 
 
-@pytest.mark.parametrize("smoothing", [[1, 1], [1, -1, 1], [1, 0, 1], [0]])
+@pytest.mark.parametrize("smoothing", [[1, 1], [1, 0, 1], [0]])
 def test_smoothing_without_a_middle_is_refused(smoothing):
-    with pytest.raises(
-        ValueError, match="must be an odd number of weights, none negative, the middle one above 0"
-    ):
+    with pytest.raises(ValueError, match="must be an odd number of weights, the middle one above 0"):
         infer_params(smoothing=smoothing)
 
 
@@ -97,14 +95,15 @@ def test_smoothing_without_a_middle_is_refused(smoothing):
     ("changes", "message"),
     [
         ({"blend_weights": [1.0]}, "blend_weights has length 1, but blend has 0 parts"),
-        ({"blend": PARTS, "blend_weights": [1.0, -1.0]}, "must not be negative, and not all 0"),
-        ({"blend": PARTS, "blend_weights": [0, 0]}, "must not be negative, and not all 0"),
-        ({"smoothing": [1e308] * 3}, "has no finite sum"),
+        ({"blend": PARTS, "blend_weights": [1.0, -1.0]}, "-1.0 must be at least 0"),
+        ({"blend": PARTS, "blend_weights": [0, 0]}, "must not be all 0"),
+        ({"smoothing": [1, -1, 1]}, "-1.0 must be at least 0"),
+        ({"smoothing": [1e308] * 3}, "1e\\+308 must be at least 0 and at most 1000000.0"),
         ({"stack": True}, "stack combines the parts of blend and finds their weights itself"),
         ({"blend": PARTS, "blend_weights": [1, 1], "stack": True}, "finds their weights itself"),
         ({"blend": PARTS + PARTS[:1]}, "names an experiment twice"),
-        ({"temperature": 0}, "greater than 0"),
-        ({"prevalence": -1}, "greater than or equal to 0"),
+        ({"temperature": 0}, "0.0 must be at least 0.01"),
+        ({"prevalence": -1}, "-1.0 must be at least 0"),
     ],
 )
 def test_steps_that_contradict_are_refused(changes, message):

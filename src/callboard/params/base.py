@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from callboard.core.errors import UserError
+from callboard.params.bounds import Within, shortened
 from callboard.params.renamed import renamed
 
 
@@ -40,8 +41,8 @@ P = TypeVar("P", bound=Params)
 Reference = Annotated[str, Field(pattern=r"^.+@[0-9a-f]{16}$")]
 """A finished experiment as `name@key`: exactly this result, not a later one of the same name."""
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""Seed of a stream of random numbers; numpy accepts no negative ones."""
+Seed = Annotated[int, Within(0, 2**32 - 1, "numpy accepts no other seed")]
+"""Seed of a stream of random numbers."""
 
 DEFAULT_SEED = 416
 """The seed in params.yaml; the number is arbitrary."""
@@ -91,9 +92,14 @@ def validate(cls: type[P], tree: dict[str, Any], path: Path | str) -> P:
         raise UserError(f"{path}:\n{problems}") from None
 
 
+def message_of(problem: Any) -> str:
+    """Return the text of one of pydantic's errors, as the code of this project wrote it."""
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
 def _describe(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
+    message = message_of(problem)
     match problem["type"]:
         case "extra_forbidden":
             return f"{key}: unknown parameter"
@@ -102,4 +108,4 @@ def _describe(problem: Any) -> str:
         case "value_error":
             return f"{key}: {message}" if key else message
         case _:
-            return f"{key}: {message}, found {problem['input']!r}"
+            return f"{key}: {message}, found {shortened(problem['input'])}"

@@ -1,10 +1,14 @@
 """The sections `data` and `split`: the source of recordings and annotations, and how they become folds."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from callboard.params.base import Params, Seed
+from callboard.params.bounds import Within
+
+N_RECORDINGS = "each is synthesised, at some 20 a second, and 100,000 take more than an hour"
+"""Reason for the upper bound of recordings."""
 
 
 class DemoParams(Params):
@@ -12,17 +16,19 @@ class DemoParams(Params):
 
     seed: Seed = 2020
     """Seed of everything that is drawn: call models, backgrounds, prevalence, annotations."""
-    n_species: int = Field(12, ge=2)
-    n_tp_recordings: int = Field(240, ge=10)
+    n_species: Annotated[int, Within(2, 1000, "each has a call of its own, and a ranking needs two")] = 12
+    n_tp_recordings: Annotated[int, Within(10, 100_000, N_RECORDINGS)] = 240
     """Training recordings with at least one confirmed annotation."""
-    n_fp_recordings: int = Field(120, ge=0)
+    n_fp_recordings: Annotated[int, Within(0, 100_000, N_RECORDINGS)] = 120
     """Further training recordings, with rejected annotations only."""
-    n_test_recordings: int = Field(160, ge=2)
-    n_external_recordings: int = Field(0, ge=0)
+    n_test_recordings: Annotated[int, Within(2, 100_000, N_RECORDINGS)] = 160
+    n_external_recordings: Annotated[int, Within(0, 100_000, N_RECORDINGS)] = 0
     """Further recordings without annotations, like those of the test set; for `pseudo.source` external."""
     crowding: Literal["sparse", "dense"] = "sparse"
     """Number of species that call in a training recording: 1.5 on average if sparse, 3.6 if dense."""
-    recording_length_s: float = Field(20.0, ge=5)
+    recording_length_s: Annotated[
+        float, Within(5, 3600, "a recording has room for calls, and is made in memory as a whole")
+    ] = 20.0
     calls: str | None = None
     """CSV manifest of real calls, one species per label; null = synthetic calls."""
     backgrounds: str | None = None
@@ -67,7 +73,9 @@ class DataParams(Params):
 class SplitParams(Params):
     """The `split` section."""
 
-    folds: list[int] = Field([0, 1, 2, 3, 4], min_length=2)
+    folds: Annotated[list[int], Within(0, 99, "a network is trained for each fold")] = Field(
+        [0, 1, 2, 3, 4], min_length=2
+    )
     """Fold numbers 0 … n-1, listed because dvc.yaml runs one train stage per entry."""
     seed: Seed = 0
     stratify: Literal["presence"] = "presence"

@@ -1,16 +1,19 @@
 """The `loss` section: the terms of the loss and the treatment of unlabelled cells."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from callboard.params.base import Params
+from callboard.params.bounds import THRESHOLD, WEIGHT, Within
+
+FOCAL_GAMMA = Within(0, 20, "it is the exponent of a number below 1, and at 20 nothing is left of it")
 
 
 class ClipTermParams(Params):
     """A clipwise term, which compares a pooled logit with the clip target."""
 
-    weight: float = Field(0.0, ge=0)
+    weight: Annotated[float, WEIGHT] = 0.0
     """Factor in the sum; 0 = off."""
     kind: Literal["bce", "focal", "bce_focal"] = "bce"
     """bce_focal: the mean of both."""
@@ -21,8 +24,8 @@ class ClipTermParams(Params):
 class PseudoTermParams(Params):
     """The term that compares attention weights with the model's own thresholded framewise scores."""
 
-    weight: float = Field(0.0, ge=0)
-    threshold: float = Field(0.7, gt=0, lt=1)
+    weight: Annotated[float, WEIGHT] = 0.0
+    threshold: Annotated[float, THRESHOLD] = 0.7
     kind: Literal["bce", "focal"] = "bce"
     weighted: bool = True
     """Whether the term has class weights."""
@@ -31,14 +34,14 @@ class PseudoTermParams(Params):
 class PositionTermParams(Params):
     """The term that compares attention weights with annotated segments."""
 
-    weight: float = Field(0.0, ge=0)
+    weight: Annotated[float, WEIGHT] = 0.0
     kind: Literal["bce", "focal"] = "bce"
 
 
 class SegmentTermParams(Params):
     """The term that compares segmentwise logits with framewise targets."""
 
-    weight: float = Field(0.0, ge=0)
+    weight: Annotated[float, WEIGHT] = 0.0
     weighted: bool = True
     """Whether the term has class weights."""
 
@@ -46,7 +49,7 @@ class SegmentTermParams(Params):
 class FrequencyTermParams(Params):
     """The term that repeats the attention, max, pseudo and segment terms on the frequency head."""
 
-    weight: float = Field(0.0, ge=0)
+    weight: Annotated[float, WEIGHT] = 0.0
 
 
 class LabeledTermParams(Params):
@@ -57,13 +60,13 @@ class LabeledTermParams(Params):
     (`train.items`) and all FP recordings.
     """
 
-    weight: float = Field(0.0, ge=0)
+    weight: Annotated[float, WEIGHT] = 0.0
     positives: Literal["sum", "mean"] = "sum"
     """Reduction over the positives of a batch. sum: grows with the number of clips. mean: the sum divided by
     the positives' label weights (positive-sum decay)."""
     negatives: Literal["sum", "mean"] = "sum"
     """Likewise for negatives, divided by their label weights."""
-    focal_gamma: float = Field(0.0, ge=0)
+    focal_gamma: Annotated[float, FOCAL_GAMMA] = 0.0
     """Exponent of the factor (1 - p)^gamma of positives; negatives have none. 0 = plain BCE."""
     class_weights: Literal["none", "largest", "smallest"] = "none"
     """Weights of positives, from counts of TP annotations in the training folds. largest: largest count /
@@ -77,7 +80,7 @@ class SmoothingParams(Params):
     """Which targets are smoothed: clipwise (clip) or framewise ones (seq)."""
     mode: Literal["uniform", "negative"] = "uniform"
     """uniform: y (1 - eps) + eps / species. negative: y + (1 - y) eps / species, positives stay 1."""
-    eps: float = Field(0.2, ge=0, lt=1)
+    eps: Annotated[float, Within(0, 1, "it is the share of a label that is given away", open_high=True)] = 0.2
 
 
 class LossParams(Params):
@@ -93,7 +96,7 @@ class LossParams(Params):
     pos_weight: bool = False
     """Whether class weights (largest count / count of TP annotations in the training folds) multiply the
     positive half of clipwise BCE."""
-    focal_gamma: float = Field(2.0, ge=0)
+    focal_gamma: Annotated[float, FOCAL_GAMMA] = 2.0
     attention: ClipTermParams
     max: ClipTermParams
     pseudo: PseudoTermParams

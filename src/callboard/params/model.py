@@ -6,9 +6,14 @@ from pydantic import Field, field_validator, model_validator
 
 from callboard.core.pinned_weights import WEIGHTS_PACKAGES, refuse_unknown
 from callboard.params.base import Params
+from callboard.params.bounds import Within
 
 FRAMES_BACKBONE = "frames"
 """Value of `model.backbone` for no backbone: embeddings are used as they are."""
+
+BACKBONE_NUMBERS = Within(
+    -10_000, 10_000, "no argument of a network is larger, and building it would not end"
+)
 
 
 class ModelParams(Params):
@@ -37,6 +42,18 @@ class ModelParams(Params):
     def blank(self) -> Self:
         """These parameters without pretrained weights, for a network whose weights are loaded afterwards."""
         return self.model_copy(update={"pretrained": False, "weights": None})
+
+    @field_validator("backbone_args")
+    @classmethod
+    def _numbers_within_bounds(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name, value in arguments.items():
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, int | float):
+                    try:
+                        BACKBONE_NUMBERS.checked(each)
+                    except ValueError as error:
+                        raise ValueError(f"{name} {error}") from None
+        return arguments
 
     @field_validator("weights")
     @classmethod

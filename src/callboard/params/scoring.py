@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from itertools import combinations
-from math import isfinite
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from callboard.params.base import Params, Reference
+from callboard.params.bounds import FRAMES, MAX_FRAMES, RELATIVE_WEIGHT, SOFTENING, THRESHOLD, Within
 
 Head = Literal["attention", "max", "attention_max", "segment_max", "attention_max_frequency"]
 """Heads that a probability comes from. attention_max: mean of both probabilities. segment_max: largest
@@ -21,15 +21,15 @@ MAX_ROUNDS = 3
 class PredictParams(Params):
     """The `predict` section: running the network over whole recordings."""
 
-    overlap_frames: int = Field(0, ge=0)
+    overlap_frames: Annotated[int, FRAMES] = 0
     """Frames that neighbouring windows share."""
-    batch_size: int = Field(128, gt=0)
+    batch_size: Annotated[int, Within(1, 65_536, "all windows of a batch are in memory at once")] = 128
     """Windows per forward pass."""
     weights: Literal["last", "ema", "swa"] = "last"
     """Weights that predict: those of a network's last step (or selected epoch), their moving average over
     steps (`train.ema_decay`), or their mean over the last epochs (`train.swa_epochs`). To measure the gain,
     windows are also scored with `last`, in additional forward passes; likewise with `tta`."""
-    tta: int = Field(0, ge=0)
+    tta: Annotated[int, Within(0, 100, "each pass takes as long as prediction without it")] = 0
     """Passes over each window under the time and frequency masks of `augment`, with logits averaged; 0 = one
     pass without masks. Masks are drawn anew for each forward pass, so they depend on batch_size."""
 
@@ -42,34 +42,30 @@ class InferParams(Params):
     fold_agg: Literal["mean", "max"] = "mean"
     """Aggregation over the models of all folds, which score test recordings; training recordings have one
     model."""
-    fold_weights: list[float] = Field(default_factory=list)
+    fold_weights: Annotated[list[float], RELATIVE_WEIGHT] = Field(default_factory=list)
     """Weight of each fold of `split.folds` if `fold_agg` is mean, with any sum; empty = equal."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: Annotated[float, SOFTENING] = 1.0
     """Divisor of the logits of every head before they become probabilities. Like `smoothing`, it acts on this
     experiment's own networks: the parts of a blend have their own."""
-    smoothing: list[float] = Field(default_factory=list)
+    smoothing: Annotated[list[float], RELATIVE_WEIGHT] = Field(default_factory=list)
     """Weights of the probabilities of a window and its neighbours in the recording, an odd number of them;
     at a recording's ends, those inside, rescaled to the same sum. Acts before `window_agg`; empty = off."""
     blend: list[Reference] = Field(default_factory=list)
     """Finished experiments whose combined scores replace this one's own: their mean, weighted by
     `blend_weights`, or a `stack`. Empty = off."""
-    blend_weights: list[float] = Field(default_factory=list)
+    blend_weights: Annotated[list[float], RELATIVE_WEIGHT] = Field(default_factory=list)
     """Weight of each part of `blend`, with any sum; empty = equal."""
     stack: bool = False
     """Whether logistic regressions on out-of-fold scores combine the parts of `blend`, species by species."""
-    prevalence: float = Field(0.0, ge=0)
+    prevalence: Annotated[float, Within(0, 10, "it is an exponent, 1 for the ratio as estimated")] = 0.0
     """Exponent of the ratio of estimated prevalences, scored set to training set, which multiplies each
     species' odds; 0 = off. CV does not change: the ratio is 1 for out-of-fold scores of the training set."""
 
     @model_validator(mode="after")
     def _smoothing_has_a_middle(self) -> Self:
         weights = self.smoothing
-        if weights and (len(weights) % 2 == 0 or min(weights) < 0 or not weights[len(weights) // 2]):
-            raise ValueError(
-                f"smoothing {weights} must be an odd number of weights, none negative, the middle one above 0"
-            )
-        if not isfinite(sum(weights)):
-            raise ValueError(f"smoothing {weights} has no finite sum")
+        if weights and (len(weights) % 2 == 0 or not weights[len(weights) // 2]):
+            raise ValueError(f"smoothing {weights} must be an odd number of weights, the middle one above 0")
         return self
 
     @model_validator(mode="after")
@@ -78,8 +74,8 @@ class InferParams(Params):
             return self
         if self.fold_agg != "mean":
             raise ValueError(f"fold_weights weigh a mean, but fold_agg is {self.fold_agg}")
-        if min(self.fold_weights) < 0 or not sum(self.fold_weights):
-            raise ValueError(f"fold_weights {self.fold_weights} must not be negative, and not all 0")
+        if not any(self.fold_weights):
+            raise ValueError(f"fold_weights {self.fold_weights} must not be all 0")
         return self
 
     @model_validator(mode="after")
@@ -88,8 +84,8 @@ class InferParams(Params):
             raise ValueError(
                 f"blend_weights has length {len(self.blend_weights)}, but blend has {len(self.blend)} parts"
             )
-        if self.blend_weights and (min(self.blend_weights) < 0 or not sum(self.blend_weights)):
-            raise ValueError(f"blend_weights {self.blend_weights} must not be negative, and not all 0")
+        if self.blend_weights and not any(self.blend_weights):
+            raise ValueError(f"blend_weights {self.blend_weights} must not be all 0")
         if self.stack and (not self.blend or self.blend_weights):
             raise ValueError("stack combines the parts of blend and finds their weights itself")
         return self
@@ -104,7 +100,7 @@ class InferParams(Params):
 class EvaluateParams(Params):
     """The `evaluate` section."""
 
-    n_bootstrap: int = Field(0, ge=0)
+    n_bootstrap: Annotated[int, Within(0, 100_000, "more resamples do not change an interval")] = 0
     """Resamples of recordings for the 95 % interval of CV, at least 100; 0 = no interval."""
 
     @model_validator(mode="after")
@@ -143,7 +139,7 @@ class HeldOutParams(Params):
 class PseudoParams(Params):
     """The `pseudo` section: pseudo-labels between rounds of training."""
 
-    rounds: int = Field(0, ge=0, le=MAX_ROUNDS)
+    rounds: Annotated[int, Within(0, MAX_ROUNDS, "dvc.yaml has stages for no more")] = 0
     """Rounds of students: those of round 1 learn from labels by networks of round 0, and so on. predict,
     evaluate and infer use the last round; 0 = no students."""
     source: Literal["train", "train_fp", "test", "external", "train_test", "train_external"] = "train"
@@ -161,18 +157,18 @@ class PseudoParams(Params):
     """Head whose probability decides, independent of `infer.head`: a change of how scores are pooled must not
     retrain students. If only the attention logit was trained (`loss.labeled`), attention is closest to the
     truth."""
-    threshold: float = Field(0.6, gt=0, lt=1)
+    threshold: Annotated[float, THRESHOLD] = 0.6
     """Lowest probability that gives a positive pseudo-label."""
-    negative_threshold: float | None = Field(None, gt=0, lt=1)
+    negative_threshold: Annotated[float | None, THRESHOLD] = None
     """Highest probability that gives a negative one, for the whole window; null = no negatives."""
-    min_votes: int = Field(3, ge=1)
+    min_votes: Annotated[int, Within(1, 100, "the model of each fold has a vote")] = 3
     """Models that must agree where the models of all folds vote: on test and external recordings, and without
     isolation. Otherwise a training recording has one vote."""
     labels: Literal["hard", "soft"] = "hard"
     """hard: a positive's target is 1. soft: σ(logit / temperature) ^ power."""
-    temperature: float = Field(1.0, gt=0)
-    power: float = Field(1.0, gt=0)
-    n_frames: int = Field(96, gt=0)
+    temperature: Annotated[float, SOFTENING] = 1.0
+    power: Annotated[float, SOFTENING] = 1.0
+    n_frames: Annotated[int, Within(1, MAX_FRAMES, "no clip has more frames")] = 96
     """Length of a positive pseudo-annotation, centred on the highest segment of its window, frames."""
 
     @property

@@ -1,10 +1,11 @@
 """The sections that `train` reads in addition to `model` and `loss`."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from callboard.params.base import Params, Reference
+from callboard.params.bounds import EPOCHS, FRAMES, MAX_FRAMES, MAX_MELS, MEL_ROWS, PROBABILITY, Within
 
 
 class ClipParams(Params):
@@ -13,10 +14,10 @@ class ClipParams(Params):
     mode: Literal["event", "full"] = "event"
     """event: cut around a random annotation of the recording, slide over the recording when predicting.
     full: the whole recording, padded to the longest one; n_frames and offsets have no effect."""
-    n_frames: int = Field(256, gt=0)
-    offsets: list[int] = Field([16, 32, 64, 128], min_length=1)
+    n_frames: Annotated[int, Within(1, MAX_FRAMES, "a batch of longer clips fits in no memory")] = 256
+    offsets: Annotated[list[int], FRAMES] = Field([16, 32, 64, 128], min_length=1)
     """Frames from the clip's start to the event's centre; one is drawn per cut."""
-    mel_rows: tuple[int, int] | None = Field(None, strict=False)
+    mel_rows: Annotated[tuple[int, int] | None, MEL_ROWS] = Field(None, strict=False)
     """Half-open range of mel rows that the network sees, row 0 lowest; null = all."""
 
     @property
@@ -40,20 +41,20 @@ class ClipParams(Params):
 class AugmentParams(Params):
     """The `augment` section: one coin flip per clip for gamma, time mask and frequency mask together."""
 
-    p: float = Field(0.5, ge=0, le=1)
+    p: Annotated[float, PROBABILITY] = 0.5
     stage: Literal["before_norm", "after_norm"] = "before_norm"
     """Images that the chain acts on: those in [0, 1] (masks are black) or normalised ones (mean grey)."""
-    time_mask: int = Field(0, ge=0)
+    time_mask: Annotated[int, FRAMES] = 0
     """Exclusive upper bound of the drawn width, frames, over the whole recording; 0 = off."""
-    freq_mask: int = Field(0, ge=0)
+    freq_mask: Annotated[int, MEL_ROWS] = 0
     """Exclusive upper bound of the drawn width, mel rows; 0 = off."""
-    gamma: float | None = Field(None, gt=0)
+    gamma: Annotated[float | None, Within(0.01, 100, "beyond, images become black or white")] = None
     """Exponent applied to the image; null = off."""
-    brightness_contrast: float = Field(0.0, ge=0, le=1)
+    brightness_contrast: Annotated[float, PROBABILITY] = 0.0
     """Probability of a random brightness and contrast change of up to 0.2, with its own coin flip."""
-    freq_crop: int | None = Field(None, gt=0)
+    freq_crop: Annotated[int | None, Within(1, MAX_MELS, "no image has more mel rows")] = None
     """Mel rows that a random crop along frequency keeps; null = off."""
-    freq_crop_p: float = Field(0.5, ge=0, le=1)
+    freq_crop_p: Annotated[float, PROBABILITY] = 0.5
     """Probability of that crop, one coin flip per batch, since a batch has one height."""
 
 
@@ -62,7 +63,9 @@ class MixupParams(Params):
 
     mode: Literal["none", "input", "last", "both"] = "none"
     """Arrays that are mixed. input: images. last: the backbone's feature maps. both: a pass of each."""
-    alpha: float = Field(0.1, gt=0)
+    alpha: Annotated[
+        float, Within(0.001, 1000, "Beta draws only 0 and 1 below it, and only 0.5 above it")
+    ] = 0.1
     """lambda ~ Beta(alpha, alpha), one draw per batch."""
     frame_targets: bool = True
     """Whether framewise and bandwise targets are mixed with the lambda and permutation of the images."""
@@ -72,21 +75,25 @@ class OptimParams(Params):
     """The `optim` section."""
 
     name: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(0.002, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    lr: Annotated[
+        float, Within(0, 10, "Adam moves each weight by about this much in a step", open_low=True)
+    ] = 0.002
+    weight_decay: Annotated[float, Within(0, 10, "more leaves only weights of 0")] = 0.0
 
 
 class SchedParams(Params):
     """The `sched` section."""
 
     name: Literal["none", "cosine", "plateau"] = "none"
-    t_max: float = Field(20.0, gt=0)
+    t_max: Annotated[float, Within(0.01, 1e6, "no training has more epochs, nor so many periods")] = 20.0
     """Cosine: epochs of half a period; the rate rises again over the next t_max epochs."""
-    eta_min: float = Field(0.0, ge=0)
+    eta_min: Annotated[float, Within(0, 10, "it is a learning rate, as optim.lr")] = 0.0
     """Cosine: the lowest rate."""
-    factor: float = Field(0.5, gt=0, lt=1)
+    factor: Annotated[float, Within(0, 1, "the rate falls, but not to 0", open_low=True, open_high=True)] = (
+        0.5
+    )
     """Plateau: factor applied to the rate when validation LWLRAP has stopped rising."""
-    patience: int = Field(3, ge=0)
+    patience: Annotated[int, EPOCHS] = 3
     """Plateau: validations without a rise that do not lower the rate."""
 
 
@@ -97,9 +104,11 @@ AVERAGED_BY = {"ema": "ema_decay", "swa": "swa_epochs"}
 class TrainParams(Params):
     """The `train` section."""
 
-    epochs: int = Field(20, gt=0)
-    batch_size: int = Field(16, gt=1)
-    threads: int = Field(1, gt=0)
+    epochs: Annotated[int, Within(1, 10_000, "a training ends")] = 20
+    batch_size: Annotated[
+        int, Within(2, 4096, "batch normalisation needs two clips, and all of a batch are in memory")
+    ] = 16
+    threads: Annotated[int, Within(1, 1024, "no machine computes a step with more")] = 1
     """Threads that a CPU computes a training step with. A different number rounds differently, which changes
     scores as much as a different seed. Small networks gain little from more: folds trained side by side, with
     one thread each, make better use of the processors."""
@@ -119,28 +128,30 @@ class TrainParams(Params):
     """fp: a probe that trains on rejected boxes as if they were confirmed; CV is still on TP labels."""
     classes: Literal["species", "songtype"] = "species"
     """songtype: one class per song type; the score of a species is the largest of its song types'."""
-    fp_per_epoch: int = Field(0, ge=0)
+    fp_per_epoch: Annotated[int, Within(0, 1_000_000, "no data set has more FP recordings")] = 0
     """FP recordings drawn anew every epoch from the training folds; a rejected species is labelled absent.
 
     Assumes that a species rejected in a box is absent from the whole clip."""
-    pseudo_weight: float = Field(1.0, gt=0, le=1)
+    pseudo_weight: Annotated[
+        float, Within(0, 1, "it is relative to annotations, which have 1", open_low=True)
+    ] = 1.0
     """Label weight of pseudo-labels; TP and FP annotations have 1. It multiplies their targets, so where
     unlabelled cells count as absent (`loss.neg_mask` none), the rest of a positive counts as absent too."""
-    labeled_share: float | None = Field(None, gt=0, le=1)
+    labeled_share: Annotated[float | None, Within(0, 1, "it is a share of a batch", open_low=True)] = None
     """Minimum share of windows with a TP or FP annotation in each batch: all of them are shown, and of the
     others, which have only pseudo-labels, as many as fit are drawn anew every epoch. null = all."""
-    ema_decay: float = Field(0.0, ge=0, lt=1)
+    ema_decay: Annotated[float, Within(0, 1, "a decay of 1 would never learn", open_high=True)] = 0.0
     """Decay of a moving average of the weights over steps, w ← decay · w + (1 - decay) · new, which
     `predict.weights` can select. It spans about 1 / (1 - decay) steps, and runs over all of them whatever
     epoch `select` keeps. 0 = no average."""
-    swa_epochs: int = Field(0, ge=0)
+    swa_epochs: Annotated[int, EPOCHS] = 0
     """Number of last epochs whose final weights are averaged equally (stochastic weight averaging, Izmailov
     et al. 2018); the statistics of batch normalisation are then recomputed over an epoch of training images.
     0 = no average."""
     select: Literal["last", "best", "best_loss"] = "last"
     """best: keep the epoch with the best LWLRAP on the validation fold, which makes CV optimistic. best_loss:
     keep that with the lowest BCE of its recording scores there, which makes CV optimistic too."""
-    validate_every: int = Field(0, ge=0)
+    validate_every: Annotated[int, EPOCHS] = 0
     """Epochs between validations for the learning curve; 0 = none."""
 
     @model_validator(mode="after")
