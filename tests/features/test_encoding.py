@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from callboard.core.errors import UserError
 from callboard.data.recordings import Recording, read_recordings
 from callboard.features import encoding
 from callboard.features.encoding import encode_recordings, frames_in
@@ -76,3 +77,15 @@ def test_a_slow_reader_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n_read, _ in enumerate(results, start=1):
         time.sleep(0.002)
         assert len(begun) <= n_read + 6
+
+
+def test_running_out_of_memory_names_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(b"x")
+    monkeypatch.setattr(encoding, "read_recording", lambda *arguments: np.ones(2**50))
+    long = Recording("a", "train", path, 4 * 3600 * 8000, 8000, 1)
+    told = (
+        "recording a of 4.0 h: out of memory; set CALLBOARD_WORKERS=1 or cut the recording into shorter files"
+    )
+    with pytest.raises(UserError, match=told):
+        list(encode_recordings([long], FRONT_END, 1))

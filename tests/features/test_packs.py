@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from callboard.core.errors import UserError
 from callboard.data.recordings import Recording
 from callboard.features import encoding, packs
 from callboard.features.frame_cache import EncodedRecording, MelCache
@@ -91,3 +92,42 @@ def test_memory_does_not_grow_with_recordings_or_packs(
     tracemalloc.stop()
     assert peak < 15e6  # of 72 MB: at most two recordings ahead of each thread
     assert len(MelCache.open(tmp_path / "cache/train")) == 60
+
+
+def test_the_bytes_of_frames_are_known_before_any_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "encode_recording", loud(101))
+    plan = planned(RECORDINGS)
+    parts = PackParts(tmp_path, FRONT_END, "error")
+    parts.make_missing(plan)
+    files = [tmp_path / f"{pack.key}.npy" for pack in plan]
+    frames = [np.load(file).nbytes for file in files]
+    assert [pack.n_bytes for pack in plan] == frames
+    assert sum(frames) == 5 * 101 * 12
+    assert all(file.stat().st_size - n_bytes == 128 for file, n_bytes in zip(files, frames, strict=True))
+
+
+def test_frames_that_do_not_fit_on_the_disk_are_refused_before_any_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "encode_recording", loud(101))
+    plan = plan_packs(RECORDINGS, [10**15] * 5, FRONT_END, "code")
+    told = r"the frames of all recordings: needs 60000.0 TB on disk, .* free; raise features.hop_length"
+    with pytest.raises(UserError, match=told):
+        PackParts(tmp_path, FRONT_END, "error").make_missing(plan)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("old", "new"), [("-80.0", "-70.0"), ("-80.0", '"a"'), ('"a"', '"b"')])
+def test_a_part_whose_scale_or_names_somebody_changed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    monkeypatch.setattr(encoding, "encode_recording", loud(101))
+    plan = planned(RECORDINGS[:1])[:1]
+    assert PackParts(tmp_path, FRONT_END, "error").make_missing(plan) == 1
+    content = tmp_path / f"{plan[0].key}.json"
+    assert old in content.read_text()
+    content.write_text(content.read_text().replace(old, new))
+    assert PackParts(tmp_path, FRONT_END, "error").make_missing(plan) == 1
+    assert PackParts(tmp_path, FRONT_END, "error").make_missing(plan) == 0

@@ -340,3 +340,12 @@ def test_weights_that_do_not_belong_together_are_refused(tmp_path, odd, message)
     save_fold(tmp_path, **odd)
     with pytest.raises(UserError, match=message):
         load_fold_models(tmp_path, [0, 1], CPU)
+
+
+def test_scores_that_are_nan_name_the_network(cache):
+    ruined = tiny_network(1)
+    with torch.no_grad():
+        next(ruined.parameters()).fill_(torch.nan)
+    models = [loaded(tiny_network(0), 0), loaded(ruined, 3)]
+    with pytest.raises(UserError, match=r"the network of fold 3 gives scores that are NaN; lower optim.lr"):
+        score_recordings(models, cache, ["a"], PARAMS, CPU)

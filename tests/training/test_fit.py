@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,13 @@ from callboard.model.device import autocast, computed_on
 from callboard.params.training import OptimParams, TrainParams
 from callboard.training import fit as training
 from callboard.training.batches import BatchSource
-from callboard.training.checkpoint import Checkpoint
+from callboard.training.checkpoint import Checkpoint, checkpoint_for
 from callboard.training.fit import (
     OPTIMIZERS,
     Execution,
     build_learner,
     fit,
+    has_finite_weights,
     is_validated,
     run_epoch,
     train_one_epoch,
@@ -285,7 +287,19 @@ def test_a_damaged_checkpoint_is_a_fresh_start(data, fitted, tmp_path, capsys):
     (tmp_path / "fold0.pt").write_bytes(b"PK\x03\x04 cut short")
     resumed = fit(fit_params(), 0, data, Execution(CPU, checkpoint=Checkpoint(tmp_path / "fold0.pt")))
     assert have_equal_weights(fitted, resumed)
-    assert "damaged checkpoint ignored" in capsys.readouterr().err
+    assert "checkpoint ignored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", [{"train__epochs": 4}, {"model__head_bias": True}, {"seed": 1}])
+def test_the_checkpoint_of_other_parameters_is_a_fresh_start(
+    data, fitted, tmp_path, monkeypatch, capsys, other
+):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    theirs, ours = (checkpoint_for(params, [], 0) for params in (fit_params(**other), fit_params()))
+    fit(fit_params(**other), 0, data, Execution(CPU, checkpoint=theirs))
+    theirs.path.rename(ours.path)
+    assert have_equal_weights(fitted, fit(fit_params(), 0, data, Execution(CPU, checkpoint=ours)))
+    assert "checkpoint ignored, training starts at the first epoch" in capsys.readouterr().err
 
 
 def test_every_clip_of_an_epoch_is_counted(data):
@@ -369,9 +383,58 @@ def test_a_fold_without_validation_recordings_has_blanks_in_its_curve(data):
     assert all(math.isnan(row["val_lwlrap"]) and math.isnan(row["val_loss"]) for row in fitted.history)
 
 
+def with_rate(lr, **changes):
+    """The toy's params with a rate beyond its bounds."""
+    params = fit_params(sched__name="none", **changes)
+    return params.model_copy(update={"optim": params.optim.model_copy(update={"lr": lr})})
+
+
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_rate(data):
-    with pytest.raises(UserError, match=r"fold 0, epoch \d: the loss is (nan|inf) at learning rate 1e\+30"):
-        fit(fit_params(optim__lr=1e30, sched__name="none"), 0, data, Execution(CPU))
+    told = r"fold 0: .* no longer finite at epoch \d, at learning rate 1e\+30; lower optim.lr"
+    with pytest.raises(UserError, match=told):
+        fit(with_rate(1e30), 0, data, Execution(CPU))
+
+
+@pytest.mark.parametrize("lr", [1e4, 1e10, 1e20])
+@pytest.mark.parametrize("validate_every", [0, 1])
+def test_a_rate_that_ruins_a_network_is_named_in_training_or_gives_finite_scores(data, lr, validate_every):
+    params, said, finite = with_rate(lr, train__validate_every=validate_every), "", False
+    try:
+        finite = has_finite_weights(fit(params, 0, data, Execution(CPU)).model)
+    except UserError as error:
+        said = str(error)
+    assert finite or re.search(r"no longer finite at epoch \d.*lower optim.lr", said)
+
+
+def test_a_step_that_leaves_a_weight_infinite_stops_though_the_loss_was_finite(data, monkeypatch):
+    def ruin(learner, loss, batches, rate, mixup):
+        with torch.no_grad():
+            next(learner.model.parameters()).flatten()[0] = math.inf
+        return {"loss": 0.5}
+
+    monkeypatch.setattr(training, "train_one_epoch", ruin)
+    with pytest.raises(UserError, match=r"fold 0: the network's weights are no longer finite at epoch 1"):
+        fit(fit_params(), 0, data, Execution(CPU))
+
+
+def test_validation_scores_that_are_not_finite_stop_too(data, monkeypatch):
+    scores = np.full_like(data.is_present, np.nan, dtype=np.float64)
+    monkeypatch.setattr("callboard.training.validation.recording_probabilities", lambda *args: scores)
+    with pytest.raises(UserError, match=r"fold 0: scores are no longer finite at epoch 1"):
+        fit(fit_params(train__validate_every=1), 0, data, Execution(CPU))
+
+
+def test_a_batch_that_fits_in_no_memory_is_refused_before_the_first_epoch(data, monkeypatch):
+    monkeypatch.setattr("callboard.core.machine.memory_limit", lambda: 1e3)
+    told = r"the images of a batch of fold 0 alone: needs .* lower train.batch_size or clip.n_frames"
+    with pytest.raises(UserError, match=told):
+        fit(fit_params(), 0, data, Execution(CPU))
+
+
+def test_running_out_of_memory_names_the_fold_and_the_settings(data, monkeypatch):
+    monkeypatch.setattr(training, "train_one_epoch", lambda *args: torch.ones(2**50))
+    with pytest.raises(UserError, match=r"training of fold 0: out of memory; lower train.batch_size or clip"):
+        fit(fit_params(), 0, data, Execution(CPU))
 
 
 @pytest.mark.parametrize(

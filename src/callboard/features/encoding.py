@@ -6,12 +6,16 @@ from functools import partial
 from threadpoolctl import threadpool_limits
 
 from callboard.core.errors import UserError
-from callboard.core.threads import ahead
+from callboard.core.machine import named_if_out_of_memory
+from callboard.core.threads import VARIABLE, ahead
 from callboard.data.audio import BadRecording, read_recording, resampled_length
 from callboard.data.recordings import Recording
 from callboard.features.frame_cache import EncodedRecording
 from callboard.features.front_ends import frames_of
 from callboard.params.features import FrontEndParams
+
+SHORTER_RECORDINGS = f"set {VARIABLE}=1 or cut the recording into shorter files"
+"""Remedy for a recording that needs too much memory."""
 
 
 def frames_in(recording: Recording, front_end: FrontEndParams) -> int:
@@ -28,13 +32,15 @@ def encode_recording(recording: Recording, front_end: FrontEndParams) -> Encoded
     """
     _refuse_changed(recording)
     audio, frames = front_end.audio, frames_of(front_end)
-    try:
-        waveform = read_recording(recording.path, audio.sample_rate, audio.on_other_rate, frames.f_max)
-    except BadRecording as bad:
-        return BadRecording(recording.recording_id, bad.reason)
-    if reason := frames.refusal(len(waveform)):
-        return BadRecording(recording.recording_id, reason)
-    return EncodedRecording(recording.recording_id, *frames.encode(waveform))
+    hours = recording.n_samples / recording.sample_rate / 3600
+    with named_if_out_of_memory(f"recording {recording.recording_id} of {hours:.1f} h", SHORTER_RECORDINGS):
+        try:
+            waveform = read_recording(recording.path, audio.sample_rate, audio.on_other_rate, frames.f_max)
+        except BadRecording as bad:
+            return BadRecording(recording.recording_id, bad.reason)
+        if reason := frames.refusal(len(waveform)):
+            return BadRecording(recording.recording_id, reason)
+        return EncodedRecording(recording.recording_id, *frames.encode(waveform))
 
 
 def encode_recordings(

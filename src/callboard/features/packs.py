@@ -12,7 +12,9 @@ import pandas as pd
 
 from callboard.core.console import progress
 from callboard.core.files import written_whole
+from callboard.core.machine import refuse_more_disk
 from callboard.core.parts import consecutive, part_key
+from callboard.core.sealed import seal, unseal
 from callboard.core.threads import n_workers
 from callboard.data.audio import SKIPPED_COLUMNS, BadRecording
 from callboard.data.recordings import SUBSETS, Recording
@@ -32,6 +34,10 @@ PACK_BYTES = 256_000_000
 """Size up to which recordings share a pack: some 20 s of work on two processors for log-mel."""
 
 
+LESS_DISK = "raise features.hop_length, lower features.n_mels or make room"
+"""Remedy for frames that do not fit on the disk."""
+
+
 class PlannedPack(NamedTuple):
     """Recordings that share a pack."""
 
@@ -41,6 +47,8 @@ class PlannedPack(NamedTuple):
     recordings: Sequence[Recording]
     key: str
     """Digest of everything that its content depends on."""
+    n_bytes: int
+    """Bytes of its frames, if no recording is left out."""
 
 
 class PackContent(NamedTuple):
@@ -72,7 +80,7 @@ def plan_packs(
         for number, span in enumerate(consecutive(sizes, PACK_BYTES)):
             listed = "\n".join(map(str, members[span]))
             key = part_key(subset, listed, settings, code)
-            planned.append(PlannedPack(subset, number, members[span], key))
+            planned.append(PlannedPack(subset, number, members[span], key, sum(sizes[span])))
     return planned
 
 
@@ -91,8 +99,11 @@ class PackParts:
 
         Raises:
             BadRecording: A recording cannot be used, and `on_bad_recording` is "error".
+            UserError: The disk or the memory is too small.
         """
         missing = [pack for pack in packs if not self._is_whole(pack)]
+        n_bytes = sum(pack.n_bytes for pack in missing)
+        refuse_more_disk("the frames of all recordings", n_bytes, self._folder, LESS_DISK)
         recordings = list(chain.from_iterable(pack.recordings for pack in missing))
         encoded = encode_recordings(recordings, self._front_end, n_workers())
         watched = progress(encoded, total=len(recordings), label="crop", unit="recordings")
@@ -140,9 +151,9 @@ class PackParts:
         """Return whether a pack is there and undamaged; raise a BadRecording as `make_missing` does."""
         part = self._part(pack)
         try:
-            rows, skipped = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))
+            rows, skipped = json.loads(unseal(part.with_suffix(".json").read_bytes(), part.name))
             content = PackContent([IndexRow(*row) for row in rows], [(name, why) for name, why in skipped])
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError):
             return False
         if not is_whole_pack(part, content.rows):
             return False
@@ -167,7 +178,7 @@ class PackParts:
             rows = write_pack(unfinished, usable(), frames_of(self._front_end).n_rows)
         content = PackContent(rows, skipped)
         with written_whole(part.with_suffix(".json"), writer) as unfinished:
-            unfinished.write_text(json.dumps(content), encoding="utf-8")
+            unfinished.write_bytes(seal(json.dumps(content).encode(), part.name))
         self._contents[pack.key] = content
 
     def _refuse(self, bad: BadRecording) -> None:

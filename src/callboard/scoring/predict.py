@@ -16,8 +16,9 @@ from torch import Tensor
 
 from callboard.core import console as terminal
 from callboard.core.errors import UserError
+from callboard.core.machine import named_if_out_of_memory
 from callboard.core.parts import consecutive
-from callboard.core.threads import ahead, n_workers
+from callboard.core.threads import VARIABLE, ahead, n_workers
 from callboard.features.frame_cache import MelCache
 from callboard.features.normalisation import to_unit
 from callboard.model.device import autocast
@@ -170,7 +171,8 @@ def score_parts(
         part, batch = job
         image = to_unit(torch.from_numpy(batch.frames).to(device))
         images = looks(image, batch.place, part.first_window + batch.rows.start)
-        return batch.rows, *_run(part.models, images)
+        with named_if_out_of_memory("prediction", f"lower predict.batch_size or set {VARIABLE}=1"):
+            return batch.rows, *_run(part.models, images)
 
     n_at_once = min(n_workers(), MAX_BATCHES_AT_ONCE) if device.type == "cpu" else 1
     jobs = ((part, batch) for part in parts for batch in part.batches)
@@ -214,6 +216,9 @@ def _collect(part: ScorePart, scored: Iterable[ScoredBatch]) -> WindowScores:
     peak_frame = np.empty(shape, dtype=np.int32)
     for rows, logits, peak in scored:
         for name, values in logits.items():
+            if np.isnan(values).any():
+                fold = part.models[int(np.isnan(values).any(axis=(0, 2)).argmax())].fold
+                raise UserError(f"the network of fold {fold} gives scores that are NaN; lower optim.lr")
             if name not in heads:  # heads of a frequency head, known only after the first batch
                 heads[name] = np.empty(shape, dtype=np.float32)
             heads[name][rows] = values

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from callboard.core.compute import Compute
 from callboard.core.errors import UserError
+from callboard.core.machine import named_if_out_of_memory, refuse_more_memory
 from callboard.model.detector import SedModel, build_model
 from callboard.model.device import autocast, computed_on
 from callboard.params.loss import LossParams
@@ -38,6 +39,8 @@ class FitParams(BatchParams):
     optim: OptimParams
     sched: SchedParams
 
+
+FLOAT32_BYTES = 4
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -140,12 +143,27 @@ def fit(
     Raises:
         UserError: the loss is not finite, the backbone cannot be built, the start weights are of a different
             network, or the epoch to keep or the learning rate depends on validation and the fold has no
-            recording to validate on.
+            recording to validate on; or memory is not enough.
     """
     if not len(data.validation):
         _refuse_what_follows_validation(params, fold)
+    with named_if_out_of_memory(f"training of fold {fold}", SMALLER_BATCHES):
+        return _fit(params, fold, data, execution, start)
+
+
+SMALLER_BATCHES = "lower train.batch_size or clip.n_frames"
+"""Remedy for a training that needs too much memory."""
+
+
+def _fit(
+    params: FitParams, fold: int, data: FoldData, execution: Execution, start: FoldWeights | None
+) -> Fitted:
     data = on_device(data, execution.device)
     source = BatchSource(data, params, fold, execution.device, execution.n_threads)
+    if execution.device.type == "cpu":
+        n_clips = min(params.train.batch_size, len(data.n_frames) + data.n_frames.sum() // source.clip_frames)
+        n_bytes = n_clips * source.clip_frames * source.n_mels * FLOAT32_BYTES
+        refuse_more_memory(f"the images of a batch of fold {fold} alone", n_bytes, SMALLER_BATCHES)
     loss = Loss(params.loss, torch.as_tensor(data.n_tp_annotations, device=execution.device))
     learner = build_learner(params, fold, data.n_classes, execution.device, start)
     if execution.checkpoint and (state := execution.checkpoint.read()):
@@ -221,18 +239,29 @@ def run_epoch(
     means = train_one_epoch(learner, loss, batches, rate, MIXUP[params.mixup.mode])
     duration_s = time.perf_counter() - start
     row: EpochRow = {"epoch": epoch + 1, "lr": rate(0), **means, "val_lwlrap": None, "val_loss": None}
-    if not math.isfinite(means["loss"]):
-        raise UserError(
-            f"fold {source.moment.fold}, epoch {epoch + 1}: the loss is {means['loss']} at learning rate "
-            f"{rate(0):.3g}; a lower optim.lr may help"
-        )
+
+    def refuse_diverged(what: str, is_finite: bool) -> None:
+        if not is_finite:
+            raise UserError(
+                f"fold {source.moment.fold}: {what} no longer finite at epoch {epoch + 1}, at learning rate "
+                f"{rate(0):.3g}; lower optim.lr"
+            )
+
+    refuse_diverged("the loss is", math.isfinite(means["loss"]))
+    refuse_diverged("the network's weights are", has_finite_weights(learner.model))
     if is_validated(params.train, epoch):
         heads = trained_heads(params.loss)
         validation = validate_epoch(learner.model, source.data, params.clip, heads, source.device)
+        refuse_diverged("scores are", not (len(source.data.validation) and math.isnan(validation.loss)))
         row |= {"val_lwlrap": validation.lwlrap, "val_loss": validation.loss}
         if measure := SELECTIONS.get(params.train.select):
             learner.keep_if_best(measure(validation))
     return EpochReport(row, shown.n_items, duration_s, batches.wait_s)
+
+
+def has_finite_weights(model: SedModel) -> bool:
+    """Return whether all weights and statistics are finite; a step on an infinite gradient makes some NaN."""
+    return all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())
 
 
 def is_validated(train: TrainParams, epoch: int) -> bool:

@@ -27,7 +27,10 @@ FRAMES_PER_PASS = 2**15
 
 
 class Validation(NamedTuple):
-    """Quality of the recording scores of the TP recordings on the TP labels; NaN if there are none."""
+    """Quality of the recording scores of the TP recordings on the TP labels.
+
+    NaN if there are no such recordings, or if a score is not finite.
+    """
 
     lwlrap: float
     loss: float
@@ -54,7 +57,9 @@ def validate_epoch(
     if not len(data.validation):
         return Validation(math.nan, math.nan)
     scores = recording_probabilities(model, data, clip, heads, device)
-    rank_score = lwlrap(data.is_present, scores)  # refuses NaN, so it comes first
+    if not np.isfinite(scores).all():
+        return Validation(math.nan, math.nan)
+    rank_score = lwlrap(data.is_present, scores)
     bce = F.binary_cross_entropy(torch.from_numpy(scores), torch.from_numpy(data.is_present).double())
     return Validation(rank_score, bce.item())
 
