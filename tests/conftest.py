@@ -36,7 +36,7 @@ TOY_PARAMS: dict[str, Any] = {
     },
     "features": {"n_mels": 32},
     "split": {"folds": [0, 1]},
-    "clip": {"n_frames": 128, "offsets": [16, 32, 64]},
+    "clip": {"n_frames": 128, "offsets": [8, 16, 32, 64]},
     "augment": {"time_mask": 20, "freq_mask": 8},
     "model": {"backbone_args": {"channels": [8, 8, 8, 8], "stem_width": 4}},
     "train": {"epochs": 2, "batch_size": 8, "fp_per_epoch": 2, "validate_every": 1},
@@ -45,6 +45,16 @@ TOY_PARAMS: dict[str, Any] = {
     "evaluate": {"n_bootstrap": 100},
     "pseudo": {"n_frames": 32, "threshold": 0.3},
 }
+
+TOY_SCALES = {
+    "clip.n_frames": 1 / 4,
+    "clip.offsets": 1 / 4,
+    "augment.freq_mask": 8 / 30,
+    "train.fp_per_epoch": 2 / 30,
+    "train.validate_every": 1 / 5,
+    "predict.overlap_frames": 16 / 52,
+}
+"""With these factors for the rows of the table, `TOY_PARAMS` are exp0051."""
 
 COPIED = (
     *("src", "stages", "dvc.yaml", "requirements.lock", "requirements-birdnet.lock"),
@@ -140,6 +150,9 @@ def new_workspace(root: Path) -> Workspace:
     params = yaml.load(ROOT / "tests/params.yaml")
     merge(params, TOY_PARAMS)
     yaml.dump(params, root / "params.yaml")
+    table = yaml.load(root / "experiments.yaml")
+    table["scales"]["demo"] |= TOY_SCALES
+    yaml.dump(table, root / "experiments.yaml")
     workspace = Workspace(root)
     workspace.git("init", "--quiet")
     workspace.commit()

@@ -49,8 +49,7 @@ def test_a_first_run_ends_with_a_submission_scores_and_one_run(finished: Workspa
     submission = list(csv.reader(io.StringIO(finished.read("submission/submission.csv"))))
     sample = list(csv.reader(io.StringIO(finished.read("data/source/sample_submission.csv"))))
     assert [row[0] for row in submission] == [row[0] for row in sample]
-    (name,) = recorded(finished)
-    assert name.startswith("workspace-")
+    assert recorded(finished) == ["exp0051"]
     assert sorted(recorded(finished, "fold")) == ["r0-fold0", "r0-fold1"]
 
 
@@ -192,7 +191,7 @@ def test_a_clone_without_dvc_lock_starts_with_any_command_and_has_no_results_of_
         assert set(recorded(clone)) <= {"first", "second"}
         clone.dvc(*command)
     assert recorded(clone)[:2] == ["first", "second"]
-    assert recorded(clone)[2].startswith("workspace-")
+    assert recorded(clone)[2] == "exp0051"
 
 
 def test_a_typo_in_a_value_stops_before_anything_runs(workspace: Workspace) -> None:

@@ -23,6 +23,7 @@ import yaml
 
 from callboard.core.errors import UserError
 from callboard.experiments.jobs.copies import workspace_copy
+from callboard.experiments.jobs.dvc_commands import in_one_process
 from callboard.experiments.jobs.full_disk import full_disk
 from callboard.results.dvc_cache import cache_folder
 
@@ -133,7 +134,7 @@ class _Runner:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run `python`
         environment |= self._job.environment | {"PATH": path}
         with Path(self._job.log).open("wb") if self._job.log else nullcontext() as log:
-            for arguments in self._job.commands:
+            for arguments in in_one_process(self._job.commands):
                 command = [sys.executable, "-m", *arguments]
                 self._process = subprocess.Popen(
                     command,
