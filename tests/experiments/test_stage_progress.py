@@ -4,12 +4,13 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from callboard.experiments.jobs.local import Workers
-from callboard.experiments.jobs.stage_progress import COMMANDS, StageProgress, stages_now
+from callboard.experiments.jobs.stage_progress import COMMANDS, StageProgress, progress_of, stages_now
 from callboard.experiments.jobs.worker import JobResult
 
 FOLD_0 = JobResult(0, "", "other text\ntrain: fold 0, 2 epochs\n", 60.0, "node1", {})
@@ -87,3 +88,23 @@ def test_what_killed_commands_and_other_versions_left_is_not_shown(
     StageProgress(Workers(), file)
     assert not killed.exists()
     assert (tmp_path / COMMANDS / "elsewhere.1").exists()
+
+
+def test_progress_of_a_job_is_shown_while_it_runs_and_not_that_of_an_earlier_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "exp0058-split.log"
+    log.write_text("prepare: 1 of 520 recordings, 99 s left\n")
+    printed = ""
+    with progress_of(log, "exp0058"):
+        for n_done in (90, 180):
+            with log.open("a") as file:
+                file.write(f"Running stage 'prepare'\nprepare: {n_done} of 520 recordings, 9 s left\n")
+            end = time.monotonic() + 30
+            while str(n_done) not in printed and time.monotonic() < end:
+                printed += capsys.readouterr().out
+                time.sleep(0.1)
+        log.write_text("prepare: demo, 12 species\n")
+    assert printed.splitlines() == [
+        f"exp0058 prepare: {n_done} of 520 recordings, 9 s left" for n_done in (90, 180)
+    ]

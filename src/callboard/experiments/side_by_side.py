@@ -31,7 +31,7 @@ from callboard.experiments.jobs.local import WorkerKilledError, Workers
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.jobs.remote import push_files
 from callboard.experiments.jobs.schedule import Task, TaskError, run_tasks
-from callboard.experiments.jobs.stage_progress import COMMANDS, StageProgress
+from callboard.experiments.jobs.stage_progress import COMMANDS, StageProgress, progress_of
 from callboard.experiments.jobs.start_files import Sections, files_to_start_from
 from callboard.experiments.jobs.units import Unit, inputs_of, units_of
 from callboard.experiments.jobs.worker import CopyJob, JobResult
@@ -211,14 +211,12 @@ class _Run:
         self.threads = sections["train"]["threads"]
         name = self.experiment.name
         print(f"{name}: preparing recordings, frames and folds", flush=True)
-        here, commands = self.batch.here, [["dvc", "repro", COMMON], GRAPH]
+        commands = [["dvc", "repro", COMMON], GRAPH]
         if self.batch.jobs.is_apart:
             self._send_start_files(sections)
             commands.append(["dvc", "push", "--quiet", "--with-deps", COMMON])
         self._make_parts("crop", ["dvc", "repro", "prepare"])
-        outcome = self._run_job(here, COMMON, commands, n_workers())
-        self._show_prepared(outcome)
-        self._keep(outcome, None)
+        outcome = self._run_before(COMMON, commands)
         self.inputs = inputs_of(outcome.printed)
         units = units_of(outcome.printed)
         last = [SCORES] if self.batch.is_many else []
@@ -264,9 +262,7 @@ class _Run:
         if n_shards == 1:
             return
         commands = [before, GRAPH, [pending.__name__, stage]]
-        outcome = self._run_job(self.batch.here, f"before-{stage}", commands, n_workers())
-        self._show_prepared(outcome)
-        self._keep(outcome, None)
+        outcome = self._run_before(f"before-{stage}", commands)
         command = pending.pending_command(outcome.printed)
         if not command:
             return
@@ -281,9 +277,14 @@ class _Run:
         for _ in ahead(run, shards, jobs.n_jobs, n_ahead=n_shards):
             pass
 
-    def _show_prepared(self, outcome: JobResult) -> None:
+    def _run_before(self, what: str, commands: list[list[str]]) -> JobResult:
+        """Run what comes before the stages of a matrix, on this machine, with progress."""
+        with progress_of(self._log(what), self.experiment.name):
+            outcome = self._run_job(self.batch.here, what, commands, n_workers())
         for line in PREPARED.findall(outcome.printed):
             print(f"{self.experiment.name} {line}", flush=True)
+        self._keep(outcome, None)
+        return outcome
 
     def _run_followed(
         self, stage: str, commands: list[list[str]], unit: Unit | None = None, jobs: Engine | None = None
@@ -330,8 +331,7 @@ class _Run:
         Raises:
             TaskError: one failed; the message ends with the last lines of its output.
         """
-        name, source = f"{self.experiment.name}-{stage.replace('@', '-')}", self.batch.source
-        log = source.workspace / LOGS / f"{name}.log"
+        source, log = self.batch.source, self._log(stage)
         own = {key: value for key, value in os.environ.items() if key.startswith("CALLBOARD_")}
         environment = own | {
             "DVC_ROOT": str(source.workspace),
@@ -341,7 +341,7 @@ class _Run:
         }
         folders = str(source.workspace), str(source.copies)
         lock = self._lock_text()
-        job = CopyJob(name, *folders, source.commit, self.params, lock, commands, environment, str(log))
+        job = CopyJob(log.stem, *folders, source.commit, self.params, lock, commands, environment, str(log))
         if jobs.is_apart:
             job = job._replace(returned=stage, needed=self.start_files)
         outcome = _run_despite_kills(jobs, job)
@@ -352,6 +352,11 @@ class _Run:
             shown = log.relative_to(source.workspace)
             raise TaskError(f"{self.experiment.name}: {stage} failed{where}; the end of {shown}:\n{tail}")
         return outcome
+
+    def _log(self, stage: str) -> Path:
+        """Return the file for what a job prints; its name without suffix is that of the job."""
+        name = f"{self.experiment.name}-{stage.replace('@', '-')}"
+        return self.batch.source.workspace / LOGS / f"{name}.log"
 
     def _send_start_files(self, sections: Sections) -> None:
         """Bring what trainings start from within reach of machines without the workspace's folder."""

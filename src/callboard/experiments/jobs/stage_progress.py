@@ -22,6 +22,9 @@ COMMANDS = Path(".cache/jobs/now")
 SUMMARY = re.compile(r"^(?:train|network|pseudo_label|crop|predict): .*", re.MULTILINE)
 """Lines that a stage or a shard of one prints at the end of a training, and at its own."""
 
+LEFT = re.compile(r"^\w+: \d+ of \d+ .* left$", re.MULTILINE)
+"""Lines that a stage prints every few seconds, see `callboard.core.console.progress`."""
+
 
 @dataclass
 class ExperimentStages:
@@ -112,6 +115,29 @@ class StageProgress:
         }
         with suppress(UserError), written_whole(self._file) as unfinished:  # no stage fails for lack of it
             unfinished.write_text(json.dumps(content), encoding="utf-8")
+
+
+@contextmanager
+def progress_of(log: Path, experiment: str) -> Iterator[None]:
+    """Print the progress lines that a job on this machine meanwhile writes to its log."""
+    log.unlink(missing_ok=True)  # of an earlier call
+    ended = threading.Event()
+
+    def follow() -> None:
+        n_shown = 0
+        while not ended.wait(1.0):
+            lines = LEFT.findall(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
+            for line in lines[n_shown:]:
+                print(f"{experiment} {line}", flush=True)
+            n_shown = len(lines)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def stages_now(workspace: Path) -> list[str]:
