@@ -6,7 +6,8 @@
 Trains the folds of params.yaml, with one seed or several, in clones of this repository in a temporary folder,
 in turn: one after the other with as many threads as jobs, one after the other with one thread, and side by
 side with one thread. Prints the time from the first training to the end of the last one, with all overhead of
-copies and of DVC.
+copies and of DVC. No ratio can exceed what the machine gives: that of bare trainings, without copies or DVC,
+one alone against several at once, is printed first.
 """
 
 import argparse
@@ -14,8 +15,11 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import yaml
 
 ROOT = Path(__file__).parent.parent
 SIDE_BY_SIDE = """
@@ -38,6 +42,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="default %(default)s")
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
+        bare = bare_ratio(Path(folder), args.jobs)
+        print(f"{args.jobs} bare trainings at once do {bare:.2f} times the work of one", flush=True)
         for _ in range(args.repeats):
             many = serial(Path(folder), args.seeds, args.jobs)
             one = serial(Path(folder), args.seeds, 1)
@@ -74,6 +80,21 @@ def side_by_side(folder: Path, n_seeds: int, n_jobs: int) -> float:
     start = time.perf_counter()
     run(clone, sys.executable, "-c", SIDE_BY_SIDE.format(overrides=of_seeds, jobs=n_jobs))
     return time.perf_counter() - start
+
+
+def bare_ratio(folder: Path, n_jobs: int) -> float:
+    """Return how much more several trainings at once do than one alone, one thread each."""
+    clone = new_clone(folder)
+    run(clone, sys.executable, "-m", "dvc", "repro", "split")
+    command = yaml.safe_load((clone / "dvc.yaml").read_text())["stages"]["train"]["cmd"].split()
+    trainings = [[word.replace("${item.fold}", str(fold)) for word in command] for fold in range(n_jobs)]
+    seconds = []
+    for at_once in (trainings[:1], trainings):
+        start = time.perf_counter()
+        with ThreadPoolExecutor(len(at_once)) as pool:
+            list(pool.map(lambda words: run(clone, *words), at_once))
+        seconds.append(time.perf_counter() - start)
+    return n_jobs * seconds[0] / seconds[1]
 
 
 def new_clone(folder: Path) -> Path:
