@@ -153,7 +153,7 @@ def victims(workspace: Workspace, command: subprocess.Popen[str], nodes: Any) ->
     chosen: Victims = {
         "command": kill_command,
         "worker": process("jobs.worker"),
-        "DVC": process("-m dvc"),
+        "DVC": process("dvc_commands"),
         "training": process("stages.train"),
     }
     if nodes:
