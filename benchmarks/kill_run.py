@@ -2,13 +2,13 @@
 
     python benchmarks/kill_run.py --kills 200
 
-In a finished workspace of small recordings, params.yaml, README.md and the index have edits, and there is a
-new file. Each time, one or two rows start in one of several ways, and the command's whole process group dies
-by SIGKILL: half of the times within four seconds, the others before the time that such a command takes. Once
-no process is left, all files, `git status`, the stashes, names and HEAD of git must be as before, apart from
-finished experiments, and nothing may be locked. The next command starts in what was left. After every tenth
-kill one runs to its end, must succeed and leave no copy of the workspace, and `callboard doctor` must say
-what it said at the start.
+In a finished workspace, whose stages have the names of ours and take no time, params.yaml, README.md and the
+index have edits, and there is a new file. Each time, one or two rows start in one of several ways, and the
+command's whole process group dies by SIGKILL: half of the times within four seconds, the others before the
+time that such a command takes. Once no process is left, all files, `git status`, the stashes, names and HEAD
+of git must be as before, apart from finished experiments, and nothing may be locked. The next command starts
+in what was left. After every 20th kill one runs to its end, must succeed and leave no copy of the workspace,
+and `callboard doctor` must say what it said at the start.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.conftest import Workspace, new_workspace
+from tests.conftest import ROOT, Workspace
 from tests.experiments.test_side_by_side import callboard, processes_in, wait_until
 
 WAYS = {
@@ -38,8 +38,48 @@ WAYS = {
 EARLY_S = 4.0
 """End of the time in which half of the kills fall."""
 
-EVERY = 10
+LATEST_S = 45.0
+"""Latest kill, on a machine that is busy."""
+
+EVERY = 20
 """Number of kills after which a command runs to its end."""
+
+DVC_YAML = """
+stages:
+  check:
+    cmd: mkdir -p .check && grep ^seed params.yaml > .check/seed
+    deps: [params.yaml]
+    outs: [.check/seed]
+  prepare: {cmd: mkdir -p data && cp .check/seed data/source, deps: [.check/seed], outs: [data/source]}
+  crop: {cmd: cp data/source data/mel, deps: [data/source], outs: [data/mel]}
+  split: {cmd: cp data/mel data/folds, deps: [data/mel], outs: [data/folds]}
+  train:
+    matrix: {fold: [0, 1]}
+    cmd: mkdir -p models && sleep 0.5 && cp data/folds models/${item.fold}
+    deps: [data/folds]
+    params: [seed]
+    outs: ["models/${item.fold}"]
+  predict: {cmd: mkdir -p scores && cat models/* > scores/windows, deps: [models], outs: [scores/windows]}
+  evaluate:
+    cmd: mkdir -p metrics && sleep 0.5 && echo {} > metrics/cv.json && cp scores/windows scores/oof
+    deps: [scores/windows]
+    params: [evaluate.n_bootstrap]
+    outs: [scores/oof]
+    metrics: [metrics/cv.json: {cache: false}]
+  infer:
+    cmd: mkdir -p submission && cp scores/windows submission/all
+    deps: [scores/windows]
+    outs: [submission/all]
+  score:
+    cmd: echo {} > metrics/lb.json
+    deps: [submission/all]
+    metrics: [metrics/lb.json: {cache: false}]
+  track:
+    cmd: cp metrics/cv.json track.json
+    deps: [submission/all, metrics]
+    outs: [track.json: {cache: false}]
+"""
+"""Stages with the names of ours."""
 
 DVC_S_OWN = ("refs/exps/exec", "refs/exps/stash", "refs/exps/temp")
 """Beginnings of names that DVC has while it runs an experiment."""
@@ -65,7 +105,9 @@ def main() -> None:
         for number in range(1, args.kills + 1):
             way = chance.choice(list(WAYS))
             is_early = chance.random() < 0.5
-            moment = chance.uniform(*((0, EARLY_S) if is_early else (EARLY_S, max(longest[way], EARLY_S))))
+            moment = chance.uniform(
+                *((0, EARLY_S) if is_early else (EARLY_S, max(min(longest[way], LATEST_S), EARLY_S)))
+            )
             has_ended = kill_after(workspace, way, number, moment)
             wait_until(lambda: not processes_in(workspace.root), "processes left", limit_s=60)
             problems = changes(before, state_of(workspace))
@@ -85,7 +127,14 @@ def main() -> None:
 
 def edited_workspace(root: Path) -> Workspace:
     """Make a finished workspace with edits, staged and not, and a file that git does not track."""
-    workspace = new_workspace(root)
+    (root / ".dvc").mkdir(parents=True)
+    workspace = Workspace(root)
+    for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", "experiments.yaml", "README.md"):
+        workspace.write(name, (ROOT / name).read_text(encoding="utf-8"))
+    workspace.write("params.yaml", (ROOT / "tests/params.yaml").read_text(encoding="utf-8"))
+    workspace.write("dvc.yaml", DVC_YAML)
+    workspace.git("init", "--quiet")
+    workspace.commit()
     workspace.dvc("repro")
     workspace.commit()
     workspace.write("README.md", f"{workspace.read('README.md')}\nstaged\n")

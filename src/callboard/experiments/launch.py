@@ -360,7 +360,7 @@ def run_experiment(
         source: The workspace.
         here: Engine that runs it.
     """
-    with overridden(overrides) as path:
+    with overridden(overrides, source.params) as path:
         params = path.read_text(encoding="utf-8")
     force = ["--force"] if options.is_forced else []
     own = [name, source.head, *force]

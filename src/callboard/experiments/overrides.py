@@ -50,8 +50,12 @@ def with_signs(overrides: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def overridden(overrides: Iterable[str]) -> Iterator[Path]:
+def overridden(overrides: Iterable[str], text: str = "") -> Iterator[Path]:
     """Yield a temporary copy of params.yaml as `dvc exp run -S` would change it: comments and order stay.
+
+    Args:
+        overrides: The overrides.
+        text: Text of params.yaml, if not the workspace's file.
 
     Raises:
         UserError: Hydra cannot read a value, or cannot add or delete a key.
@@ -61,7 +65,10 @@ def overridden(overrides: Iterable[str]) -> Iterator[Path]:
 
     with TemporaryDirectory() as folder:
         changed = Path(folder) / PARAMS_FILE.name
-        shutil.copyfile(PARAMS_FILE, changed)
+        if text:
+            changed.write_text(text, encoding="utf-8")
+        else:
+            shutil.copyfile(PARAMS_FILE, changed)
         try:
             apply_overrides(changed, list(overrides))
         except InvalidArgumentError as error:

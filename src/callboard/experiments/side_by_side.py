@@ -205,7 +205,7 @@ class _Run:
         if overrides is None:
             return [self.task("", FINISH_LANE, (), lambda: ())]
         self.overrides = overrides
-        with overridden(overrides) as path:
+        with overridden(overrides, self.batch.source.params) as path:
             self.params = path.read_text(encoding="utf-8")
             sections = read_full_tree(path)
         self.threads = sections["train"]["threads"]

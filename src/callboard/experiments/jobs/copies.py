@@ -14,7 +14,7 @@ import psutil
 
 from callboard.core.errors import UserError
 from callboard.results.dvc_cache import cache_folder, dvc_config
-from callboard.results.git import git, git_if_any
+from callboard.results.git import git, git_if_any, text_at
 
 COPIES = Path(".dvc/tmp/copies")
 """Folder of the copies in the main workspace: on the file system of its cache, and ignored by git and DVC."""
@@ -31,6 +31,11 @@ class Snapshot(NamedTuple):
     """The same, or a commit on it with changes that are not committed."""
     copies: Path
     """Folder for copies, which is removed at the command's end."""
+
+    @property
+    def params(self) -> str:
+        """Text of params.yaml; empty if git does not track it."""
+        return text_at(self.commit, "params.yaml", self.workspace)
 
 
 @contextmanager
