@@ -139,7 +139,7 @@ def _run(
     return subprocess.run(
         git_command(*arguments),
         cwd=folder,
-        env=os.environ | {"LC_ALL": "C"} | variables,  # messages are parsed
+        env={**os.environ, "LC_ALL": "C", **variables},  # messages are parsed
         capture_output=True,
         encoding="utf-8",
         errors="replace",
