@@ -1,14 +1,23 @@
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from callboard.core import machine
 from callboard.core.errors import UserError
 from callboard.data.recordings import Recording, read_recordings
 from callboard.features import encoding
-from callboard.features.encoding import encode_recordings, frames_in
+from callboard.features.encoding import (
+    encode_recording,
+    encode_recordings,
+    frames_in,
+    memory_of,
+    refuse_too_long,
+)
 from callboard.features.frame_cache import EncodedRecording
 from callboard.params.features import FrontEndParams
 
@@ -89,3 +98,48 @@ def test_running_out_of_memory_names_the_recording(tmp_path: Path, monkeypatch: 
     )
     with pytest.raises(UserError, match=told):
         list(encode_recordings([long], FRONT_END, 1))
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "features"),
+    [(8000, {}), (8000, {"hop_length": 20, "n_mels": 24}), (16_000, {}), (16_000, {"hop_length": 16})],
+    ids=["transform", "quantisation", "resampling", "quantisation of resampled"],
+)
+def test_the_memory_of_a_recording_is_known_before_it_is_read(
+    tmp_path: Path, sample_rate: int, features: dict[str, int]
+) -> None:
+    changed = FRONT_END.features.model_copy(update=features)
+    front_end = FRONT_END.model_copy(update={"features": changed})
+    path, n_samples = tmp_path / "a.wav", 60 * sample_rate
+    noise = np.random.default_rng(0).standard_normal(n_samples) * 0.1
+    soundfile.write(path, noise, sample_rate, subtype="PCM_16")
+    found = Recording("a", "train", path, n_samples, sample_rate, path.stat().st_size)
+    encode_recording(found, front_end)  # what is made once and kept
+    tracemalloc.start()
+    try:
+        encode_recording(found, front_end)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert memory_of(found, front_end) <= peak
+    assert memory_of(found, front_end) == pytest.approx(
+        peak, rel=0.15
+    )  # blocks of frames are short only here
+
+
+def test_a_recording_that_no_memory_holds_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [recording("short", 8000), recording("long", 8_000_000), recording("longer", 9_000_000)]
+    needed = memory_of(found[-1], FRONT_END)
+    assert needed > 8 * 9_000_000
+    for module in (encoding, machine):
+        monkeypatch.setattr(module, "memory_limit", lambda: needed)
+    refuse_too_long(found, FRONT_END, 1)
+    assert capsys.readouterr().err == ""
+    refuse_too_long(found, FRONT_END, 2)
+    assert "the 2 longest recordings need 0.1 GB of memory side by side" in capsys.readouterr().err
+    for module in (encoding, machine):
+        monkeypatch.setattr(module, "memory_limit", lambda: needed - 1)
+    with pytest.raises(UserError, match=r"recording longer: needs 0.1 GB of memory, .*; cut it into"):
+        refuse_too_long(found, FRONT_END, 2)

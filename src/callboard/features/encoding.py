@@ -5,14 +5,18 @@ from functools import partial
 
 from threadpoolctl import threadpool_limits
 
+from callboard.core.console import warn
 from callboard.core.errors import UserError
-from callboard.core.machine import named_if_out_of_memory
+from callboard.core.machine import in_gb, memory_limit, named_if_out_of_memory, refuse_more_memory
 from callboard.core.threads import VARIABLE, ahead
 from callboard.data.audio import BadRecording, read_recording, resampled_length
 from callboard.data.recordings import Recording
 from callboard.features.frame_cache import EncodedRecording
 from callboard.features.front_ends import frames_of
 from callboard.params.features import FrontEndParams
+
+FLOAT32 = 4
+"""Bytes of a sample or level."""
 
 SHORTER_RECORDINGS = f"set {VARIABLE}=1 or cut the recording into shorter files"
 """Remedy for a recording that needs too much memory."""
@@ -22,6 +26,39 @@ def frames_in(recording: Recording, front_end: FrontEndParams) -> int:
     """Return the number of frames of a recording, after resampling if needed."""
     n_samples = resampled_length(recording.n_samples, recording.sample_rate, front_end.audio.sample_rate)
     return frames_of(front_end).count(n_samples)
+
+
+def memory_of(recording: Recording, front_end: FrontEndParams) -> int:
+    """Return the bytes at the peak of encoding a recording, which is held as a whole, within 2 %.
+
+    The largest of three moments: resampling; the padded copy beside the log-mel frames; their quantisation.
+    Of embeddings only the first is known.
+    """
+    n_samples, rate = recording.n_samples, front_end.audio.sample_rate
+    n_resampled = resampled_length(n_samples, recording.sample_rate, rate)
+    resampling = FLOAT32 * (n_samples + n_resampled * (recording.sample_rate != rate))
+    if front_end.features.kind != "log_mel":
+        return resampling
+    n_levels = frames_in(recording, front_end) * frames_of(front_end).n_rows
+    transform = FLOAT32 * (2 * n_resampled + n_levels)
+    quantisation = FLOAT32 * (n_resampled + 2 * n_levels) + n_levels
+    return max(resampling, transform, quantisation)
+
+
+def refuse_too_long(recordings: Sequence[Recording], front_end: FrontEndParams, n_workers: int) -> None:
+    """Refuse a recording that needs more memory than there is; warn if the longest do, side by side.
+
+    Raises:
+        UserError: It names the longest recording.
+    """
+    needed = sorted((memory_of(recording, front_end), recording) for recording in recordings)[-n_workers:]
+    for n_bytes, longest in needed[-1:]:
+        refuse_more_memory(f"recording {longest.recording_id}", n_bytes, "cut it into shorter files")
+    if (total := sum(n_bytes for n_bytes, _ in needed)) > memory_limit():
+        warn(
+            f"the {len(needed)} longest recordings need {in_gb(total)} of memory side by side, of "
+            f"{in_gb(memory_limit())} in all; if this is killed, {SHORTER_RECORDINGS}"
+        )
 
 
 def encode_recording(recording: Recording, front_end: FrontEndParams) -> EncodedRecording | BadRecording:

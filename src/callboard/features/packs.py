@@ -18,7 +18,7 @@ from callboard.core.sealed import seal, unseal
 from callboard.core.threads import n_workers
 from callboard.data.audio import SKIPPED_COLUMNS, BadRecording
 from callboard.data.recordings import SUBSETS, Recording
-from callboard.features.encoding import encode_recordings
+from callboard.features.encoding import encode_recordings, refuse_too_long
 from callboard.features.frame_cache import (
     EncodedRecording,
     IndexRow,
@@ -105,6 +105,7 @@ class PackParts:
         n_bytes = sum(pack.n_bytes for pack in missing)
         refuse_more_disk("the frames of all recordings", n_bytes, self._folder, LESS_DISK)
         recordings = list(chain.from_iterable(pack.recordings for pack in missing))
+        refuse_too_long(recordings, self._front_end, n_workers())
         encoded = encode_recordings(recordings, self._front_end, n_workers())
         watched = progress(encoded, total=len(recordings), label="crop", unit="recordings")
         for pack in missing:  # threads go on with the next pack while one is written
