@@ -1,5 +1,6 @@
 """Results, parameters and content keys of commits, cached because git and the YAML parser are slow."""
 
+import atexit
 import re
 from functools import cache
 from pathlib import Path
@@ -101,11 +102,12 @@ def _held(commit: str, folder: Path) -> dict[str, Any]:
     # a branch moves; an unknown commit may be fetched later
     if held["params"] and FULL_HASH.fullmatch(commit):
         memory[commit] = held
-        memory.save()
     return held
 
 
 @cache
 def _memory(_folder: Path) -> JsonCache:
-    """Return the cache of a current folder, whose file is in that folder's main workspace."""
-    return JsonCache("committed", __name__)
+    """Return the cache of a current folder, in its main workspace; saved once, when the process ends."""
+    memory = JsonCache("committed", __name__)
+    atexit.register(memory.save)
+    return memory

@@ -17,7 +17,7 @@ from callboard.core.csv_rows import CsvRow, csv_rows, row_name, utf8_text
 from callboard.core.errors import UserError
 from callboard.core.files import locked, written_whole
 from callboard.core.workspace import main_workspace
-from callboard.results.git import git_if_any, text_at
+from callboard.results.git import committed_files, git_if_any, text_at
 from callboard.results.result import METRIC_DIGITS, Result
 
 LEDGER = "leaderboard.csv"
@@ -218,8 +218,10 @@ def _in_history(folder: Path) -> list[LeaderboardEntry]:
     """Return rows in the order in which commits below HEAD added them, including those dropped later."""
     history = ("log", "--reverse", "--date-order", "--format=%H", "--", LEDGER)
     found: list[LeaderboardEntry] = []
-    for commit in git_if_any(*history, folder=folder).split():
-        found += _beyond(found, _readable(text_at(commit, LEDGER, folder)))
+    if commits := git_if_any(*history, folder=folder).split():
+        with committed_files(folder) as files:
+            for commit in commits:
+                found += _beyond(found, _readable(files.of(commit)(LEDGER)))
     return found
 
 
