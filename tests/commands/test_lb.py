@@ -239,11 +239,12 @@ def test_a_hook_that_refuses_leaves_the_row_and_says_so(
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho 'error: no commits on Sundays' >&2\nexit 1\n")
     hook.chmod(0o755)
-    cli.dispatch(["lb", "add", MD5, "--public", "0.5"])
-    printed = capsys.readouterr()
     told = rf"leaderboard\.csv is written but not committed: git commit in {repository.root}: "
-    assert re.search(f"{told}error: no commits on Sundays; once that is fixed, run git com", printed.err)
-    assert "committed" not in printed.out
+    with pytest.raises(
+        UserError, match=f"{told}error: no commits on Sundays; once that is fixed, run git com"
+    ):
+        cli.dispatch(["lb", "add", MD5, "--public", "0.5"])
+    assert "committed" not in capsys.readouterr().out
     assert len(rows(repository)) == 1
     hook.unlink()
     assert "already in leaderboard.csv, committed leaderboard.csv" in lb(

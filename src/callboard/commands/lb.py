@@ -145,11 +145,13 @@ def add_score(args: argparse.Namespace) -> None:
     )
     scores = ", ".join(f"{name.removeprefix('lb.')} {score}" for name, score in entry.scores.items())
     what = found.name if md5 == found.md5 else f"{found.name}, another file ({md5[:8]})"
-    is_new, done = note_down(entry, f"LB of {found.name}: {scores}")
+    is_new, kept = note_down(entry, f"LB of {found.name}: {scores}")
     added = f"added to {LEDGER}" if is_new else f"already in {LEDGER}"
-    print(f"lb: {what}: {scores}: {', '.join(text for text in (added, done) if text)}")
+    print(f"lb: {what}: {scores}: {', '.join(text for text in (added, kept.done) if text)}")
     if not found.key:
         print("lb: no known result has this submission yet; the score will be linked once one does")
+    if kept.failure:
+        raise kept.failure
 
 
 def list_scores(args: argparse.Namespace) -> None:
@@ -197,12 +199,14 @@ def _take(text: str, where: str, folder: Path | None) -> None:
     facts = [f"{taken.n_new} new in {LEDGER}", f"{taken.n_known} already in it"]
     if taken.n_older:
         facts.append(f"{taken.n_older} skipped, older than the recorded ones")
-    print(f"lb: scores: {', '.join([*facts, *([taken.done] if taken.done else [])])}")
+    print(f"lb: scores: {', '.join([*facts, *([taken.kept.done] if taken.kept.done else [])])}")
     unknown = [str(row) for row in taken.unknown]
     unscored = [f"{row} ({row.status})" for row in taken.unscored]
     for rows, why in ((unknown, "of unknown results"), (unscored, "not scored")):
         if rows:
             print(f"lb: {len(rows)} {why}: {'; '.join(rows)}")
+    if taken.kept.failure:
+        raise taken.kept.failure
 
 
 def submit(args: argparse.Namespace) -> None:

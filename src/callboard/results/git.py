@@ -1,28 +1,26 @@
-"""Git: commands, errors with remedies, and the text files of a workspace or of any commit."""
+"""Git: commands, and the text files of a workspace or of any commit."""
 
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
+from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
-from callboard.core.errors import UserError
+from callboard.results.git_errors import (
+    BROKEN_REF,
+    GitError,
+    SilentError,
+    error_of,
+    is_absent,
+    lock_remedy,
+    repository_around,
+)
 
 Files = Callable[[str], str]
 """Function from the path of a file in a workspace to its text; empty if the file does not exist."""
-
-FOREIGN = "dubious ownership"
-"""Part of git's error for a repository that another user owns, for which all commands fail."""
-
-REMEDIES = {
-    "not a git repository": "run in the folder of the project, or `git init` there",
-    "ambiguous argument 'HEAD'": "nothing is committed yet: git commit",
-    FOREIGN: 'git config --global --add safe.directory "{folder}"',
-}
-"""Part of git's error to what to do about it."""
 
 
 def files_in(workspace: Path) -> Files:
@@ -35,10 +33,6 @@ def files_in(workspace: Path) -> Files:
     return read
 
 
-class GitError(UserError):
-    """A git command failed; git's own words are part of the message."""
-
-
 def git(*arguments: str, folder: Path | None = None, **variables: str) -> str:
     """Run a git command in `folder` or the current one, and return its output.
 
@@ -48,26 +42,49 @@ def git(*arguments: str, folder: Path | None = None, **variables: str) -> str:
         variables: Environment variables to set, such as GIT_INDEX_FILE.
 
     Raises:
-        GitError: the command failed, or git is not installed.
+        GitError: the command failed, left out something damaged, or git is not installed.
     """
-    done = _run(arguments, folder, variables)
-    if done.returncode:
-        raise _error(done, arguments, folder)
+    place = (folder or Path.cwd()).resolve()
+    done = subprocess.run(
+        git_command(*arguments),
+        cwd=place,
+        env=_environment() | variables,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if done.returncode or BROKEN_REF.search(done.stderr):
+        if done.stderr or done.stdout:
+            raise error_of(arguments[0], place, done.stderr, done.stdout)
+        raise _silent(f"git {arguments[0]} in {place}", done.returncode, place)
     return done.stdout
+
+
+def _silent(where: str, status: int, place: Path) -> SilentError:
+    """Return the error of a command that gave no reason, which may be a lock."""
+    top = repository_around(place)
+    if top and (lock := top / ".git/index.lock").exists():
+        return SilentError(where, f"exit status {status}, and {lock} exists", lock_remedy(lock, place))
+    return SilentError(where, f"exit status {status}")
 
 
 def git_if_any(*arguments: str, folder: Path | None = None) -> str:
     """Run a git command and return its output; empty if the revision, file or repository does not exist.
 
-    Other failures give an empty text too.
-
     Raises:
-        GitError: git refuses the repository because another user owns it, or git is not installed.
+        GitError: any other failure, such as damaged objects, or git is not installed.
     """
-    done = _run(arguments, folder)
-    if done.returncode and FOREIGN in done.stderr:
-        raise _error(done, arguments, folder)
-    return "" if done.returncode else done.stdout
+    try:
+        return git(*arguments, folder=folder)
+    except GitError as error:
+        if is_absent(error, (folder or Path.cwd()).resolve()):
+            return ""
+        raise
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"LC_ALL": "C"}  # messages are parsed
 
 
 def git_command(*arguments: str) -> list[str]:
@@ -77,13 +94,18 @@ def git_command(*arguments: str) -> list[str]:
         GitError: git is not installed.
     """
     if not shutil.which("git"):
-        raise GitError("git: not found on PATH; install it, since results are kept in its commits")
+        raise GitError("git", "not found on PATH", "install it, since results are kept in its commits")
     return ["git", *arguments]
 
 
 def text_at(revision: str, name: str, folder: Path | None = None) -> str:
-    """Return a file of `folder` or the current one as committed at `revision`; empty if it is not there."""
-    return git_if_any("show", f"{revision}:./{name}", folder=folder)
+    """Return a file of `folder` or the current one as committed at `revision`; empty if it is not there.
+
+    Raises:
+        GitError: as `CommittedFiles.blob`.
+    """
+    with committed_files(folder or Path.cwd()) as files:
+        return files.of(revision)(name)
 
 
 class Blob(NamedTuple):
@@ -97,19 +119,23 @@ class Blob(NamedTuple):
 class CommittedFiles:
     """A reader of files of any commit through one git process, in a fraction of a millisecond per file."""
 
-    def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
-        """Take the pipes of a running `git cat-file --batch`; see `committed_files`."""
-        self._requests, self._answers = requests, answers
+    def __init__(self, folder: Path) -> None:
+        """Read below `folder`; git is started by the first question. See `committed_files`."""
+        self._folder = folder.resolve()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115 (closed by `close`)
 
     def blob(self, commit: str, path: str) -> Blob | None:
-        """Return a file by its path in the workspace; None if the commit does not have it."""
-        self._requests.write(f"{commit}:./{path}\n".encode())
-        self._requests.flush()
-        header = self._answers.readline().decode().split()
-        if len(header) != 3 or header[1] not in ("blob", "tree"):
-            return None  # `<request> missing`
-        content = self._answers.read(int(header[2]) + 1)[:-1]
-        return Blob(header[0], content.decode("utf-8", "replace")) if header[1] == "blob" else None
+        """Return a file by its path in the workspace; None if there is no such commit or it lacks the file.
+
+        Raises:
+            GitError: the file or a folder around it is damaged, or git refuses the repository.
+        """
+        if found := self._object(f"{commit}:./{path}"):
+            kind, sha, content = found
+            return Blob(sha, content.decode("utf-8", "replace")) if kind == "blob" else None
+        self._refuse_damage(commit, path)
+        return None
 
     def of(self, commit: str) -> Files:
         """Return a reader of the files of one commit, for `result.read_result`."""
@@ -120,40 +146,73 @@ class CommittedFiles:
 
         return read
 
+    def close(self) -> None:
+        """End the process."""
+        self._end()
+        self._said.close()
+
+    def _object(self, name: str) -> tuple[str, str, bytes] | None:
+        """Return kind, hash and content of an object; None if git does not find it."""
+        requests, answers = self._pipes()
+        with suppress(BrokenPipeError):  # it has ended, with a reason
+            requests.write(f"{name}\n".encode())
+            requests.flush()
+        header = answers.readline().decode().split()
+        if not header:
+            error = self._last_words()
+            if is_absent(error, self._folder):
+                return None
+            raise error
+        if len(header) != 3 or not header[2].isdigit():
+            return None  # `<request> missing`
+        return header[1], header[0], answers.read(int(header[2]) + 1)[:-1]
+
+    def _refuse_damage(self, commit: str, path: str) -> None:
+        """Refuse a damaged object; one is merely absent if what contains it can be read and lacks it."""
+        folder, _, name = path.rpartition("/")
+        around = self._object(f"{commit}:./{folder}")
+        if around is None and folder:
+            self._refuse_damage(commit, folder)
+        elif around is None:
+            if self._object(commit) and not self._object(f"{commit}^{{tree}}"):
+                raise self._error(f"fatal: unable to read the tree of {commit}")
+        elif f" {name}\0".encode() in around[2]:
+            raise self._error(f"fatal: unable to read {path} of {commit}")
+
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                git_command("cat-file", "--batch"),
+                cwd=self._folder,
+                env=_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
+
+    def _last_words(self) -> GitError:
+        """Return the reason why the process has ended; the next question starts another."""
+        self._end()
+        self._said.seek(0)
+        return self._error(self._said.read().decode("utf-8", "replace"))
+
+    def _end(self) -> None:
+        if self._process:
+            self._process.communicate()
+            self._process = None
+
+    def _error(self, said: str) -> GitError:
+        return error_of("cat-file", self._folder, said)
+
 
 @contextmanager
 def committed_files(folder: Path) -> Iterator[CommittedFiles]:
     """Yield a reader of files in commits of the repository around `folder`, by paths relative to it."""
-    command = git_command("cat-file", "--batch")
-    with subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield CommittedFiles(process.stdin, process.stdout)
-
-
-def _run(
-    arguments: tuple[str, ...], folder: Path | None, variables: Mapping[str, str] = MappingProxyType({})
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        git_command(*arguments),
-        cwd=folder,
-        env={**os.environ, "LC_ALL": "C", **variables},  # messages are parsed
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-
-
-def _error(
-    done: subprocess.CompletedProcess[str], arguments: tuple[str, ...], folder: Path | None
-) -> GitError:
-    """Build an error from the line of git's output that gives the reason, with a remedy if one is known."""
-    lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), "".join(lines[-1:]))
-    place = (folder or Path.cwd()).resolve()
-    remedy = next((text.format(folder=place) for part, text in REMEDIES.items() if part in reason), "")
-    said = reason or f"exit status {done.returncode}"
-    return GitError(f"git {arguments[0]} in {place}: {said}{remedy and '; '}{remedy}")
+    files = CommittedFiles(folder)
+    try:
+        yield files
+    finally:
+        files.close()

@@ -13,6 +13,7 @@ from callboard.core.workspace import main_workspace
 from callboard.results.committed import Locks, lock_content
 from callboard.results.dvc_lock import parse_lock
 from callboard.results.git import committed_files, files_in, git_if_any, text_at
+from callboard.results.git_errors import GitError
 from callboard.results.refs import refs_in_git
 from callboard.results.result import Result, ResultRef
 
@@ -160,9 +161,15 @@ def find_exactly(reference: str, setting: str) -> Result:
 
 
 def held_result(ref: ResultRef) -> Result | None:
-    """Return the complete result; None if neither a commit nor the work tree holds it any more."""
+    """Return the complete result; None if neither a commit nor the work tree holds it any more.
+
+    Raises:
+        GitError: git fails.
+    """
     try:
         return find_result(ref.reference, [ref])
+    except GitError:
+        raise
     except UserError:
         return None
 

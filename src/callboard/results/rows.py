@@ -11,6 +11,7 @@ from callboard.core.errors import UserError
 from callboard.params.defaults import texts_with_defaults
 from callboard.params.references import OF_A_SEED, all_but_seed, blend_parts, init_from
 from callboard.results.committed import params_of
+from callboard.results.git_errors import GitError
 from callboard.results.lookup import find_all, find_result
 from callboard.results.mlflow import record as tag
 from callboard.results.result import Result, ResultRef
@@ -202,9 +203,15 @@ def rows_so_far() -> list[BoardRow]:
 
 
 def read_board() -> tuple[list[BoardRow], str]:
-    """Return `read_rows` and an empty text, or no rows and the reason if MLflow cannot be read."""
+    """Return `read_rows` and an empty text, or no rows and the reason if MLflow cannot be read.
+
+    Raises:
+        GitError: git fails.
+    """
     try:
         return read_rows(), ""
+    except GitError:
+        raise
     except UserError as error:
         return [], str(error)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from callboard.core.console import counted, warn
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
-from callboard.results.git import GitError, git, git_if_any
+from callboard.results.git import git, git_if_any
+from callboard.results.git_errors import GitError
 from callboard.results.kaggle.submissions import Sent, match, parse_sent
 from callboard.results.leaderboard import (
     LEDGER,
@@ -23,22 +24,29 @@ from callboard.results.mlflow.track import push_scores
 from callboard.results.submissions import Submission, known_submissions
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What was done with rows besides writing them."""
+
+    done: str
+    """For the summary line."""
+    failure: UserError | None
+    """Why they are not committed, to be raised after the summary; None if they are."""
+
+
 def keep(
     known: Sequence[LeaderboardEntry], entries: Sequence[LeaderboardEntry], md5s: Sequence[str], message: str
-) -> str:
+) -> Kept:
     """Add rows to the ledger and commit it; then set the last scores of each submission in MLflow.
 
     To be called within `one_keeper`, together with the code that finds out which rows are new.
-    Failures after writing give a warning: the rows stay, and the same command, run again, completes the rest.
+    Failures after writing lose nothing: the rows stay, and the next call completes the rest.
 
     Args:
         known: Rows of the ledger.
         entries: New rows; empty if the ledger has them already.
         md5s: md5s of the submissions concerned.
         message: Message of the commit.
-
-    Returns:
-        What was done besides writing, for the summary line.
 
     Raises:
         UserError: a new row has no md5, because its result has no submission.
@@ -47,24 +55,33 @@ def keep(
         raise UserError(f"{LEDGER}: result {strange[0].key} has no submission; nothing was written")
     if entries:
         keep_entries([*known, *entries])
-    return ", ".join(done for done in (_commit(message), _push([*known, *entries], md5s)) if done)
+    failure, committed = None, ""
+    try:
+        committed = _commit(message)
+    except GitError as error:
+        command = f'git commit -m "{message}" -- {LEDGER}'
+        failure = UserError(
+            f"{LEDGER} is written but not committed: {error}; once that is fixed, run {command}, or leave it "
+            "to the next command that records a score"
+        )
+    pushed = _push([*known, *entries], md5s)
+    return Kept(", ".join(done for done in (committed, pushed) if done), failure)
 
 
 def _commit(message: str) -> str:
-    """Commit this one file; other changed or staged files stay as they are."""
+    """Commit this one file; other changed or staged files stay as they are.
+
+    Raises:
+        GitError: git cannot.
+    """
     folder = main_workspace()
     if not git_if_any("rev-parse", "--git-dir", folder=folder):
         warn(f"{LEDGER} is not committed: {folder} is not in a git repository")
         return ""
-    try:
-        if not git("status", "--porcelain", "--", LEDGER, folder=folder):
-            return ""
-        git("add", "--intent-to-add", "--", LEDGER, folder=folder)  # git commits only known paths
-        git("commit", "--quiet", f"--message={message}", "--", LEDGER, folder=folder)
-    except GitError as error:
-        command = f'git commit -m "{message}" -- {LEDGER}'
-        warn(f"{LEDGER} is written but not committed: {error}; once that is fixed, run {command}")
+    if not git("status", "--porcelain", "--", LEDGER, folder=folder):
         return ""
+    git("add", "--intent-to-add", "--", LEDGER, folder=folder)  # git commits only known paths
+    git("commit", "--quiet", f"--message={message}", "--", LEDGER, folder=folder)
     if not git_if_any("symbolic-ref", "--quiet", "HEAD", folder=folder):
         commit = git("rev-parse", "--short", "HEAD", folder=folder).strip()
         warn(
@@ -93,14 +110,13 @@ class Taken:
     """Rows that the ledger already had."""
     n_older: int
     """Rows whose scores are all superseded by later rows of the ledger."""
-    done: str
-    """Further actions besides writing, for the summary line."""
+    kept: Kept
     unknown: tuple[Sent, ...]
     """Scored submissions that match no known result."""
     unscored: tuple[Sent, ...]
 
 
-def note_down(entry: LeaderboardEntry, message: str) -> tuple[bool, str]:
+def note_down(entry: LeaderboardEntry, message: str) -> tuple[bool, Kept]:
     """Add one row, unless the last values of its submission already include it.
 
     Args:
@@ -139,9 +155,9 @@ def take(text: str, where: str, folder: Path | None) -> Taken:
         left = [_without_older(entry, known) for entry in absent]
         new = [entry for entry in left if entry.scores and not _is_recorded(entry, known)]
         md5s = list(dict.fromkeys(entry.submission_md5 for entry in matched.entries))
-        done = keep(known, new, md5s, f"LB of {len(new)} submissions from {where}")
+        kept = keep(known, new, md5s, f"LB of {len(new)} submissions from {where}")
     n_known, n_older = len(matched.entries) - len(absent), len(absent) - len(new)
-    return Taken(len(new), n_known, n_older, done, matched.unknown, matched.unscored)
+    return Taken(len(new), n_known, n_older, kept, matched.unknown, matched.unscored)
 
 
 def _says_nothing_new(entry: LeaderboardEntry, last: LeaderboardEntry) -> bool:

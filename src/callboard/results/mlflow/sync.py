@@ -11,6 +11,7 @@ from callboard.core.console import Stopwatch, counted, progress, warn
 from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.results.git import CommittedFiles, committed_files, git
+from callboard.results.git_errors import GitError
 from callboard.results.leaderboard import ledger_of, with_reported
 from callboard.results.mlflow.connection import DELETED, DeletedExperimentError, TrackingError
 from callboard.results.mlflow.record import SUBMISSION_MD5, Origin
@@ -119,7 +120,9 @@ def _sync_one(
         summary.unchanged += not (is_renamed or is_scored)
         return
     try:
-        read, origin = _read(refs, files)
+        read, origin = read_committed(refs, files)
+    except GitError:
+        raise
     except UserError as error:
         warn(str(error))
         summary.broken += 1
@@ -139,14 +142,20 @@ def _late_names(
     if known.names:
         return ()
     try:
-        origin, _ = caption(*_read(refs, files))
+        origin, _ = caption(*read_committed(refs, files))
+    except GitError:
+        raise
     except UserError:
         return ()
     return origin.names
 
 
-def _read(refs: list[ResultRef], files: CommittedFiles) -> tuple[Result, Origin]:
-    """Read a result from the first of its commits, and where it was reached."""
+def read_committed(refs: list[ResultRef], files: CommittedFiles) -> tuple[Result, Origin]:
+    """Read a result from the first of its commits, and where it was reached.
+
+    Raises:
+        UserError: a file of the commit is missing or cannot be read.
+    """
     first = refs[0]
     baseline, time_ms = reached_from(first, main_workspace())
     try:
