@@ -19,7 +19,7 @@ from callboard.data.annotations import read_table
 from callboard.data.clips import read_clips
 from callboard.data.score_tables import read_score_table, score_columns
 from callboard.results.cv_metrics import CV_NAMES
-from callboard.results.dvc_cache import cached_file
+from callboard.results.dvc_cache import DamagedFileError, cached_file
 from callboard.results.lookup import held_result
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, SUBMISSIONS_WITHOUT, Result
 from callboard.results.rows import BoardRow
@@ -63,6 +63,8 @@ def _from_tables(row: BoardRow) -> Estimates | None:
     try:
         out_of_fold = cached_file(row.oof_md5, OUT_OF_FOLD)
         clips, submission = cached_file(row.clips_md5, CLIPS), _submission_as_scored(row)
+    except DamagedFileError:
+        raise
     except UserError:
         return None
     try:
@@ -84,7 +86,7 @@ def _submission_as_scored(row: BoardRow) -> Path:
         return cached_file(row.submission_md5, SUBMISSION)
     if (result := held_result(row.ref)) is None:
         raise UserError(f"{row.name}: no commit contains its files any more")
-    with result.folder(SUBMISSIONS_WITHOUT) as folder:
+    with result.folder(SUBMISSIONS_WITHOUT, "prevalence.csv") as folder:
         path = folder / "prevalence.csv"
         if not path.is_file():
             raise UserError(f"{path.name} of {SUBMISSIONS_WITHOUT} of {row.name} is not in DVC's cache")

@@ -14,7 +14,7 @@ from callboard.analysis.difference import Difference, MismatchError
 from callboard.core.console import progress
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
-from callboard.results.dvc_cache import cached_file, is_cached
+from callboard.results.dvc_cache import DamagedFileError, cached_file, is_cached
 from callboard.results.result import CLIPS, OUT_OF_FOLD
 from callboard.results.rows import BoardRow
 
@@ -92,6 +92,8 @@ def _measured(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
             )
             for row, base in pairs
         ]
+    except DamagedFileError:
+        raise
     except UserError:
         return None
     from callboard.analysis.bootstrap import difference_of, mean_of, precisions_in

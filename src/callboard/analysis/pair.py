@@ -10,7 +10,7 @@ from callboard.analysis.differences import difference
 from callboard.analysis.seed_noise import NoiseOfRows
 from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_lb
 from callboard.core.errors import UserError
-from callboard.results.dvc_cache import cached_file
+from callboard.results.dvc_cache import DamagedFileError, cached_file
 from callboard.results.result import CLIPS, OUT_OF_FOLD, changes
 from callboard.results.rows import CV, BoardRow, rows_named, rows_so_far, same_truth
 
@@ -61,10 +61,15 @@ class Pair:
 
         Empty if a table is not in DVC's cache or the tables have different species. In each, `a` is the
         result after and `b` the one before, so that `value` is the change.
+
+        Raises:
+            UserError: a table is damaged.
         """
         try:
             clips = cached_file(self.b.clips_md5, CLIPS)
             old, new = (cached_file(row.oof_md5, OUT_OF_FOLD) for row in (self.a, self.b))
+        except DamagedFileError:
+            raise
         except UserError:  # gone from the cache
             return []
         try:

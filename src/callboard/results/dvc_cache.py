@@ -1,17 +1,18 @@
-"""DVC's cache: paths of outputs by their md5 in dvc.lock, and folders that are missing."""
+"""DVC's cache: outputs by their md5 in dvc.lock, compared with it, and folders that are missing."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import yaml
-
 from callboard.core.errors import UserError
 from callboard.core.files import path_inside, written_whole
+from callboard.core.json_cache import JsonCache
 from callboard.core.workspace import main_workspace
 from callboard.results.dvc_lock import all_outs, parse_lock
 
@@ -25,20 +26,84 @@ MAKE_FOLDERS = "dvc repro, then commit dvc.lock, metrics and plots"
 """Remedy for `folders_not_cached`."""
 
 
+class DamagedFileError(UserError):
+    """The content of a file in DVC's cache is not what its name says."""
+
+    def __init__(self, path: Path, what: str, found: str, wanted: str) -> None:
+        """Compose the message.
+
+        Args:
+            path: The file.
+            what: Description of the file.
+            found: md5 of the content.
+            wanted: md5 in dvc.lock.
+        """
+        super().__init__(
+            f"{what} is damaged in DVC's cache: {path} has md5 {found}, must be {wanted}; {regain(path)}"
+        )
+        self.path = path
+
+
+def regain(*paths: Path) -> str:
+    """Return how to get damaged files of the cache back."""
+    return (
+        f"`rm -f {' '.join(map(str, paths))}`, then `dvc pull` or `dvc exp pull`, or run the experiment again"
+    )
+
+
 def cached_file(md5: str, what: str) -> Path:
-    """Return the path of a file in DVC's cache.
+    """Return the path of a file in DVC's cache, after comparing its content with its name.
 
     Args:
         md5: md5 of the file in dvc.lock.
         what: Description of the file, for the error.
 
     Raises:
+        DamagedFileError: the file has other content.
         UserError: the file is not in the cache, or `md5` is not a hash.
     """
     path = object_path(md5, main_workspace())
     if not path.is_file():
         raise UserError(f"{what} is not in DVC's cache ({path}); `dvc pull` it or run the experiment again")
+    refuse_damaged(path, md5, what)
     return path
+
+
+def refuse_damaged(path: Path, md5: str, what: str) -> None:
+    """Compare the content of a file with its md5 in dvc.lock; once per process if the file stays as it is.
+
+    Args:
+        path: The file.
+        md5: md5 in dvc.lock, with `FOLDER_SUFFIX` if it is the list of a folder's files.
+        what: Description of the file, for the error.
+
+    Raises:
+        DamagedFileError: they differ.
+    """
+    status = path.stat()
+    found = _md5(path, status.st_size, status.st_mtime_ns)
+    if found != (wanted := md5.removesuffix(FOLDER_SUFFIX)):
+        raise DamagedFileError(path, what, found, wanted)
+
+
+LARGE_BYTES = 2**24
+"""Size from which the md5 of a file is remembered on disk, by path, size and time of change, as DVC does.
+
+Those of smaller files take 25 ms at most.
+"""
+
+
+@lru_cache(maxsize=10_000)
+def _md5(path: Path, size: int, mtime_ns: int) -> str:
+    key, memory = f"{path} {size} {mtime_ns}", JsonCache("digests") if size >= LARGE_BYTES else None
+    if memory and key in memory:
+        return str(memory[key])
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if memory:
+        memory[key] = found
+        memory.save()
+    return found
 
 
 def object_path(md5: str, workspace: Path) -> Path:
@@ -67,9 +132,9 @@ def add_to_cache(md5: str, content: bytes) -> None:
 
 
 def is_cached(md5: str) -> bool:
-    """Return whether a file is in DVC's cache."""
+    """Return whether DVC's cache has a file of that name, damaged or not."""
     try:
-        return bool(cached_file(md5, "file"))
+        return object_path(md5, main_workspace()).is_file()
     except UserError:
         return False
 
@@ -85,31 +150,32 @@ def cached_in_folder(listing: Path, name: str, folder: str) -> Path:
     Raises:
         UserError: the folder does not have the file, or the cache has lost it.
     """
-    return cached_file(_md5s_listed(listing).get(name, ""), f"{folder}/{name}")
+    return cached_file(md5s_listed(listing).get(name, ""), f"{folder}/{name}")
 
 
 @contextmanager
-def linked_folder(listing: Path) -> Iterator[Path]:
+def linked_folder(listing: Path, only: str = "") -> Iterator[Path]:
     """Yield a temporary folder of links to the cached files of a folder.
 
     Files that the cache has lost are left out.
 
     Args:
         listing: As in `cached_in_folder`.
+        only: Beginning of the paths of the files that are wanted; others are neither checked nor linked.
 
     Raises:
-        UserError: the list names a path outside the folder.
+        UserError: the list names a path outside the folder, or a file is damaged.
     """
     with TemporaryDirectory() as temporary:
-        for name, md5 in _md5s_listed(listing).items():
+        for name, md5 in md5s_listed(listing).items():
             link = path_inside(Path(temporary), name, f"DVC's list {listing.name}")
             link.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(UserError):
-                link.symlink_to(cached_file(md5, name).resolve())
+            if name.startswith(only) and is_cached(md5):
+                link.symlink_to(cached_file(md5, f"{name} of {listing.name}").resolve())
         yield Path(temporary)
 
 
-def _md5s_listed(listing: Path) -> dict[str, str]:
+def md5s_listed(listing: Path) -> dict[str, str]:
     """Map the path of each file below its folder to its md5."""
     return {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text(encoding="utf-8"))}
 
@@ -124,7 +190,7 @@ def folders_not_cached() -> list[str]:
     path = main_workspace() / "dvc.lock"
     try:
         lock = parse_lock(path.read_text(encoding="utf-8") if path.is_file() else "", str(path))
-    except (UserError, yaml.YAMLError):
+    except UserError:
         return []
     return [
         name for name, md5 in all_outs(lock).items() if md5.endswith(FOLDER_SUFFIX) and not is_cached(md5)

@@ -202,15 +202,20 @@ class Result:
         return cached_file(self.outs[path], f"{path} of {self.ref.reference}")
 
     @contextmanager
-    def folder(self, path: str) -> Iterator[Path]:
+    def folder(self, path: str, only: str = "") -> Iterator[Path]:
         """Yield a temporary folder of links to the cached files of an output folder.
 
         Files that the cache has lost are left out.
 
+        Args:
+            path: Path of the folder.
+            only: Beginning of the paths in it that are wanted.
+
         Raises:
-            UserError: this result does not have the output, or the cache has lost the list of its files.
+            UserError: this result does not have the output, the cache has lost the list of its files, or one
+                of the files is damaged.
         """
-        with linked_folder(self.output(path)) as folder:
+        with linked_folder(self.output(path), only) as folder:
             yield folder
 
     def _found(self, name: str) -> str:

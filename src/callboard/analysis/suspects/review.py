@@ -28,7 +28,7 @@ from callboard.features.windows import clip_length
 from callboard.params.base import validate
 from callboard.params.features import FrontEndParams
 from callboard.params.training import ClipParams
-from callboard.results.dvc_cache import cached_in_folder
+from callboard.results.dvc_cache import DamagedFileError, cached_in_folder
 from callboard.results.result import CLIPS, SOURCE, Result
 from callboard.results.rows import is_unisolated, result_named
 from callboard.scoring.window_scores import load_scores
@@ -128,7 +128,7 @@ def _hearing(result: Result, clips: pd.DataFrame) -> WindowEvidence:
     sections = result.sections(*HearingParams.model_fields)
     params = validate(HearingParams, sections, f"params.yaml of {result.name}")
     clip_frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
-    with result.folder(result.window_scores) as folder:
+    with result.folder(result.window_scores, "oof.npz") as folder:
         scores = load_scores(folder / "oof.npz")
     return window_evidence(scores, result.params["infer.head"], clip_frames, params.frames_per_s)
 
@@ -137,6 +137,8 @@ def read_calls_of(result: Result) -> pd.DataFrame | None:
     """Read every call of the training recordings; None if the source does not have them."""
     try:
         return read_calls(cached_in_folder(result.output(SOURCE), TRUTH, SOURCE))
+    except DamagedFileError:
+        raise
     except UserError:
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from callboard.core.errors import UserError, one_line
 from callboard.core.files import written_whole
-from callboard.results.dvc_cache import cached_file, dvc_config, object_name, object_path
+from callboard.results.dvc_cache import cached_file, dvc_config, object_name, object_path, refuse_damaged
 
 
 def default_remote(workspace: Path) -> str:
@@ -85,6 +85,7 @@ def pull_files(md5s: Iterable[str], workspace: Path) -> None:
             if not path.exists():
                 with written_whole(path, writer=secrets.token_hex(4)) as unfinished:
                     files.get_file(files.join(top, object_name(md5)), str(unfinished))
+                    refuse_damaged(unfinished, md5, f"a file of DVC's remote {name!r}")
                     unfinished.chmod(0o444)  # as DVC does: workspaces can have links to it
     except UserError:
         raise

@@ -207,7 +207,7 @@ def fold_grid(evidence: Evidence) -> Grid:
 def _test_ids(result: Result) -> set[str]:
     """Return the test recordings in the mel cache; none if it is missing, which another section reports."""
     try:
-        with result.folder("data/mel") as mel:
+        with result.folder("data/mel", "test/index.csv") as mel:
             return set(read_index(mel / "test")["recording_id"])
     except UserError:
         return set()

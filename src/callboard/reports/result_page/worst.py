@@ -78,7 +78,7 @@ def worst_blocks(result: Result, evidence: Evidence, n_shown: int, with_scores: 
             yield Text(f"{place}. Recording {mistake.recording_id}, fold {mistake.fold}. {sentences}")
         return
     with ExitStack() as stack:
-        cache = MelCache.open(stack.enter_context(result.folder("data/mel")) / "train")
+        cache = MelCache.open(stack.enter_context(result.folder("data/mel", "train/")) / "train")
         listener, why_not = _listener(result) if with_scores else (None, "--no-scores")
         yield Text(RULE)
         yield Text(f"Scores and attention are left out: {why_not}." if why_not else SCORES_RULE)
