@@ -11,10 +11,8 @@ from callboard.analysis.doctor import findings
 from callboard.analysis.doctor.checks import CHECKS, examine
 from callboard.analysis.doctor.findings import Finding
 from callboard.cli import dispatch
-from callboard.results.dvc_lock import all_outs, parse_lock
 from callboard.results.leaderboard import LEADERBOARD_COLUMNS
 from callboard.results.mlflow.sync import sync
-from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 from tests.results.test_sync import applied, finish, put, ref_of, two_experiments
 from tests.toy_git import ToyRepository
 
@@ -28,14 +26,7 @@ def in_order(two_experiments: ToyRepository, tmp_path_factory: pytest.TempPathFa
     (toy.root / ".dvc/config").write_text("[cache]\n    type = 'reflink,hardlink,symlink,copy'\n")
     (toy.root / "dvc.yaml").write_text("stages: {}\n")
     toy.commit()
-    for name in ("first", "second"):
-        lock = parse_lock(toy.git("show", f"{ref_of(toy, name)}:dvc.lock"), name)
-        outs = all_outs(lock)
-        for path in (CLIPS, OUT_OF_FOLD, SUBMISSION):
-            cached = toy.root / ".dvc/cache/files/md5" / outs[path][:2] / outs[path][2:]
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            cached.write_text("table")
-    mend_metrics(toy)
+    mend_locks(toy)
     with pytest.MonkeyPatch.context() as patch:
         stand_in(toy, patch)
         sync()
@@ -56,8 +47,8 @@ def stand_in(toy: ToyRepository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.root)
 
 
-def mend_metrics(toy: ToyRepository) -> None:
-    """dvc.lock of the toys names metrics by words, not by md5; here it tells their md5."""
+def mend_locks(toy: ToyRepository) -> None:
+    """dvc.lock of the toys names outputs by words; here it tells their md5, and the cache has the tables."""
     for name, neg_mask in (("first", "none"), ("second", "seq")):
         put(toy, neg_mask)
         params = (toy.root / "params.yaml").read_text().replace("  root: null\n", "")
@@ -67,6 +58,8 @@ def mend_metrics(toy: ToyRepository) -> None:
             text = text.replace(f": {word}\n", f": {md5_of(toy.root / path)}\n")
         for fold in (0, 1):
             text = text.replace(f": c{fold}\n", f": {md5_of(toy.root / f'plots/train/r0-fold{fold}.csv')}\n")
+        for word in ("clips1", "oof1", f"sub-{neg_mask}"):
+            text = text.replace(f": {word}\n", f": {toy.cache(word.encode())}\n")
         (toy.root / "dvc.lock").write_text(text)
         toy.git("update-ref", ref_of(toy, name), toy.commit())
         toy.git("reset", "--quiet", "--hard", "HEAD~1")
@@ -96,7 +89,7 @@ def test_what_loses_results_is_status_1(well: ToyRepository, capsys: pytest.Capt
     assert end.value.code == 1
     printed = capsys.readouterr().out
     assert "LOSS  1 result in git without a finished run in MLflow: third@" in printed
-    assert "→ callboard sync" in printed
+    assert "→ `callboard sync`" in printed
     assert "all well" not in printed
 
 
@@ -109,7 +102,7 @@ def test_in_a_new_clone_nothing_is_lost(
     stand_in(toy, monkeypatch)
     dispatch(["doctor"])
     printed = capsys.readouterr().out
-    assert "note  nothing has run yet\n      → dvc repro" in printed
+    assert "note  nothing has run yet\n      → `dvc repro`" in printed
     assert "nothing is lost, " in printed
 
 
@@ -197,8 +190,13 @@ def lost_annotations(toy: ToyRepository) -> None:
     forget(toy, "clips1")
 
 
-def forget(toy: ToyRepository, md5: str) -> None:
-    (toy.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
+def forget(toy: ToyRepository, word: str) -> None:
+    cached(toy, word).unlink()
+
+
+def cached(toy: ToyRepository, word: str) -> Path:
+    md5 = hashlib.md5(word.encode()).hexdigest()
+    return toy.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
 
 
 def lock_of_elsewhere(toy: ToyRepository) -> None:
@@ -208,7 +206,7 @@ def lock_of_elsewhere(toy: ToyRepository) -> None:
 
 def uncommitted_score(toy: ToyRepository) -> None:
     with (toy.root / "leaderboard.csv").open("a") as ledger:
-        ledger.write("sub-none,0.9,,,\n")
+        ledger.write(f"{md5_of(cached(toy, 'sub-none'))},0.9,,,\n")
 
 
 def strange_score(toy: ToyRepository) -> None:
@@ -232,7 +230,7 @@ def running(toy: ToyRepository) -> None:
 
 def write_lock(toy: ToyRepository, pid: int) -> None:
     (toy.root / ".dvc/tmp").mkdir()
-    held = {str(toy.root / "models"): {"write": {"pid": pid, "cmd": "dvc exp run"}}}
+    held = {"write": {str(toy.root / "models"): {"pid": pid, "cmd": "dvc exp run"}}, "read": {}}
     (toy.root / ".dvc/tmp/rwlock").write_text(json.dumps(held))
 
 
@@ -247,13 +245,13 @@ def copies(toy: ToyRepository) -> None:
 
 TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (without_database, "no MLflow database", "callboard sync", True),
-    (broken_database, "file is not a database", "move mlflow.db away", True),
-    (half_migrated, "_alembic_tmp_latest_metrics", "move mlflow.db away", True),
-    (two_versions, "more than one head", "move mlflow.db away", True),
+    (broken_database, "file is not a database", "mlflow.db.old`", True),
+    (half_migrated, "_alembic_tmp_latest_metrics", "mlflow.db.old`", True),
+    (two_versions, "more than one head", "mlflow.db.old`", True),
     (other_version, "'mlflow db upgrade <database_uri>'", "do as MLflow says", True),
-    (newer_version, "a newer MLflow than the installed one wrote", "move mlflow.db away", True),
+    (newer_version, "a newer MLflow than the installed one wrote", "mlflow.db.old`", True),
     (deleted_experiment, "the MLflow experiment 'callboard' was deleted", "callboard sync", True),
-    (lost_column, "no such column: runs.source_version", "move mlflow.db away", True),
+    (lost_column, "no such column: runs.source_version", "mlflow.db.old`", True),
     (half_written, "1 result in git without a finished run in MLflow: first@", "callboard sync", True),
     (
         removed,
@@ -271,7 +269,7 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (uncommitted_score, "leaderboard.csv: 1 row not committed", "git commit leaderboard.csv", False),
     (strange_score, "1 submission that no run has: of-nobody", "callboard sync", False),
     (new_code, "1 file of code that git does not track: src/losses.py", "git add", False),
-    (stray, "MLflow data that no command here reads: docs/mlflow.db", "remove", False),
+    (stray, "MLflow data that no command here reads: docs/mlflow.db", "`rm -r docs/mlflow.db`", False),
     (running, "1 DVC command running in this workspace: dvc exp run", "--temp", False),
     (hydra, "hydra.enabled", "dvc config hydra.enabled false", True),
     (copies, "cache.type is reflink,copy", "dvc config cache.type", False),

@@ -6,13 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.params.defaults import flatten, texts_with_defaults
-from callboard.results.dvc_lock import all_outs, content_key, parse_lock
+from callboard.results.dvc_lock import BrokenLockError, all_outs, content_key, parse_lock
 from callboard.results.git import CommittedFiles, text_at
 from callboard.results.result import SOURCE, SUBMISSION
 
@@ -58,10 +57,10 @@ def lock_content(text: str) -> LockFacts:
         lock = parse_lock(text, "dvc.lock")
         outs = all_outs(lock)
         return LockFacts(content_key(lock), outs.get(SUBMISSION, ""), outs.get(SOURCE, ""))
+    except (BrokenLockError, TypeError):  # a value that is no part of a key
+        return LockFacts(is_broken=True)
     except UserError:
         return NOTHING
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-        return LockFacts(is_broken=True)
 
 
 FULL_HASH = re.compile(r"[0-9a-f]{40}")

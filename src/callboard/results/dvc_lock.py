@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from callboard.core.errors import UserError
+from callboard.core.errors import UserError, one_line
 
 RESULT_STAGES = ("evaluate", "infer", "score")
 """Stages whose entries in dvc.lock, with those of their ancestors, identify a result."""
@@ -19,16 +19,44 @@ Lock = dict[str, dict[str, Any]]
 """The `stages` of a dvc.lock."""
 
 
+class BrokenLockError(UserError):
+    """A dvc.lock cannot be read, such as one that was cut, or has the marks of a merge."""
+
+
 def parse_lock(text: str, where: str) -> Lock:
     """Return the stages of a dvc.lock; errors refer to it as `where`.
 
     Raises:
+        BrokenLockError: it cannot be read.
         UserError: a stage that every result has is missing.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ruamel takes 20 times as long here
-    lock: Lock = (yaml.load(text, Loader=loader) or {}).get("stages", {})
+    lock = stages_in(text, where)
     if missing := [stage for stage in ("prepare", *RESULT_STAGES) if stage not in lock]:
         raise UserError(f"{where}: no stage {missing[0]}; run `dvc repro`")
+    return lock
+
+
+def stages_in(text: str, where: str) -> Lock:
+    """Return the stages of a dvc.lock, of which some may not have run yet; errors refer to it as `where`.
+
+    Raises:
+        BrokenLockError: it cannot be read.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ruamel takes 20 times as long here
+    try:
+        tree = yaml.load(text, Loader=loader) or {}
+    except (yaml.YAMLError, ValueError) as error:
+        problem = getattr(error, "problem", None) or one_line(error)
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}" if mark else ""
+        raise BrokenLockError(f"{where}: cannot be read{place}: {problem}") from error
+    try:
+        lock: Lock = tree.get("stages", {})
+        for stage in lock.values():
+            for entry in (*stage.get("deps", []), *stage.get("outs", [])):
+                _ = entry["path"], entry["md5"]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BrokenLockError(f"{where}: not a whole dvc.lock: {error!r}") from error
     return lock
 
 

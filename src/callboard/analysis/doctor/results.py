@@ -16,8 +16,10 @@ from callboard.results.committed import params_of
 from callboard.results.dvc_cache import MAKE_FOLDERS, cached_file, folders_not_cached, is_cached
 from callboard.results.dvc_lock import Lock, all_outs, content_key
 from callboard.results.git import text_at
+from callboard.results.git_errors import GitError
 from callboard.results.leaderboard import LEDGER, read_ledger
 from callboard.results.mlflow.record import SUBMISSION_MD5
+from callboard.results.mlflow.sync import read_committed
 from callboard.results.refs import experiments_among
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, ResultRef
 
@@ -32,13 +34,22 @@ def unreadable_commits(state: State) -> Iterator[Finding]:
 
 
 def results_without_run(state: State) -> Iterator[Finding]:
-    """Find finished results that the board lacks."""
-    missing = [
-        refs[0].reference
-        for key, refs in state.results.items()
-        if not (key in state.known() and state.known()[key].is_finished)
-    ]
-    if missing and not isinstance(state.runs, str):
+    """Find finished results that the board lacks, and those that it cannot have."""
+    missing = []
+    for key, refs in state.results.items():
+        if key in state.known() and state.known()[key].is_finished:
+            continue
+        try:
+            read_committed(refs, state.files)
+            missing.append(refs[0].reference)
+        except GitError:
+            raise
+        except UserError as error:
+            todo = "`dvc exp remove {name}`" if refs[0].kind == "experiment" else "mend and commit that file"
+            yield Finding(
+                str(error), f"{todo.format(name=refs[0].name)}, and run it again", loses_results=True
+            )
+    if missing and isinstance(state.runs, dict):
         what = (
             f"{counted(len(missing), 'result')} in git without a finished run in MLflow: {first_few(missing)}"
         )
@@ -52,7 +63,7 @@ def runs_without_result(state: State) -> Iterator[Finding]:
         what = f"{counted(len(gone), 'run')} in MLflow whose result has no name in git: {first_few(gone)}"
         yield Finding(
             what,
-            "commit dvc.lock, metrics and plots to keep a result of dvc repro; other runs can stay",
+            "commit dvc.lock, metrics and plots to keep a result of `dvc repro`; other runs can stay",
         )
 
 
@@ -83,15 +94,16 @@ def ledger_rows(state: State) -> Iterator[Finding]:
     try:
         ledger = read_ledger(path)
     except UserError as error:
-        yield Finding(str(error), f"git checkout {LEDGER}, or mend the row", loses_results=True)
+        todo = f"`git checkout HEAD -- {LEDGER}` (known scores come back with the next one), or mend the row"
+        yield Finding(str(error), todo, loses_results=True)
         return
     committed = set(text_at("HEAD", LEDGER, state.folder).splitlines())
     fresh = [line for line in path.read_text(encoding="utf-8").splitlines() if line and line not in committed]
     if fresh:
         what = f"{LEDGER}: {counted(len(fresh), 'row')} not committed, so no other clone has it"
-        yield Finding(what, f"git commit {LEDGER} -m 'Leaderboard scores'")
+        yield Finding(what, f"`git commit {LEDGER} -m 'Leaderboard scores'`")
     here = {run.tags.get(SUBMISSION_MD5) for run in state.known().values()}
-    if not isinstance(state.runs, str) and (strange := [md5 for md5 in ledger if md5 not in here]):
+    if isinstance(state.runs, dict) and (strange := [md5 for md5 in ledger if md5 not in here]):
         what = f"{LEDGER}: {counted(len(strange), 'submission')} that no run has: {first_few(strange)}"
         yield Finding(what, f"{SYNC}, or fetch the experiments (`dvc exp pull`); else the row's md5 is wrong")
 
@@ -119,7 +131,7 @@ def missing_tables(state: State) -> Iterator[Finding]:
     if lost:
         results = counted(len(lost), "result")
         what = f"{results} with tables that DVC's cache lacks, hence no intervals: {first_few(lost)}"
-        yield Finding(what, "dvc pull, `dvc exp pull`, or run them again", loses_results=True)
+        yield Finding(what, "`dvc pull`, `dvc exp pull`, or run them again", loses_results=True)
 
 
 def folders_of_elsewhere(state: State) -> Iterator[Finding]:

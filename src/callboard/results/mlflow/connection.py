@@ -40,6 +40,10 @@ DELETED = f"the MLflow experiment {EXPERIMENT!r} was deleted"
 NEWER = "a newer MLflow than the installed one wrote the database"
 
 
+class NewerDatabaseError(TrackingError):
+    """A newer MLflow than the installed one wrote the database."""
+
+
 class DeletedExperimentError(TrackingError):
     """Our MLflow experiment was deleted, as on MLflow's pages, but can be restored with its runs."""
 
@@ -201,16 +205,19 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError, *UNUSABLE) as error:
-        raise TrackingError(without_credentials(f"{uri}: {_cause(error)}", uri)) from error
+        text = f"{type(error).__name__}: {one_line(error)}".partition(" [SQL:")[0]  # no values of a query
+        if is_newer := _is_of_newer(text):
+            text = (
+                f"{NEWER}; install that version, or move the database away: `callboard sync` writes it again"
+            )
+        kind = NewerDatabaseError if is_newer else TrackingError
+        raise kind(without_credentials(f"{uri}: {text}", uri)) from error
 
 
-def _cause(error: Exception) -> str:
-    """Describe an error in one line; a failed query without its text and values."""
-    text = f"{type(error).__name__}: {one_line(error)}".partition(" [SQL:")[0]
+def _is_of_newer(text: str) -> bool:
+    """Return whether an error of mlflow is about tables that a newer version has made."""
     found = re.search(r"database schema \(found version (\w+)", text)
-    if not found or _knows_revision(found[1]):
-        return text
-    return f"{NEWER}; install that version, or move the database away, then `callboard sync` writes it again"
+    return bool(found) and not _knows_revision(found[1])
 
 
 def _knows_revision(revision: str) -> bool:
