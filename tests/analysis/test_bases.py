@@ -15,6 +15,7 @@ from callboard.analysis.lines import of_one_setting, started_from, table_base
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
 from callboard.experiments.steps import TableStep
+from callboard.results.dvc_cache import DamagedFileError
 from callboard.results.result import SUBMISSION
 from callboard.results.rows import BoardRow, same_truth
 from tests.experiments.test_author_scores import toy_table
@@ -183,6 +184,18 @@ def test_a_table_that_comes_back_is_looked_at_again(pair, repository):
     content = table.read_bytes()
     table.unlink()
     assert not difference(*pair).has_interval
+    table.write_bytes(content)
+    assert difference(*pair).has_interval
+
+
+def test_no_difference_is_made_of_a_damaged_table_nor_remembered(pair, repository):
+    table = repository.root / ".dvc/cache/files/md5" / pair[0].oof_md5[:2] / pair[0].oof_md5[2:]
+    content = table.read_bytes()
+    table.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DamagedFileError, match=r"scores/oof\.csv is damaged in DVC's cache"):
+        difference(*pair)
+    with pytest.raises(DamagedFileError):
+        work_out([pair])
     table.write_bytes(content)
     assert difference(*pair).has_interval
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from callboard.analysis.doctor.findings import Finding
 from callboard.cli import dispatch
 from callboard.results.leaderboard import LEADERBOARD_COLUMNS
 from callboard.results.mlflow.sync import sync
+from tests.results.test_git_faults import FAULTS, Damage
 from tests.results.test_sync import applied, finish, put, ref_of, two_experiments
 from tests.toy_git import ToyRepository
 
@@ -199,6 +201,19 @@ def cached(toy: ToyRepository, word: str) -> Path:
     return toy.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
 
 
+def damaged_scores(toy: ToyRepository) -> None:
+    cached(toy, "oof1").write_text("oo")
+
+
+def unreadable_metrics(toy: ToyRepository) -> None:
+    """In a commit of its own, which dvc.lock does not contradict."""
+    text = toy.git("show", f"{ref_of(toy, 'first')}:dvc.lock")
+    whole = re.search(r"md5: (\w+)\n +path: metrics/cv.json", text)
+    assert whole
+    other = text.replace(whole[1], hashlib.md5(b"{").hexdigest())
+    finish(toy, "third", "none", **{"metrics/cv.json": "{", "dvc.lock": other})
+
+
 def lock_of_elsewhere(toy: ToyRepository) -> None:
     """What a dvc.lock says that another machine has written, in the work tree."""
     (toy.root / "dvc.lock").write_text(toy.git("show", f"{ref_of(toy, 'first')}:dvc.lock"))
@@ -264,6 +279,13 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (rewritten_metrics, "poisoned, metrics/cv.json is not what evaluate wrote", "--force", True),
     (same_name_twice, "1 experiment name with several results: first", "name@key", False),
     (lost_scores, "2 results with tables that DVC's cache lacks", "dvc pull", True),
+    (damaged_scores, "1 file damaged in DVC's cache: scores/oof.csv of ", "`rm -f ", True),
+    (
+        unreadable_metrics,
+        "experiment third: its metrics, curves or params.yaml",
+        "`dvc exp remove third`",
+        True,
+    ),
     (lost_annotations, "2 results with tables that DVC's cache lacks", "dvc pull", True),
     (lock_of_elsewhere, "names 2 folders that DVC's cache lacks: ", "dvc repro", False),
     (uncommitted_score, "leaderboard.csv: 1 row not committed", "git commit leaderboard.csv", False),
@@ -364,6 +386,19 @@ def test_asking_mlflow_changes_no_database(well: ToyRepository) -> None:
     before = md5_of(well.root / "mlflow.db")
     examine()
     assert md5_of(well.root / "mlflow.db") == before
+
+
+@pytest.mark.parametrize("damage", FAULTS, ids=lambda damage: damage.__name__)
+def test_what_git_refuses_is_a_loss_with_a_remedy_and_other_checks_go_on(
+    well: ToyRepository, monkeypatch: pytest.MonkeyPatch, damage: Damage
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef")
+    damage(well, monkeypatch)
+    findings = examine().findings
+    told = [finding for finding in findings if finding.what.startswith("git: ")]
+    assert told
+    assert all(finding.loses_results and finding.todo for finding in told)
+    assert any(finding.what.startswith("MLFLOW_RUN_ID is set") for finding in findings)
 
 
 def test_git_and_mlflow_are_read_once(well: ToyRepository, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from callboard.analysis.doctor.checks import examine
 from callboard.cli import dispatch
-from tests.analysis.test_doctor import in_order, well, write_lock
+from tests.analysis.test_doctor import TROUBLES, in_order, well, write_lock
 from tests.results.test_sync import applied, ref_of, two_experiments
 from tests.toy_git import ToyRepository
 
@@ -263,6 +263,54 @@ def test_what_the_remedy_says_mends_the_fault(
     after = found_now()
     assert not any(finding.startswith(what) for finding in after)
     assert after == before
+
+
+NOT_BY_A_COMMAND = {
+    "removed": "nothing need be done",
+    "merge_marks": "a person merges",
+    "strange_score": "a person finds out whose score it is",
+    "running": "a person waits",
+    **dict.fromkeys(
+        ("rewritten_params", "rewritten_metrics", "same_name_twice", "lost_scores", "lost_annotations"),
+        "see test_doctor_with_dvc",
+    ),
+    **dict.fromkeys(
+        ("damaged_scores", "unreadable_metrics", "lock_of_elsewhere"), "see test_doctor_with_dvc"
+    ),
+}
+"""Functions that plant a trouble, and why its remedy is not done here."""
+
+
+@pytest.mark.parametrize(
+    ("plant", "what"),
+    [(plant, what) for plant, what, _, _ in TROUBLES if plant.__name__ not in NOT_BY_A_COMMAND],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_the_remedy_says_mends_a_trouble(well: ToyRepository, plant: Fault, what: str) -> None:
+    before = found_now()
+    plant(well)
+    (told,) = [todo for finding, todo in found_now().items() if what in finding]
+    do(well, told)
+    assert found_now() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_RUN_ID", "0123456789abcdef"),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+        ("CALLBOARD_WORKERS", "0"),
+        ("MLFLOW_TRACKING_URI", "sqlite:///runs.db"),
+    ],
+)
+def test_a_variable_that_is_unset_as_told_is_no_trouble(
+    well: ToyRepository, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    (told,) = [todo for finding, todo in found_now().items() if finding.startswith(f"{name} ")]
+    assert commands_of(told) == [f"unset {name}"]
+    monkeypatch.delenv(name)
+    assert found_now() == {}
 
 
 def without_dvc(todo: str) -> str:

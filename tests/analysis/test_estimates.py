@@ -21,7 +21,7 @@ from callboard.analysis.cv_estimates import (
 from callboard.core.errors import UserError
 from callboard.data.score_tables import read_score_table, write_score_table
 from callboard.results.cv_metrics import CV_NAMES
-from callboard.results.dvc_cache import cached_file
+from callboard.results.dvc_cache import DamagedFileError, cached_file
 from callboard.results.lookup import find
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 from callboard.results.result import SUBMISSIONS_WITHOUT as WITHOUT
@@ -205,6 +205,15 @@ def test_tables_that_left_the_cache_leave_what_mlflow_holds(repository):
         path.unlink()
     assert estimates_of([row]) == {"key0": {"lwlrap": 0.123, "macro_ap": 0.456}}
     assert not (repository.root / ".cache/estimates.json").exists()  # they may come back
+
+
+def test_no_estimate_is_made_of_a_damaged_table(repository):
+    row = row_of(repository)
+    table = repository.root / ".dvc/cache/files/md5" / row.submission_md5[:2] / row.submission_md5[2:]
+    table.write_bytes(table.read_bytes()[:-20])
+    with pytest.raises(DamagedFileError, match=r"submission\.csv is damaged in DVC's cache"):
+        estimates_of([row])
+    assert not (repository.root / ".cache/estimates.json").exists()
 
 
 def test_an_undefined_estimate_is_left_out_and_memory_stays_json(repository, monkeypatch):

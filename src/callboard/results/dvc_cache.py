@@ -22,7 +22,7 @@ FOLDER_SUFFIX = ".dir"
 HASH_OR_NONE = re.compile(r"[^./\\:]*(\.dir)?")
 """Form of a hash, or of none; a text without it could name a file elsewhere."""
 
-MAKE_FOLDERS = "dvc repro, then commit dvc.lock, metrics and plots"
+MAKE_FOLDERS = "`dvc repro`, then commit dvc.lock, metrics and plots"
 """Remedy for `folders_not_cached`."""
 
 
