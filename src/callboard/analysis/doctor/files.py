@@ -125,8 +125,8 @@ def damaged_files(state: State) -> Iterator[Finding]:
             used.setdefault(md5, f"{path} of {ref.reference}")
     damaged: dict[Path, str] = {}
     for md5, what in progress(used.items(), total=len(used), label="DVC's cache", unit="outputs"):
-        for path in _damaged(md5, what):
-            damaged.setdefault(path, what)
+        for file in _damaged(md5, what):
+            damaged.setdefault(file, what)
     if damaged:
         whose = first_few(list(damaged.values()))
         what = f"{counted(len(damaged), 'file')} damaged in DVC's cache: {whose}"

@@ -91,7 +91,10 @@ def experiments_cut_short(state: State) -> Iterator[Finding]:
     if refs and not git_and_dvc_in(state.folder):
         what = f"{counted(len(refs), 'ref')} of an experiment that was killed, which DVC would go on with: "
         todo = " && ".join(f"git update-ref --no-deref -d {ref}" for ref in refs)
-        yield Finding(what + first_few(refs), f"`{todo}`, then run it again")
+        yield Finding(
+            what + first_few(refs),
+            f"`{todo}`, then run it again; `git diff HEAD` shows what it left in params.yaml",
+        )
 
 
 def copies(state: State) -> Iterator[Finding]:
@@ -160,7 +163,7 @@ def _holders(rwlock: Path) -> list[tuple[int, str]] | None:
 def _is_holder(pid: int, rwlock: Path) -> bool:
     """Return whether a process runs that began before the lock was last written, so can have written it."""
     try:
-        return psutil.Process(pid).create_time() <= rwlock.stat().st_mtime + 1
+        return bool(psutil.Process(pid).create_time() <= rwlock.stat().st_mtime + 1)
     except (psutil.Error, OSError):
         return False
 
@@ -168,7 +171,7 @@ def _is_holder(pid: int, rwlock: Path) -> bool:
 def _runs(info: Path) -> bool:
     """Return whether the process runs that a file of DVC's queue describes."""
     try:
-        return psutil.pid_exists(int(json.loads(info.read_text(encoding="utf-8"))["pid"]))
+        return bool(psutil.pid_exists(int(json.loads(info.read_text(encoding="utf-8"))["pid"])))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -131,7 +131,7 @@ def missing_tables(state: State) -> Iterator[Finding]:
     if lost:
         results = counted(len(lost), "result")
         what = f"{results} with tables that DVC's cache lacks, hence no intervals: {first_few(lost)}"
-        yield Finding(what, "`dvc pull`, `dvc exp pull`, or run them again", loses_results=True)
+        yield Finding(what, "`dvc pull` or `dvc exp pull`, or run them again", loses_results=True)
 
 
 def folders_of_elsewhere(state: State) -> Iterator[Finding]:

@@ -217,7 +217,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
 def _is_of_newer(text: str) -> bool:
     """Return whether an error of mlflow is about tables that a newer version has made."""
     found = re.search(r"database schema \(found version (\w+)", text)
-    return bool(found) and not _knows_revision(found[1])
+    return found is not None and not _knows_revision(found[1])
 
 
 def _knows_revision(revision: str) -> bool:
