@@ -265,6 +265,17 @@ def test_what_the_remedy_says_mends_the_fault(
     assert after == before
 
 
+def test_a_repository_of_another_user_is_trusted_as_told(
+    well: ToyRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for its tests
+    (told,) = found_now().values()
+    do(well, told)
+    assert found_now() == {}
+
+
 NOT_BY_A_COMMAND = {
     "removed": "nothing need be done",
     "merge_marks": "a person merges",

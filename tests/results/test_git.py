@@ -47,7 +47,7 @@ def test_a_repository_of_another_user_is_never_taken_for_an_empty_one(
     repository: ToyRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for its tests
-    remedy = f'git config --global --add safe.directory "{repository.root}"'
+    remedy = f'`git config --global --add safe.directory "{repository.root}"`'
     message = f"dubious ownership in repository at .*; {remedy}"
     for ask in (git, git_if_any):
         with pytest.raises(UserError, match=message):

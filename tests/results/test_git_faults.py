@@ -75,7 +75,7 @@ def empty_head(toy: ToyRepository, _: pytest.MonkeyPatch) -> None:
 
 FAULTS: dict[Damage, str] = {
     no_git: "git: not found on PATH; install it",
-    of_another_user: r"fatal: detected dubious ownership .*; git config --global --add safe\.directory",
+    of_another_user: r"fatal: detected dubious ownership .*; `git config --global --add safe\.directory",
     empty_commit: r"fatal: .*missing object|fatal: loose object .* is corrupt",
     lost_commit: "fatal: missing object",
     broken_tree: r"fatal: loose object .* is corrupt",

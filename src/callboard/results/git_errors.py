@@ -13,13 +13,15 @@ FOREIGN = "dubious ownership"
 
 NO_REPOSITORY = "not a git repository"
 
-ABSENT = re.compile(
+WORDS_OF_ABSENCE = re.compile(
     rf"{NO_REPOSITORY}|unknown revision or path not in the working tree|bad revision '|"
     r"invalid object name|does not exist in '|exists on disk, but not in '"
 )
 """Git's words for a revision, file or repository that does not exist."""
 
-DAMAGED = re.compile(r"is corrupt|is empty|bad object|missing object|unable to read|not a tree object")
+WORDS_OF_DAMAGE = re.compile(
+    r"is corrupt|is empty|bad object|missing object|unable to read|not a tree object"
+)
 """Git's words for objects that a power cut or a bad disk destroyed."""
 
 LOCKED = re.compile(r"Unable to create '(?P<lock>.+\.lock)': File exists")
@@ -70,7 +72,7 @@ def error_of(command: str, folder: Path, errors: str, output: str = "") -> GitEr
     remedy = next(
         (todo(found, folder) for words, todo in REMEDIES.items() if (found := words.search(reason))), ""
     )
-    kind = DamagedObjectsError if DAMAGED.search(reason) else GitError
+    kind = DamagedObjectsError if WORDS_OF_DAMAGE.search(reason) else GitError
     return kind(f"git {command} in {folder}", reason, remedy, errors + output)
 
 
@@ -81,7 +83,7 @@ def is_absent(error: GitError, folder: Path) -> bool:
     """
     if NO_REPOSITORY in error.reason:
         return repository_around(folder) is None
-    return isinstance(error, SilentError) or bool(ABSENT.search(error.reason))
+    return isinstance(error, SilentError) or bool(WORDS_OF_ABSENCE.search(error.reason))
 
 
 def repository_around(folder: Path) -> Path | None:
@@ -142,13 +144,13 @@ REMEDIES: dict[re.Pattern[str], Callable[[re.Match[str], Path], str]] = {
     re.compile("ambiguous argument 'HEAD'|bad revision 'HEAD'"): lambda *_: (
         "nothing is committed yet: git commit"
     ),
-    re.compile(FOREIGN): lambda _, folder: f'git config --global --add safe.directory "{folder}"',
+    re.compile(FOREIGN): lambda _, folder: f'`git config --global --add safe.directory "{folder}"`',
     LOCKED: lambda found, folder: lock_remedy(Path(found["lock"]), folder),
     BROKEN_REF: _broken_ref,
     re.compile("your current branch appears to be broken"): _broken_ref,
     re.compile("index file|index uses"): lambda *_: (
         "the index is damaged: `rm .git/index && git reset` makes it anew"
     ),
-    DAMAGED: lambda *_: "`callboard doctor` lists what is damaged, and how to get it back",
+    WORDS_OF_DAMAGE: lambda *_: "`callboard doctor` lists what is damaged, and how to get it back",
 }
 """Git's words to what to do about them."""

@@ -80,7 +80,8 @@ def broken_metrics(state: State) -> Iterator[Finding]:
     for path in sorted({*made, *_metrics_without(state, made)}):
         file = state.folder / path
         content = file.read_bytes() if file.is_file() else b""
-        if _is_whole(content, made.get(path)):
+        is_of_old_matrix = not file.exists() and not path.startswith("metrics/")
+        if is_of_old_matrix or _is_whole(content, made.get(path)):
             continue
         is_kept = _is_whole(text_at("HEAD", path, state.folder).encode(), made.get(path))
         todo = f"git checkout HEAD -- {shlex.quote(path)}" if is_kept else "dvc repro"
