@@ -108,7 +108,7 @@ def git_and_dvc_in(folder: Path) -> list[str]:
             words = [Path(word).name.removesuffix(".exe") for word in process.cmdline()[:3]]
             if process.ppid() == os.getpid():
                 continue
-            programs = {word.rpartition(".")[2] for word in words} & {"git", "dvc", "quiet_dvc"}
+            programs = {word.rpartition(".")[2] for word in words} & {"git", "dvc", "dvc_commands"}
             if programs and Path(process.cwd()).is_relative_to(folder):
                 found.append(f"{min(programs)} (process {process.pid})")
         except (psutil.Error, OSError):
