@@ -24,12 +24,14 @@ import numpy as np
 import soundfile as sf
 import yaml
 
+from callboard.data.content_digests import content_digest
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 48000
 LENGTH_S = 60
 
 CHANGES = {
-    "data": {"source": "rfcx", "root": "made"},
+    "data": {"source": "demo"},
     "audio": {"sample_rate": SAMPLE_RATE},
     "features": {"n_fft": 3072, "hop_length": 768, "n_mels": 128, "f_min": 20.0, "f_max": 16000.0},
 }
@@ -153,14 +155,13 @@ def save_mel(path: Path) -> None:
 def make_source(folder: Path, flacs: list[Path], n_recordings: int) -> None:
     """Write the tables that the stage reads, and links that look like different recordings."""
     (folder / "train").mkdir(parents=True)
-    rows = ["recording_id,subset,path,n_samples,sample_rate,n_bytes"]
+    rows = ["recording_id,subset,file,n_samples,sample_rate,digest"]
     for number in range(n_recordings):
         flac = flacs[number % len(flacs)].resolve()
         link = folder / "train" / f"recording{number:04d}.flac"
         link.symlink_to(flac)
         info = sf.info(flac)
-        size = flac.stat().st_size
-        rows.append(f"{link.stem},train,train/{link.name},{info.frames},{info.samplerate},{size}")
+        rows.append(f"{link.stem},train,{link.name},{info.frames},{info.samplerate},{content_digest(flac)}")
     header = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"
     (folder / "recordings.csv").write_text("\n".join(rows) + "\n")
     (folder / "species.csv").write_text("species_id\n0\n")

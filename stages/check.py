@@ -1,10 +1,12 @@
 """Refuse unknown, mistyped or contradictory parameters before anything runs."""
 
 import argparse
+import os
 from pathlib import Path
 
 from callboard.core.console import run_guarded, summarize
 from callboard.core.files import written_whole
+from callboard.core.workspace import refuse_unusable_name
 from callboard.params.experiment import load_experiment
 
 VERDICT = "no parameter is unknown, mistyped or contradictory\n"
@@ -19,6 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     experiment = load_experiment(args.params)
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        refuse_unusable_name()  # rather than after all trainings
 
     with written_whole(args.verdict) as unfinished:
         unfinished.write_text(VERDICT, encoding="utf-8")

@@ -7,8 +7,10 @@ from callboard.core.code_fingerprint import code_fingerprint
 from callboard.core.console import Stopwatch, counted, run_guarded, summarize
 from callboard.core.files import replaced_folder
 from callboard.core.parts import add_shard_option, parts_folder
+from callboard.data.bands import check_bands
 from callboard.data.clips import build_clips, drop_recordings, write_clips
 from callboard.data.corrections import CORRECTIONS, read_labels
+from callboard.data.recording_folders import recording_folders
 from callboard.data.recordings import read_recordings
 from callboard.features.encoding import frames_in
 from callboard.features.front_ends import frames_of
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     frames = frames_of(params)  # refuses impossible settings before any work is done
     if frames.notice:
         print(frames.notice)
-    recordings = read_recordings(args.source)
+    recordings = read_recordings(args.source, recording_folders(params.data, args.source))
     n_frames = [frames_in(recording, params) for recording in recordings]
     by_recording = {
         recording.recording_id: length
@@ -50,6 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         if recording.subset == "train"
     }
     labels = read_labels(args.source, args.corrections if params.data.corrections else None)
+    if len(frames.centres):
+        check_bands(labels, params)
     clips = build_clips(labels, by_recording, params.frames_per_s, frames.centres)
 
     code = code_fingerprint(Path(__file__).resolve().parent.parent, "stages.crop")

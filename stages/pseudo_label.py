@@ -10,7 +10,7 @@ from callboard.core.console import Stopwatch, counted, run_guarded, summarize
 from callboard.data.clips import read_clips, students_of
 from callboard.data.folds import audit_folds, read_folds
 from callboard.data.presence import positives
-from callboard.data.recordings import TEST_SETS
+from callboard.data.recording_folders import TEST_SETS
 from callboard.features.frame_cache import MelCache
 from callboard.model.device import pick_device, use_threads
 from callboard.params.base import load_params

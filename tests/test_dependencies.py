@@ -43,7 +43,8 @@ FIRST: dict[str, Any] = {
 """On top of the toy parameters, so that every stage has something to do."""
 
 AGAIN: dict[str, dict[str, Any]] = {
-    "prepare": {"data": {"source": "own", "root": "../recordings"}},
+    "recordings": {"data": {"source": "own", "root": "../recordings"}},
+    "prepare": {},
     "pseudo_label_1": {"pseudo": {"isolation": "recording", "labels": "soft", "source": "test"}},
     "infer": {"infer": {"prevalence": 0.5}},
 }

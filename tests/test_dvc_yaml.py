@@ -14,6 +14,8 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from callboard.core.code_fingerprint import LOCKS, import_closure
+from callboard.data.recording_listing import LISTING_STAGE
+from callboard.data.sources import SOURCES
 from callboard.params.base import Params, read_tree
 from callboard.params.experiment import Experiment, load_experiment
 from callboard.params.scoring import MAX_ROUNDS, held_out_sets
@@ -111,6 +113,22 @@ def test_dvc_has_the_stages_of_as_many_rounds_as_params_yaml_asks_for(
     trained = [f"r{number}-fold{fold}" for number in range(rounds + 1) for fold in tree["split"]["folds"]]
     assert sorted(found[1] for found in curves if found) == trained
     assert any(f"stages.predict --models models/r{rounds} " in cmd for cmd in cmds)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_content_of_a_folder_is_listed_each_time_and_that_of_soundscapes_never(
+    source: str, tmp_path: Path
+) -> None:
+    tree = read_tree(ROOT / "tests/params.yaml")
+    tree["data"]["source"] = source
+    listing, *others = [
+        stage
+        for stage in indexed_stages(tree, tmp_path)
+        if ".check/recordings.csv" in [out.def_path for out in stage.outs]
+    ]
+    assert not others
+    assert listing.always_changed == (source != "demo")
+    assert listing.name.startswith(LISTING_STAGE) == (source != "demo")
 
 
 @pytest.mark.parametrize("isolation", ["recording", "nested"])
@@ -239,7 +257,18 @@ def test_the_training_rooms_need_no_dvc_mlflow_or_soundfile() -> None:
 
 
 def test_stages_that_need_no_network_do_not_import_torch() -> None:
-    for stage in ("code", "check", "prepare", "crop", "split", "evaluate", "infer", "score", "track"):
+    for stage in (
+        "code",
+        "check",
+        "recordings",
+        "prepare",
+        "crop",
+        "split",
+        "evaluate",
+        "infer",
+        "score",
+        "track",
+    ):
         for file in import_closure(ROOT, f"stages.{stage}"):
             text = (ROOT / file).read_text(encoding="utf-8")
             assert not re.search(r"^(?:import|from) (torch|timm)\b", text, re.MULTILINE), f"{stage}: {file}"

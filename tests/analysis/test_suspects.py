@@ -138,7 +138,7 @@ class Reviewed:
         (source / "species.csv").write_text("species_id\n3\n03\n")
         names = "\n".join(f"{name},train,train/{name}.flac,1000,100,1" for name in RECORDINGS)
         (source / "recordings.csv").write_text(
-            f"recording_id,subset,path,n_samples,sample_rate,n_bytes\n{names}\n"
+            f"recording_id,subset,file,n_samples,sample_rate,digest\n{names}\n"
         )
         for kind in ("tp", "fp"):
             LABELS.loc[LABELS["label_type"] == kind, ANNOTATION_COLUMNS].to_csv(

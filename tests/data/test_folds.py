@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from callboard.core.errors import UserError
-from callboard.data.folds import assign_folds, audit_folds, read_folds, write_folds
+from callboard.data.folds import assign_folds, audit_copies, audit_folds, read_folds, write_folds
 from callboard.params.data import SplitParams
 
 
@@ -162,3 +162,41 @@ def test_a_bad_folds_table_is_refused(tmp_path, text, message):
 def test_a_missing_folds_table_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"folds.csv: not found; the split stage writes it"):
         read_folds(tmp_path / "folds.csv")
+
+
+def test_copies_are_in_one_fold_and_count_as_one_recording(clips):
+    copies = [f"copy{i}" for i in range(10)]
+    more = pd.concat([clips, annotations(*((name, "0", "tp") for name in copies))])
+    digests = dict.fromkeys(["r000", *copies], "same")
+    folds = assign_folds(more, params(), digests)
+    assert folds["recording_id"].tolist() == sorted({*clips["recording_id"], *copies})
+    of_copies = folds[folds["recording_id"].isin(digests)]
+    assert of_copies["fold"].nunique() == 1
+    sizes = folds[~folds["recording_id"].isin(copies)]["fold"].value_counts()
+    assert sizes.max() - sizes.min() <= 2
+    audit_folds(folds, more)
+    alone = annotations(*((name, "alone", "tp") for name in copies))
+    with pytest.raises(UserError, match=r"alone \(1\)"):
+        assign_folds(pd.concat([more, alone]), params(), digests)
+
+
+def test_without_copies_digests_change_no_fold(clips):
+    digests = {name: f"of {name}" for name in clips["recording_id"]}
+    pd.testing.assert_frame_equal(assign_folds(clips, params(), digests), assign_folds(clips, params()))
+
+
+def test_a_recording_that_is_a_copy_with_fp_rows_alone_follows_the_one_with_tp_rows(clips):
+    digests = {"r089": "same", "r003": "same"}
+    fold = assign_folds(clips, params(), digests).set_index("recording_id")["fold"]
+    assert fold["r089"] == fold["r003"]
+
+
+def test_copies_in_different_folds_are_a_leak_with_names(clips):
+    folds = assign_folds(clips, params()).sort_values("fold", ignore_index=True)
+    apart = folds["recording_id"].iloc[[0, -1]].tolist()
+    with pytest.raises(UserError, match=f"leak: .* in different folds: {' = '.join(apart)}"):
+        audit_copies(folds, dict.fromkeys(apart, "same"))
+    together = folds["recording_id"].iloc[:2].tolist()
+    assert audit_copies(folds, dict.fromkeys(together, "same") | {apart[1]: "alone"}) == [
+        " = ".join(together)
+    ]

@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from callboard.core.errors import UserError
+from callboard.data.content_digests import content_digest
 from callboard.data.soundscapes import difficulty
 from callboard.data.soundscapes.annotator import CLEARANCE_S, Annotation, confirm, reject
 from callboard.data.soundscapes.backgrounds import RMS_RANGE_DBFS
@@ -82,7 +83,7 @@ def test_external_recordings_leave_all_others_as_they_were(
     before, after = file_bytes(folder), file_bytes(tmp_path)
     assert {name: content for name, content in after.items() if name in before} == before
     external = more.recordings[more.recordings["subset"] == "external"]
-    assert set(after) - set(before) == {"hidden/external_labels.csv", *external["path"]}
+    assert set(after) - set(before) == {"hidden/external_labels.csv", *("external/" + external["file"])}
     truth = pd.read_csv(tmp_path / "hidden/external_labels.csv", dtype=IDS)
     assert set(truth["recording_id"]) == set(external["recording_id"])
     assert len(external) == 5
@@ -107,9 +108,16 @@ def test_another_seed_gives_other_recordings(tables: SourceTables, tmp_path: Pat
     assert not set(other.recordings["recording_id"]) & set(tables.recordings["recording_id"])
 
 
+def paths(tables: SourceTables, folder: Path) -> list[Path]:
+    recordings = tables.recordings
+    return [
+        folder / subset / file for subset, file in zip(recordings["subset"], recordings["file"], strict=True)
+    ]
+
+
 def test_recordings_are_as_long_as_asked_for_and_do_not_clip(tables: SourceTables, folder: Path) -> None:
-    for path in tables.recordings["path"]:
-        waveform, rate = soundfile.read(folder / path)
+    for path in paths(tables, folder):
+        waveform, rate = soundfile.read(path)
         assert (len(waveform), rate) == (8 * RATE, RATE)
         assert np.abs(waveform).max() < 0.95
         level_dbfs = 20 * np.log10(np.sqrt(np.mean(waveform**2)))
@@ -117,8 +125,7 @@ def test_recordings_are_as_long_as_asked_for_and_do_not_clip(tables: SourceTable
 
 
 def test_the_table_of_recordings_describes_the_files(tables: SourceTables, folder: Path) -> None:
-    sizes = [(folder / path).stat().st_size for path in tables.recordings["path"]]
-    assert tables.recordings["n_bytes"].tolist() == sizes
+    assert tables.recordings["digest"].tolist() == [content_digest(path) for path in paths(tables, folder)]
     assert tables.recordings["subset"].value_counts().to_dict() == {"train": 34, "test": 20}
     assert tables.test_ids == sorted(tables.test_ids)
 

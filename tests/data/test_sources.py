@@ -5,6 +5,7 @@ import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,10 @@ import soundfile
 
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species
+from callboard.data.audio import read_recording
+from callboard.data.content_digests import content_digest
+from callboard.data.recording_folders import recording_folders
+from callboard.data.recordings import read_recordings
 from callboard.data.score_tables import score_columns
 from callboard.data.sources import SOURCES, prepare_source
 from callboard.params.data import DataParams, DemoParams
@@ -55,7 +60,7 @@ def params(root: Path, source: str = "rfcx", on_bad_recording: str = "error") ->
 
 
 def write_tone(path: Path, rate: int = RATE, channels: int = 1, length_s: float = 2.0) -> None:
-    sound = 0.1 * np.sin(np.arange(int(length_s * rate)) / 3)
+    sound = 0.1 * np.sin(np.arange(int(length_s * rate)) / 3 + crc32(path.name.encode()))
     soundfile.write(path, np.stack([sound] * channels, axis=1), rate)
 
 
@@ -101,10 +106,12 @@ def test_a_competition_folder_becomes_the_tables_every_stage_reads(root: Path, o
     assert read_species(out / "species.csv") == ["2", "0", "1"]
     recordings = read(out / "recordings.csv")
     assert recordings["recording_id"].tolist() == [*TRAIN_IDS, *TEST_IDS]
-    assert recordings["path"].map(lambda path: Path(path).is_file()).all()
     assert (recordings["n_samples"] == "16000").all()
     assert (recordings["sample_rate"] == "8000").all()
-    assert recordings["n_bytes"].tolist() == [str(Path(path).stat().st_size) for path in recordings["path"]]
+    files = [
+        root / subset / file for subset, file in zip(recordings["subset"], recordings["file"], strict=True)
+    ]
+    assert recordings["digest"].tolist() == [content_digest(path) for path in files]
     assert read_annotations(out / "train_tp.csv", "tp")["recording_id"].tolist() == [row[0] for row in TP]
     assert len(read_annotations(out / "train_fp.csv", "fp")) == 2
     sample = read(out / "sample_submission.csv")
@@ -129,8 +136,9 @@ def test_the_demo_has_the_same_tables_and_its_truth(out: Path) -> None:
         *("hidden", "train", "test"),
     }
     assert {path.name for path in (out / "hidden").iterdir()} == {"test_labels.csv", "train_labels.csv"}
-    for path in read(out / "recordings.csv")["path"]:
-        assert soundfile.info(out / path).samplerate == RATE
+    for recording in read_recordings(out, recording_folders(data, out)):
+        assert soundfile.info(recording.path).samplerate == RATE
+        assert recording.digest == content_digest(recording.path)
     species = read_species(out / "species.csv")
     assert len(read_annotations(out / "train_tp.csv", "tp", species)) >= 10
     assert len(read_annotations(out / "train_fp.csv", "fp", species)) >= 2
@@ -146,13 +154,15 @@ FOLDERS: dict[str, Callable[[Path], str | None]] = {
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_gives_the_tables_that_the_stages_read(source: str, root: Path, out: Path) -> None:
-    prepare_source(data_params(source, FOLDERS[source](root)), AUDIO, out)
+    data = data_params(source, FOLDERS[source](root))
+    prepare_source(data, AUDIO, out)
     species = read_species(out / "species.csv")
     recordings = read(out / "recordings.csv")
     assert set(recordings["subset"]) == {"train", "test"}
     assert not recordings["recording_id"].duplicated().any()
-    for path, n_samples in zip(recordings["path"], recordings["n_samples"], strict=True):
-        assert soundfile.info(out / path).frames == int(n_samples)
+    for recording in read_recordings(out, recording_folders(data, out)):
+        assert soundfile.info(recording.path).frames == recording.n_samples
+        assert recording.digest == content_digest(recording.path)
     train_ids = set(recordings.loc[recordings["subset"] == "train", "recording_id"])
     for label_type in ("tp", "fp"):
         annotations = read_annotations(out / f"train_{label_type}.csv", label_type, species)
@@ -169,7 +179,7 @@ def test_missing_recordings_are_counted_and_the_first_is_named(root: Path, out: 
     for name in ("train/0a4e7e350", "train/aaaaaaaaa", "test/000000001"):
         (root / f"{name}.flac").unlink()
     assert refusal(params(root), out) == (
-        "recording 0a4e7e350 (train): no file train/0a4e7e350.flac; 2 of 4 train recordings and "
+        "recording 0a4e7e350 (train): no sound file train/0a4e7e350.*; 2 of 4 train recordings and "
         "1 of 2 test recordings cannot be used; data.on_bad_recording=skip leaves them out"
     )
 
@@ -183,7 +193,7 @@ def test_skipped_recordings_are_listed_and_gone_from_every_table(root: Path, out
         ["055088446", "train"],
         ["000000002", "test"],
     ]
-    assert skipped["reason"][0] == "no file train/055088446.flac"
+    assert skipped["reason"][0] == "no sound file train/055088446.*"
     assert skipped["reason"][1].startswith("test/000000002.flac is unreadable")
     for name in ("recordings", "train_tp", "train_fp", "sample_submission"):
         assert not set(read(out / f"{name}.csv")["recording_id"]) & {"055088446", "000000002"}
@@ -290,7 +300,7 @@ WRONG: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "lost leading zero",
         spoil_table("train_tp.csv", set_cell("recording_id", "55088446", row=0)),
-        r"no file train/55088446.flac, but there is 055088446: the id lost its leading zeros",
+        r"no sound file train/55088446\.\*, but there is 055088446: the id lost its leading zeros",
     ),
     (
         "id made a number",
@@ -300,7 +310,7 @@ WRONG: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "hexadecimal id",
         spoil_table("train_tp.csv", set_cell("recording_id", "838227e76")),
-        r"recording 838227e76 \(train\): no file train/838227e76.flac; the nearest are 838227e71; 1 of",
+        r"recording 838227e76 \(train\): no sound file train/838227e76\.\*; the nearest are 838227e71; 1 of",
     ),
     (
         "blank line above a box beyond the end",
@@ -359,7 +369,7 @@ def test_nothing_to_train_on_is_refused_even_when_skipping(root: Path, out: Path
         (root / f"train/{row[0]}.flac").unlink()
     message = refusal(params(root, on_bad_recording="skip"), out)
     assert (
-        "none of its recordings can be used; 3 recordings were skipped, first 055088446: no file" in message
+        "none of its recordings can be used; 3 recordings were skipped, first 055088446: no sound" in message
     )
 
 
@@ -388,7 +398,7 @@ def test_own_recordings_need_just_two_tables(root: Path, out: Path) -> None:
     tables = prepare_source(params(root, "own"), AUDIO, out)
     assert tables.species == ["anole", "bananaquit", "coqui"]
     assert tables.test_ids == sorted(TEST_IDS)
-    assert tables.recordings["path"].map(lambda path: path.suffix).tolist().count(".wav") == 1
+    assert tables.recordings["file"].map(lambda name: Path(name).suffix).tolist().count(".wav") == 1
 
 
 def test_own_recordings_without_a_test_set_are_fine(root: Path, out: Path) -> None:
@@ -442,8 +452,7 @@ def test_a_recording_is_found_by_an_id_that_only_it_can_mean(
     (root / "train/838227e71.flac").rename(root / "train" / file)
     spoil_table("train_tp.csv", set_cell("recording_id", recording_id))(root)
     recordings = prepare_source(params(root), AUDIO, out).recordings
-    path = recordings.set_index("recording_id").at[recording_id, "path"]
-    assert path == root / "train" / file
+    assert recordings.set_index("recording_id").at[recording_id, "file"] == file
 
 
 def test_an_id_that_could_mean_two_recordings_is_refused_with_both(root: Path, out: Path) -> None:
@@ -467,7 +476,7 @@ def test_two_ids_of_one_recording_are_refused(root: Path, out: Path) -> None:
 
 def test_a_message_about_a_missing_recording_shows_what_is_there(root: Path, out: Path) -> None:
     spoil_table("train_tp.csv", set_cell("recording_id", "838227e7"))(root)
-    assert "no file train/838227e7.flac; the nearest are 838227e71; 1 of 4 " in refusal(params(root), out)
+    assert "no sound file train/838227e7.*; the nearest are 838227e71; 1 of 4 " in refusal(params(root), out)
     (root / "train/838227e71.flac").rename(root / "train/x.flac")
     (root / "train/site").mkdir()
     (root / "train/x.flac").rename(root / "train/site/838227e7.flac")
@@ -547,7 +556,7 @@ def test_external_recordings_are_all_that_lie_in_their_folder(
     tables = prepare_source(with_external(root, Path("elsewhere")), AUDIO, out)
     external = tables.recordings[tables.recordings["subset"] == "external"]
     assert external["recording_id"].tolist() == ["x1", "x2"]
-    assert external["path"].tolist() == [elsewhere / "x1.flac", elsewhere / "x2.flac"]
+    assert external["file"].tolist() == ["x1.flac", "x2.flac"]
     assert not {"x1", "x2"} & {*tables.test_ids, *tables.train_tp["recording_id"]}
     assert tables.facts()[-1] == "2 external recordings"
 
@@ -573,4 +582,106 @@ def test_an_external_recording_of_the_other_sets_is_refused(
 def test_a_folder_without_external_recordings_is_refused(root: Path, out: Path) -> None:
     assert "folder does not exist" in refusal(with_external(root, root / "nowhere"), out)
     (root / "empty").mkdir()
-    assert "contains no .flac files" in refusal(with_external(root, root / "empty"), out)
+    assert "contains no recordings (.flac, .wav, " in refusal(with_external(root, root / "empty"), out)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".WAV", ".ogg", ".Mp3", ".aif", ".AIFF", ".opus", ".caf"])
+def test_recordings_of_every_format_are_read(root: Path, out: Path, suffix: str) -> None:
+    own(root)
+    sound = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
+    for place in ("train/0a4e7e350", "test/000000001"):
+        (root / f"{place}.flac").unlink()
+        with (root / f"{place}{suffix}").open("wb") as file:
+            kind = {".opus": "OGG", ".aif": "AIFF"}.get(suffix, suffix[1:].upper())
+            soundfile.write(file, sound, RATE, format=kind, subtype="OPUS" if suffix == ".opus" else None)
+        sound = sound[::-1]
+    tables = prepare_source(params(root, "own"), AUDIO, out)
+    assert tables.test_ids == sorted(TEST_IDS)
+    (made,) = [
+        one
+        for one in read_recordings(out, recording_folders(params(root, "own"), out))
+        if one.recording_id == "000000001"
+    ]
+    assert len(read_recording(made.path, RATE, "error")) == made.n_samples
+
+
+def test_files_of_other_formats_are_counted_and_named(
+    root: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own(root)
+    (root / "train/site").mkdir()
+    for name in ("test/b.m4a", "test/a.M4A", "test/notes.txt", "test/.DS_Store", "train/x.wma"):
+        (root / name).write_bytes(b"?")
+    shutil.copy(root / "train/aaaaaaaaa.wav", root / "train/site/y.wav")
+    assert len(prepare_source(params(root, "own"), AUDIO, out).test_ids) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: train/: left out 1 file of other formats (.wma: 1), first 'x.wma' and 1 recording in "
+        "subfolders, first 'site/y.wav'",
+        "warning: test/: left out 3 files of other formats (.m4a: 2, .txt: 1), first 'a.M4A'",
+    ]
+
+
+def test_a_test_set_of_other_formats_alone_is_refused(root: Path, out: Path) -> None:
+    own(root)
+    for path in (root / "test").iterdir():
+        path.rename(path.with_suffix(".m4a"))
+    message = refusal(params(root, "own"), out)
+    assert (
+        "test/: left out 2 files of other formats (.m4a: 2), first '000000001.m4a'; that leaves no test"
+        in message
+    )
+    assert "formats are .flac, .wav, .ogg, .mp3, .aif, .aiff, " in message
+
+
+def test_an_annotated_recording_of_another_format_is_named(root: Path, out: Path) -> None:
+    (root / "train/0a4e7e350.flac").rename(root / "train/0a4e7e350.wma")
+    message = refusal(params(root), out)
+    assert (
+        "no sound file train/0a4e7e350.*, but there is 0a4e7e350.wma; formats that can be read are .fl"
+        in message
+    )
+
+
+def test_copies_are_named_within_training_and_between_sets(
+    root: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(root / "train/0a4e7e350.flac", root / "train/838227e71.flac")
+    shutil.copy(root / "train/0a4e7e350.flac", root / "test/000000001.flac")
+    tables = prepare_source(params(root), AUDIO, out)
+    assert tables.facts()[-1] == "2 of equal content as another"
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: train: 1 recording of equal content as another: 838227e71 = 0a4e7e350; they are kept in "
+        "one fold",
+        "warning: test: 1 recording of equal content as a training recording: 000000001 = 0a4e7e350; scores "
+        "of them do not show what the networks find in new recordings",
+    ]
+
+
+def test_an_external_copy_of_a_training_recording_is_refused(root: Path, elsewhere: Path, out: Path) -> None:
+    shutil.copy(root / "test/000000001.flac", elsewhere / "x1.flac")
+    prepare_source(with_external(root, elsewhere), AUDIO, out)
+    shutil.copy(root / "train/0a4e7e350.flac", elsewhere / "x1.flac")
+    message = refusal(with_external(root, elsewhere), out.parents[1] / "again/source")
+    assert "whose pseudo-labels would leak into CV: x1 = 0a4e7e350; remove them" in message
+
+
+def test_the_same_recordings_at_another_place_give_the_same_tables(root: Path, out: Path) -> None:
+    prepare_source(params(root), AUDIO, out)
+    moved = shutil.copytree(root, root.parent / "moved")
+    prepare_source(params(moved), AUDIO, out.with_name("again"))
+    assert (out / "recordings.csv").read_bytes() == (out.with_name("again") / "recordings.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("per_s", "unit"), [(1000, "milliseconds"), (RATE, "samples")])
+def test_times_of_another_unit_are_refused_with_its_name(
+    root: Path, out: Path, per_s: int, unit: str
+) -> None:
+    rows = [(*row[:3], row[3] * per_s, row[4], row[5] * per_s, row[6]) for row in TP]
+    write_rows(root / "train_tp.csv", rows)
+    message = refusal(params(root), out)
+    assert f"(3 in total); as {unit} all times of the table would fit, but they must be in seconds" in message
+
+
+def test_one_box_beyond_the_end_is_no_matter_of_units(root: Path, out: Path) -> None:
+    write_rows(root / "train_tp.csv", [*TP[:2], (*TP[2][:5], 5.0, TP[2][6])])
+    assert refusal(params(root), out).endswith("at 2 s (1 in total)")

@@ -112,11 +112,15 @@ def test_any_other_error_stops_what_runs_and_is_raised() -> None:
 
 GRAPH = """\
 strict digraph {
+"recordings@-";
+"prepare";
 "split";
 "train@0";
 "pseudo_label_1@1-0";
 "retrain_1@1-0";
 "predict";
+"recordings@-" -> "prepare";
+"prepare" -> "split";
 "split" -> "train@0";
 "train@0" -> "pseudo_label_1@1-0";
 "pseudo_label_1@1-0" -> "retrain_1@1-0";
@@ -126,10 +130,10 @@ strict digraph {
 """
 
 
-def test_the_units_are_the_stages_of_matrices_and_need_only_each_other() -> None:
-    assert units_of(f"Running stage 'split':\n> python\n{GRAPH}") == [
+def test_the_units_are_the_later_stages_of_matrices_and_need_only_each_other() -> None:
+    assert units_of(f"Running stage 'split':\n> python\n{GRAPH}", "split") == [
         ("train@0", ("split",)),
         ("pseudo_label_1@1-0", ("train@0",)),
         ("retrain_1@1-0", ("pseudo_label_1@1-0", "split")),
     ]
-    assert [unit.needs for unit in units_of(GRAPH)] == [[], ["train@0"], ["pseudo_label_1@1-0"]]
+    assert [unit.needs for unit in units_of(GRAPH, "split")] == [[], ["train@0"], ["pseudo_label_1@1-0"]]

@@ -33,22 +33,23 @@ FRONT_END = FrontEndParams.model_validate(
 
 
 def recording(name: str, n_samples: int = 8000, sample_rate: int = 8000) -> Recording:
-    return Recording(name, "train", Path(f"{name}.flac"), n_samples, sample_rate, 1)
+    return Recording(name, "train", Path(f"{name}.flac"), n_samples, sample_rate, "d1")
 
 
 def encoded(name: str) -> EncodedRecording:
     return EncodedRecording(name, np.zeros((1, 12), np.uint8), -80.0, 0.0)
 
 
-def test_relative_paths_start_at_the_source_and_absolute_ones_stay(tmp_path: Path) -> None:
+def test_a_file_is_in_the_folder_of_its_set(tmp_path: Path) -> None:
     (tmp_path / "recordings.csv").write_text(
-        "recording_id,subset,path,n_samples,sample_rate,n_bytes\n"
-        "055088446,train,train/055088446.flac,2880000,48000,123\n"
-        "1e5,test,/elsewhere/1e5.flac,100,44100,45\n"
+        "recording_id,subset,file,n_samples,sample_rate,digest\n"
+        "055088446,train,055088446.flac,2880000,48000,0e1\n"
+        "1e5,test,1E5.WAV,100,44100,45\n"
     )
-    assert read_recordings(tmp_path) == [
-        Recording("055088446", "train", tmp_path / "train/055088446.flac", 2880000, 48000, 123),
-        Recording("1e5", "test", Path("/elsewhere/1e5.flac"), 100, 44100, 45),
+    folders = {"train": Path("here/train"), "test": Path("/elsewhere")}
+    assert read_recordings(tmp_path, folders) == [
+        Recording("055088446", "train", Path("here/train/055088446.flac"), 2880000, 48000, "0e1"),
+        Recording("1e5", "test", Path("/elsewhere/1E5.WAV"), 100, 44100, "45"),
     ]
 
 

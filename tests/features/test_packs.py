@@ -16,8 +16,8 @@ from callboard.features.packs import PackParts, PlannedPack, plan_packs
 from callboard.params.features import FrontEndParams
 from tests.features.test_encoding import FRONT_END
 
-RECORDINGS = [Recording(name, "train", Path(f"{name}.flac"), 8000, 8000, 100) for name in "abcde"]
-TEST = Recording("t", "test", Path("t.flac"), 8000, 8000, 100)
+RECORDINGS = [Recording(name, "train", Path(f"{name}.flac"), 8000, 8000, name) for name in "abcde"]
+TEST = Recording("t", "test", Path("t.flac"), 8000, 8000, "t")
 
 
 def planned(
@@ -58,13 +58,14 @@ def test_a_key_names_all_that_a_pack_depends_on_and_nothing_else() -> None:
     assert not set(keys([*RECORDINGS, TEST], FRONT_END, "other code")) & set(before)
     for field, value in (
         ("recording_id", "x"),
-        ("n_bytes", 101),
+        ("digest", "x"),
         ("n_samples", 8001),
         ("sample_rate", 44100),
     ):
         changed = [*RECORDINGS[:2], RECORDINGS[2]._replace(**{field: value}), *RECORDINGS[3:], TEST]
         same = [key == other for key, other in zip(keys(changed), before, strict=True)]
         assert same == [True, False, True, True, True], field
+    assert keys([*(one._replace(path=Path("moved", one.path)) for one in RECORDINGS), TEST]) == before
 
 
 def loud(n_frames: int) -> Callable[[Recording, FrontEndParams], EncodedRecording]:
@@ -81,7 +82,7 @@ def test_memory_does_not_grow_with_recordings_or_packs(
     monkeypatch.setenv("CALLBOARD_WORKERS", "2")
     monkeypatch.setattr(packs, "PACK_BYTES", pack_mb * 1_000_000)
     monkeypatch.setattr(encoding, "encode_recording", loud(100_000))  # 1.2 MB each
-    recordings = [Recording(str(number), "train", Path("x"), 1, 8000, 1) for number in range(60)]
+    recordings = [Recording(str(number), "train", Path("x"), 1, 8000, "d") for number in range(60)]
     found = plan_packs(recordings, [100_000] * len(recordings), FRONT_END, "")
     parts = PackParts(tmp_path, FRONT_END, "error")
     tracemalloc.start()

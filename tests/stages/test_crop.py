@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from callboard.core.errors import UserError
 from callboard.data.audio import BadRecording, read_recording, resample
 from callboard.data.clips import read_clips
+from callboard.data.content_digests import content_digest
 from callboard.data.recordings import Recording
 from callboard.features import embeddings, encoding, packs
 from callboard.features.frame_cache import EncodedRecording, MelCache
@@ -65,13 +66,12 @@ class Source:
         (self.folder / f"train_{label_type}.csv").write_text("\n".join([HEADER, *rows]) + "\n")
 
     def list_recordings(self, names: list[str]) -> None:
-        rows = ["recording_id,subset,path,n_samples,sample_rate,n_bytes"]
+        rows = ["recording_id,subset,file,n_samples,sample_rate,digest"]
         for name in names:
             path = self.path(name)
             info = sf.info(path)
-            relative = path.relative_to(self.folder)
             rows.append(
-                f"{name},{path.parent.name},{relative},{info.frames},{info.samplerate},{path.stat().st_size}"
+                f"{name},{path.parent.name},{path.name},{info.frames},{info.samplerate},{content_digest(path)}"
             )
         (self.folder / "recordings.csv").write_text("\n".join(rows) + "\n")
 
@@ -290,9 +290,12 @@ def test_skipping_every_confirmed_recording_is_refused(source: Source) -> None:
 
 def test_a_recording_that_changed_since_prepare_is_refused(source: Source) -> None:
     source.crop()
-    with source.path("NA").open("ab") as file:
-        file.write(b"more")
-    with pytest.raises(UserError, match=r"recording NA changed since prepare: .* run dvc repro -f prepare"):
+    content = bytearray(source.path("NA").read_bytes())
+    content[-1] ^= 1
+    source.path("NA").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"recording NA changed since prepare: .* has other content; run `dvc"
+    ):
         crop.main(["data/source", "data/mel", "data/clips.csv"])
     source.path("NA").unlink()
     with pytest.raises(UserError, match=r"recording NA changed since prepare: .* is missing"):
@@ -304,6 +307,32 @@ def test_an_annotation_that_prepare_accepts_never_stops_the_stage(source: Source
     source.annotate("fp", "NA,3,1,1.5,500,2.02,2000")
     source.crop()
     assert read_clips(Path("data/clips.csv"))["stop_frame"].max() <= 201
+
+
+def test_boxes_outside_the_band_are_counted_and_named(
+    source: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.annotate("tp", "055088446,3,1,0.5,500,1.0,2000", "NA,03,1,0,0.5,2,2", "NA,3,1,1,3800,2,3950")
+    source.crop()
+    assert capsys.readouterr().err == (
+        "warning: train_tp.csv: 1 of 3 boxes are outside the analysed band of 50–3900 Hz, first species 03 "
+        "in NA at 0.5–2 Hz; as kHz they would be inside, but frequencies must be in Hz\n"
+    )
+    assert len(read_clips(Path("data/clips.csv"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("f_min", "f_max", "is_khz"), [("0.5", "2", True), ("3900", "3950", False), ("0.001", "0.002", False)]
+)
+def test_a_table_outside_the_band_is_refused(source: Source, f_min: str, f_max: str, is_khz: bool) -> None:
+    rows = [f"{name},3,1,0.5,{f_min},1.0,{f_max}" for name in ("055088446", "NA")]
+    source.annotate("tp", *rows)
+    with pytest.raises(
+        UserError, match=r"train_tp\.csv: 2 of 2 boxes are outside .* no box can be"
+    ) as caught:
+        source.crop()
+    assert ("as kHz they would be inside" in str(caught.value)) == is_khz
+    assert source.written() == []
 
 
 def test_bad_tables_and_impossible_features_are_refused_before_anything_is_decoded(source: Source) -> None:

@@ -33,7 +33,7 @@ STAGES: dict[str, tuple[Callable[[list[str]], None], list[str]]] = {
     "check": (check.main, ["params.yaml", ".check/params.ok"]),
     "prepare": (prepare.main, ["data/source"]),
     "crop": (crop.main, ["data/source", "data/mel", "data/clips.csv"]),
-    "split": (split.main, ["data/clips.csv", "data/folds.csv"]),
+    "split": (split.main, ["--recordings", "data/source/recordings.csv", "data/clips.csv", "data/folds.csv"]),
 }
 
 
@@ -56,7 +56,7 @@ class Field:
         for subset, names in (("train", TRAIN), ("test", TEST)):
             (self.root / "field" / subset).mkdir(parents=True)
             for name in names:
-                self.record(f"{subset}/{name}.flac", noise(len(name)))
+                self.record(f"{subset}/{name}.flac", noise([*TRAIN, *TEST].index(name)))
         header = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"
         tp = [f"{name},{species},1,0.5,500,1.0,2000\n" for name in TRAIN for species in (0, 1)]
         self.write("train_tp.csv", header + "".join(tp))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -18,7 +20,19 @@ def workspace(tmp_path, monkeypatch):
     table.assign(clip_id=range(len(table))).reindex(columns=list(DTYPES), fill_value=0).to_csv(
         "clips.csv", index=False
     )
+    write_recordings()
     return tmp_path
+
+
+def run(folds):
+    split.main(["clips.csv", folds, "--recordings", "recordings.csv"])
+
+
+def write_recordings(**copies):
+    rows = [(f"{i:09d}", "train", str(i)) for i in range(30)] + [("t1", "test", "0")]
+    table = pd.DataFrame(rows, columns=["recording_id", "subset", "digest"])
+    table["digest"] = table["digest"].replace(copies)
+    table.to_csv("recordings.csv", index=False)
 
 
 def write_params(rare_species, folds="[0, 1, 2]"):
@@ -27,7 +41,7 @@ def write_params(rare_species, folds="[0, 1, 2]"):
 
 
 def test_the_stage_writes_every_recording_once_and_says_so(workspace, capsys):
-    split.main(["clips.csv", "out/folds.csv"])
+    run("out/folds.csv")
     folds = read_folds(workspace / "out" / "folds.csv")
     assert folds["recording_id"].tolist() == [f"{i:09d}" for i in range(30)]
     assert folds["fold"].value_counts().tolist() == [10, 10, 10]
@@ -36,20 +50,34 @@ def test_the_stage_writes_every_recording_once_and_says_so(workspace, capsys):
     )
 
 
+def test_copies_of_a_recording_are_in_one_fold_and_named(workspace, capsys):
+    before = folds_of_ids()
+    apart = next(i for i in range(1, 20) if before[f"{i:09d}"] != before[f"{0:09d}"])
+    write_recordings(**{str(apart): "0"})
+    after = folds_of_ids()
+    assert after[f"{apart:09d}"] == after[f"{0:09d}"]
+    assert f", 1 group of equal content, 000000000 = {apart:09d}, " in capsys.readouterr().out
+
+
+def folds_of_ids():
+    run("folds.csv")
+    return read_folds(Path("folds.csv")).set_index("recording_id")["fold"]
+
+
 def test_the_stage_gives_equal_bytes_twice(workspace):
-    split.main(["clips.csv", "a.csv"])
-    split.main(["clips.csv", "b.csv"])
+    run("a.csv")
+    run("b.csv")
     assert (workspace / "a.csv").read_bytes() == (workspace / "b.csv").read_bytes()
 
 
 def test_the_stage_fails_before_writing_when_the_assignment_leaks(workspace, monkeypatch):
-    def leaky(clips, params):
+    def leaky(clips, params, digests):
         rows = clips[["recording_id"]].drop_duplicates()
         return pd.concat([rows.assign(fold=0), rows.tail(1).assign(fold=1)])
 
     monkeypatch.setattr(split, "assign_folds", leaky)
     with pytest.raises(UserError, match=r"leak: .*000000029 \(fp rows\) in folds \[0, 1\]"):
-        split.main(["clips.csv", "folds.csv"])
+        run("folds.csv")
     assert not (workspace / "folds.csv").exists()
 
 
@@ -58,7 +86,7 @@ def test_a_rare_species_stops_the_stage_unless_allowed(workspace):
     clips.loc[0, "species_id"] = "rare"
     clips.to_csv("clips.csv", index=False)
     with pytest.raises(UserError, match=r"rare \(1\)"):
-        split.main(["clips.csv", "folds.csv"])
+        run("folds.csv")
     write_params("allow")
-    split.main(["clips.csv", "folds.csv"])
+    run("folds.csv")
     assert len(read_folds(workspace / "folds.csv")) == 30

@@ -14,6 +14,24 @@ def main_workspace() -> Path:
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
+UNUSABLE_CHARACTERS = "?%"
+"""Characters that MLflow's address of a database cannot have: what follows is an option, or is decoded."""
+
+
+def refuse_unusable_name() -> None:
+    """Refuse a main workspace beside which MLflow would put its database.
+
+    Raises:
+        UserError: its path has one of UNUSABLE_CHARACTERS.
+    """
+    folder = str(main_workspace())
+    if found := [character for character in UNUSABLE_CHARACTERS if character in folder]:
+        raise UserError(
+            f"workspace {folder}: MLflow cannot have its database in a folder with {found[0]!r} in its path; "
+            "rename the folder, or set MLFLOW_TRACKING_URI to the address of a server"
+        )
+
+
 def workspace_path(text: str) -> Path:
     """Resolve a path from params.yaml, relative to the main workspace wherever the experiment runs.
 

@@ -21,7 +21,7 @@ from callboard.data.annotations import (
     read_table,
     without_formulas,
 )
-from callboard.data.recordings import read_recordings
+from callboard.data.recordings import train_lengths_s
 
 CORRECTIONS = Path("corrections.csv")
 
@@ -84,15 +84,6 @@ def read_labels(source: Path, corrections: Path | None = None) -> pd.DataFrame:
     if corrections is None:
         return labels
     return corrected(labels, read_corrections(corrections), species, train_lengths_s(source))
-
-
-def train_lengths_s(source: Path) -> dict[str, float]:
-    """Return the length in seconds of every usable training recording, by id."""
-    return {
-        recording.recording_id: recording.n_samples / recording.sample_rate
-        for recording in read_recordings(source)
-        if recording.subset == "train"
-    }
 
 
 def read_corrections(path: Path) -> pd.DataFrame:

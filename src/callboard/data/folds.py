@@ -1,6 +1,6 @@
 """Assignment of recordings to folds: each recording, with all its annotations, is in exactly one fold."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,17 @@ from callboard.params.data import SplitParams
 FOLD_COLUMNS = ["recording_id", "fold"]
 
 
-def assign_folds(clips: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
-    """Assign a fold to every recording that has an annotation.
+def assign_folds(clips: pd.DataFrame, params: SplitParams, digests: Mapping[str, str] = {}) -> pd.DataFrame:
+    """Assign a fold to every recording that has an annotation, the same to all copies of one.
 
     Recordings with TP rows are spread so that each species' recordings divide evenly over the folds; those
     with only FP rows are spread the same way in a second pass, by the species rejected in them, so that
-    they cannot unbalance the first. The order of the rows does not matter.
+    they cannot unbalance the first. Copies count as one recording. The order of the rows does not matter.
 
     Args:
         clips: recording_id, species_id, label_type ("tp" or "fp").
         params: The `split` section.
+        digests: Content of each recording by id; recordings of equal content are copies.
 
     Returns:
         Columns recording_id and fold, sorted by recording_id.
@@ -35,11 +36,20 @@ def assign_folds(clips: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
         UserError: There are fewer TP recordings than folds, or fewer of some species and `rare_species` is
             "error".
     """
+    original = _originals(clips["recording_id"], digests)
+    clips = clips.assign(recording_id=clips["recording_id"].map(original))
     tp = clips[clips["label_type"] == "tp"]
     fp_only = clips[(clips["label_type"] == "fp") & ~clips["recording_id"].isin(tp["recording_id"])]
     _refuse_too_few(tp, params)
-    folds = pd.concat([_spread(tp, params), _spread(fp_only, params)])
-    return folds.sort_values("recording_id", ignore_index=True)
+    folds = pd.concat([_spread(tp, params), _spread(fp_only, params)]).set_index("recording_id")["fold"]
+    return pd.DataFrame({"recording_id": original.index, "fold": folds.loc[original].to_numpy()})
+
+
+def _originals(recording_ids: pd.Series, digests: Mapping[str, str]) -> pd.Series:
+    """Map each id, sorted, to the first id of the same content."""
+    ids = pd.Series(sorted(set(recording_ids)), dtype=str)
+    content = ids.map(lambda recording_id: digests.get(recording_id, f"of {recording_id}"))
+    return ids.groupby(content).transform("first").set_axis(pd.Index(ids, name="recording_id"))
 
 
 def _refuse_too_few(tp: pd.DataFrame, params: SplitParams) -> None:
@@ -96,6 +106,25 @@ def needs_fold(annotations: pd.DataFrame, unfolded_ids: Collection[str]) -> pd.S
         unfolded_ids: Test and external recordings.
     """
     return ~((annotations["label_type"] == "pseudo") & annotations["recording_id"].isin(list(unfolded_ids)))
+
+
+def audit_copies(folds: pd.DataFrame, digests: Mapping[str, str]) -> list[str]:
+    """Return the groups of recordings of equal content, as `a = b`.
+
+    Args:
+        folds: recording_id, fold.
+        digests: Content of each recording by id.
+
+    Raises:
+        UserError: Recordings of equal content are in different folds.
+    """
+    content = folds["recording_id"].map(digests)
+    groups = [rows for _, rows in folds[content.duplicated(keep=False)].groupby(content)]
+    names = [" = ".join(rows["recording_id"]) for rows in groups]
+    apart = [name for name, rows in zip(names, groups, strict=True) if rows["fold"].nunique() > 1]
+    if apart:
+        raise UserError(f"leak: recordings of equal content in different folds: {first_few(apart)}")
+    return names
 
 
 def audit_folds(folds: pd.DataFrame, annotations: pd.DataFrame, unfolded_ids: Collection[str] = ()) -> None:

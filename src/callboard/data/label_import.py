@@ -283,9 +283,7 @@ def _absences(
     each song type, since a row of one type does not reject the classes of others.
     """
     if not sounds:
-        raise UserError(
-            f"--complete: needs the lengths of the recordings, but {folder / 'train'} has no .flac or .wav"
-        )
+        raise UserError(f"--complete: needs the lengths of the recordings, but {folder / 'train'} has none")
     are_named = set(zip(named["recording_id"], named["species_id"], strict=True))
     types_of = {name: sorted(set(types)) for name, types in confirmed.groupby("species_id")["songtype_id"]}
     rows = [

@@ -10,9 +10,7 @@ import soundfile
 from callboard.core.errors import UserError, one_line
 from callboard.core.threads import map_threaded
 from callboard.data.label_formats.form import recording_name
-from callboard.data.recording_files import FolderOfRecordings
-
-OWN_SUFFIXES = (".flac", ".wav")
+from callboard.data.recording_folders import FolderOfRecordings
 
 
 class Sound(NamedTuple):
@@ -38,7 +36,7 @@ class LabelledRecordings:
             UserError: Two files have the same recording_id.
         """
         train = folder / "train"
-        return cls(train, FolderOfRecordings.list(train, "train", OWN_SUFFIXES).files)
+        return cls(train, FolderOfRecordings.list(train, "train").files)
 
     def sounds(self, recording_ids: Sequence[str]) -> dict[str, Sound]:
         """Read the headers of recordings.

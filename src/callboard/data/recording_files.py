@@ -1,10 +1,7 @@
 """Checks of recordings on disk by their headers alone: thousands per second, before anything is decoded."""
 
-import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -13,93 +10,11 @@ import soundfile
 from callboard.core.errors import UserError, nearest, one_line
 from callboard.core.threads import map_threaded
 from callboard.data.audio import LONGEST_SAMPLES, SKIPPED_COLUMNS
-from callboard.data.source_tables import RECORDING_COLUMNS
+from callboard.data.content_digests import content_digests
+from callboard.data.recording_folders import FolderOfRecordings
+from callboard.data.recordings import RECORDING_COLUMNS
 from callboard.data.wav_chunks import wav_damage
 from callboard.params.features import AudioParams
-
-NUMBER_OF_A_SPREADSHEET = re.compile(r"\d(\.\d+)?[eE]\+\d+|\d+\.0")
-"""Form of ids like 838227e71 and 055088446 after a program read them as numbers; intact ids do not match."""
-
-
-@dataclass(frozen=True)
-class FolderOfRecordings:
-    """The recordings of one subset."""
-
-    subset: str
-    path: Path
-    suffixes: tuple[str, ...]
-    files: dict[str, Path]
-    """Path of each recording, by recording_id."""
-
-    @classmethod
-    def list(cls, folder: Path, subset: str, suffixes: tuple[str, ...]) -> "FolderOfRecordings":
-        """List the recordings in a folder, without hidden files; a missing folder counts as empty.
-
-        Raises:
-            UserError: Two files have the same recording_id, or a name is not printable UTF-8.
-        """
-        files: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.suffix.lower() in suffixes and not path.name.startswith("."):
-                if any(unicodedata.category(character) in ("Cc", "Cs") for character in path.name):
-                    raise UserError(f"{folder}: file name {path.name!r} is not printable UTF-8; rename it")
-                if path.stem in files:
-                    raise UserError(
-                        f"{folder}: {files[path.stem].name} and {path.name} are one recording_id; keep one"
-                    )
-                files[path.stem] = path
-        return cls(subset, folder, suffixes, files)
-
-    def file_of(self, recording_id: str) -> Path | None:
-        """Return the file of a recording; None if there is none, or several.
-
-        Without a file of exactly this name, the id can end with a suffix and differ in case and Unicode form.
-        """
-        matching = self._similar(recording_id)
-        return self.files.get(recording_id) or (matching[0] if len(matching) == 1 else None)
-
-    def _similar(self, recording_id: str) -> tuple[Path, ...]:
-        name = Path(recording_id)
-        stem = recording_id[: -len(name.suffix)] if name.suffix.lower() in self.suffixes else recording_id
-        return self._by_plain_name.get(_plain(stem), ())
-
-    @cached_property
-    def _by_plain_name(self) -> dict[str, tuple[Path, ...]]:
-        found: dict[str, tuple[Path, ...]] = {}
-        for name, path in self.files.items():
-            found[_plain(name)] = (*found.get(_plain(name), ()), path)
-        return found
-
-    @cached_property
-    def _in_subfolders(self) -> dict[str, Path]:
-        paths = self.path.glob("*/**/*") if self.path.is_dir() else []
-        return {path.stem: path for path in paths if path.suffix.lower() in self.suffixes}
-
-    def why_missing(self, recording_id: str) -> str:
-        """Return why no file was found, with a guess at how the id was altered."""
-        names = " or ".join(f"{self.subset}/{recording_id}{suffix}" for suffix in self.suffixes)
-        if similar := self._similar(recording_id):
-            found = " and ".join(path.name for path in similar)
-            return f"no file {names}, and several that differ only in case or Unicode form: {found}"
-        if path := self._in_subfolders.get(Path(recording_id).stem):
-            found = path.relative_to(self.path.parent).as_posix()
-            return f"no file {names}, but there is {found}: recordings must not be in subfolders"
-        padded = [name for name in self.files if name.lstrip("0") == recording_id and recording_id.isdigit()]
-        if padded:
-            return (
-                f"no file {names}, but there is {padded[0]}: the id lost its leading zeros, "
-                "as when a spreadsheet saved the table; restore the original table"
-            )
-        if NUMBER_OF_A_SPREADSHEET.fullmatch(recording_id):
-            return (
-                f"no file {names}; the id looks like a number that a spreadsheet made of it; "
-                "restore the original table"
-            )
-        return f"no file {names}"
-
-
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass(frozen=True)
@@ -111,7 +26,6 @@ class Header:
     path: Path | None = None
     n_samples: int = 0
     sample_rate: int = 0
-    n_bytes: int = 0
     reason: str = ""
 
 
@@ -143,7 +57,12 @@ def check_recordings(
         near = "" if first.path else nearest(first.recording_id, folders[first.subset].files)
         raise UserError(_complaint(bad, wanted, near))
     good = [header for header in headers if not header.reason]
-    rows = [(h.recording_id, h.subset, h.path, h.n_samples, h.sample_rate, h.n_bytes) for h in good]
+    digests = content_digests([header.path for header in good if header.path])
+    rows = [
+        (one.recording_id, one.subset, one.path.name, one.n_samples, one.sample_rate, digest)
+        for one, digest in zip(good, digests, strict=True)
+        if one.path
+    ]
     skipped = [(h.recording_id, h.subset, h.reason) for h in bad]
     return pd.DataFrame(rows, columns=RECORDING_COLUMNS), pd.DataFrame(skipped, columns=SKIPPED_COLUMNS)
 
@@ -180,7 +99,7 @@ def read_header(recording_id: str, subset: str, path: Path, audio: AudioParams) 
             f"{name} has sample rate {info.samplerate} Hz, expected audio.sample_rate "
             f"{audio.sample_rate} Hz; audio.on_other_rate=resample converts such recordings"
         )
-    return Header(recording_id, subset, path, info.frames, info.samplerate, path.stat().st_size, reason)
+    return Header(recording_id, subset, path, info.frames, info.samplerate, reason)
 
 
 def _refuse_two_ids(headers: list[Header]) -> None:

@@ -1,14 +1,13 @@
-"""recordings.csv: the usable recordings that prepare found."""
+"""recordings.csv: the usable recordings that prepare found, known by content and not by place."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from callboard.data.annotations import read_table
 
-TEST_SETS = ("test", "external")
-"""Sets whose recordings are in no fold; training can use them only with pseudo-labels."""
-
-SUBSETS = ("train", *TEST_SETS)
+RECORDING_COLUMNS = ["recording_id", "subset", "file", "n_samples", "sample_rate", "digest"]
+"""Columns of recordings.csv: `file` is a name in the folder of the subset, `digest` that of its bytes."""
 
 
 class Recording(NamedTuple):
@@ -16,26 +15,46 @@ class Recording(NamedTuple):
 
     recording_id: str
     subset: str
-    """One of SUBSETS."""
+    """One of recording_folders.SUBSETS."""
     path: Path
     n_samples: int
     sample_rate: int
     """Hz, as in the file's header."""
-    n_bytes: int
-    """Size of the file when prepare looked at it."""
+    digest: str
+    """`content_digest` of the file when prepare looked at it."""
 
 
-def read_recordings(source: Path) -> list[Recording]:
-    """Read all rows of `recordings.csv` in `source`; relative paths are relative to `source`."""
-    table = read_table(source / "recordings.csv", list(Recording._fields))
+def read_recordings(source: Path, folders: Mapping[str, Path]) -> list[Recording]:
+    """Read all rows of `recordings.csv` in `source`.
+
+    Args:
+        source: The folder that `prepare` wrote.
+        folders: The folder of each set, see `recording_folders`.
+    """
+    table = read_table(source / "recordings.csv", RECORDING_COLUMNS)
     return [
         Recording(
             recording_id=row["recording_id"],
             subset=row["subset"],
-            path=source / row["path"],
+            path=folders[row["subset"]] / row["file"],
             n_samples=int(row["n_samples"]),
             sample_rate=int(row["sample_rate"]),
-            n_bytes=int(row["n_bytes"]),
+            digest=row["digest"],
         )
         for row in table.to_dict("records")
     ]
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """Return the digest of each training recording in recordings.csv, by id."""
+    table = read_table(path, ["recording_id", "subset", "digest"])
+    train = table[table["subset"] == "train"]
+    return dict(zip(train["recording_id"], train["digest"], strict=True))
+
+
+def train_lengths_s(source: Path) -> dict[str, float]:
+    """Return the length in seconds of every usable training recording, by id."""
+    table = read_table(source / "recordings.csv", ["recording_id", "subset", "n_samples", "sample_rate"])
+    train = table[table["subset"] == "train"]
+    lengths_s = train["n_samples"].astype(int) / train["sample_rate"].astype(int)
+    return dict(zip(train["recording_id"], lengths_s, strict=True))

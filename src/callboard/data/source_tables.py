@@ -8,9 +8,9 @@ import pandas as pd
 
 from callboard.data.annotations import ANNOTATION_COLUMNS, write_species
 from callboard.data.audio import SKIPPED_COLUMNS
+from callboard.data.recordings import RECORDING_COLUMNS
 from callboard.data.score_tables import score_table
 
-RECORDING_COLUMNS = ["recording_id", "subset", "path", "n_samples", "sample_rate", "n_bytes"]
 SAMPLE_SCORE = 0.5
 HIDDEN_NOTE = (
     "The truth about this source is not known here; a leaderboard score goes into leaderboard.csv.\n"
@@ -24,7 +24,7 @@ class SourceTables:
     species: list[str]
     """In class order."""
     recordings: pd.DataFrame
-    """RECORDING_COLUMNS, sorted by subset and id; `path` is absolute or relative to the folder."""
+    """RECORDING_COLUMNS, sorted by subset and id."""
     train_tp: pd.DataFrame
     train_fp: pd.DataFrame
     """Both tables have ANNOTATION_COLUMNS."""
@@ -44,6 +44,8 @@ class SourceTables:
         ]
         if n_external := int((self.recordings["subset"] == "external").sum()):
             facts.append(f"{n_external} external recordings")
+        if n_copies := int(self.recordings["digest"].duplicated().sum()):
+            facts.append(f"{n_copies} of equal content as another")
         return [*facts, f"{len(self.skipped)} recordings skipped"] if len(self.skipped) else facts
 
 

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.core.console import counted, warn
+from callboard.core.console import counted, first_few, warn
 from callboard.core.errors import UserError
 from callboard.core.files import replaced_folder
-from callboard.core.workspace import workspace_path
 from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species, read_table
-from callboard.data.recording_files import FolderOfRecordings, check_recordings
+from callboard.data.recording_files import check_recordings
+from callboard.data.recording_folders import (
+    RECORDING_SUFFIXES,
+    FolderOfRecordings,
+    existing_folder,
+    recording_folders,
+)
 from callboard.data.score_tables import score_columns
 from callboard.data.soundscapes.writer import make_soundscapes
 from callboard.data.source_tables import SourceTables, write_source_tables
@@ -47,27 +52,42 @@ def _from_seed(data: DataParams, audio: AudioParams, draft: Path) -> SourceTable
 
 
 def _from_competition(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables:
-    root = _root(data)
+    root = existing_folder("data.root", data.root or "")
     sample = root / "sample_submission.csv"
     species = [name.removeprefix("s") for name in _score_columns(sample)]
     layout = Layout(species, _submission_ids(sample))
-    return _checked(data, audio, root, layout, (".flac",), tables=root)
+    return _checked(data, audio, layout, tables=root)
 
 
 def _from_own(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables:
-    root = _root(data)
+    root = existing_folder("data.root", data.root or "")
     if (root / "species.csv").is_file():
         species = read_species(root / "species.csv")
     else:
         species = sorted(set(read_annotations(root / "train_tp.csv", "tp")["species_id"]), key=_by_number)
     sample = root / "sample_submission.csv"
-    suffixes = (".flac", ".wav")
     if sample.is_file():
         _refuse_other_columns(sample, species)
         test_ids = _submission_ids(sample)
     else:
-        test_ids = sorted(FolderOfRecordings.list(root / "test", "test", suffixes).files)
-    return _checked(data, audio, root, Layout(species, test_ids), suffixes, tables=root)
+        test_ids = _all_test_ids(root / "test")
+    return _checked(data, audio, Layout(species, test_ids), tables=root)
+
+
+def _all_test_ids(folder: Path) -> list[str]:
+    """Return every recording of the test set; warn of a set without any.
+
+    Raises:
+        UserError: The folder has files, and none is a recording.
+    """
+    found = FolderOfRecordings.list(folder, "test")
+    if not found.files and found.left_out:
+        raise UserError(
+            f"{found.left_out}; that leaves no test recording: formats are {', '.join(RECORDING_SUFFIXES)}"
+        )
+    if not found.files:
+        warn(f"no test recordings in {folder}: the submission is empty")
+    return sorted(found.files)
 
 
 SOURCES: dict[str, Callable[[DataParams, AudioParams, Path], SourceTables]] = {
@@ -77,17 +97,13 @@ SOURCES: dict[str, Callable[[DataParams, AudioParams, Path], SourceTables]] = {
 }
 
 
-def _checked(
-    data: DataParams, audio: AudioParams, root: Path, layout: Layout, suffixes: tuple[str, ...], tables: Path
-) -> SourceTables:
+def _checked(data: DataParams, audio: AudioParams, layout: Layout, tables: Path) -> SourceTables:
     """Check the tables and recordings of a folder, and return the tables without unusable recordings.
 
     Args:
-        data: Which external recordings to use, and what to do with a bad recording.
+        data: Where the recordings are, and what to do with a bad one.
         audio: The sample rate that recordings must have.
-        root: Folder that contains `train/` and `test/`.
         layout: Species and test recordings.
-        suffixes: File name extensions of recordings, with the dot.
         tables: Folder that contains `train_tp.csv` and `train_fp.csv`.
 
     Raises:
@@ -102,14 +118,15 @@ def _checked(
             f"recording {both[0]}: annotated for training and in the test set ({len(both)} in total); "
             "an id must name one recording"
         )
-    paths = {"train": root / "train", "test": root / "test"}
-    if data.external:
-        paths["external"] = _folder("data.external", data.external)
-    folders = {subset: FolderOfRecordings.list(path, subset, suffixes) for subset, path in paths.items()}
+    paths = recording_folders(data, tables)
+    folders = {subset: FolderOfRecordings.list(path, subset) for subset, path in paths.items()}
+    for folder in folders.values():
+        if folder.left_out:
+            warn(folder.left_out)
     wanted = [("train", train_ids), ("test", layout.test_ids)]
     if data.external:
         external_ids = sorted(folders["external"].files)
-        _refuse_bad_externals(data.external, external_ids, {*train_ids, *layout.test_ids}, suffixes)
+        _refuse_bad_externals(data.external, external_ids, {*train_ids, *layout.test_ids})
         wanted.append(("external", external_ids))
     recordings, skipped = check_recordings(folders, wanted, audio, data.on_bad_recording)
     usable = set(recordings["recording_id"])
@@ -119,9 +136,9 @@ def _checked(
             f"{tables / 'train_tp.csv'}: none of its recordings can be used; {len(skipped)} recordings were "
             f"skipped, first {skipped['recording_id'].iloc[0]}: {skipped['reason'].iloc[0]}"
         )
-    length_s = (recordings["n_samples"] / recordings["sample_rate"]).set_axis(recordings["recording_id"])
     for name, table in (("train_tp.csv", tp), ("train_fp.csv", fp)):
-        _refuse_beyond_end(name, table, length_s)
+        _refuse_beyond_end(name, table, recordings.set_index("recording_id"))
+    _count_copies(recordings)
     test_ids = [recording_id for recording_id in layout.test_ids if recording_id in usable]
     return SourceTables(layout.species, recordings, tp, fp, test_ids, skipped)
 
@@ -142,22 +159,39 @@ def _refuse_or_count_contradictions(tp: pd.DataFrame, fp: pd.DataFrame) -> None:
     warn(f"{what}; train_fp.csv should only have boxes that an annotator rejected")
 
 
-def _root(data: DataParams) -> Path:
-    return _folder("data.root", data.root or "")
+def _count_copies(recordings: pd.DataFrame) -> None:
+    """Warn of recordings of equal content: training recordings, and copies of them in the test set.
+
+    Raises:
+        UserError: An external recording is a copy of a training recording.
+    """
+    originals = recordings[recordings["subset"] == "train"].drop_duplicates("digest").set_index("digest")
+    others = recordings[~recordings["recording_id"].isin(originals["recording_id"])]
+    copies = others[others["digest"].isin(originals.index)]
+    original = copies["digest"].map(originals["recording_id"])
+    equal = (
+        pd.Series(copies["recording_id"] + " = " + original, dtype=str).groupby(copies["subset"]).agg(list)
+    )
+    if external := equal.get("external"):
+        raise UserError(
+            f"data.external: {counted(len(external), 'recording')} of equal content as a training recording, "
+            f"whose pseudo-labels would leak into CV: {first_few(external)}; remove them"
+        )
+    if train := equal.get("train"):
+        warn(
+            f"train: {counted(len(train), 'recording')} of equal content as another: {first_few(train)}; "
+            "they are kept in one fold"
+        )
+    if test := equal.get("test"):
+        warn(
+            f"test: {counted(len(test), 'recording')} of equal content as a training recording: "
+            f"{first_few(test)}; scores of them do not show what the networks find in new recordings"
+        )
 
 
-def _folder(setting: str, value: str) -> Path:
-    folder = workspace_path(value)
-    if not folder.is_dir():
-        raise UserError(f"{setting} {value!r}: folder does not exist: {folder}")
-    return folder
-
-
-def _refuse_bad_externals(
-    value: str, external_ids: list[str], known: set[str], suffixes: tuple[str, ...]
-) -> None:
+def _refuse_bad_externals(value: str, external_ids: list[str], known: set[str]) -> None:
     if not external_ids:
-        raise UserError(f"data.external {value!r}: contains no {' or '.join(suffixes)} files")
+        raise UserError(f"data.external {value!r}: contains no recordings ({', '.join(RECORDING_SUFFIXES)})")
     if both := [recording_id for recording_id in external_ids if recording_id in known]:
         raise UserError(
             f"data.external: recording {both[0]} is also in the training or test set ({len(both)} in total); "
@@ -206,15 +240,29 @@ def _refuse_other_columns(sample: Path, species: list[str]) -> None:
         )
 
 
-def _refuse_beyond_end(name: str, table: pd.DataFrame, length_s: pd.Series) -> None:
-    end_s = table["recording_id"].map(length_s).astype(float)  # the column of an empty table would stay text
+def _refuse_beyond_end(name: str, table: pd.DataFrame, recordings: pd.DataFrame) -> None:
+    of_row = recordings.loc[table["recording_id"]].set_axis(table.index)
+    end_s = of_row["n_samples"] / of_row["sample_rate"]
     beyond = table[table["t_max"] > end_s + LENGTH_TOLERANCE_S]
     if not beyond.empty:
         row = beyond.iloc[0]
+        unit = (
+            ""
+            if 2 * len(beyond) < len(table)
+            else _unit_that_fits(table["t_max"], end_s, of_row["sample_rate"])
+        )
         raise UserError(
             f"{name} row {beyond.index[0]}: t_max {row['t_max']:g} s is beyond the end of recording "
-            f"{row['recording_id']} at {end_s[beyond.index[0]]:g} s ({len(beyond)} in total)"
+            f"{row['recording_id']} at {end_s[beyond.index[0]]:g} s ({len(beyond)} in total){unit}"
         )
+
+
+def _unit_that_fits(t_max: pd.Series, end_s: pd.Series, sample_rate: pd.Series) -> str:
+    """Return a guess at the unit of a table of which most times are beyond the end; empty if no unit fits."""
+    for unit, per_s in (("milliseconds", 1000), ("samples", sample_rate)):
+        if (t_max / per_s <= end_s + LENGTH_TOLERANCE_S).all():
+            return f"; as {unit} all times of the table would fit, but they must be in seconds"
+    return ""
 
 
 def _by_number(species_id: str) -> tuple[int, str]:

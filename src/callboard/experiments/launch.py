@@ -1,5 +1,6 @@
 """Running rows of the table as DVC experiments of the same names."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -33,6 +34,9 @@ from callboard.results.dvc_cache import MAKE_FOLDERS, folders_not_cached
 from callboard.results.git import git, git_if_any, text_at
 from callboard.results.refs import refs_in_git
 from callboard.results.result import ResultRef, changes
+
+LISTING = "recordings"
+"""Stage that lists the content of a folder of recordings; it always runs."""
 
 
 @dataclass(frozen=True)
@@ -394,10 +398,21 @@ def _is_side_by_side(jobs: JobOptions) -> bool:
 
 def reproduce(jobs: JobOptions) -> int:
     """Run what is out of date in the workspace, stages of a matrix side by side; return the exit status."""
-    is_up_to_date = not _is_side_by_side(jobs) or dvc("status", "--quiet") == 0
-    if is_up_to_date:
+    if not _is_side_by_side(jobs) or _is_up_to_date():
         return dvc("repro")
     return run_side_by_side([Planned("workspace", (), list, lambda *_: dvc("repro"))], jobs)
+
+
+def _is_up_to_date() -> bool:
+    """Return whether `dvc repro` would run nothing but the stage that it always runs, which runs first."""
+    if read_full_tree()["data"]["source"] != "demo" and dvc("repro", "--quiet", LISTING):
+        return False
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout
+    try:
+        return all(found == ["always changed"] for found in json.loads(printed).values())
+    except json.JSONDecodeError:  # dvc failed, and the stages will say why
+        return False
 
 
 def dvc(*arguments: str) -> int:

@@ -187,6 +187,7 @@ class _Run:
     """Those of dvc.lock that are finished."""
     inputs: dict[str, list[str]] = field(default_factory=dict)
     """By stage, those whose outputs it reads."""
+    units: list[Unit] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def task(
@@ -218,7 +219,7 @@ class _Run:
         self._make_parts("crop", ["dvc", "repro", "prepare"])
         outcome = self._run_before(COMMON, commands)
         self.inputs = inputs_of(outcome.printed)
-        units = units_of(outcome.printed)
+        units = self.units = units_of(outcome.printed, COMMON)
         last = [SCORES] if self.batch.is_many else []
         self.batch.progress.expect(name, [*[unit.stage for unit in units], *last])
         tasks = [
@@ -320,8 +321,7 @@ class _Run:
     def _gather(self) -> None:
         """Bring what the stages of a matrix left into DVC's cache here; make parts of scores in shards."""
         if self.batch.jobs.is_apart:
-            stages = [stage for stage in self.stages if "@" in stage]
-            fetch = ["dvc", "fetch", "--quiet", "--run-cache", *stages]
+            fetch = ["dvc", "fetch", "--quiet", "--run-cache", *(unit.stage for unit in self.units)]
             self._run_job(self.batch.here, "fetch", [fetch], n_workers())
         self._make_parts("predict", ["dvc", "checkout", "--quiet", "--force", *self.inputs["predict"]])
 

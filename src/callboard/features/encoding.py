@@ -10,6 +10,7 @@ from callboard.core.errors import UserError
 from callboard.core.machine import in_gb, memory_limit, named_if_out_of_memory, refuse_more_memory
 from callboard.core.threads import VARIABLE, ahead
 from callboard.data.audio import BadRecording, read_recording, resampled_length
+from callboard.data.content_digests import content_digest
 from callboard.data.recordings import Recording
 from callboard.features.frame_cache import EncodedRecording
 from callboard.features.front_ends import frames_of
@@ -94,10 +95,10 @@ def encode_recordings(
 
 
 def _refuse_changed(recording: Recording) -> None:
-    n_bytes = recording.path.stat().st_size if recording.path.is_file() else None
-    if n_bytes != recording.n_bytes:
-        found = "missing" if n_bytes is None else f"{n_bytes} bytes"
+    is_there = recording.path.is_file()
+    if not is_there or content_digest(recording.path) != recording.digest:
+        found = "has other content" if is_there else "is missing"
         raise UserError(
-            f"recording {recording.recording_id} changed since prepare: {recording.path} is {found}, "
-            f"was {recording.n_bytes} bytes; run dvc repro -f prepare"
+            f"recording {recording.recording_id} changed since prepare: {recording.path} {found}; "
+            "run `dvc repro` again"
         )

@@ -17,7 +17,8 @@ from callboard.core.parts import consecutive, part_key
 from callboard.core.sealed import seal, unseal
 from callboard.core.threads import n_workers
 from callboard.data.audio import SKIPPED_COLUMNS, BadRecording
-from callboard.data.recordings import SUBSETS, Recording
+from callboard.data.recording_folders import SUBSETS
+from callboard.data.recordings import Recording
 from callboard.features.encoding import encode_recordings, refuse_too_long
 from callboard.features.frame_cache import (
     EncodedRecording,
@@ -65,7 +66,7 @@ def plan_packs(
     """Divide the recordings of each set into packs of up to PACK_BYTES, by the lengths in their headers.
 
     Args:
-        recordings: Those of all sets.
+        recordings: Those of all sets; where their files are makes no difference.
         n_frames: Their lengths in frames.
         front_end: The parameters that frames depend on.
         code: Fingerprint of the code that makes frames.
@@ -78,7 +79,7 @@ def plan_packs(
         members = [recording for recording in recordings if recording.subset == subset]
         sizes = [length * n_rows for recording, length in lengths if recording.subset == subset]
         for number, span in enumerate(consecutive(sizes, PACK_BYTES)):
-            listed = "\n".join(map(str, members[span]))
+            listed = json.dumps([one._replace(path="") for one in members[span]])
             key = part_key(subset, listed, settings, code)
             planned.append(PlannedPack(subset, number, members[span], key, sum(sizes[span])))
     return planned

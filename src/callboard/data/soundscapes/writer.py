@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from callboard.core.threads import map_threaded
 from callboard.data.annotations import ANNOTATION_COLUMNS
+from callboard.data.content_digests import new_digest
+from callboard.data.recordings import RECORDING_COLUMNS
 from callboard.data.score_tables import score_columns
 from callboard.data.soundscapes.annotator import TP_AND_FP_SHARE, Annotation, confirm, reject
 from callboard.data.soundscapes.calls import Subset, Waveform
 from callboard.data.soundscapes.prevalence import common_to_rare, test_presence, train_cast
 from callboard.data.soundscapes.scenes import DISTRACTOR, PlacedCall, World, build_world, render_scene
-from callboard.data.source_tables import RECORDING_COLUMNS, SourceTables
+from callboard.data.source_tables import SourceTables
 from callboard.params.data import DemoParams
 
 STREAMS = {"train": 1, "test": 2, "ids": 3, "presence": 4, "usage": 5, "external": 6, "external_presence": 7}
@@ -35,7 +37,7 @@ class Job:
 
     recording_id: str
     subset: str
-    """One of recordings.SUBSETS."""
+    """One of recording_folders.SUBSETS."""
     number: int
     target: int | None
     """Species with a confirmed call; None = only rejected boxes, or not a training recording."""
@@ -50,10 +52,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    """A written recording: size, true calls and annotations."""
+    """A written recording: its digest, true calls and annotations."""
 
     job: Job
-    n_bytes: int
+    digest: str
     calls: list[PlacedCall]
     confirmed: list[Annotation]
     rejected: list[Annotation]
@@ -135,12 +137,17 @@ def _make(world: World, seed: int, job: Job, folder: Path) -> Made:
     confirmed = confirm(world, scene, job.target, rng) if job.target is not None else []
     has_fp = job.subset == "train" and (job.target is None or rng.random() < TP_AND_FP_SHARE)
     rejected = reject(world, scene, confirmed, rng) if has_fp else []
-    n_bytes = _write_flac(scene.waveform, world.sample_rate, folder / job.subset / f"{job.recording_id}.flac")
-    return Made(job, n_bytes, scene.calls, confirmed, rejected)
+    path = folder / job.subset / _file_name(job)
+    digest = _write_flac(scene.waveform, world.sample_rate, path)
+    return Made(job, digest, scene.calls, confirmed, rejected)
 
 
-def _write_flac(waveform: Waveform, sample_rate: int, path: Path) -> int:
-    """Write a 16-bit FLAC and return its size in bytes.
+def _file_name(job: Job) -> str:
+    return f"{job.recording_id}.flac"
+
+
+def _write_flac(waveform: Waveform, sample_rate: int, path: Path) -> str:
+    """Write a 16-bit FLAC and return its digest.
 
     It is encoded in memory, because libsndfile does not report a full disk.
     """
@@ -149,7 +156,8 @@ def _write_flac(waveform: Waveform, sample_rate: int, path: Path) -> int:
     soundfile.write(
         flac, samples, sample_rate, format="FLAC", subtype="PCM_16", compression_level=FLAC_EFFORT
     )
-    return path.write_bytes(flac.getbuffer())
+    path.write_bytes(flac.getbuffer())
+    return new_digest(flac.getbuffer()).hexdigest()
 
 
 def _tables(world: World, made: list[Made]) -> SourceTables:
@@ -158,10 +166,10 @@ def _tables(world: World, made: list[Made]) -> SourceTables:
             (
                 one.job.recording_id,
                 one.job.subset,
-                f"{one.job.subset}/{one.job.recording_id}.flac",
+                _file_name(one.job),
                 world.n_samples,
                 world.sample_rate,
-                one.n_bytes,
+                one.digest,
             )
             for one in made
         ],

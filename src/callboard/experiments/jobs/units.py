@@ -33,6 +33,20 @@ def inputs_of(graph: str) -> dict[str, list[str]]:
     return inputs
 
 
-def units_of(graph: str) -> list[Unit]:
-    """Return the stages of matrices in the output of `dvc dag --dot`, in its order."""
-    return [Unit(stage, tuple(before)) for stage, before in inputs_of(graph).items() if "@" in stage]
+def units_of(graph: str, common: str) -> list[Unit]:
+    """Return the stages of matrices in the output of `dvc dag --dot`, in its order.
+
+    Args:
+        graph: The output.
+        common: Stage that runs before all of them, with all that it needs.
+    """
+    inputs = inputs_of(graph)
+    earlier, waiting = set[str](), [common]
+    while waiting:
+        earlier.add(stage := waiting.pop())
+        waiting += inputs.get(stage, [])
+    return [
+        Unit(stage, tuple(before))
+        for stage, before in inputs.items()
+        if "@" in stage and stage not in earlier
+    ]

@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 from callboard.core.errors import one_line
 from callboard.core.files import locked, written_whole
 from callboard.core.redaction import redacted
-from callboard.core.workspace import main_workspace
+from callboard.core.workspace import main_workspace, refuse_unusable_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,8 +61,13 @@ def tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the address of the main workspace's database.
 
     A relative SQLite path is below the main workspace: a temporary one would be deleted with the results.
+
+    Raises:
+        UserError: the database would not be in the main workspace, because of a character in its path.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
+        refuse_unusable_name()
     return f"{SQLITE}{main_workspace() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 

@@ -1,0 +1,72 @@
+"""Digests of files, by which recordings are known: each file is read once, as long as it stays as it is."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from callboard.core.errors import UserError
+from callboard.core.json_cache import JsonCache
+from callboard.core.threads import map_threaded
+
+DIGEST_BYTES = 16
+
+SETTLED_S = 2.0
+"""Age from which a file is remembered: one that is written twice within a tick of the file system's clock
+looks the same after both."""
+
+
+def content_digest(path: Path) -> str:
+    """Return the digest of a file's bytes, as hexadecimal digits.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, new_digest).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def new_digest(content: bytes = b"") -> "hashlib.blake2b":
+    """Return a digest to which further bytes can be added."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES)
+
+
+def content_digests(paths: Sequence[Path]) -> list[str]:
+    """Return `content_digest` of each file, remembered below the main workspace's .cache.
+
+    A file is read again if its size, inode or times are not as remembered. Among them is the time of its last
+    change (ctime), which programs cannot set back as they can the time of the last write.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    memo = JsonCache("recordings", hashlib.blake2b.__name__)
+    states = [_state(path) for path in paths]
+    known = {str(path): memo[str(path)] for path in paths if str(path) in memo}
+    unread = [
+        (path, state)
+        for path, state in zip(paths, states, strict=True)
+        if known.get(str(path), [None])[:-1] != state
+    ]
+    digests = map_threaded(content_digest, [path for path, _ in unread], label="digests", unit="files")
+    now_ns = time.time_ns()
+    try:
+        for (path, state), digest in zip(unread, digests, strict=True):
+            known[str(path)] = [*state, digest]
+            if now_ns - max(state[1:3]) > SETTLED_S * 1e9:
+                memo[str(path)] = known[str(path)]
+    finally:  # what was read before an interruption counts
+        memo.save()
+    return [str(known[str(path)][-1]) for path in paths]
+
+
+def _state(path: Path) -> list[int]:
+    """Return size, time of the last write and of the last change in ns, and inode."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
