@@ -73,6 +73,19 @@ def test_the_author_s_rows_get_results_of_the_setting_that_most_have():
     assert of_one_setting([], toy_table()) == {}
 
 
+def test_the_place_of_equal_recordings_makes_no_other_setting():
+    here, there = (
+        {"data.root": "/here", "data.external": "null"},
+        {"data.root": "/there", "data.external": "/x"},
+    )
+    base = replace(PLAIN, params=PLAIN.params | here)
+    moved = replace(CHANGED, params=CHANGED.params | there)
+    assert table_base(moved, STEP, [base, moved]) == base
+    same = replace(moved, params=PLAIN.params | there)
+    assert same.setting == base.setting
+    assert set(of_one_setting([base, same], toy_table())) == {"e1", "e2"}
+
+
 def test_a_result_of_other_data_is_no_base():
     assert table_base(replace(CHANGED, data_md5="else"), STEP, [PLAIN, CHANGED]) is None
 

@@ -13,6 +13,7 @@ from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_
 from callboard.core.console import MISSING
 from callboard.experiments.captions import Caption
 from callboard.experiments.steps import TableStep, is_below
+from callboard.params.references import PLACES, differing_keys
 from callboard.results.committed import key_of
 from callboard.results.rows import CV, BoardRow, same_truth
 
@@ -250,8 +251,7 @@ def _is_other(other: BoardRow, row: BoardRow) -> bool:
 
 def differs_by(base: BoardRow, row: BoardRow, step: TableStep) -> bool:
     """Return whether two results differ in nothing but the keys of a step."""
-    keys = base.params.keys() | row.params.keys()
-    return all(is_below(key, step.keys) for key in keys if base.params.get(key) != row.params.get(key))
+    return all(is_below(key, step.keys) for key in differing_keys(base.params, row.params))
 
 
 def of_one_setting(rows: Sequence[BoardRow], table: "ExperimentTable") -> dict[str, BoardRow]:
@@ -273,5 +273,6 @@ def of_one_setting(rows: Sequence[BoardRow], table: "ExperimentTable") -> dict[s
 
 
 def _setting_left_alone(name: str, row: BoardRow, table: "ExperimentTable") -> frozenset[tuple[str, str]]:
-    own = {(key, text) for key, text in row.params.items() if table.leaves_alone(key, name)}
+    left_alone = {key for key in row.params.keys() - PLACES if table.leaves_alone(key, name)}
+    own = {(key, row.params[key]) for key in left_alone}
     return frozenset(own | {("data", row.data_md5), ("clips", row.clips_md5)})

@@ -12,6 +12,7 @@ from statistics import fmean, variance
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import difference
 from callboard.core.compute import Computes
+from callboard.params.references import differing_keys
 from callboard.results.rows import CV, BoardRow, Setting, newest_by_seed
 
 SCORE_HEADINGS = {CV: "CV", "lb.public": "LB public", "lb.private": "LB private"}
@@ -101,7 +102,7 @@ def same_networks(a: BoardRow, b: BoardRow) -> bool:
     """
     if a.measured_on != b.measured_on or a.blend != b.blend or len(trained_alike([a, b])) > 1:
         return False
-    keys = {key for key in a.params.keys() | b.params.keys() if a.params.get(key) != b.params.get(key)}
+    keys = differing_keys(a.params, b.params)
     if any(key.startswith("predict.") for key in keys) and a.params.get("pseudo.rounds") != "0":
         return False
     return bool(keys) and all(key.startswith(AFTER_TRAINING) for key in keys)

@@ -5,6 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+PLACES = frozenset({"data.root", "data.external"})
+"""Keys of folders of recordings: the same recordings at a different place are the same data."""
+
 INIT_FROM = "train.init_from"
 BLEND = "infer.blend"
 
@@ -37,10 +40,15 @@ def blend_parts(params: Mapping[str, str]) -> list[str]:
 
 
 def all_but_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """Return flat parameters without seeds (also of references) and unused parameters of pseudo-labels."""
+    """Return flat parameters without seeds (also of references), PLACES and unused ones of pseudo-labels."""
     unused = ("pseudo.",) if params.get("pseudo.rounds") == "0" else ()
     return frozenset(
         (key, RESULT_OF_A_SEED.sub("", text) if key in REFERENCE_KEYS else text)
         for key, text in params.items()
-        if key != "seed" and not key.startswith(unused)
+        if key != "seed" and key not in PLACES and not key.startswith(unused)
     )
+
+
+def differing_keys(a: Mapping[str, str], b: Mapping[str, str]) -> set[str]:
+    """Return the keys, other than PLACES, whose values in flat parameters differ."""
+    return {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)} - PLACES
