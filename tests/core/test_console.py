@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -140,12 +141,97 @@ def test_progress_that_nobody_reads_costs_no_work(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    def main() -> None:
-        raise KeyError("oops")
+@pytest.fixture
+def in_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(sys, "argv", ["/bin/callboard", "board", "--cv", "https://me:s3cr3t@host"])
+    (tmp_path / "dvc.yaml").touch()
+    return tmp_path
 
-    with pytest.raises(KeyError):
+
+def fault() -> None:
+    terminal.first_few([3, "https://me:s3cr3t@host"])  # type: ignore[list-item]
+
+
+FAULT = "error: callboard board: unexpected TypeError: sequence item 0: expected str instance, int found in "
+
+
+def test_a_fault_of_ours_is_a_sentence_and_its_traceback_is_kept_in_the_workspace(
+    in_workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        terminal.run_guarded(fault)
+    assert exit_.value.code == 1
+    (kept,) = (in_workspace / ".cache/errors").iterdir()
+    assert re.fullmatch(r"[\d-]+T\d{6}-callboard-board-\d+\.txt", kept.name)
+    error = capsys.readouterr().err
+    assert error.startswith(f"{FAULT}core/console.py line ")
+    assert error.endswith(f"; the whole traceback is in {kept}; please report it\n")
+    text = kept.read_text()
+    assert text.startswith("/bin/callboard board --cv https://host\nPython 3.")
+    assert "Traceback (most recent call last):" in text
+    assert ", in fault\n" in text
+
+
+def test_only_the_latest_tracebacks_are_kept(in_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = in_workspace / ".cache/errors"
+    folder.mkdir(parents=True)
+    for number in range(30):
+        (folder / f"2020-01-01T0000{number:02}-train-1.txt").touch()
+    with pytest.raises(SystemExit):
+        terminal.run_guarded(fault)
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 20
+    assert names[0] == "2020-01-01T000011-train-1.txt"
+    assert "callboard-board" in names[-1]
+
+
+def test_outside_a_workspace_or_where_it_cannot_be_written_it_is_among_the_temporary_files(
+    in_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (in_workspace / ".cache").touch()  # no folder can be made in it
+    (temporary := in_workspace / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for is_workspace in (True, False):
+        if not is_workspace:
+            (in_workspace / "dvc.yaml").unlink()
+        with pytest.raises(SystemExit):
+            terminal.run_guarded(fault)
+        (kept,) = temporary.iterdir()
+        assert f"the whole traceback is in {kept};" in capsys.readouterr().err
+        assert "Traceback" in kept.read_text()
+        kept.unlink()
+
+
+def test_where_nothing_can_be_written_the_traceback_is_printed(
+    in_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (in_workspace / ".cache").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(in_workspace / "nowhere"))
+    with pytest.raises(SystemExit):
+        terminal.run_guarded(fault)
+    error = capsys.readouterr().err
+    assert error.startswith(FAULT)
+    assert "Traceback (most recent call last):" in error
+    assert "s3cr3t" not in error
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt(), SystemExit(7)])
+def test_an_interruption_and_an_exit_stay_as_they_are(in_workspace: Path, signal: BaseException) -> None:
+    def main() -> None:
+        raise signal
+
+    with pytest.raises(type(signal)) as passed:
         terminal.run_guarded(main)
+    assert passed.value is signal
+    assert not (in_workspace / ".cache").exists()
+
+
+def test_a_name_too_long_for_the_disk_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        terminal.run_guarded(lambda: Path("x" * 300).touch())
+    assert capsys.readouterr().err == f"error: {'x' * 300}: File name too long\n"
 
 
 def test_a_stopwatch_counts_seconds_upwards() -> None:

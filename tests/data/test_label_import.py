@@ -276,7 +276,7 @@ def test_files_of_two_sites_are_not_one_recording(folder: Path) -> None:
 
 def test_a_recording_that_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "train/b.wav").write_bytes(b"no sound")
-    with pytest.raises(UserError, match=r"train/b.wav: is unreadable"):
+    with pytest.raises(UserError, match=r"train/b.wav: not a recording: "):
         import_labels([labels(folder, PRESENT, ABSENT)], folder, ImportOptions())
 
 

@@ -78,7 +78,7 @@ def test_the_path_is_relative_to_the_main_workspace(tmp_path, monkeypatch):
     weights = written(in_colour().state_dict())
     (tmp_path / "copy").mkdir()
     monkeypatch.chdir(tmp_path / "copy")
-    with pytest.raises(UserError, match=r"model\.weights: .*w\.pt cannot be read \(No such file"):
+    with pytest.raises(UserError, match=r"model\.weights: .*w\.pt: not found"):
         find_weights(weights)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert find_weights(weights) == (tmp_path / "w.pt").resolve()

@@ -362,7 +362,7 @@ def test_unfinished_experiments_are_no_results_and_broken_ones_are_told(
     assert sync().new == 2
     errors = capsys.readouterr().err
     assert "experiment merged: its dvc.lock cannot be read" in errors
-    assert "experiment torn: its metrics, curves or params.yaml cannot be read" in errors
+    assert "experiment torn: metrics/cv.json: not metrics: " in errors
     assert "half" not in errors
 
 

@@ -133,7 +133,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     save_model(tmp_path / "a.pt", network(), weights_params(model__head_bias=True), AXIS, 0, ["b", "a"])
-    with pytest.raises(UserError, match=r"a.pt: weights do not fit the network they describe"):
+    with pytest.raises(UserError, match=r"a.pt: not weights that fit the network they describe"):
         load_model(tmp_path / "a.pt", CPU)
 
 

@@ -1,5 +1,6 @@
 """Output for people: progress, one summary line, counts with their plural, warnings, errors as sentences."""
 
+import errno
 import io
 import os
 import sys
@@ -10,6 +11,7 @@ from typing import NoReturn, TextIO, TypeVar
 from callboard.core.errors import UserError
 from callboard.core.files import REFUSED
 from callboard.core.redaction import redacted
+from callboard.core.tracebacks import unexpected
 
 T = TypeVar("T")
 
@@ -87,11 +89,12 @@ def peak_memory_mb() -> float:
 
 
 def run_guarded(main: Callable[[], None]) -> None:
-    """Call a command's or stage's main; what a user can mend becomes one message and exit status 1.
+    """Call a command's or stage's main; an error becomes one message and exit status 1.
 
-    That is a UserError, and a file that cannot be written or opened for lack of permission or space. If
-    nobody reads the output any more, as after `| head`, the command ends quietly. Characters that the
-    output's encoding lacks are replaced.
+    A user can mend a UserError, and a file that cannot be written or opened for lack of permission or space.
+    Any other error is a fault of ours, whose traceback is kept in a file. If nobody reads the output any
+    more, as after `| head`, the command ends quietly. Characters that the output's encoding lacks are
+    replaced.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -107,9 +110,9 @@ def run_guarded(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         _drop_output()
         sys.exit(READER_LEFT)
-    except OSError as error:
-        if error.errno not in REFUSED:
-            raise
+    except Exception as error:
+        if not isinstance(error, OSError) or error.errno not in {*REFUSED, errno.ENAMETOOLONG}:
+            _fail(unexpected(error))
         if not error.filename:
             _drop_output()  # it may be the output that has no space, and would fail again at exit
         _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part))

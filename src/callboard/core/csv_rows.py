@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
 
 MAX_ROWS_SHOWN = 10
 """Number of bad rows that one message lists; it only counts the rest."""
@@ -30,20 +31,10 @@ def utf8_text(path: Path, hint: str = "") -> str:
         hint: Advice for the error message if the file does not exist.
 
     Raises:
-        UserError: the file does not exist, cannot be read or is not UTF-8.
+        UnreadableFileError: the file does not exist, cannot be read or is not UTF-8.
     """
-    try:
-        content = path.read_bytes()
-        text = content.decode("utf-8").removeprefix("\ufeff")
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found{hint and '; '}{hint}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        byte = content[error.start]
-        raise UserError(
-            f"{path.name}: not UTF-8, byte {error.start} is 0x{byte:02x}; save the file as UTF-8"
-        ) from None
+    with reading(path, "text", missing=hint):
+        text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
     return io.StringIO(text, newline=None).read()
 
 

@@ -8,8 +8,16 @@ class UserError(ValueError):
     """Something outside the code is wrong: a parameter, a table, a recording.
 
     The message says which thing, what was found and what was expected. Stages and the command line print it
-    and exit with status 1; any other exception is a bug in this project and keeps its traceback.
+    and exit with status 1; any other exception is a bug in this project, whose traceback they keep in a file.
     """
+
+
+class UnreadableFileError(UserError):
+    """A file is missing, cannot be read, or is not what it should be; see `reading`."""
+
+    def __init__(self, message: str, *, is_missing: bool = False) -> None:
+        super().__init__(message)
+        self.is_missing = is_missing
 
 
 class UnknownResultError(UserError):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from callboard.core.errors import UserError
+from callboard.core.reading import refuse_no_path
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 """Device full, quota used up, file too large; not permitted (2), disk is read-only."""
@@ -25,8 +26,9 @@ def path_inside(folder: Path, name: str, where: str) -> Path:
         where: Place of the name, for the error.
 
     Raises:
-        UserError: the path is absolute, or leaves the folder.
+        UserError: the path is absolute or leaves the folder, or no file system takes it.
     """
+    refuse_no_path(name, where)
     forms = (PurePosixPath(name), PureWindowsPath(name))
     if any(form.is_absolute() or form.drive or ".." in form.parts for form in forms):
         raise UserError(f"{where}: path {name!r} leaves its folder; must be a relative path without '..'")

@@ -6,8 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from callboard.core.code_fingerprint import source_digest
-from callboard.core.errors import UserError
+from callboard.core.errors import UnreadableFileError, UserError
 from callboard.core.files import written_whole
+from callboard.core.reading import reading
 from callboard.core.sealed import seal, unseal
 from callboard.core.workspace import main_workspace
 
@@ -54,7 +55,6 @@ class JsonCache:
         self._new = {}
 
     def _on_disk(self) -> dict[str, Any]:
-        try:
+        with suppress(UnreadableFileError), reading(self._path):
             return dict(json.loads(unseal(self._path.read_bytes(), self._seal)))
-        except (OSError, ValueError):
-            return {}
+        return {}

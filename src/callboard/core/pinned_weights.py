@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
 from callboard.core.workspace import workspace_path
 
 WEIGHTS_REFERENCE = re.compile(r"(?P<path>.+)@(?P<digest>[0-9a-f]{16})")
@@ -58,11 +59,8 @@ def file_digest(path: Path) -> str:
     Raises:
         UserError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise UserError(f"model.weights: {path} cannot be read ({error.strerror})") from None
+    with reading(f"model.weights: {path}"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def refuse_unknown(weights: str) -> None:

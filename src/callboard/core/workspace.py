@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from callboard.core.errors import UserError
+from callboard.core.reading import refuse_no_path
 
 CHECKPOINTS = Path(".cache/checkpoints")
 """Folder of the main workspace for checkpoints and progress files of unfinished trainings."""
@@ -36,8 +37,9 @@ def workspace_path(text: str) -> Path:
     """Resolve a path from params.yaml, relative to the main workspace wherever the experiment runs.
 
     Raises:
-        UserError: it begins with ~ and a user that does not exist.
+        UserError: it begins with ~ and a user that does not exist, or no file system takes it.
     """
+    refuse_no_path(text, "params.yaml")
     try:
         return (main_workspace() / Path(text).expanduser()).resolve()
     except RuntimeError:

@@ -14,7 +14,8 @@ from callboard.core.csv_rows import (
     utf8_text,
     without_formula,
 )
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UserError
+from callboard.core.reading import reading
 
 ANNOTATION_COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 """Columns of an annotation table as delivered: ids as text, times in seconds, frequencies in Hz."""
@@ -107,10 +108,8 @@ def typed(table: pd.DataFrame, dtypes: dict[str, str], path: Path) -> pd.DataFra
         UserError: A cell cannot be converted.
     """
     blanks = {name: {"": "nan"} for name, dtype in dtypes.items() if dtype == "float64"}
-    try:
+    with reading(path, "what its stage writes", damaged="run its stage again"):
         return table.replace(blanks).astype(dtypes).reset_index(drop=True)
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read ({one_line(error)}); run its stage again") from None
 
 
 def _refuse(path: Path, problems: Iterable[tuple[int, str]]) -> None:

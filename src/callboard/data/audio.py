@@ -8,13 +8,17 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UnreadableFileError, UserError
+from callboard.core.reading import reading
 from callboard.data.wav_chunks import wav_damage
 
 OnOtherRate = Literal["error", "resample"]
 
 LONGEST_SAMPLES = 2**40
 """Longest plausible recording; libsndfile reports far more for a streamed FLAC that has no length."""
+
+PLAUSIBLE_HZ = range(1000, 2_000_001)
+"""Sample rates of recordings, up to those of bat detectors; resampling others could take any memory."""
 
 SKIPPED_COLUMNS = ["recording_id", "subset", "reason"]
 """Columns of the list of recordings that were left out."""
@@ -78,7 +82,7 @@ def _decode(
     if damage := wav_damage(path):
         raise BadRecording(path.stem, damage)
     try:
-        with sf.SoundFile(path) as file:
+        with reading(path, "a whole recording"), sf.SoundFile(path) as file:
             _refuse_rate(path.stem, file.samplerate, sample_rate, on_other_rate, f_max)
             if file.channels != 1:
                 raise BadRecording(path.stem, f"{file.channels} channels, expected one (mono)")
@@ -90,13 +94,15 @@ def _decode(
                     path.stem, f"truncated: {len(waveform)} of the {file.frames} samples in its header"
                 )
             return waveform, file.samplerate
-    except sf.SoundFileError as error:
-        raise BadRecording(path.stem, f"unreadable or truncated: {one_line(error)}") from None
+    except UnreadableFileError as error:
+        raise BadRecording(path.stem, f"unreadable or truncated: {error}") from error
 
 
 def _refuse_rate(
     recording_id: str, found: int, expected: int, on_other_rate: OnOtherRate, f_max: float
 ) -> None:
+    if found not in PLAUSIBLE_HZ:
+        raise BadRecording(recording_id, f"its header states an implausible sample rate, {found} Hz")
     if found / 2 < f_max:
         raise BadRecording(
             recording_id,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from callboard.core.console import first_few
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
-from callboard.data.annotations import read_table
+from callboard.data.annotations import read_table, typed
 from callboard.data.presence import species_presence
 from callboard.params.data import SplitParams
 
@@ -176,4 +176,4 @@ def read_folds(path: Path) -> pd.DataFrame:
         raise UserError(
             f"{path}: leak: recording {repeated['recording_id'].iloc[0]} is listed more than once"
         )
-    return table.assign(fold=table["fold"].astype(np.int64)).reset_index(drop=True)
+    return typed(table, {"recording_id": "str", "fold": "int64"}, path)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import soundfile
 
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UserError
+from callboard.core.reading import reading
 from callboard.core.threads import map_threaded
 from callboard.data.label_formats.form import recording_name
 from callboard.data.recording_folders import FolderOfRecordings
@@ -50,11 +51,9 @@ class LabelledRecordings:
 
 
 def _read_sound(path: Path) -> Sound:
-    try:
+    with reading(path, "a recording"):
         info = soundfile.info(path)
-    except soundfile.SoundFileError as error:
-        raise UserError(f"{path}: is unreadable: {one_line(error)}") from None
-    return Sound(info.frames / info.samplerate, info.samplerate / 2)
+        return Sound(info.frames / info.samplerate, info.samplerate / 2)
 
 
 def ids_of(names: Iterable[str]) -> dict[str, str]:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from callboard.core.errors import UserError, nearest, one_line
+from callboard.core.errors import UnreadableFileError, UserError, nearest
+from callboard.core.reading import reading
 from callboard.core.threads import map_threaded
-from callboard.data.audio import LONGEST_SAMPLES, SKIPPED_COLUMNS
+from callboard.data.audio import LONGEST_SAMPLES, PLAUSIBLE_HZ, SKIPPED_COLUMNS
 from callboard.data.content_digests import content_digests
 from callboard.data.recording_folders import FolderOfRecordings
 from callboard.data.recordings import RECORDING_COLUMNS
@@ -82,9 +83,10 @@ def read_header(recording_id: str, subset: str, path: Path, audio: AudioParams) 
     """Read a file's header; `reason` is set if the recording cannot be used."""
     name = f"{subset}/{path.name}"
     try:
-        info = soundfile.info(path)
-    except soundfile.SoundFileError as error:
-        return Header(recording_id, subset, path, reason=f"{name} is unreadable: {one_line(error)}")
+        with reading(name, "a recording"):
+            info = soundfile.info(path)
+    except UnreadableFileError as error:
+        return Header(recording_id, subset, path, reason=f"{name} is unreadable: {error}")
     reason = ""
     if damage := wav_damage(path):
         reason = f"{name} {damage}"
@@ -94,6 +96,8 @@ def read_header(recording_id: str, subset: str, path: Path, audio: AudioParams) 
         reason = f"{name} is empty"
     elif info.frames > LONGEST_SAMPLES:
         reason = f"{name} does not state its length in its header; encode it again"
+    elif info.samplerate not in PLAUSIBLE_HZ:
+        reason = f"{name} states an implausible sample rate in its header, {info.samplerate} Hz"
     elif info.samplerate != audio.sample_rate and audio.on_other_rate == "error":
         reason = (
             f"{name} has sample rate {info.samplerate} Hz, expected audio.sample_rate "

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from callboard.core.csv_rows import row_name
+from callboard.core.reading import reading, refuse_no_path
 from callboard.data.annotations import read_table
 
 RECORDING_COLUMNS = ["recording_id", "subset", "file", "n_samples", "sample_rate", "digest"]
@@ -30,19 +32,28 @@ def read_recordings(source: Path, folders: Mapping[str, Path]) -> list[Recording
     Args:
         source: The folder that `prepare` wrote.
         folders: The folder of each set, see `recording_folders`.
+
+    Raises:
+        UserError: The file or a column is missing, or a row cannot be read.
     """
-    table = read_table(source / "recordings.csv", RECORDING_COLUMNS)
-    return [
-        Recording(
-            recording_id=row["recording_id"],
-            subset=row["subset"],
-            path=folders[row["subset"]] / row["file"],
-            n_samples=int(row["n_samples"]),
-            sample_rate=int(row["sample_rate"]),
-            digest=row["digest"],
-        )
-        for row in table.to_dict("records")
-    ]
+    path = source / "recordings.csv"
+    table = read_table(path, RECORDING_COLUMNS)
+    recordings = []
+    for line, row in zip(table.index, table.to_dict("records"), strict=True):
+        where = row_name(path.name, line)
+        refuse_no_path(row["file"], where)
+        with reading(where, "what prepare writes", damaged="run prepare again"):
+            recordings.append(
+                Recording(
+                    recording_id=row["recording_id"],
+                    subset=row["subset"],
+                    path=folders[row["subset"]] / row["file"],
+                    n_samples=int(row["n_samples"]),
+                    sample_rate=int(row["sample_rate"]),
+                    digest=row["digest"],
+                )
+            )
+    return recordings
 
 
 def read_digests(path: Path) -> dict[str, str]:

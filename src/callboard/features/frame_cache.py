@@ -20,6 +20,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
 from callboard.data.annotations import read_table, typed
 
 INDEX_DTYPES = {
@@ -99,12 +100,14 @@ class MelCache:
         n_packs = max(pack_of.max(initial=0) + 1, len([*folder.glob("*.npy")]))
         found = [_open_pack(folder / pack_name(number)) for number in range(n_packs)]
         counted = np.bincount(pack_of, index["n_frames"], minlength=n_packs)
-        for (pack, _), n_frames in zip(found, counted, strict=True):
+        for (pack, n_mels), n_frames in zip(found, counted, strict=True):
             if pack.n_frames != n_frames:
                 raise UserError(
                     f"{pack.path}: contains {pack.n_frames} frames, but index.csv lists {n_frames:.0f}; "
                     "run crop again"
                 )
+            if n_mels != (expected := found[0][1]):
+                raise UserError(f"{pack.path}: has {n_mels} mel rows, not {expected}; run crop again")
         first = np.cumsum([0, *(pack.n_frames for pack, _ in found)])
         return cls(
             folder=folder,
@@ -293,7 +296,16 @@ def read_index(folder: Path) -> pd.DataFrame:
         UserError: The file is missing, or a row cannot be read.
     """
     path = folder / "index.csv"
-    return typed(read_table(path, list(INDEX_DTYPES), hint="run crop first"), INDEX_DTYPES, path)
+    index = typed(read_table(path, list(INDEX_DTYPES), hint="run crop first"), INDEX_DTYPES, path)
+    place, n_frames = index["pack"], index["n_frames"]
+    offset = n_frames.groupby(place).cumsum() - n_frames
+    is_wrong = (place.diff().fillna(place) < 0) | (n_frames < 0) | (index["offset"] != offset)
+    if is_wrong.any():
+        recording_id = index["recording_id"][is_wrong].iloc[0]
+        raise UserError(
+            f"{path}: recording {recording_id!r} is not where the one before it ends; run crop again"
+        )
+    return index
 
 
 def pack_name(number: int) -> str:
@@ -333,7 +345,7 @@ def is_whole_pack(path: Path, rows: Sequence[IndexRow]) -> bool:
     """Return whether a file exists and contains the frames that `write_pack` returned these rows for."""
     try:
         pack, n_mels = _open_pack(path)
-    except (UserError, ValueError, EOFError):  # no file, or no header
+    except UserError:  # no file, or no header
         return False
     if pack.n_frames != sum(row.n_frames for row in rows):
         return False
@@ -356,15 +368,13 @@ def _write_header(file: BinaryIO, total_frames: int, n_mels: int) -> None:
 
 def _open_pack(path: Path) -> tuple[Pack, int]:
     """Return a pack and its n_mels."""
-    try:
+    with reading(path, "a mel cache", missing="run crop first", damaged="run crop again"):
         with path.open("rb") as file:
             npy.read_magic(file)
             shape, _, dtype = npy.read_array_header_1_0(file)
             data_start = file.tell()
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run crop first") from None
-    n_bytes = os.path.getsize(path) - data_start
-    if dtype != np.uint8 or len(shape) != 2 or shape[0] * shape[1] != n_bytes:
+        n_bytes = os.path.getsize(path) - data_start
+    if dtype != np.uint8 or len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] != n_bytes:
         raise UserError(
             f"{path}: {dtype} of shape {shape} in {n_bytes} bytes is not a mel cache; run crop again"
         )

@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from callboard.core.console import progress
+from callboard.core.errors import UnreadableFileError
 from callboard.core.files import written_whole
 from callboard.core.machine import refuse_more_disk
 from callboard.core.parts import consecutive, part_key
+from callboard.core.reading import reading
 from callboard.core.sealed import seal, unseal
 from callboard.core.threads import n_workers
 from callboard.data.audio import SKIPPED_COLUMNS, BadRecording
@@ -152,12 +154,16 @@ class PackParts:
     def _is_whole(self, pack: PlannedPack) -> bool:
         """Return whether a pack is there and undamaged; raise a BadRecording as `make_missing` does."""
         part = self._part(pack)
+        listed = part.with_suffix(".json")
         try:
-            rows, skipped = json.loads(unseal(part.with_suffix(".json").read_bytes(), part.name))
-            content = PackContent([IndexRow(*row) for row in rows], [(name, why) for name, why in skipped])
-        except (OSError, ValueError):
-            return False
-        if not is_whole_pack(part, content.rows):
+            with reading(listed):
+                rows, skipped = json.loads(unseal(listed.read_bytes(), part.name))
+                content = PackContent(
+                    [IndexRow(*row) for row in rows], [(name, why) for name, why in skipped]
+                )
+                if not is_whole_pack(part, content.rows):
+                    return False
+        except UnreadableFileError:
             return False
         for name, reason in content.skipped:
             self._refuse(BadRecording(name, reason))

@@ -1,6 +1,5 @@
 """Pretrained weights of a backbone: from a file, a package or timm's model hub."""
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,26 +8,15 @@ from typing import Any
 import huggingface_hub
 import timm
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from timm.models import adapt_input_conv
 from torch import Tensor
 
 from callboard.core.errors import UserError, one_line
 from callboard.core.pinned_weights import WEIGHTS_PACKAGES, find_weights
+from callboard.core.reading import reading
 
 HUB_TIMEOUT_S = 5
 """Timeout for the check whether the model hub answers at all."""
-
-UNREADABLE_PRETRAINED = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    AttributeError,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
-"""Errors of torch, safetensors and timm for a file that is truncated, damaged or of a different kind."""
 
 
 def load_pretrained(backbone: Any, weights: str) -> None:
@@ -56,10 +44,8 @@ def load_pretrained(backbone: Any, weights: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
+    with reading(f"model.weights: {path}", "readable as weights"):
         state = timm.models.load_state_dict(str(path))
-    except UNREADABLE_PRETRAINED as error:
-        raise UserError(f"model.weights: {path}: not readable as weights ({one_line(error)})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"model.weights: {path}: not a state dict, which maps names to tensors")
     return state

@@ -1,7 +1,6 @@
 """Weights files: trained networks with the parameters that rebuild them."""
 
 import io
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,16 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UserError
 from callboard.core.files import written_whole
+from callboard.core.reading import reading
 from callboard.model.class_axis import ClassAxis, SpeciesModel
 from callboard.model.detector import SedModel, build_model
 from callboard.params.base import Params, validate
 from callboard.params.model import ModelParams
 from callboard.params.training import AVERAGED_BY, ClipParams
-
-UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
-"""Errors that torch raises for a file that is truncated, damaged or of a different kind."""
 
 CONTENT = {
     "params",
@@ -131,15 +128,15 @@ def load_model(path: Path, device: torch.device, weights: str = "last") -> Loade
             f"{path}: no {weights} weights; set predict.weights=last, or train with "
             f"train.{AVERAGED_BY[weights]} above 0"
         )
-    params = validate(WeightsParams, content["params"], path)
-    model = build_model(params.model.blank, len(content["classes"]))
-    try:
+    with reading(path, "a weights file of this project", damaged="train again"):
+        params = validate(WeightsParams, content["params"], path)
+        species, held_out = list(content["species"]), frozenset(content["held_out"])
+        n_classes, fold = len(content["classes"]), int(content["fold"])
+    model = build_model(params.model.blank, n_classes)
+    with reading(path, "weights that fit the network they describe", damaged="train again"):
         model.load_state_dict(state_dict)
-    except RuntimeError as error:
-        raise UserError(f"{path}: weights do not fit the network they describe; train again") from error
-    species, held_out = content["species"], frozenset(content["held_out"])
-    speaking = model if content["classes"] == species else SpeciesModel(model, content["class_species"])
-    return LoadedModel(speaking.to(device).eval(), species, content["fold"], params.clip, held_out)
+        speaking = model if content["classes"] == species else SpeciesModel(model, content["class_species"])
+    return LoadedModel(speaking.to(device).eval(), species, fold, params.clip, held_out)
 
 
 def read_held_out(path: Path) -> tuple[int, frozenset[str]]:
@@ -153,16 +150,13 @@ def read_held_out(path: Path) -> tuple[int, frozenset[str]]:
     content = _load(path, torch.device("cpu"), mmap=True)
     if not {"fold", "held_out"} <= content.keys():
         raise _not_ours(path)
-    return int(content["fold"]), frozenset(content["held_out"])
+    with reading(path, "a weights file of this project", damaged="train again"):
+        return int(content["fold"]), frozenset(content["held_out"])
 
 
 def _load(path: Path, device: torch.device, *, mmap: bool = False) -> dict[str, Any]:
-    try:
+    with reading(path, "readable as weights", missing="run train first", damaged="train again"):
         content = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run train first") from None
-    except UNREADABLE as error:
-        raise UserError(f"{path}: not readable as weights ({one_line(error)}); train again") from error
     if not isinstance(content, dict):
         raise _not_ours(path)
     return content

@@ -1,14 +1,15 @@
 """Loading and checking of params.yaml."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
 from callboard.params.bounds import Within, shortened
 from callboard.params.renamed import renamed
 
@@ -64,18 +65,28 @@ def read_tree(path: Path) -> dict[str, Any]:
     """Read all of params.yaml as plain dicts and lists.
 
     Raises:
-        UserError: the file is missing, is not YAML, or is not a mapping.
+        UserError: the file is missing or cannot be read, or as `parse_tree`.
     """
-    try:
-        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run from the root of the workspace") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+    with reading(path, missing="run from the root of the workspace"):
+        text = path.read_text(encoding="utf-8")
+    return parse_tree(text, path)
+
+
+def parse_tree(text: str, place: Path | str) -> dict[str, Any]:
+    """Parse the text of params.yaml, or of another file of that form, as plain dicts and lists.
+
+    Args:
+        text: YAML 1.2.
+        place: The file, for errors.
+
+    Raises:
+        UserError: the text is not YAML, is not a mapping, or has a value that JSON lacks, such as a date.
+    """
+    with reading(place, "valid YAML"):
+        tree = YAML(typ="safe").load(text)
+        json.dumps(tree)  # fails for dates, binary data, cycles and endless numbers
     if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
+        raise UserError(f"{place}: expected a mapping of sections, found {type(tree).__name__}")
     return tree
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
 from callboard.data.clips import labels_for, read_clips, students_of
 from callboard.data.folds import read_folds
 from callboard.pseudo.held_out import NETWORKS, labels_file, network_name, networks_behind, weights_file
@@ -379,9 +380,11 @@ def _read_networks_of_before(open_output: Open, folds: list[int], final: int) ->
     """Read the same files of a result with a folder of networks for each round: `r0-folds0-2.pt`."""
     paths: dict[str, dict[str, Path]] = {".pt": {}, ".csv": {}}
     for number in range(1, final + 1):
-        for entry in json.loads(open_output(_networks_of(number)).read_text(encoding="utf-8")):
-            name = Path(entry["relpath"])
-            paths[name.suffix][name.stem.replace("-", "/", 1)] = cached_file(entry["md5"], str(name))
+        listing = open_output(_networks_of(number))
+        with reading(listing, "a list of networks"):
+            for entry in json.loads(listing.read_text(encoding="utf-8")):
+                name = Path(entry["relpath"])
+                paths[name.suffix][name.stem.replace("-", "/", 1)] = cached_file(entry["md5"], str(name))
     return read_nested(paths[".pt"], paths[".csv"])
 
 

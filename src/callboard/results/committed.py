@@ -6,12 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-
-from callboard.core.errors import UserError
+from callboard.core.errors import UnreadableFileError, UserError
 from callboard.core.json_cache import JsonCache
+from callboard.params.base import parse_tree
 from callboard.params.defaults import flatten, texts_with_defaults
-from callboard.results.dvc_lock import BrokenLockError, all_outs, content_key, parse_lock
+from callboard.results.dvc_lock import all_outs, content_key, parse_lock
 from callboard.results.git import CommittedFiles, text_at
 from callboard.results.result import SOURCE, SUBMISSION
 
@@ -57,7 +56,7 @@ def lock_content(text: str) -> LockFacts:
         lock = parse_lock(text, "dvc.lock")
         outs = all_outs(lock)
         return LockFacts(content_key(lock), outs.get(SUBMISSION, ""), outs.get(SOURCE, ""))
-    except (BrokenLockError, TypeError):  # a value that is no part of a key
+    except UnreadableFileError:
         return LockFacts(is_broken=True)
     except UserError:
         return NOTHING
@@ -67,9 +66,15 @@ FULL_HASH = re.compile(r"[0-9a-f]{40}")
 
 
 def params_at(revision: str) -> dict[str, str]:
-    """Return flat parameters as committed at `revision`; empty without a params.yaml."""
+    """Return flat parameters as committed at `revision`; empty without a params.yaml that can be read.
+
+    A commit cannot be corrected, so its damaged file must not stand in the way of other results.
+    """
     text = text_at(revision, "params.yaml")
-    return flatten(YAML(typ="safe").load(text)) if text else {}
+    try:
+        return flatten(parse_tree(text or "{}", f"{revision}: params.yaml"))
+    except UserError:
+        return {}
 
 
 def params_of(commit: str) -> dict[str, str]:

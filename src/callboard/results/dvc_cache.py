@@ -13,8 +13,10 @@ from tempfile import TemporaryDirectory
 from callboard.core.errors import UserError
 from callboard.core.files import path_inside, written_whole
 from callboard.core.json_cache import JsonCache
+from callboard.core.reading import reading
 from callboard.core.workspace import main_workspace
 from callboard.results.dvc_lock import all_outs, parse_lock
+from callboard.results.git import files_in
 
 FOLDER_SUFFIX = ".dir"
 """Suffix of a folder's md5 in dvc.lock; its entry in the cache is a list of files."""
@@ -169,15 +171,21 @@ def linked_folder(listing: Path, only: str = "") -> Iterator[Path]:
     with TemporaryDirectory() as temporary:
         for name, md5 in md5s_listed(listing).items():
             link = path_inside(Path(temporary), name, f"DVC's list {listing.name}")
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if name.startswith(only) and is_cached(md5):
-                link.symlink_to(cached_file(md5, f"{name} of {listing.name}").resolve())
+            with reading(listing, "a list of a folder's files"):  # it can have a file where it has a folder
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if name.startswith(only) and is_cached(md5):
+                    link.symlink_to(cached_file(md5, f"{name} of {listing.name}").resolve())
         yield Path(temporary)
 
 
 def md5s_listed(listing: Path) -> dict[str, str]:
     """Map the path of each file below its folder to its md5."""
-    return {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text(encoding="utf-8"))}
+    with reading(listing, "a list of a folder's files", damaged="`dvc pull` or run the experiment again"):
+        entries = json.loads(listing.read_text(encoding="utf-8"))
+        found = {entry["relpath"]: entry["md5"] for entry in entries}
+        if not all(isinstance(text, str) for pair in found.items() for text in pair):
+            raise ValueError("relpath and md5 must be text")
+    return found
 
 
 def folders_not_cached() -> list[str]:
@@ -187,9 +195,8 @@ def folders_not_cached() -> list[str]:
     on another machine. An experiment in a copy of the workspace then fails after a stage that DVC need not
     run and that reads a file of such a folder: DVC looks it up in the previous version of the folder.
     """
-    path = main_workspace() / "dvc.lock"
     try:
-        lock = parse_lock(path.read_text(encoding="utf-8") if path.is_file() else "", str(path))
+        lock = parse_lock(files_in(main_workspace())("dvc.lock"), "dvc.lock")
     except UserError:
         return []
     return [
@@ -203,7 +210,13 @@ def cache_folder(workspace: Path) -> Path:
 
 
 def dvc_config(workspace: Path, names: Sequence[str] = ("config", "config.local")) -> ConfigParser:
-    """Read DVC's settings of a workspace, of which those in later files hold; a missing file has none."""
+    """Read DVC's settings of a workspace, of which those in later files hold; a missing file has none.
+
+    Raises:
+        UnreadableFileError: a file is damaged.
+    """
     config = ConfigParser(strict=False, interpolation=None)
-    config.read([workspace / ".dvc" / name for name in names], encoding="utf-8")
+    for path in (workspace / ".dvc" / name for name in names):
+        with reading(path, "settings of DVC"):
+            config.read(path, encoding="utf-8")
     return config

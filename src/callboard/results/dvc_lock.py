@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UserError
+from callboard.core.reading import reading
 
 RESULT_STAGES = ("evaluate", "infer", "score")
 """Stages whose entries in dvc.lock, with those of their ancestors, identify a result."""
@@ -19,15 +20,11 @@ Lock = dict[str, dict[str, Any]]
 """The `stages` of a dvc.lock."""
 
 
-class BrokenLockError(UserError):
-    """A dvc.lock cannot be read, such as one that was cut, or has the marks of a merge."""
-
-
 def parse_lock(text: str, where: str) -> Lock:
     """Return the stages of a dvc.lock; errors refer to it as `where`.
 
     Raises:
-        BrokenLockError: it cannot be read.
+        UnreadableFileError: it is not a dvc.lock.
         UserError: a stage that every result has is missing.
     """
     lock = stages_in(text, where)
@@ -37,26 +34,21 @@ def parse_lock(text: str, where: str) -> Lock:
 
 
 def stages_in(text: str, where: str) -> Lock:
-    """Return the stages of a dvc.lock, of which some may not have run yet; errors refer to it as `where`.
+    """Return the stages that a dvc.lock has, maybe not all; none of an empty text.
 
     Raises:
-        BrokenLockError: it cannot be read.
+        UnreadableFileError: it is not a dvc.lock.
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ruamel takes 20 times as long here
-    try:
-        tree = yaml.load(text, Loader=loader) or {}
-    except (yaml.YAMLError, ValueError) as error:
-        problem = getattr(error, "problem", None) or one_line(error)
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark else ""
-        raise BrokenLockError(f"{where}: cannot be read{place}: {problem}") from error
-    try:
-        lock: Lock = tree.get("stages", {})
-        for stage in lock.values():
+    with reading(where, "a dvc.lock", damaged="`git checkout dvc.lock` restores it"):
+        lock: Lock = (yaml.load(text, Loader=loader) or {}).get("stages", {})
+        json.dumps(lock, sort_keys=True)  # `content_key` needs it; fails for dates and cycles
+        for name, stage in lock.items():
             for entry in (*stage.get("deps", []), *stage.get("outs", [])):
-                _ = entry["path"], entry["md5"]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise BrokenLockError(f"{where}: not a whole dvc.lock: {error!r}") from error
+                if not (isinstance(entry["path"], str) and isinstance(entry["md5"], str)):
+                    raise ValueError(f"stage {name}: path and md5 must be text")
+            if not isinstance(stage.get("params", {}).get("params.yaml", {}), dict):
+                raise ValueError(f"stage {name}: params.yaml must be a mapping")
     return lock
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
+from callboard.core.reading import reading
 from callboard.results.git_errors import (
     BROKEN_REF,
     GitError,
@@ -24,11 +25,12 @@ Files = Callable[[str], str]
 
 
 def files_in(workspace: Path) -> Files:
-    """Return a reader of the files in a folder."""
+    """Return a reader of the files in a folder, which refuses those that cannot be read."""
 
     def read(name: str) -> str:
         path = workspace / name
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        with reading(path):
+            return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     return read
 

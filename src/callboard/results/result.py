@@ -1,7 +1,5 @@
 """A finished result of the pipeline: references to it, its content, and the path of each of its files."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ruamel.yaml import YAML
-
-from callboard.core.compute import COMPUTE_COLUMNS, Computes, from_cells
+from callboard.core.compute import COMPUTE_COLUMNS, Compute, Computes, from_cells
+from callboard.core.csv_rows import table_rows
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
+from callboard.params.base import parse_tree
 from callboard.params.defaults import flatten, with_defaults
 from callboard.params.references import blend_parts
 from callboard.results.dvc_cache import cached_file, linked_folder
@@ -30,6 +29,12 @@ CLIPS = "data/clips.csv"
 FOLDS = "data/folds.csv"
 SOURCE = "data/source"
 """Folder of the recordings and annotations that everything else is made from."""
+
+MANY_ROUNDS = 100
+"""More rounds of pseudo-labels than any version of this project takes."""
+
+MAX_EPOCH = 10**9
+"""Numbers of epochs are below this; MLflow stores them in 8 bytes."""
 
 METRIC_DIGITS = 5
 """Decimal places of metrics; LWLRAP changes in the fourth when one annotation changes rank."""
@@ -95,12 +100,22 @@ class Result:
     @property
     def submission_md5(self) -> str:
         """md5 of its submission, which identifies it in leaderboard.csv."""
-        return self.outs[SUBMISSION]
+        return self.md5(SUBMISSION)
 
     @property
     def data_md5(self) -> str:
         """md5 of the recordings and annotations that it was made from."""
-        return self.outs[SOURCE]
+        return self.md5(SOURCE)
+
+    def md5(self, path: str) -> str:
+        """Return the md5 of an output.
+
+        Raises:
+            UserError: this result does not have the output.
+        """
+        if path not in self.outs:
+            raise UserError(f"{self.name} has no {path}: its dvc.lock does not list that output")
+        return self.outs[path]
 
     @property
     def models(self) -> str:
@@ -122,7 +137,11 @@ class Result:
     @cached_property
     def _tree(self) -> dict[str, Any]:
         """Nested sections of params.yaml, with the defaults of omitted keys."""
-        return with_defaults(YAML(typ="safe").load(self._found("params.yaml")))
+        place = f"{self.name}: params.yaml"
+        tree = with_defaults(parse_tree(self._found("params.yaml"), place))
+        with reading(place, "parameters of a result"):
+            _refuse_odd(tree)
+        return tree
 
     @cached_property
     def params(self) -> dict[str, str]:
@@ -141,23 +160,35 @@ class Result:
     @cached_property
     def cv(self) -> dict[str, float]:
         """`cv.lwlrap` and the other metrics of CV."""
-        return _metrics(self._found("metrics/cv.json"))
+        return self._metrics("metrics/cv.json")
 
     @cached_property
     def lb(self) -> dict[str, float]:
         """`lb.public`, `lb.private`: scores on known labels of the test set, overridden by reported ones."""
-        return _metrics(self._found("metrics/lb.json")) | self.reported
+        return self._metrics("metrics/lb.json") | self.reported
+
+    def _metrics(self, name: str) -> dict[str, float]:
+        with reading(f"{self.name}: {name}", "metrics"):
+            return _metrics(self._found(name))
 
     @cached_property
     def _curve_rows(self) -> dict[str, list[dict[str, str]]]:
         """Name of a fold to the rows of its learning curve."""
-        files = {name: self._found(f"plots/train/{name}.csv") for name in _fold_names(self._tree)}
-        return {name: list(csv.DictReader(io.StringIO(text))) for name, text in files.items()}
+        return {name: self._table(_curve_path(name)) for name in _fold_names(self._tree)}
+
+    def _table(self, path: str) -> list[dict[str, str]]:
+        """Return the rows of a learning curve."""
+        header, rows = table_rows(self._found(path), f"{self.name}: {path}")
+        return [dict(zip(header, cells, strict=True)) for cells in rows.values()]
 
     @cached_property
     def curves(self) -> dict[str, list[dict[str, float]]]:
         """Name of a fold (`r0-fold3`) to its epochs, each with the columns that have a number."""
-        return {name: [_numbers(row) for row in rows] for name, rows in self._curve_rows.items()}
+        curves = {}
+        for name, rows in self._curve_rows.items():
+            with reading(f"{self.name}: {_curve_path(name)}", "a learning curve"):
+                curves[name] = [_numbers(row) for row in rows]
+        return curves
 
     @property
     def computed_by(self) -> Computes:
@@ -167,15 +198,19 @@ class Result:
         """
         if blend_parts(self.params):  # its folds are those of the workspace, which it does not use
             return frozenset()
-        networks = [csv.DictReader(io.StringIO(self.text(name))) for name in _network_curves(self._tree)]
-        found = (from_cells(row) for rows in (*self._curve_rows.values(), *networks) for row in rows)
-        return frozenset(compute for compute in found if compute)
+        tables = {_curve_path(name): rows for name, rows in self._curve_rows.items()}
+        tables |= {path: self._table(path) for path in _network_curves(self._tree) if self.text(path)}
+        found: set[Compute] = set()
+        for path, rows in tables.items():
+            with reading(f"{self.name}: {path}", "a learning curve"):
+                found.update(compute for row in rows if (compute := from_cells(row)))
+        return frozenset(found)
 
     def refuse_incomplete(self) -> None:
         """Read every text file now, so that a missing one is found.
 
         Raises:
-            UserError: params.yaml, the metrics or a curve is missing.
+            UserError: params.yaml, the metrics or a curve is missing or damaged.
         """
         _ = self.params, self.cv, self.lb, self.curves
 
@@ -197,9 +232,7 @@ class Result:
         Raises:
             UserError: this result does not have the output, or the cache has lost it.
         """
-        if path not in self.outs:
-            raise UserError(f"{self.name} has no {path}: its dvc.lock does not list that output")
-        return cached_file(self.outs[path], f"{path} of {self.ref.reference}")
+        return cached_file(self.md5(path), f"{path} of {self.ref.reference}")
 
     @contextmanager
     def folder(self, path: str, only: str = "") -> Iterator[Path]:
@@ -230,10 +263,12 @@ def read_result(files: Files, where: str) -> Result:
         where: Name of the result in errors.
 
     Raises:
-        UserError: dvc.lock, metrics or a curve is missing, or dvc.lock lacks a stage.
+        UserError: dvc.lock, metrics or a curve is missing or damaged, or dvc.lock lacks a stage or output.
     """
     lock = parse_lock(_found(files, "dvc.lock", where), f"{where}: dvc.lock")
     result = Result(ResultRef(where, content_key(lock)), lock, files)
+    for path in (SUBMISSION, OUT_OF_FOLD, CLIPS, SOURCE):
+        result.md5(path)
     result.refuse_incomplete()
     return result
 
@@ -261,6 +296,28 @@ def _metrics(text: str) -> dict[str, float]:
     }
 
 
+def _refuse_odd(tree: dict[str, Any]) -> None:
+    """Refuse values on which it depends which files a result has.
+
+    Raises:
+        ValueError: one is of a kind that no version of this project has had.
+    """
+    folds, rounds, parts = tree["split"]["folds"], tree["pseudo"]["rounds"], tree["infer"]["blend"]
+    if not isinstance(source := tree["data"]["source"], str):
+        raise ValueError(f"data.source {source!r}: must be text")
+    if not all(type(fold) is int for fold in folds):
+        raise ValueError(f"split.folds {folds!r}: must be a list of numbers")
+    if rounds not in range(MANY_ROUNDS):
+        raise ValueError(f"pseudo.rounds {rounds!r}: must be a small number")
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"infer.blend {parts!r}: must be a list of texts")
+    _network_curves(tree)
+
+
+def _curve_path(name: str) -> str:
+    return f"plots/train/{name}.csv"
+
+
 def _fold_names(tree: dict[str, Any]) -> list[str]:
     rounds = range(tree["pseudo"]["rounds"] + 1)
     return [f"r{number}-fold{fold}" for number in rounds for fold in tree["split"]["folds"]]
@@ -281,4 +338,7 @@ def _network_curves(tree: dict[str, Any]) -> list[str]:
 
 
 def _numbers(row: dict[str, str]) -> dict[str, float]:
-    return {name: float(value) for name, value in row.items() if value and name not in COMPUTE_COLUMNS}
+    found = {name: float(value) for name, value in row.items() if value and name not in COMPUTE_COLUMNS}
+    if not 0 <= found["epoch"] < MAX_EPOCH or found["epoch"] % 1:
+        raise ValueError(f"epoch {row['epoch']!r} is not a number of an epoch")
+    return found

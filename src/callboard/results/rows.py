@@ -8,12 +8,14 @@ from functools import cached_property
 
 from callboard.core.compute import Computes, computes_of
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
 from callboard.params.defaults import texts_with_defaults
 from callboard.params.references import OF_A_SEED, all_but_seed, blend_parts, init_from
 from callboard.results.committed import params_of
 from callboard.results.git_errors import GitError
 from callboard.results.lookup import find_all, find_result
 from callboard.results.mlflow import record as tag
+from callboard.results.mlflow.connection import tracking_uri, without_credentials
 from callboard.results.result import Result, ResultRef
 from callboard.results.stored_runs import NoResultsError, StoredRun, stored_runs
 
@@ -187,8 +189,10 @@ def read_rows() -> list[BoardRow]:
     """
     rows: list[BoardRow] = []
     by_key: dict[str, BoardRow] = {}
+    uri = tracking_uri()
     for run in stored_runs():
-        row = _row(run, by_key)
+        with reading(f"run {run.name} in {without_credentials(uri, uri)}", "a result of this project"):
+            row = _row(run, by_key)
         rows.append(row)
         by_key[row.key] = row
     return rows

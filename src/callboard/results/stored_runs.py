@@ -9,10 +9,12 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UnreadableFileError, UserError, one_line
+from callboard.core.reading import reading
 from callboard.results.mlflow import record as tag
 from callboard.results.mlflow.connection import (
     EXPERIMENT,
@@ -120,7 +122,7 @@ def known_result(key: str) -> StoredRun | None:
     database = local_database(tracking_uri())
     try:
         runs = _by_sql(database, tag.RESULT, key) if database else []
-    except sqlite3.Error:
+    except (sqlite3.Error, UnreadableFileError):
         return None
     return next((run for run in runs if run.is_finished), None)
 
@@ -140,7 +142,7 @@ def read_runs(kind: str, key: str = "") -> list[StoredRun]:
         return _by_sql(database, kind, key)
     except sqlite3.OperationalError:  # tables of another version, or one of them is missing
         return read_by_client(uri, kind, key)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnreadableFileError) as error:
         raise TrackingError(f"{uri}: {one_line(error)}") from error
 
 
@@ -175,14 +177,16 @@ def searched(client: "MlflowClient", experiment_id: str, query: str) -> list[Sto
 
 def _stored(run: "Run") -> StoredRun:
     info, data = run.info, run.data
-    return StoredRun(
-        info.run_name,
-        info.start_time,
-        dict(data.params),
-        dict(data.metrics),
-        dict(data.tags),
-        info.run_id,
-        info.status == "FINISHED",
+    return _checked(
+        StoredRun(
+            info.run_name,
+            info.start_time,
+            dict(data.params),
+            dict(data.metrics),
+            dict(data.tags),
+            info.run_id,
+            info.status == "FINISHED",
+        )
     )
 
 
@@ -204,7 +208,7 @@ def _selected(connection: sqlite3.Connection, uri: str, given: dict[str, str]) -
     if ("deleted",) in connection.execute(STAGE_QUERY, given):
         raise DeletedExperimentError(uri)
     runs = {
-        run_id: StoredRun(name, start_ms, run_id=run_id, is_finished=bool(is_finished))
+        run_id: _checked(StoredRun(name, start_ms, run_id=run_id, is_finished=bool(is_finished)))
         for run_id, name, start_ms, is_finished in connection.execute(RUNS_QUERY, given)
     }
 
@@ -216,12 +220,22 @@ def _selected(connection: sqlite3.Connection, uri: str, given: dict[str, str]) -
         return connection.execute(query, given)
 
     for run_id, key, text in values("value", "params"):
-        runs[run_id].params[key] = text
+        runs[run_id].params[key] = str(text)
     for run_id, key, text in values("value", "tags"):
-        runs[run_id].tags[key] = text
+        runs[run_id].tags[key] = str(text)
     for run_id, key, value, is_nan in values("value, is_nan", "latest_metrics"):
-        runs[run_id].metrics[key] = math.nan if is_nan else float(value)
+        with reading(f"run {run_id}: {key}"):
+            runs[run_id].metrics[key] = math.nan if is_nan else float(value)
     return list(runs.values())
+
+
+def _checked(run: StoredRun) -> StoredRun:
+    """Return a run with a name and a start that has a date, which the tables do not ensure."""
+    with reading(f"run {run.run_id}", "a run of this project"):
+        if not isinstance(run.name, str):
+            raise ValueError(f"its name is {run.name!r}")
+        datetime.fromtimestamp(run.start_ms / 1000, UTC)
+    return run
 
 
 def _one_of_each_key(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:

@@ -1,6 +1,5 @@
 """Submissions: the results that they came from, and checks for the rows that their competition requires."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -8,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callboard.core.console import counted
-from callboard.core.csv_rows import table_rows, utf8_text
+from callboard.core.csv_rows import refuse_missing, table_rows, utf8_text
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
 from callboard.core.workspace import main_workspace
 from callboard.results.committed import LockFacts, Locks, lock_content
 from callboard.results.dvc_cache import cached_file, cached_in_folder
@@ -95,7 +95,8 @@ def _known(rows: Sequence[BoardRow]) -> list[Submission]:
 
 def md5_of(path: Path) -> str:
     """Return the md5 of a file, by which DVC identifies it."""
-    return hashlib.md5(path.read_bytes()).hexdigest()
+    with reading(path):
+        return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def _by_hash(what: str, known: Iterable[Submission]) -> Submission | None:
@@ -154,8 +155,10 @@ def refuse_incomplete(submission: Path, data_md5: str, name: str) -> None:
         UserError: a recording or column is missing or unexpected, or data/source is not in DVC's cache.
     """
     columns, wanted = _header_and_ids(_of_source(data_md5, SAMPLE), SAMPLE)
-    with _of_source(data_md5, SKIPPED).open(encoding="utf-8", newline="") as file:
-        wanted |= {row["recording_id"] for row in csv.DictReader(file) if row["subset"] == "test"}
+    header, rows = table_rows(utf8_text(_of_source(data_md5, SKIPPED)), SKIPPED)
+    refuse_missing(SKIPPED, header, ["recording_id", "subset"])
+    skipped = [dict(zip(header, cells, strict=True)) for cells in rows.values()]
+    wanted |= {row["recording_id"] for row in skipped if row["subset"] == "test"}
     found_columns, found = _header_and_ids(submission, name)
     if found_columns != columns:
         raise UserError(f"{name}: columns {', '.join(found_columns)}; {SAMPLE} has {', '.join(columns)}")
@@ -176,9 +179,9 @@ def refuse_no_submission(path: Path) -> None:
     Raises:
         UserError: the first column is not `recording_id`.
     """
-    first = (
-        path.read_bytes().partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").partition(b",")[0].strip(b'"\r')
-    )
+    with reading(path):
+        line = path.read_bytes().partition(b"\n")[0]
+    first = line.removeprefix(b"\xef\xbb\xbf").partition(b",")[0].strip(b'"\r')
     if first != b"recording_id":
         raise UserError(
             f"{path.name}: not a submission, the first column is {first[:40].decode('utf-8', 'replace')!r}, "

@@ -6,8 +6,7 @@ Letters in shapes: R recordings, N windows of all recordings, M models, S specie
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from scipy.special import expit
 
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
+from callboard.core.reading import reading
 from callboard.params.scoring import InferParams
 
 HEADS = ("attention", "max", "segment_max")
@@ -36,6 +36,8 @@ HEAD_WEIGHTS: dict[str, dict[str, float]] = {
     },
 }
 """By infer.head, the weight of each head's probability in a window's probability."""
+
+Number = TypeVar("Number", np.int32, np.int64, np.float32)
 
 Probabilities = NDArray[np.float64]
 """Double precision: in single precision every logit above 17 would give 1.0; ties take their worst rank."""
@@ -161,21 +163,31 @@ def load_scores(path: Path) -> WindowScores:
     Raises:
         UserError: The file is missing, or is not a file of window scores.
     """
-    try:
-        with np.load(path) as arrays:
-            return WindowScores(
-                recording_ids=arrays["recording_ids"].tolist(),
-                species=arrays["species"].tolist(),
-                recording=arrays["recording"],
-                start_frame=arrays["start_frame"],
-                heads={name: arrays[f"head_{name}"] for name in _stored_heads(arrays)},
-                peak_frame=arrays["peak_frame"],
-                fold=arrays.get("fold"),
-            )
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; the predict stage writes it") from None
-    except (KeyError, OSError, ValueError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path}: not a file of window scores: {error}") from None
+    with (
+        reading(path, "a file of window scores", missing="the predict stage writes it"),
+        np.load(path) as arrays,
+    ):
+        return WindowScores(
+            recording_ids=_texts(arrays["recording_ids"]),
+            species=_texts(arrays["species"]),
+            recording=_numbers(arrays["recording"], np.int32),
+            start_frame=_numbers(arrays["start_frame"], np.int32),
+            heads={name: _numbers(arrays[f"head_{name}"], np.float32) for name in _stored_heads(arrays)},
+            peak_frame=_numbers(arrays["peak_frame"], np.int32),
+            fold=_numbers(arrays["fold"], np.int64) if "fold" in arrays else None,
+        )
+
+
+def _texts(array: NDArray[Any]) -> list[str]:
+    if array.dtype.kind != "U" or array.ndim != 1:
+        raise ValueError(f"expected a list of texts, found {array.dtype} of shape {array.shape}")
+    texts: list[str] = array.tolist()
+    return texts
+
+
+def _numbers(array: NDArray[Any], dtype: type[Number]) -> NDArray[Number]:
+    """Return an array as it is if it has a type; TypeError if its values are of a different kind."""
+    return array.astype(dtype, casting="same_kind", copy=False)
 
 
 def _stored_heads(arrays: Container[str]) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from callboard.core.console import warn
+from callboard.core.errors import UnreadableFileError, one_line
 from callboard.core.files import written_whole
-from callboard.core.sealed import BrokenSealError, seal, unseal
+from callboard.core.reading import reading
+from callboard.core.sealed import seal, unseal
 from callboard.core.workspace import CHECKPOINTS, main_workspace
 from callboard.model.weights import state_bytes
 from callboard.params.base import Params
@@ -53,13 +55,14 @@ class Checkpoint:
         and the seal that it was written under this name.
         """
         try:
-            content = unseal(self.path.read_bytes(), self.path.name)
-        except FileNotFoundError:
+            with reading(self.path):
+                content = unseal(self.path.read_bytes(), self.path.name)
+                state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except UnreadableFileError as error:
+            if not error.is_missing:
+                why = one_line(error.__cause__ or error)
+                warn(f"{self.path}: checkpoint ignored, training starts at the first epoch: {why}")
             return None
-        except (OSError, BrokenSealError) as error:
-            warn(f"{self.path}: checkpoint ignored, training starts at the first epoch: {error}")
-            return None
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return state
 
     def remove(self) -> None:

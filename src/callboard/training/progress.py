@@ -8,12 +8,15 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
+from callboard.core.errors import UnreadableFileError
 from callboard.core.files import written_whole
+from callboard.core.reading import reading
 
 STALE_AFTER_S = 3600
 """Age at which a training run on a different host counts as killed, since its process cannot be checked."""
@@ -119,8 +122,26 @@ def read_progress(folder: Path) -> dict[Path, Progress]:
     """
     found = {}
     for path in folder.glob("*-fold*.json"):
-        try:
-            found[path.with_suffix(".pt")] = Progress(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue
+        with suppress(UnreadableFileError), reading(path):
+            found[path.with_suffix(".pt")] = _checked(
+                Progress(**json.loads(path.read_text(encoding="utf-8")))
+            )
     return found
+
+
+def _checked(progress: Progress) -> Progress:
+    """Return what was read if every field is of its type.
+
+    Raises:
+        TypeError: one is not.
+    """
+    texts = (progress.experiment, progress.name, progress.host)
+    numbers = (progress.n_epochs, progress.pid, progress.started, progress.updated)
+    rows = [value for row in progress.curve for value in (row["loss"], row["val_lwlrap"])]
+    optional = [value for value in (*rows, progress.seconds_per_epoch) if value is not None]
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int | float) for number in (*numbers, *optional))
+    ):
+        raise TypeError("a field is of a different type")
+    return progress

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from torch import Tensor
 
 from callboard.core.errors import UserError
+from callboard.core.reading import reading
 from callboard.model.class_axis import ClassAxis
 from callboard.model.detector import SedModel
 from callboard.model.weights import WeightsParams, read_weights
@@ -19,7 +19,8 @@ from callboard.params.base import validate
 from callboard.params.defaults import flatten, texts_with_defaults
 from callboard.params.model import ModelParams
 from callboard.params.references import INIT_FROM
-from callboard.results.dvc_lock import Lock, all_outs
+from callboard.results.dvc_lock import Lock, all_outs, stages_in
+from callboard.results.git import files_in
 from callboard.results.lookup import find_exactly
 from callboard.results.result import CLIPS, Result, changes
 
@@ -113,8 +114,9 @@ def find_recipe(reference: str) -> dict[str, Any]:
             f"{SETTING}: {reference} predicts with {finished.models or 'no networks'}; pseudo.isolation "
             f"nested retrains it with more folds held out, which needs a result without rounds of its own"
         )
-    trainings = (stage for name, stage in finished.lock.items() if name.startswith("train@"))
-    sections: dict[str, Any] = next(trainings)["params"]["params.yaml"]
+    trainings = [stage for name, stage in finished.lock.items() if name.startswith("train@")]
+    with reading(f"{SETTING}: dvc.lock of {reference}", "that of a training"):
+        sections: dict[str, Any] = trainings[0]["params"]["params.yaml"]
     return sections
 
 
@@ -134,13 +136,11 @@ def _lock_here() -> Lock:
     """Return the stages of this workspace's dvc.lock.
 
     Raises:
-        UserError: it does not have the stages that make the data.
+        UserError: it is damaged, or does not have the stages that make the data.
     """
-    path = Path("dvc.lock")
-    lock = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    stages: Lock = (lock or {}).get("stages", {})
+    stages = stages_in(files_in(Path.cwd())("dvc.lock"), "dvc.lock")
     if "crop" not in stages:
-        raise UserError(f"{SETTING}: {path} does not say what data this is; run `dvc repro`")
+        raise UserError(f"{SETTING}: dvc.lock does not say what data this is; run `dvc repro`")
     return stages
 
 

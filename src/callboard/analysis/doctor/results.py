@@ -10,6 +10,7 @@ from callboard.analysis.doctor.findings import SYNC, Finding, State
 from callboard.core.console import counted, first_few
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
+from callboard.params.base import parse_tree
 from callboard.params.defaults import with_defaults
 from callboard.pseudo.provenance import first_of, read_lineage
 from callboard.results.committed import params_of
@@ -150,9 +151,10 @@ def _wrong_params(lock: Lock, params: str) -> str:
 
     A parameter that either leaves out has its default.
     """
-    from ruamel.yaml import YAML
-
-    tree = with_defaults(YAML(typ="safe").load(params))
+    try:
+        tree = with_defaults(parse_tree(params, "params.yaml"))
+    except UserError as error:
+        return str(error)
     for name, stage in lock.items():
         for key, used in (stage.get("params", {}).get("params.yaml") or {}).items():
             then = _look_up(with_defaults(_nested(key, used)), key)

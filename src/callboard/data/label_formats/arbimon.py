@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.core.csv_rows import refuse_rows, row_name
+from callboard.core.csv_rows import refuse_missing, refuse_rows, row_name
 from callboard.core.errors import UserError
 from callboard.data.annotations import read_table
 from callboard.data.label_formats.form import (
@@ -66,6 +66,7 @@ def read_arbimon(path: Path, options: ReadOptions) -> LabelTable:
         species, cells["songtype"] = "species_id", table["songtype_id"]
         cells["recording"] = table["recording_id"]
     else:
+        refuse_missing(path.name, list(table), ["recording_id"])
         species = "scientific_name"
         table[species], cells["songtype"] = _job(path)
         cells["recording"] = table["recording_id"]

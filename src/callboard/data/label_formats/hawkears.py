@@ -6,7 +6,7 @@ Detections are open: a score is not a verdict.
 from pathlib import Path
 
 from callboard.data.label_formats import plain_csv, raven
-from callboard.data.label_formats.form import LabelTable, ReadOptions, first_line
+from callboard.data.label_formats.form import LabelTable, ReadOptions, first_line, species_column
 
 COLUMNS_OF_SCORES = {"recording", "name", "start_time", "end_time", "score"}
 
@@ -25,4 +25,5 @@ def read_hawkears(path: Path, options: ReadOptions) -> LabelTable:
     if "\t" not in first_line(path):
         return plain_csv.read_plain_csv(path, options)
     table = raven.read_selections(path)
-    return raven.labels_of_selections(path, table, options, options.column or "Species", has_bands=False)
+    species = species_column(path, table, options, ("species",))
+    return raven.labels_of_selections(path, table, options, species, has_bands=False)

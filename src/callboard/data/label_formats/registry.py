@@ -1,10 +1,10 @@
 """The formats of labels by name, in the order in which they are recognised."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from callboard.core.csv_rows import csv_rows
 from callboard.core.errors import UserError
 from callboard.data.label_formats import arbimon, audacity, birdnet, hawkears, plain_csv, raven
 from callboard.data.label_formats.form import LabelTable, ReadOptions, first_line
@@ -20,7 +20,8 @@ class LabelFormat(NamedTuple):
 
 def _by_header(is_known: Callable[[set[str]], bool]) -> Callable[[str], bool]:
     def recognises(line: str) -> bool:
-        return is_known(set(next(csv.reader([line], delimiter="\t" if "\t" in line else ","), [])))
+        row = next(csv_rows(line, delimiter="\t" if "\t" in line else ","), None)
+        return row is not None and is_known(set(row.cells))
 
     return recognises
 

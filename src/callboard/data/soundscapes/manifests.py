@@ -10,10 +10,11 @@ import numpy as np
 import soundfile
 from scipy import signal
 
-from callboard.core.errors import UserError, one_line
+from callboard.core.errors import UserError
 from callboard.core.files import path_inside
+from callboard.core.reading import reading
 from callboard.data.annotations import read_table
-from callboard.data.audio import resample
+from callboard.data.audio import PLAUSIBLE_HZ, resample
 from callboard.data.soundscapes import difficulty
 from callboard.data.soundscapes.backgrounds import to_level
 from callboard.data.soundscapes.calls import Call, Subset, Template, Waveform
@@ -30,6 +31,8 @@ FADE_S = 0.01
 BOX_MARGIN = 1.15
 """Duration of a box relative to the median call of its label."""
 CROSS_FADE_S = 0.5
+MAX_DIGITS = 9
+"""Digits of a plausible sample rate in Hz, at most."""
 SPEED_STEPS = 100
 """Speed changes are rounded to multiples of 1 / SPEED_STEPS, as resampling needs rational factors."""
 FLOOR_DB = -50.0
@@ -138,7 +141,7 @@ def read_backdrop(
     if table.empty:
         raise UserError(f"{manifest.name}: no backgrounds")
     for row, text in table["source_sr"].items():
-        if not text.isdecimal() or int(text) == 0:
+        if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) == 0:
             raise UserError(f"{manifest.name} row {row}: source_sr {text!r} is not a sample rate in Hz")
     sounds = [_read_mono(manifest, file) for file in table["file"]]
     lowest_rate = min(*map(int, table["source_sr"]), *(rate for _, rate in sounds), sample_rate)
@@ -163,8 +166,9 @@ def _read_call(
     manifest: Path, file: str, values: dict[str, float], sample_rate: int, longest_s: float
 ) -> RealCall:
     sound, rate = _read_mono(manifest, file)
-    off_s = min(values["call_off_s"], values["call_on_s"] + longest_s)
-    cut = sound[round(values["call_on_s"] * rate) : round(off_s * rate)]
+    on_s = min(values["call_on_s"], len(sound) / rate)
+    off_s = min(values["call_off_s"], on_s + longest_s)
+    cut = sound[round(on_s * rate) : round(off_s * rate)]
     f_max = min(values["f_max_hz"], 0.49 * sample_rate)
     if len(cut) < rate * FADE_S * 2 or not np.any(cut) or values["f_min_hz"] >= f_max:
         raise UserError(
@@ -204,10 +208,10 @@ def _read_mono(manifest: Path, file: str) -> tuple[Waveform, int]:
             break
     else:
         raise UserError(f"{manifest.name}: no file {file} in {manifest.parent} or {manifest.parent.parent}")
-    try:
+    with reading(f"{manifest.name}: {file}", "a recording"):
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise UserError(f"{manifest.name}: {file} cannot be read: {one_line(error)}") from None
+    if rate not in PLAUSIBLE_HZ:
+        raise UserError(f"{manifest.name}: {file} states an implausible sample rate in its header, {rate} Hz")
     if not len(sound) or not np.isfinite(sound).all():
         raise UserError(f"{manifest.name}: {file} is empty or contains NaN or infinite samples")
     return sound.mean(axis=1), int(rate)

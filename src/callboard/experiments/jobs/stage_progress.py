@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from callboard.core.console import duration
-from callboard.core.errors import UserError
+from callboard.core.errors import UnreadableFileError, UserError
 from callboard.core.files import written_whole
+from callboard.core.reading import reading
 from callboard.experiments.jobs.copies import left_over
 from callboard.experiments.jobs.engines import Engine
 from callboard.experiments.jobs.worker import JobResult
@@ -149,12 +150,10 @@ def stages_now(workspace: Path) -> list[str]:
     gone = set(left_over(folder))
     lines = []
     for file in sorted(file for file in folder.glob("[!.]*") if file not in gone):
-        try:
+        with suppress(UnreadableFileError), reading(file):  # removed meanwhile, or of a different version
             content = json.loads(file.read_text(encoding="utf-8"))
             found = [str(ExperimentStages(**one)) for one in content["experiments"]]
             if content["ends"]:
                 found.append(f"about {duration(max(content['ends'] - time.time(), 0.0))} left")
-        except (OSError, ValueError, TypeError, KeyError):  # removed meanwhile, or of a different version
-            continue
-        lines += found
+            lines += found
     return lines

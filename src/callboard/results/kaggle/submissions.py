@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from callboard.core.csv_rows import refuse_rows, row_name, table_rows
+from callboard.core.csv_rows import refuse_missing, refuse_rows, row_name, table_rows
 from callboard.core.errors import UserError
 from callboard.results.kaggle.dates import read_dates
 from callboard.results.leaderboard import LeaderboardEntry, checked_score
@@ -87,6 +87,7 @@ def parse_sent(text: str, where: str) -> list[Sent]:
             f"`kaggle competitions submissions --csv` prints one"
         )
     header, rows_by_line = table_rows("\n".join(lines[n_above:]), where, n_above=n_above)
+    refuse_missing(where, header, KAGGLE_COLUMNS)
     rows = [dict(zip(header, cells, strict=True)) for cells in rows_by_line.values()]
     dates = read_dates([row["date"] for row in rows])
     refuse_rows(

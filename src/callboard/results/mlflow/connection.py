@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 EXPERIMENT = "callboard"
 SQLITE = "sqlite:///"
 DEFAULT_PORTS = {"http": 80, "https": 443}
-UNUSABLE = (OSError, ImportError, ValueError)
-"""Errors for an address that is unreachable, needs a missing driver, or is invalid."""
-
 LOOPBACK = "localhost,127.0.0.1,::1"
 """Names of this machine, which is never asked through a proxy, as a part of no_proxy."""
 
@@ -201,15 +198,13 @@ def our_experiment(uri: str) -> Iterator[tuple["MlflowClient", str]]:
 def mlflow_errors(uri: str) -> Iterator[None]:
     """Turn errors of mlflow and its libraries into a TrackingError of one line without credentials.
 
-    The block must contain only their calls: many of these errors are a ValueError or an OSError.
+    The block must contain only their calls, since every error counts: those libraries have many kinds.
     """
-    import alembic.util
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError, *UNUSABLE) as error:
+    except TrackingError:
+        raise
+    except Exception as error:
         text = f"{type(error).__name__}: {one_line(error)}".partition(" [SQL:")[0]  # no values of a query
         if is_newer := _is_of_newer(text):
             text = (

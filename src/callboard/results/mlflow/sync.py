@@ -158,12 +158,7 @@ def read_committed(refs: list[ResultRef], files: CommittedFiles) -> tuple[Result
     """
     first = refs[0]
     baseline, time_ms = reached_from(first, main_workspace())
-    try:
-        read = read_result(files.of(first.commit), str(first))
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{first}: its metrics, curves or params.yaml cannot be read: {error!r}") from error
+    read = read_result(files.of(first.commit), str(first))
     names = experiments_among(refs) or _kept_as(refs)
     return replace(read, ref=first), Origin(",".join(names) or None, baseline, time_ms)
 
