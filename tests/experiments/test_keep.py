@@ -39,7 +39,7 @@ def test_an_experiment_is_a_commit_on_head_with_edits_parameters_and_results(
 ) -> None:
     head, status = head_of(repository), repository.git("status", "--porcelain")
     index = (repository.root.parent / ".git/index").read_bytes()
-    keep.main(["exp0058", head])
+    keep.keep_experiment("exp0058", head, is_forced=False)
     ref = keep.experiment_ref(head, "exp0058")
     assert repository.git("rev-parse", f"{ref}^") == f"{head}\n"
     assert repository.git("diff", "--name-only", head, ref).split() == [
@@ -59,9 +59,9 @@ def test_an_experiment_made_meanwhile_is_replaced_only_if_forced(
     ref = keep.experiment_ref(head, "exp0058")
     repository.git("update-ref", ref, head)
     with pytest.raises(UserError, match=r"^exp0058 exists on this commit, made meanwhile; --force replaces"):
-        keep.main(["exp0058", head])
+        keep.keep_experiment("exp0058", head, is_forced=False)
     assert repository.git("rev-parse", ref) == f"{head}\n"
-    keep.main(["exp0058", head, "--force"])
+    keep.keep_experiment("exp0058", head, is_forced=True)
     assert repository.git("rev-parse", f"{ref}^") == f"{head}\n"
 
 
@@ -74,7 +74,7 @@ def test_the_lock_of_a_name_that_a_kill_left_is_removed_and_a_fresh_one_is_not(
     lock.parent.mkdir(parents=True)
     lock.touch()
     with pytest.raises(UserError, match=r"exp0058.lock"):
-        keep.main(["exp0058", head])
+        keep.keep_experiment("exp0058", head, is_forced=False)
     os.utime(lock, (0, 0))
-    keep.main(["exp0058", head])
+    keep.keep_experiment("exp0058", head, is_forced=False)
     assert not lock.exists()

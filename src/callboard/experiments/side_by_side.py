@@ -39,7 +39,7 @@ from callboard.experiments.overrides import overridden
 from callboard.params.defaults import read_full_tree
 from callboard.results.dvc_cache import add_to_cache
 
-SCORES = "scores"
+SCORES_JOB = "scores"
 """Name of the job that runs `SCORING`."""
 
 LOGS = Path(".cache/jobs")
@@ -220,7 +220,7 @@ class _Run:
         outcome = self._run_before(COMMON, commands)
         self.inputs = inputs_of(outcome.printed)
         units = self.units = units_of(outcome.printed, COMMON)
-        last = [SCORES] if self.batch.is_many else []
+        last = [SCORES_JOB] if self.batch.is_many else []
         self.batch.progress.expect(name, [*[unit.stage for unit in units], *last])
         tasks = [
             self.task(
@@ -234,7 +234,7 @@ class _Run:
         ]
         if self.batch.is_many:
             lane = SCORE_LANE if self.batch.jobs.is_apart else TRAIN_LANE
-            tasks.append(self.task(SCORES, lane, [task.key for task in tasks], self.score, len(units)))
+            tasks.append(self.task(SCORES_JOB, lane, [task.key for task in tasks], self.score, len(units)))
         return [*tasks, self.task("", FINISH_LANE, [task.key for task in tasks], self.finish)]
 
     def fit(self, unit: Unit) -> list[Task]:
@@ -307,7 +307,7 @@ class _Run:
             ["dvc", "checkout", "--quiet", "--force", *sorted(inputs)],
             ["dvc", "repro", "--single-item", *SCORING],
         ]
-        self._run_followed(SCORES, commands, jobs=batch.here if batch.jobs.is_apart else batch.jobs)
+        self._run_followed(SCORES_JOB, commands, jobs=batch.here if batch.jobs.is_apart else batch.jobs)
         return []
 
     def finish(self) -> list[Task]:

@@ -4,17 +4,13 @@ It runs in the copy. `dvc exp run --queue` makes the same entry in the workspace
 all changes meanwhile, and where a kill leaves it so.
 """
 
-import argparse
 from pathlib import Path
 
 from callboard.core.console import run_guarded
 from callboard.core.workspace import main_workspace
 from callboard.experiments.jobs.copies import repository
-from callboard.experiments.jobs.keep import QUIETLY, experiment_ref
+from callboard.experiments.jobs.keep import QUIETLY, experiment_arguments, experiment_ref
 from callboard.results.git import git
-
-AUTHOR = ("-c", "user.name=callboard", "-c", "user.email=callboard@localhost")
-"""Author of the entry, which is in no history."""
 
 
 def enqueue(name: str, head: str, *, is_forced: bool) -> None:
@@ -31,7 +27,7 @@ def enqueue(name: str, head: str, *, is_forced: bool) -> None:
     BaseExecutor.pack_repro_args(str(packed), run_env=variables, force=is_forced)
     git("add", "--force", str(packed))
     git("reset", "--quiet", "--soft", head)
-    stash, ref = git(*AUTHOR, "stash", "create").strip(), experiment_ref(head, name)
+    stash, ref = git("stash", "create").strip(), experiment_ref(head, name)
     git("update-ref", ref, stash)
     git("fetch", *QUIETLY, str(repository(Path.cwd())[0]), ref, folder=workspace)
     with Repo(str(workspace)) as repo:
@@ -43,15 +39,5 @@ def enqueue(name: str, head: str, *, is_forced: bool) -> None:
     print(f"{name}: in DVC's queue; `dvc queue start` runs it", flush=True)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Read the arguments and put the experiment into the queue."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name")
-    parser.add_argument("head")
-    parser.add_argument("--force", action="store_true")
-    args = parser.parse_args(argv)
-    enqueue(args.name, args.head, is_forced=args.force)
-
-
 if __name__ == "__main__":
-    run_guarded(main)
+    run_guarded(lambda: enqueue(**vars(experiment_arguments())))

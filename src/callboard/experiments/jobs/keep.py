@@ -30,7 +30,7 @@ def experiment_ref(head: str, name: str) -> str:
     return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
 
 
-def keep(name: str, head: str, *, is_forced: bool) -> None:
+def keep_experiment(name: str, head: str, *, is_forced: bool) -> None:
     """Make the workspace of the current folder an experiment of the main one.
 
     Raises:
@@ -49,15 +49,14 @@ def keep(name: str, head: str, *, is_forced: bool) -> None:
     print(f"\nexperiment {name}; `dvc exp apply {name}` brings it into the workspace", flush=True)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Read the arguments and keep the experiment."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def experiment_arguments() -> argparse.Namespace:
+    """Read `name`, `head` and `is_forced` from the command line."""
+    parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("head")
-    parser.add_argument("--force", action="store_true")
-    args = parser.parse_args(argv)
-    keep(args.name, args.head, is_forced=args.force)
+    parser.add_argument("--force", action="store_true", dest="is_forced")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    run_guarded(main)
+    run_guarded(lambda: keep_experiment(**vars(experiment_arguments())))
