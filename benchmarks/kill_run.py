@@ -5,7 +5,7 @@
 In a finished workspace, whose stages have the names of ours and take no time, params.yaml, README.md and the
 index have edits, and there is a new file. Each time, one or two rows start in one of several ways, and the
 command's whole process group dies by SIGKILL: half of the times within four seconds, the others before the
-time that such a command takes. Once no process is left, all files, `git status`, the stashes, names and HEAD
+time that such a command takes, or all, with `--at-end`, while the experiment is being kept. Once no process is left, all files, `git status`, the stashes, names and HEAD
 of git must be as before, apart from finished experiments, and nothing may be locked. The next command starts
 in what was left. After every 20th kill one runs to its end, must succeed and leave no copy of the workspace,
 and `callboard doctor` must say what it said at the start.
@@ -24,6 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.kills import command_line
 from tests.conftest import ROOT, Workspace
 from tests.experiments.test_side_by_side import callboard, processes_in, wait_until
 
@@ -37,6 +38,9 @@ WAYS = {
 
 EARLY_S = 4.0
 """End of the time in which half of the kills fall."""
+
+AT_END_S = 2.0
+"""Time in which an experiment is kept."""
 
 LATEST_S = 45.0
 """Latest kill, on a machine that is busy."""
@@ -94,6 +98,7 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=200, help="default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of ways and moments; default %(default)s")
+    parser.add_argument("--at-end", action="store_true", help="kill while the experiment is being kept")
     args = parser.parse_args()
     chance, counts = random.Random(args.seed), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
@@ -104,11 +109,10 @@ def main() -> None:
         before = state_of(workspace)
         for number in range(1, args.kills + 1):
             way = chance.choice(list(WAYS))
-            is_early = chance.random() < 0.5
-            moment = chance.uniform(
-                *((0, EARLY_S) if is_early else (EARLY_S, max(min(longest[way], LATEST_S), EARLY_S)))
-            )
-            has_ended = kill_after(workspace, way, number, moment)
+            latest = max(min(longest[way], LATEST_S), EARLY_S)
+            span = (0, EARLY_S) if chance.random() < 0.5 else (EARLY_S, latest)
+            moment = chance.uniform(*((0, AT_END_S) if args.at_end else span))
+            has_ended = kill_after(workspace, way, number, moment, "jobs.keep" if args.at_end else "")
             wait_until(lambda: not processes_in(workspace.root), "processes left", limit_s=60)
             problems = changes(before, state_of(workspace))
             if number % EVERY == 0:
@@ -151,8 +155,16 @@ def arguments(way: str, number: int) -> list[str]:
     return callboard("run", *WAYS[way], "-S", setting)
 
 
-def kill_after(workspace: Workspace, way: str, number: int, moment: float) -> bool:
-    """Start a command and kill its process group; return whether it had ended before."""
+def kill_after(workspace: Workspace, way: str, number: int, moment: float, first: str) -> bool:
+    """Start a command and kill its process group; return whether it had ended before.
+
+    Args:
+        workspace: The workspace.
+        way: One of `WAYS`.
+        number: Of the kill.
+        moment: Seconds after the start, or after a process whose command line has `first` began.
+        first: Empty, or part of a command line.
+    """
     forget_experiments(workspace)
     running = subprocess.Popen(
         arguments(way, number),
@@ -162,12 +174,19 @@ def kill_after(workspace: Workspace, way: str, number: int, moment: float) -> bo
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    while first and running.poll() is None and not any(map(first.__contains__, commands_in(workspace))):
+        time.sleep(0.02)
     time.sleep(moment)
     has_ended = running.poll() is not None
     if not has_ended:
         os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     return has_ended
+
+
+def commands_in(workspace: Workspace) -> list[str]:
+    """Return the command lines of processes in the workspace or its copies."""
+    return [command_line(pid) for pid in processes_in(workspace.root)]
 
 
 def completed(workspace: Workspace, way: str, number: int) -> float:
