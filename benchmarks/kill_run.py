@@ -5,10 +5,11 @@
 In a finished workspace, whose stages have the names of ours and take no time, params.yaml, README.md and the
 index have edits, and there is a new file. Each time, one or two rows start in one of several ways, and the
 command's whole process group dies by SIGKILL: half of the times within four seconds, the others before the
-time that such a command takes, or all, with `--at-end`, while the experiment is being kept. Once no process is left, all files, `git status`, the stashes, names and HEAD
-of git must be as before, apart from finished experiments, and nothing may be locked. The next command starts
-in what was left. After every 20th kill one runs to its end, must succeed and leave no copy of the workspace,
-and `callboard doctor` must say what it said at the start.
+time that such a command takes, or all, with `--at-end`, while the experiment is being kept. Once no process
+is left, all files, `git status`, the stashes, names and HEAD of git must be as before, apart from finished
+experiments, and nothing may be locked. The next command starts in what was left. After every 20th kill one
+runs to its end, must succeed and leave no copy of the workspace, and `callboard doctor` must say what it said
+at the start.
 """
 
 import argparse
