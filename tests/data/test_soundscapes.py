@@ -15,7 +15,7 @@ from callboard.data.soundscapes.manifests import read_backdrop, read_voices
 from callboard.data.soundscapes.prevalence import test_presence as draw_test_presence
 from callboard.data.soundscapes.prevalence import train_cast
 from callboard.data.soundscapes.scenes import DISTRACTOR, PlacedCall, Scene, World, build_world, render_scene
-from callboard.data.soundscapes.writer import make_soundscapes, recording_ids
+from callboard.data.soundscapes.writer import BYTES_PER_SAMPLE, make_soundscapes, recording_ids
 from callboard.data.source_tables import SourceTables
 from callboard.params.data import DemoParams
 
@@ -447,3 +447,18 @@ def test_a_wrong_row_of_a_manifest_is_named(manifests: Path, column: str, value:
     table.to_csv(manifest, index=False)
     with pytest.raises(UserError, match=words):
         build_world(with_manifests(manifests, 2), RATE)
+
+
+@pytest.mark.usefixtures("tables")
+def test_the_size_of_soundscapes_is_known_before_they_are_made(folder: Path) -> None:
+    files = list(folder.rglob("*.flac"))
+    n_samples = len(files) * DEMO.recording_length_s * RATE
+    assert sum(file.stat().st_size for file in files) == pytest.approx(n_samples * BYTES_PER_SAMPLE, rel=0.05)
+
+
+def test_soundscapes_that_do_not_fit_on_the_disk_are_refused_before_any_is_made(tmp_path: Path) -> None:
+    huge = DEMO.model_copy(update={"n_tp_recordings": 100, "recording_length_s": 1e12})
+    told = r"130 soundscapes of .* h: needs .* TB on disk, .* free; lower data.demo.recording_length_s or"
+    with pytest.raises(UserError, match=told):
+        make_soundscapes(huge, RATE, tmp_path)
+    assert list(tmp_path.iterdir()) == []
