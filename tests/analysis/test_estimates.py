@@ -222,7 +222,7 @@ def test_an_undefined_estimate_is_left_out_and_memory_stays_json(repository, mon
     assert "lwlrap_known" not in estimates_of([row])["key0"]
     text = (repository.root / ".cache/estimates.json").read_text()
     assert "NaN" not in text
-    assert json.loads(text)
+    assert json.loads(text.splitlines()[1])
 
 
 def test_a_table_of_other_species_is_no_result(repository, tmp_path):

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from callboard.core.errors import UserError, nearest
 from callboard.experiments.steps import TableStep, is_below
-from callboard.params.base import Params, message_of, read_tree, validate
+from callboard.params.base import Params, read_tree, text_of_problem, validate
 from callboard.params.defaults import with_defaults
 from callboard.params.experiment import Experiment
 from callboard.params.references import INIT_FROM, OF_A_SEED, REFERENCE_KEYS, referenced_results
@@ -253,7 +253,7 @@ def refuse_bad_value(key: str, value: Any, place: str) -> None:
     try:
         holder.model_validate({"value": value})
     except ValidationError as error:
-        raise UserError(f"{place}: {key} {value!r}: {message_of(error.errors()[0])}") from None
+        raise UserError(f"{place}: {key} {value!r}: {text_of_problem(error.errors()[0])}") from None
 
 
 @cache

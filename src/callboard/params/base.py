@@ -103,14 +103,14 @@ def validate(cls: type[P], tree: dict[str, Any], path: Path | str) -> P:
         raise UserError(f"{path}:\n{problems}") from None
 
 
-def message_of(problem: Any) -> str:
+def text_of_problem(problem: Any) -> str:
     """Return the text of one of pydantic's errors, as the code of this project wrote it."""
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _describe(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
-    message = message_of(problem)
+    message = text_of_problem(problem)
     match problem["type"]:
         case "extra_forbidden":
             return f"{key}: unknown parameter"
