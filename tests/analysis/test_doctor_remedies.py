@@ -281,6 +281,7 @@ NOT_BY_A_COMMAND = {
     "merge_marks": "a person merges",
     "strange_score": "a person finds out whose score it is",
     "running": "a person waits",
+    "half_migrated": "as broken_database, but MLflow would keep the file open in this process",
     **dict.fromkeys(
         ("rewritten_params", "rewritten_metrics", "same_name_twice", "lost_scores", "lost_annotations"),
         "see test_doctor_with_dvc",
@@ -320,7 +321,7 @@ def test_a_variable_that_is_unset_as_told_is_no_trouble(
     monkeypatch.setenv(name, value)
     (told,) = [todo for finding, todo in found_now().items() if finding.startswith(f"{name} ")]
     assert commands_of(told) == [f"unset {name}"]
-    monkeypatch.delenv(name)
+    monkeypatch.delenv(name, raising=False)
     assert found_now() == {}
 
 
