@@ -356,6 +356,16 @@ def test_a_command_of_another_user_holds_its_part(
     assert found("1 DVC command running")
 
 
+def test_a_queue_is_idle_only_without_a_worker(well: ToyRepository) -> None:
+    message = f"commit: dvc-exp:{well.baseline}:{well.baseline}:later"
+    well.git("update-ref", "--create-reflog", "-m", message, "refs/exps/celery/stash", "HEAD")
+    info = well.root / ".dvc/tmp/exps/celery/dvc-exp-worker-1.json"
+    info.parent.mkdir(parents=True)
+    for pid, is_idle in ((2**22 + 1, True), (os.getpid(), False)):
+        info.write_text(json.dumps({"pid": pid}))
+        assert bool(found("1 experiment in DVC's queue and no worker: later")) == is_idle
+
+
 @pytest.mark.parametrize(
     "uri", ["ann:s3cr3t@host:5000", "http://ann:s3cr3t@[::1", "http://ann:s3cr3t@127.0.0.1:9"]
 )

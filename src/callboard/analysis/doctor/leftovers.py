@@ -115,7 +115,7 @@ def idle_queue(state: State) -> Iterator[Finding]:
         "log", "--walk-reflogs", "--format=%gs", stash, "--", folder=state.folder
     ).splitlines()
     names = [entry.split(":")[4] or "without a name" for entry in entries if entry.count(":") >= 4]
-    if names and not any(map(_runs, (state.folder / ".dvc/tmp/exps/celery").glob("dvc-exp-worker-*/*.json"))):
+    if names and not any(map(_runs, (state.folder / ".dvc/tmp/exps/celery").glob("dvc-exp-worker-*.json"))):
         what = f"{counted(len(names), 'experiment')} in DVC's queue and no worker: {first_few(names)}"
         yield Finding(what, "`dvc queue start`, or `dvc queue remove --queued` to forget them")
 
@@ -135,7 +135,7 @@ def unfinished_files(state: State) -> Iterator[Finding]:
     for folder, folders, files in os.walk(state.folder):
         here = Path(folder)
         names = [name for name in (*folders, *files) if any(Path(name).match(one) for one in UNFINISHED)]
-        found += [here / name for name in names if time.time() - (here / name).lstat().st_mtime > SETTLED_S]
+        found += [here / name for name in names if _is_settled(here / name)]
         is_dvc = here == state.folder / ".dvc"
         folders[:] = [
             name
@@ -146,6 +146,14 @@ def unfinished_files(state: State) -> Iterator[Finding]:
         names = [str(path.relative_to(state.folder)) for path in found]
         what = f"{counted(len(found), 'file')} that a killed command left half-written: {first_few(names)}"
         yield Finding(what, f"`rm -rf {_quoted(names)}`")
+
+
+def _is_settled(path: Path) -> bool:
+    """Return whether nothing has been written to a path for a while; not if it is gone by now."""
+    try:
+        return time.time() - path.lstat().st_mtime > SETTLED_S
+    except OSError:
+        return False
 
 
 def _holders(rwlock: Path) -> list[tuple[int, str]] | None:
