@@ -57,8 +57,8 @@ PREPARE_LANE, TRAIN_LANE, SCORE_LANE, FINISH_LANE = "prepare", "train", "score",
 GRAPH = ["dvc", "dag", "--dot"]
 """Command that prints the graph of stages, for `inputs_of` and `units_of`."""
 
-PREPARED = re.compile(r"^(?:prepare|crop|split): .*(?<! left)$", re.MULTILINE)
-"""Lines that the stages before those of a matrix print at their end."""
+PREPARED = re.compile(r"^(?:prepare|crop|split|warning): .*(?<! left)$", re.MULTILINE)
+"""Lines that the stages before those of a matrix print at their end, and their warnings."""
 
 STOPPED = 130
 """Exit status after Ctrl-C, as in a shell."""
