@@ -44,23 +44,23 @@ def content_digests(paths: Sequence[Path]) -> list[str]:
         UserError: a file cannot be read.
     """
     memo = JsonCache("recordings", hashlib.blake2b.__name__)
-    states = [_state(path) for path in paths]
-    known = {str(path): memo[str(path)] for path in paths if str(path) in memo}
-    unread = [
-        (path, state)
-        for path, state in zip(paths, states, strict=True)
-        if known.get(str(path), [None])[:-1] != state
-    ]
-    digests = map_threaded(content_digest, [path for path, _ in unread], label="digests", unit="files")
+    states = {path: _state(path) for path in paths}
+    known = {}
+    for path, state in states.items():
+        key = str(path)
+        if key in memo and isinstance(found := memo[key], list) and found[:-1] == state:
+            known[path] = str(found[-1])
+    unread = [path for path in states if path not in known]
     now_ns = time.time_ns()
+    digests = map_threaded(content_digest, unread, label="digests", unit="files")
     try:
-        for (path, state), digest in zip(unread, digests, strict=True):
-            known[str(path)] = [*state, digest]
-            if now_ns - max(state[1:3]) > SETTLED_S * 1e9:
-                memo[str(path)] = known[str(path)]
+        for path, digest in zip(unread, digests, strict=True):
+            known[path] = digest
+            if now_ns - max(states[path][1:3]) > SETTLED_S * 1e9:
+                memo[str(path)] = [*states[path], digest]
     finally:  # what was read before an interruption counts
         memo.save()
-    return [str(known[str(path)][-1]) for path in paths]
+    return [known[path] for path in paths]
 
 
 def _state(path: Path) -> list[int]:

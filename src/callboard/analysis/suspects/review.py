@@ -21,9 +21,9 @@ from callboard.data.corrections import (
     read_corrections,
     read_labels,
     read_placed,
-    train_lengths_s,
     write_corrections,
 )
+from callboard.data.recordings import train_lengths_s
 from callboard.features.windows import clip_length
 from callboard.params.base import validate
 from callboard.params.features import FrontEndParams
