@@ -24,6 +24,7 @@ class OfALibraryError(Exception):
         (OfALibraryError("two\n  lines"), "a.pt: not readable as weights: two lines; train again"),
         (MemoryError(), "a.pt: not readable as weights: MemoryError; train again"),
         (ValueError("x y " * 100), f"a.pt: not readable as weights: {'x y ' * 75} …; train again"),
+        (OSError(errno.EINVAL, "x"), "a.pt: not readable as weights: [Errno 22] x; train again"),
         (OSError("no number"), "a.pt: not readable as weights: no number; train again"),
     ],
 )

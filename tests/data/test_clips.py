@@ -146,5 +146,7 @@ def test_a_table_of_clips_cut_short_or_without_numbers_is_refused(tmp_path: Path
     with pytest.raises(UserError, match=r"^clips\.csv row 4: \d+ cells, but the header has 13$"):
         read_clips(path)
     path.write_text(whole.replace(",10,20,", ",x,20,"))
-    with pytest.raises(UserError, match=r"clips\.csv: not what its stage writes: .*'x'"):
+    with pytest.raises(
+        UserError, match=r"clips\.csv: not what its stage writes: .*'x'.*; run its stage again"
+    ):
         read_clips(path)

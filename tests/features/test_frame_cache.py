@@ -117,7 +117,9 @@ def test_an_index_cut_short_or_without_numbers_is_refused(tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"^index\.csv row 4: \d cells, but the header has 7$"):
         MelCache.open(tmp_path)
     (tmp_path / "index.csv").write_text(whole.replace("055088446,0,0,", "055088446,0,x,"))
-    with pytest.raises(UserError, match=r"index\.csv: not what its stage writes: .*'x'"):
+    with pytest.raises(
+        UserError, match=r"index\.csv: not what its stage writes: .*'x'.*; run its stage again"
+    ):
         MelCache.open(tmp_path)
 
 

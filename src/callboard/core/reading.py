@@ -13,6 +13,9 @@ MAX_REASON = 300
 FAULTS_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Device full, quota used up, file too large, disk is read-only: nothing that the file is to blame for."""
 
+OF_THE_CONTENT = errno.EINVAL
+"""Error of a library that goes to a place which a damaged file names."""
+
 MAX_NAME_BYTES = 255
 """Longest name of a file or folder that common file systems take."""
 
@@ -51,7 +54,7 @@ def reading(
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FAULTS_OF_WRITING:
             raise
-        if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, OSError) and error.strerror and error.errno != OF_THE_CONTENT:
             raise UnreadableFileError(f"{place}: cannot be read: {error.strerror}") from error
         raise UnreadableFileError(
             f"{place}: not {form}: {_reason(error)}{damaged and '; '}{damaged}"

@@ -66,7 +66,7 @@ def read_arbimon(path: Path, options: ReadOptions) -> LabelTable:
         species, cells["songtype"] = "species_id", table["songtype_id"]
         cells["recording"] = table["recording_id"]
     else:
-        refuse_missing(path.name, list(table), ["recording_id"])
+        refuse_missing(path.name, [str(name) for name in table], ["recording_id"])
         species = "scientific_name"
         table[species], cells["songtype"] = _job(path)
         cells["recording"] = table["recording_id"]
