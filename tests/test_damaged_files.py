@@ -24,9 +24,11 @@ from callboard.data.label_formats.form import ReadOptions
 from callboard.data.label_formats.registry import LABEL_FORMATS, recognised_format
 from callboard.data.label_recordings import LabelledRecordings
 from callboard.data.recording_files import read_header
+from callboard.data.recording_folders import SUBSETS
 from callboard.data.recordings import read_recordings
 from callboard.data.score_tables import read_score_table
 from callboard.data.soundscapes.manifests import read_backdrop, read_voices
+from callboard.experiments import captions
 from callboard.experiments.presets import read_preset
 from callboard.experiments.table import read_experiments
 from callboard.features.frame_cache import EncodedRecording, MelCache, write_cache
@@ -172,7 +174,10 @@ def read_workspace(path: Path) -> None:
 
 
 def memo(folder: Path) -> Path:
-    return text(".cache/captions.json", '{"version": "1", "values": {"a": ["memo", null, []]}}')(folder)
+    cache = JsonCache("captions", captions.__name__)
+    cache["a"] = ["memo", None, []]
+    cache.save()
+    return folder / ".cache/captions.json"
 
 
 def progress_file(folder: Path) -> Path:
@@ -266,10 +271,10 @@ READERS = {
     "recordings.csv": Reader(
         text(
             "recordings.csv",
-            "recording_id,subset,path,n_samples,sample_rate,n_bytes\n"
-            "055,train,train/055.wav,16000,8000,32044\nt,test,/x/t.flac,16000,8000,9000\n",
+            "recording_id,subset,file,n_samples,sample_rate,digest\n"
+            "055,train,055.wav,16000,8000,0e1\nt,test,t.flac,16000,8000,45\n",
         ),
-        lambda path: read_recordings(path.parent),
+        lambda path: read_recordings(path.parent, dict.fromkeys(SUBSETS, path.parent)),
     ),
     "folds.csv": Reader(text("folds.csv", "recording_id,fold\n055,0\n838,1\n1e5,0\n"), read_folds),
     "clips.csv": Reader(
@@ -347,7 +352,7 @@ READERS = {
     "checkpoint": Reader(checkpoint, read_checkpoint, refuses=False),
     "pretrained": Reader(pretrained("w.pt"), read_pretrained),
     "safetensors": Reader(pretrained("w.safetensors"), read_pretrained),
-    "json cache": Reader(memo, lambda path: "a" in JsonCache("captions"), refuses=False),
+    "json cache": Reader(memo, lambda path: "a" in JsonCache("captions", captions.__name__), refuses=False),
     "progress of a training": Reader(progress_file, read_watched, refuses=False),
     **{
         f"{name} of a result": Reader(in_workspace(name), read_workspace, kin="plots/train/")

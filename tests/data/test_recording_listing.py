@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -85,12 +86,13 @@ def test_soundscapes_have_an_empty_list(root: Path) -> None:
 def locked(root: Path) -> str:
     """The list that dvc.lock names, in DVC's cache; the one of soundscapes is older."""
     text = listed(root)
-    cached = Path(".dvc/cache/files/md5/ab/cdef")
+    md5 = hashlib.md5(text.encode()).hexdigest()
+    cached = Path(".dvc/cache/files/md5", md5[:2], md5[2:])
     cached.parent.mkdir(parents=True)
     cached.write_text(text)
     Path("dvc.lock").write_text(
         "schema: '2.0'\nstages:\n"
-        "  recordings@-:\n    cmd: c\n    outs:\n    - path: .check/recordings.csv\n      md5: abcdef\n"
+        f"  recordings@-:\n    cmd: c\n    outs:\n    - path: .check/recordings.csv\n      md5: {md5}\n"
         "  recordings_made@demo:\n    cmd: c\n    outs:\n    - path: .check/recordings.csv\n      md5: '00'\n"
     )
     LISTING.unlink()

@@ -211,7 +211,7 @@ def test_a_failure_tells_of_folders_that_the_cache_lacks(
     dvc.failing = {"exp0058": 1}
     with pytest.raises(SystemExit):
         cli.dispatch(["run", "exp0058"])
-    words = "dvc.lock names scores/windows, which DVC's cache lacks; dvc repro, then commit dvc.lock"
+    words = "dvc.lock names scores/windows, which DVC's cache lacks; `dvc repro`, then commit dvc.lock"
     assert (words in capsys.readouterr().err) == md5.endswith(".dir")
 
 

@@ -9,6 +9,7 @@ import soundfile
 
 from callboard.core import machine
 from callboard.core.errors import UserError
+from callboard.data.content_digests import content_digest
 from callboard.data.recordings import Recording, read_recordings
 from callboard.features import encoding
 from callboard.features.encoding import (
@@ -92,8 +93,9 @@ def test_a_slow_reader_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_running_out_of_memory_names_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.flac"
     path.write_bytes(b"x")
+    digest = content_digest(path)
     monkeypatch.setattr(encoding, "read_recording", lambda *arguments: np.ones(2**50))
-    long = Recording("a", "train", path, 4 * 3600 * 8000, 8000, 1)
+    long = Recording("a", "train", path, 4 * 3600 * 8000, 8000, digest)
     told = (
         "recording a of 4.0 h: out of memory; set CALLBOARD_WORKERS=1 or cut the recording into shorter files"
     )
@@ -114,7 +116,7 @@ def test_the_memory_of_a_recording_is_known_before_it_is_read(
     path, n_samples = tmp_path / "a.wav", 60 * sample_rate
     noise = np.random.default_rng(0).standard_normal(n_samples) * 0.1
     soundfile.write(path, noise, sample_rate, subtype="PCM_16")
-    found = Recording("a", "train", path, n_samples, sample_rate, path.stat().st_size)
+    found = Recording("a", "train", path, n_samples, sample_rate, content_digest(path))
     encode_recording(found, front_end)  # what is made once and kept
     tracemalloc.start()
     try:

@@ -130,7 +130,7 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "a round too many": (
         "check",
         lambda f: f.change({"pseudo": {"rounds": 4}}),
-        "pseudo.rounds: Input should be less than or equal to 3, found 4",
+        "pseudo.rounds: 4 must be at least 0 and at most 3",
     ),
     "no data folder": ("prepare", lambda f: f.change({"data": {"root": "nowhere"}}), "folder does not exist"),
     "a missing column": (

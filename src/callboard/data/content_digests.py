@@ -43,7 +43,7 @@ def content_digests(paths: Sequence[Path]) -> list[str]:
     Raises:
         UserError: a file cannot be read.
     """
-    memo = JsonCache("recordings", hashlib.blake2b.__name__)
+    memo = JsonCache("recordings", __name__)
     states = {path: _state(path) for path in paths}
     known = {}
     for path, state in states.items():

@@ -97,7 +97,7 @@ Those of smaller files take 25 ms at most.
 
 @lru_cache(maxsize=10_000)
 def _md5(path: Path, size: int, mtime_ns: int) -> str:
-    key, memory = f"{path} {size} {mtime_ns}", JsonCache("digests") if size >= LARGE_BYTES else None
+    key, memory = f"{path} {size} {mtime_ns}", JsonCache("digests", __name__) if size >= LARGE_BYTES else None
     if memory and key in memory:
         return str(memory[key])
     with path.open("rb") as file:
