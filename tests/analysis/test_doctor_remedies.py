@@ -283,7 +283,7 @@ NOT_BY_A_COMMAND = {
     "running": "a person waits",
     "half_migrated": "as broken_database, but MLflow would keep the file open in this process",
     **dict.fromkeys(
-        ("rewritten_params", "rewritten_metrics", "same_name_twice", "lost_scores", "lost_annotations"),
+        ("rewritten_params", "rewritten_metrics", "lost_scores", "lost_annotations"),
         "see test_doctor_with_dvc",
     ),
     **dict.fromkeys(

@@ -222,11 +222,3 @@ def test_an_experiment_without_a_readable_metric_is_removed_as_told(toy: ToyRepo
     assert "metrics/cv.json: not found" in told[0]
     do(toy, told[1])
     assert found() == {}
-
-
-def test_of_two_results_of_one_name_one_is_renamed(toy: ToyRepository) -> None:
-    other = f"refs/exps/{toy.baseline[:2]}/{toy.baseline[2:]}/second"
-    toy.git("update-ref", other, "HEAD")
-    assert "1 experiment name with several results: second" in found()
-    dvc(toy.root, "exp", "rename", "--rev", toy.baseline, "second", "first")
-    assert not any("with several results" in what for what in found())

@@ -21,7 +21,6 @@ from callboard.results.git_errors import GitError
 from callboard.results.leaderboard import LEDGER, read_ledger
 from callboard.results.mlflow.record import SUBMISSION_MD5
 from callboard.results.mlflow.sync import read_committed
-from callboard.results.refs import experiments_among
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, ResultRef
 
 
@@ -111,15 +110,15 @@ def ledger_rows(state: State) -> Iterator[Finding]:
 
 def doubled_names(state: State) -> Iterator[Finding]:
     """Find one name for several results: commands that take a name then use the newest."""
-    keys: dict[str, list[str]] = defaultdict(list)
-    for key, refs in state.results.items():
-        for name in experiments_among(refs):
-            keys[name].append(key)
-    if doubled := [name for name, its in keys.items() if len(its) > 1]:
-        what = (
-            f"{counted(len(doubled), 'experiment name')} with several results: {first_few(sorted(doubled))}"
-        )
-        yield Finding(what, "use name@key for an older one, or `dvc exp rename` it")
+    named: dict[str, list[ResultRef]] = defaultdict(list)
+    for ref in (ref for refs in state.results.values() for ref in refs if ref.kind == "experiment"):
+        named[ref.name].append(ref)
+    if doubled := sorted(name for name, refs in named.items() if len({ref.key for ref in refs}) > 1):
+        what = f"{counted(len(doubled), 'experiment name')} with several results: {first_few(doubled)}"
+        oldest = min(named[doubled[0]], key=lambda ref: ref.time_ms)
+        old = f"refs/exps/{oldest.baseline[:2]}/{oldest.baseline[2:]}/{oldest.name}"  # DVC asks which one
+        rename = f"`git update-ref {old}-older {old} && git update-ref -d {old}` renames the oldest"
+        yield Finding(what, f"use name@key for an older one; {rename}")
 
 
 def missing_tables(state: State) -> Iterator[Finding]:
