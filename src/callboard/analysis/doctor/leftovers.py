@@ -120,7 +120,7 @@ def idle_queue(state: State) -> Iterator[Finding]:
         yield Finding(what, "`dvc queue start`, or `dvc queue remove --queued` to forget them")
 
 
-SETTLED_S = 600.0
+ABANDONED_S = 600.0
 """Age from which a file under a temporary name is left over, s; writing one takes a minute at most."""
 
 UNFINISHED = ("*.unfinished", ".*.part", ".*.old")
@@ -151,7 +151,7 @@ def unfinished_files(state: State) -> Iterator[Finding]:
 def _is_settled(path: Path) -> bool:
     """Return whether nothing has been written to a path for a while; not if it is gone by now."""
     try:
-        return time.time() - path.lstat().st_mtime > SETTLED_S
+        return time.time() - path.lstat().st_mtime > ABANDONED_S
     except OSError:
         return False
 
