@@ -29,7 +29,7 @@ def content_digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def new_digest(content: bytes = b"") -> "hashlib.blake2b":
+def new_digest(content: bytes | memoryview = b"") -> "hashlib.blake2b":
     """Return a digest to which further bytes can be added."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES)
 

@@ -81,7 +81,9 @@ def plan_packs(
         members = [recording for recording in recordings if recording.subset == subset]
         sizes = [length * n_rows for recording, length in lengths if recording.subset == subset]
         for number, span in enumerate(consecutive(sizes, PACK_BYTES)):
-            listed = json.dumps([one._replace(path="") for one in members[span]])
+            listed = json.dumps(
+                [(one.recording_id, one.n_samples, one.sample_rate, one.digest) for one in members[span]]
+            )
             key = part_key(subset, listed, settings, code)
             planned.append(PlannedPack(subset, number, members[span], key, sum(sizes[span])))
     return planned
