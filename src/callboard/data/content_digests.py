@@ -9,7 +9,8 @@ from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.core.threads import map_threaded
 
-DIGEST_BYTES = 16
+ALGORITHM = "sha256"
+"""The fastest of hashlib on processors with instructions for it: 1.4 GB/s, and 0.5 GB/s of blake2b."""
 
 SETTLED_S = 2.0
 """Age from which a file is remembered: one that is written twice within a tick of the file system's clock
@@ -24,14 +25,14 @@ def content_digest(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, new_digest).hexdigest()
+            return hashlib.file_digest(file, ALGORITHM).hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def new_digest(content: bytes | memoryview = b"") -> "hashlib.blake2b":
-    """Return a digest to which further bytes can be added."""
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES)
+def bytes_digest(content: bytes | memoryview) -> str:
+    """Return the `content_digest` that a file of these bytes would have."""
+    return hashlib.new(ALGORITHM, content).hexdigest()
 
 
 def content_digests(paths: Sequence[Path]) -> list[str]:

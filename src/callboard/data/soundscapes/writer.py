@@ -14,7 +14,7 @@ from callboard.core.console import counted
 from callboard.core.machine import refuse_more_disk
 from callboard.core.threads import map_threaded
 from callboard.data.annotations import ANNOTATION_COLUMNS
-from callboard.data.content_digests import new_digest
+from callboard.data.content_digests import bytes_digest
 from callboard.data.recordings import RECORDING_COLUMNS
 from callboard.data.score_tables import score_columns
 from callboard.data.soundscapes.annotator import TP_AND_FP_SHARE, Annotation, confirm, reject
@@ -171,7 +171,7 @@ def _write_flac(waveform: Waveform, sample_rate: int, path: Path) -> str:
         flac, samples, sample_rate, format="FLAC", subtype="PCM_16", compression_level=FLAC_EFFORT
     )
     path.write_bytes(flac.getbuffer())
-    return new_digest(flac.getbuffer()).hexdigest()
+    return bytes_digest(flac.getbuffer())
 
 
 def _tables(world: World, made: list[Made]) -> SourceTables:
