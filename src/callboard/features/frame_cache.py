@@ -370,7 +370,8 @@ def _open_pack(path: Path) -> tuple[Pack, int]:
     """Return a pack and its n_mels."""
     with reading(path, "a mel cache", missing="run crop first", damaged="run crop again"):
         with path.open("rb") as file:
-            npy.read_magic(file)
+            if (version := npy.read_magic(file)) != (1, 0):
+                raise ValueError(f"version {version}")
             shape, _, dtype = npy.read_array_header_1_0(file)
             data_start = file.tell()
         n_bytes = os.path.getsize(path) - data_start
