@@ -282,7 +282,7 @@ TROUBLES: list[tuple[Callable[[ToyRepository], None], str, str, bool]] = [
     (damaged_scores, "1 file damaged in DVC's cache: scores/oof.csv of ", "`rm -f ", True),
     (
         unreadable_metrics,
-        "experiment third: its metrics, curves or params.yaml",
+        "experiment third: metrics/cv.json: not ",
         "`dvc exp remove third`",
         True,
     ),
