@@ -109,6 +109,7 @@ def test_a_planted_shift_is_found_in_its_band_and_drawn(
     assert (workspace / "adversarial/adversarial.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_sets_that_do_not_differ_are_not_told_apart_and_other_files_in_the_folder_stay(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -293,6 +293,7 @@ NOT_BY_A_COMMAND = {
 """Functions that plant a trouble, and why its remedy is not done here."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "what"),
     [(plant, what) for plant, what, _, _ in TROUBLES if plant.__name__ not in NOT_BY_A_COMMAND],

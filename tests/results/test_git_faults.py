@@ -113,6 +113,7 @@ def test_a_failure_of_git_is_told_in_one_sentence_with_its_words(
     assert (toy.root / "leaderboard.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_sync_does_not_take_damaged_results_for_none(toy: ToyRepository) -> None:
     sync()
     broken_lock(toy, pytest.MonkeyPatch())

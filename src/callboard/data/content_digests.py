@@ -49,8 +49,8 @@ def content_digests(paths: Sequence[Path]) -> list[str]:
     known = {}
     for path, state in states.items():
         key = str(path)
-        if key in memo and isinstance(found := memo[key], list) and found[:-1] == state:
-            known[path] = str(found[-1])
+        if key in memo and memo[key][:-1] == state:
+            known[path] = str(memo[key][-1])
     unread = [path for path in states if path not in known]
     now_ns = time.time_ns()
     digests = map_threaded(content_digest, unread, label="digests", unit="files")
