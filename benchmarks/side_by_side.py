@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,9 +105,12 @@ def new_clone(folder: Path) -> Path:
     return clone
 
 
-def run(clone: Path, *command: str) -> None:
+def run(clone: Path, *command: str, keep: Sequence[str] = ()) -> None:
+    """Run a command in a clone, without variables that belong to other commands, except those to keep."""
     foreign = ("DVC_", "MLFLOW_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "OMP_")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    clean = {
+        name: value for name, value in os.environ.items() if name in keep or not name.startswith(foreign)
+    }
     paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(clone / "src")}
     done = subprocess.run(
         command, cwd=clone, env=clean | paths, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import isfinite, isnan, nan, sqrt
-from statistics import fmean, variance
+from statistics import fmean
 
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import difference
@@ -155,7 +155,13 @@ def _pooled_variance(groups: Sequence[Sequence[BoardRow]], key: str) -> tuple[fl
     values = [[row.metrics[key] for row in group if isfinite(row.metrics.get(key, nan))] for group in groups]
     several = [group for group in values if len(group) > 1]
     dof = sum(len(group) - 1 for group in several)
-    return (sum((len(group) - 1) * variance(group) for group in several) / dof, dof) if dof else None
+    return (sum(_squares(group) for group in several) / dof, dof) if dof else None
+
+
+def _squares(values: Sequence[float]) -> float:
+    """Return the sum of squared distances from the mean."""
+    mean = fmean(values)
+    return sum((value - mean) ** 2 for value in values)
 
 
 def _bootstrap_variance(group: Sequence[BoardRow], compare: Compare) -> float:

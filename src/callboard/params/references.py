@@ -41,12 +41,14 @@ def blend_parts(params: Mapping[str, str]) -> list[str]:
 
 def all_but_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     """Return flat parameters without seeds (also of references), PLACES and unused ones of pseudo-labels."""
-    unused = ("pseudo.",) if params.get("pseudo.rounds") == "0" else ()
-    return frozenset(
-        (key, RESULT_OF_A_SEED.sub("", text) if key in REFERENCE_KEYS else text)
-        for key, text in params.items()
-        if key != "seed" and key not in PLACES and not key.startswith(unused)
-    )
+    left = dict(params)
+    for key in REFERENCE_KEYS.keys() & left.keys():
+        left[key] = RESULT_OF_A_SEED.sub("", left[key])
+    has_rounds = left.get("pseudo.rounds") != "0"
+    unused = () if has_rounds else [key for key in left if key.startswith("pseudo.")]
+    for key in ("seed", *PLACES, *unused):
+        left.pop(key, None)
+    return frozenset(left.items())
 
 
 def differing_keys(a: Mapping[str, str], b: Mapping[str, str]) -> set[str]:
