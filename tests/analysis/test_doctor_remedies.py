@@ -247,6 +247,7 @@ FAULTS: list[tuple[Fault, Fault, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "plant", "what"),
     FAULTS,

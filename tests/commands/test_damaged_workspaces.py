@@ -37,6 +37,9 @@ FILES = (
     SUBMISSION,
 )
 
+N_DAMAGES = 6
+"""Times that each file is damaged."""
+
 
 def place_of(name: str, toy: ToyRepository) -> Path:
     """The file itself, or the one in DVC's cache of an output of the second result."""
@@ -45,10 +48,10 @@ def place_of(name: str, toy: ToyRepository) -> Path:
     return toy.root / (f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}" if md5 else name)
 
 
-@pytest.mark.parametrize("n_damages", [1, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_in_a_damaged_workspace_works_or_ends_in_a_sentence(
-    command: str, n_damages: int, in_order: ToyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, in_order: ToyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = []
     for name in FILES:
@@ -57,7 +60,7 @@ def test_a_command_in_a_damaged_workspace_works_or_ends_in_a_sentence(
             stand_in(toy, patch)
             path = place_of(name, toy)
             sound = path.read_bytes() if path.exists() else b"submission_md5,public,private,date,note\n"
-            for number in range(n_damages):
+            for number in range(N_DAMAGES):
                 rng = Random(f"{command} {name} {number}")
                 kind = rng.choice(list(DAMAGES))
                 path.write_bytes(DAMAGES[kind](sound, rng))

@@ -502,6 +502,7 @@ def run_stage(source: Source, largest_file: int | None = None) -> subprocess.Com
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_sentence_and_leaves_what_was_there(source: Source) -> None:
     assert run_stage(source).returncode == 0
     before = Path("data/mel/train/0000.npy").read_bytes()
