@@ -32,9 +32,10 @@ repro: .venv/runtime
 test: lint
 	$(PYTEST) --dist=worksteal -m "not slow"
 
-# files whole, since building what their tests share takes minutes; slow tests come first, see tests/conftest.py
+# files whole, since building what their tests share takes minutes; slow tests come first, see tests/conftest.py, and wait
+# for what they start a third of the time, so one process more than processors
 test-all: lint
-	$(PYTEST) --dist=loadfile --no-loadscope-reorder
+	$(PYTEST) --numprocesses=$$(($(WORKERS) + 1)) --dist=loadfile --no-loadscope-reorder
 
 ladder: .venv/birdnet
 	callboard repro

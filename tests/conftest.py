@@ -63,6 +63,14 @@ COPIED = (
 COPIED += (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
 
 
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in {"NAME": "toy", "EMAIL": "toy@example.org"}.items()
+}
+"""Variables from which git knows its user."""
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A copy of the project in a git and DVC repository."""
@@ -76,6 +84,7 @@ class Workspace:
         return clean | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "GIT_CONFIG_GLOBAL": os.devnull,
+            **IDENTITY,
             "DVC_SITE_CACHE_DIR": str(self.root / ".dvc/tmp/site"),
             "DVC_NO_ANALYTICS": "1",
             "CALLBOARD_DEVICE": "cpu",
@@ -95,8 +104,7 @@ class Workspace:
 
     def git(self, *arguments: str) -> str:
         """What a git command that must succeed prints."""
-        identity = ("-c", "user.name=toy", "-c", "user.email=toy@example.org")
-        done = self.command("git", *identity, *arguments)
+        done = self.command("git", *arguments)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
@@ -117,8 +125,13 @@ class Workspace:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put slow tests first, so that no process is left alone with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Put tests of the whole pipeline first, then other slow ones, so that none is alone at the end."""
+
+    def rank(item: pytest.Item) -> int:
+        is_slow = item.get_closest_marker("slow") is not None
+        return 2 if not is_slow else "finished" not in getattr(item, "fixturenames", ())
+
+    items.sort(key=rank)
 
 
 def ran(printed: str) -> set[str]:

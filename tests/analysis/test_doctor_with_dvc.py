@@ -157,7 +157,7 @@ def queued(toy: ToyRepository) -> None:
 @pytest.mark.parametrize(
     ("plant", "what", "alternative"),
     [
-        (damaged_scores, "1 file damaged in DVC's cache: data/clips.csv of ", 0),
+        (damaged_scores, "1 file damaged in DVC's cache: data/source of ", 0),
         (lost_table, "1 result with tables that DVC's cache lacks", 0),
         (lost_folder, "dvc.lock names 1 folder that DVC's cache lacks: data/source", 0),
         (merge_in_lock, "dvc.lock has the marks of a merge in line 1", 0),

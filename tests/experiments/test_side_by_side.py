@@ -27,7 +27,7 @@ from callboard.experiments.jobs.keep import experiment_ref
 from callboard.experiments.jobs.local import Workers, default_jobs
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.side_by_side import Planned, run_side_by_side
-from tests.conftest import Workspace, ran
+from tests.conftest import IDENTITY, Workspace, ran
 from tests.stages.test_pipeline import recorded
 
 DIVERGING = """
@@ -117,6 +117,19 @@ def test_a_snapshot_has_what_is_staged_and_lacks_what_was_deleted(repository: Wo
     assert repository.git("show", f"{commit_of(repository)}:./new.txt") == "later"
 
 
+def test_a_user_without_a_name_in_git_can_run_too(
+    repository: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_configured = {"COUNT": "1", "KEY_0": "user.useConfigOnly", "VALUE_0": "true", "GLOBAL": os.devnull}
+    for name, value in only_configured.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    for name in (*IDENTITY, "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    repository.write("params.yaml", "seed: 2\n")
+    with snapshot(repository.root) as source:
+        assert repository.git("log", "-1", "--format=%an", source.commit) == "callboard\n"
+
+
 def test_a_file_that_was_only_touched_is_no_change(repository: Workspace) -> None:
     os.utime(repository.root / "params.yaml", (1, 1))
     assert commit_of(repository) == repository.git("rev-parse", "HEAD").strip()
@@ -129,8 +142,7 @@ def test_an_unresolved_conflict_is_refused(repository: Workspace) -> None:
         repository.commit()
         if seed == 2:
             repository.git("checkout", "--quiet", "other")
-    identity = ("-c", "user.name=toy", "-c", "user.email=toy@example.org")
-    assert "CONFLICT" in repository.command("git", *identity, "merge", "-").stdout
+    assert "CONFLICT" in repository.command("git", "merge", "-").stdout
     with pytest.raises(UserError, match=r"params.yaml: a conflict of a git merge is not resolved"):
         commit_of(repository)
 

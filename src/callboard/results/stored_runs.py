@@ -86,6 +86,10 @@ class StoredRun:
         return {key: value for key, value in scores.items() if repr(self.metrics.get(key)) != repr(value)}
 
 
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError, UnreadableFileError)
+"""Errors of reading a damaged database, whose own words sqlite3 decodes as UTF-8."""
+
+
 def stored_runs(kind: str = tag.RESULT) -> list[StoredRun]:
     """Return every finished run of a kind, one per content key, in order of start time, then name.
 
@@ -122,7 +126,7 @@ def known_result(key: str) -> StoredRun | None:
     database = local_database(tracking_uri())
     try:
         runs = _by_sql(database, tag.RESULT, key) if database else []
-    except (sqlite3.Error, UnreadableFileError):
+    except UNREADABLE:
         return None
     return next((run for run in runs if run.is_finished), None)
 
@@ -142,7 +146,7 @@ def read_runs(kind: str, key: str = "") -> list[StoredRun]:
         return _by_sql(database, kind, key)
     except sqlite3.OperationalError:  # tables of another version, or one of them is missing
         return read_by_client(uri, kind, key)
-    except (sqlite3.Error, UnreadableFileError) as error:
+    except UNREADABLE as error:
         raise TrackingError(f"{uri}: {one_line(error)}") from error
 
 

@@ -14,7 +14,8 @@ import psutil
 
 from callboard.core.errors import UserError
 from callboard.results.dvc_cache import cache_folder, dvc_config
-from callboard.results.git import git, git_if_any, text_at
+from callboard.results.git import git, text_at
+from callboard.results.git_errors import GitError
 
 COPIES = Path(".dvc/tmp/copies")
 """Folder of the copies in the main workspace: on the file system of its cache, and ignored by git and DVC."""
@@ -87,9 +88,18 @@ def committed(workspace: Path, parent: str, message: str, copies: Path, also: Se
         if also:
             with_index("add", "--force", "--", *also)
         tree = with_index("write-tree").strip()
-    has_author = git_if_any("var", "GIT_AUTHOR_IDENT", folder=workspace)
-    author = () if has_author else ("-c", "user.name=callboard", "-c", "user.email=callboard@localhost")
-    return git(*author, "commit-tree", tree, "-p", parent, "-m", message, folder=workspace).strip()
+    return git(
+        *_author(workspace), "commit-tree", tree, "-p", parent, "-m", message, folder=workspace
+    ).strip()
+
+
+def _author(workspace: Path) -> tuple[str, ...]:
+    """Return the options that name an author if git does not know the user."""
+    try:
+        git("var", "GIT_AUTHOR_IDENT", folder=workspace)
+    except GitError:
+        return ("-c", "user.name=callboard", "-c", "user.email=callboard@localhost")
+    return ()
 
 
 def git_path(name: str, workspace: Path) -> Path:
