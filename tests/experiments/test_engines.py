@@ -404,4 +404,4 @@ def test_a_machine_without_the_folder_starts_from_a_different_result_and_from_a_
     done = workspace.command(sys.executable, "-c", code)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count(f"from {starts[0]}") == 2
-    assert "4 of 4 stages" in done.stdout
+    assert "6 of 6 stages" in done.stdout

@@ -140,7 +140,7 @@ def folders_of_elsewhere(state: State) -> Iterator[Finding]:
     if folders := folders_not_cached():
         what = (
             f"dvc.lock names {counted(len(folders), 'folder')} that DVC's cache lacks: {first_few(folders)}; "
-            "`dvc exp run --temp` and `callboard run` may stop with 'failed to load directory'"
+            "`dvc exp run --temp` may stop with 'failed to load directory'"
         )
         yield Finding(what, MAKE_FOLDERS)
 
