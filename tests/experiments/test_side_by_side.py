@@ -38,7 +38,7 @@ DIVERGING = """
   memo_en: A loss that is not finite
   set:
     optim.name: adamw
-    optim.lr: 10
+    optim.lr: 5  # doubled for soundscapes
     optim.weight_decay: 10  # each step makes every weight -99 times as large
   certainty: code
 """
