@@ -117,6 +117,18 @@ def test_a_snapshot_has_what_is_staged_and_lacks_what_was_deleted(repository: Wo
     assert repository.git("show", f"{commit_of(repository)}:./new.txt") == "later"
 
 
+def test_a_change_that_git_takes_for_none_is_in_a_copy(repository: Workspace) -> None:
+    """As an override of equal length, written within the second in which the copy was made."""
+    path = repository.root / "params.yaml"
+    repository.git("config", "core.trustctime", "false")
+    for text in ("seed: 1\n", "seed: 2\n"):
+        path.write_text(text)
+        os.utime(path, (1000, 1000))
+        assert repository.git("status", "--porcelain") == ""
+    with snapshot(repository.root) as source:
+        assert repository.git("show", f"{source.commit}:./params.yaml") == "seed: 2\n"
+
+
 def test_a_user_without_a_name_in_git_can_run_too(
     repository: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

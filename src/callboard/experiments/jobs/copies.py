@@ -82,7 +82,8 @@ def committed(workspace: Path, parent: str, message: str, copies: Path, also: Se
     with tempfile.TemporaryDirectory(dir=copies) as folder:
         own, index = git_path("index", workspace), Path(folder, "index")
         if own.exists():
-            shutil.copy2(own, index)  # by its time git knows which files to compare
+            shutil.copy(own, index)
+            os.utime(index, (1, 1))  # older than any file: git compares contents, not sizes and times alone
         with_index = partial(git, folder=workspace, GIT_INDEX_FILE=str(index))
         with_index("add", "--update")
         if also:
