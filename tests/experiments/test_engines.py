@@ -293,7 +293,7 @@ def test_a_cluster_that_loses_a_process_and_then_a_node_gives_the_same_bytes(
         wait_until(lambda: processes_in(workspace.root / COPIES), "no process in a copy")
         tasks_of_ray("-train-")[0].kill()
         cluster.remove_node(node, allow_graceful=False)
-        printed = running.communicate(timeout=300)[0]
+        printed = running.communicate(timeout=600)[0]
     finally:
         cluster.shutdown()
     assert "its process was killed" in printed
