@@ -8,6 +8,7 @@ import pytest
 
 from callboard.core.errors import UserError
 from callboard.experiments.jobs import keep
+from callboard.results.refs import experiment_ref
 from tests.conftest import Workspace
 from tests.experiments.test_side_by_side import copy_of, repository  # noqa: F401  a fixture
 
@@ -40,7 +41,7 @@ def test_an_experiment_is_a_commit_on_head_with_edits_parameters_and_results(
     head, status = head_of(repository), repository.git("status", "--porcelain")
     index = (repository.root.parent / ".git/index").read_bytes()
     keep.keep_experiment("exp0058", head, is_forced=False)
-    ref = keep.experiment_ref(head, "exp0058")
+    ref = experiment_ref(head, "exp0058")
     assert repository.git("rev-parse", f"{ref}^") == f"{head}\n"
     assert repository.git("diff", "--name-only", head, ref).split() == [
         *["project/dvc.lock", "project/metrics/cv.json", "project/notes.txt", "project/params.yaml"]
@@ -56,7 +57,7 @@ def test_an_experiment_made_meanwhile_is_replaced_only_if_forced(
     copy: Path,
 ) -> None:
     head = head_of(repository)
-    ref = keep.experiment_ref(head, "exp0058")
+    ref = experiment_ref(head, "exp0058")
     repository.git("update-ref", ref, head)
     with pytest.raises(UserError, match=r"^exp0058 exists on this commit, made meanwhile; --force replaces"):
         keep.keep_experiment("exp0058", head, is_forced=False)
@@ -70,7 +71,7 @@ def test_the_lock_of_a_name_that_a_kill_left_is_removed_and_a_fresh_one_is_not(
     copy: Path,
 ) -> None:
     head = head_of(repository)
-    lock = repository.root.parent / ".git" / f"{keep.experiment_ref(head, 'exp0058')}.lock"
+    lock = repository.root.parent / ".git" / f"{experiment_ref(head, 'exp0058')}.lock"
     lock.parent.mkdir(parents=True)
     lock.touch()
     with pytest.raises(UserError, match=r"exp0058.lock"):

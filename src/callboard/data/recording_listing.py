@@ -7,8 +7,6 @@ result is only used.
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from callboard.core.console import warn
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
@@ -16,7 +14,8 @@ from callboard.data.content_digests import content_digests
 from callboard.data.recording_folders import FolderOfRecordings, recording_folders
 from callboard.params.data import DataParams
 from callboard.results.dvc_cache import cached_file
-from callboard.results.dvc_lock import all_outs
+from callboard.results.dvc_lock import all_outs, stages_in
+from callboard.results.git import files_in
 
 SOURCE_TABLES = ("train_tp.csv", "train_fp.csv", "species.csv", "sample_submission.csv")
 """Files of `data.root`, other than recordings, that `prepare` reads."""
@@ -71,7 +70,6 @@ def _files(folders: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
 
 
 def _locked_md5(path: Path) -> str:
-    lock = Path("dvc.lock")
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    stages = stages_in(files_in(Path())("dvc.lock"), "dvc.lock")
     listings = {name: stage for name, stage in stages.items() if name.startswith(LISTING_STAGE)}
     return all_outs(listings).get(path.as_posix(), "")

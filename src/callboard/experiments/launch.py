@@ -32,7 +32,7 @@ from callboard.params.references import REFERENCE_KEYS, referenced_results
 from callboard.results.committed import params_of
 from callboard.results.dvc_cache import MAKE_FOLDERS, folders_not_cached
 from callboard.results.git import git, git_if_any, text_at
-from callboard.results.refs import refs_in_git
+from callboard.results.refs import experiment_ref, refs_in_git
 from callboard.results.result import ResultRef, changes
 
 LISTING = "recordings"
@@ -457,7 +457,7 @@ def experiment_of(name: str) -> str:
     Raises:
         GitError: there is no commit yet, or no repository.
     """
-    ref = keep.experiment_ref(git("rev-parse", "HEAD").strip(), name)
+    ref = experiment_ref(git("rev-parse", "HEAD").strip(), name)
     return git_if_any("rev-parse", "--verify", "--quiet", ref).strip()
 
 

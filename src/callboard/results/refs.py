@@ -18,6 +18,11 @@ REF_KINDS: dict[str, RefKind] = {"exps": "experiment", "heads": "branch", "tags"
 Tell = Callable[[str], None]
 
 
+def experiment_ref(head: str, name: str) -> str:
+    """Return git's name for an experiment on a commit."""
+    return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
+
+
 def refs_in_git(folder: Path | None = None) -> list[ResultRef]:
     """Return every experiment, branch and tag, and HEAD, of a folder, by default the main workspace.
 

@@ -26,7 +26,7 @@ from callboard.results.submissions import Submission, known_submissions
 
 @dataclass(frozen=True)
 class Kept:
-    """What was done with rows besides writing them."""
+    """Outcome of keeping rows, beyond their lines in the ledger."""
 
     done: str
     """For the summary line."""

@@ -20,7 +20,7 @@ from callboard.results.dvc_cache import (
     regain,
 )
 from callboard.results.dvc_lock import Lock, all_outs, stages_in
-from callboard.results.git import git, git_if_any, text_at
+from callboard.results.git import files_in, git, git_if_any, text_at
 from callboard.results.leaderboard import CONFLICT
 
 
@@ -91,10 +91,9 @@ def broken_metrics(state: State) -> Iterator[Finding]:
 
 def _stages(state: State) -> Lock:
     """Return the stages of the work tree's dvc.lock; none if it is absent or broken, see `broken_lock`."""
-    path = state.folder / "dvc.lock"
     try:
-        return stages_in(path.read_text(encoding="utf-8") if path.is_file() else "", "dvc.lock")
-    except (UserError, UnicodeDecodeError):
+        return stages_in(files_in(state.folder)("dvc.lock"), "dvc.lock")
+    except UserError:
         return {}
 
 

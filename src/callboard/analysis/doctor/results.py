@@ -21,6 +21,7 @@ from callboard.results.git_errors import GitError
 from callboard.results.leaderboard import LEDGER, read_ledger
 from callboard.results.mlflow.record import SUBMISSION_MD5
 from callboard.results.mlflow.sync import read_committed
+from callboard.results.refs import experiment_ref
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, ResultRef
 
 
@@ -116,7 +117,7 @@ def doubled_names(state: State) -> Iterator[Finding]:
     if doubled := sorted(name for name, refs in named.items() if len({ref.key for ref in refs}) > 1):
         what = f"{counted(len(doubled), 'experiment name')} with several results: {first_few(doubled)}"
         oldest = min(named[doubled[0]], key=lambda ref: ref.time_ms)
-        old = f"refs/exps/{oldest.baseline[:2]}/{oldest.baseline[2:]}/{oldest.name}"  # DVC asks which one
+        old = experiment_ref(oldest.baseline, oldest.name)  # DVC asks which one
         rename = f"`git update-ref {old}-older {old} && git update-ref -d {old}` renames the oldest"
         yield Finding(what, f"use name@key for an older one; {rename}")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from callboard.core.console import run_guarded
 from callboard.core.workspace import main_workspace
 from callboard.experiments.jobs.copies import repository
-from callboard.experiments.jobs.keep import QUIETLY, experiment_arguments, experiment_ref
+from callboard.experiments.jobs.keep import QUIETLY, experiment_arguments
 from callboard.results.git import git
+from callboard.results.refs import experiment_ref
 
 
 def enqueue(name: str, head: str, *, is_forced: bool) -> None:

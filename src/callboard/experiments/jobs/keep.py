@@ -14,6 +14,7 @@ from callboard.core.errors import UserError
 from callboard.core.workspace import main_workspace
 from callboard.experiments.jobs.copies import committed, git_path, repository
 from callboard.results.git import git, git_if_any
+from callboard.results.refs import experiment_ref
 
 MADE = ("dvc.lock", "metrics", "plots")
 """Files and folders of a result that git keeps."""
@@ -23,11 +24,6 @@ QUIETLY = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc")
 
 STALE_S = 60.0
 """Age at which git's lock of one name, held for milliseconds, was left by a process that was killed."""
-
-
-def experiment_ref(head: str, name: str) -> str:
-    """Return git's name for an experiment on a commit."""
-    return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
 
 
 def keep_experiment(name: str, head: str, *, is_forced: bool) -> None:
