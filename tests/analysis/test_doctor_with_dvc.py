@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from callboard.analysis.doctor.checks import examine
 from callboard.results.dvc_lock import all_outs, stages_in
 from callboard.results.mlflow.sync import sync
-from tests.analysis.test_doctor_remedies import do
+from tests.analysis import test_doctor
+from tests.analysis.test_doctor_remedies import do, found_now
+from tests.conftest import IDENTITY
 from tests.toy_git import ToyRepository
 
 pytestmark = pytest.mark.slow
@@ -62,7 +63,6 @@ CONFIG = """\
 
 
 def environment(root: Path) -> dict[str, str]:
-    who = {f"GIT_{who}_{what}": "toy" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     own = {
         "DVC_SITE_CACHE_DIR": str(root / ".dvc/tmp/site"),
         "DVC_NO_ANALYTICS": "1",
@@ -70,7 +70,7 @@ def environment(root: Path) -> dict[str, str]:
     }
     foreign = ("DVC_", "MLFLOW_")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-    return clean | who | own | {"GIT_CONFIG_GLOBAL": os.devnull}
+    return clean | IDENTITY | own
 
 
 def dvc(root: Path, *arguments: str) -> None:
@@ -109,20 +109,14 @@ def toy(ran: ToyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(ran.root.parent / "store", tmp_path / "store")
     toy = ran.copied(tmp_path / "main")
     stand_in(toy, monkeypatch)
-    assert found() == {}
+    assert found_now() == {}
     return toy
 
 
 def stand_in(toy: ToyRepository, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
+    test_doctor.stand_in(toy, monkeypatch)
     for name, value in environment(toy.root).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.chdir(toy.root)
-
-
-def found() -> dict[str, str]:
-    return {finding.what: finding.todo for finding in examine().findings}
 
 
 def cached(toy: ToyRepository, path: str) -> Path:
@@ -167,9 +161,9 @@ def queued(toy: ToyRepository) -> None:
 )
 def test_what_the_remedy_says_mends_it(toy: ToyRepository, plant, what: str, alternative: int) -> None:
     plant(toy)
-    (told,) = [todo for finding, todo in found().items() if finding.startswith(what)]
+    (told,) = [todo for finding, todo in found_now().items() if finding.startswith(what)]
     do(toy, re.split(r",? or (?=`)", told)[alternative])
-    assert found() == {}
+    assert found_now() == {}
 
 
 def test_what_a_killed_experiment_leaves_is_found_and_mended(toy: ToyRepository) -> None:
@@ -199,12 +193,12 @@ def test_what_a_killed_experiment_leaves_is_found_and_mended(toy: ToyRepository)
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    told = found()
+    told = found_now()
     assert any("of an experiment that was killed, which DVC would go on with" in what for what in told)
     for todo in told.values():
         if "`" in todo:
             do(toy, todo)
-    assert not any("killed" in what or "stash" in what for what in found())
+    assert not any("killed" in what or "stash" in what for what in found_now())
     dvc(toy.root, "exp", "run", "--temp", "--name", "third", "-S", "seed=5")
 
 
@@ -218,7 +212,7 @@ def test_an_experiment_without_a_readable_metric_is_removed_as_told(toy: ToyRepo
     toy.git("checkout", "--quiet", "main")
     baseline = toy.git("rev-parse", "HEAD")
     toy.git("update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/lost", commit)
-    (told,) = found().items()
+    (told,) = found_now().items()
     assert "metrics/cv.json: not found" in told[0]
     do(toy, told[1])
-    assert found() == {}
+    assert found_now() == {}
