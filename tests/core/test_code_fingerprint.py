@@ -285,7 +285,7 @@ def test_a_digest_of_sources_changes_with_what_the_module_can_reach(
 MEMOS = {
     (path.relative_to(ROOT / "src").with_suffix("").as_posix().replace("/", "."), named.strip('"'))
     for path in (ROOT / "src").rglob("*.py")
-    for named in re.findall(r'JsonCache\("\w+", (.+?)\)', path.read_text(encoding="utf-8"))
+    for named in re.findall(r'(?:JsonCache|shared_cache)\("\w+", (.+?)\)', path.read_text(encoding="utf-8"))
 }
 
 

@@ -3,8 +3,6 @@
 Nothing heavy is imported until a difference has to be computed: the board mostly reads remembered ones.
 """
 
-import atexit
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from functools import cache
@@ -13,7 +11,7 @@ from statistics import fmean
 from callboard.analysis.difference import Difference, MismatchError
 from callboard.core.console import progress
 from callboard.core.errors import UserError
-from callboard.core.json_cache import JsonCache
+from callboard.core.json_cache import JsonCache, shared_cache
 from callboard.results.dvc_cache import DamagedFileError, cached_file, is_cached
 from callboard.results.result import CLIPS, OUT_OF_FOLD
 from callboard.results.rows import BoardRow
@@ -44,7 +42,7 @@ def mean_difference(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | 
     changes = [ours - theirs for ours, theirs in scores if ours is not None and theirs is not None]
     if len(changes) < len(pairs):
         return None
-    memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
+    memory = _remembered()
     key = "; ".join(_key(*pair) for pair in pairs)
     if key not in memory:
         measured = _measured(pairs)
@@ -56,7 +54,7 @@ def mean_difference(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | 
 
 def work_out(pairs: Iterable[tuple[BoardRow, BoardRow]]) -> None:
     """Compute the differences of these pairs that are not remembered, with progress on stderr."""
-    memory = _remembered(os.environ.get("DVC_ROOT"), os.getcwd())
+    memory = _remembered()
     new = {key: (row, base) for row, base in pairs if (key := _key(row, base)) not in memory}
     is_there = cache(is_cached)
     measurable = [
@@ -74,12 +72,9 @@ def _key(row: BoardRow, base: BoardRow) -> str:
     return f"{row.oof_md5} {base.oof_md5} {row.clips_md5}"
 
 
-@cache
-def _remembered(_dvc_root: str | None, _folder: str) -> JsonCache:
-    """Return differences by the md5 of the tables they were computed from; saved when the process ends."""
-    memory = JsonCache("differences", "callboard.analysis.bootstrap")
-    atexit.register(memory.save)
-    return memory
+def _remembered() -> JsonCache:
+    """Return differences by the md5 of the tables they were computed from."""
+    return shared_cache("differences", "callboard.analysis.bootstrap")
 
 
 def _measured(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:

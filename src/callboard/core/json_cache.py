@@ -1,8 +1,10 @@
 """A cache on disk of values computed from content that cannot change."""
 
+import atexit
 import json
 import os
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from callboard.core.code_fingerprint import source_digest
@@ -58,3 +60,20 @@ class JsonCache:
         with suppress(UnreadableFileError), reading(self._path):
             return dict(json.loads(unseal(self._path.read_bytes(), self._seal)))
         return {}
+
+
+def shared_cache(name: str, computed_by: str) -> JsonCache:
+    """Return the cache that all of this process shares in this folder; saved when the process ends.
+
+    Args:
+        name: As in `JsonCache`.
+        computed_by: As in `JsonCache`.
+    """
+    return _shared(name, computed_by, os.environ.get("DVC_ROOT"), os.getcwd())
+
+
+@cache
+def _shared(name: str, computed_by: str, _dvc_root: str | None, _folder: str) -> JsonCache:
+    memory = JsonCache(name, computed_by)
+    atexit.register(memory.save)
+    return memory

@@ -1,13 +1,12 @@
 """Results, parameters and content keys of commits, cached because git and the YAML parser are slow."""
 
-import atexit
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from callboard.core.errors import UnreadableFileError, UserError
-from callboard.core.json_cache import JsonCache
+from callboard.core.json_cache import JsonCache, shared_cache
 from callboard.params.base import parse_tree
 from callboard.params.defaults import flatten, texts_with_defaults
 from callboard.results.dvc_lock import all_outs, content_key, parse_lock
@@ -96,7 +95,7 @@ def _completed(commit: str, folder: Path) -> dict[str, str]:
 
 @cache
 def _held(commit: str, folder: Path) -> dict[str, Any]:
-    memory = _memory(folder)
+    memory = shared_cache("committed", __name__)
     if commit in memory:
         held: dict[str, Any] = memory[commit]
         return held
@@ -107,11 +106,3 @@ def _held(commit: str, folder: Path) -> dict[str, Any]:
     if held["params"] and FULL_HASH.fullmatch(commit):
         memory[commit] = held
     return held
-
-
-@cache
-def _memory(_folder: Path) -> JsonCache:
-    """Return the cache of a current folder, in its main workspace; saved once, when the process ends."""
-    memory = JsonCache("committed", __name__)
-    atexit.register(memory.save)
-    return memory

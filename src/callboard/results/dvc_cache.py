@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from callboard.core.errors import UserError
 from callboard.core.files import path_inside, written_whole
-from callboard.core.json_cache import JsonCache
+from callboard.core.json_cache import JsonCache, shared_cache
 from callboard.core.reading import reading
 from callboard.core.workspace import main_workspace
 from callboard.results.dvc_lock import all_outs, parse_lock
@@ -97,15 +97,12 @@ Those of smaller files take 25 ms at most.
 
 @lru_cache(maxsize=10_000)
 def _md5(path: Path, size: int, mtime_ns: int) -> str:
-    key, memory = f"{path} {size} {mtime_ns}", JsonCache("digests", __name__) if size >= LARGE_BYTES else None
-    if memory and key in memory:
-        return str(memory[key])
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if memory:
-        memory[key] = found
-        memory.save()
-    return found
+    key = f"{path} {size} {mtime_ns}"
+    memory: JsonCache | dict[str, str] = shared_cache("digests", __name__) if size >= LARGE_BYTES else {}
+    if key not in memory:
+        with path.open("rb") as file:
+            memory[key] = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return str(memory[key])
 
 
 def object_path(md5: str, workspace: Path) -> Path:
