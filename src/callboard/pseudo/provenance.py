@@ -25,7 +25,7 @@ from callboard.core.reading import reading
 from callboard.data.clips import labels_for, read_clips, students_of
 from callboard.data.folds import read_folds
 from callboard.pseudo.held_out import NETWORKS, labels_file, network_name, networks_behind, weights_file
-from callboard.results.dvc_cache import cached_file
+from callboard.results.dvc_cache import cached_file, md5s_listed
 from callboard.results.result import FOLDS
 
 HeldOut = Mapping[str, Collection[str]]
@@ -382,9 +382,9 @@ def _read_networks_of_before(open_output: Open, folds: list[int], final: int) ->
     for number in range(1, final + 1):
         listing = open_output(_networks_of(number))
         with reading(listing, "a list of networks"):
-            for entry in json.loads(listing.read_text(encoding="utf-8")):
-                name = Path(entry["relpath"])
-                paths[name.suffix][name.stem.replace("-", "/", 1)] = cached_file(entry["md5"], str(name))
+            for name, md5 in md5s_listed(listing).items():
+                network = Path(name).stem.replace("-", "/", 1)
+                paths[Path(name).suffix][network] = cached_file(md5, name)
     return read_nested(paths[".pt"], paths[".csv"])
 
 
