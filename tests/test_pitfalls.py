@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from callboard.analysis.lines import differs_by
+from callboard.analysis.bases import differs_by
 from callboard.experiments.steps import TableStep
 from callboard.params.defaults import texts_with_defaults
 from callboard.results.result import changes

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from callboard.analysis.bases import Bases
 from callboard.analysis.differences import difference, mean_difference, work_out
-from callboard.analysis.lines import of_one_setting, started_from, table_base
+from callboard.analysis.lines import of_one_setting
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
 from callboard.experiments.steps import TableStep
@@ -32,14 +33,52 @@ STEP = TableStep("e1", {"lr"})
 
 def test_the_base_of_the_table_and_what_was_committed_are_two_things():
     other = replace(PLAIN, name="other", names=(), key="k3")
-    assert table_base(CHANGED, STEP, [PLAIN, other, CHANGED]) == PLAIN
-    assert table_base(CHANGED, None, [PLAIN, other, CHANGED]) is None
-    assert started_from(CHANGED, [PLAIN, other, CHANGED]) == other
+    assert Bases([PLAIN, other, CHANGED]).in_table(CHANGED, STEP) == PLAIN
+    assert Bases([PLAIN, other, CHANGED]).in_table(CHANGED, None) is None
+    assert Bases([PLAIN, other, CHANGED]).start_of(CHANGED) == other
 
 
 def test_of_several_bases_the_newest_counts():
     again = replace(PLAIN, name="again", key="k3")
-    assert table_base(CHANGED, STEP, [PLAIN, again, CHANGED]) == again
+    assert Bases([PLAIN, again, CHANGED]).in_table(CHANGED, STEP) == again
+
+
+def test_bases_are_those_that_a_look_at_every_result_finds(monkeypatch):
+    def newest(row, is_base):
+        found = [one for one in rows if one.key != row.key and same_truth(row, one) and is_base(one, row)]
+        return found[-1] if found else None
+
+    monkeypatch.setattr("callboard.analysis.bases.key_of", lambda commit: commit)
+    draw = np.random.default_rng(0).integers
+    lr = [{"lr": str(k)} for k in range(5)]
+    rows = [
+        replace(
+            PLAIN,
+            params=lr[draw(4)],
+            base=lr[draw(5)],
+            names=(f"e{draw(3)}",),
+            key=f"k{number}",
+            commit=f"k{draw(60)}",
+            data_md5="de"[draw(2)],
+        )
+        for number in range(40)
+    ]
+    bases = Bases(rows)
+    starts = [
+        newest(row, lambda one, row: one.key == row.commit)
+        or newest(row, lambda one, row: one.params == row.base and row.commit != row.key)
+        for row in rows
+    ]
+    assert [bases.start_of(row) for row in rows] == starts
+    assert None in starts
+    of_table = [
+        row
+        if "e1" in row.names
+        else newest(row, lambda one, row: "e1" in one.names and one.params == row.params)
+        for row in rows
+    ]
+    assert [bases.in_table(row, TableStep("e1", set())) for row in rows] == of_table
+    assert None in of_table
 
 
 @pytest.mark.parametrize("other", [{"seed": "5"}, {"seed": "1", "epochs": "3"}])
@@ -47,13 +86,13 @@ def test_a_result_that_differs_in_more_than_the_row_changes_is_no_base(other):
     of_seed_1 = replace(PLAIN, params=PLAIN.params | {"seed": "1"})
     changed = replace(CHANGED, params=CHANGED.params | {"seed": "1"})
     newer = replace(PLAIN, params=PLAIN.params | other, key="k3")
-    assert table_base(changed, STEP, [of_seed_1, newer, changed]) == of_seed_1
-    assert table_base(changed, STEP, [newer, changed]) is None
+    assert Bases([of_seed_1, newer, changed]).in_table(changed, STEP) == of_seed_1
+    assert Bases([newer, changed]).in_table(changed, STEP) is None
 
 
 def test_keys_below_one_that_a_row_changes_may_differ():
     inside = replace(CHANGED, params={"lr.first": "1", "lr.last": "2"})
-    assert table_base(inside, STEP, [PLAIN, inside]) == PLAIN
+    assert Bases([PLAIN, inside]).in_table(inside, STEP) == PLAIN
 
 
 def test_the_author_s_rows_get_results_of_the_setting_that_most_have():
@@ -80,20 +119,20 @@ def test_the_place_of_equal_recordings_makes_no_other_setting():
     )
     base = replace(PLAIN, params=PLAIN.params | here)
     moved = replace(CHANGED, params=CHANGED.params | there)
-    assert table_base(moved, STEP, [base, moved]) == base
+    assert Bases([base, moved]).in_table(moved, STEP) == base
     same = replace(moved, params=PLAIN.params | there)
     assert same.setting == base.setting
     assert set(of_one_setting([base, same], toy_table())) == {"e1", "e2"}
 
 
 def test_a_result_of_other_data_is_no_base():
-    assert table_base(replace(CHANGED, data_md5="else"), STEP, [PLAIN, CHANGED]) is None
+    assert Bases([PLAIN, CHANGED]).in_table(replace(CHANGED, data_md5="else"), STEP) is None
 
 
 def test_a_result_of_other_annotations_is_no_base() -> None:
     other = replace(CHANGED, clips_md5="else")
-    assert table_base(other, STEP, [PLAIN, other]) is None
-    assert started_from(replace(other, base=PLAIN.params), [PLAIN, other]) is None
+    assert Bases([PLAIN, other]).in_table(other, STEP) is None
+    assert Bases([PLAIN, other]).start_of(replace(other, base=PLAIN.params)) is None
     assert not same_truth(PLAIN, other)
     lone = replace(PLAIN, clips_md5="else", names=("e2",), key="k4")
     also = replace(PLAIN, names=("e4",), key="k5")
@@ -102,18 +141,18 @@ def test_a_result_of_other_annotations_is_no_base() -> None:
 
 def test_other_features_place_the_same_annotations_in_other_frames() -> None:
     other = replace(PLAIN, params=PLAIN.params | {"features.hop_length": "512"}, key="k3", clips_md5="else")
-    assert started_from(other, [PLAIN, other]) is not None
+    assert Bases([PLAIN, other]).start_of(other) is not None
     assert same_truth(PLAIN, other)
     assert not same_truth(PLAIN, replace(other, data_md5="else"))
 
 
 def test_the_same_content_under_both_names_is_its_own_base():
     same = replace(PLAIN, names=("e1", "e2"))
-    assert table_base(same, STEP, [same]) == same
+    assert Bases([same]).in_table(same, STEP) == same
 
 
 def test_the_committed_result_is_no_change_of_itself():
-    assert started_from(PLAIN, [PLAIN, CHANGED]) is None
+    assert Bases([PLAIN, CHANGED]).start_of(PLAIN) is None
 
 
 def test_the_lock_of_the_commit_goes_before_its_parameters(tmp_path, monkeypatch):
@@ -126,8 +165,8 @@ def test_the_lock_of_the_commit_goes_before_its_parameters(tmp_path, monkeypatch
     held = replace(PLAIN, name="held", names=(), key=find("x").key)
     later = replace(PLAIN, name="later", names=(), key="k4")
     changed = replace(CHANGED, commit=commit)
-    assert started_from(changed, [held, later, changed]) == held
-    assert started_from(replace(held, commit=commit), [held, later]) is None
+    assert Bases([held, later, changed]).start_of(changed) == held
+    assert Bases([held, later]).start_of(replace(held, commit=commit)) is None
 
 
 @pytest.fixture
@@ -287,7 +326,7 @@ def test_another_seed_of_a_row_has_the_base_of_that_seed():
 
     base, of_seed_2 = seeded("e1-seed1", "1", "1"), seeded("e1-seed2", "2", "1")
     changed = seeded("e2-seed1", "1", "2")
-    assert table_base(changed, STEP, [base, of_seed_2, changed]) == base
+    assert Bases([base, of_seed_2, changed]).in_table(changed, STEP) == base
     assert changed.table_names == ["e2-seed1", "e2"]
 
 
@@ -299,4 +338,4 @@ def test_a_pair_of_several_without_cv_leaves_no_mean(pair):
 
 def test_the_same_content_under_both_names_of_a_seed_is_its_own_base():
     both = replace(CHANGED, names=("e2-seed1", "e1-seed1"))
-    assert table_base(both, STEP, [both]) == both
+    assert Bases([both]).in_table(both, STEP) == both

@@ -155,7 +155,7 @@ from pathlib import Path
 
 import torch
 
-from callboard.analysis.lines import started_from
+from callboard.analysis.bases import Bases
 from callboard.model.weights import load_model
 from callboard.params.base import validate
 from callboard.params.experiment import load_experiment
@@ -190,7 +190,7 @@ json.dump(
         "names": [old.name, new.name],
         "differing": sorted(key for key in new.params if old.params.get(key) != new.params[key]),
         "is one setting": old.setting == new.setting,
-        "base": started_from(new, [old, new]).name,
+        "base": Bases([old, new]).start_of(new).name,
         "blend": blend.to_numpy()[:, 1:].tolist(),
         "nested": [lineage.sentence, lineage.violations],
     },

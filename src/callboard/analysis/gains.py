@@ -6,10 +6,10 @@ from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
 
+from callboard.analysis.bases import Bases
 from callboard.analysis.choice import is_named
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import mean_difference, work_out
-from callboard.analysis.lines import started_from, table_base
 from callboard.analysis.seed_noise import JUDGED_METRICS, NoiseOfRows
 from callboard.analysis.verdict import (
     MIN_PAIRS,
@@ -156,8 +156,9 @@ def _started_on(
     of_row: Sequence[BoardRow], results: Mapping[str, list[BoardRow]], rows: Sequence[BoardRow]
 ) -> tuple[str, list[BoardRow]]:
     """Return the row whose result was committed when one was started, and its results of that setting."""
+    bases = Bases(rows)
     for row in of_row:
-        base = started_from(row, rows)
+        base = bases.start_of(row)
         names = [name for name in base.table_names if name not in row.table_names] if base else []
         if base and (known := [name for name in names if name in results]):
             setting = base.setting
@@ -170,7 +171,8 @@ def _by_table(results: Iterable[BoardRow], step: TableStep | None, rows: Sequenc
 
     If the step changes the seed itself, all have one base, and the last stands for them.
     """
-    found = ((row, table_base(row, step, rows)) for row in results)
+    bases = Bases(rows)
+    found = ((row, bases.in_table(row, step)) for row in results)
     by_base = {base.key: (row, base) for row, base in found if base and _has_cv(base)}
     return list(by_base.values())
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import TYPE_CHECKING
 
+from callboard.analysis.bases import Bases
 from callboard.analysis.difference import Difference
 from callboard.analysis.differences import difference, work_out
 from callboard.analysis.seed_noise import NoiseOfRows, seed_pairs
 from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_lb
 from callboard.core.console import MISSING
 from callboard.experiments.captions import Caption
-from callboard.experiments.steps import TableStep, is_below
-from callboard.params.references import PLACES, differing_keys
-from callboard.results.committed import key_of
+from callboard.experiments.steps import TableStep
+from callboard.params.references import PLACES
 from callboard.results.rows import CV, BoardRow, same_truth
 
 if TYPE_CHECKING:
@@ -106,17 +106,18 @@ def lines_of_results(
         captions: Captions by name of an experiment.
         shown: Results that get a line, in this order; all of them if None.
     """
-    return [_compared([_result_line(row, rows, captions) for row in (rows if shown is None else shown)])]
+    bases = Bases(rows)
+    return [_compared([_result_line(row, bases, captions) for row in (rows if shown is None else shown)])]
 
 
 def result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> BoardLine:
     """Build the line of a result with its base: that of its row of the table, else its starting point."""
-    return _compared([_result_line(row, rows, captions)])[0]
+    return _compared([_result_line(row, Bases(rows), captions)])[0]
 
 
-def _result_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, Caption]) -> BoardLine:
+def _result_line(row: BoardRow, bases: Bases, captions: Mapping[str, Caption]) -> BoardLine:
     caption = next((captions[name] for name in row.table_names if name in captions), Caption("", None))
-    base = table_base(row, caption.step, rows) or started_from(row, rows)
+    base = bases.in_table(row, caption.step) or bases.start_of(row)
     return BoardLine(row, step=caption.step, base=base, memo=caption.memo or row.note)
 
 
@@ -129,18 +130,17 @@ def lines_of_table(
     blocks: dict[int | str, list[BoardLine]] = {}
     results = of_one_setting(rows, table)
     shown = {row.key for row in results.values()}
+    bases = Bases(rows)
     for entry in author_rows(table):
-        blocks.setdefault(entry.block, []).append(_entry_line(results.get(entry.name), entry, rows, table))
+        blocks.setdefault(entry.block, []).append(_entry_line(results.get(entry.name), entry, bases, table))
     others = lines_of_results(rows, captions, [row for row in rows if row.key not in shown])
     return [*map(_compared, blocks.values()), *(block for block in others if block)]
 
 
-def _entry_line(
-    row: BoardRow | None, entry: "TableRow", rows: Sequence[BoardRow], table: "ExperimentTable"
-) -> BoardLine:
+def _entry_line(row: BoardRow | None, entry: "TableRow", bases: Bases, table: "ExperimentTable") -> BoardLine:
     author_base = table.rows[entry.base] if entry.base else None
     step = table.step(entry.name)
-    base = table_base(row, step, rows) if row else None
+    base = bases.in_table(row, step) if row else None
     return BoardLine(row, entry, author_base, step, base, memo=entry.memo_en)
 
 
@@ -203,55 +203,6 @@ def _judged(line: BoardLine, row: BoardRow, noise: NoiseOfRows, best: Mapping[st
         judgement=flag_optimistic(judgement, row, line.base) if line.base else judgement,
         lb_judgement=judge_lb(line.metric_change("lb.public"), "lb.public", own),
     )
-
-
-def table_base(row: BoardRow, step: TableStep | None, rows: Sequence[BoardRow]) -> BoardRow | None:
-    """Return the newest result, on the same data, of the row of the table that `row` is a step from.
-
-    It differs only in what the step changes: not in its seed, nor in its epochs.
-
-    Args:
-        row: A result.
-        step: The step to its row of the table from the base's row, if it has one.
-        rows: All results, oldest first.
-
-    Returns:
-        `row` itself if both rows have the same content; None if there is no such result.
-    """
-    if step is None:
-        return None
-    if step.base in row.table_names:
-        return row
-    found = [
-        other
-        for other in rows
-        if step.base in other.table_names and _is_other(other, row) and differs_by(other, row, step)
-    ]
-    return found[-1] if found else None
-
-
-def started_from(row: BoardRow, rows: Sequence[BoardRow]) -> BoardRow | None:
-    """Return the result in the commit that `row` started from, else the newest with its parameters.
-
-    Args:
-        row: A result.
-        rows: All results, oldest first.
-    """
-    committed = key_of(row.commit)
-    found = [other for other in rows if other.key == committed and _is_other(other, row)] or [
-        other for other in rows if other.params == row.base and committed != row.key and _is_other(other, row)
-    ]
-    return found[-1] if found else None
-
-
-def _is_other(other: BoardRow, row: BoardRow) -> bool:
-    """Return whether `row` can be compared with it."""
-    return other.key != row.key and same_truth(row, other)
-
-
-def differs_by(base: BoardRow, row: BoardRow, step: TableStep) -> bool:
-    """Return whether two results differ in nothing but the keys of a step."""
-    return all(is_below(key, step.keys) for key in differing_keys(base.params, row.params))
 
 
 def of_one_setting(rows: Sequence[BoardRow], table: "ExperimentTable") -> dict[str, BoardRow]:

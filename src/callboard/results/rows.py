@@ -81,7 +81,7 @@ class BoardRow:
         """Rows of the table that it can be a result of: its names, with and without the suffix of a seed."""
         return list(dict.fromkeys([*self.names, *(OF_A_SEED.sub("", name) for name in self.names)]))
 
-    @property
+    @cached_property
     def blend(self) -> list[str]:
         """References to the parts of a blend; empty for a result with networks of its own."""
         return blend_parts(self.params)
@@ -223,7 +223,7 @@ def read_board() -> tuple[list[BoardRow], str]:
 def _row(run: StoredRun, earlier: dict[str, BoardRow]) -> BoardRow:
     tags = run.tags
     commit = tags.get(tag.COMMIT, "")
-    keys = {reference.rpartition("@")[2] for reference in blend_parts(run.params)}
+    parts = (earlier.get(reference.rpartition("@")[2]) for reference in blend_parts(run.params))
     return BoardRow(
         name=run.name,
         params=texts_with_defaults(run.params),
@@ -238,7 +238,7 @@ def _row(run: StoredRun, earlier: dict[str, BoardRow]) -> BoardRow:
         oof_md5=tags.get(tag.OOF_MD5, ""),
         submission_md5=tags.get(tag.SUBMISSION_MD5, ""),
         note=AUTOMATIC_NOTE.sub("", tags.get(tag.NOTE, "")).strip(),
-        parts=tuple(earlier[key] for key in earlier if key in keys),
+        parts=tuple(part for part in parts if part),
         begun_from=earlier.get(init_from(run.params).rpartition("@")[2]),
         own_computes=computes_of(tags.get(tag.COMPUTED_BY, "")),
     )
