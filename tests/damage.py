@@ -140,8 +140,6 @@ class Reader(NamedTuple):
     """Reads it."""
     refuses: bool = True
     """Whether it refuses damaged files; False if it leaves out what it cannot read, such as a cache."""
-    n_many: int = 300
-    """Number of damages in the long campaign, as far as the time allows."""
     kin: str = ""
     """Part of the names of other files that it can name, since the damaged one refers to them."""
 

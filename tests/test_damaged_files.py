@@ -207,7 +207,7 @@ def label_table(format_name: str, name: str, content: str, others: dict[str, str
             LABEL_FORMATS[recognised_format(path)].read(path, ReadOptions())
         LABEL_FORMATS[format_name].read(path, ReadOptions())
 
-    return Reader(make, read, n_many=60)
+    return Reader(make, read)
 
 
 def weights(folder: Path) -> Path:
@@ -363,18 +363,22 @@ READERS = {
     },
 }
 
-FEW = 20
+FEW, MANY = range(20), range(20, 320)
+"""Damages of the quick and of the long campaign."""
+
+LENGTHS = pytest.mark.parametrize(
+    "numbers", [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)]
+)
 
 
-@pytest.mark.parametrize("length", ["few", pytest.param("many", marks=pytest.mark.slow)])
+@LENGTHS
 @pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_is_read_or_refused_by_name(
-    name: str, length: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, numbers: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     reader = READERS[name]
-    numbers = range(FEW) if length == "few" else range(FEW, FEW + reader.n_many)
     outcome = campaign(name, reader, tmp_path, numbers)
     assert outcome.broken == []
     assert bool(outcome.n_refused) == reader.refuses
@@ -425,7 +429,7 @@ def _set_cell(connection: sqlite3.Connection, table: str, column: str, cell: obj
     connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (cell, *rng.choice(rows)))
 
 
-@pytest.mark.parametrize("numbers", [range(20), pytest.param(range(20, 120), marks=pytest.mark.slow)])
+@LENGTHS
 def test_an_odd_cell_of_the_database_is_read_or_refused(
     numbers: range, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,7 +454,7 @@ def test_an_odd_cell_of_the_database_is_read_or_refused(
     assert n_refused
 
 
-@pytest.mark.parametrize("numbers", [range(20), pytest.param(range(20, 120), marks=pytest.mark.slow)])
+@LENGTHS
 def test_a_damaged_database_is_read_or_refused(
     numbers: range, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
