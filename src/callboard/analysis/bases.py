@@ -47,7 +47,8 @@ class Bases:
     def start_of(self, row: BoardRow) -> BoardRow | None:
         """Return the result in the commit that `row` started from, else the newest with its parameters."""
         committed = key_of(row.commit)
-        held = [other for other in self._of_key.get(committed or "", []) if _is_other(other, row)]
+        in_commit = self._of_key.get(committed, []) if committed else []
+        held = [other for other in in_commit if _is_other(other, row)]
         if held or committed == row.key:
             return held[-1] if held else None
         alike = self._of_params.get(_items(row.base), [])
