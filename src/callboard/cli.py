@@ -19,6 +19,7 @@ from callboard.commands import (
     labels,
     lb,
     noise,
+    predict,
     preset,
     report,
     repro,
@@ -53,6 +54,7 @@ EXAMPLES = {
 GROUPS: dict[str, Sequence[ModuleType]] = {
     "run": (run, repro, preset, watch),
     "look at results": (board, show, diff, report, ui),
+    "use a result": (predict,),
     "labels": (labels, suspects),
     "leaderboard scores": (lb,),
     "decide what to trust": (gains, noise, trust, adversarial, audit),

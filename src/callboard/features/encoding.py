@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
@@ -92,6 +93,33 @@ def encode_recordings(
     encode = partial(encode_recording, front_end=front_end)
     with threadpool_limits(1, user_api="blas"):
         yield from ahead(encode, recordings, n_workers, n_ahead=2 * n_workers)
+
+
+def encode_files(
+    files: Sequence[tuple[str, Path]], front_end: FrontEndParams, n_workers: int
+) -> Iterator[tuple[EncodedRecording | BadRecording, float]]:
+    """Encode files by name, in order, each with its length in seconds; see `encode_recordings`.
+
+    What they contain is not compared with an earlier look at them, as it is for recordings of the pipeline.
+    """
+    encode = partial(_encode_file, front_end=front_end)
+    with threadpool_limits(1, user_api="blas"):
+        yield from ahead(encode, files, n_workers, n_ahead=2 * n_workers)
+
+
+def _encode_file(
+    file: tuple[str, Path], front_end: FrontEndParams
+) -> tuple[EncodedRecording | BadRecording, float]:
+    name, path = file
+    audio, frames = front_end.audio, frames_of(front_end)
+    with named_if_out_of_memory(f"recording {name}", SHORTER_RECORDINGS):
+        try:
+            waveform = read_recording(path, audio.sample_rate, audio.on_other_rate, frames.f_max)
+        except BadRecording as bad:
+            return BadRecording(name, bad.reason), 0.0
+        if reason := frames.refusal(len(waveform)):
+            return BadRecording(name, reason), 0.0
+        return EncodedRecording(name, *frames.encode(waveform)), len(waveform) / audio.sample_rate
 
 
 def _refuse_changed(recording: Recording) -> None:

@@ -8,7 +8,7 @@ file. Even a set without recordings has a pack, which shows n_mels.
 import mmap
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
@@ -123,6 +123,18 @@ class MelCache:
 
     def __len__(self) -> int:
         return len(self.recording_ids)
+
+    def only(self, *recording_ids: str) -> "MelCache":
+        """Return this cache with some of its recordings, in this order, as if it had no others.
+
+        Raises:
+            UserError: A recording is not in the cache.
+        """
+        rows = np.array([self.row(recording_id) for recording_id in recording_ids], dtype=np.int64)
+        columns = {
+            name: getattr(self, name)[rows] for name in ("pack", "offsets", "n_frames", "db_min", "db_max")
+        }
+        return replace(self, recording_ids=list(recording_ids), **columns)
 
     @cached_property
     def frames(self) -> "MappedFrames":

@@ -23,6 +23,9 @@ SUBMISSION = "submission/submission.csv"
 SUBMISSIONS_WITHOUT = "submission/without"
 """Folder of submissions that each leave out a step."""
 
+PREVALENCE = "submission/prevalence.csv"
+"""Factors of the odds of `infer.prevalence`."""
+
 OUT_OF_FOLD = "scores/oof.csv"
 WINDOW_SCORES = "scores/windows"
 CLIPS = "data/clips.csv"

@@ -153,7 +153,7 @@ def plan_out_of_fold(
 
 
 def score_parts(
-    parts: Sequence[ScorePart], params: ScoreParams, device: torch.device
+    parts: Sequence[ScorePart], params: ScoreParams, device: torch.device, *, shows_progress: bool = True
 ) -> Iterator[WindowScores]:
     """Score every window with every model, and yield the scores of each part; each recording is read once.
 
@@ -164,6 +164,7 @@ def score_parts(
         parts: Parts, in the order to score them.
         params: `predict`, and the parameters of its test-time augmentation.
         device: Device of the models.
+        shows_progress: Whether to show it, by batches.
     """
     looks = TestTimeAugmentation(params.predict.tta, params.augment, params.seed)
 
@@ -178,9 +179,10 @@ def score_parts(
     jobs = ((part, batch) for part in parts for batch in part.batches)
     scored = ahead(score, jobs, n_at_once, n_ahead=n_at_once + 1)
     n_batches = sum(len(part.batches) for part in parts)
-    watched = terminal.progress(scored, total=n_batches, label="predict", unit="batches")
+    if shows_progress:
+        scored = terminal.progress(scored, total=n_batches, label="predict", unit="batches")
     for part in parts:  # threads go on with the next part meanwhile
-        yield _collect(part, islice(watched, len(part.batches)))
+        yield _collect(part, islice(scored, len(part.batches)))
 
 
 def score_recordings(

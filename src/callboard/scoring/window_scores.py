@@ -223,11 +223,28 @@ def recording_scores(window_scores: WindowScores, params: InferParams) -> Probab
     """Return (R, S) probabilities: smoothed and pooled over each model's windows, then over models."""
     if not window_scores.recording_ids:  # reduceat needs at least one window
         return np.empty((0, len(window_scores.species)))
-    probabilities = window_probabilities(window_scores, params.head, params.temperature)
-    if params.smoothing:
-        probabilities = smoothed(probabilities, window_scores.recording, params.smoothing)
     pool = WINDOW_AGGREGATES[params.window_agg]
-    per_model = pool(probabilities, window_scores.first_windows)  # (R, M, S)
+    per_model = pool(_smoothed_windows(window_scores, params), window_scores.first_windows)  # (R, M, S)
+    return _over_models(per_model, window_scores, params)
+
+
+def window_means(window_scores: WindowScores, params: InferParams) -> Probabilities:
+    """Return (N, S) probabilities: smoothed, then pooled over models as those of recordings are."""
+    return _over_models(_smoothed_windows(window_scores, params), window_scores, params)
+
+
+def _smoothed_windows(window_scores: WindowScores, params: InferParams) -> Probabilities:
+    """Return (N, M, S)."""
+    probabilities = window_probabilities(window_scores, params.head, params.temperature)
+    return (
+        smoothed(probabilities, window_scores.recording, params.smoothing)
+        if params.smoothing
+        else probabilities
+    )
+
+
+def _over_models(per_model: Probabilities, window_scores: WindowScores, params: InferParams) -> Probabilities:
+    """Return (rows, S) of (rows, M, S)."""
     if params.fold_weights and window_scores.fold is None:  # out of fold a recording has one model
         return np.average(per_model, axis=1, weights=params.fold_weights)
     pooled: Probabilities = FOLD_AGGREGATES[params.fold_agg](per_model, axis=1)

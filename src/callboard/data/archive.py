@@ -1,0 +1,95 @@
+"""Folders of recordings to be scored, and their division into shards by names and sizes alone."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from callboard.core.console import first_few
+from callboard.core.errors import UserError
+from callboard.data.recording_folders import RECORDING_SUFFIXES
+
+SHARD_RECORDINGS = 256
+"""Most recordings of a shard, which is what a killed command loses."""
+
+SHARD_BYTES = 1_400_000_000
+"""Most bytes of a shard: 4 h of one channel at 48 kHz in 16 bits, if its files are not compressed."""
+
+
+class ArchiveFile(NamedTuple):
+    """A recording, known by its name, size and time of change."""
+
+    name: str
+    """Path below its folder, with `/`; with several folders, below the folder that contains it."""
+    path: str
+    n_bytes: int
+    mtime_ns: int
+
+
+def list_archive(folders: Sequence[Path]) -> list[ArchiveFile]:
+    """List all recordings below some folders, hidden ones aside, ordered by name.
+
+    Raises:
+        UserError: A folder does not exist or cannot be read, has no recordings, or two names are equal.
+    """
+    found: dict[str, ArchiveFile] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: {'is not a folder' if folder.exists() else 'folder does not exist'}")
+        prefix = f"{folder.name}/" if len(folders) > 1 else ""
+        others: Counter[str] = Counter()
+        n_before = len(found)
+        for entry in _files(folder):
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if suffix not in RECORDING_SUFFIXES:
+                others[suffix or "no suffix"] += 1
+                continue
+            file = _archive_file(entry, folder, prefix)
+            if (other := found.setdefault(file.name, file)) != file:
+                raise UserError(f"{other.path} and {file.path} would both be called {file.name}")
+        if len(found) == n_before:
+            kinds = first_few([f"{kind}: {count}" for kind, count in others.most_common()])
+            seen = f"only files of other formats ({kinds})" if kinds else "no files"
+            raise UserError(f"{folder}: no recordings ({', '.join(RECORDING_SUFFIXES)}), {seen}")
+    return [found[name] for name in sorted(found)]
+
+
+def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield the files of a folder and of those below it, each folder once even if links lead back to it."""
+    seen: set[tuple[int, int]] = set()
+    left = [str(folder)]
+    while left:
+        place = left.pop()
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    left.append(entry.path)
+                elif entry.is_file():
+                    yield entry
+
+
+def _archive_file(entry: os.DirEntry[str], folder: Path, prefix: str) -> ArchiveFile:
+    name = prefix + entry.path[len(str(folder)) + 1 :].replace(os.sep, "/")
+    if not name.isprintable():
+        raise UserError(f"{folder}: file name {name!r} is not printable UTF-8; rename it")
+    status = entry.stat()
+    return ArchiveFile(name, entry.path, status.st_size, status.st_mtime_ns)
+
+
+def plan_shards(files: Sequence[ArchiveFile]) -> Iterator[Sequence[ArchiveFile]]:
+    """Divide recordings into shards of up to SHARD_RECORDINGS and SHARD_BYTES, in order."""
+    first = n_bytes = 0
+    for stop, file in enumerate(files):
+        if stop > first and (stop - first == SHARD_RECORDINGS or n_bytes + file.n_bytes > SHARD_BYTES):
+            yield files[first:stop]
+            first, n_bytes = stop, 0
+        n_bytes += file.n_bytes
+    if files:
+        yield files[first:]

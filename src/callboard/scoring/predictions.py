@@ -1,0 +1,263 @@
+"""Predictions of a detector for any number of recordings, kept as Parquet files that are whole or absent.
+
+A folder of predictions has three tables, each a folder with one file per shard: `recordings`, with the score
+of every species in every recording; `windows`, with scores above a floor; `skipped`, with recordings that
+cannot be used. The file in `recordings` is written last and lists what the shard covers, so the files that
+exist are the state of the work.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from callboard.core.errors import UserError
+from callboard.core.files import written_whole
+from callboard.core.parts import part_key
+from callboard.core.reading import reading
+from callboard.core.threads import n_workers
+from callboard.data.archive import ArchiveFile
+from callboard.data.audio import BadRecording
+from callboard.features.encoding import encode_files
+from callboard.features.frame_cache import EncodedRecording, MelCache, pack_name, write_index, write_pack
+from callboard.features.front_ends import frames_of
+from callboard.params.features import FrontEndParams
+from callboard.scoring.detector import Detector, SetScores
+
+RECORDING_TABLE, WINDOW_TABLE, SKIPPED_TABLE = PREDICTION_TABLES = ("recordings", "windows", "skipped")
+"""Tables of predictions; that of recordings is the one whose files count as finished shards."""
+
+ABOUT = "about.json"
+"""File that says which detector a folder of predictions is of."""
+
+MANIFEST = b"callboard"
+"""Key in the metadata of a shard's file under which it lists what it covers."""
+
+
+class ShardTotals(NamedTuple):
+    """What a finished shard covers."""
+
+    files: list[ArchiveFile]
+    sound_s: float
+    """Length of the recordings that were scored."""
+    n_skipped: int
+    n_windows: int
+    """Number of scores in the table of windows."""
+
+
+class _Frames(NamedTuple):
+    """Frames of a shard's recordings, as one front end makes them."""
+
+    cache: MelCache
+    length_s: dict[str, float]
+    """By recording."""
+    reasons: dict[str, str]
+    """Recordings that cannot be used, and why."""
+
+
+class Predictions:
+    """A folder of predictions of one detector."""
+
+    def __init__(self, folder: Path, detector: Detector, floor: float, device: torch.device) -> None:
+        """Start a folder, or continue one.
+
+        Args:
+            folder: The folder.
+            detector: The detector.
+            floor: Probability from which a window's score is kept.
+            device: Device of the detector's networks.
+
+        Raises:
+            UserError: The folder has predictions of a different detector, or above a different floor.
+        """
+        self._folder, self._detector, self._floor, self._device = folder, detector, floor, device
+        _refuse_other(folder / ABOUT, detector, floor)
+        with written_whole(folder / ABOUT) as unfinished:
+            about = {"detector": detector.reference, "key": detector.key, "floor": floor}
+            unfinished.write_text(json.dumps(about | {"species": detector.species}, indent=2) + "\n")
+
+    def missing(self, files: Sequence[ArchiveFile]) -> list[ArchiveFile]:
+        """Return the recordings that no finished shard covers; remove shards with a recording that changed.
+
+        Recordings of finished shards that are not among `files` keep their scores.
+        """
+        now = {file.name: file for file in files}
+        covered: set[str] = set()
+        for path in self._shards():
+            shard = read_totals(path)
+            if any(now.get(file.name, file)[2:] != file[2:] for file in shard.files):
+                self._remove(path.name)
+            else:
+                covered.update(file.name for file in shard.files)
+        for table in (WINDOW_TABLE, SKIPPED_TABLE):  # left by a killed command
+            for path in (self._folder / table).glob("*.parquet"):
+                if not (self._folder / RECORDING_TABLE / path.name).exists():
+                    path.unlink()
+        return [file for file in files if file.name not in covered]
+
+    def make(self, shard: Sequence[ArchiveFile]) -> ShardTotals:
+        """Score a shard and write its files."""
+        with TemporaryDirectory(prefix="callboard-") as scratch:
+            tables, sound_s = score_shard(self._detector, shard, self._floor, self._device, Path(scratch))
+        totals = ShardTotals(list(shard), sound_s, len(tables[SKIPPED_TABLE]), len(tables[WINDOW_TABLE]))
+        name = f"{part_key(self._detector.key, *map(repr, shard))}.parquet"
+        for table in (SKIPPED_TABLE, WINDOW_TABLE, RECORDING_TABLE):
+            _write_table(tables[table], self._folder / table / name, totals)
+        return totals
+
+    def totals(self) -> Iterator[ShardTotals]:
+        """Yield what each finished shard covers."""
+        yield from map(read_totals, self._shards())
+
+    def _shards(self) -> list[Path]:
+        return sorted((self._folder / RECORDING_TABLE).glob("*.parquet"))
+
+    def _remove(self, name: str) -> None:
+        for table in PREDICTION_TABLES:
+            (self._folder / table / name).unlink(missing_ok=True)
+
+
+def _refuse_other(about: Path, detector: Detector, floor: float) -> None:
+    if not about.exists():
+        return
+    with reading(about, "the description of predictions", damaged="delete the folder"):
+        found = json.loads(about.read_text(encoding="utf-8"))
+        reference, key, found_floor = str(found["detector"]), str(found["key"]), float(found["floor"])
+    if (key, found_floor) != (detector.key, floor):
+        raise UserError(
+            f"{about.parent}: has predictions of {reference} with windows from {found_floor:g}; those of "
+            f"{detector.reference} from {floor:g} must not be mixed with them; choose a different --output"
+        )
+
+
+def read_totals(path: Path) -> ShardTotals:
+    """Read what a shard covers from its file in the table of recordings.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    import pyarrow.parquet as pq
+
+    with reading(path, "a shard of predictions", damaged="delete it, and run the command again"):
+        files, sound_s, n_skipped, n_windows = json.loads(pq.read_schema(path).metadata[MANIFEST])
+        return ShardTotals(
+            [
+                ArchiveFile(str(name), str(place), int(n_bytes), int(time))
+                for name, place, n_bytes, time in files
+            ],
+            float(sound_s),
+            int(n_skipped),
+            int(n_windows),
+        )
+
+
+def _write_table(table: pd.DataFrame, path: Path, totals: ShardTotals) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    with written_whole(path) as unfinished:
+        pq.write_table(
+            content.replace_schema_metadata({**content.schema.metadata, MANIFEST: json.dumps(totals)}),
+            unfinished,
+        )
+
+
+def score_shard(
+    detector: Detector, shard: Sequence[ArchiveFile], floor: float, device: torch.device, scratch: Path
+) -> tuple[dict[str, pd.DataFrame], float]:
+    """Score recordings.
+
+    Args:
+        detector: The detector.
+        shard: The recordings.
+        floor: Probability from which a window's score is kept.
+        device: Device of the detector's networks.
+        scratch: Empty folder for frames.
+
+    Returns:
+        The tables by name, and the length of the scored recordings in seconds. recordings: recording,
+        length_s, species, score. windows: recording, start_s, end_s, species, score. skipped: recording,
+        reason.
+    """
+    front_ends = list(dict.fromkeys(part.front_end for part in detector.parts))
+    frames = {
+        front_end: _make_frames(shard, front_end, scratch / str(number))
+        for number, front_end in enumerate(front_ends)
+    }
+    reasons = {name: why for made in reversed(frames.values()) for name, why in made.reasons.items()}
+    names = [file.name for file in shard if file.name not in reasons]
+    length_s = np.array([frames[front_ends[0]].length_s[name] for name in names])
+    scores = detector.combined(
+        [
+            part.scores(frames[part.front_end].cache, names, detector.species, device)
+            for part in detector.parts
+        ]
+    )
+    return {
+        RECORDING_TABLE: _recording_table(names, length_s, scores, detector.species),
+        WINDOW_TABLE: _window_table(names, length_s, scores, detector.species, floor),
+        SKIPPED_TABLE: pd.DataFrame(
+            {"recording": list(reasons), "reason": list(reasons.values())}, dtype=str
+        ),
+    }, float(length_s.sum())
+
+
+def _make_frames(shard: Sequence[ArchiveFile], front_end: FrontEndParams, folder: Path) -> _Frames:
+    length_s: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    any_rate = front_end.audio.model_copy(update={"on_other_rate": "resample"})
+    front_end = front_end.model_copy(update={"audio": any_rate})
+
+    def usable() -> Iterator[EncodedRecording]:
+        encoded = encode_files([(file.name, Path(file.path)) for file in shard], front_end, n_workers())
+        for outcome, seconds in encoded:
+            if isinstance(outcome, BadRecording):
+                reasons[outcome.recording_id] = outcome.reason
+            else:
+                length_s[outcome.recording_id] = seconds
+                yield outcome
+
+    folder.mkdir()
+    write_index(folder, [write_pack(folder / pack_name(0), usable(), frames_of(front_end).n_rows)])
+    return _Frames(MelCache.open(folder), length_s, reasons)
+
+
+def _recording_table(
+    names: Sequence[str], length_s: NDArray[np.float64], scores: SetScores, species: Sequence[str]
+) -> pd.DataFrame:
+    n_species = len(species)
+    return pd.DataFrame(
+        {
+            "recording": np.repeat(np.array(names, dtype=object), n_species),
+            "length_s": np.repeat(length_s, n_species),
+            "species": np.tile(np.array(species, dtype=object), len(names)),
+            "score": scores.of_recordings.ravel(),
+        }
+    )
+
+
+def _window_table(
+    names: Sequence[str],
+    length_s: NDArray[np.float64],
+    scores: SetScores,
+    species: Sequence[str],
+    floor: float,
+) -> pd.DataFrame:
+    window, column = np.nonzero(scores.of_windows >= floor)
+    recording = scores.recording[window]
+    return pd.DataFrame(
+        {
+            "recording": np.array(names, dtype=object)[recording],
+            "start_s": scores.start_s[window],
+            "end_s": np.minimum(scores.end_s[window], length_s[recording]),
+            "species": np.array(species, dtype=object)[column],
+            "score": scores.of_windows[window, column],
+        }
+    )

@@ -1,0 +1,268 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from callboard.core.errors import UserError
+from callboard.data import archive
+from callboard.data.archive import ArchiveFile, list_archive, plan_shards
+from callboard.model.weights import load_model
+from callboard.params.features import AudioParams, FeatureParams, FrontEndParams
+from callboard.scoring.detector import Detector, Networks, SetScores
+from callboard.scoring.predict import score_recordings
+from callboard.scoring.predictions import Predictions
+from callboard.scoring.stacking import Stack
+from callboard.scoring.window_scores import recording_scores, window_means
+from tests.scoring.test_predict import CPU, FULL, PARAMS
+from tests.toy_models import CLIP, N_MELS, SPECIES, save_fold
+from tests.toy_scoring import infer_params
+
+RATE = 8000
+FRONT_END = FrontEndParams(
+    audio=AudioParams(sample_rate=RATE),
+    features=FeatureParams(n_fft=256, hop_length=128, n_mels=N_MELS, f_min=100.0, f_max=4000.0),
+)
+LENGTHS_S = {"a.wav": 3.0, "b/a.wav": 1.0, "c.wav": 0.4, "d.wav": 2.5}
+
+
+def write_sound(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sound = 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate))
+    soundfile.write(path, sound, rate)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed, (name, seconds) in enumerate(LENGTHS_S.items()):
+        write_sound(tmp_path / "sounds" / name, seconds, seed)
+    return tmp_path / "sounds"
+
+
+@pytest.fixture
+def networks(tmp_path: Path) -> Callable[..., Networks]:
+    def make(*folds: int, clip=CLIP, front_end=FRONT_END, **infer: object) -> Networks:
+        for fold in folds:
+            save_fold(tmp_path / "models", fold, clip=clip)
+        models = [load_model(tmp_path / f"models/fold{fold}.pt", CPU) for fold in folds]
+        return Networks(front_end, PARAMS, infer_params(**infer), models, tuple(map(str, folds)))
+
+    return make
+
+
+def detector(*parts: Networks) -> Detector:
+    return Detector("toy@0123456789abcdef", SPECIES, list(parts), [1.0] * len(parts), None, None)
+
+
+def predict(made: Detector, folder: Path, output: Path, floor: float = 0.0) -> list[str]:
+    """Names of the recordings that were scored."""
+    predictions = Predictions(output, made, floor, CPU)
+    scored = []
+    for shard in plan_shards(predictions.missing(list_archive([folder]))):
+        scored += [file.name for file in predictions.make(shard).files]
+    return scored
+
+
+def table(output: Path, name: str) -> pd.DataFrame:
+    return pd.read_parquet(output / name).sort_values(
+        list(pd.read_parquet(output / name).columns), ignore_index=True
+    )
+
+
+def wide(output: Path) -> pd.DataFrame:
+    return table(output, "recordings").pivot(index="recording", columns="species", values="score")[SPECIES]
+
+
+def test_scores_are_those_of_the_pipeline(folder, networks, tmp_path):
+    from callboard.features.encoding import encode_files
+    from callboard.features.frame_cache import MelCache, write_cache
+
+    made = networks(0, 1, window_agg="mean", smoothing=[1.0, 2.0, 1.0])
+    assert predict(detector(made), folder, tmp_path / "out", floor=0.5) == list(LENGTHS_S)
+    encoded = encode_files([(name, folder / name) for name in LENGTHS_S], FRONT_END, 1)
+    write_cache(tmp_path / "mel", [recording for recording, _ in encoded], N_MELS)
+    cache = MelCache.open(tmp_path / "mel")
+    expected = score_recordings(made.models, cache, list(LENGTHS_S), PARAMS, CPU)
+    assert wide(tmp_path / "out").to_numpy().tolist() == recording_scores(expected, made.infer).tolist()
+    lengths = table(tmp_path / "out", "recordings").groupby("recording")["length_s"].first()
+    assert lengths.to_dict() == LENGTHS_S
+
+    windows = pd.read_parquet(tmp_path / "out/windows")
+    scores = window_means(expected, made.infer)
+    assert windows["score"].tolist() == scores[scores >= 0.5].tolist()
+    assert 0 < len(windows) < scores.size
+    row = np.nonzero(scores >= 0.5)[0]
+    assert windows["start_s"].tolist() == (expected.start_frame[row] * 128 / RATE).tolist()
+    is_short = windows["recording"] == "c.wav"
+    assert set(windows[is_short]["end_s"]) == {0.4}
+    assert set((windows["end_s"] - windows["start_s"])[~is_short].round(9)) == {64 * 128 / RATE} - {
+        1.024
+    } or {1.0}
+
+
+def test_the_size_of_shards_changes_no_score(folder, networks, tmp_path, monkeypatch):
+    made = detector(networks(0, 1))
+    predict(made, folder, tmp_path / "one")
+    monkeypatch.setattr(archive, "SHARD_RECORDINGS", 1)
+    monkeypatch.setenv("CALLBOARD_WORKERS", "3")
+    predict(made, folder, tmp_path / "many")
+    assert len(list((tmp_path / "many/recordings").iterdir())) == len(LENGTHS_S)
+    for name in ("recordings", "windows", "skipped"):
+        pd.testing.assert_frame_equal(table(tmp_path / "one", name), table(tmp_path / "many", name))
+
+
+def test_networks_that_see_whole_recordings_do_not_see_how_long_others_are(folder, networks, tmp_path):
+    made = detector(networks(0, clip=FULL))
+    predict(made, folder, tmp_path / "all")
+    for name in LENGTHS_S:
+        if name != "d.wav":
+            (folder / name).unlink()
+    predict(made, folder, tmp_path / "alone")
+    assert wide(tmp_path / "all").loc["d.wav"].tolist() == wide(tmp_path / "alone").loc["d.wav"].tolist()
+    windows = table(tmp_path / "all", "windows")
+    assert set(windows[windows["recording"] == "d.wav"]["end_s"]) == {2.5}
+
+
+def test_only_what_is_new_or_changed_is_scored_again(folder, networks, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "SHARD_RECORDINGS", 2)
+    made, out = detector(networks(0)), tmp_path / "out"
+    predict(made, folder, out)
+    before = wide(out)
+    assert predict(made, folder, out) == []
+    write_sound(folder / "new.wav", 1.0, seed=9)
+    assert predict(made, folder, out) == ["new.wav"]
+    write_sound(folder / "a.wav", 2.0, seed=10)
+    assert predict(made, folder, out) == ["a.wav", "b/a.wav"]  # those of its shard
+    after = wide(out)
+    assert after.index.tolist() == sorted([*LENGTHS_S, "new.wav"])
+    assert (after.loc["a.wav"] != before.loc["a.wav"]).all()
+    assert after.loc[["b/a.wav", "c.wav", "d.wav"]].equals(before.loc[["b/a.wav", "c.wav", "d.wav"]])
+    (folder / "a.wav").unlink()
+    assert predict(made, folder, out) == []
+    assert "a.wav" in wide(out).index
+
+
+def test_a_killed_command_loses_one_shard_and_leaves_no_window_twice(folder, networks, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "SHARD_RECORDINGS", 2)
+    made, out = detector(networks(0)), tmp_path / "out"
+    predict(made, folder, tmp_path / "whole")
+    from callboard.scoring import predictions
+
+    original, written = predictions._write_table, []
+
+    def killed(content: pd.DataFrame, path: Path, *more: object) -> None:
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(path)
+        original(content, path, *more)
+
+    monkeypatch.setattr(predictions, "_write_table", killed)
+    with pytest.raises(KeyboardInterrupt):
+        predict(made, folder, out)
+    monkeypatch.setattr(predictions, "_write_table", original)
+    assert [path.parent.name for path in written[3:]] == ["skipped", "windows"]
+    monkeypatch.setattr(archive, "SHARD_RECORDINGS", 1)  # the rest in shards of other names
+    assert predict(made, folder, out) == ["c.wav", "d.wav"]
+    for name in ("recordings", "windows"):
+        pd.testing.assert_frame_equal(table(out, name), table(tmp_path / "whole", name))
+
+
+def test_a_recording_that_cannot_be_used_is_listed_with_the_reason(folder, networks, tmp_path):
+    (folder / "a.wav").write_bytes(b"RIFF")
+    write_sound(folder / "low.wav", 1.0, rate=4000)
+    soundfile.write(folder / "silent.wav", np.zeros(RATE), RATE)
+    write_sound(folder / "d.wav", 1.5, rate=16000)  # is resampled
+    predict(detector(networks(0)), folder, tmp_path / "out")
+    skipped = table(tmp_path / "out", "skipped").set_index("recording")["reason"]
+    assert list(skipped.index) == ["a.wav", "low.wav", "silent.wav"]
+    assert "4000 Hz carries up to 2000 Hz" in skipped["low.wav"]
+    assert "silent" in skipped["silent.wav"]
+    assert wide(tmp_path / "out").index.tolist() == ["b/a.wav", "c.wav", "d.wav"]
+    assert table(tmp_path / "out", "recordings").set_index("recording")["length_s"]["d.wav"].iloc[0] == 1.5
+
+
+def test_a_shard_without_a_usable_recording_is_finished(folder, networks, tmp_path):
+    for name in LENGTHS_S:
+        (folder / name).write_bytes(b"")
+    made = detector(networks(0))
+    assert len(predict(made, folder, tmp_path / "out")) == len(LENGTHS_S)
+    assert predict(made, folder, tmp_path / "out") == []
+    assert len(table(tmp_path / "out", "skipped")) == len(LENGTHS_S)
+
+
+@pytest.mark.parametrize("change", ["networks", "floor", "infer"])
+def test_scores_of_two_detectors_are_not_mixed(folder, networks, tmp_path, change):
+    predict(detector(networks(0)), folder, tmp_path / "out", floor=0.1)
+    other = detector(
+        networks(
+            *([0, 1] if change == "networks" else [0]), **({"temperature": 2.0} if change == "infer" else {})
+        )
+    )
+    with pytest.raises(UserError, match="must not be mixed with them; choose a different --output"):
+        predict(other, folder, tmp_path / "out", floor=0.2 if change == "floor" else 0.1)
+
+
+def at(starts: list[float], length: float, scores: list[float], recording: list[int]) -> SetScores:
+    start = np.array(starts)
+    return SetScores(
+        np.array([[max(scores)]] * (max(recording) + 1)),
+        np.array(scores)[:, None],
+        np.array(recording, np.int32),
+        start,
+        start + length,
+    )
+
+
+def test_a_blend_gives_a_window_the_nearest_ones_of_its_parts() -> None:
+    first = at([0, 2, 0], 2, [0.1, 0.2, 0.3], [0, 0, 1])
+    other = at([0, 1, 3, 0], 1, [0.5, 0.6, 0.7, 0.8], [0, 0, 0, 1])
+    blend = replace(detector(), parts=[], weights=[3.0, 1.0])
+    found = blend.combined([first, other])
+    # middles 1, 3 and 1; those of the other 0.5, 1.5, 3.5 and 0.5: of equally near ones the earlier
+    assert found.of_windows.ravel() == pytest.approx([0.2, 0.325, 0.425])
+    assert found.of_recordings.ravel() == pytest.approx([0.75 * 0.3 + 0.25 * 0.8] * 2)
+    assert found.start_s.tolist() == [0, 2, 0]
+
+
+def test_a_stack_and_factors_combine_windows_as_they_do_recordings() -> None:
+    stack = Stack(np.array([[1.0], [0.5]]), np.array([0.2]), np.array([True]))
+    blend = replace(detector(), stack=stack, factors=np.array([2.0]))
+    parts = [at([0], 1, [0.3], [0]), at([0], 1, [0.6], [0])]
+    found = blend.combined(parts)
+    stacked = 1 / (1 + np.exp(-(np.log(0.3 / 0.7) + 0.5 * np.log(0.6 / 0.4) + 0.2)))
+    assert found.of_recordings.item() == pytest.approx(2 * stacked / (2 * stacked + 1 - stacked))
+    assert found.of_windows.tolist() == found.of_recordings.tolist()
+
+
+def test_parts_with_two_front_ends_see_their_own_frames(folder, networks, tmp_path):
+    features = FRONT_END.features.model_copy(update={"hop_length": 64})
+    fine = networks(1, front_end=FRONT_END.model_copy(update={"features": features}))
+    coarse = networks(0)
+    predict(detector(coarse, fine), folder, tmp_path / "both")
+    predict(detector(coarse), folder, tmp_path / "coarse")
+    predict(detector(fine), folder, tmp_path / "fine")
+    mean = (wide(tmp_path / "coarse") + wide(tmp_path / "fine")) / 2
+    pd.testing.assert_frame_equal(wide(tmp_path / "both"), mean)
+
+
+def test_times_are_exact_after_thirty_hours() -> None:
+    n_frames = 30 * 3600 * 62.5
+    start_frame = np.array([n_frames - 1], np.int32)
+    front_end = FrontEndParams(audio=AudioParams(sample_rate=24000), features=FeatureParams(hop_length=384))
+    start_s = start_frame / front_end.frames_per_s
+    assert start_s.dtype == np.float64
+    assert start_s[0] == pytest.approx(30 * 3600 - 0.016, abs=1e-9)
+
+
+def test_a_list_of_what_a_shard_covers_survives_in_its_file(tmp_path, folder, networks):
+    from callboard.scoring.predictions import read_totals
+
+    predict(detector(networks(0)), folder, tmp_path / "out")
+    (path,) = (tmp_path / "out/recordings").iterdir()
+    totals = read_totals(path)
+    assert totals.files == list_archive([folder])
+    assert isinstance(totals.files[0], ArchiveFile)
+    assert totals.sound_s == pytest.approx(sum(LENGTHS_S.values()))
