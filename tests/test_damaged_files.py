@@ -241,6 +241,45 @@ def read_checkpoint(path: Path) -> None:
     Checkpoint(path).read()
 
 
+def predictions(name: str) -> Callable[[Path], Path]:
+    """Of predictions, the description, or a shard's table."""
+
+    def make(folder: Path) -> Path:
+        from tests.scoring.test_detections import WINDOWS, rows, write_predictions
+
+        write_predictions(folder / "june", rows(*WINDOWS))
+        return folder / "june" / name
+
+    return make
+
+
+def read_predictions(path: Path) -> None:
+    from callboard.scoring.detections import (
+        DETECTION_FORMATS,
+        PredictionsOf,
+        read_thresholds,
+        write_detections,
+    )
+
+    folder = next(parent for parent in path.parents if parent.name == "june")
+    opened = PredictionsOf.open(folder)
+    thresholds = read_thresholds("0.1", opened)
+    for name in DETECTION_FORMATS:
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        write_detections(opened, thresholds, name, folder / "out")
+
+
+def thresholds(folder: Path) -> Path:
+    predictions("about.json")(folder)
+    return text("thresholds.csv", "species,threshold,n\n07,0.5,9\n3,,2\n")(folder)
+
+
+def read_threshold_table(path: Path) -> None:
+    from callboard.scoring.detections import PredictionsOf, read_thresholds
+
+    read_thresholds(str(path), PredictionsOf.open(path.parent / "june"))
+
+
 def pretrained(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         import torch
@@ -348,6 +387,10 @@ READERS = {
         ),
         lambda path: cache_folder(path.parents[1]),
     ),
+    "predictions": Reader(predictions("about.json"), read_predictions, kin="june"),
+    "shard of recordings": Reader(predictions("recordings/0.parquet"), read_predictions),
+    "shard of windows": Reader(predictions("windows/1.parquet"), read_predictions),
+    "thresholds": Reader(thresholds, read_threshold_table),
     "weights": Reader(weights, read_weights),
     "checkpoint": Reader(checkpoint, read_checkpoint, refuses=False),
     "pretrained": Reader(pretrained("w.pt"), read_pretrained),

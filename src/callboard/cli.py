@@ -13,6 +13,7 @@ from callboard.commands import (
     audit,
     author,
     board,
+    detections,
     diff,
     doctor,
     gains,
@@ -54,7 +55,7 @@ EXAMPLES = {
 GROUPS: dict[str, Sequence[ModuleType]] = {
     "run": (run, repro, preset, watch),
     "look at results": (board, show, diff, report, ui),
-    "use a result": (predict,),
+    "use a result": (predict, detections),
     "labels": (labels, suspects),
     "leaderboard scores": (lb,),
     "decide what to trust": (gains, noise, trust, adversarial, audit),

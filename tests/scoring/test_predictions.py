@@ -266,3 +266,25 @@ def test_a_list_of_what_a_shard_covers_survives_in_its_file(tmp_path, folder, ne
     assert totals.files == list_archive([folder])
     assert isinstance(totals.files[0], ArchiveFile)
     assert totals.sound_s == pytest.approx(sum(LENGTHS_S.values()))
+
+
+def test_a_shard_with_a_changed_byte_has_the_same_scores_or_is_refused(folder, networks, tmp_path):
+    from callboard.scoring.detections import PredictionsOf
+
+    predict(detector(networks(0)), folder, tmp_path / "out")
+    opened = PredictionsOf.open(tmp_path / "out")
+    (name,) = opened.shards()
+    expected = opened.table("windows", name)
+    path = tmp_path / "out/windows" / name
+    sound, n_refused = path.read_bytes(), 0
+    for place in np.random.default_rng(0).choice(len(sound), 200, replace=False):
+        changed = bytearray(sound)
+        changed[place] ^= 1 << (place % 8)
+        path.write_bytes(changed)
+        try:
+            found = opened.table("windows", name)
+        except UserError:
+            n_refused += 1
+        else:
+            pd.testing.assert_frame_equal(found, expected)
+    assert n_refused > 50

@@ -35,6 +35,16 @@ def path_inside(folder: Path, name: str, where: str) -> Path:
     return folder / name
 
 
+def refuse_full_folder(folder: Path) -> None:
+    """Refuse an output folder that is not new or empty.
+
+    Raises:
+        UserError: it is a file, or has files.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--output {folder}: exists and is not an empty folder; name a new one")
+
+
 @contextmanager
 def written_whole(path: Path, writer: str = "") -> Iterator[Path]:
     """Yield a temporary path next to `path`, renamed to it at the end and removed on any failure.

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.core.errors import UserError
-from callboard.core.files import replaced_folder
+from callboard.core.files import refuse_full_folder, replaced_folder
 from callboard.data.annotations import read_annotations
 from callboard.data.label_formats import audacity, plain_csv, raven
 from callboard.data.label_formats.form import LABEL_COLUMNS
@@ -33,8 +32,7 @@ def export_labels(folder: Path, format_name: str, output: Path) -> tuple[int, in
     Raises:
         UserError: A table is missing or wrong, `output` has files, or a name cannot be written in the format.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output {output}: exists and is not an empty folder; name a new one")
+    refuse_full_folder(output)
     tables = [read_annotations(path, kind) for kind, path in table_paths(folder).items()]
     labels = pd.concat(tables, ignore_index=True).rename(
         columns={"recording_id": "recording", "species_id": "species", "songtype_id": "songtype"}

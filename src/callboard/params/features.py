@@ -91,3 +91,10 @@ class FrontEndParams(Params):
         if self.features.kind == "log_mel":
             return self.audio.sample_rate / self.features.hop_length
         return 1 / self.features.embedding_hop_s
+
+    @property
+    def band_hz(self) -> tuple[float, float]:
+        """Lowest and highest frequency that frames depend on; embeddings depend on all."""
+        if self.features.kind == "log_mel":
+            return self.features.f_min, self.features.f_max
+        return 0.0, self.audio.sample_rate / 2

@@ -118,6 +118,12 @@ class Detector:
             *(part.key for part in self.parts), ",".join(self.species), f"{self.weights}", *self._fitted()
         )
 
+    @property
+    def band_hz(self) -> tuple[float, float]:
+        """Lowest and highest frequency that a part analyses."""
+        bands = [part.front_end.band_hz for part in self.parts]
+        return min(low for low, _ in bands), max(high for _, high in bands)
+
     def _fitted(self) -> list[str]:
         stacked = [] if self.stack is None else [self.stack.weights, self.stack.bias]
         factors = [] if self.factors is None else [self.factors]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -79,8 +79,7 @@ class Predictions:
         self._folder, self._detector, self._floor, self._device = folder, detector, floor, device
         _refuse_other(folder / ABOUT, detector, floor)
         with written_whole(folder / ABOUT) as unfinished:
-            about = {"detector": detector.reference, "key": detector.key, "floor": floor}
-            unfinished.write_text(json.dumps(about | {"species": detector.species}, indent=2) + "\n")
+            unfinished.write_text(json.dumps(_about(detector, floor), indent=2) + "\n", encoding="utf-8")
 
     def missing(self, files: Sequence[ArchiveFile]) -> list[ArchiveFile]:
         """Return the recordings that no finished shard covers; remove shards with a recording that changed.
@@ -121,6 +120,16 @@ class Predictions:
     def _remove(self, name: str) -> None:
         for table in PREDICTION_TABLES:
             (self._folder / table / name).unlink(missing_ok=True)
+
+
+def _about(detector: Detector, floor: float) -> dict[str, Any]:
+    return {
+        "detector": detector.reference,
+        "key": detector.key,
+        "floor": floor,
+        "species": detector.species,
+        "band_hz": detector.band_hz,
+    }
 
 
 def _refuse_other(about: Path, detector: Detector, floor: float) -> None:

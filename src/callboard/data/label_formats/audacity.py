@@ -113,3 +113,24 @@ def write_audacity(labels: pd.DataFrame, name: str, path: Path) -> None:
         lines.append(f"{row.t_min:.6f}\t{row.t_max:.6f}\t{text}\n")
         lines.append(f"{BAND_LINE}\t{row.f_min:.6f}\t{row.f_max:.6f}\n")
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def write_detected_track(detections: pd.DataFrame, name: str, path: Path) -> None:
+    """Write the detections of one recording, with their scores as HawkEars writes them.
+
+    Args:
+        detections: species, t_min, t_max, score.
+        name: File name of the recording, which the format has no place for.
+        path: The label track.
+
+    Raises:
+        UserError: A species has a tab, a line break, or an end that means something else.
+    """
+    lines = []
+    for row in detections.itertuples():
+        text = f"{row.species};{row.score:.4f}"
+        parts = LABEL.fullmatch(text)
+        if "\t" in text or parts is None or parts["species"] != row.species:
+            raise UserError(f"{name}: label {text!r} would be read as a different one; rename its species")
+        lines.append(f"{row.t_min:.6f}\t{row.t_max:.6f}\t{text}\n")
+    path.write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -5,6 +5,7 @@ file. The column that names the species has no fixed name. A table without rows 
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -134,19 +135,36 @@ def write_raven(labels: pd.DataFrame, name: str, path: Path) -> None:
         name: File name of the recording.
         path: The table.
     """
-    pd.DataFrame(
+    verdicts = {"Song Type": labels["songtype"], "Verdict": labels["verdict"]}
+    _selection_table(labels).assign(**verdicts, **_place(labels, name)).to_csv(path, sep="\t", index=False)
+
+
+def write_detected_selections(detections: pd.DataFrame, name: str, path: Path) -> None:
+    """Write the detections of one recording as a selection table with a column `Score`.
+
+    Args:
+        detections: species, t_min, t_max, f_min, f_max, score.
+        name: File name of the recording.
+        path: The table.
+    """
+    table = _selection_table(detections).assign(Score=detections["score"], **_place(detections, name))
+    table.to_csv(path, sep="\t", index=False)
+
+
+def _selection_table(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
         {
-            "Selection": range(1, len(labels) + 1),
+            "Selection": range(1, len(rows) + 1),
             "View": "Spectrogram 1",
             "Channel": 1,
-            BEGIN: labels["t_min"],
-            END: labels["t_max"],
-            LOW: labels["f_min"],
-            HIGH: labels["f_max"],
-            "Species": labels["species"],
-            "Song Type": labels["songtype"],
-            "Verdict": labels["verdict"],
-            "Begin File": name,
-            OFFSET: labels["t_min"],
+            BEGIN: rows["t_min"],
+            END: rows["t_max"],
+            LOW: rows["f_min"],
+            HIGH: rows["f_max"],
+            "Species": rows["species"],
         }
-    ).to_csv(path, sep="\t", index=False)
+    )
+
+
+def _place(rows: pd.DataFrame, name: str) -> dict[str, Any]:
+    return {"Begin File": name, OFFSET: rows["t_min"]}

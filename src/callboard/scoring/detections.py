@@ -1,0 +1,240 @@
+"""Detections: windows above a threshold, joined, and the presence of species in recordings.
+
+Detections come from the table of windows, presence from that of recordings. The score of a recording pools
+windows before folds where those of windows have folds pooled already, so a species can be present in a
+recording without a detection.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from callboard.core.csv_rows import refuse_rows, row_name
+from callboard.core.errors import UserError
+from callboard.core.files import path_inside, refuse_full_folder, replaced_folder
+from callboard.core.reading import reading
+from callboard.data.annotations import read_table, without_formulas
+from callboard.data.label_formats.audacity import write_detected_track
+from callboard.data.label_formats.raven import write_detected_selections
+from callboard.scoring.predictions import ABOUT, RECORDING_TABLE, WINDOW_TABLE
+
+DETECTION_COLUMNS = ["recording", "start_s", "end_s", "species", "score"]
+
+TOUCHING_S = 1e-6
+"""Largest gap of windows that touch; starts and ends are rounded differently."""
+
+Thresholds = Mapping[str, float]
+"""Species to the probability from which it is detected; other species are not."""
+
+
+class PredictionsOf(NamedTuple):
+    """A folder of predictions, opened for reading."""
+
+    folder: Path
+    species: list[str]
+    floor: float
+    band_hz: tuple[float, float]
+    """Frequencies that the networks see."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "PredictionsOf":
+        """Read what `callboard predict` says about a folder.
+
+        Raises:
+            UserError: The folder is not one of predictions, or has no finished shard.
+        """
+        about = folder / ABOUT
+        with reading(about, "the description of predictions", missing="`callboard predict` writes it"):
+            found = json.loads(about.read_text(encoding="utf-8"))
+            low, high = map(float, found["band_hz"])
+            opened = cls(folder, list(map(str, found["species"])), float(found["floor"]), (low, high))
+        if not opened.shards():
+            raise UserError(f"{folder}: no shard is finished yet; run the same `callboard predict` again")
+        return opened
+
+    def shards(self) -> list[str]:
+        """Return the names of the finished shards' files."""
+        return sorted(path.name for path in (self.folder / RECORDING_TABLE).glob("*.parquet"))
+
+    def table(self, name: str, shard: str) -> pd.DataFrame:
+        """Read the part of a table that a shard has."""
+        import pyarrow.parquet as pq
+
+        path = self.folder / name / shard
+        with reading(path, "a shard of predictions", damaged="delete that of recordings, and predict again"):
+            content: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+            return content
+
+
+def read_thresholds(text: str, predictions: PredictionsOf) -> dict[str, float]:
+    """Return the threshold of each species.
+
+    Args:
+        text: A number, for all species; or the path of a CSV with the columns species and threshold, in which
+            an empty threshold leaves the species out.
+        predictions: What they are for.
+
+    Raises:
+        UserError: The table is wrong, names no or unknown species, or a threshold is below the floor.
+    """
+    try:
+        found = dict.fromkeys(predictions.species, float(text))
+    except ValueError:
+        found = _read_threshold_table(Path(text), predictions.species)
+    else:
+        if not 0 <= float(text) <= 1:
+            raise UserError(f"threshold {text} must be from 0 to 1")
+    if low := {name: value for name, value in found.items() if value < predictions.floor}:
+        name, value = min(low.items(), key=lambda item: item[1])
+        raise UserError(
+            f"threshold {value:g} of species {name} is below the floor of {predictions.folder}, "
+            f"{predictions.floor:g}, below which scores of windows were not kept; predict again with --floor "
+            f"{value:g} and a different --output"
+        )
+    return found
+
+
+def _read_threshold_table(path: Path, species: list[str]) -> dict[str, float]:
+    table = read_table(path, ["species", "threshold"], others=True)
+    values = pd.to_numeric(table["threshold"], errors="coerce")
+    is_blank = table["threshold"].str.strip() == ""
+    problems = []
+    for line in table.index:
+        name, where = table.at[line, "species"], row_name(path.name, line)
+        if name not in species:
+            problems.append((where, f"species {name!r} is not one of the networks, {', '.join(species)}"))
+        elif not 0 <= values[line] <= 1 and not is_blank[line]:
+            found = table.at[line, "threshold"]
+            problems.append((where, f"threshold must be a number from 0 to 1, found {found!r}"))
+    problems += [
+        (row_name(path.name, line), f"species {table.at[line, 'species']!r} is repeated")
+        for line in table.index[table["species"].duplicated()]
+    ]
+    refuse_rows(problems)
+    if is_blank.all():
+        raise UserError(f"{path}: no species has a threshold")
+    return dict(zip(table["species"][~is_blank], values[~is_blank].astype(float), strict=True))
+
+
+def join_windows(windows: pd.DataFrame) -> pd.DataFrame:
+    """Join windows of a species that overlap or touch: from the first start to the last end, largest score.
+
+    Args:
+        windows: DETECTION_COLUMNS, in any order.
+
+    Returns:
+        DETECTION_COLUMNS, by recording, start and species.
+    """
+    ordered = windows.sort_values(["recording", "species", "start_s"], kind="stable", ignore_index=True)
+    group = ["recording", "species"]
+    last_end = ordered.groupby(group)["end_s"].cummax().groupby([ordered[name] for name in group]).shift()
+    is_new = ~(ordered["start_s"] <= last_end + TOUCHING_S)
+    joined = ordered.groupby(is_new.cumsum(), sort=False).agg(
+        recording=("recording", "first"),
+        start_s=("start_s", "min"),
+        end_s=("end_s", "max"),
+        species=("species", "first"),
+        score=("score", "max"),
+    )
+    return joined.sort_values(["recording", "start_s", "species"], ignore_index=True)
+
+
+def detections(predictions: PredictionsOf, thresholds: Thresholds) -> Iterator[pd.DataFrame]:
+    """Yield the detections of each shard, DETECTION_COLUMNS; all of a recording are in one."""
+    for shard in predictions.shards():
+        windows = predictions.table(WINDOW_TABLE, shard)
+        yield join_windows(windows[windows["score"] >= windows["species"].map(thresholds)])
+
+
+def presence(predictions: PredictionsOf, thresholds: Thresholds) -> Iterator[pd.DataFrame]:
+    """Yield recording, length_s, species, score, is_present of each shard, of species with a threshold."""
+    for shard in predictions.shards():
+        table = predictions.table(RECORDING_TABLE, shard)
+        table = table[table["species"].isin(list(thresholds))]
+        yield table.assign(is_present=(table["score"] >= table["species"].map(thresholds)).astype(int))
+
+
+def _write_csv(predictions: PredictionsOf, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+    return 1, _append(detections(predictions, thresholds), folder / "detections.csv")
+
+
+def _write_presence(predictions: PredictionsOf, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+    return 1, _append(presence(predictions, thresholds), folder / "presence.csv")
+
+
+def _append(tables: Iterator[pd.DataFrame], path: Path) -> int:
+    n_rows = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for table in tables:
+            without_formulas(table).to_csv(file, index=False, header=file.tell() == 0)
+            n_rows += len(table)
+    return n_rows
+
+
+def _write_parquet(predictions: PredictionsOf, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = [pa.string(), pa.float64(), pa.float64(), pa.string(), pa.float64()]
+    schema, n_rows = pa.schema(list(zip(DETECTION_COLUMNS, kinds, strict=True))), 0
+    with pq.ParquetWriter(folder / "detections.parquet", schema) as writer:
+        for table in detections(predictions, thresholds):
+            writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
+            n_rows += len(table)
+    return 1, n_rows
+
+
+def _write_each(
+    suffix: str, write: Callable[[pd.DataFrame, str, Path], None]
+) -> Callable[[PredictionsOf, Thresholds, Path], tuple[int, int]]:
+    """Return a writer of a file for each recording with a detection, in the folders of the recordings."""
+
+    def write_each(predictions: PredictionsOf, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+        n_files = n_rows = 0
+        low, high = predictions.band_hz
+        for table in detections(predictions, thresholds):
+            boxes = table.rename(columns={"start_s": "t_min", "end_s": "t_max"}).assign(f_min=low, f_max=high)
+            for name, rows in boxes.groupby("recording"):
+                recording = path_inside(folder, str(name), str(predictions.folder))
+                path = recording.with_suffix(suffix)
+                if path.exists():
+                    raise UserError(f"{name}: another recording differs only in its suffix; rename one")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(rows, recording.name, path)
+                n_files, n_rows = n_files + 1, n_rows + len(rows)
+        return n_files, n_rows
+
+    return write_each
+
+
+DETECTION_FORMATS: dict[str, Callable[[PredictionsOf, Thresholds, Path], tuple[int, int]]] = {
+    "csv": _write_csv,
+    "parquet": _write_parquet,
+    "raven": _write_each(".callboard.selections.txt", write_detected_selections),
+    "audacity": _write_each(".callboard.txt", write_detected_track),
+    "presence": _write_presence,
+}
+"""Writers by format; each returns the numbers of files and rows."""
+
+
+def write_detections(
+    predictions: PredictionsOf, thresholds: Thresholds, format_name: str, output: Path
+) -> tuple[int, int]:
+    """Write detections or presence, and return the numbers of files and rows.
+
+    Args:
+        predictions: What `callboard predict` made.
+        thresholds: Those of `read_thresholds`.
+        format_name: One of DETECTION_FORMATS.
+        output: Folder to write, which must be empty or not exist.
+
+    Raises:
+        UserError: `output` has files, a shard is damaged, or two recordings of a folder differ in nothing but
+            their suffix.
+    """
+    refuse_full_folder(output)
+    with replaced_folder(output) as draft:
+        return DETECTION_FORMATS[format_name](predictions, thresholds, draft)
