@@ -277,7 +277,8 @@ def test_a_shard_with_a_changed_byte_has_the_same_scores_or_is_refused(folder, n
     expected = opened.table("windows", name)
     path = tmp_path / "out/windows" / name
     sound, n_refused = path.read_bytes(), 0
-    for place in np.random.default_rng(0).choice(len(sound), 200, replace=False):
+    n_data = sound.index(b"recording", 100)  # before the names of columns, at the file's end
+    for place in np.random.default_rng(0).choice(n_data, 200, replace=False):
         changed = bytearray(sound)
         changed[place] ^= 1 << (place % 8)
         path.write_bytes(changed)

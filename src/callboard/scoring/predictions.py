@@ -7,6 +7,7 @@ exist are the state of the work.
 """
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -171,11 +172,9 @@ def _write_table(table: pd.DataFrame, path: Path, totals: ShardTotals) -> None:
     import pyarrow.parquet as pq
 
     content = pa.Table.from_pandas(table, preserve_index=False)
-    with written_whole(path) as unfinished:
-        pq.write_table(
-            content.replace_schema_metadata({**content.schema.metadata, MANIFEST: json.dumps(totals)}),
-            unfinished,
-        )
+    metadata = {**content.schema.metadata, MANIFEST: json.dumps(totals)}
+    with written_whole(path, writer=secrets.token_hex(4)) as unfinished:
+        pq.write_table(content.replace_schema_metadata(metadata), unfinished, write_page_checksum=True)
 
 
 def score_shard(
