@@ -20,6 +20,7 @@ from callboard.data.audio import read_recording
 from callboard.data.clips import DTYPES, PROVENANCE_DTYPES, read_clips
 from callboard.data.corrections import read_corrections
 from callboard.data.folds import read_folds
+from callboard.data.groups import read_metadata
 from callboard.data.label_formats.form import ReadOptions
 from callboard.data.label_formats.registry import LABEL_FORMATS, recognised_format
 from callboard.data.label_recordings import LabelledRecordings
@@ -315,7 +316,12 @@ READERS = {
         ),
         lambda path: read_recordings(path.parent, dict.fromkeys(SUBSETS, path.parent)),
     ),
-    "folds.csv": Reader(text("folds.csv", "recording_id,fold\n055,0\n838,1\n1e5,0\n"), read_folds),
+    "folds.csv": Reader(
+        text("folds.csv", "recording_id,fold,group\n055,0,a\n838,1,b\n1e5,0,a\n"), read_folds
+    ),
+    "table of recordings": Reader(
+        text("recordings.csv", "recording_id,site,fold\n055,S 1,0\n838,,1\n1e5,02,0\n"), read_metadata
+    ),
     "clips.csv": Reader(
         text("clips.csv", f"{','.join(DTYPES)}\n{CLIP_ROW}\n{CLIP_ROW.replace('tp', 'fp')}\n"), read_clips
     ),

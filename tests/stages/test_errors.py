@@ -29,11 +29,12 @@ PARAMS: dict[str, Any] = {
     "augment": {"freq_mask": 8},
     "split": {"folds": [0, 1]},
 }
+SPLIT = ["--recordings", "data/source/recordings.csv", "--metadata", "data/metadata.csv"]
 STAGES: dict[str, tuple[Callable[[list[str]], None], list[str]]] = {
     "check": (check.main, ["params.yaml", ".check/params.ok"]),
-    "prepare": (prepare.main, ["data/source"]),
+    "prepare": (prepare.main, ["data/source", "data/metadata.csv"]),
     "crop": (crop.main, ["data/source", "data/mel", "data/clips.csv"]),
-    "split": (split.main, ["--recordings", "data/source/recordings.csv", "data/clips.csv", "data/folds.csv"]),
+    "split": (split.main, [*SPLIT, "data/clips.csv", "data/folds.csv"]),
 }
 
 

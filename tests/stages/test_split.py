@@ -21,11 +21,12 @@ def workspace(tmp_path, monkeypatch):
         "clips.csv", index=False
     )
     write_recordings()
+    Path("metadata.csv").write_text("recording_id\n")
     return tmp_path
 
 
 def run(folds):
-    split.main(["clips.csv", folds, "--recordings", "recordings.csv"])
+    split.main(["clips.csv", folds, "--recordings", "recordings.csv", "--metadata", "metadata.csv"])
 
 
 def write_recordings(**copies):
@@ -35,9 +36,12 @@ def write_recordings(**copies):
     table.to_csv("recordings.csv", index=False)
 
 
-def write_params(rare_species, folds="[0, 1, 2]"):
+def write_params(rare_species, folds="[0, 1, 2]", group="recording"):
     with open("params.yaml", "w") as file:
-        file.write(f"split: {{folds: {folds}, seed: 0, stratify: presence, rare_species: {rare_species}}}\n")
+        file.write(
+            f"split: {{folds: {folds}, seed: 0, stratify: presence, rare_species: {rare_species}, "
+            f"group: {group}}}\n"
+        )
 
 
 def test_the_stage_writes_every_recording_once_and_says_so(workspace, capsys):
@@ -71,7 +75,7 @@ def test_the_stage_gives_equal_bytes_twice(workspace):
 
 
 def test_the_stage_fails_before_writing_when_the_assignment_leaks(workspace, monkeypatch):
-    def leaky(clips, params, digests):
+    def leaky(clips, params, digests, metadata):
         rows = clips[["recording_id"]].drop_duplicates()
         return pd.concat([rows.assign(fold=0), rows.tail(1).assign(fold=1)])
 
@@ -90,3 +94,29 @@ def test_a_rare_species_stops_the_stage_unless_allowed(workspace):
     write_params("allow")
     run("folds.csv")
     assert len(read_folds(workspace / "folds.csv")) == 30
+
+
+def write_sites():
+    """Six sites of five recordings, one after the other."""
+    rows = [f"{i:09d},S{i // 5}\n" for i in range(30)]
+    Path("metadata.csv").write_text("recording_id,site\n" + "".join(rows))
+
+
+def test_recordings_of_a_site_are_in_one_fold_and_the_table_names_the_site(workspace, capsys):
+    write_params("error", group="site")
+    write_sites()
+    run("folds.csv")
+    folds = read_folds(Path("folds.csv"))
+    assert folds["group"].tolist() == [f"S{i // 5}" for i in range(30)]
+    assert (folds.groupby("group")["fold"].nunique() == 1).all()
+    assert capsys.readouterr().out.startswith(
+        "split: 30 recordings in 6 groups by site in 3 folds of 10-10, no group in two folds, "
+    )
+
+
+def test_without_groups_the_table_is_what_it_was(workspace):
+    run("folds.csv")
+    write_sites()
+    run("again.csv")
+    assert Path("folds.csv").read_bytes() == Path("again.csv").read_bytes()
+    assert Path("folds.csv").read_text().startswith("recording_id,fold\n")

@@ -70,6 +70,13 @@ class DataParams(Params):
         return bool(self.external if self.source != "demo" else self.demo.n_external_recordings)
 
 
+OWN_FOLDS = "fold"
+"""Value of `split.group` that takes the folds from the user's table of recordings."""
+
+SITE = "SITE"
+"""Part of a pattern on recording ids that matches the name of a group."""
+
+
 class SplitParams(Params):
     """The `split` section."""
 
@@ -81,7 +88,33 @@ class SplitParams(Params):
     stratify: Literal["presence"] = "presence"
     """presence: folds are balanced by the species that have a TP annotation in a recording."""
     rare_species: Literal["error", "allow"] = "error"
-    """allow: a species with fewer TP recordings than folds may be absent from some folds."""
+    """allow: a species with fewer TP recordings, or groups, than folds may be absent from some folds."""
+    group: str = "recording"
+    """Recordings that stay in one fold, and count as one when CV gets its interval. recording: each alone.
+    A column of recordings.csv in data.root, such as site: those of equal value. A pattern on recording ids,
+    such as SITE_YYYYMMDD_HHMMSS (also YYMMDD, and * for any text): those with the same SITE. fold: each
+    alone, in the folds of the column fold of recordings.csv. Recordings of equal content are always together.
+    """
+
+    @model_validator(mode="after")
+    def _group_is_named(self) -> Self:
+        if not self.group.strip():
+            raise ValueError(
+                "group is empty; it must be recording, fold, a column of recordings.csv or a pattern"
+            )
+        if self.group.count(SITE) > 1:
+            raise ValueError(f"group {self.group!r} must contain {SITE} once")
+        return self
+
+    @property
+    def is_by_recording(self) -> bool:
+        """Whether recordings that are not copies of each other are independent."""
+        return self.group in ("recording", OWN_FOLDS)
+
+    @property
+    def pattern(self) -> str:
+        """The pattern on recording ids, unless it is a column; empty if `group` is none."""
+        return self.group if SITE in self.group else ""
 
     @model_validator(mode="after")
     def _folds_count_up(self) -> Self:
