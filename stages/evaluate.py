@@ -10,7 +10,7 @@ from callboard.core.console import Stopwatch, run_guarded, summarize
 from callboard.core.files import written_whole
 from callboard.data.annotations import read_species
 from callboard.data.clips import read_clips
-from callboard.data.folds import audit_folds, read_folds
+from callboard.data.folds import GROUP, audit_folds, group_of, read_folds
 from callboard.data.score_tables import score_table, write_score_table
 from callboard.params.base import DEFAULT_SEED, Params, Seed, load_params
 from callboard.params.scoring import EvaluateParams, InferParams
@@ -39,9 +39,11 @@ def main(argv: list[str] | None = None) -> None:
     oof = training.out_of_fold(params.infer)
     table = score_table(oof.recording_ids, oof.species, oof.scores)
     table.insert(1, "fold", oof.fold)
+    if (group := group_of(folds)) is not None:
+        table.insert(2, GROUP, group)
     write_score_table(table, args.oof)
 
-    cross_validation = cross_validate(oof, clips)
+    cross_validation = cross_validate(oof, clips, group)
     cv = cross_validation.summary(params.evaluate.n_bootstrap, params.seed)
 
     def cv_of(scores: TrainingScores, infer: InferParams) -> float:
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         f"CV LWLRAP {cv['lwlrap']:.4f}{interval}",
         *training.how(params.infer),
         f"folds {cv['fold_mean']:.2f} ± {cv['fold_sd']:.2f}",
-        f"{cv['n_recordings']} recordings",
+        f"{cv['n_recordings']} recordings" + (f" in {cv['n_groups']} groups" if "n_groups" in cv else ""),
         *(f"{name} {gain:+.4f}" for name, gain in gained.items()),
         f"{stopwatch.elapsed_s:.1f} s",
     )

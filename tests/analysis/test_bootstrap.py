@@ -1,11 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student
 
 from callboard.analysis.bootstrap import (
     N_BOOTSTRAP,
     SEED,
     difference_of,
+    mean_of,
     pair_precisions,
     precisions,
     species_differences,
@@ -176,3 +178,73 @@ def test_a_species_of_one_recording_has_no_interval_and_one_of_none_no_part():
 def test_an_unknown_interval_is_not_noise():
     assert not Difference(0.1).has_interval
     assert not Difference(0.1).is_within_noise
+
+
+def grouped(table, names):
+    """The table with a group for each recording."""
+    return table.assign(group=names)
+
+
+def test_over_groups_the_interval_is_that_of_scoring_again_without_each():
+    a, b, truth = world(40, 5)
+    names = np.random.default_rng(0).choice(["A", "B", "C", "D"], 40)
+    found = paired_difference(grouped(a, names), grouped(b, names), truth)
+    value = paired_difference(a, b, truth).value
+    without = [paired_difference(a[names != name], b[names != name], truth).value for name in "ABCD"]
+    sd = np.sqrt(3 / 4 * np.sum((np.array(without) - value) ** 2))
+    half = student.ppf(0.975, 3) * sd
+    assert found == Difference(
+        *map(
+            pytest.approx, (value, value - half, value + half, student.cdf(value / sd, 3), sd)
+        ),
+        n_groups=4,
+    )  # fmt: skip
+    assert found.dof == 3
+
+
+def test_of_two_groupings_the_coarser_counts_whichever_result_has_it():
+    a, b, truth = world(40, 6)
+    fine, coarse = [f"day{i // 4}" for i in range(40)], [f"site{i // 10}" for i in range(40)]
+    expected = paired_difference(grouped(a, coarse), grouped(b, coarse), truth)
+    assert expected.n_groups == 4
+    for ours, theirs in ((coarse, fine), (fine, coarse)):
+        assert paired_difference(grouped(a, ours), grouped(b, theirs), truth) == expected
+    assert paired_difference(a, grouped(b, coarse), truth) == expected
+    assert paired_difference(grouped(a, coarse), b, truth) == expected
+
+
+def test_a_mean_over_seeds_keeps_the_groups():
+    a, b, truth = world(40, 7)
+    names = [f"site{i // 10}" for i in range(40)]
+    several = [precisions(grouped(table, names), truth) for table in (a, b)]
+    found = difference_of(mean_of(several), several[0])
+    assert found.n_groups == 4
+    assert found.value == pytest.approx(difference_of(several[1], several[0]).value / 2)
+
+
+def test_one_group_has_a_change_but_no_interval():
+    a, b, truth = world(10, 8)
+    found = paired_difference(grouped(a, "A"), b, truth)
+    assert found.value == pytest.approx(paired_difference(a, b, truth).value)
+    assert not found.has_interval
+
+
+def test_a_species_interval_is_over_the_groups_that_have_it():
+    a, b, truth = world(40, 9)
+    names = np.array([f"site{i // 10}" for i in range(40)])
+    changes = species_differences(grouped(a, names), b, truth)
+    assert [one.value for one in changes] == [one.value for one in species_differences(a, b, truth)]
+    only = truth[truth["species_id"] == "07"]
+    of_one = paired_difference(grouped(a, names), b, truth).n_groups
+    assert of_one == 4
+    gain = precisions(a, truth), precisions(b, truth)
+    is_07 = gain[0].species_of == gain[0].species.index("07")
+    values = (gain[0].values - gain[1].values)[is_07]
+    place = np.array([f"site{int(name[1:]) // 10}" for name in gain[0].recording_of[is_07]])
+    without = np.array([values[place != name].mean() for name in np.unique(place)])
+    half = student.ppf(0.975, len(without) - 1) * np.sqrt(
+        (len(without) - 1) / len(without) * ((without - values.mean()) ** 2).sum()
+    )
+    change = next(one for one in changes if one.species == "07")
+    assert change.n == len(only)
+    assert (change.low, change.high) == pytest.approx((values.mean() - half, values.mean() + half))

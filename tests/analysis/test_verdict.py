@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from callboard.analysis.difference import Difference
 from callboard.analysis.seed_noise import (
+    NO_SEEDS,
     NoiseOfRows,
     SeedNoise,
     are_unlike,
@@ -279,6 +280,42 @@ def test_where_recordings_say_most_the_few_seeds_matter_less() -> None:
     assert found
     dof = int(10 * (5e-4 / 2e-4) ** 2)  # Welch and Satterthwaite
     assert found.high - found.low == pytest.approx(2 * student.ppf(0.975, dof) * sqrt(5e-4))
+
+
+def test_few_groups_of_recordings_leave_few_degrees_of_freedom() -> None:
+    change = Difference(0.04, 0, 0, 0.5, 0.02, n_groups=6)
+    found = judge(change, TEN)
+    assert found
+    dof = int((5e-4) ** 2 / ((4e-4) ** 2 / 5 + (2e-4) ** 2 / 10))  # Welch and Satterthwaite
+    assert dof == 6
+    assert found.high - found.low == pytest.approx(2 * student.ppf(0.975, dof) * sqrt(5e-4))
+    same_networks = judge(change, NO_SEEDS)
+    assert same_networks
+    assert same_networks.high - same_networks.low == pytest.approx(2 * student.ppf(0.975, 5) * 0.02)
+    few_seeds = judge(change, replace(TEN, dof=1))
+    assert few_seeds
+    half = student.ppf(0.975, int(5 * (5 / 4) ** 2)) * sqrt(5e-4)
+    assert few_seeds.high == pytest.approx(0.04 + half)
+
+
+def test_the_least_change_over_groups_is_the_widest_within_noise() -> None:
+    noise = replace(TEN, recordings=0.02, n_groups=6)
+    for factor, verdict in ((0.999, Verdict.WITHIN_NOISE), (1.001, Verdict.BETTER)):
+        found = judge(Difference(factor * least_change(noise), sd=0.02, low=0, n_groups=6), noise)
+        assert found
+        assert found.verdict is verdict
+    assert least_change(noise) > least_change(replace(noise, n_groups=0))
+
+
+def test_the_noise_of_seeds_has_the_fewest_groups_of_its_pairs() -> None:
+    runs = seeds(0.70, 0.72, 0.75)
+
+    def over_groups(a: BoardRow, b: BoardRow) -> Difference:
+        return replace(bootstrap(0.01)(a, b), n_groups=6 if a.key == runs[0].key else 12)
+
+    found = pooled_noise([runs], over_groups)
+    assert found
+    assert found.n_groups == 6
 
 
 def test_where_little_is_left_of_the_noise_of_seeds_one_degree_of_freedom_is_the_least() -> None:

@@ -1,11 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
 from callboard.results.lookup import find
 from callboard.results.result import OUT_OF_FOLD, SUBMISSION
-from callboard.scoring.blend import blend_tables, refuse_rescaled
+from callboard.scoring.blend import blend_tables, refuse_parted_groups, refuse_rescaled
 from tests.toy_git import PARAMS, ToyRepository
 
 SPECIES = ["3", "07"]
@@ -95,3 +96,24 @@ def test_parts_of_different_data_are_refused_though_their_recordings_are_called_
 def test_a_part_of_other_recordings_or_species_is_refused(repository, recording_ids, columns, message):
     with pytest.raises(UserError, match=message):
         blend_tables(references("a", "b"), SUBMISSION, recording_ids, columns)
+
+
+def test_a_part_whose_folds_part_a_group_is_refused(repository):
+    scores = score_table(["r1", "r2", "r3"], SPECIES, np.zeros((3, 2)))
+    for name, fold in (("together", [0, 0, 1]), ("apart", [0, 1, 1])):
+        table = scores.assign(fold=fold)
+        repository.experiment(name, {OUT_OF_FOLD: repository.cache_table(table)}, PARAMS)
+    folds = pd.DataFrame({"recording_id": ["r3", "r1", "r2"], "fold": [0, 1, 1], "group": ["B", "A", "A"]})
+    refuse_parted_groups(references("together"), folds)
+    refuse_parted_groups(references("together", "apart"), folds.drop(columns="group"))
+    with pytest.raises(
+        UserError, match=r"leak: groups .* several folds of apart@\w+: A in \[0, 1\], such as r1 and r2"
+    ):
+        refuse_parted_groups(references("together", "apart"), folds)
+
+
+def test_groups_of_a_part_are_no_scores(repository):
+    table = score_table(["r1", "r2"], SPECIES, np.array([[0.1, 0.2], [0.3, 0.4]])).assign(fold=0, group="A")
+    repository.experiment("c", {OUT_OF_FOLD: repository.cache_table(table)}, PARAMS)
+    found = blend_tables(references("c"), OUT_OF_FOLD, ["r1", "r2"], COLUMNS)
+    assert found.columns.tolist() == ["recording_id", *COLUMNS]

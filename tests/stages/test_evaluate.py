@@ -71,6 +71,34 @@ def test_the_stage_gives_equal_bytes_twice(workspace):
     assert [path.read_bytes() for path in outputs] == first
 
 
+def test_groups_are_in_the_scores_and_make_the_interval(workspace, capsys):
+    folds = read_folds(workspace / "data/folds.csv")
+    evaluate.main(ARGV)
+    before = json.loads((workspace / "metrics/cv.json").read_text())["cv"]
+    plain = pd.read_csv("scores/oof.csv")
+    # two groups a fold, of two recordings each
+    group = [f"site{fold}{place % 2}" for place, fold in enumerate(folds.groupby("fold").cumcount())]
+    group = [f"f{fold}{name}" for fold, name in zip(folds["fold"], group, strict=True)]
+    write_folds(folds.assign(group=group), workspace / "data/folds.csv")
+    evaluate.main(ARGV)
+    oof = read_score_table(workspace / "scores/oof.csv")
+    assert oof["group"].tolist() == group
+    pd.testing.assert_frame_equal(pd.read_csv("scores/oof.csv").drop(columns="group"), plain)
+    cv = json.loads((workspace / "metrics/cv.json").read_text())["cv"]
+    assert cv["n_groups"] == len(set(group))
+    changed = {name for name in before if before[name] != cv[name]}
+    assert changed == {"lwlrap_low", "lwlrap_high"}
+    assert (cv["lwlrap_low"] + cv["lwlrap_high"]) / 2 == pytest.approx(cv["lwlrap"], abs=1.1e-5)
+    assert f"12 recordings in {len(set(group))} groups, " in capsys.readouterr().out
+
+
+def test_groups_in_two_folds_stop_the_stage(workspace):
+    folds = read_folds(workspace / "data/folds.csv")
+    write_folds(folds.assign(group="site"), workspace / "data/folds.csv")
+    with pytest.raises(UserError, match=r"leak: groups in several folds: site in \[0, 1, 2\]"):
+        evaluate.main(ARGV)
+
+
 def test_without_bootstrap_the_interval_is_null(workspace, capsys):
     params = (workspace / "params.yaml").read_text().replace("n_bootstrap: 100", "n_bootstrap: 0")
     (workspace / "params.yaml").write_text(params)

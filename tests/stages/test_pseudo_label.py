@@ -216,6 +216,27 @@ def test_silent_teachers_add_nothing(workspace, capsys):
     assert "0 pseudo-labels in 0 of 12 recordings, per species: none" in capsys.readouterr().out
 
 
+def test_of_a_site_only_networks_vote_that_have_seen_none_of_its_recordings(workspace):
+    """Isolation is by fold, and a fold has whole sites."""
+    for fold, species in enumerate(SPECIES):
+        save_fold(workspace / "models/r0", fold, network_that_hears(species))
+    folds = read_folds(workspace / "data/folds.csv")
+    place = folds.groupby("fold").cumcount()
+    folds["group"] = [f"site{fold}-{number % 2}" for fold, number in zip(folds["fold"], place, strict=True)]
+    write_folds(folds, workspace / "data/folds.csv")
+    pseudo_label.main(ARGV)
+    table = read_clips(workspace / "pseudo/r1.csv")
+    assert set(table["recording_id"]) == set(TRAIN)
+    site_of = folds.set_index("recording_id")["group"]
+    for teacher, of_teacher in table.groupby("teacher"):
+        seen = set(folds.loc[folds["fold"] != int(teacher.removeprefix("r0/fold")), "group"])
+        assert not seen & set(site_of[of_teacher["recording_id"]])
+    folds.loc[0, "fold"] = (folds.loc[0, "fold"] + 1) % 3
+    write_folds(folds, workspace / "data/folds.csv")
+    with pytest.raises(UserError, match=r"leak: groups in several folds: site\d-0 in "):
+        pseudo_label.main(ARGV)
+
+
 def test_weights_of_another_fold_are_refused(workspace):
     save_fold(workspace / "models/r0", 0, network_that_hears("07"), name="fold2.pt")
     with pytest.raises(UserError, match=r"fold2\.pt: holds the weights of fold 0, not of fold 2"):

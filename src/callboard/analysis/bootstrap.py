@@ -1,8 +1,8 @@
-"""Paired bootstrap over recordings of the precisions that LWLRAP is the mean of."""
+"""Paired differences of the precisions that LWLRAP averages, with intervals over recordings or groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from callboard.analysis.difference import Difference, MismatchError, SpeciesDifference
 from callboard.data.annotations import read_table
+from callboard.data.folds import GROUP
 from callboard.data.presence import species_presence
-from callboard.data.score_tables import read_score_table
+from callboard.data.score_tables import read_score_table, score_columns_in
+from callboard.scoring.grouped import jackknife_error, sums_by_group, t_interval
 from callboard.scoring.metrics import percentile_interval, times_drawn
 
 N_BOOTSTRAP = 2000
@@ -34,6 +36,8 @@ class Precisions:
     """(pairs,) index into `species`."""
     values: NDArray[np.float64]
     """(pairs,) in (0, 1]."""
+    group_of: NDArray[np.str_] | None = None
+    """(pairs,) group of the recording; None if recordings are independent."""
 
 
 @cache
@@ -66,7 +70,7 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
     """Compute the precision at each confirmed pair of a score table.
 
     Args:
-        table: recording_id, each once, and score columns; `fold` is ignored.
+        table: recording_id, each once, and score columns; group, if recordings are grouped.
         truth: recording_id and species_id of confirmed annotations.
 
     Raises:
@@ -75,7 +79,7 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
     """
     in_order = table.sort_values("recording_id")
     recordings = in_order["recording_id"].to_numpy(dtype=str)
-    columns = sorted(name for name in table.columns if name not in ("recording_id", "fold"))
+    columns = sorted(score_columns_in(table))
     species = [name.removeprefix("s") for name in columns]
     scores = in_order[columns].to_numpy(dtype=np.float64)
     if not np.isfinite(scores).all():
@@ -84,14 +88,15 @@ def precisions(table: pd.DataFrame, truth: pd.DataFrame) -> Precisions:
         raise MismatchError(f"species {unknown} are annotated but not among the {len(species)} species")
     is_present = species_presence(truth, list(recordings), species)
     row, column = np.nonzero(is_present)
-    return Precisions(tuple(species), recordings[row], column, pair_precisions(is_present, scores))
+    group_of = in_order[GROUP].to_numpy(dtype=str)[row] if GROUP in in_order else None
+    return Precisions(tuple(species), recordings[row], column, pair_precisions(is_present, scores), group_of)
 
 
 def mean_of(several: Sequence[Precisions]) -> Precisions:
     """Average the precisions of several results, pair by pair.
 
     Args:
-        several: Precisions of results on the same confirmed pairs.
+        several: Precisions of results on the same confirmed pairs; of different groups, the coarsest count.
 
     Raises:
         MismatchError: the pairs differ.
@@ -105,7 +110,15 @@ def mean_of(several: Sequence[Precisions]) -> Precisions:
         )
         if not is_same:
             raise MismatchError("the tables have different recordings or species: they have no mean")
-    return replace(first, values=np.mean([one.values for one in several], axis=0))
+    group_of = reduce(_coarser, (one.group_of for one in several))
+    return replace(first, values=np.mean([one.values for one in several], axis=0), group_of=group_of)
+
+
+def _coarser(a: NDArray[np.str_] | None, b: NDArray[np.str_] | None) -> NDArray[np.str_] | None:
+    """Return those of two groupings of the same pairs with fewer groups; those of `a` if it is a draw."""
+    if a is None or b is None:
+        return b if a is None else a
+    return b if len(np.unique(b)) < len(np.unique(a)) else a
 
 
 def pair_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -129,10 +142,11 @@ def pair_precisions(is_present: NDArray[np.bool_], scores: NDArray[np.floating])
 def difference_of(
     a: Precisions, b: Precisions, n_bootstrap: int = N_BOOTSTRAP, seed: int = SEED
 ) -> Difference:
-    """Return LWLRAP of `a` minus that of `b` on shared recordings, with a percentile bootstrap over them.
+    """Return LWLRAP of `a` minus that of `b` on shared recordings, with its interval over them.
 
-    A resample draws recordings with replacement and scores both on the same draw, so what makes a recording
-    hard for both cancels. Assumes that recordings are independent of each other. The networks are taken as
+    Both are scored on the same recordings, so what makes a recording hard for both cancels. If either result
+    has groups, these are the independent units, and the interval is that of the jackknife over them; if both
+    have, the coarser ones. Otherwise it is a percentile bootstrap over recordings. The networks are taken as
     given: the interval excludes the effect of a seed on all recordings of a result alike, see
     docs/appendix/verdict.md.
 
@@ -146,6 +160,8 @@ def difference_of(
         MismatchError: the species differ, or no recording with a species is in both.
     """
     a, b = _shared(a, b)
+    if (group_of := _coarser(a.group_of, b.group_of)) is not None:
+        return _over_groups(group_of, a.values - b.values)
     _, recording = np.unique(a.recording_of, return_inverse=True)
     gain = np.bincount(recording, a.values - b.values)
     n_pairs = np.bincount(recording)
@@ -158,11 +174,22 @@ def difference_of(
     )
 
 
+def _over_groups(group_of: NDArray[np.str_], gain: NDArray[np.float64]) -> Difference:
+    """Return the mean of (pairs,) gains with its interval over groups; without an interval of one group."""
+    from scipy.special import stdtr  # takes long to import
+
+    sums, counts = sums_by_group(group_of, gain, np.ones(len(gain)))
+    value, error, dof = float(gain.mean()), jackknife_error(sums, counts), len(sums) - 1
+    low, high = t_interval(value, error, dof)
+    scaled = value / error if error else np.copysign(np.inf, value) if value else 0.0
+    return Difference(value, low, high, float(stdtr(dof, scaled)) if dof else np.nan, error, len(sums))
+
+
 def species_differences(a: pd.DataFrame, b: pd.DataFrame, truth: pd.DataFrame) -> list[SpeciesDifference]:
     """Return each species' contribution to the change of LWLRAP, for species that some shared recording has.
 
-    The mean of the changes, weighted by `n`, is the change of LWLRAP. Each interval is a paired percentile
-    bootstrap over the recordings that have the species; about one interval in 24 misses the truth.
+    The mean of the changes, weighted by `n`, is the change of LWLRAP. Each interval is as in `difference_of`,
+    over the recordings or groups that have the species; about one interval in 24 misses the truth.
 
     Args:
         a: Score table.
@@ -187,7 +214,10 @@ def _species_difference(a: Precisions, b: Precisions, index: int) -> SpeciesDiff
     gain = ours - theirs
     n = len(gain)
     low = high = float("nan")
-    if n > 1:
+    if (group_of := _coarser(a.group_of, b.group_of)) is not None:
+        found = _over_groups(group_of[of_species], gain)
+        low, high = found.low, found.high
+    elif n > 1:
         low, high = percentile_interval(times_drawn(n, N_BOOTSTRAP, SEED) @ gain / n)
     means = float(ours.mean()), float(theirs.mean()), float(gain.mean())
     return SpeciesDifference(a.species[index], n, *means, low, high)
@@ -209,7 +239,10 @@ def _shared(a: Precisions, b: Precisions) -> tuple[Precisions, Precisions]:
 
 def _only(whole: Precisions, recording_ids: NDArray[np.str_]) -> Precisions:
     kept = np.isin(whole.recording_of, recording_ids)
-    return Precisions(whole.species, whole.recording_of[kept], whole.species_of[kept], whole.values[kept])
+    group_of = None if whole.group_of is None else whole.group_of[kept]
+    return Precisions(
+        whole.species, whole.recording_of[kept], whole.species_of[kept], whole.values[kept], group_of
+    )
 
 
 @lru_cache(maxsize=4)

@@ -17,7 +17,7 @@ from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.data.annotations import read_table
 from callboard.data.clips import read_clips
-from callboard.data.score_tables import read_score_table, score_columns
+from callboard.data.score_tables import read_score_table, score_columns, score_columns_in
 from callboard.results.cv_metrics import CV_NAMES
 from callboard.results.dvc_cache import DamagedFileError, cached_file
 from callboard.results.lookup import held_result
@@ -127,7 +127,7 @@ def scored(out_of_fold: pd.DataFrame, clips: pd.DataFrame, submission: pd.DataFr
     Raises:
         MismatchError: the submission lacks a species, or an annotated one has no scores.
     """
-    species = [name.removeprefix("s") for name in out_of_fold.columns if name not in ("recording_id", "fold")]
+    species = [name.removeprefix("s") for name in score_columns_in(out_of_fold)]
     columns = score_columns(species)
     annotated = set(score_columns(clips["species_id"].tolist()))
     if missing := (annotated - set(columns)) | (set(columns) - set(submission.columns)):

@@ -1,7 +1,7 @@
 """A difference between two results and its uncertainty: only numbers, quick to import."""
 
 from dataclasses import dataclass
-from math import isnan, nan
+from math import inf, isnan, nan
 
 
 class MismatchError(ValueError):
@@ -10,15 +10,22 @@ class MismatchError(ValueError):
 
 @dataclass(frozen=True)
 class Difference:
-    """A change of LWLRAP with its 95 % interval over recordings; NaN where unknown."""
+    """A change of LWLRAP with its 95 % interval over recordings or groups of them; NaN where unknown."""
 
     value: float
     low: float = nan
     high: float = nan
     p_better: float = nan
-    """Share of resamples in which the change is positive, ties counted half."""
+    """Share of resamples in which the change is positive, ties counted half; over groups, by Student's t."""
     sd: float = nan
-    """Standard deviation of the resamples: the standard error due to the choice of recordings."""
+    """Standard error due to the choice of recordings or groups."""
+    n_groups: int = 0
+    """Number of groups of recordings that `sd` was measured on; 0 if recordings were independent."""
+
+    @property
+    def dof(self) -> float:
+        """Degrees of freedom of `sd`: over recordings it counts as exact."""
+        return self.n_groups - 1 if self.n_groups else inf
 
     @property
     def has_interval(self) -> bool:

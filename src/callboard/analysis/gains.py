@@ -186,7 +186,7 @@ def _by_seed(results: Iterable[BoardRow], others: Iterable[BoardRow]) -> Pairs:
     return pairs
 
 
-ALIKE = ("seed", "split.folds", "split.seed")
+ALIKE = ("seed", "split.folds", "split.seed", "split.group")
 """Parameters that results of different rows must share to be compared."""
 
 

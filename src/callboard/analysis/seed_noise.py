@@ -27,7 +27,7 @@ as exact, and the verdict is tentative."""
 AFTER_TRAINING = ("predict.", "infer.", "evaluate.")
 """Sections of parameters that leave the networks unchanged."""
 
-SCOPES: tuple[tuple[str, ...], ...] = (("split.folds", "split.seed", "train.epochs"), ())
+SCOPES: tuple[tuple[str, ...], ...] = (("split.folds", "split.seed", "split.group", "train.epochs"), ())
 """Scopes to search for a row's noise, nearest first: parameters that must agree, besides the data."""
 
 Compare = Callable[[BoardRow, BoardRow], Difference | None]
@@ -41,14 +41,16 @@ class SeedNoise:
     sd: dict[str, float]
     """Standard deviation of one run over seeds, by metric: `cv.lwlrap`, `lb.public`, `lb.private`."""
     beyond: float
-    """Standard deviation of a CV difference between two seeds, beyond the bootstrap over recordings."""
+    """Standard deviation of a CV difference between two seeds, beyond the choice of recordings or groups."""
     dof: int
     """Degrees of freedom of the CV's standard deviation: runs minus groups."""
     n_runs: int
     recordings: float = 0.0
-    """Root mean square of the bootstrap's standard errors; 0 without score tables."""
+    """Root mean square of the standard errors over recordings or groups; 0 without score tables."""
     dofs: dict[str, int] = field(default_factory=dict)
     """Degrees of freedom by metric."""
+    n_groups: int = 0
+    """Least number of groups that `recordings` was measured on; 0 if recordings were independent."""
 
 
 NO_SEEDS = SeedNoise(sd={CV: 0.0}, beyond=0.0, dof=MIN_DOF, n_runs=0)
@@ -127,8 +129,8 @@ def seed_noise(rows: Iterable[BoardRow], compare: Compare = difference) -> SeedN
 def pooled_noise(groups: Sequence[Sequence[BoardRow]], compare: Compare = difference) -> SeedNoise | None:
     """Pool the variances of groups with weights of runs minus one; None without groups.
 
-    The part that bootstrap and seeds share is subtracted once: `beyond`² is 2 `sd`² minus the mean variance
-    of the bootstrap over all pairs of a group. Pairs without score tables subtract nothing.
+    The part that recordings and seeds share is subtracted once: `beyond`² is 2 `sd`² minus the mean variance
+    over recordings, or groups of them, over all pairs of runs. Pairs without score tables subtract nothing.
 
     Args:
         groups: From `seed_groups`.
@@ -139,7 +141,10 @@ def pooled_noise(groups: Sequence[Sequence[BoardRow]], compare: Compare = differ
     pooled = {key: _pooled_variance(groups, key) for key in JUDGED_METRICS}
     known = {key: found for key, found in pooled.items() if found}
     seeds, dof = known[CV]
-    recordings = sum((len(group) - 1) * _bootstrap_variance(group, compare) for group in groups) / dof
+    changes = [[compare(a, b) for a, b in combinations(group, 2)] for group in groups]
+    weighted = zip(groups, changes, strict=True)
+    recordings = sum((len(group) - 1) * _mean_variance(of_group) for group, of_group in weighted) / dof
+    n_groups = [change.n_groups for of_group in changes for change in of_group if change and change.n_groups]
     return SeedNoise(
         sd={key: sqrt(value) for key, (value, _) in known.items()},
         beyond=sqrt(max(0.0, 2 * seeds - recordings)),
@@ -147,6 +152,7 @@ def pooled_noise(groups: Sequence[Sequence[BoardRow]], compare: Compare = differ
         n_runs=sum(map(len, groups)),
         recordings=sqrt(recordings),
         dofs={key: dof for key, (_, dof) in known.items()},
+        n_groups=min(n_groups, default=0),
     )
 
 
@@ -164,10 +170,9 @@ def _squares(values: Sequence[float]) -> float:
     return sum((value - mean) ** 2 for value in values)
 
 
-def _bootstrap_variance(group: Sequence[BoardRow], compare: Compare) -> float:
-    """Return the mean variance of the bootstrap over the pairs of a group."""
-    found = [compare(a, b) for a, b in combinations(group, 2)]
-    return fmean(change.sd**2 if change and not isnan(change.sd) else 0.0 for change in found)
+def _mean_variance(changes: Iterable[Difference | None]) -> float:
+    """Return the mean variance over recordings of changes, 0 for one without score tables."""
+    return fmean(change.sd**2 if change and not isnan(change.sd) else 0.0 for change in changes)
 
 
 class NoiseOfRows:

@@ -51,6 +51,9 @@ Pairs = Sequence[tuple[BoardRow, BoardRow]]
 CompareMeans = Callable[[Pairs], Difference | None]
 """Difference between the mean of results and that of their bases."""
 
+Measured = tuple[float, float]
+"""A part of a variance, and the degrees of freedom that it was measured with; infinite if it is exact."""
+
 MIN_PAIRS = 2
 """Number of pairs needed to measure the effect of seeds."""
 
@@ -63,12 +66,12 @@ def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | Non
     """Judge a change of CV between two runs.
 
     The interval is `value` ± t · sqrt(`change.sd`² + `noise.beyond`²), with t at the degrees of freedom that
-    Welch and Satterthwaite give a sum of which one part, 2 sd² over seeds, was measured on few runs. With
-    fewer than MIN_DOF degrees the measured noise counts as exact. Without noise the interval is that of the
-    recordings.
+    Welch and Satterthwaite give a sum of which one part, 2 sd² over seeds, was measured on few runs, and
+    one, `change.sd`², on few groups if recordings have groups. With fewer than MIN_DOF degrees the measured
+    noise counts as exact. Without noise the interval is that of the recordings or groups.
 
     Args:
-        change: From a paired bootstrap over recordings; None gives None.
+        change: From `difference_of`; None gives None.
         noise: Measured on runs like these; None if it was not measured.
     """
     if change is None:
@@ -78,11 +81,12 @@ def judge(change: Difference | None, noise: SeedNoise | None) -> Judgement | Non
     if noise is None:
         found = Judgement(_verdict(change.low, change.high), change.low, change.high, change.p_better)
         return replace(_tentative(found), has_seeds=False)
-    return _judge_cv(change.value, change.sd, noise)
+    return _judge_cv(change, noise)
 
 
-def _judge_cv(value: float, sd: float, noise: SeedNoise) -> Judgement:
-    return _judge_run(value, sd**2 + noise.beyond**2, 2 * noise.sd[CV] ** 2, noise.dof)
+def _judge_cv(change: Difference, noise: SeedNoise) -> Judgement:
+    over_recordings, over_seeds = (change.sd**2, change.dof), (2 * noise.sd[CV] ** 2, noise.dof)
+    return _judge_run(change.value, change.sd**2 + noise.beyond**2, over_seeds, over_recordings)
 
 
 def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgement | None:
@@ -104,7 +108,7 @@ def judge_lb(change: float | None, key: str, noise: SeedNoise | None) -> Judgeme
 
 def _judge_lb(value: float, key: str, noise: SeedNoise) -> Judgement:
     over_seeds = 2 * noise.sd[key] ** 2
-    return _judge_run(value, over_seeds, over_seeds, noise.dofs[key])
+    return _judge_run(value, over_seeds, (over_seeds, noise.dofs[key]))
 
 
 def least_change(noise: SeedNoise, key: str = CV) -> float:
@@ -113,13 +117,15 @@ def least_change(noise: SeedNoise, key: str = CV) -> float:
     Raises:
         KeyError: the noise of that score was not measured.
     """
-    return (_judge_cv(0.0, noise.recordings, noise) if key == CV else _judge_lb(0.0, key, noise)).high
+    if key != CV:
+        return _judge_lb(0.0, key, noise).high
+    return _judge_cv(Difference(0.0, sd=noise.recordings, n_groups=noise.n_groups), noise).high
 
 
 def judge_cv_mean(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judgement | None:
     """Judge the mean change of CV over seeds.
 
-    The bootstrap over recordings scores each recording by the mean over all seeds. It covers part of the
+    The standard error over recordings, or groups, is of the means over all seeds. It covers part of the
     effect of seeds: their random effect on single recordings, known from how much smaller its variance is
     for the mean than for single pairs. The rest of the variance over seeds, divided by the number of pairs,
     is added.
@@ -141,7 +147,8 @@ def judge_cv_mean(pairs: Pairs, compare: CompareMeans = mean_difference) -> Judg
     by_pair = fmean(one.sd**2 for one in singles if one)
     by_chance = max(0.0, by_pair - change.sd**2) * n_pairs / (n_pairs - 1)
     whole = change.sd**2 + max(0.0, over_seeds - by_chance) / n_pairs
-    found = judge_by_t(change.value, whole, effective_dof(whole, over_seeds / n_pairs, n_pairs - 1))
+    measured = ((over_seeds / n_pairs, n_pairs - 1), (change.sd**2, change.dof))
+    found = judge_by_t(change.value, whole, effective_dof(whole, *measured))
     return found if n_pairs >= SURE_PAIRS else _tentative(found)
 
 
@@ -175,15 +182,15 @@ def flag_optimistic(judgement: Judgement | None, row: BoardRow, base: BoardRow) 
     return replace(judgement, verdict=Verdict.OPTIMISTIC, is_tentative=False)
 
 
-def effective_dof(whole: float, measured: float, dof: int) -> float:
+def effective_dof(whole: float, *measured: Measured) -> float:
     """Return the degrees of freedom of a partly measured variance, by Welch and Satterthwaite.
 
     Args:
         whole: The variance.
-        measured: The part measured over seeds; the rest is taken as exact.
-        dof: Degrees of freedom of the measured part.
+        measured: The parts that were measured; the rest is taken as exact.
     """
-    return dof * (whole / measured) ** 2 if measured else inf
+    degrees = [dof * (whole / part) ** 2 for part, dof in measured if part and dof != inf]
+    return degrees[0] if len(degrees) == 1 else 1 / sum(1 / one for one in degrees) if degrees else inf
 
 
 def judge_by_t(value: float, error_variance: float, dof: float) -> Judgement:
@@ -204,11 +211,11 @@ def judge_by_t(value: float, error_variance: float, dof: float) -> Judgement:
     return Judgement(_verdict(low, high), low, high, float(stdtr(whole, scaled)))
 
 
-def _judge_run(value: float, whole: float, measured: float, dof: int) -> Judgement:
+def _judge_run(value: float, whole: float, over_seeds: Measured, *others: Measured) -> Judgement:
     """Judge a change between single runs; tentative where the noise has fewer than MIN_DOF degrees."""
-    if dof >= MIN_DOF:
-        return judge_by_t(value, whole, effective_dof(whole, measured, dof))
-    return _tentative(judge_by_t(value, whole, inf))
+    if over_seeds[1] >= MIN_DOF:
+        return judge_by_t(value, whole, effective_dof(whole, over_seeds, *others))
+    return _tentative(judge_by_t(value, whole, effective_dof(whole, *others)))
 
 
 def _tentative(judgement: Judgement) -> Judgement:

@@ -229,6 +229,11 @@ def fold_columns(folds: pd.DataFrame) -> list[str]:
     return [*FOLD_COLUMNS, *([GROUP] if GROUP in folds else [])]
 
 
+def group_of(folds: pd.DataFrame) -> NDArray[np.str_] | None:
+    """Return (recordings,) the group of each recording; None in a table without groups."""
+    return folds[GROUP].to_numpy(dtype=str) if GROUP in folds else None
+
+
 def read_folds(path: Path) -> pd.DataFrame:
     """Read the folds table: recording_id (text, each once), fold (int) and, if it has one, group (text).
 

@@ -11,6 +11,12 @@ from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.data.annotations import read_table
 
+NOT_NUMBERS = ("recording_id", "usage", "group")
+"""Columns of text: the recording, its part of the test set, and its group, see data/groups.py."""
+
+NOT_SCORES = (*NOT_NUMBERS, "fold")
+"""Columns of a score table other than scores."""
+
 
 def score_columns(species: Sequence[str]) -> list[str]:
     """Return the score columns of a table, in class order."""
@@ -24,6 +30,11 @@ def score_table(
     table = pd.DataFrame(scores, columns=score_columns(species))
     table.insert(0, "recording_id", pd.Series(recording_ids, dtype=str))
     return table
+
+
+def score_columns_in(table: pd.DataFrame) -> list[str]:
+    """Return the score columns that a table has, in its order."""
+    return [name for name in table.columns if name not in NOT_SCORES]
 
 
 def fill_submission(sample: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +60,7 @@ def fill_submission(sample: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_score_table(path: Path) -> pd.DataFrame:
-    """Read a score, sample submission or truth table: recording_id and usage as text, all else as numbers.
+    """Read a score, sample submission or truth table: NOT_NUMBERS as text, all else as numbers.
 
     Raises:
         UserError: The file or recording_id is missing, a recording is repeated, or a number is not finite.
@@ -58,7 +69,7 @@ def read_score_table(path: Path) -> pd.DataFrame:
     if len(repeated := table[table["recording_id"].duplicated()]):
         recording_id = repeated["recording_id"].iloc[0]
         raise UserError(f"{path} row {repeated.index[0]}: recording {recording_id} is repeated")
-    for name in table.columns.difference(["recording_id", "usage"]):
+    for name in table.columns.difference(list(NOT_NUMBERS)):
         numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
         if len(bad := table[~np.isfinite(numbers)]):
             raise UserError(

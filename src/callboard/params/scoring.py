@@ -101,7 +101,8 @@ class EvaluateParams(Params):
     """The `evaluate` section."""
 
     n_bootstrap: Annotated[int, Within(0, 100_000, "more resamples do not change an interval")] = 0
-    """Resamples of recordings for the 95 % interval of CV, at least 100; 0 = no interval."""
+    """Resamples of recordings for the 95 % interval of CV, at least 100; 0 = no interval. With groups
+    (`split.group`) nothing is drawn, but 0 means no interval too."""
 
     @model_validator(mode="after")
     def _enough_for_an_interval(self) -> Self:

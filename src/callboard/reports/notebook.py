@@ -10,7 +10,7 @@ import pandas as pd
 
 from callboard.analysis.bootstrap import confirmed_in
 from callboard.data.presence import species_presence
-from callboard.data.score_tables import read_score_table
+from callboard.data.score_tables import read_score_table, score_columns_in
 from callboard.params.defaults import text_value
 from callboard.results.result import CLIPS, OUT_OF_FOLD, Result
 from callboard.results.rows import read_rows, result_named
@@ -80,7 +80,7 @@ def oof_scores(name: str) -> pd.DataFrame:
 
 def _oof_scores(result: Result) -> pd.DataFrame:
     table = read_score_table(result.output(OUT_OF_FOLD)).set_index("recording_id")
-    scores = table.drop(columns="fold", errors="ignore")
+    scores = table[score_columns_in(table)]
     return scores.rename(columns=lambda column: column.removeprefix("s")).rename_axis(columns="species_id")
 
 

@@ -9,11 +9,13 @@ from functools import reduce
 
 import pandas as pd
 
+from callboard.core.console import first_few
 from callboard.core.errors import UserError
+from callboard.data.folds import GROUP, groups_apart
 from callboard.data.score_tables import read_score_table
 from callboard.params.references import BLEND
 from callboard.results.lookup import find_exactly
-from callboard.results.result import SOURCE, Result
+from callboard.results.result import OUT_OF_FOLD, SOURCE, Result
 
 
 def blend_tables(
@@ -60,6 +62,30 @@ def part_tables(
     return [_fitting_scores(part, path, recording_ids, columns) for part in parts]
 
 
+def refuse_parted_groups(references: Sequence[str], folds: pd.DataFrame) -> None:
+    """Refuse parts whose folds part a group: their networks had trained on recordings of its sites.
+
+    Args:
+        references: `name@key` of each part.
+        folds: recording_id and fold of this experiment; and group, if recordings are grouped.
+
+    Raises:
+        UserError: A group of these folds is in several folds of a part, or a part's scores are not in DVC's
+            cache.
+    """
+    if GROUP not in folds:
+        return
+    for part in (find_exactly(reference, BLEND) for reference in references):
+        theirs = read_score_table(part.output(OUT_OF_FOLD))[["recording_id", "fold"]].astype(
+            {"fold": "int64"}
+        )
+        if apart := groups_apart(theirs.merge(folds[["recording_id", GROUP]], on="recording_id")):
+            raise UserError(
+                f"{BLEND}: leak: groups of this experiment are in several folds of {part.ref.reference}: "
+                f"{first_few(apart)}; split.group must be the same"
+            )
+
+
 def refuse_rescaled(references: Sequence[str], step: str) -> None:
     """Refuse parts whose submission, but not their out-of-fold scores, infer.prevalence has rescaled.
 
@@ -83,7 +109,9 @@ def _fitting_scores(
 ) -> pd.DataFrame:
     """Return a part's scores in the requested order, indexed by recording_id."""
     table = (
-        read_score_table(part.output(path)).drop(columns="fold", errors="ignore").set_index("recording_id")
+        read_score_table(part.output(path))
+        .drop(columns=["fold", "group"], errors="ignore")
+        .set_index("recording_id")
     )
     for what, found, wanted in (
         ("recordings", set(table.index), set(recording_ids)),

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.data.presence import relabeled_presence, species_presence
-from callboard.data.score_tables import score_columns
+from callboard.data.score_tables import score_columns, score_columns_in
 from callboard.params.scoring import InferParams
 from callboard.results.result import OUT_OF_FOLD
 from callboard.scoring.blend import blend_tables
+from callboard.scoring.grouped import lwlrap_interval_over_groups
 from callboard.scoring.metrics import (
     average_precisions,
     lrap_over_folds,
@@ -101,12 +102,17 @@ class CrossValidation:
     """(recordings, species) whether the recording has a TP or FP row of the species."""
     scores: NDArray[np.float64]
     """(recordings, species) probabilities."""
+    group: NDArray[np.str_] | None = None
+    """(recordings,) group of each recording; None if recordings are independent."""
 
     def summary(self, n_bootstrap: int, seed: int) -> dict[str, float]:
-        """Return the numbers of `metrics/cv.json`; undefined ones are NaN."""
-        low, high = float("nan"), float("nan")
-        if n_bootstrap:
-            low, high = lwlrap_interval(self.is_present, self.scores, n_bootstrap, seed)
+        """Return the numbers of `metrics/cv.json`; undefined ones are NaN.
+
+        Args:
+            n_bootstrap: Number of resamples of recordings; 0 for no interval. Groups need none.
+            seed: Seed of the resamples.
+        """
+        low, high = self._interval(n_bootstrap, seed) if n_bootstrap else (float("nan"), float("nan"))
         of_folds = self._lwlrap_of_folds()
         precisions = self.average_precisions()
         return {
@@ -119,7 +125,13 @@ class CrossValidation:
             "lwlrap_known": lwlrap_known(self.is_present, self.is_labeled, self.scores),
             "macro_ap": float(np.nanmean(precisions)),
             "n_recordings": len(self.fold),
+            **({} if self.group is None else {"n_groups": len(np.unique(self.group))}),
         }
+
+    def _interval(self, n_bootstrap: int, seed: int) -> tuple[float, float]:
+        if self.group is None:
+            return lwlrap_interval(self.is_present, self.scores, n_bootstrap, seed)
+        return lwlrap_interval_over_groups(self.is_present, self.scores, self.group)
 
     def lwlrap(self) -> float:
         """Return CV: LWLRAP over all recordings at once."""
@@ -145,10 +157,17 @@ class CrossValidation:
         ]
 
 
-def cross_validate(out_of_fold: OutOfFold, clips: pd.DataFrame) -> CrossValidation:
+def cross_validate(
+    out_of_fold: OutOfFold, clips: pd.DataFrame, group: NDArray[np.str_] | None = None
+) -> CrossValidation:
     """Select the scores and annotations that CV is computed on: recordings with TP rows, all species.
 
     A species confirmed in one box and rejected in a different box of the same recording counts as present.
+
+    Args:
+        out_of_fold: Scores of recordings.
+        clips: TP and FP annotations.
+        group: (recordings,) group of each of them; None if they are independent.
     """
     tp, fp = (clips[clips["label_type"] == label_type] for label_type in ("tp", "fp"))
     is_present = species_presence(tp, out_of_fold.recording_ids, out_of_fold.species)
@@ -160,6 +179,7 @@ def cross_validate(out_of_fold: OutOfFold, clips: pd.DataFrame) -> CrossValidati
         is_present=is_present[has_tp],
         is_labeled=(is_present | is_rejected)[has_tp],
         scores=out_of_fold.scores[has_tp],
+        group=None if group is None else group[has_tp],
     )
 
 
@@ -173,7 +193,7 @@ def relabeled_lwlrap(out_of_fold: pd.DataFrame, clips: pd.DataFrame, pseudo: pd.
         clips: TP and FP annotations.
         pseudo: Pseudo-labels of the last round; an empty table gives the LWLRAP on confirmed labels.
     """
-    scores = out_of_fold.drop(columns=["recording_id", "fold"])
+    scores = out_of_fold[score_columns_in(out_of_fold)]
     species = [str(column).removeprefix("s") for column in scores]
     is_present = relabeled_presence(clips, pseudo, out_of_fold["recording_id"].tolist(), species)
     is_counted = is_present.any(axis=1)

@@ -13,7 +13,7 @@ from callboard.analysis.bootstrap import pair_precisions
 from callboard.data.annotations import read_table
 from callboard.data.clips import read_clips
 from callboard.data.presence import species_presence
-from callboard.data.score_tables import read_score_table
+from callboard.data.score_tables import read_score_table, score_columns_in
 from callboard.results.result import CLIPS, FOLDS, OUT_OF_FOLD, Result
 from callboard.results.rows import BoardRow
 
@@ -48,7 +48,7 @@ def read_evidence(result: Result) -> Evidence:
     Raises:
         UserError: a table is missing or cannot be read.
     """
-    folds = read_table(result.output(FOLDS), ["recording_id", "fold"]).reset_index(drop=True)
+    folds = read_table(result.output(FOLDS), ["recording_id", "fold"], others=True).reset_index(drop=True)
     return weigh(read_clips(result.output(CLIPS)), folds, read_score_table(result.output(OUT_OF_FOLD)))
 
 
@@ -58,7 +58,7 @@ def weigh(clips: pd.DataFrame, folds: pd.DataFrame, out_of_fold: pd.DataFrame) -
     Raises:
         ValueError: an annotated species has no score column.
     """
-    columns = [name for name in out_of_fold.columns if name not in ("recording_id", "fold")]
+    columns = score_columns_in(out_of_fold)
     species = [name.removeprefix("s") for name in columns]
     present, rejected = (
         species_presence(clips[clips["label_type"] == kind], list(out_of_fold["recording_id"]), species)
