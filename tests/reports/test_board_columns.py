@@ -129,7 +129,7 @@ def test_an_optimistic_cv_is_marked_and_explained():
 def test_an_honest_cv_needs_no_mark_and_columns_are_explained():
     text = board_markdown(judged(lines_of_results([PLAIN, SEQ], {}), [PLAIN, SEQ]))
     assert "*" not in text
-    last = text.splitlines()[-3]
+    last = text.splitlines()[-5]
     assert last.startswith("±: half of the 95 % interval of CV; Δ CV: change of CV against the base")
     assert last.endswith("Δ best: change of CV against the best.")
     assert "Δ best" not in board_markdown(lines_of_results([PLAIN], {}), BOARD_COLUMNS[:4])
@@ -179,12 +179,14 @@ def test_the_best_is_the_highest_honest_cv_of_the_same_data():
     )
     elsewhere = replace(SEQ, key="k5", data_md5="other", metrics={"cv.lwlrap": 0.8})
     assert best_of([PLAIN, SEQ, optimistic, elsewhere, replace(PLAIN, metrics={})]) == {
-        "": SEQ,
-        "other": elsewhere,
+        ("", "recording"): SEQ,
+        ("other", "recording"): elsewhere,
     }
     text = board_markdown(judged(lines_of_results([PLAIN, SEQ, elsewhere], {}), [PLAIN, SEQ, elsewhere]))
     assert [column(text, "Δ best", k) for k in range(3)] == ["-0.0282 (–)", "best", "best"]
-    assert "Best: exp0058 (0.7400), exp0058 (0.8000), for each data set the highest CV" in text
+    assert (
+        "Best: exp0058 (0.7400), exp0058 (0.8000), for each data set and split.group the highest CV" in text
+    )
 
 
 def test_the_verdict_has_its_interval_its_word_and_its_tone():
@@ -255,9 +257,9 @@ def test_on_the_board_an_optimistic_result_is_not_called_better() -> None:
 
 def test_of_two_equal_results_the_older_is_the_best() -> None:
     older, newer = replace(SEQ, key="older"), replace(SEQ, key="newer")
-    assert best_of([PLAIN, older, newer])[""].key == "older"
+    assert best_of([PLAIN, older, newer])["", "recording"].key == "older"
     no_number = replace(SEQ, key="NaN", metrics={CV: float("nan")})
-    assert best_of([no_number, older])[""].key == "older"
+    assert best_of([no_number, older])["", "recording"].key == "older"
 
 
 def test_the_public_leaderboard_is_judged_by_its_own_noise() -> None:

@@ -38,7 +38,7 @@ class BoardLine:
     memo: str = ""
     """Memo from experiments.yaml, else a person's note in MLflow."""
     best: BoardRow | None = None
-    """Best result of the same data, see `best_of`."""
+    """Best result of the same data and groups, see `best_of`."""
     best_change: Difference | None = None
     """Change of out-of-fold LWLRAP from `best`."""
     judgement: Judgement | None = None
@@ -153,15 +153,24 @@ def _compared(block: Block) -> Block:
     ]
 
 
-def best_of(rows: Sequence[BoardRow]) -> dict[str, BoardRow]:
-    """Map data to the result with the highest CV that is not optimistic; the older of equal ones."""
-    best: dict[str, BoardRow] = {}
+Competition = tuple[str, str]
+"""Data and `split.group`: CVs answer one question if both are the same."""
+
+
+def competition(row: BoardRow) -> Competition:
+    """Return what results must share for the highest of their CVs to be the best."""
+    return row.data_md5, row.params.get("split.group", "recording")
+
+
+def best_of(rows: Sequence[BoardRow]) -> dict[Competition, BoardRow]:
+    """Map a competition to its result with the highest CV that is not optimistic; the older of equal ones."""
+    best: dict[Competition, BoardRow] = {}
     for row in rows:
         cv = row.metrics.get(CV, nan)
         if isfinite(cv) and not row.is_optimistic:
-            known = best.setdefault(row.data_md5, row)
+            known = best.setdefault(competition(row), row)
             if cv > known.metrics[CV]:
-                best[row.data_md5] = row
+                best[competition(row)] = row
     return best
 
 
@@ -170,7 +179,9 @@ def judged(blocks: Blocks, rows: Sequence[BoardRow]) -> Blocks:
     noise, best = NoiseOfRows(rows), best_of(rows)
     shown = [line.row for block in blocks for line in block if line.row]
     data = {row.data_md5 for row in shown}
-    to_best = [(row, top) for row in shown if (top := best.get(row.data_md5)) and _is_held_against(row, top)]
+    to_best = [
+        (row, top) for row in shown if (top := best.get(competition(row))) and _is_held_against(row, top)
+    ]
     work_out([*to_best, *seed_pairs(row for row in rows if row.data_md5 in data)])
     return [
         [_judged(line, line.row, noise, best) if line.row else line for line in block] for block in blocks
@@ -193,8 +204,10 @@ def judged_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, 
     return line
 
 
-def _judged(line: BoardLine, row: BoardRow, noise: NoiseOfRows, best: Mapping[str, BoardRow]) -> BoardLine:
-    top, own = best.get(row.data_md5), noise.between(row, line.base)
+def _judged(
+    line: BoardLine, row: BoardRow, noise: NoiseOfRows, best: Mapping[Competition, BoardRow]
+) -> BoardLine:
+    top, own = best.get(competition(row)), noise.between(row, line.base)
     judgement = judge(line.change, own)
     return replace(
         line,

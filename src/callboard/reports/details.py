@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from callboard.analysis.lines import BoardLine
 from callboard.core.console import MISSING
 from callboard.reports.board.columns import base_of, changes_of, half_width
+from callboard.reports.cv_question import question_text
 from callboard.reports.text import (
     LB_LEGENDS,
     computes_text,
@@ -89,6 +90,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
     base = line.base
     lines = [
         _fact("CV", cv),
+        _fact("answers for", question_text(row)),
         _fact("", ", ".join(others)),
         *([_fact("", known)] if (known := meanings(sorted(row.metrics))) else []),
         _fact("LB", _lb(row).removeprefix("LB ")),
@@ -108,7 +110,9 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
             _fact("best", f"{line.best.ref.reference}: CV {interval_text(line.best_change)} against it")
         )
     elif line.best:
-        lines.append(_fact("best", "this one: the highest CV on these data that is not optimistic"))
+        lines.append(
+            _fact("best", "this one: the highest CV on these data and split.group that is not optimistic")
+        )
     notes = [legend for known, legend in MARKS.items() if known == mark]
     notes += [legend for known, legend in LB_LEGENDS.items() if known == lb_mark(line.lb_judgement)]
     return [*lines, *notes]

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from callboard.analysis.difference import SpeciesDifference
 from callboard.analysis.pair import Metric, Pair
 from callboard.analysis.verdict import Verdict
+from callboard.reports.cv_question import question_sentence
 from callboard.reports.text import (
     interval_text,
     markdown_table,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 N_SPECIES = 8
 """Number of species shown unless all are requested."""
 
-ONLY_COUNTED = ("cv.n_recordings",)
+ONLY_COUNTED = ("cv.n_recordings", "cv.n_groups")
 """Metrics that are whole numbers."""
 
 
@@ -62,7 +63,8 @@ def verdict_sentence(pair: Pair) -> str:
     change = interval_text(pair.change, pair.judgement)
     unlike = unlike_text(pair.b, pair.a)
     trained = f" They were {unlike}." if unlike else ""
-    return f"CV {change}, P(better) {chance}: {pair.b.name} is {sentence}{doubt}.{trained}"
+    question = question_sentence(pair.a, pair.b)
+    return f"CV {change}, P(better) {chance}: {pair.b.name} is {sentence}{doubt}.{trained} {question}"
 
 
 SENTENCES = {

@@ -133,6 +133,7 @@ def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
         alike = " of runs trained alike" * (len(parts) > 1)
         return [f"{name}: {counted(len(runs), 'finished run')}; noise needs two seeds{alike}"]
     differ = "the seed and in what trained them" if len(parts) > 1 else "nothing but the seed"
+    chosen = "groups of recordings" if noise.n_groups else "recordings"
     title = f"{name}: {len(runs)} runs that differ in {differ}"
     body = [
         _line(row.params["seed"], row.metrics, ".4f") + "  " + (row.names or (row.name,))[0] for row in runs
@@ -144,7 +145,7 @@ def noise_lines(name: str, runs: Sequence[BoardRow]) -> list[str]:
         _line("sd of a run", noise.sd, ".4f"),
         _line("range", {key: _range(runs, key) for key in JUDGED_METRICS}, ".4f"),
         "",
-        f"A difference of CV has a standard error of {noise.recordings:.4f} from the choice of recordings "
+        f"A difference of CV has a standard error of {noise.recordings:.4f} from the choice of {chosen} "
         f"and of {noise.beyond:.4f} from seeds beyond that.",
         *(_meaning(noise, key) for key in JUDGED_METRICS if key in noise.sd),
         *_unlike_runs(parts),

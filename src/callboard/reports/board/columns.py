@@ -7,6 +7,7 @@ from math import isnan
 from callboard.analysis.lines import Blocks, BoardLine
 from callboard.analysis.verdict import Verdict
 from callboard.core.console import MISSING
+from callboard.reports.cv_question import question_legend
 from callboard.reports.text import (
     LB_LEGENDS,
     UNLIKE,
@@ -255,6 +256,7 @@ def legends(blocks: Blocks, columns: Sequence[Column] = BOARD_COLUMNS) -> list[s
     found = [_meanings(columns) if lines else ""]
     found += [_best_legend(line.best for line in lines if line.best)] if BEST in columns else []
     has_cv = any(column.text is _cv or column.is_extra for column in columns)
+    found += [question_legend(shown_rows(blocks).values())] if has_cv else []
     marks = {mark_of(line.row) for line in lines if has_cv}
     found += [legend for mark, legend in MARKS.items() if mark in marks]
     has_lb_change = any(column.text is _lb_change for column in columns)
@@ -281,4 +283,8 @@ def _meanings(columns: Sequence[Column]) -> str:
 def _best_legend(rows: Iterable[BoardRow]) -> str:
     best = {row.key: row for row in rows}
     found = ", ".join(f"{row.name} ({number(row.metrics[CV])})" for row in best.values())
-    return f"Best: {found}, for each data set the highest CV that is not optimistic." if found else ""
+    return (
+        f"Best: {found}, for each data set and split.group the highest CV that is not optimistic."
+        if found
+        else ""
+    )

@@ -6,6 +6,7 @@ import pandas as pd
 
 from callboard.core.console import counted
 from callboard.core.errors import UserError
+from callboard.data.folds import GROUP, groups_apart
 from callboard.features.frame_cache import read_index
 from callboard.pseudo.provenance import RoundLineage, read_lineage
 from callboard.reports.result_page.evidence import Evidence, Subject
@@ -14,10 +15,10 @@ from callboard.results.result import Result
 
 
 def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[str]) -> list[LeakCheck]:
-    """Check that each annotated recording is in one fold, and no test recording in any.
+    """Check that each annotated recording and group is in one fold, and no test recording in any.
 
     Args:
-        folds: recording_id, fold, unchecked.
+        folds: recording_id, fold, unchecked; and group, if recordings are grouped.
         clips: recording_id of all annotations.
         test_ids: Test recordings; empty if unknown.
     """
@@ -33,6 +34,9 @@ def fold_checks(folds: pd.DataFrame, clips: pd.DataFrame, test_ids: Collection[s
             _names(annotated ^ assigned),
         ),
     ]
+    if GROUP in folds:
+        claim, counted_groups = "No group is in two folds", f"{folds[GROUP].nunique()} groups"
+        checks.append(LeakCheck(claim, counted_groups, groups_apart(folds)))
     if test_ids:
         claim = "No test recording is in a fold"
         checks.append(LeakCheck(claim, f"{len(test_ids)} test recordings", _names(assigned & set(test_ids))))

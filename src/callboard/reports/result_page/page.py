@@ -8,7 +8,9 @@ from typing import ClassVar
 from markupsafe import Markup
 
 from callboard.analysis.lines import BoardLine, judged_line
+from callboard.core.console import counted
 from callboard.experiments.captions import read_captions
+from callboard.reports.cv_question import question_text
 from callboard.reports.text import (
     computes_text,
     lb_change_text,
@@ -162,6 +164,7 @@ def _facts(result: Result, row: BoardRow | None, base: BoardRow | None) -> list[
         ("content key", result.key),
         ("data", f"{result.data_source}, {result.data_md5[:8]}"),
         ("made", f"{row.start:%Y-%m-%d %H:%M} UTC" if row else "not on the board; `callboard sync` adds it"),
+        ("CV answers for", question_text(row) if row else ""),
         ("trained on", computes_text(row.computed_by if row else result.computed_by)),
         ("also known as", ", ".join(name for name in (row.names if row else ()) if name != result.name)),
         ("base", f"{base.name}, CV {number(base.metrics.get('cv.lwlrap'))}" if base else "none on the board"),
@@ -173,7 +176,8 @@ def _sentence(line: BoardLine) -> str:
     verdict, change, base = line.judgement, line.change, line.base
     if verdict is None or change is None or base is None:
         return ""
-    covered = "recordings and seeds" if verdict.has_seeds else "recordings alone, as seeds were not measured"
+    over = counted(change.n_groups, "group") if change.n_groups else "recordings"
+    covered = f"{over} and seeds" if verdict.has_seeds else f"{over} alone, as seeds were not measured"
     interval = "" if isnan(verdict.low) else f" ({verdict.low:+.4f} … {verdict.high:+.4f} over {covered})"
     chance = "" if isnan(verdict.p_better) else f", probability of being better {verdict.p_better:.0%}"
     trained = f"; {unlike}" if line.row and (unlike := unlike_text(line.row, base)) else ""

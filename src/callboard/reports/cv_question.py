@@ -1,0 +1,78 @@
+"""The question that a CV answers, by how recordings were grouped in folds, in words."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from callboard.core.console import first_few
+from callboard.params.data import OWN_FOLDS, SITE
+
+if TYPE_CHECKING:
+    from callboard.results.rows import BoardRow
+
+FEW_GROUPS = 10
+"""Number of groups below which intervals are said to cover less than they should."""
+
+COVERAGE_OF_SIX = 90
+"""Share in percent of 95 % intervals over six groups that hold the truth, by benchmarks/place.py."""
+
+
+def asked_of(row: "BoardRow") -> str:
+    """Return the recordings that CV is an estimate for, as `recordings of a new site`."""
+    group = row.params.get("split.group", "recording")
+    if group == "recording":
+        return "new recordings of these places"
+    if group == OWN_FOLDS:
+        return "recordings as the folds of recordings.csv hold them out"
+    return f"recordings of a new {'site' if SITE in group else group}"
+
+
+def question_text(row: "BoardRow") -> str:
+    """Return `asked_of` with the number of groups, and what limits the answer."""
+    n_groups = n_groups_of(row)
+    counted = f" ({n_groups} groups)" * bool(n_groups)
+    return "; ".join([asked_of(row) + counted, *_limits(row)])
+
+
+def n_groups_of(row: "BoardRow") -> int:
+    """Return the number of groups that the interval of CV is over; 0 if it is over recordings."""
+    return int(row.metrics.get("cv.n_groups", 0))
+
+
+def _limits(row: "BoardRow") -> list[str]:
+    limits, n_groups = [], n_groups_of(row)
+    if 0 < n_groups < FEW_GROUPS:
+        held = f"of 95 % intervals over 6, about {COVERAGE_OF_SIX} % hold the truth"
+        limits.append(f"{n_groups} groups are few: {held}")
+    learned_unlabelled = row.params.get("pseudo.rounds", "0") != "0" and any(
+        subset in row.params.get("pseudo.source", "") for subset in ("test", "external")
+    )
+    if n_groups and learned_unlabelled:
+        limits.append("networks also learned from unlabelled recordings, which may be of the groups held out")
+    return limits
+
+
+def question_legend(rows: Iterable["BoardRow"]) -> str:
+    """Return one line on the questions that the CVs of a board answer; empty without a result.
+
+    Results are named only if they answer several.
+    """
+    names: dict[str, list[str]] = {}
+    limits: dict[str, None] = {}
+    for row in rows:
+        names.setdefault(asked_of(row), []).append(row.name)
+        limits |= dict.fromkeys(f"{row.name}: {limit}" for limit in _limits(row))
+    if not names:
+        return ""
+    asked = [f"{text} ({first_few(of_text)})" * (len(names) > 1) or text for text, of_text in names.items()]
+    few = f" {first_few(list(limits))}." * bool(limits)
+    return f"CV answers for {'; for '.join(asked)}.{few}"
+
+
+def question_sentence(a: "BoardRow", b: "BoardRow") -> str:
+    """Return the question that the CVs of two results answer, or that they answer different ones."""
+    if asked_of(a) == asked_of(b):
+        return f"CV answers for {question_text(b)}."
+    return (
+        f"The two CVs answer different questions: that of {a.name} for {question_text(a)}, that of {b.name} "
+        f"for {question_text(b)}. The change has its interval over the larger groups."
+    )
