@@ -16,7 +16,6 @@ from callboard.core.csv_rows import utf8_text
 from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.data.annotations import read_annotations, read_species
-from callboard.data.audio import read_recording
 from callboard.data.clips import DTYPES, PROVENANCE_DTYPES, read_clips
 from callboard.data.corrections import read_corrections
 from callboard.data.folds import read_folds
@@ -50,6 +49,7 @@ from callboard.training.progress import ProgressWriter, read_progress
 from tests.damage import Reader, campaign
 from tests.data import test_label_formats as labels
 from tests.toy_results import record_compute, write_workspace
+from tests.toy_sounds import read_recording
 
 ROOT = Path(__file__).parent.parent
 RATE = 8000

@@ -6,7 +6,10 @@ import soundfile as sf
 import torch
 import torchaudio
 
-from callboard.data.audio import BadRecording, read_recording, resample, resampled_length
+from callboard.data import audio
+from callboard.data.audio import BadRecording, open_recording, resample, resample_pieces, resampled_length
+from callboard.params.features import AudioParams
+from tests.toy_sounds import read_recording
 
 RATE = 8000
 
@@ -15,9 +18,11 @@ def noise(n_samples: int = 2 * RATE) -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal(n_samples)).astype(np.float32)
 
 
-def refusal(path: Path, on_other_rate: str = "error", f_max: float = 0.0) -> str:
+def refusal(
+    path: Path, on_other_rate: str = "error", f_max: float = 0.0, channel: int | str | None = None
+) -> str:
     with pytest.raises(BadRecording) as error:
-        read_recording(path, RATE, on_other_rate, f_max)
+        read_recording(path, RATE, on_other_rate, f_max, channel)
     assert error.value.recording_id == path.stem
     assert str(error.value) == f"recording {path.stem}: {error.value.reason}"
     return error.value.reason
@@ -44,7 +49,7 @@ def test_fewer_samples_than_the_header_says_is_refused(
 ) -> None:
     sf.write(tmp_path / "a.flac", noise(), RATE)
     read = sf.SoundFile.read
-    monkeypatch.setattr(sf.SoundFile, "read", lambda file, dtype: read(file, 100, dtype=dtype))
+    monkeypatch.setattr(sf.SoundFile, "read", lambda file, n, **form: read(file, 100, **form))
     assert refusal(tmp_path / "a.flac") == "truncated: 100 of the 16000 samples in its header"
 
 
@@ -76,7 +81,9 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
 
 def test_stereo_is_refused_not_mixed_down(tmp_path: Path) -> None:
     sf.write(tmp_path / "a.flac", np.stack([noise(), noise()], axis=1), RATE)
-    assert refusal(tmp_path / "a.flac") == "2 channels, expected one (mono)"
+    assert refusal(tmp_path / "a.flac") == (
+        "2 channels, expected one (mono); audio.channel=mean takes their mean, audio.channel=0 the first"
+    )
 
 
 @pytest.mark.parametrize("level", [0.0, 0.25])
@@ -145,4 +152,112 @@ def test_resampled_length_is_that_of_the_resampled(tmp_path: Path) -> None:
     for n_samples, from_rate, to_rate in rng.integers(100, 5000, size=(40, 3)).tolist():
         assert len(resample(noise(n_samples), from_rate, to_rate)) == resampled_length(
             n_samples, from_rate, to_rate
+        )
+
+
+MADE_OF_PIECES = [
+    *(("flac", RATE, n_samples) for n_samples in (20_001, 40_000)),
+    *(("wav", rate, 31_113) for rate in (4000, 7999, 11_025, 12_000, 44_100)),
+    *((suffix, rate, 30_001) for suffix in ("ogg", "mp3", "aiff") for rate in (8000, 24_000)),
+]
+
+
+@pytest.mark.parametrize(("suffix", "rate", "n_samples"), MADE_OF_PIECES)
+@pytest.mark.parametrize("channel", [None, "mean", 1])
+def test_pieces_are_the_whole_to_the_last_bit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    rate: int,
+    n_samples: int,
+    channel: int | str | None,
+) -> None:
+    sound = noise(n_samples)
+    path = tmp_path / f"a.{suffix}"
+    sf.write(path, sound if channel is None else np.stack([sound, sound[::-1]], axis=1), rate)
+    with sf.SoundFile(path) as file:
+        samples = file.read(dtype="float32", always_2d=True)
+    expected = samples.mean(axis=1) if channel == "mean" else samples[:, channel or 0]
+    if rate != RATE:
+        expected = resample(expected, rate, RATE)
+    for piece_samples in (20_000, 5557, 1000):
+        monkeypatch.setattr(audio, "PIECE_SAMPLES", piece_samples)
+        np.testing.assert_array_equal(read_recording(path, RATE, "resample", 0.0, channel), expected)
+    settings = AudioParams(sample_rate=RATE, on_other_rate="resample", channel=channel)
+    with open_recording(path, settings) as opened:
+        pieces = [len(piece) for piece in opened.pieces]
+    assert len(pieces) > 10 or rate == 7999  # every cut must be at a multiple of 7999 samples
+    assert len(pieces) > 1
+    assert sum(pieces) == opened.n_samples == len(expected)
+
+
+def test_pieces_resampled_anywhere_are_the_whole() -> None:
+    rng = np.random.default_rng(2)
+    for from_rate, to_rate in rng.integers(20, 400, size=(60, 2)).tolist():
+        waveform = noise(3000)
+        cuts = np.sort(rng.integers(0, 3000, size=rng.integers(0, 9)))
+        pieces = resample_pieces(np.split(waveform, cuts), 3000, from_rate, to_rate)
+        expected = resample(waveform, from_rate, to_rate)
+        np.testing.assert_array_equal(np.concatenate(list(pieces)), expected)
+
+
+def damaged(path: Path, kind: str) -> None:
+    waveform = noise(30_000)
+    if kind.startswith("NaN"):
+        waveform[100 if "early" in kind else 29_990] = np.nan
+    if kind == "infinite":
+        waveform[15_000] = -np.inf
+    if kind == "silent":
+        waveform[:] = 0.25
+    if kind == "silent but for its end":
+        waveform[:-1] = 0.0
+    if kind == "truncated":
+        sf.write(path, waveform, RATE, format="FLAC")
+        path.write_bytes(path.read_bytes()[:-1000])
+    else:
+        sf.write(path, waveform, RATE, format="CAF", subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "NaN early",
+        "NaN late",
+        "infinite",
+        "silent",
+        "silent but for its end",
+        "truncated",
+        "NaN early, truncated",
+    ],
+)
+def test_pieces_are_refused_as_the_whole_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / "a.caf"
+    damaged(path, kind)
+
+    def outcome() -> str:
+        try:
+            return str(len(read_recording(path, RATE, "error")))
+        except BadRecording as bad:
+            return bad.reason
+
+    whole = outcome()
+    assert ("truncated" in whole) == (kind == "truncated")
+    assert whole.isdigit() == (kind == "silent but for its end")
+    for piece_samples in (20_000, 5557, 1000):
+        monkeypatch.setattr(audio, "PIECE_SAMPLES", piece_samples)
+        assert outcome() == whole
+
+
+def test_a_channel_that_a_file_lacks_is_refused_by_the_parameters_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    sf.write(path, np.stack([noise(), -noise()], axis=1), RATE)
+    assert refusal(path, channel=2) == "2 channels, but audio.channel is 2; the first is 0"
+    assert refusal(path, channel="mean") == "silent: every sample is 0"
+    sf.write(path, noise(), RATE)
+    assert refusal(path, channel=1) == "1 channel, but audio.channel is 1; the first is 0"
+    for channel in (None, "mean", 0):
+        np.testing.assert_array_equal(
+            read_recording(path, RATE, "error", 0.0, channel), read_recording(path, RATE, "error")
         )

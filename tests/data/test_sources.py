@@ -14,7 +14,6 @@ import soundfile
 
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species
-from callboard.data.audio import read_recording
 from callboard.data.content_digests import content_digest
 from callboard.data.recording_folders import recording_folders
 from callboard.data.recordings import read_recordings
@@ -22,6 +21,7 @@ from callboard.data.score_tables import score_columns
 from callboard.data.sources import SOURCES, prepare_source
 from callboard.params.data import DataParams, DemoParams
 from callboard.params.features import AudioParams
+from tests.toy_sounds import read_recording
 
 RATE = 8000
 DEMO = DemoParams(

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from callboard.data.audio import BadRecording, read_recording
+from callboard.data.audio import BadRecording
 from callboard.data.recording_files import read_header
 from callboard.data.wav_chunks import wav_damage
 from callboard.params.features import AudioParams
+from tests.toy_sounds import read_recording
 
 RATE = 8000
 AUDIO = AudioParams(sample_rate=RATE, on_other_rate="error")

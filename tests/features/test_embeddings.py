@@ -17,8 +17,9 @@ from callboard.features.embeddings import (
     N_NUMBERS,
     RATE,
     WINDOW_SAMPLES,
+    Embed,
     count_frames,
-    embed_recording,
+    embedding_blocks,
     to_levels,
 )
 from callboard.features.front_ends import FRAME_KINDS
@@ -50,6 +51,10 @@ BIRDNET: dict[str, Any] = {
 def first_and_last(window: np.ndarray) -> np.ndarray:
     """In place of a network: on a waveform that counts its samples, where the window lies."""
     return window[[0, -1]].astype(np.float32)
+
+
+def embed_recording(waveform: np.ndarray, sample_rate: int, hop_s: float, embed: Embed) -> np.ndarray:
+    return np.concatenate(list(embedding_blocks([waveform], len(waveform), sample_rate, hop_s, embed)))
 
 
 def counting(n_samples: int) -> np.ndarray:

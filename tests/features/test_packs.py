@@ -68,8 +68,8 @@ def test_a_key_names_all_that_a_pack_depends_on_and_nothing_else() -> None:
     assert keys([*(one._replace(path=Path("moved", one.path)) for one in RECORDINGS), TEST]) == before
 
 
-def loud(n_frames: int) -> Callable[[Recording, FrontEndParams], EncodedRecording]:
-    def encode(recording: Recording, front_end: FrontEndParams) -> EncodedRecording:
+def loud(n_frames: int) -> Callable[[Recording, FrontEndParams, Path], EncodedRecording]:
+    def encode(recording: Recording, front_end: FrontEndParams, folder: Path) -> EncodedRecording:
         return EncodedRecording(recording.recording_id, np.full((n_frames, 12), 7, np.uint8), -80.0, 0.0)
 
     return encode

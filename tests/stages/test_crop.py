@@ -17,7 +17,7 @@ import soundfile as sf
 from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
-from callboard.data.audio import BadRecording, read_recording, resample
+from callboard.data.audio import BadRecording, resample
 from callboard.data.clips import read_clips
 from callboard.data.content_digests import content_digest
 from callboard.data.recordings import Recording
@@ -28,6 +28,7 @@ from callboard.params.base import load_params, read_tree
 from callboard.params.features import FrontEndParams
 from stages import crop
 from stages.crop import CropParams
+from tests.toy_sounds import read_recording
 
 ROOT = Path(__file__).parent.parent.parent
 RATE = 8000
@@ -363,9 +364,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     encode = encoding.encode_recording
 
-    def watched(recording: Recording, front_end: FrontEndParams) -> EncodedRecording | BadRecording:
+    def watched(
+        recording: Recording, front_end: FrontEndParams, folder: Path
+    ) -> EncodedRecording | BadRecording:
         names.append(recording.recording_id)
-        return encode(recording, front_end)
+        return encode(recording, front_end, folder)
 
     monkeypatch.setattr(encoding, "encode_recording", watched)
     return names

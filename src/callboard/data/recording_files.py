@@ -10,7 +10,7 @@ import soundfile
 from callboard.core.errors import UnreadableFileError, UserError, nearest
 from callboard.core.reading import reading
 from callboard.core.threads import map_threaded
-from callboard.data.audio import LONGEST_SAMPLES, PLAUSIBLE_HZ, SKIPPED_COLUMNS
+from callboard.data.audio import LONGEST_SAMPLES, PLAUSIBLE_HZ, SKIPPED_COLUMNS, channel_complaint
 from callboard.data.content_digests import content_digests
 from callboard.data.recording_folders import FolderOfRecordings
 from callboard.data.recordings import RECORDING_COLUMNS
@@ -90,8 +90,8 @@ def read_header(recording_id: str, subset: str, path: Path, audio: AudioParams) 
     reason = ""
     if damage := wav_damage(path):
         reason = f"{name} {damage}"
-    elif info.channels != 1:
-        reason = f"{name} has {info.channels} channels, expected one (mono)"
+    elif complaint := channel_complaint(info.channels, audio.channel):
+        reason = f"{name} has {complaint}"
     elif info.frames == 0:
         reason = f"{name} is empty"
     elif info.frames > LONGEST_SAMPLES:

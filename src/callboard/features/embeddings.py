@@ -6,7 +6,7 @@ all code after the cache handles them like log-mel frames.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import metadata
 from threading import local
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callboard.core.errors import UserError, one_line
-from callboard.data.audio import resample
+from callboard.data.audio import resample_pieces, resampled_length
 from callboard.data.clips import END_TOLERANCE_FRAMES
 
 RATE = 48_000
@@ -46,26 +46,40 @@ def count_frames(n_samples: int, sample_rate: int, hop_s: float) -> int:
     return max(math.ceil(n_samples / (hop_s * sample_rate) - END_TOLERANCE_FRAMES), 1)
 
 
-def embed_recording(
-    waveform: NDArray[np.float32], sample_rate: int, hop_s: float, embed: Embed
-) -> NDArray[np.float32]:
-    """Return (frames, N_NUMBERS) embeddings; a recording shorter than a window is padded with silence.
+def embedding_blocks(
+    pieces: Iterable[NDArray[np.float32]], n_samples: int, sample_rate: int, hop_s: float, embed: Embed
+) -> Iterator[NDArray[np.float32]]:
+    """Yield (frames, N_NUMBERS) embeddings; a recording shorter than a window is padded with silence.
 
     Args:
-        waveform: (n_samples,).
-        sample_rate: Sample rate of the waveform, Hz.
+        pieces: Together (n_samples,); how the recording is cut into pieces makes no difference.
+        n_samples: Length of the recording.
+        sample_rate: Sample rate of the pieces, Hz.
         hop_s: Seconds from frame to frame.
         embed: Called once for each distinct window; those near an end coincide.
     """
-    n_frames = count_frames(len(waveform), sample_rate, hop_s)
+    n_frames = count_frames(n_samples, sample_rate, hop_s)
+    n_at_rate = resampled_length(n_samples, sample_rate, RATE)
     if sample_rate != RATE:
-        waveform = resample(waveform, sample_rate, RATE)
-    waveform = np.pad(waveform, (0, max(WINDOW_SAMPLES - len(waveform), 0)))
+        pieces = resample_pieces(pieces, n_samples, sample_rate, RATE)
     middles = (np.arange(n_frames) + 0.5) * hop_s * RATE
     starts = np.round(middles).astype(np.int64) - WINDOW_SAMPLES // 2
-    places, frame_place = np.unique(starts.clip(0, len(waveform) - WINDOW_SAMPLES), return_inverse=True)
-    embeddings = np.stack([embed(waveform[start : start + WINDOW_SAMPLES]) for start in places])
-    return embeddings[frame_place]
+    places, n_equal = np.unique(starts.clip(0, max(n_at_rate - WINDOW_SAMPLES, 0)), return_counts=True)
+    held, n_gone, n_done = np.empty(0, np.float32), 0, 0
+    for piece in pieces:
+        held = np.concatenate([held, piece]) if len(held) else piece
+        end = n_gone + len(held)
+        if end == n_at_rate:
+            held = np.pad(held, (0, max(WINDOW_SAMPLES - end, 0)))
+        n_ready = np.searchsorted(places, n_gone + len(held) - WINDOW_SAMPLES, side="right")
+        ready = slice(n_done, int(n_ready))
+        if ready.stop > ready.start:
+            windows = [held[place - n_gone :][:WINDOW_SAMPLES] for place in places[ready]]
+            yield np.stack([embed(window) for window in windows]).repeat(n_equal[ready], axis=0)
+            n_done = ready.stop
+        next_place = int(places[n_done]) if n_done < len(places) else end
+        done = min(next_place - n_gone, len(held))
+        held, n_gone = held[done:].copy(), n_gone + done
 
 
 def to_levels(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -6,22 +6,26 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from callboard.core.console import warn
+from callboard.core.console import counted, warn
 from callboard.core.errors import UserError
-from callboard.core.machine import in_gb, memory_limit, named_if_out_of_memory, refuse_more_memory
+from callboard.core.machine import in_gb, memory_limit, named_if_out_of_memory
 from callboard.core.threads import VARIABLE, ahead
-from callboard.data.audio import BadRecording, read_recording, resampled_length
+from callboard.data.audio import PIECE_SAMPLES, BadRecording, open_recording, resampled_length
 from callboard.data.content_digests import content_digest
 from callboard.data.recordings import Recording
 from callboard.features.frame_cache import EncodedRecording
+from callboard.features.frame_spool import SPOOL_BYTES
 from callboard.features.front_ends import frames_of
 from callboard.params.features import FrontEndParams
 
 FLOAT32 = 4
 """Bytes of a sample or level."""
 
-SHORTER_RECORDINGS = f"set {VARIABLE}=1 or cut the recording into shorter files"
-"""Remedy for a recording that needs too much memory."""
+AHEAD = 2
+"""Recordings per thread that are in work, or wait to be written."""
+
+FEWER_AT_ONCE = f"set {VARIABLE}=1"
+"""Remedy for recordings that need too much memory side by side."""
 
 
 def frames_in(recording: Recording, front_end: FrontEndParams) -> int:
@@ -31,68 +35,83 @@ def frames_in(recording: Recording, front_end: FrontEndParams) -> int:
 
 
 def memory_of(recording: Recording, front_end: FrontEndParams) -> int:
-    """Return the bytes at the peak of encoding a recording, which is held as a whole, within 2 %.
+    """Return the bytes at the peak of encoding a recording: within 15 %, or up to twice of one in pieces.
 
-    The largest of three moments: resampling; the padded copy beside the log-mel frames; their quantisation.
-    Of embeddings only the first is known.
+    The larger of two moments: a piece of the recording before and after resampling, a padded copy of it and
+    the frames so far, unless a file has them; all frames and their levels. Of embeddings the network's own
+    memory is not known.
     """
-    n_samples, rate = recording.n_samples, front_end.audio.sample_rate
-    n_resampled = resampled_length(n_samples, recording.sample_rate, rate)
-    resampling = FLOAT32 * (n_samples + n_resampled * (recording.sample_rate != rate))
-    if front_end.features.kind != "log_mel":
-        return resampling
-    n_levels = frames_in(recording, front_end) * frames_of(front_end).n_rows
-    transform = FLOAT32 * (2 * n_resampled + n_levels)
-    quantisation = FLOAT32 * (n_resampled + 2 * n_levels) + n_levels
-    return max(resampling, transform, quantisation)
+    own_rate, rate = recording.sample_rate, front_end.audio.sample_rate
+    n_samples = min(recording.n_samples, int(PIECE_SAMPLES * min(own_rate / rate, 1)))
+    n_resampled = resampled_length(n_samples, own_rate, rate)
+    copies = 2 * n_resampled + n_samples * (own_rate != rate)
+    if n_samples < recording.n_samples:  # the next piece meets what is left of the one before
+        copies += copies // 2
+    spooled = min(_spooled_bytes(recording, front_end), SPOOL_BYTES)
+    return max(FLOAT32 * copies + spooled, spooled + spooled // 2)
 
 
-def refuse_too_long(recordings: Sequence[Recording], front_end: FrontEndParams, n_workers: int) -> None:
-    """Refuse a recording that needs more memory than there is; warn if the longest do, side by side.
+def file_bytes(recordings: Sequence[Recording], front_end: FrontEndParams, n_workers: int) -> int:
+    """Return the bytes on disk that frames take at most while they are made, besides those of the packs."""
+    spooled = sorted(_spooled_bytes(recording, front_end) for recording in recordings)
+    return sum(n_bytes for n_bytes in spooled[-AHEAD * n_workers :] if n_bytes > SPOOL_BYTES)
 
-    Raises:
-        UserError: It names the longest recording.
-    """
-    needed = sorted((memory_of(recording, front_end), recording) for recording in recordings)[-n_workers:]
-    for n_bytes, longest in needed[-1:]:
-        refuse_more_memory(f"recording {longest.recording_id}", n_bytes, "cut it into shorter files")
-    if (total := sum(n_bytes for n_bytes, _ in needed)) > memory_limit():
+
+def _spooled_bytes(recording: Recording, front_end: FrontEndParams) -> int:
+    frames, rate = frames_of(front_end), front_end.audio.sample_rate
+    n_frames = frames.count(resampled_length(recording.n_samples, recording.sample_rate, rate))
+    return n_frames * frames.n_rows * frames.spooled_bytes
+
+
+def warn_of_memory(recordings: Sequence[Recording], front_end: FrontEndParams, n_workers: int) -> None:
+    """Warn if the recordings that need most memory do not fit side by side."""
+    needed = sorted(memory_of(recording, front_end) for recording in recordings)[-n_workers:]
+    if (total := sum(needed)) > memory_limit():
         warn(
-            f"the {len(needed)} longest recordings need {in_gb(total)} of memory side by side, of "
-            f"{in_gb(memory_limit())} in all; if this is killed, {SHORTER_RECORDINGS}"
+            f"{counted(len(needed), 'recording')} side by side need {in_gb(total)} of memory, of "
+            f"{in_gb(memory_limit())} in all; if this is killed, {FEWER_AT_ONCE}"
         )
 
 
-def encode_recording(recording: Recording, front_end: FrontEndParams) -> EncodedRecording | BadRecording:
+def encode_recording(
+    recording: Recording, front_end: FrontEndParams, folder: Path
+) -> EncodedRecording | BadRecording:
     """Decode a recording and make its frames; return a BadRecording if it cannot be used.
+
+    Args:
+        recording: A recording of any length, which is decoded in pieces.
+        front_end: The parameters that frames depend on.
+        folder: Folder for a file of frames, if they are many, while they are made.
 
     Raises:
         UserError: The file has changed since prepare read it.
     """
     _refuse_changed(recording)
-    audio, frames = front_end.audio, frames_of(front_end)
+    frames = frames_of(front_end)
     hours = recording.n_samples / recording.sample_rate / 3600
-    with named_if_out_of_memory(f"recording {recording.recording_id} of {hours:.1f} h", SHORTER_RECORDINGS):
+    with named_if_out_of_memory(f"recording {recording.recording_id} of {hours:.1f} h", FEWER_AT_ONCE):
         try:
-            waveform = read_recording(recording.path, audio.sample_rate, audio.on_other_rate, frames.f_max)
+            with open_recording(recording.path, front_end.audio, frames.f_max) as sound:
+                if reason := frames.refusal(sound.n_samples):
+                    for _ in sound.pieces:  # damage is worse
+                        pass
+                    return BadRecording(recording.recording_id, reason)
+                return EncodedRecording(recording.recording_id, *frames.encode(sound, folder))
         except BadRecording as bad:
             return BadRecording(recording.recording_id, bad.reason)
-        if reason := frames.refusal(len(waveform)):
-            return BadRecording(recording.recording_id, reason)
-        return EncodedRecording(recording.recording_id, *frames.encode(waveform))
 
 
 def encode_recordings(
-    recordings: Sequence[Recording], front_end: FrontEndParams, n_workers: int
+    recordings: Sequence[Recording], front_end: FrontEndParams, folder: Path, n_workers: int
 ) -> Iterator[EncodedRecording | BadRecording]:
-    """Encode recordings, in order, on `n_workers` threads, at most two recordings ahead per thread.
+    """Encode recordings, in order, on `n_workers` threads, at most AHEAD recordings ahead per thread.
 
     Decoding, FFT, matrix product and embedding release the GIL. BLAS gets one thread per worker, so that
     workers do not compete for cores and the results do not depend on the number of workers.
     """
-    encode = partial(encode_recording, front_end=front_end)
+    encode = partial(encode_recording, front_end=front_end, folder=folder)
     with threadpool_limits(1, user_api="blas"):
-        yield from ahead(encode, recordings, n_workers, n_ahead=2 * n_workers)
+        yield from ahead(encode, recordings, n_workers, n_ahead=AHEAD * n_workers)
 
 
 def encode_files(

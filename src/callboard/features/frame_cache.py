@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from callboard.core.errors import UserError
 from callboard.core.reading import reading
 from callboard.data.annotations import read_table, typed
+from callboard.features.frame_spool import EncodedFrames
 
 INDEX_DTYPES = {
     "recording_id": "str",
@@ -34,6 +35,9 @@ INDEX_DTYPES = {
 }
 """Columns of `index.csv`; because of the checksum, the index changes whenever the frames do."""
 
+FRAMES_AT_ONCE = 16384
+"""Frames that are written or checked at a time: 4 min at the default settings, 34 MB of the most mel rows."""
+
 
 class EncodedRecording(NamedTuple):
     """The frames of one recording: value v stands for db_min + v / 255 * (db_max - db_min).
@@ -43,7 +47,7 @@ class EncodedRecording(NamedTuple):
     """
 
     recording_id: str
-    frames: NDArray[np.uint8]
+    frames: EncodedFrames
     """(n_frames, n_mels)."""
     db_min: float
     db_max: float
@@ -342,11 +346,13 @@ def write_pack(path: Path, recordings: Iterable[EncodedRecording], n_mels: int) 
     with path.open("wb") as file:
         _write_header(file, 0, n_mels)
         for recording in recordings:
-            frames = np.ascontiguousarray(recording.frames).data
-            file.write(frames)
-            n_frames = len(recording.frames)
+            n_frames, checksum = len(recording.frames), 0
+            for start in range(0, n_frames, FRAMES_AT_ONCE):
+                frames = np.ascontiguousarray(recording.frames[start : start + FRAMES_AT_ONCE]).data
+                file.write(frames)
+                checksum = crc32(frames, checksum)
             scale = recording.db_min, recording.db_max
-            rows.append(IndexRow(recording.recording_id, total_frames, n_frames, *scale, crc32(frames)))
+            rows.append(IndexRow(recording.recording_id, total_frames, n_frames, *scale, checksum))
             total_frames += n_frames
         file.seek(0)
         _write_header(file, total_frames, n_mels)
@@ -363,7 +369,14 @@ def is_whole_pack(path: Path, rows: Sequence[IndexRow]) -> bool:
         return False
     with path.open("rb") as file:
         file.seek(pack.data_start)
-        return all(crc32(file.read(row.n_frames * n_mels)) == row.crc32 for row in rows)
+        return all(_checksum(file, row.n_frames, n_mels) == row.crc32 for row in rows)
+
+
+def _checksum(file: BinaryIO, n_frames: int, n_mels: int) -> int:
+    checksum = 0
+    for start in range(0, n_frames, FRAMES_AT_ONCE):
+        checksum = crc32(file.read(min(FRAMES_AT_ONCE, n_frames - start) * n_mels), checksum)
+    return checksum
 
 
 def write_index(folder: Path, packs: Iterable[Iterable[IndexRow]]) -> None:

@@ -1,20 +1,24 @@
 """The kinds of frame that `features.kind` selects: log-mel or embeddings."""
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from callboard.data.audio import OpenRecording
 from callboard.features import embeddings
-from callboard.features.log_mel import log_mel, mel_centres, mel_groups, quantise
+from callboard.features.frame_spool import EncodedFrames, FrameSpool
+from callboard.features.log_mel import decibel_blocks, mel_centres, mel_groups, quantise
 from callboard.params.features import FrontEndParams
 
 
 class Levels(NamedTuple):
     """Frames as stored: value v stands for low + v / 255 * (high - low)."""
 
-    frames: NDArray[np.uint8]
+    frames: EncodedFrames
     """(n_frames, n_rows)."""
     low: float
     high: float
@@ -29,6 +33,8 @@ class FrameKind(Protocol):
     """Notice to print before making frames, such as a licence; can be empty."""
     n_rows: int
     """Numbers in a frame."""
+    spooled_bytes: int
+    """Bytes of each number while frames are made."""
     centres: NDArray[np.float64]
     """(rows,) Hz, ascending; empty if rows are not frequencies."""
     f_max: float
@@ -40,8 +46,8 @@ class FrameKind(Protocol):
     def refusal(self, n_samples: int) -> str:
         """Return why a recording of this length cannot be used; empty if it can."""
 
-    def encode(self, waveform: NDArray[np.float32]) -> Levels:
-        """Return the frames of a recording (n_samples,)."""
+    def encode(self, sound: OpenRecording, folder: Path) -> Levels:
+        """Return the frames of a recording; `folder` is for a file of them while they are made."""
 
 
 class LogMelFrames:
@@ -49,6 +55,7 @@ class LogMelFrames:
 
     noun = "log-mel"
     notice = ""
+    spooled_bytes = 4
 
     def __init__(self, front_end: FrontEndParams) -> None:
         """Prepare the filterbank.
@@ -74,9 +81,16 @@ class LogMelFrames:
             return ""
         return f"{n_samples} samples are less than one window of {n_fft} (features.n_fft)"
 
-    def encode(self, waveform: NDArray[np.float32]) -> Levels:
-        """Return quantised log-mel frames."""
-        return Levels(*quantise(log_mel(waveform, self.front_end)))
+    def encode(self, sound: OpenRecording, folder: Path) -> Levels:
+        """Return quantised log-mel frames, clipped at top_db below the recording's maximum."""
+        spool = FrameSpool(folder)
+        lowest, highest = np.float32(np.inf), np.float32(-np.inf)
+        for block in decibel_blocks(sound.pieces, sound.n_samples, self.front_end):
+            lowest, highest = np.minimum(lowest, block.min()), np.maximum(highest, block.max())
+            spool.append(block)
+        floor = highest - np.float32(self.front_end.features.top_db)
+        db_min, db_max = float(np.maximum(lowest, floor)), float(highest)
+        return Levels(spool.levels(partial(quantise, db_min=db_min, db_max=db_max)), db_min, db_max)
 
 
 class BirdnetFrames:
@@ -85,6 +99,7 @@ class BirdnetFrames:
     noun = "embeddings"
     notice = embeddings.LICENCE
     n_rows = embeddings.N_NUMBERS
+    spooled_bytes = 1
     centres = np.empty(0)
     f_max = 0.0
 
@@ -106,10 +121,15 @@ class BirdnetFrames:
         """Return "", because short recordings are padded with silence."""
         return ""
 
-    def encode(self, waveform: NDArray[np.float32]) -> Levels:
+    def encode(self, sound: OpenRecording, folder: Path) -> Levels:
         """Return embeddings as levels."""
-        embedded = embeddings.embed_recording(waveform, self.sample_rate, self.hop_s, embeddings.birdnet)
-        return Levels(embeddings.to_levels(embedded), 0.0, embeddings.FULL_SCALE)
+        spool = FrameSpool(folder)
+        embed = embeddings.birdnet
+        for block in embeddings.embedding_blocks(
+            sound.pieces, sound.n_samples, self.sample_rate, self.hop_s, embed
+        ):
+            spool.append(embeddings.to_levels(block))
+        return Levels(spool.levels(lambda levels: levels), 0.0, embeddings.FULL_SCALE)
 
 
 FRAME_KINDS: dict[str, Callable[[FrontEndParams], FrameKind]] = {

@@ -5,6 +5,7 @@ mel_scale="slaney")` and, except for the frames that touch the padding (librosa 
 default `melspectrogram`; followed by `power_to_db(ref=1, amin=1e-10, top_db=…)`.
 """
 
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -58,49 +59,67 @@ def log_mel(waveform: NDArray[np.float32], front_end: FrontEndParams) -> NDArray
         >>> log_mel(second, front_end).shape
         (63, 64)
     """
-    features = front_end.features
-    decibels = mel_power(waveform, front_end.audio.sample_rate, features)
-    np.maximum(decibels, MIN_POWER, out=decibels)
-    np.log10(decibels, out=decibels)
-    decibels *= 10
-    np.maximum(decibels, decibels.max() - np.float32(features.top_db), out=decibels)
+    decibels = np.concatenate(list(decibel_blocks([waveform], len(waveform), front_end)))
+    floor = decibels.max() - np.float32(front_end.features.top_db)
+    np.maximum(decibels, floor, out=decibels)
     return decibels
 
 
-def mel_power(
-    waveform: NDArray[np.float32], sample_rate: int, features: FeatureParams
-) -> NDArray[np.float32]:
-    """Return (n_frames, n_mels): Hann-windowed, centred STFT, squared, times the mel filterbank."""
+def decibel_blocks(
+    pieces: Iterable[NDArray[np.float32]], n_samples: int, front_end: FrontEndParams
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the log-mel of a recording, up to BLOCK_FRAMES frames at a time, not clipped at top_db.
+
+    Args:
+        pieces: Together (n_samples,); how the recording is cut into pieces makes no difference.
+        n_samples: Length of the recording, longer than half a window.
+        front_end: The `audio` and `features` sections.
+
+    Raises:
+        UserError: A mel row covers no FFT bin.
+        ValueError: The recording is too short to be padded by reflection.
+    """
+    for block in power_blocks(pieces, n_samples, front_end.audio.sample_rate, front_end.features):
+        np.maximum(block, MIN_POWER, out=block)
+        np.log10(block, out=block)
+        block *= 10
+        yield block
+
+
+def power_blocks(
+    pieces: Iterable[NDArray[np.float32]], n_samples: int, sample_rate: int, features: FeatureParams
+) -> Iterator[NDArray[np.float32]]:
+    """Yield (up to BLOCK_FRAMES, n_mels): Hann-windowed, centred STFT, squared, times the mel filterbank."""
     groups = mel_groups(sample_rate, features)
     n_bins = groups[-1].bins.stop
-    frames = _frames(waveform, features.n_fft, features.hop_length)
     window = _hann(features.n_fft)
-    mel = np.empty((len(frames), features.n_mels), np.float32)
     windowed = np.empty((BLOCK_FRAMES, features.n_fft), np.float32)
     power, squared = np.empty((2, BLOCK_FRAMES, n_bins), np.float32)
-    for start in range(0, len(frames), BLOCK_FRAMES):
-        block = frames[start : start + BLOCK_FRAMES]
-        n = len(block)
-        np.multiply(block, window, out=windowed[:n])
+    for frames in _frame_blocks(pieces, n_samples, features.n_fft, features.hop_length):
+        n = len(frames)
+        np.multiply(frames, window, out=windowed[:n])
         spectrum = scipy.fft.rfft(windowed[:n], axis=1)[:, :n_bins]
         np.square(spectrum.real, out=power[:n])
         np.square(spectrum.imag, out=squared[:n])
         power[:n] += squared[:n]
+        mel = np.empty((n, features.n_mels), np.float32)
         for group in groups:
-            mel[start : start + n, group.mels] = power[:n, group.bins] @ group.weights
-    return mel
+            mel[:, group.mels] = power[:n, group.bins] @ group.weights
+        del frames  # before the next piece is read, since this is a view of the one before
+        yield mel
 
 
-def quantise(decibels: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, float]:
-    """Scale the recording's minimum to 0 and its maximum to 255, rounded; also return both extremes in dB.
+def quantise(decibels: NDArray[np.float32], db_min: float, db_max: float) -> NDArray[np.uint8]:
+    """Scale db_min to 0 and db_max to 255, rounded; lower levels become 0, and all do if both are equal.
 
-    As the range is at most top_db, errors are at most top_db / 510 dB. A constant input gives zeros.
+    As the range is at most top_db, errors are at most top_db / 510 dB.
     """
-    db_min, db_max = float(decibels.min()), float(decibels.max())
     scale = 255 / (db_max - db_min) if db_max > db_min else 0.0
-    levels = (decibels - np.float32(db_min)) * np.float32(scale)
+    levels = np.maximum(decibels, np.float32(db_min))
+    levels -= np.float32(db_min)
+    levels *= np.float32(scale)
     levels += np.float32(0.5)
-    return np.minimum(levels, 255, out=levels).astype(np.uint8), db_min, db_max
+    return np.minimum(levels, 255, out=levels).astype(np.uint8)
 
 
 @cache
@@ -156,13 +175,42 @@ def _mel_corners(features: FeatureParams) -> NDArray[np.float64]:
     return _mel_to_hz(np.linspace(lowest, highest, features.n_mels + 2))
 
 
-def _frames(waveform: NDArray[np.float32], n_fft: int, hop_length: int) -> NDArray[np.float32]:
-    """Return a (n_samples // hop_length + 1, n_fft) view of the waveform, reflected at both ends."""
-    if len(waveform) <= n_fft // 2:
-        raise ValueError(f"{len(waveform)} samples cannot be reflected by n_fft / 2 = {n_fft // 2}")
-    padded = np.pad(waveform, n_fft // 2, mode="reflect")
-    frames: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    return frames[: len(waveform) // hop_length + 1]
+def _frame_blocks(
+    pieces: Iterable[NDArray[np.float32]], n_samples: int, n_fft: int, hop_length: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield views (up to BLOCK_FRAMES, n_fft) of a recording that is reflected at both ends.
+
+    Blocks begin at multiples of BLOCK_FRAMES in every recording, since the last bits of products of matrices
+    depend on the number of rows.
+    """
+    n_pad = n_fft // 2
+    if n_samples <= n_pad:
+        raise ValueError(f"{n_samples} samples cannot be reflected by n_fft / 2 = {n_pad}")
+    held, next_frame, n_seen, is_begun = np.empty(0, np.float32), 0, 0, False
+    for piece in pieces:
+        n_seen += len(piece)
+        held = np.concatenate([held, piece]) if len(held) else piece
+        is_last = n_seen == n_samples
+        if len(held) <= n_pad and not is_last:
+            continue
+        if is_last or not is_begun:
+            held = np.pad(held, (0 if is_begun else n_pad, n_pad if is_last else 0), mode="reflect")
+            is_begun = True
+        n_frames = max((len(held) - next_frame - n_fft) // hop_length + 1, 0)
+        n_ready = n_frames if is_last else n_frames - n_frames % BLOCK_FRAMES
+        if n_ready:
+            yield from _blocks(held[next_frame:], n_ready, n_fft, hop_length)
+        next_frame += n_ready * hop_length
+        done = min(next_frame, max(len(held) - n_pad - 1, 0))  # the end can still have to be reflected
+        held, next_frame = held[done:].copy(), next_frame - done
+
+
+def _blocks(
+    samples: NDArray[np.float32], n_frames: int, n_fft: int, hop_length: int
+) -> Iterator[NDArray[np.float32]]:
+    frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop_length]
+    for start in range(0, n_frames, BLOCK_FRAMES):
+        yield frames[start : min(start + BLOCK_FRAMES, n_frames)]
 
 
 @cache

@@ -21,7 +21,7 @@ from callboard.core.threads import n_workers
 from callboard.data.audio import SKIPPED_COLUMNS, BadRecording
 from callboard.data.recording_folders import SUBSETS
 from callboard.data.recordings import Recording
-from callboard.features.encoding import encode_recordings, refuse_too_long
+from callboard.features.encoding import encode_recordings, file_bytes, warn_of_memory
 from callboard.features.frame_cache import (
     EncodedRecording,
     IndexRow,
@@ -104,14 +104,15 @@ class PackParts:
 
         Raises:
             BadRecording: A recording cannot be used, and `on_bad_recording` is "error".
-            UserError: The disk or the memory is too small.
+            UserError: The disk is too small.
         """
         missing = [pack for pack in packs if not self._is_whole(pack)]
-        n_bytes = sum(pack.n_bytes for pack in missing)
-        refuse_more_disk("the frames of all recordings", n_bytes, self._folder, LESS_DISK)
         recordings = list(chain.from_iterable(pack.recordings for pack in missing))
-        refuse_too_long(recordings, self._front_end, n_workers())
-        encoded = encode_recordings(recordings, self._front_end, n_workers())
+        n_bytes = sum(pack.n_bytes for pack in missing)
+        n_bytes += file_bytes(recordings, self._front_end, n_workers())
+        refuse_more_disk("the frames of all recordings", n_bytes, self._folder, LESS_DISK)
+        warn_of_memory(recordings, self._front_end, n_workers())
+        encoded = encode_recordings(recordings, self._front_end, self._folder, n_workers())
         watched = progress(encoded, total=len(recordings), label="crop", unit="recordings")
         for pack in missing:  # threads go on with the next pack while one is written
             self._make(pack, islice(watched, len(pack.recordings)))

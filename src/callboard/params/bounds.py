@@ -14,7 +14,7 @@ MAX_MELS = 2048
 
 @dataclass(frozen=True)
 class Within:
-    """Bounds of a number, or of each number of a list; null is accepted.
+    """Bounds of a number, or of each number of a list; null and names are accepted.
 
     Stands in `Annotated` beside the type of a field. Every number of params.yaml has bounds, far enough apart
     for any real use: beyond them a value is a typing error, has no effect, or never ends.
@@ -45,7 +45,7 @@ class Within:
             ValueError: it, or one of its numbers, is not; the message has the bounds and the reason.
         """
         for number in value if isinstance(value, list | tuple) else [value]:
-            if number is not None and not self._has(number):
+            if isinstance(number, int | float) and not self._has(number):
                 raise ValueError(f"{shortened(number)} must be {self}: {self.why}")
         return value
 

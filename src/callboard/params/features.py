@@ -12,6 +12,9 @@ MAX_HZ = 1_000_000
 MAX_FRAMES_PER_S = 5000
 """Most frames per second: 80 times the competition's, enough for the calls of bats."""
 
+Channel = Literal["mean"] | int | None
+"""What is taken of a file of several channels."""
+
 
 class AudioParams(Params):
     """The `audio` section."""
@@ -20,6 +23,8 @@ class AudioParams(Params):
     """Sample rate at which features are computed, Hz; recordings are expected to have it."""
     on_other_rate: Literal["error", "resample"] = "error"
     """Treatment of a recording with a different sample rate."""
+    channel: Annotated[Channel, Within(0, 1023, "libsndfile reads at most 1024 channels")] = None
+    """Channel to take, counted from 0, or the mean of all; null accepts only recordings of one channel."""
 
 
 class FeatureParams(Params):
