@@ -11,7 +11,7 @@ from callboard.model.heads import SedOutput
 from callboard.model.weights import LoadedModel
 from callboard.params.training import AugmentParams
 from callboard.scoring.predict import ScoreParams, load_fold_models, score_out_of_fold, score_recordings
-from callboard.scoring.window_batches import cut_windows
+from callboard.scoring.window_batches import WindowBatches, cut_windows
 from callboard.scoring.window_scores import FREQUENCY_HEADS, HEADS
 from tests.toy_models import (
     CLIP,
@@ -238,12 +238,39 @@ def test_the_frequency_head_is_scored_where_the_models_have_one(cache, in_float3
     np.testing.assert_allclose(scores.heads["frequency_max"][0], output.frequency.max, rtol=1e-4, atol=1e-5)
 
 
-def test_each_recording_is_read_once_for_all_models(cache, monkeypatch):
-    read = []
+def reads(monkeypatch, work):
+    """Return (recording, frames) of each read that some work does."""
+    found = []
     plain = MelCache.read
-    monkeypatch.setattr(MelCache, "read", lambda self, name: read.append(name) or plain(self, name))
-    score_recordings([loudness_model(0), loudness_model(1)], cache, cache.recording_ids, PARAMS, CPU)
-    assert read == cache.recording_ids
+
+    def read(self, name, span):
+        frames = plain(self, name, span)
+        found.append((name, len(frames)))
+        return frames
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MelCache, "read", read)
+        work()
+    return found
+
+
+def test_each_window_is_read_once_for_all_models(cache, monkeypatch):
+    params = score_params(batch_size=100)
+    models = [loudness_model(0), loudness_model(1)]
+    found = reads(monkeypatch, lambda: score_recordings(models, cache, cache.recording_ids, params, CPU))
+    assert found == list(zip(cache.recording_ids, cache.n_frames.tolist(), strict=True))
+
+
+def test_a_batch_reads_only_the_part_of_a_recording_that_its_windows_cover(tmp_path, monkeypatch):
+    cache = random_cache(tmp_path, {"a": 5000, "b": 30})
+    batches = WindowBatches.plan(cache, ["a", "b"], CLIP, score_params(batch_size=8).predict)
+    found = np.concatenate([batch.frames for batch in batches])
+    assert max(n for _, n in reads(monkeypatch, lambda: list(batches))) <= 8 * CLIP.n_frames
+    expected = np.zeros_like(found)
+    for row, start, window in zip(batches.recording, batches.start_frame, expected, strict=True):
+        piece = cache.read("ab"[row])[start : start + CLIP.n_frames]
+        window[: len(piece)] = piece
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_every_recording_is_scored_by_the_model_of_its_own_fold(cache):

@@ -164,12 +164,17 @@ class MelCache:
                 f"{self.folder}: recording {recording_id!r} is not among the {len(self)} in the cache"
             ) from None
 
-    def read(self, recording_id: str) -> NDArray[np.uint8]:
-        """Read (n_frames, n_mels) frames of a recording unmapped, so that resident memory does not grow."""
+    def read(self, recording_id: str, span: slice = slice(None)) -> NDArray[np.uint8]:
+        """Read (n_frames, n_mels) frames of a recording, or successive ones, unmapped.
+
+        Unlike those of `frames`, they do not stay resident.
+        """
         row = self.row(recording_id)
         pack = self.packs[self.pack[row]]
-        start = pack.data_start + int(self.offsets[row] - self._first_frame[self.pack[row]]) * self.n_mels
-        n_bytes = int(self.n_frames[row]) * self.n_mels
+        first, stop, _ = span.indices(int(self.n_frames[row]))
+        in_pack = int(self.offsets[row] - self._first_frame[self.pack[row]]) + first
+        n_bytes = max(stop - first, 0) * self.n_mels
+        start = pack.data_start + in_pack * self.n_mels
         return np.fromfile(pack.path, np.uint8, n_bytes, offset=start).reshape(-1, self.n_mels)
 
     @cached_property

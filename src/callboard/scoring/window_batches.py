@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -73,18 +72,21 @@ class WindowBatches:
         return -(-len(self.recording) // self.n_together)
 
     def __iter__(self) -> Iterator[WindowBatch]:
-        """Yield batches, which can span recordings; a recording split over two batches is read once."""
-        read = lru_cache(maxsize=1)(self.cache.read)
+        """Yield batches, which can span recordings; of a long recording only a batch's windows are read."""
         for first in range(0, len(self.recording), self.n_together):
             rows = slice(first, first + self.n_together)
             recording, start_frame = self.recording[rows], self.start_frame[rows]
-            pieces = [
-                cut_windows(read(self.recording_ids[row]), start_frame[recording == row], self.clip_frames)
-                for row in np.unique(recording)
-            ]
+            pieces = [self._read(row, start_frame[recording == row]) for row in np.unique(recording)]
             frames = np.concatenate(pieces)[:, :, self.visible_mels]
             place = Place(torch.from_numpy(start_frame), torch.from_numpy(self.n_frames[recording]))
             yield WindowBatch(rows, frames, place)
+
+    def _read(self, row: int, start_frames: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Read windows of a recording, in ascending order."""
+        first = int(start_frames[0])
+        span = slice(first, int(start_frames[-1]) + self.clip_frames)
+        frames = self.cache.read(self.recording_ids[row], span)
+        return cut_windows(frames, start_frames - first, self.clip_frames)
 
 
 def cut_windows(

@@ -49,18 +49,19 @@ class Pieces:
 
 
 def read_pieces(train: MelCache, test: MelCache, piece_frames: int, in_decibels: bool) -> Pieces:
-    """Compute statistics of all non-overlapping pieces; one recording at a time is in memory."""
+    """Compute statistics of all non-overlapping pieces; one piece at a time is in memory."""
     caches = (train, test)
     n_pieces = np.maximum(np.concatenate([cache.n_frames for cache in caches]) // piece_frames, 1)
     statistics = np.empty((n_pieces.sum(), train.n_mels, N_STATISTICS), np.float32)
     filled = 0
     rows = [(cache, row) for cache in caches for row in range(len(cache))]
     for cache, row in progress(rows, total=len(rows), label="adversarial", unit="recordings"):
-        levels = cache.read(cache.recording_ids[row]).astype(np.float32) / 255
-        if in_decibels:
-            levels = cache.db_min[row] + levels * (cache.db_max[row] - cache.db_min[row])
-        for start in range(0, max(len(levels) - piece_frames, 0) + 1, piece_frames):
-            statistics[filled] = _statistics(levels[start : start + piece_frames])
+        for start in range(0, max(int(cache.n_frames[row]) - piece_frames, 0) + 1, piece_frames):
+            frames = cache.read(cache.recording_ids[row], slice(start, start + piece_frames))
+            levels = frames.astype(np.float32) / 255
+            if in_decibels:
+                levels = cache.db_min[row] + levels * (cache.db_max[row] - cache.db_min[row])
+            statistics[filled] = _statistics(levels)
             filled += 1
     return Pieces(
         recording_ids=[*train.recording_ids, *test.recording_ids],
