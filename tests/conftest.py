@@ -41,20 +41,12 @@ TOY_PARAMS: dict[str, Any] = {
     "model": {"backbone_args": {"channels": [8, 8, 8, 8], "stem_width": 4}},
     "train": {"epochs": 2, "batch_size": 8, "fp_per_epoch": 2, "validate_every": 1},
     "sched": {"t_max": 2},
-    "predict": {"overlap_frames": 16},
+    "predict": {"overlap_frames": 13},
     "evaluate": {"n_bootstrap": 100},
     "pseudo": {"n_frames": 32, "threshold": 0.3},
+    "scale": {"window": 1 / 4, "fp_per_epoch": 2 / 30},
 }
-
-TOY_SCALES = {
-    "clip.n_frames": 1 / 4,
-    "clip.offsets": 1 / 4,
-    "augment.freq_mask": 8 / 30,
-    "train.fp_per_epoch": 2 / 30,
-    "train.validate_every": 1 / 5,
-    "predict.overlap_frames": 16 / 52,
-}
-"""With these factors for the rows of the table, `TOY_PARAMS` are exp0051."""
+"""exp0051 at its scale, if its row validates after each epoch."""
 
 COPIED = (
     *("src", "stages", "dvc.yaml", "requirements.lock", "requirements-birdnet.lock"),
@@ -164,7 +156,10 @@ def new_workspace(root: Path) -> Workspace:
     merge(params, TOY_PARAMS)
     yaml.dump(params, root / "params.yaml")
     table = yaml.load(root / "experiments.yaml")
-    table["scales"]["demo"] |= TOY_SCALES
+    for row in table["rows"]:
+        every = row.get("set", {}).pop("train.validate_every", None)
+        if every and "base" not in row:
+            row["set"]["train.validate_every"] = 1
     yaml.dump(table, root / "experiments.yaml")
     workspace = Workspace(root)
     workspace.git("init", "--quiet")

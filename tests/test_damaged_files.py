@@ -79,10 +79,10 @@ def copied(source: str, name: str) -> Callable[[Path], Path]:
 
 
 def table_of_experiments(folder: Path) -> Path:
-    """The first rows of experiments.yaml, without the scales, which are of later rows."""
+    """The first rows of experiments.yaml."""
     content = (ROOT / "experiments.yaml").read_text(encoding="utf-8")
     rows = content.partition("\nrows:\n")[2].split("\n- ")[:4]
-    return text("experiments.yaml", "scales: {}\nrows:\n" + "\n- ".join(rows) + "\n")(folder)
+    return text("experiments.yaml", "rows:\n" + "\n- ".join(rows) + "\n")(folder)
 
 
 def sound(name: str) -> Callable[[Path], Path]:

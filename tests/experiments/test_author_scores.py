@@ -11,7 +11,7 @@ from callboard.experiments.author_scores import author_runs, author_verdict, imp
 from callboard.experiments.presets import read_preset, with_values
 from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
-from callboard.params.defaults import flatten
+from callboard.params.defaults import result_params
 from callboard.results.rows import read_rows
 from tests.toy_results import runs
 
@@ -35,7 +35,7 @@ def toy_table(*more: TableRow) -> ExperimentTable:
         *more,
     ]
     resolved = {entry.name: {"optim.lr": 0.1} | entry.changes for entry in rows}
-    return ExperimentTable({entry.name: entry for entry in rows}, {}, resolved)
+    return ExperimentTable({entry.name: entry for entry in rows}, resolved)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_verdict_is_the_author_s_or_what_is_missing(fields: dict[str, Any], ex
 
 def test_params_are_the_preset_with_the_row_in_place() -> None:
     first, _, third, _ = author_runs(toy_table(), PRESET)
-    assert first.params == flatten(PRESET)
+    assert first.params == result_params(PRESET)
     assert third.params == {
         "seed": "1",
         "optim.lr": "0.5",

@@ -8,11 +8,11 @@ from callboard import cli
 from callboard.core.errors import UserError
 from callboard.experiments import seeds as seed_runs
 from callboard.experiments.launch import RunOptions
-from callboard.params.defaults import flatten, read_full_tree
+from callboard.params.defaults import read_full_tree, result_params
 from callboard.results.rows import CV, BoardRow
 from tests.experiments.test_launch import ROOT, Dvc, dvc, mark_as_run  # noqa: F401  a fixture
 
-PARAMS = flatten(read_full_tree(ROOT / "tests/params.yaml"))
+PARAMS = result_params(read_full_tree(ROOT / "tests/params.yaml"))
 START = datetime(2020, 11, 20, tzinfo=UTC)
 
 

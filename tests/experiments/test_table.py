@@ -1,3 +1,4 @@
+import json
 import subprocess
 from copy import deepcopy
 from pathlib import Path
@@ -9,10 +10,13 @@ from ruamel.yaml import YAML
 
 from callboard.core.errors import UserError
 from callboard.experiments.author_scores import author_rows
+from callboard.experiments.launch import Plan, with_overrides
 from callboard.experiments.overrides import hydra_overrides
 from callboard.experiments.presets import read_preset, with_values
-from callboard.experiments.table import look_up, read_experiments, scaled
+from callboard.experiments.scaling import scaled
+from callboard.experiments.table import look_up, read_experiments
 from callboard.params.base import read_tree, validate
+from callboard.params.defaults import text_value
 from callboard.params.experiment import Experiment
 from callboard.params.references import REFERENCE_KEYS
 
@@ -116,7 +120,7 @@ def test_a_row_is_a_whole_set_of_valid_parameters(name: str, tree: dict[str, Any
     changed = applied(tree, name)
     validate(Experiment, changed, name)
     again = dict(TABLE.overrides(name, changed))
-    needed = {key: value for key, value in TABLE.resolve(name, "own").items() if key in REFERENCE_KEYS}
+    needed = {key: value for key, value in TABLE.values(name).items() if key in REFERENCE_KEYS}
     assert again == {key: value for key, value in needed.items() if value}  # they have keys by then
 
 
@@ -144,12 +148,96 @@ def test_the_committed_parameters_are_exp0051(tree: dict[str, Any]) -> None:
     assert TABLE.overrides("exp0058", tree) == [("loss.neg_mask", "seq")]
 
 
+SOUNDSCAPES = {
+    **dict.fromkeys(("clip.n_frames", "clip.offsets", "predict.overlap_frames", "pseudo.n_frames"), 0.5),
+    **dict.fromkeys(("clip.mel_rows", "augment.freq_mask", "augment.freq_crop"), 0.5),
+    "train.fp_per_epoch": 0.26,
+    "optim.lr": 2.0,
+    "train.epochs": 1.2,
+    "sched.t_max": 1.2,
+}
+"""The factors by which results of the soundscapes were made before `scale` existed."""
+
+
+def without_scale(tree: dict[str, Any]) -> dict[str, Any]:
+    """Parameters from before the section existed."""
+    return {name: section for name, section in tree.items() if name != "scale"}
+
+
+@pytest.mark.parametrize("name", TABLE.rows)
+def test_a_row_has_the_sizes_that_it_had_before_scale_was_a_section(name: str) -> None:
+    competition = TABLE.values(name)
+    demo = {key: scaled(value, SOUNDSCAPES.get(key, 1.0)) for key, value in competition.items()}
+    for listed, expected in ((COMMITTED, demo), (COMPETITION, competition)):
+        assert TABLE.resolve(name, listed) == TABLE.resolve(name, without_scale(listed)) == expected
+
+
+def test_numbers_of_frames_and_mel_rows_follow_the_features() -> None:
+    """Half the hop is twice the frames: 512 × 0.5 × 2; of 96 mel rows, 30 and 110 are 22.5 and 82.5."""
+    features = {"features.hop_length": 192, "features.n_mels": 96}
+    sizes = TABLE.resolve("stage1", with_values(COMMITTED, features))
+    assert (sizes["clip.n_frames"], sizes["clip.offsets"]) == (512, [32, 64, 128, 256])
+    assert (sizes["predict.overlap_frames"], sizes["pseudo.n_frames"]) == (51, 192)
+    assert (sizes["augment.time_mask"], sizes["augment.freq_mask"]) == (80, 23)
+    assert TABLE.resolve("exp0033", with_values(COMMITTED, features))["clip.mel_rows"] == [0, 83]
+
+
+def test_a_time_mask_keeps_its_length_except_in_short_windows() -> None:
+    masks = {
+        window: TABLE.resolve("stage1", with_values(COMMITTED, {"scale.window": window}))["augment.time_mask"]
+        for window in (1.0, 0.5, 0.25)
+    }
+    assert masks == {1.0: 40, 0.5: 40, 0.25: 20}
+
+
+def test_embeddings_have_frames_of_their_own() -> None:
+    """The competition's 16 frames of 0.5 s, in windows half as long: 4 s, with a hop of 0.25 s 16 frames."""
+    embedded = next(name for name in TABLE.rows if TABLE.values(name).get("features.kind") == "birdnet")
+    sizes = TABLE.resolve(embedded, with_values(COMMITTED, {"features.embedding_hop_s": 0.25}))
+    assert (sizes["clip.n_frames"], TABLE.resolve(embedded, COMMITTED)["clip.n_frames"]) == (16, 8)
+
+
+OWN = {"data.source": "own", "data.root": "recordings", "scale.window": 0.25, "features.n_mels": 32}
+
+
+@pytest.mark.parametrize("name", ["exp0001", "exp0051", "stage1", "stage3"])
+@pytest.mark.parametrize("written", range(len(OWN) + 1))
+def test_a_row_is_one_recipe_by_every_route(
+    name: str, written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the settings for the user's data, the first are written into params.yaml, the others overrides."""
+    settings = list(OWN.items())
+    tree = with_values(COMMITTED, dict(settings[:written]))
+    extra = [text for key, value in settings[written:] for text in hydra_overrides(key, value)]
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(json.dumps(tree))
+    made = with_overrides(Plan(TABLE, tree, extra).preview(name))
+    sizes = TABLE.resolve(name, with_values(COMMITTED, OWN))
+    assert sizes["clip.n_frames"] == 128
+    assert {key: made[key] for key in OWN if not key.startswith("scale")} == {
+        "data.source": "own",
+        "data.root": "recordings",
+        "features.n_mels": "32",
+    }
+    assert {key: text_value(made[key]) for key in SOUNDSCAPES if key in sizes} == {
+        key: sizes[key] for key in SOUNDSCAPES if key in sizes
+    }
+
+
+def test_a_user_s_own_size_wins_over_the_row_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(json.dumps(COMMITTED))
+    plan = Plan(TABLE, COMMITTED, ["clip.n_frames=200", "scale.window=0.25"])
+    made = with_overrides(plan.preview("exp0058"))
+    assert (made["clip.n_frames"], made["clip.offsets"]) == ("200", "[8, 16, 32, 64]")
+
+
 def test_the_soundscapes_have_a_scale_of_their_own() -> None:
-    demo, own = TABLE.resolve("exp0059", "demo"), TABLE.resolve("exp0059", "own")
+    demo, own = TABLE.resolve("exp0059", COMMITTED), TABLE.resolve("exp0059", COMPETITION)
     assert (own["clip.n_frames"], own["clip.offsets"]) == (768, [32, 64, 128, 256, 512])
     assert (demo["clip.n_frames"], demo["clip.offsets"]) == (384, [16, 32, 64, 128, 256])
     assert (own["optim.lr"], demo["optim.lr"]) == (0.001, 0.002)
-    assert TABLE.resolve("exp0033", "demo")["clip.mel_rows"] == [0, 55]
+    assert TABLE.resolve("exp0033", COMMITTED)["clip.mel_rows"] == [0, 55]
     assert demo["augment.freq_crop"] is None
 
 
@@ -222,7 +310,6 @@ def test_dvc_reads_an_override_as_it_is_meant(key: str, value: Any, tmp_path: Pa
 
 
 FIRST = """\
-scales: {demo: {optim.lr: 2.0}}
 rows:
 - {id: a1, block: 1, memo_ja: x, memo_en: x, certainty: code, set: {optim.lr: 0.001, infer.blend: []}}
 """
@@ -268,7 +355,6 @@ def test_a_wrong_row_is_refused_by_its_name(row: str, message: str, tmp_path: Pa
 
 
 CHAIN = """\
-scales: {}
 rows:
 - {id: a1, set: {optim.lr: 0.001, infer.blend: [], train.init_from: null}, COMMON}
 - {id: a2, base: a1, set: {train.init_from: a1}, COMMON}
@@ -292,13 +378,10 @@ def test_a_row_needs_what_it_starts_from_and_blends_also_through_its_base(tmp_pa
     assert [table.start(name) for name in table.rows] == [None, "a1", "a1", None, "a3"]
 
 
-def test_a_first_row_with_a_base_and_a_scale_without_a_key_are_refused(tmp_path: Path) -> None:
+def test_a_first_row_with_a_base_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "experiments.yaml"
     path.write_text(FIRST.replace("block: 1", "block: 1, base: a0"))
     with pytest.raises(UserError, match="a1: base a0 is not above it"):
-        read_experiments(path)
-    path.write_text(FIRST.replace("{optim.lr: 2.0}", "{optim.rate: 2.0}"))
-    with pytest.raises(UserError, match=r"scales\.demo has optim\.rate, which no row changes"):
         read_experiments(path)
 
 

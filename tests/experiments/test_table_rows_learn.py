@@ -21,17 +21,11 @@ from tests.toy_training import CPU, PARAMS, SPECIES, changed, load_fold
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = read_tree(ROOT / "tests/params.yaml")
-SCALE = {
-    "clip.n_frames": 1 / 8,
-    "clip.offsets": 1 / 8,
-    "predict.overlap_frames": 1 / 8,
-    "clip.mel_rows": 1 / 4,
-    "augment.freq_mask": 1 / 4,
-    "augment.freq_crop": 1 / 4,
-    "train.fp_per_epoch": 1 / 25,
-}
-TABLE = dataclasses.replace(read_experiments(ROOT / "experiments.yaml"), scales={"toy": SCALE})
+TABLE = read_experiments(ROOT / "experiments.yaml")
 SIZE = {
+    "scale.window": 1 / 8,
+    "scale.fp_per_epoch": 1 / 25,
+    "scale.learning_rate": 1.0,
     "features.n_mels": 32,
     "split.folds": [0, 1, 2],
     "augment.time_mask": 20,
@@ -39,6 +33,7 @@ SIZE = {
     "train.epochs": 1,
     "train.batch_size": 3,  # makes two steps
 }
+SIZED = changed(COMMITTED, SIZE)
 NAMES = [name for name, row in TABLE.rows.items() if not row.command and not row.is_preset]
 
 ACTS_ELSEWHERE = {"infer.fold_agg", "infer.blend", "pseudo.rounds", "pseudo.source"}
@@ -62,7 +57,7 @@ def run(root: Path) -> Run:
 
     @cache
     def train_and_predict(name: str) -> NDArray[np.float64]:
-        tree = changed(COMMITTED, SIZE | TABLE.resolve(name, "toy") | {"infer.blend": []})
+        tree = changed(SIZED, TABLE.resolve(name, SIZED) | {"infer.blend": []})
         experiment = validate(Experiment, tree, name)
         params, score_params = (
             validate(cls, {section: tree[section] for section in cls.model_fields}, name)

@@ -18,6 +18,7 @@ from callboard.params.defaults import (
     flatten,
     known_keys,
     read_full_tree,
+    result_params,
     texts_with_defaults,
     with_defaults,
 )
@@ -66,7 +67,7 @@ def test_completing_is_what_checking_makes_of_a_file() -> None:
 )
 def test_texts_are_completed_as_trees_are(key: str) -> None:
     tree = without(TREE, key)
-    assert texts_with_defaults(flatten(tree)) == flatten(with_defaults(tree))
+    assert texts_with_defaults(flatten(tree)) == result_params(with_defaults(tree))
 
 
 def test_a_whole_number_is_the_same_number_as_a_float() -> None:

@@ -21,7 +21,7 @@ from callboard.core.compute import Compute
 from callboard.core.errors import UserError
 from callboard.experiments.captions import matching_row, memo_of
 from callboard.params.base import read_tree
-from callboard.params.defaults import flatten, with_defaults
+from callboard.params.defaults import result_params, with_defaults
 from callboard.results.mlflow.connection import (
     TrackingError,
     prepare_environment,
@@ -324,7 +324,6 @@ def test_scores_are_pushed_to_every_run_with_the_submission_and_the_last_word_co
 
 
 TABLE = """
-scales: {}
 rows:
 - {id: exp0001, block: 1, certainty: code, memo_ja: 基準, memo_en: Baseline, set: {optim.lr: 0.1}}
 - {id: exp0001, variant: max, base: exp0001, block: 1, certainty: code, memo_ja: 最大, memo_en: Max pool,
@@ -341,6 +340,8 @@ rows:
         ({"seed": 7}, ""),
         ({"train": {"epochs": 3}}, ""),
         ({"infer": {"window_agg": "mean"}}, ""),
+        ({"scale": {"window": None, "fp_per_epoch": None}}, "exp0051"),  # as before the section existed
+        ({"scale": {"window": 1.0}}, ""),
     ],
 )
 def test_a_result_has_the_name_of_the_row_that_would_have_made_it(
@@ -350,7 +351,7 @@ def test_a_result_has_the_name_of_the_row_that_would_have_made_it(
     monkeypatch.chdir(workspace)
     tree = read_tree(ROOT / "tests/params.yaml")
     merge(tree, {"split": {"folds": [0, 1]}})
-    committed = flatten(with_defaults(tree))
+    committed = result_params(with_defaults(tree))
     merge(tree, changes)
     (workspace / "params.yaml").write_text(yaml.dump(tree))
     shutil.copy(ROOT / "experiments.yaml", workspace)

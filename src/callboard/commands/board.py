@@ -190,10 +190,10 @@ TEXTS: dict[str, "Callable[[Blocks, Sequence[Column]], str]"] = {
 
 def _agreement(blocks: "Blocks") -> str:
     from callboard.experiments.table import read_experiments
-    from callboard.params.defaults import flatten, read_full_tree
+    from callboard.params.defaults import read_full_tree, result_params
     from callboard.reports.board.agreement import agreement
 
-    return agreement(blocks, read_experiments(), flatten(read_full_tree()))
+    return agreement(blocks, read_experiments(), result_params(read_full_tree()))
 
 
 def _write(output: Path, text: str, n_results: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from callboard.core.errors import UserError
 from callboard.experiments.steps import is_below
 from callboard.experiments.table import ExperimentTable, TableRow
-from callboard.params.defaults import flatten
+from callboard.params.defaults import flatten, result_params
 from callboard.results.mlflow import record as tag
 from callboard.results.mlflow.connection import TrackingError
 from callboard.results.mlflow.record import RunRecord
@@ -27,9 +27,6 @@ order and a second import changes nothing."""
 
 ROW = "callboard.row"
 """Tag with the name of the row."""
-
-AUTHOR_SCALE = "rfcx"
-"""The author's data: rows are resolved at the competition's scale."""
 
 
 def author_rows(table: ExperimentTable) -> list[TableRow]:
@@ -67,8 +64,8 @@ def author_runs(table: ExperimentTable, preset: dict[str, Any]) -> list[RunRecor
 
 
 def _params(table: ExperimentTable, row: TableRow, preset: dict[str, Any]) -> dict[str, str]:
-    flat = flatten(preset)
-    for key, value in table.resolve(row.name, AUTHOR_SCALE).items():
+    flat = result_params(preset)
+    for key, value in table.values(row.name).items():
         flat = {name: text for name, text in flat.items() if not is_below(name, {key})}
         flat |= flatten({key: value})
     return dict(sorted(flat.items()))

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from callboard.experiments.overrides import (
 from callboard.experiments.side_by_side import Planned, run_side_by_side, stopped
 from callboard.experiments.table import ExperimentTable, TableRow, read_experiments
 from callboard.params.base import read_tree
-from callboard.params.defaults import flatten, read_full_tree
+from callboard.params.defaults import read_full_tree, result_params
 from callboard.params.references import REFERENCE_KEYS, referenced_results
 from callboard.results.committed import params_of
 from callboard.results.dvc_cache import MAKE_FOLDERS, folders_not_cached
@@ -239,9 +240,17 @@ class Plan:
         """
         refuse_bad_params(self._overrides(name, lambda part: f"{self.experiment_name(part)}@{'0' * 16}"))
 
+    @cached_property
+    def _sized_by(self) -> dict[str, Any]:
+        """Sections of params.yaml with the user's overrides: rows are sized as if they were written there."""
+        if not self.extra:
+            return self.tree
+        with overridden(with_signs(self.extra, self.tree), json.dumps(self.tree)) as changed:
+            return read_tree(changed)
+
     def _overrides(self, name: str, refer: Callable[[str], str]) -> list[str]:
         """Build the overrides, with each needed row replaced by what `refer` returns for it."""
-        values = dict(self.table.overrides(name, self.tree))
+        values = dict(self.table.overrides(name, self.tree, self._sized_by))
         for key in REFERENCE_KEYS.keys() & values.keys():
             references = {part: refer(part) for part in referenced_results({key: values[key]})}
             values[key] = _replaced(values[key], references)
@@ -464,7 +473,7 @@ def experiment_of(name: str) -> str:
 def with_overrides(overrides: Sequence[str]) -> dict[str, str]:
     """Return the workspace's flat parameters as `dvc exp run -S` would change them, with defaults."""
     with overridden(overrides) as wanted:
-        return flatten(read_full_tree(wanted))
+        return result_params(read_full_tree(wanted))
 
 
 def experiment_row(table: ExperimentTable, name: str) -> TableRow:

@@ -21,7 +21,7 @@ from callboard.experiments.overrides import hydra_overrides, refuse_bad_params, 
 from callboard.experiments.side_by_side import Planned
 from callboard.experiments.table import TABLE, parameter, read_experiments
 from callboard.params.base import read_tree
-from callboard.params.defaults import flatten, text_value, with_defaults
+from callboard.params.defaults import result_params, text_value, with_defaults
 from callboard.params.references import BLEND, all_but_seed
 from callboard.results.committed import params_of
 from callboard.results.result import changes
@@ -61,7 +61,7 @@ def overrides_of(name: str, extra: Sequence[str], rows: Sequence[BoardRow]) -> l
         plan = Plan(table, tree, extra)
         plan.refuse_bad_params(experiment_row(table, name).name)
         return plan.preview(name)
-    overrides = with_signs([*_towards(wanted, flatten(with_defaults(tree))), *extra], tree)
+    overrides = with_signs([*_towards(wanted, result_params(with_defaults(tree))), *extra], tree)
     refuse_bad_params(overrides)
     return overrides
 

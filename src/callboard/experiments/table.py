@@ -1,6 +1,5 @@
 """The table of experiments: a chain of rows, each a base and a few changes, resolved to parameters."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,11 +10,14 @@ from pydantic import Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from callboard.core.errors import UserError, nearest
+from callboard.experiments.scaling import factors, scaled
 from callboard.experiments.steps import TableStep, is_below
 from callboard.params.base import Params, read_tree, text_of_problem, validate
 from callboard.params.defaults import with_defaults
 from callboard.params.experiment import Experiment
+from callboard.params.features import FrontEndParams
 from callboard.params.references import INIT_FROM, OF_A_SEED, REFERENCE_KEYS, referenced_results
+from callboard.params.scale import ScaleParams
 
 NAME_PART = r"^\w+(\.\w+)*$"
 """Letters, digits, underscores, and single dots inside: git accepts it as part of a ref."""
@@ -78,9 +80,13 @@ class TableRow(Params):
 class TableFile(Params):
     """The whole file; rows are checked one by one later, so that a message can name the row."""
 
-    scales: dict[str, dict[str, float]]
-    """Value of `data.source` to dotted key to factor."""
     rows: list[dict[str, Any]] = Field(min_length=1)
+
+
+class _Sizes(FrontEndParams):
+    """The sections on which sizes of a row depend."""
+
+    scale: ScaleParams
 
 
 TABLE = Path("experiments.yaml")
@@ -97,8 +103,6 @@ class ExperimentTable:
     """The rows by name, in the table's order: the author's and the presets, two separate chains."""
 
     rows: dict[str, TableRow]
-    scales: dict[str, dict[str, float]]
-    """Value of `data.source` to dotted key to factor."""
     resolved: dict[str, Values]
     """Name of a row to its value of every key that the table changes, at the competition's scale."""
 
@@ -113,21 +117,21 @@ class ExperimentTable:
             base = self.rows[base].base
         if base is None:
             return None
-        before, after = self._values(base), self._values(name)
+        before, after = self.values(base), self.values(name)
         return TableStep(base, {key for key in after if before.get(key, ABSENT) != after[key]})
 
     def needs(self, name: str) -> list[str]:
         """Return the rows whose results this one needs: its start, then the parts of its blend; each once."""
-        return referenced_results(self._values(name))
+        return referenced_results(self.values(name))
 
     def start(self, name: str) -> str | None:
         """Return the row whose weights this one starts from, or None."""
-        row: str | None = self._values(name).get(INIT_FROM)
+        row: str | None = self.values(name).get(INIT_FROM)
         return row
 
     def leaves_alone(self, key: str, name: str) -> bool:
         """Return whether neither the table nor this row sets a dotted key, so that the workspace decides."""
-        return not is_below(key, self._values(name).keys())
+        return not is_below(key, self.values(name).keys())
 
     def row(self, name: str) -> TableRow:
         """Return the row of that name.
@@ -140,39 +144,50 @@ class ExperimentTable:
             raise UserError(f"{TABLE} has no row {name!r}{hint}")
         return self.rows[name]
 
-    def resolve(self, name: str, source: str) -> Values:
-        """Return a row's value of every key that the table changes, and of those that it sets alone.
+    def resolve(self, name: str, tree: dict[str, Any]) -> Values:
+        """Return a row's value of every key that the table changes or it sets alone, sized for some data.
 
         Args:
             name: Name of the row.
-            source: `data.source` of the workspace, which can have its own scale.
+            tree: Nested sections of params.yaml of that data; omitted keys have their defaults.
 
         Raises:
-            UserError: the row does not exist.
+            UserError: the row does not exist, or a section on which sizes depend is wrong.
         """
-        values = self._values(self.row(name).name)
-        factors = self.scales.get(source, {})
-        return {
-            key: scaled(value, factors[key]) if key in factors else value for key, value in values.items()
-        }
+        values = self.values(name)
+        full = with_defaults(tree)
+        if "features.kind" in values:
+            look_up(full, "features.kind")
+            full["features"] = full["features"] | {"kind": values["features.kind"]}
+        context = {section: full[section] for section in ("audio", "features", "scale")}
+        sizes = validate(_Sizes, context, "params.yaml")
+        found = factors(sizes.scale, look_up(full, "data.source"), sizes)
+        return {key: scaled(value, found[key]) if key in found else value for key, value in values.items()}
 
-    def overrides(self, name: str, tree: dict[str, Any]) -> list[tuple[str, Any]]:
+    def overrides(
+        self, name: str, tree: dict[str, Any], sized_by: dict[str, Any] | None = None
+    ) -> list[tuple[str, Any]]:
         """Return the parameters of a workspace that a row changes: dotted keys with their new values.
 
         Args:
             name: Name of the row.
             tree: Nested sections of params.yaml; omitted keys have their defaults.
+            sized_by: The same with the user's overrides, on which the row's sizes depend; None without any.
+
+        Raises:
+            UserError: as in `resolve`.
+        """
+        full = with_defaults(tree)
+        values = self.resolve(name, full if sized_by is None else sized_by)
+        return [(key, value) for key, value in values.items() if look_up(full, key) != value]
+
+    def values(self, name: str) -> Values:
+        """Return a row's value of every key that the table changes or it sets alone, as in the competition.
 
         Raises:
             UserError: the row does not exist.
         """
-        full = with_defaults(tree)
-        values = self.resolve(name, look_up(full, "data.source"))
-        return [(key, value) for key, value in values.items() if look_up(full, key) != value]
-
-    def _values(self, name: str) -> Values:
-        """Return a row's unscaled value of every key that the table changes or the row sets alone."""
-        return self.resolved[name] | self.rows[name].alone
+        return self.resolved[self.row(name).name] | self.rows[name].alone
 
 
 def read_experiments(path: Path = TABLE) -> ExperimentTable:
@@ -183,14 +198,10 @@ def read_experiments(path: Path = TABLE) -> ExperimentTable:
             or needed row that is not above it, an unknown key, a change that changes nothing.
     """
     file = validate(TableFile, read_tree(path), path)
-    table = ExperimentTable({}, file.scales, {})
+    table = ExperimentTable({}, {})
     for number, entry in enumerate(file.rows, start=1):
         place = f"{path}: {entry.get('id') or f'row {number}'}"
         _append(table, validate(TableRow, entry, place), path)
-    moved = {key for values in table.resolved.values() for key in values}
-    for source, factors in file.scales.items():
-        if unknown := sorted(set(factors) - moved):
-            raise UserError(f"{path}: scales.{source} has {unknown[0]}, which no row changes")
     return table
 
 
@@ -289,16 +300,3 @@ def look_up(tree: dict[str, Any], key: str) -> Any:
             raise UserError(f"params.yaml: {key}: missing")
         value = value[name]
     return value
-
-
-def scaled(value: Any, factor: float) -> Any:
-    """Return a number times `factor`, whole ones rounded half up; lists element by element, null as it is."""
-    match value:
-        case list():
-            return [scaled(element, factor) for element in value]
-        case int():
-            return math.floor(value * factor + 0.5)
-        case float():
-            return value * factor
-        case _:
-            return value

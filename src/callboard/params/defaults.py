@@ -62,6 +62,15 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) or (annotation,)
 
 
+NOT_OF_A_RESULT = "scale"
+"""Section that no stage reads; it changes no result, so it is left out where results are compared."""
+
+
+def result_params(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Return flat parameters of nested sections, without those on which no result depends."""
+    return flatten({name: value for name, value in tree.items() if name != NOT_OF_A_RESULT})
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Flatten nested sections to dotted keys and texts; numbers, lists and null become JSON."""
     flat: dict[str, str] = {}
@@ -83,13 +92,14 @@ def text_value(text: str) -> Any:
 
 
 def texts_with_defaults(flat: Mapping[str, str]) -> dict[str, str]:
-    """Complete flat parameters, dotted key to text, as `with_defaults` does nested ones.
+    """Complete flat parameters, dotted key to text, as `with_defaults` and `result_params` do nested ones.
 
     An empty mapping means unknown parameters and stays empty.
     """
     if not flat:
         return {}
-    known, given = known_keys(), renamed_texts(flat)
+    known = known_keys()
+    given = {key: text for key, text in renamed_texts(flat).items() if not _is_of_no_result(key)}
     for key in known.sections & given.keys():  # `sched: {}`
         del given[key]
     for key in known.floats & given.keys():
@@ -97,7 +107,12 @@ def texts_with_defaults(flat: Mapping[str, str]) -> dict[str, str]:
             given[key] += ".0"
     # a mapping can be given element by element, as `model.backbone_args.layers`
     listed = given.keys() | {above for key in given for above in _keys_above(key)}
-    return given | {key: text for key, text in known.defaults.items() if key not in listed}
+    omitted = {key: text for key, text in known.defaults.items() if key not in listed}
+    return given | {key: text for key, text in omitted.items() if not _is_of_no_result(key)}
+
+
+def _is_of_no_result(key: str) -> bool:
+    return key.partition(".")[0] == NOT_OF_A_RESULT
 
 
 @cache

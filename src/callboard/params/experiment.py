@@ -11,6 +11,7 @@ from callboard.params.data import DataParams, SplitParams
 from callboard.params.features import FrontEndParams
 from callboard.params.loss import LossParams
 from callboard.params.model import FRAMES_BACKBONE, ModelParams
+from callboard.params.scale import ScaleParams
 from callboard.params.scoring import (
     EvaluateParams,
     InferParams,
@@ -47,6 +48,7 @@ class Experiment(FrontEndParams):
     infer: InferParams
     evaluate: EvaluateParams
     pseudo: PseudoParams
+    scale: ScaleParams
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

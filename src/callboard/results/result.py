@@ -13,7 +13,7 @@ from callboard.core.csv_rows import table_rows
 from callboard.core.errors import UserError
 from callboard.core.reading import reading
 from callboard.params.base import parse_tree
-from callboard.params.defaults import flatten, with_defaults
+from callboard.params.defaults import flatten, result_params, with_defaults
 from callboard.params.references import blend_parts
 from callboard.results.dvc_cache import cached_file, linked_folder
 from callboard.results.dvc_lock import Lock, all_outs, content_key, parse_lock
@@ -149,7 +149,7 @@ class Result:
     @cached_property
     def params(self) -> dict[str, str]:
         """Dotted key to text of all of params.yaml, with the defaults of omitted keys."""
-        return flatten(self._tree)
+        return result_params(self._tree)
 
     def sections(self, *names: str) -> dict[str, Any]:
         """Return sections of params.yaml by name, with the defaults of omitted keys."""

@@ -1,0 +1,26 @@
+"""The section `scale`: factors from sizes in experiments.yaml, the competition's, to those of other data."""
+
+from typing import Annotated
+
+from callboard.params.base import Params
+from callboard.params.bounds import Within
+
+FACTOR = Within(0.001, 1000, "beyond, nothing of a recipe for recordings of a minute is left")
+
+
+class ScaleParams(Params):
+    """The `scale` section. Only rows of experiments.yaml use it, when they are run; no stage reads it.
+
+    null = what held before the section existed: the soundscapes' factors if data.source is demo, otherwise 1.
+    """
+
+    window: Annotated[float | None, FACTOR] = None
+    """Length of a window in seconds as a factor of the competition's, 8.2 s, and of all measured on it
+    (clip.n_frames, clip.offsets, predict.overlap_frames, pseudo.n_frames). If it is set, numbers of frames
+    and mel rows also follow `features`."""
+    fp_per_epoch: Annotated[float | None, FACTOR] = None
+    """Factor of train.fp_per_epoch, recordings with only rejected boxes that an epoch draws."""
+    learning_rate: Annotated[float | None, FACTOR] = None
+    """Factor of optim.lr."""
+    epochs: Annotated[float | None, FACTOR] = None
+    """Factor of train.epochs and sched.t_max, where a row sets them."""
