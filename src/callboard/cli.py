@@ -17,6 +17,7 @@ from callboard.commands import (
     diff,
     doctor,
     gains,
+    init,
     labels,
     lb,
     noise,
@@ -53,7 +54,7 @@ EXAMPLES = {
 }
 
 GROUPS: dict[str, Sequence[ModuleType]] = {
-    "run": (run, repro, preset, watch),
+    "run": (init, run, repro, preset, watch),
     "look at results": (board, show, diff, report, ui),
     "use a result": (predict, detections),
     "labels": (labels, suspects),

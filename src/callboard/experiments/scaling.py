@@ -27,7 +27,7 @@ SOUNDSCAPES = ScaleParams(window=0.5, fp_per_epoch=0.26, learning_rate=2.0, epoc
 """The soundscapes' factors from before the section `scale` existed, which params.yaml now lists.
 
 Recordings of 20 s, not 60: with windows half as long each still has several. 192 recordings with calls in
-training, not 725: 30, 50 and 10 with rejected boxes only become 8, 13 and 3. A small network that starts from
+training, not 725: 30, 50 and 10 with rejected boxes become 8, 13 and 3. A small network that starts from
 random weights learns at twice the rate. For presets, an epoch has a quarter of the clips."""
 
 COMPETITION = ScaleParams(window=1.0, fp_per_epoch=1.0, learning_rate=1.0, epochs=1.0)

@@ -19,7 +19,7 @@ class ScaleParams(Params):
     (clip.n_frames, clip.offsets, predict.overlap_frames, pseudo.n_frames). If it is set, numbers of frames
     and mel rows also follow `features`."""
     fp_per_epoch: Annotated[float | None, FACTOR] = None
-    """Factor of train.fp_per_epoch, recordings with only rejected boxes that an epoch draws."""
+    """Factor of train.fp_per_epoch."""
     learning_rate: Annotated[float | None, FACTOR] = None
     """Factor of optim.lr."""
     epochs: Annotated[float | None, FACTOR] = None

@@ -1,0 +1,1 @@
+"""Settings for a folder of recordings and tables, each with its reason."""

@@ -1,0 +1,359 @@
+"""Rules that propose settings: exp0051 at the size of a folder's data, for the machine that trains."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from callboard.analysis.proposal.survey import LOW_HZ, Survey
+from callboard.core.console import counted
+from callboard.core.errors import UserError
+from callboard.experiments.presets import preset_path, read_preset, with_values
+from callboard.experiments.scaling import COMPETITION_FRAMES_PER_S
+from callboard.experiments.table import ExperimentTable, Values, parameter, read_experiments
+from callboard.features.log_mel import mel_filterbank
+from callboard.params.features import FeatureParams
+from callboard.params.scoring import HeldOutParams, held_out_sets
+
+PROPOSED_ROW = "exp0051"
+PRESET_ROW = "stage1"
+"""A row that has the sizes which the author's rows leave to the workspace."""
+
+SITE_PATTERN = "SITE_YYYYMMDD_HHMMSS"
+
+BAND_MARGIN = 1.1
+"""Factor beyond the boxes' band: annotators draw them tight."""
+
+LOWEST_RATE = 8000
+"""Sample rate below which recordings are not reduced, Hz: it saves little."""
+
+USUAL_BAND = (LOW_HZ, 16000.0)
+"""Band in Hz if no box has one: most birds and frogs call in it."""
+
+LONGEST_HOP_S = 0.016
+"""The competition's step from frame to frame."""
+
+FRAMES_OF_A_BOX = 16
+"""Frames that nine of ten boxes have at least."""
+
+HOPS_OF_N_FFT = 8 / 3
+"""Length of the STFT window in hops, at least; as in params.yaml."""
+
+MOST_HOPS_OF_N_FFT = 8
+
+WINDOW_STEP = 32
+"""Frames that the backbone reduces to one."""
+
+SHORTEST_WINDOW, MOST_WINDOW_S = 2 * WINDOW_STEP, 12.0
+"""In frames; in seconds, half as long again as the competition's."""
+
+COMPETITION_WINDOW = 512
+COMPETITION_RECORDINGS = 906
+"""Training recordings with calls, of all folds."""
+
+MOST_FOLDS, FEWEST_FOLDS = 5, 3
+FEWEST_EPOCHS, MOST_EPOCHS = 10, 100
+SMALLEST_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The size of network and training that a kind of machine is for."""
+
+    n_mels: int
+    backbone_args: dict[str, Any]
+    is_pretrained: bool
+    batch_size: int
+    n_steps: int
+    """Steps of a whole training."""
+    learning_rate: float
+    """`scale.learning_rate`."""
+    why: str
+
+
+SMALL = Recipe(
+    n_mels=64,
+    backbone_args={
+        "layers": [1, 1, 1, 1],
+        "channels": [16, 32, 64, 128],
+        "stem_type": "deep",
+        "stem_width": 8,
+    },
+    is_pretrained=False,
+    batch_size=16,
+    n_steps=250,
+    learning_rate=2.0,
+    why="small network, as on the soundscapes: no GPU was found",
+)
+"""Sizes of params.yaml as committed, and the number of steps on its soundscapes."""
+
+
+def large_recipe() -> Recipe:
+    """Return the sizes of the preset, and the number of steps that it takes on the competition's data."""
+    preset = read_preset(preset_path("rfcx"))
+    return Recipe(
+        n_mels=preset["features.n_mels"],
+        backbone_args=preset["model.backbone_args"],
+        is_pretrained=preset["model.pretrained"],
+        batch_size=preset["train.batch_size"],
+        n_steps=600,
+        learning_rate=preset["scale.learning_rate"],
+        why="full network, as for the competition: a GPU was found",
+    )
+
+
+class Proposed(NamedTuple):
+    """A value for a parameter."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Settings for a folder, and the whole experiment that they make of params.yaml."""
+
+    survey: Survey
+    settings: list[Proposed]
+    values: Values
+    """Dotted key to value of everything to write: the settings, and what follows from them."""
+    tree: dict[str, Any]
+    """Nested sections of params.yaml with these values."""
+
+    @property
+    def n_steps(self) -> int:
+        """Training steps of an epoch of a fold."""
+        return math.ceil(_n_clips(self.survey, self.tree) / self.tree["train"]["batch_size"])
+
+    @property
+    def n_longer_than_window(self) -> int:
+        """Boxes, those of whole recordings apart, that are longer than a window."""
+        boxes, n_frames = self.survey.boxes, self.tree["clip"]["n_frames"]
+        is_longer = boxes["length_s"] * _frames_per_s(self.tree) > n_frames
+        return int((is_longer & ~boxes["is_whole"]).sum())
+
+    @property
+    def n_beyond_band(self) -> int:
+        """Boxes with a band that is not all inside the analysed one."""
+        boxes, features = self.survey.boxes, self.tree["features"]
+        is_beyond = (boxes["f_max"] > features["f_max"]) | (boxes["f_min"] < features["f_min"])
+        return int((is_beyond & boxes["has_band"]).sum())
+
+
+def propose(survey: Survey, tree: Mapping[str, Any], recipe: Recipe) -> Proposal:
+    """Propose settings for a folder.
+
+    Args:
+        survey: The folder.
+        tree: Nested sections of the workspace's params.yaml; what is not proposed stays.
+        recipe: Size of network and training.
+
+    Raises:
+        UserError: experiments.yaml cannot be read.
+    """
+    table = read_experiments()
+    settings = [*_source(survey), *_band(survey), *_model(recipe)]
+    settings += _resolution(survey, _with(tree, settings), recipe)
+    settings += _window(survey, _with(tree, settings))
+    settings += _folds(survey)
+    settings += _training(survey, _with(tree, settings), recipe, table)
+    values = {setting.key: setting.value for setting in settings}
+    values |= _following(table, _with(tree, settings))
+    return Proposal(survey, settings, values, with_values(tree, values))
+
+
+def _with(tree: Mapping[str, Any], settings: Sequence[Proposed]) -> dict[str, Any]:
+    return with_values(tree, {setting.key: setting.value for setting in settings})
+
+
+def _following(table: ExperimentTable, tree: dict[str, Any]) -> Values:
+    """Return the values of the row, and the sizes and sets that it leaves to the workspace."""
+    sizes, folds = table.resolve(PRESET_ROW, tree), tree["split"]["folds"]
+    left = {key: sizes[key] for key in ("augment.time_mask", "pseudo.n_frames")}
+    sets = {
+        f"pseudo.held_out.{name}": held_out_sets(folds, size)
+        for size, name in enumerate(HeldOutParams.model_fields, start=2)
+    }
+    return table.resolve(PROPOSED_ROW, tree) | left | sets
+
+
+def _source(survey: Survey) -> list[Proposed]:
+    n_skipped = len(survey.tables.skipped)
+    why = f"{counted(n_skipped, 'recording')} cannot be used" if n_skipped else "all recordings can be used"
+    return [
+        Proposed("data.source", "own", "a folder of recordings and tables"),
+        Proposed("data.root", survey.root, "that folder"),
+        Proposed("data.on_bad_recording", "skip" if n_skipped else "error", why),
+    ]
+
+
+def _band(survey: Survey) -> list[Proposed]:
+    """Propose the band, and the lowest sample rate that carries it and divides the recordings' usual one."""
+    rates = survey.recordings["sample_rate"]
+    ceiling, usual = float(rates.min()) / 2, int(rates.mode().iloc[0])
+    boxes = survey.boxes[survey.boxes["has_band"]]
+    if boxes.empty:
+        low, high = USUAL_BAND
+        why = "no box has a band; most birds and frogs call in this one"
+    else:
+        lowest, highest = boxes["f_min"].quantile(0.01), boxes["f_max"].quantile(0.99)
+        low = max(0.0, math.floor(lowest / BAND_MARGIN / 10) * 10.0)
+        high = math.ceil(highest * BAND_MARGIN / 100) * 100.0
+        why = f"the boxes are in {lowest:.0f}–{highest:.0f} Hz, but for 1 % on each side; a tenth more"
+    if high >= ceiling:
+        high, why = ceiling, f"{why}, at most half of the lowest sample rate, {rates.min()} Hz"
+    needed = max(2 * high, LOWEST_RATE)
+    parts = [part for part in range(1, usual) if usual % part == 0 and usual / part >= needed]
+    rate = usual // max(parts, default=1)
+    n_others = int((rates != rate).sum())
+    part = f" = {usual} / {usual // rate}" * (rate != usual)
+    return [
+        Proposed("features.f_min", low, why),
+        Proposed("features.f_max", high, why),
+        Proposed("audio.sample_rate", rate, f"carries {high:.0f} Hz{part}; {usual} Hz is the usual rate"),
+        Proposed(
+            "audio.on_other_rate",
+            "resample" if n_others else "error",
+            f"{n_others} of {len(rates)} recordings have a different rate",
+        ),
+    ]
+
+
+def _model(recipe: Recipe) -> list[Proposed]:
+    return [
+        Proposed("model.backbone_args", recipe.backbone_args, recipe.why),
+        Proposed("model.pretrained", recipe.is_pretrained, "timm's weights, from a model hub, if true"),
+        Proposed("model.weights", None, "no weights from a file"),
+        Proposed("scale.learning_rate", recipe.learning_rate, "of the competition's, for this network"),
+    ]
+
+
+def _resolution(survey: Survey, tree: Mapping[str, Any], recipe: Recipe) -> list[Proposed]:
+    """Propose hop, STFT window and mel rows, so that no mel row is empty."""
+    rate: int = tree["audio"]["sample_rate"]
+    short_s = float(survey.partial_boxes["length_s"].quantile(0.1))
+    why_hop = "the competition's"
+    if short_s < LONGEST_HOP_S * FRAMES_OF_A_BOX:
+        why_hop = f"one of ten boxes is shorter than {short_s:.3g} s, and needs {FRAMES_OF_A_BOX} frames"
+    hop = max(1, round(rate * min(LONGEST_HOP_S, max(short_s / FRAMES_OF_A_BOX, 0.001))))
+    n_fft, n_mels = 2 ** math.ceil(math.log2(hop * HOPS_OF_N_FFT)), recipe.n_mels
+    band = {edge: tree["features"][edge] for edge in ("f_min", "f_max")}
+
+    def is_filled() -> bool:
+        try:
+            mel_filterbank(rate, FeatureParams(**band, hop_length=hop, n_fft=n_fft, n_mels=n_mels))
+        except UserError:
+            return False
+        return True
+
+    while n_mels > 1 and not is_filled():
+        if n_fft < MOST_HOPS_OF_N_FFT * hop:
+            n_fft *= 2
+        else:
+            n_mels -= 1
+    return [
+        Proposed("features.kind", "log_mel", "docs/embeddings.md has an alternative, BirdNET's embeddings"),
+        Proposed("features.hop_length", hop, f"{1000 * hop / rate:.3g} ms: {why_hop}"),
+        Proposed("features.n_fft", n_fft, f"{1000 * n_fft / rate:.3g} ms, so that no mel row is empty"),
+        Proposed("features.n_mels", n_mels, f"at most {recipe.n_mels} for this network, none empty"),
+    ]
+
+
+def _frames_per_s(tree: Mapping[str, Any]) -> float:
+    return float(tree["audio"]["sample_rate"] / tree["features"]["hop_length"])
+
+
+def _window(survey: Survey, tree: Mapping[str, Any]) -> list[Proposed]:
+    """Propose the factor of the window, a multiple of WINDOW_STEP frames."""
+    rate = _frames_per_s(tree)
+    long_s = float(survey.partial_boxes["length_s"].quantile(0.95))
+    short_s = float(survey.recordings["length_s"].quantile(0.05))
+    wanted_s, why = (
+        2 * long_s,
+        f"twice {long_s:.3g} s, the longest box but for 5 %, to have context",
+    )
+    if survey.boxes["is_whole"].all():
+        wanted_s, why = MOST_WINDOW_S, "boxes are whole recordings, of which a window shows a part"
+    elif wanted_s > MOST_WINDOW_S:
+        wanted_s, why = MOST_WINDOW_S, f"boxes last up to {long_s:.3g} s, but for 5 %; longer ones are cut"
+    if wanted_s > short_s:
+        wanted_s, why = short_s, f"the shortest recording but for 5 %; boxes last up to {long_s:.3g} s"
+    n_frames = max(SHORTEST_WINDOW, WINDOW_STEP * round(wanted_s * rate / WINDOW_STEP))
+    factor = n_frames / COMPETITION_WINDOW / rate * COMPETITION_FRAMES_PER_S["log_mel"]
+    return [Proposed("scale.window", round(factor, 4), f"{n_frames / rate:.3g} s, {n_frames} frames: {why}")]
+
+
+def _group(survey: Survey) -> list[Proposed]:
+    """Propose that recordings of a site share a fold, if the parameter exists and there are enough sites."""
+    n_sites = survey.sites.nunique()
+    if n_sites < MOST_FOLDS or parameter("split.group") is None:
+        return []
+    return [Proposed("split.group", SITE_PATTERN, f"recordings of one of {n_sites} sites share a fold")]
+
+
+def _folds(survey: Survey) -> list[Proposed]:
+    """Propose as many folds as the rarest species has recordings; with too few, five without it in some."""
+    group, tp = _group(survey), survey.tables.train_tp
+    units, what = survey.tp_contents, "recording"
+    if group:
+        units, what = tp["recording_id"].map(survey.sites), "site"
+    counts = units.groupby(tp["species_id"]).nunique().sort_values()
+    least = int(counts.iloc[0])
+    rare = f"species {counts.index[0]} is present in {counted(least, what)} only"
+    wanted = least if FEWEST_FOLDS <= least < MOST_FOLDS else MOST_FOLDS
+    n_folds = min(wanted, int(units.nunique()))
+    why, rule = "as usual", ("error", "each fold has all species")
+    if n_folds < MOST_FOLDS:
+        why = rare if n_folds == least else f"calls are in {counted(n_folds, what)} only"
+    if least < n_folds:
+        rule = "allow", f"{rare}, so some folds lack it"
+    return [
+        *group,
+        Proposed("split.folds", list(range(n_folds)), why),
+        Proposed("split.rare_species", *rule),
+    ]
+
+
+def _training(
+    survey: Survey, tree: Mapping[str, Any], recipe: Recipe, table: ExperimentTable
+) -> list[Proposed]:
+    """Propose sizes of epochs and batches, and the number of epochs."""
+    n_recordings = survey.n_tp_recordings
+    settings = [
+        Proposed(
+            "scale.fp_per_epoch",
+            max(0.02, round(n_recordings / COMPETITION_RECORDINGS, 2)),
+            f"{n_recordings} recordings with calls, not {COMPETITION_RECORDINGS}",
+        ),
+        Proposed(
+            "scale.epochs",
+            1.2 if n_recordings < COMPETITION_RECORDINGS / 2 else 1.0,
+            "of presets: longer where an epoch is short",
+        ),
+    ]
+    sized = _with(tree, settings)
+    n_clips = _n_clips(survey, with_values(sized, table.resolve(PROPOSED_ROW, sized)))
+    quarter = 2 ** math.floor(math.log2(max(n_clips / 4, SMALLEST_BATCH)))
+    batch_size = min(recipe.batch_size, quarter)
+    n_steps = math.ceil(n_clips / batch_size)
+    epochs = min(max(math.ceil(recipe.n_steps / n_steps), FEWEST_EPOCHS), MOST_EPOCHS)
+    why = f"an epoch shows {n_clips} clips"
+    return [
+        *settings,
+        Proposed("train.batch_size", batch_size, f"{why}; at most {recipe.batch_size} for this network"),
+        Proposed(
+            "train.epochs", epochs, f"{counted(n_steps, 'step')} each, for some {recipe.n_steps} in all"
+        ),
+        Proposed("sched.t_max", float(epochs), "the learning rate falls over all epochs"),
+    ]
+
+
+def _n_clips(survey: Survey, tree: Mapping[str, Any]) -> int:
+    """Return the clips of an epoch: one of each training recording with calls, and those of rejections."""
+    share = 1 - 1 / len(tree["split"]["folds"])
+    n_tp, n_fp = (
+        math.ceil(table["recording_id"].nunique() * share)
+        for table in (survey.tables.train_tp, survey.tables.train_fp)
+    )
+    return n_tp + min(tree["train"]["fp_per_epoch"], n_fp)
