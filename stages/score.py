@@ -1,6 +1,7 @@
 """Score a submission, and compute each step's gain, if the source's truth is known."""
 
 import argparse
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -38,9 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     write_metrics(lb | gained, "lb", args.metrics)
     summarize(
         "score",
-        *(f"LB LWLRAP {usage} {value:.4f}" for usage, value in lb.items()),
+        *(f"LB LWLRAP {usage} {value:.4f}" for usage, value in lb.items() if not isnan(value)),
         f"{len(submission)} recordings" + (f" ({n_left_out} without scores left out)" if n_left_out else ""),
-        *(f"{name} {gain:+.4f}" for name, gain in gained.items()),
+        *(f"{name} {gain:+.4f}" for name, gain in gained.items() if not isnan(gain)),
         f"{stopwatch.elapsed_s:.1f} s",
     )
 

@@ -20,6 +20,7 @@ from callboard.data.clips import DTYPES, PROVENANCE_DTYPES, read_clips
 from callboard.data.corrections import read_corrections
 from callboard.data.folds import read_folds
 from callboard.data.groups import read_metadata
+from callboard.data.known_truth import read_test_labels
 from callboard.data.label_formats.form import ReadOptions
 from callboard.data.label_formats.registry import LABEL_FORMATS, recognised_format
 from callboard.data.label_recordings import LabelledRecordings
@@ -339,6 +340,10 @@ READERS = {
             'tp,055,3,1,0.5,500,1.0,2000,absent,m r0,"a, ""b"""\nmissing,055,3,1,3,500,4.0,2000,present,,\n',
         ),
         read_corrections,
+    ),
+    "test_labels.csv": Reader(
+        text("test_labels.csv", "recording_id,species_id,usage\n055,03,public\n838,3,private\n"),
+        lambda path: read_test_labels(path, ["3", "03"], ["055", "838"]),
     ),
     "score table": Reader(
         text("test_labels.csv", "recording_id,s3,s03,usage\n055,0.5,1,Public\n838,0,1e-3,Private\n"),

@@ -12,13 +12,21 @@ from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.data.content_digests import content_digests
 from callboard.data.groups import METADATA
+from callboard.data.known_truth import TEST_LABELS
 from callboard.data.recording_folders import FolderOfRecordings, recording_folders
 from callboard.params.data import DataParams
 from callboard.results.dvc_cache import cached_file
 from callboard.results.dvc_lock import all_outs, stages_in
 from callboard.results.git import files_in
 
-SOURCE_TABLES = ("train_tp.csv", "train_fp.csv", "species.csv", "sample_submission.csv", METADATA)
+SOURCE_TABLES = (
+    "train_tp.csv",
+    "train_fp.csv",
+    "species.csv",
+    "sample_submission.csv",
+    METADATA,
+    TEST_LABELS,
+)
 """Files of `data.root`, other than recordings, that `prepare` reads."""
 
 LISTING_STAGE = "recordings@"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from callboard.data.annotations import ANNOTATION_COLUMNS, write_species
 from callboard.data.audio import SKIPPED_COLUMNS
+from callboard.data.known_truth import TEST_LABELS
 from callboard.data.recordings import RECORDING_COLUMNS
 from callboard.data.score_tables import score_table
 
@@ -31,6 +32,9 @@ class SourceTables:
     test_ids: list[str]
     """Test recordings in the order of the submission."""
     skipped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SKIPPED_COLUMNS))
+    truth: pd.DataFrame | None = None
+    """Species in the test recordings, as a score table with usage; None if they are not known, or already
+    written."""
 
     def facts(self) -> list[str]:
         """Return the counts and lengths for the one-line summary."""
@@ -44,6 +48,8 @@ class SourceTables:
         ]
         if n_external := int((self.recordings["subset"] == "external").sum()):
             facts.append(f"{n_external} external recordings")
+        if self.truth is not None:
+            facts.append(f"{TEST_LABELS} gives an LB")
         if n_copies := int(self.recordings["digest"].duplicated().sum()):
             facts.append(f"{n_copies} of equal content as another")
         return [*facts, f"{len(self.skipped)} recordings skipped"] if len(self.skipped) else facts
@@ -60,5 +66,7 @@ def write_source_tables(tables: SourceTables, folder: Path) -> None:
     sample.to_csv(folder / "sample_submission.csv", index=False)
     tables.skipped[SKIPPED_COLUMNS].to_csv(folder / "skipped.csv", index=False)
     (folder / "hidden").mkdir(exist_ok=True)
-    if not (folder / "hidden" / "test_labels.csv").exists():
+    if tables.truth is not None:
+        tables.truth.to_csv(folder / "hidden" / TEST_LABELS, index=False)
+    if not (folder / "hidden" / TEST_LABELS).exists():
         (folder / "hidden" / ".keep").write_text(HIDDEN_NOTE, encoding="utf-8")

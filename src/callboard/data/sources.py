@@ -1,7 +1,7 @@
 """Sources of recordings and annotations: soundscapes, the competition's folder, or any other folder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ from callboard.core.console import counted, first_few, warn
 from callboard.core.errors import UserError
 from callboard.core.files import replaced_folder
 from callboard.data.annotations import ANNOTATION_COLUMNS, read_annotations, read_species, read_table
+from callboard.data.known_truth import TEST_LABELS, read_test_labels
 from callboard.data.recording_files import check_recordings
 from callboard.data.recording_folders import (
     RECORDING_SUFFIXES,
@@ -71,7 +72,11 @@ def _from_own(data: DataParams, audio: AudioParams, draft: Path) -> SourceTables
         test_ids = _submission_ids(sample)
     else:
         test_ids = _all_test_ids(root / "test")
-    return _checked(data, audio, Layout(species, test_ids), tables=root)
+    tables = _checked(data, audio, Layout(species, test_ids), tables=root)
+    if not (root / TEST_LABELS).is_file():
+        return tables
+    truth = read_test_labels(root / TEST_LABELS, species, test_ids)
+    return replace(tables, truth=truth[truth["recording_id"].isin(tables.test_ids)])
 
 
 def _all_test_ids(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
+from callboard.data.known_truth import USAGES
 from callboard.data.presence import relabeled_presence, species_presence
 from callboard.data.score_tables import score_columns, score_columns_in
 from callboard.params.scoring import InferParams
@@ -27,7 +28,6 @@ from callboard.scoring.metrics import (
 )
 from callboard.scoring.window_scores import WindowScores, recording_scores
 
-USAGES = ("public", "private")
 """Parts of the test set, scored during the competition and after it."""
 
 

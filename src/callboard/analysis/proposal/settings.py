@@ -124,7 +124,8 @@ class Proposal:
     @property
     def n_steps(self) -> int:
         """Training steps of an epoch of a fold."""
-        return math.ceil(_n_clips(self.survey, self.tree) / self.tree["train"]["batch_size"])
+        batch_size: int = self.tree["train"]["batch_size"]
+        return math.ceil(_n_clips(self.survey, self.tree) / batch_size)
 
     @property
     def n_longer_than_window(self) -> int:
@@ -356,4 +357,5 @@ def _n_clips(survey: Survey, tree: Mapping[str, Any]) -> int:
         math.ceil(table["recording_id"].nunique() * share)
         for table in (survey.tables.train_tp, survey.tables.train_fp)
     )
-    return n_tp + min(tree["train"]["fp_per_epoch"], n_fp)
+    fp_per_epoch: int = tree["train"]["fp_per_epoch"]
+    return n_tp + min(fp_per_epoch, n_fp)
