@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_pipeline(folder, networks, tmp_path):
 
     made = networks(0, 1, window_agg="mean", smoothing=[1.0, 2.0, 1.0])
     assert predict(detector(made), folder, tmp_path / "out", floor=0.5) == list(LENGTHS_S)
-    encoded = encode_files([(name, folder / name) for name in LENGTHS_S], FRONT_END, 1)
+    encoded = encode_files([(name, folder / name) for name in LENGTHS_S], FRONT_END, tmp_path, 1)
     write_cache(tmp_path / "mel", [recording for recording, _ in encoded], N_MELS)
     cache = MelCache.open(tmp_path / "mel")
     expected = score_recordings(made.models, cache, list(LENGTHS_S), PARAMS, CPU)

@@ -87,18 +87,10 @@ def encode_recording(
         UserError: The file has changed since prepare read it.
     """
     _refuse_changed(recording)
-    frames = frames_of(front_end)
     hours = recording.n_samples / recording.sample_rate / 3600
     with named_if_out_of_memory(f"recording {recording.recording_id} of {hours:.1f} h", FEWER_AT_ONCE):
-        try:
-            with open_recording(recording.path, front_end.audio, frames.f_max) as sound:
-                if reason := frames.refusal(sound.n_samples):
-                    for _ in sound.pieces:  # damage is worse
-                        pass
-                    return BadRecording(recording.recording_id, reason)
-                return EncodedRecording(recording.recording_id, *frames.encode(sound, folder))
-        except BadRecording as bad:
-            return BadRecording(recording.recording_id, bad.reason)
+        outcome, _ = _encode((recording.recording_id, recording.path), front_end, folder)
+        return outcome
 
 
 def encode_recordings(
@@ -115,30 +107,31 @@ def encode_recordings(
 
 
 def encode_files(
-    files: Sequence[tuple[str, Path]], front_end: FrontEndParams, n_workers: int
+    files: Sequence[tuple[str, Path]], front_end: FrontEndParams, folder: Path, n_workers: int
 ) -> Iterator[tuple[EncodedRecording | BadRecording, float]]:
-    """Encode files by name, in order, each with its length in seconds; see `encode_recordings`.
+    """Encode files by name, in order, and return the length of each in seconds; see `encode_recordings`.
 
-    What they contain is not compared with an earlier look at them, as it is for recordings of the pipeline.
+    Unlike recordings of the pipeline, they are not compared with an earlier look at them.
     """
-    encode = partial(_encode_file, front_end=front_end)
+    encode = partial(_encode, front_end=front_end, folder=folder)
     with threadpool_limits(1, user_api="blas"):
-        yield from ahead(encode, files, n_workers, n_ahead=2 * n_workers)
+        yield from ahead(encode, files, n_workers, n_ahead=AHEAD * n_workers)
 
 
-def _encode_file(
-    file: tuple[str, Path], front_end: FrontEndParams
+def _encode(
+    file: tuple[str, Path], front_end: FrontEndParams, folder: Path
 ) -> tuple[EncodedRecording | BadRecording, float]:
-    name, path = file
-    audio, frames = front_end.audio, frames_of(front_end)
-    with named_if_out_of_memory(f"recording {name}", SHORTER_RECORDINGS):
-        try:
-            waveform = read_recording(path, audio.sample_rate, audio.on_other_rate, frames.f_max)
-        except BadRecording as bad:
-            return BadRecording(name, bad.reason), 0.0
-        if reason := frames.refusal(len(waveform)):
-            return BadRecording(name, reason), 0.0
-        return EncodedRecording(name, *frames.encode(waveform)), len(waveform) / audio.sample_rate
+    (name, path), frames = file, frames_of(front_end)
+    try:
+        with open_recording(path, front_end.audio, frames.f_max) as sound:
+            if reason := frames.refusal(sound.n_samples):
+                for _ in sound.pieces:  # damage is worse
+                    pass
+                return BadRecording(name, reason), 0.0
+            length_s = sound.n_samples / front_end.audio.sample_rate
+            return EncodedRecording(name, *frames.encode(sound, folder)), length_s
+    except BadRecording as bad:
+        return BadRecording(name, bad.reason), 0.0
 
 
 def _refuse_changed(recording: Recording) -> None:

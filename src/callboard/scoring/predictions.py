@@ -224,7 +224,9 @@ def _make_frames(shard: Sequence[ArchiveFile], front_end: FrontEndParams, folder
     front_end = front_end.model_copy(update={"audio": any_rate})
 
     def usable() -> Iterator[EncodedRecording]:
-        encoded = encode_files([(file.name, Path(file.path)) for file in shard], front_end, n_workers())
+        encoded = encode_files(
+            [(file.name, Path(file.path)) for file in shard], front_end, folder, n_workers()
+        )
         for outcome, seconds in encoded:
             if isinstance(outcome, BadRecording):
                 reasons[outcome.recording_id] = outcome.reason
