@@ -10,7 +10,7 @@ from callboard.core.console import counted
 from callboard.core.errors import UserError
 from callboard.experiments.presets import preset_path, read_preset, with_values
 from callboard.experiments.scaling import COMPETITION_FRAMES_PER_S
-from callboard.experiments.table import ExperimentTable, Values, parameter, read_experiments
+from callboard.experiments.table import ExperimentTable, Values, read_experiments
 from callboard.features.log_mel import mel_filterbank
 from callboard.params.features import FeatureParams
 from callboard.params.scoring import HeldOutParams, held_out_sets
@@ -19,7 +19,6 @@ PROPOSED_ROW = "exp0051"
 PRESET_ROW = "stage1"
 """A row that has the sizes which the author's rows leave to the workspace."""
 
-SITE_PATTERN = "SITE_YYYYMMDD_HHMMSS"
 
 BAND_MARGIN = 1.1
 """Factor beyond the boxes' band: annotators draw them tight."""
@@ -286,11 +285,11 @@ def _window(survey: Survey, tree: Mapping[str, Any]) -> list[Proposed]:
 
 
 def _group(survey: Survey) -> list[Proposed]:
-    """Propose that recordings of a site share a fold, if the parameter exists and there are enough sites."""
+    """Propose that recordings of a site share a fold, if there are enough sites."""
     n_sites = survey.sites.nunique()
-    if n_sites < MOST_FOLDS or parameter("split.group") is None:
+    if n_sites < MOST_FOLDS:
         return []
-    return [Proposed("split.group", SITE_PATTERN, f"recordings of one of {n_sites} sites share a fold")]
+    return [Proposed("split.group", survey.site_group, f"recordings of one of {n_sites} sites share a fold")]
 
 
 def _folds(survey: Survey) -> list[Proposed]:

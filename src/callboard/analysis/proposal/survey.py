@@ -1,22 +1,25 @@
 """A folder of recordings and tables as settings depend on it: lengths, rates, boxes, sites."""
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS
+from callboard.data.groups import METADATA, groups_of, read_metadata
 from callboard.data.recording_folders import RECORDING_SUFFIXES, FolderOfRecordings
 from callboard.data.source_tables import SourceTables
 from callboard.data.sources import SOURCES
-from callboard.params.data import DataParams, DemoParams
+from callboard.params.data import DataParams, DemoParams, SplitParams
 from callboard.params.features import AudioParams
 
-SITE = re.compile(r"(?P<site>.+)_\d{8}_\d{6}(\D.*)?")
-"""Form of the ids of most recorders: site, date and time."""
+SITE_PATTERN = "SITE_YYYYMMDD_HHMMSS"
+"""Form of the ids of most recorders, as `split.group` has it."""
+
+SITE_COLUMN = "site"
 
 LOW_HZ = 50.0
 """Lower edge of a band from which on it counts as one, if it also reaches up to half of the sample rate."""
@@ -32,6 +35,8 @@ class Survey:
     tables: SourceTables
     root: str
     """The folder as `data.root` has it."""
+    metadata: pd.DataFrame
+    """The user's table of recordings, see `read_metadata`."""
 
     @cached_property
     def recordings(self) -> pd.DataFrame:
@@ -59,13 +64,21 @@ class Survey:
         return self.boxes if is_whole.all() else self.boxes[~is_whole]
 
     @cached_property
+    def site_group(self) -> str:
+        """Value of `split.group` that keeps the recordings of a site together; empty if sites are unknown."""
+        return next((group for group in (SITE_COLUMN, SITE_PATTERN) if self._sites(group) is not None), "")
+
+    @property
     def sites(self) -> pd.Series:
-        """Site of each annotated recording by id, if all ids have the form of `SITE`; otherwise empty."""
-        ids = sorted(set(self.boxes["recording_id"]))
-        found = [SITE.fullmatch(recording_id) for recording_id in ids]
-        if not all(found):
-            return pd.Series(dtype=str)
-        return pd.Series([match["site"] for match in found if match], index=ids, dtype=str)
+        """Site of each annotated recording by id; empty if sites are unknown."""
+        found = self._sites(self.site_group)
+        return pd.Series(dtype=str) if found is None else found
+
+    def _sites(self, group: str) -> pd.Series | None:
+        try:
+            return groups_of(self.boxes["recording_id"], SplitParams(group=group), self.metadata)
+        except (UserError, ValidationError):
+            return None
 
     @cached_property
     def tp_contents(self) -> pd.Series:
@@ -104,9 +117,11 @@ def survey_folder(folder: Path, root: str) -> Survey:
             f"{train.path}: no recordings{train.left_out and f' ({train.left_out})'}; put those that the "
             f"tables name there, as {', '.join(RECORDING_SUFFIXES[:4])} …"
         )
+    path = folder / METADATA
+    metadata = read_metadata(path) if path.is_file() else pd.DataFrame({"recording_id": []}, dtype=str)
     data = DataParams(source="own", root=root, on_bad_recording="skip", demo=DemoParams())
     tables = SOURCES[data.source](data, AudioParams(on_other_rate="resample"), folder)
-    survey = Survey(tables, root)
+    survey = Survey(tables, root, metadata)
     if survey.n_tp_recordings < 2:
         raise UserError(f"{folder}: calls are in one recording only; cross-validation needs at least two")
     return survey
