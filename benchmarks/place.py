@@ -1,6 +1,6 @@
 """Measure intervals of CV at new sites, and verdicts there, with recordings or sites as independent units.
 
-    PYTHONPATH=src:. python benchmarks/place.py [--worlds 600]
+    PYTHONPATH=src:. python benchmarks/place.py [--worlds 600] [--sizes 0.6]
 
 Prints a table of docs/appendix/verdict.md. Each world draws sites, of 20 recordings on average, and scores by
 networks that have seen none of them. Sites differ in how hard their calls are, in which species call there
@@ -26,9 +26,9 @@ from callboard.scoring.metrics import lwlrap, lwlrap_interval
 from tests.toy_seeds import START
 
 N_SPECIES, N_AT_SITE, N_RECORDINGS, N_BOOTSTRAP, N_NOISE, N_TRUTH = 24, 8, 20, 500, 6, 4000
-SPREAD_OF_SIZES, OF_RECORDING, OF_SEED, OF_RECIPE, COMMON = 0.6, 1.0, 0.6, 0.3, 0.1
-"""Standard deviations: of the logarithm of a site's number of recordings; of a logit in a recording, by a
-seed, and by recipe and site; and of what a seed adds to the logits of all calls."""
+OF_RECORDING, OF_SEED, OF_RECIPE, COMMON = 1.0, 0.6, 0.3, 0.1
+"""Standard deviations of a logit in a recording, by a seed, and by recipe and site; and of what a seed adds
+to the logits of all calls."""
 
 Logits = NDArray[np.float64]
 """(recordings, species)"""
@@ -42,10 +42,13 @@ class Sites:
     n_sites: int
     spread: float
     """Standard deviation over sites of the logits of calls, and of other sounds like each species."""
+    spread_of_sizes: float
+    """Standard deviation of the logarithm of a site's number of recordings."""
 
     def __post_init__(self) -> None:
         rng = self.rng
-        sizes = N_RECORDINGS * np.exp(rng.normal(-(SPREAD_OF_SIZES**2) / 2, SPREAD_OF_SIZES, self.n_sites))
+        centre = -(self.spread_of_sizes**2) / 2
+        sizes = N_RECORDINGS * np.exp(rng.normal(centre, self.spread_of_sizes, self.n_sites))
         self.site = np.repeat(np.arange(self.n_sites), np.maximum(2, sizes.round().astype(int)))
         calls_here = np.argsort(rng.random((self.n_sites, N_SPECIES)), axis=1) < N_AT_SITE
         order = np.where(calls_here[self.site], rng.random((len(self.site), N_SPECIES)), 2.0)
@@ -92,11 +95,11 @@ def is_alarm(sites: Sites, recipe: list[Logits], noise: list[Logits], *, is_grou
     return judgement.verdict is not Verdict.WITHIN_NOISE
 
 
-def line(n_worlds: int, n_sites: int, spread: float, truth: float) -> str:
+def line(n_worlds: int, n_sites: int, spread: float, spread_of_sizes: float, truth: float) -> str:
     """Return a line of the table."""
     covered, alarms = [], []
     for seed in range(n_worlds):
-        sites = Sites(np.random.default_rng([seed, n_sites]), n_sites, spread)
+        sites = Sites(np.random.default_rng([seed, n_sites]), n_sites, spread, spread_of_sizes)
         recipes = sites.by_site(OF_RECIPE), sites.by_site(OF_RECIPE)
         pair = [sites.scores(recipe) for recipe in recipes]
         noise = [sites.scores(recipes[0]) for _ in range(N_NOISE)]
@@ -109,9 +112,9 @@ def line(n_worlds: int, n_sites: int, spread: float, truth: float) -> str:
     return f"| {spread} | {n_sites} | {truth:.3f} | {' | '.join(rates)} |"
 
 
-def truth_of(spread: float) -> float:
+def truth_of(spread: float, spread_of_sizes: float) -> float:
     """Return CV over so many sites that their choice matters little, as a mean over five recipes."""
-    many = Sites(np.random.default_rng(0), N_TRUTH, spread)
+    many = Sites(np.random.default_rng(0), N_TRUTH, spread, spread_of_sizes)
     return fmean(lwlrap(many.is_present, many.scores(many.by_site(OF_RECIPE), common=0.0)) for _ in range(5))
 
 
@@ -120,14 +123,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--worlds", type=int, default=600, help="worlds per line; default %(default)s")
-    n_worlds = parser.parse_args().worlds
+    parser.add_argument(
+        "--sizes", type=float, default=0.6, help="spread of the sizes of sites; default %(default)s"
+    )
+    args = parser.parse_args()
     print(
         "| spread | sites | CV of all | covered by recordings | by sites | alarms by recordings | by sites |"
     )
     for spread in (0.5, 1.0):
-        truth = truth_of(spread)
+        truth = truth_of(spread, args.sizes)
         for n_sites in (6, 12, 24):
-            print(line(n_worlds, n_sites, spread, truth), flush=True)
+            print(line(args.worlds, n_sites, spread, args.sizes, truth), flush=True)
 
 
 if __name__ == "__main__":

@@ -213,6 +213,15 @@ def test_of_two_groupings_the_coarser_counts_whichever_result_has_it():
     assert paired_difference(grouped(a, coarse), b, truth) == expected
 
 
+def test_groups_are_those_of_the_recordings_of_both():
+    a, b, truth = world(40, 11)
+    names = np.random.default_rng(1).choice(["A", "B", "C", "D"], 40)
+    ours, theirs = grouped(a, names), grouped(b, names)
+    expected = paired_difference(ours.iloc[:25], theirs.iloc[:25], truth)
+    assert paired_difference(ours, theirs.iloc[:25], truth) == expected
+    assert paired_difference(ours.iloc[:25], b, truth) == expected
+
+
 def test_a_mean_over_seeds_keeps_the_groups():
     a, b, truth = world(40, 7)
     names = [f"site{i // 10}" for i in range(40)]

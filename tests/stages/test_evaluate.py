@@ -238,3 +238,22 @@ def test_species_too_rare_for_a_regression_are_told(workspace, parts, capsys):
     cv_of(workspace, blend=parts[1], stack=True)
     words = "regressions for 0 species; 3 in fewer than 5 recordings use the mean: 3, 07, x1"
     assert words in capsys.readouterr().out
+
+
+def test_a_part_that_was_trained_on_recordings_of_a_site_held_out_stops_a_blend_by_site(
+    workspace, tmp_path_factory, monkeypatch
+):
+    repository = ToyRepository(tmp_path_factory.mktemp("main") / "main")
+    monkeypatch.setenv("DVC_ROOT", str(repository.root))
+    folds = read_folds(workspace / "data/folds.csv")
+    scores = score_table(list(TRAIN), SPECIES, np.random.default_rng(3).random((len(TRAIN), len(SPECIES))))
+    fold_of = folds.set_index("recording_id")["fold"]
+    whole = scores.assign(fold=fold_of[scores["recording_id"]].to_numpy())
+    apart = whole.assign(fold=(whole["fold"] + np.arange(len(whole)) // 6) % 3)
+    for name, table in (("exp0021", whole), ("exp0025", apart)):
+        repository.experiment(name, {OUT_OF_FOLD: repository.cache_table(table)})
+    references = [find(name).reference for name in ("exp0021", "exp0025")]
+    write_folds(folds.assign(group=[f"site{fold}" for fold in folds["fold"]]), workspace / "data/folds.csv")
+    assert cv_of(workspace, blend=references[:1])["n_groups"] == 3
+    with pytest.raises(UserError, match=r"leak: groups .* in several folds of exp0025@\w+: site0 in "):
+        cv_of(workspace, blend=references)

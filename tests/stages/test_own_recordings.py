@@ -1,5 +1,6 @@
 """Recordings of one's own under real DVC: what changes in their folder is noticed, and nothing else is."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,8 +11,10 @@ import soundfile
 import yaml
 from ruamel.yaml import YAML
 
+from callboard.data.folds import read_folds
 from callboard.data.recording_folders import recording_folders
 from callboard.data.recordings import read_recordings
+from callboard.data.score_tables import read_score_table
 from callboard.data.sources import prepare_source
 from callboard.params.experiment import load_experiment
 from tests.conftest import Workspace, merge, new_workspace, ran
@@ -78,3 +81,25 @@ def test_changed_sound_is_cropped_again_and_neither_a_touch_nor_a_missing_folder
     printed = own.dvc("repro", "split")
     assert ran(printed) == {"recordings"}
     assert "folder does not exist" in printed
+
+
+def test_sites_in_the_table_of_recordings_reach_cv_and_leave_the_data_as_they_are(own: Workspace) -> None:
+    folder = own.root.parent / "recordings"
+    own.dvc("repro", "split")
+    before = frames(own)
+    ids = sorted(path.stem for path in (folder / "train").iterdir())
+    site_of = {recording_id: f"site{place % 7}" for place, recording_id in enumerate(ids)}
+    rows = "".join(f"{recording_id},{site}\n" for recording_id, site in site_of.items())
+    (folder / "recordings.csv").write_text(f"recording_id,site\n{rows}")
+    assert ran(own.dvc("repro", "split")) == {"recordings", "prepare", "split"}
+    assert frames(own) == before
+
+    path, ruamel = own.root / "params.yaml", YAML()
+    tree = ruamel.load(path)
+    tree["split"] |= {"group": "site", "rare_species": "allow"}
+    ruamel.dump(tree, path)
+    own.dvc("repro")
+    folds = read_folds(own.root / "data/folds.csv").set_index("recording_id")
+    assert folds["group"].to_dict() == {recording_id: site_of[recording_id] for recording_id in folds.index}
+    assert read_score_table(own.root / "scores/oof.csv")["group"].nunique() == 7
+    assert json.loads(own.read("metrics/cv.json"))["cv"]["n_groups"] == 7

@@ -127,8 +127,8 @@ def compare(a: str, b: str) -> Pair:
         b: The result after.
 
     Returns:
-        `change` (of CV, with its interval over recordings), `judgement` (verdict and 95 % interval over
-        recordings and seeds), `params` that differ, `metrics` of both and `species` (change of each).
+        `change` (of CV, with its interval over recordings or groups), `judgement` (verdict and 95 % interval
+        over these and seeds), `params` that differ, `metrics` of both and `species` (change of each).
 
     Raises:
         UserError: no result has one of the names, both are one result, or they have different data.

@@ -46,8 +46,9 @@ def _problems(table: pd.DataFrame) -> Iterable[tuple[int, str]]:
             yield row, f"{name} {table.at[row, name]!r} has leading or trailing blanks"
     for row in table.index[table["recording_id"] == ""]:
         yield row, "recording_id is empty"
-    for row in table.index[table["recording_id"].duplicated() & (table["recording_id"] != "")]:
-        yield row, f"recording {table.at[row, 'recording_id']} is repeated"
+    repeated = table["recording_id"].duplicated() & (table["recording_id"] != "")
+    for row in table.index[repeated]:
+        yield row, f"recording {table.at[row, 'recording_id']!s} is repeated"
 
 
 def metadata_of(data: DataParams) -> pd.DataFrame:

@@ -32,7 +32,8 @@ def sums_by_group(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (groups,) sums of values and of counts; all arguments are of the same length."""
     _, index = np.unique(group, return_inverse=True)
-    return np.bincount(index, values), np.bincount(index, counts)
+    sums, totals = (np.asarray(np.bincount(index, one), dtype=np.float64) for one in (values, counts))
+    return sums, totals
 
 
 def jackknife_error(sums: NDArray[np.floating], counts: NDArray[np.floating]) -> float:
