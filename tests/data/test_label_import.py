@@ -316,6 +316,23 @@ def test_what_is_exported_comes_back(format_name: str, seed: int, folder: Path) 
     assert done.formats == {format_name: n_files}
 
 
+@pytest.mark.parametrize("format_name", ["raven", "audacity"])
+def test_labels_of_recordings_in_subfolders_are_exported_to_subfolders(
+    format_name: str, folder: Path
+) -> None:
+    random_tables(folder, np.random.default_rng(0), decimals=6)
+    tp = pd.read_csv(folder / "train_tp.csv", dtype=str)
+    tp["recording_id"] = "site/" + tp["recording_id"]
+    tp.to_csv(folder / "train_tp.csv", index=False)
+    export_labels(folder, format_name, folder.parent / "out")
+    found = {path.name.partition(".")[0] for path in (folder.parent / "out/site").iterdir()}
+    assert found == {"a", "b", "c", "d"}
+    tp["recording_id"] = "../a"
+    tp.to_csv(folder / "train_tp.csv", index=False)
+    with pytest.raises(UserError, match=r"recording '\.\./a': path .* leaves its folder"):
+        export_labels(folder, format_name, folder.parent / "again")
+
+
 def test_a_table_for_raven_opens_with_its_recording(folder: Path) -> None:
     import_labels([labels(folder, PRESENT, "c,Wren,3,4,500,1500,absent")], folder, ImportOptions())
     export_labels(folder, "raven", folder.parent / "out")

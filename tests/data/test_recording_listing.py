@@ -16,7 +16,7 @@ LISTING = Path(".check/recordings.csv")
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of recordings beside an empty workspace, which is the current folder."""
     folder = tmp_path / "recordings"
-    for name in ("train/a.wav", "train/b.FLAC", "test/c.mp3", "test/notes.txt"):
+    for name in ("train/a.wav", "train/b.FLAC", "test/c.mp3", "test/notes.txt", "test/x/a.wav"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"content of {name}")
     for name in ("train_tp.csv", "train_fp.csv", "README.txt"):
@@ -36,13 +36,22 @@ def listed(root: Path, **values: str) -> str:
 def test_every_file_that_prepare_reads_is_listed_with_its_content(root: Path) -> None:
     lines = listed(root).splitlines()
     names = [line.partition("  ")[2] for line in lines[:-1]]
-    assert names == ["train_tp.csv", "train_fp.csv", "train/a.wav", "train/b.FLAC", "test/c.mp3"]
+    assert names == [
+        "train_tp.csv",
+        "train_fp.csv",
+        "train/a.wav",
+        "train/b.FLAC",
+        "test/c.mp3",
+        "test/x/a.wav",
+    ]
     assert lines[-1] == "test/notes.txt"
-    assert len({line.partition("  ")[0] for line in lines[:-1]}) == 5
+    assert len({line.partition("  ")[0] for line in lines[:-1]}) == 6
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
     "other sound": lambda root: (root / "test/c.mp3").write_text("CONTENT of test/c.mp3"),
+    "other sound in a subfolder": lambda root: (root / "test/x/a.wav").write_text("other"),
+    "a recording that moved to a subfolder": lambda root: (root / "test/c.mp3").rename(root / "test/x/c.mp3"),
     "another row": lambda root: (root / "train_fp.csv").write_text("a row"),
     "one more recording": lambda root: (root / "train/d.wav").write_text("new"),
     "one recording less": lambda root: (root / "train/a.wav").unlink(),

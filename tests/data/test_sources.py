@@ -5,6 +5,7 @@ import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -477,12 +478,73 @@ def test_two_ids_of_one_recording_are_refused(root: Path, out: Path) -> None:
 def test_a_message_about_a_missing_recording_shows_what_is_there(root: Path, out: Path) -> None:
     spoil_table("train_tp.csv", set_cell("recording_id", "838227e7"))(root)
     assert "no sound file train/838227e7.*; the nearest are 838227e71; 1 of 4 " in refusal(params(root), out)
-    (root / "train/838227e71.flac").rename(root / "train/x.flac")
-    (root / "train/site").mkdir()
-    (root / "train/x.flac").rename(root / "train/site/838227e7.flac")
-    assert "but there is train/site/838227e7.flac: recordings must not be in subfolders" in refusal(
-        params(root), out
-    )
+
+
+def test_recordings_in_subfolders_are_known_by_name_or_by_path(
+    root: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tables_of(root, out)
+    for name, place in (("838227e71", "site/838227e71"), ("055088446", "Site 2/x/055088446")):
+        (root / f"train/{place}").parent.mkdir(parents=True)
+        (root / f"train/{name}.flac").rename(root / f"train/{place}.flac")
+    assert tables_of(root, out) == plain
+    made = pd.read_csv(out / "recordings.csv", dtype=str).set_index("recording_id")["file"]
+    assert made["838227e71"] == "site/838227e71.flac"
+    assert made["055088446"] == "Site 2/x/055088446.flac"
+    data = params(root)
+    for recording in read_recordings(out, recording_folders(data, out)):
+        assert content_digest(recording.path) == recording.digest
+    assert "left out" not in capsys.readouterr().err
+    for path in root.glob("train_?p.csv"):
+        path.write_text(path.read_text().replace("838227e71,", "site/838227e71.flac,"))
+    tables = prepare_source(data, AUDIO, out)
+    assert "site/838227e71.flac" in set(tables.recordings["recording_id"])
+
+
+def tables_of(root: Path, out: Path) -> dict[str, Any]:
+    return prepare_source(params(root), AUDIO, out).recordings.drop(columns="file").to_dict("list")
+
+
+def test_recordings_of_one_name_in_several_folders_need_the_folder(root: Path, out: Path) -> None:
+    for number, site in enumerate(("north", "south")):
+        (root / "train" / site).mkdir()
+        write_tone(root / "train" / site / "838227e71.flac", length_s=2.0 + number)
+    (root / "train/838227e71.flac").unlink()
+    assert (
+        "no sound file train/838227e71.*, but several of this name: north/838227e71.flac and "
+        "south/838227e71.flac; write the folder too: north/838227e71;"
+    ) in refusal(params(root), out)
+    for path in root.glob("train_?p.csv"):
+        path.write_text(path.read_text().replace("838227e71,", "south/838227e71,"))
+    made = prepare_source(params(root), AUDIO, out).recordings.set_index("recording_id")
+    assert made["file"]["south/838227e71"] == "south/838227e71.flac"
+    assert made["n_samples"]["south/838227e71"] == 3 * RATE
+
+
+def test_test_recordings_of_one_name_in_several_folders_have_their_paths_as_ids(
+    root: Path, out: Path
+) -> None:
+    own(root)
+    first = sorted((root / "test").iterdir())[0]
+    for site in ("north", "south"):
+        (root / "test" / site).mkdir()
+        shutil.copy(first, root / "test" / site)
+    shutil.copy(first, root / "test/south/new.flac")
+    before = {path.stem for path in (root / "test").iterdir() if path.is_file()}
+    tables = prepare_source(params(root, "own"), AUDIO, out)
+    assert set(tables.test_ids) == before | {f"north/{first.stem}", f"south/{first.stem}", "new"}
+    submission = pd.read_csv(out / "sample_submission.csv", dtype=str)
+    assert submission["recording_id"].tolist() == tables.test_ids
+
+
+def test_linked_folders_are_followed_and_a_link_to_a_parent_ends(root: Path, out: Path) -> None:
+    plain = tables_of(root, out)
+    elsewhere = root.parent / "elsewhere"
+    elsewhere.mkdir()
+    (root / "train/838227e71.flac").rename(elsewhere / "838227e71.flac")
+    (root / "train/site").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root / "train")
+    assert tables_of(root, out) == plain
 
 
 @pytest.mark.parametrize("name", ["a\nb.flac", os.fsdecode(b"\xff.flac")])
@@ -610,13 +672,11 @@ def test_files_of_other_formats_are_counted_and_named(
 ) -> None:
     own(root)
     (root / "train/site").mkdir()
-    for name in ("test/b.m4a", "test/a.M4A", "test/notes.txt", "test/.DS_Store", "train/x.wma"):
+    for name in ("test/b.m4a", "test/a.M4A", "test/notes.txt", "test/.DS_Store", "train/site/x.wma"):
         (root / name).write_bytes(b"?")
-    shutil.copy(root / "train/aaaaaaaaa.wav", root / "train/site/y.wav")
     assert len(prepare_source(params(root, "own"), AUDIO, out).test_ids) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "warning: train/: left out 1 file of other formats (.wma: 1), first 'x.wma' and 1 recording in "
-        "subfolders, first 'site/y.wav'",
+        "warning: train/: left out 1 file of other formats (.wma: 1), first 'site/x.wma'",
         "warning: test/: left out 3 files of other formats (.m4a: 2, .txt: 1), first 'a.M4A'",
     ]
 

@@ -61,6 +61,15 @@ def test_a_file_is_in_the_folder_of_its_set(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("file", ["../a.wav", "/a.wav", "site/../../a.wav"])
+def test_a_file_outside_the_folder_of_its_set_is_refused(tmp_path: Path, file: str) -> None:
+    (tmp_path / "recordings.csv").write_text(
+        f"recording_id,subset,file,n_samples,sample_rate,digest\na,train,{file},100,8000,0e1\n"
+    )
+    with pytest.raises(UserError, match=r"recordings\.csv row 2: path '.*' leaves its folder"):
+        read_recordings(tmp_path, {"train": Path("train")})
+
+
 @pytest.mark.parametrize(
     ("n_samples", "sample_rate", "expected"), [(7999, 8000, 100), (8000, 8000, 101), (11025, 11025, 101)]
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from callboard.core.files import refuse_full_folder, replaced_folder
+from callboard.core.files import path_inside, refuse_full_folder, replaced_folder
 from callboard.data.annotations import read_annotations
 from callboard.data.label_formats import audacity, plain_csv, raven
 from callboard.data.label_formats.form import LABEL_COLUMNS
@@ -46,5 +46,7 @@ def export_labels(folder: Path, format_name: str, output: Path) -> tuple[int, in
         suffix, write = PER_RECORDING[format_name]
         for recording_id, rows in labels[LABEL_COLUMNS].groupby("recording"):
             name = files.get(str(recording_id), Path(str(recording_id))).name
-            write(rows.sort_values("t_min", kind="stable"), name, draft / f"{recording_id}.{suffix}")
+            path = path_inside(draft, f"{recording_id}.{suffix}", f"recording {recording_id!r}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(rows.sort_values("t_min", kind="stable"), name, path)
     return labels["recording"].nunique(), len(labels)

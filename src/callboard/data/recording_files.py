@@ -60,7 +60,14 @@ def check_recordings(
     good = [header for header in headers if not header.reason]
     digests = content_digests([header.path for header in good if header.path])
     rows = [
-        (one.recording_id, one.subset, one.path.name, one.n_samples, one.sample_rate, digest)
+        (
+            one.recording_id,
+            one.subset,
+            folders[one.subset].name_of(one.path),
+            one.n_samples,
+            one.sample_rate,
+            digest,
+        )
         for one, digest in zip(good, digests, strict=True)
         if one.path
     ]

@@ -1,8 +1,10 @@
 """The folders of recordings: where they are, and which file is which recording, by their names alone."""
 
+import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,12 +62,13 @@ def existing_folder(setting: str, value: str) -> Path:
 
 @dataclass(frozen=True)
 class FolderOfRecordings:
-    """The recordings of one subset."""
+    """The recordings of one subset, also those in subfolders."""
 
     subset: str
     path: Path
     files: dict[str, Path]
-    """Path of each recording, by recording_id."""
+    """Path of each recording, by recording_id: its name without suffix, or, where several folders have
+    recordings of this name, its path below the folder of the subset, such as site/name."""
     others: list[Path]
     """Files that are not recordings by their names."""
 
@@ -74,43 +77,47 @@ class FolderOfRecordings:
         """List the files in a folder, without hidden ones; a missing folder counts as empty.
 
         Raises:
-            UserError: Two files have the same recording_id, or a name is not printable UTF-8.
+            UserError: Two files in one folder have the same recording_id, or a name is not printable UTF-8.
         """
-        files: dict[str, Path] = {}
+        recordings: dict[str, Path] = {}
         others: list[Path] = []
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.name.startswith("."):
-                continue
+        for path in _files_below(folder, [folder]) if folder.is_dir() else []:
             if path.suffix.lower() not in RECORDING_SUFFIXES:
-                others += [path] if path.is_file() else []
+                others.append(path)
                 continue
-            if any(unicodedata.category(character) in ("Cc", "Cs") for character in path.name):
+            if any(
+                unicodedata.category(character) in ("Cc", "Cs") for character in str(path.relative_to(folder))
+            ):
                 raise UserError(f"{folder}: file name {path.name!r} is not printable UTF-8; rename it")
-            if path.stem in files:
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in recordings:
                 raise UserError(
-                    f"{folder}: {files[path.stem].name} and {path.name} are one recording_id; keep one"
+                    f"{path.parent}: {recordings[name].name} and {path.name} are one recording_id; keep one"
                 )
-            files[path.stem] = path
+            recordings[name] = path
+        n_of_name = Counter(path.stem for path in recordings.values())
+        files = {path.stem if n_of_name[path.stem] == 1 else name: path for name, path in recordings.items()}
         return cls(subset, folder, files, others)
+
+    def name_of(self, path: Path) -> str:
+        """Return the path of a file below the folder, with / between names."""
+        return path.relative_to(self.path).as_posix()
 
     @property
     def left_out(self) -> str:
         """Count and name the files that are not taken as recordings; empty without any."""
-        found = []
-        if self.others:
-            kinds = Counter(path.suffix.lower() or "no suffix" for path in self.others)
-            listed = first_few([f"{kind}: {count}" for kind, count in kinds.most_common()])
-            files, first = counted(len(self.others), "file"), self.others[0].name
-            found.append(f"{files} of other formats ({listed}), first {first!r}")
-        if below := sorted(self._in_subfolders.values()):
-            first = below[0].relative_to(self.path).as_posix()
-            found.append(f"{counted(len(below), 'recording')} in subfolders, first {first!r}")
-        return f"{self.subset}/: left out {' and '.join(found)}" if found else ""
+        if not self.others:
+            return ""
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in self.others)
+        listed = first_few([f"{kind}: {count}" for kind, count in kinds.most_common()])
+        files, first = counted(len(self.others), "file"), self.name_of(self.others[0])
+        return f"{self.subset}/: left out {files} of other formats ({listed}), first {first!r}"
 
     def file_of(self, recording_id: str) -> Path | None:
         """Return the file of a recording; None if there is none, or several.
 
-        Without a file of exactly this name, the id can end with a suffix and differ in case and Unicode form.
+        The id is a key of `files`. Without one of exactly this text, it can be a path below the folder or a
+        name alone, end with a suffix, and differ in case and Unicode form.
         """
         matching = self._similar(recording_id)
         return self.files.get(recording_id) or (matching[0] if len(matching) == 1 else None)
@@ -124,27 +131,24 @@ class FolderOfRecordings:
     @cached_property
     def _by_plain_name(self) -> dict[str, tuple[Path, ...]]:
         found: dict[str, tuple[Path, ...]] = {}
-        for name, path in self.files.items():
-            found[_plain(name)] = (*found.get(_plain(name), ()), path)
+        for path in self.files.values():
+            for name in {_plain(path.stem), _plain(self.name_of(path.with_suffix("")))}:
+                found[name] = (*found.get(name, ()), path)
         return found
-
-    @cached_property
-    def _in_subfolders(self) -> dict[str, Path]:
-        paths = self.path.glob("*/**/*") if self.path.is_dir() else []
-        return {path.stem: path for path in paths if path.suffix.lower() in RECORDING_SUFFIXES}
 
     def why_missing(self, recording_id: str) -> str:
         """Return why no file was found, with a guess at how the id was altered."""
         missing = f"no sound file {self.subset}/{recording_id}.*"
         if similar := self._similar(recording_id):
-            found = " and ".join(path.name for path in similar)
+            found = " and ".join(self.name_of(path) for path in similar)
+            if len({path.parent for path in similar}) == len(similar):
+                example = self.name_of(similar[0].with_suffix(""))
+                return f"{missing}, but several of this name: {found}; write the folder too: {example}"
             return f"{missing}, and several that differ only in case or Unicode form: {found}"
         if path := next((path for path in self.others if recording_id in (path.stem, path.name)), None):
             kinds = ", ".join(RECORDING_SUFFIXES)
-            return f"{missing}, but there is {path.name}; formats that can be read are {kinds}"
-        if path := self._in_subfolders.get(Path(recording_id).stem):
-            found = path.relative_to(self.path.parent).as_posix()
-            return f"{missing}, but there is {found}: recordings must not be in subfolders"
+            found = self.name_of(path)
+            return f"{missing}, but there is {found}; formats that can be read are {kinds}"
         padded = [name for name in self.files if name.lstrip("0") == recording_id and recording_id.isdigit()]
         if padded:
             return (
@@ -157,6 +161,18 @@ class FolderOfRecordings:
                 "restore the original table"
             )
         return missing
+
+
+def _files_below(folder: Path, parents: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders, also linked ones, sorted, without hidden ones."""
+    with os.scandir(folder) as entries:
+        visible = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    for name, is_folder in visible:
+        path = folder / name
+        if not is_folder:
+            yield path
+        elif not any(path.samefile(parent) for parent in parents):  # a link back, which never ends
+            yield from _files_below(path, [*parents, path])
 
 
 def _plain(name: str) -> str:

@@ -73,8 +73,8 @@ def _files(folders: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
     others: list[str] = []
     for subset, path in folders.items():
         folder = FolderOfRecordings.list(path, subset)
-        known |= {f"{subset}/{file.name}": file for file in folder.files.values()}
-        others += [f"{subset}/{file.name}" for file in folder.others]
+        known |= {f"{subset}/{folder.name_of(file)}": file for file in folder.files.values()}
+        others += [f"{subset}/{folder.name_of(file)}" for file in folder.others]
     return known, others
 
 

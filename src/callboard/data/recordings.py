@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callboard.core.csv_rows import row_name
-from callboard.core.reading import reading, refuse_no_path
+from callboard.core.files import path_inside
+from callboard.core.reading import reading
 from callboard.data.annotations import read_table
 
 RECORDING_COLUMNS = ["recording_id", "subset", "file", "n_samples", "sample_rate", "digest"]
-"""Columns of recordings.csv: `file` is a name in the folder of the subset, `digest` that of its bytes."""
+"""Columns of recordings.csv: `file` is a path below the folder of the subset, `digest` that of its bytes."""
 
 
 class Recording(NamedTuple):
@@ -41,13 +42,12 @@ def read_recordings(source: Path, folders: Mapping[str, Path]) -> list[Recording
     recordings = []
     for line, row in zip(table.index, table.to_dict("records"), strict=True):
         where = row_name(path.name, line)
-        refuse_no_path(row["file"], where)
         with reading(where, "what prepare writes", damaged="run prepare again"):
             recordings.append(
                 Recording(
                     recording_id=row["recording_id"],
                     subset=row["subset"],
-                    path=folders[row["subset"]] / row["file"],
+                    path=path_inside(folders[row["subset"]], row["file"], where),
                     n_samples=int(row["n_samples"]),
                     sample_rate=int(row["sample_rate"]),
                     digest=row["digest"],
