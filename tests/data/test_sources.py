@@ -358,6 +358,24 @@ def test_a_missing_root_is_named(tmp_path: Path, out: Path) -> None:
     assert "folder does not exist" in refusal(params(tmp_path / "nowhere"), out)
 
 
+def test_the_rate_that_most_recordings_share_is_proposed(root: Path, out: Path) -> None:
+    for path in root.glob("t*/*.flac"):
+        write_tone(path, 16000)
+    told = "; all recordings have 16000 Hz: audio.sample_rate=16000 takes them as they are"
+    assert refusal(params(root), out).endswith(told)
+    write_tone(root / "test/000000002.flac", RATE)
+    told = "; 5 of 6 recordings have 16000 Hz: audio.sample_rate=16000 takes them as they are"
+    assert refusal(params(root), out).endswith(told)
+    (root / "train/055088446.flac").write_bytes(b"?")
+    assert "4 of 6 recordings have 16000 Hz" in refusal(params(root), out)
+    for path in root.glob("t*/*.flac"):
+        write_tone(path, 16000 if path.stem == "055088446" else RATE)
+    assert "16000 Hz: audio.sample_rate" not in refusal(params(root), out)  # one alone is converted
+    for path in root.glob("t*/*.flac"):
+        write_tone(path, 16000)
+    prepare_source(params(root), AudioParams(sample_rate=16000), out)
+
+
 def test_recordings_of_another_rate_pass_where_they_get_resampled(root: Path, out: Path) -> None:
     write_tone(root / "test/000000001.flac", rate=16_000)
     prepare_source(params(root), AudioParams(sample_rate=RATE, on_other_rate="resample"), out)

@@ -142,7 +142,7 @@ def channel_complaint(n_channels: int, channel: Channel) -> str:
     return ""
 
 
-class _ForwardFile(sf.SoundFile):  # type: ignore[misc] - soundfile has no types
+class _ForwardFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A file that is read from its beginning to its end.
 
     soundfile goes to the end of what it has read after each read, by seeking. In an MP3 file this makes the

@@ -1,5 +1,6 @@
 """Checks of recordings on disk by their headers alone: thousands per second, before anything is decoded."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def check_recordings(
     if bad and on_bad_recording == "error":
         first = bad[0]
         near = "" if first.path else nearest(first.recording_id, folders[first.subset].files)
-        raise UserError(_complaint(bad, wanted, near))
+        raise UserError(_complaint(bad, wanted, near) + _proposed_rate(headers, audio))
     good = [header for header in headers if not header.reason]
     digests = content_digests([header.path for header in good if header.path])
     rows = [
@@ -124,6 +125,18 @@ def _refuse_two_ids(headers: list[Header]) -> None:
                 f"recordings {other!r} and {header.recording_id!r}: both ids match {header.subset}/"
                 f"{header.path.name}; write one id everywhere"
             )
+
+
+def _proposed_rate(headers: list[Header], audio: AudioParams) -> str:
+    """Return the rate that most recordings share, as a setting; empty if it is set, or all are converted."""
+    rates = Counter(header.sample_rate for header in headers if header.sample_rate in PLAUSIBLE_HZ)
+    if audio.on_other_rate != "error" or not rates:
+        return ""
+    rate, n_recordings = max(rates.items(), key=lambda item: item[::-1])
+    if rate == audio.sample_rate:
+        return ""
+    share = "all" if n_recordings == len(headers) else f"{n_recordings} of {len(headers)}"
+    return f"; {share} recordings have {rate} Hz: audio.sample_rate={rate} takes them as they are"
 
 
 def _complaint(bad: list[Header], wanted: list[tuple[str, list[str]]], near: str) -> str:
