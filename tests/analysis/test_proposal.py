@@ -40,8 +40,8 @@ def text_of(proposal: Proposal) -> str:
 def test_a_folder_by_hand(tmp_path: Path) -> None:
     """Ten recordings at 48 kHz and two at 32; boxes of 1 s at 2 to 9 kHz.
 
-    The band ends a tenth above, at 9.9 kHz, which 24 kHz carry, half of 48. Twice 1 s are 125 frames of
-    16 ms, nearest to 128, a quarter of 512. Of 12 recordings 10 train a fold, and the one with a rejected
+    The band ends a tenth above, at 9.9 kHz, which 24 kHz carry, half of 48. 1.25 s are 78 frames of
+    16 ms, so three times 32, of 512. Of 12 recordings 10 train a fold, and the one with a rejected
     box once more: 11 clips, three steps in batches of 4, 84 times for 250 steps.
     """
     folder = make_folder(tmp_path)
@@ -59,12 +59,12 @@ def test_a_folder_by_hand(tmp_path: Path) -> None:
         "features.hop_length": 384,
         "features.n_fft": 1024,
         "features.n_mels": 64,
-        "scale.window": 0.25,
-        "clip.n_frames": 128,
-        "clip.offsets": [8, 16, 32, 64],
-        "predict.overlap_frames": 13,
-        "augment.time_mask": 20,
-        "pseudo.n_frames": 48,
+        "scale.window": 0.1875,
+        "clip.n_frames": 96,
+        "clip.offsets": [6, 12, 24, 48],
+        "predict.overlap_frames": 10,
+        "augment.time_mask": 15,
+        "pseudo.n_frames": 36,
         "split.folds": [0, 1, 2, 3, 4],
         "split.rare_species": "error",
         "train.batch_size": 4,
@@ -173,14 +173,14 @@ def test_copies_of_a_recording_are_one(tmp_path: Path) -> None:
 
 
 def test_boxes_that_do_not_fit_are_counted_with_their_share(tmp_path: Path) -> None:
-    """Of 25 boxes, one lasts 7 s in windows of 2 s, another is far above the band of the others."""
+    """Of 25 boxes, one lasts 7 s in windows of 1.5 s, another is far above the band of the others."""
     make_folder(tmp_path, n_recordings=24)
     table = pd.read_csv(tmp_path / "train_tp.csv")
     table.loc[0, ["t_min", "t_max"]] = 0.5, 7.5
     table.loc[1, ["f_min", "f_max"]] = 12_000, 20_000
     table.to_csv(tmp_path / "train_tp.csv", index=False)
     proposal = proposed(tmp_path)
-    assert (proposal.n_longer_than_window, proposal.tree["clip"]["n_frames"]) == (1, 128)
+    assert (proposal.n_longer_than_window, proposal.tree["clip"]["n_frames"]) == (1, 96)
     assert "1 of 25 boxes (4.0%) are longer than a window" in text_of(proposal)
     assert f"boxes ({proposal.n_beyond_band / 25:.1%}) are not all inside" in text_of(proposal)
     assert proposal.n_beyond_band == 1

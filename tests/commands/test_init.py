@@ -43,7 +43,7 @@ def test_the_written_file_is_the_row_and_passes_the_check(
     assert "params.yaml is written; `git checkout HEAD params.yaml` undoes it" in printed
     check.main(["params.yaml", "verdict"])
     tree = read_tree(Path("params.yaml"))
-    assert (tree["data"]["root"], tree["clip"]["n_frames"]) == ("recordings", 128)
+    assert (tree["data"]["root"], tree["clip"]["n_frames"]) == ("recordings", 96)
     assert read_experiments().overrides("exp0051", tree) == []
     assert list(tree) == list(read_tree(ROOT / "tests/params.yaml"))
     assert not list(Path().glob("params.yaml.bak*"))
@@ -92,5 +92,5 @@ def test_after_a_preset_the_sizes_are_those_of_the_folder(workspace: ToyReposito
     cli.dispatch(["preset", "rfcx"])
     cli.dispatch(["init", "recordings", "--yes"])
     tree = read_tree(Path("params.yaml"))
-    assert (tree["clip"]["n_frames"], tree["model"]["pretrained"]) == (128, False)
+    assert (tree["clip"]["n_frames"], tree["model"]["pretrained"]) == (96, False)
     assert tree["model"]["backbone_args"]["channels"] == [16, 32, 64, 128]

@@ -30,9 +30,9 @@ def test_rows_are_what_is_present_and_all_else_is_absent(tmp_path: Path) -> None
     path = table(tmp_path, "t0,03,private\nt1,a,public\nt0,a,private\n")
     assert read_test_labels(path, SPECIES, TEST_IDS).to_csv(index=False).split() == [
         "recording_id,usage,sa,sb,s03",
-        "t1,public,1,0,0",
-        "t0,private,1,0,1",
-        "t2,public,0,0,0",
+        "t1,public,1.0,0.0,0.0",
+        "t0,private,1.0,0.0,1.0",
+        "t2,public,0.0,0.0,0.0",
     ]
 
 

@@ -78,6 +78,16 @@ def test_a_whole_number_is_the_same_number_as_a_float() -> None:
     assert texts_with_defaults({"sched.t_max": "-7"}) == texts_with_defaults({"sched.t_max": "-7.0"})
 
 
+def test_results_compare_without_what_no_stage_reads() -> None:
+    """Results have equal parameters whatever `scale` said, and if they are from before it existed."""
+    rescaled = TREE | {"scale": {"window": 2.0}}
+    for tree in (rescaled, without(TREE, "scale")):
+        assert texts_with_defaults(flatten(tree)) == texts_with_defaults(flatten(TREE))
+        assert result_params(with_defaults(tree)) == result_params(with_defaults(TREE))
+    assert with_defaults(rescaled)["scale"]["window"] == 2.0
+    assert with_signs(["scale.window=0.25"], without(TREE, "scale")) == ["+scale.window=0.25"]
+
+
 def test_an_empty_section_is_one_that_is_left_out() -> None:
     assert texts_with_defaults({"seed": "1", "sched": "{}"}) == texts_with_defaults({"seed": "1"})
 

@@ -1,7 +1,9 @@
 """`callboard init`: params.yaml for a folder of one's own recordings."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from callboard.commands.arguments import absolute_path, add_command
@@ -14,9 +16,9 @@ def add(commands: Any) -> None:
         commands,
         "init",
         help="propose params.yaml for a folder of your own recordings and tables",
-        details="Reads the tables and the headers of the recordings, measures training steps here, "
-        "prints each setting with its reason, and writes params.yaml after asking. The result is exp0051 at "
-        "the size of this data; rows of experiments.yaml then run on it as they are.",
+        details="Reads tables and recordings, measures some training steps, prints each setting with its "
+        "reason, and writes params.yaml after asking. It is exp0051 at the size of these data; rows of "
+        "experiments.yaml then run on them as they are.",
         examples={
             "callboard init recordings": "report, settings with reasons, and a question",
             "callboard init recordings --yes": "the same without the question; then `dvc repro`",
@@ -42,7 +44,7 @@ def propose_settings(args: argparse.Namespace) -> None:
     from callboard.params.defaults import read_full_tree
     from callboard.reports.proposal import proposal_text
 
-    folder, workspace = args.folder.resolve(), main_workspace()
+    folder, workspace = Path(os.path.normpath(args.folder)), main_workspace()
     root = str(folder.relative_to(workspace) if folder.is_relative_to(workspace) else folder)
     proposal = propose(survey_folder(folder, root), read_full_tree(), machine_recipe())
     print(proposal_text(proposal, training_time(proposal)))

@@ -36,9 +36,9 @@ def read_test_labels(path: Path, species: Sequence[str], test_ids: Sequence[str]
     usage = table["usage"] if "usage" in table else pd.Series(USAGES[0], index=table.index)
     table = table[["recording_id", "species_id"]].assign(usage=usage)
     refuse_rows((row_name(path.name, line), why) for line, why in _problems(table, species, test_ids))
-    is_present = np.zeros((len(test_ids), len(species)), dtype=np.int64)
-    rows, columns = pd.Index(test_ids), pd.Index(species)
-    is_present[rows.get_indexer(table["recording_id"]), columns.get_indexer(table["species_id"])] = 1
+    is_present = np.zeros((len(test_ids), len(species)))
+    row_of, column_of = (pd.Series(range(len(names)), index=list(names)) for names in (test_ids, species))
+    is_present[table["recording_id"].map(row_of), table["species_id"].map(column_of)] = 1
     of_recording = dict(zip(table["recording_id"], table["usage"], strict=True))
     truth = score_table(test_ids, species, is_present)
     truth.insert(1, "usage", [of_recording.get(recording_id, USAGES[0]) for recording_id in test_ids])
