@@ -4,14 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from callboard.analysis.proposal.machine import TrainingTime
 from callboard.analysis.proposal.settings import SMALL, Proposal, Recipe, large_recipe, propose
 from callboard.analysis.proposal.survey import survey_folder
 from callboard.core.errors import UserError
-from callboard.experiments.table import parameter, read_experiments
+from callboard.experiments.table import read_experiments
 from callboard.features.log_mel import mel_filterbank
 from callboard.params.base import validate
 from callboard.params.defaults import read_full_tree
@@ -186,11 +188,32 @@ def test_boxes_that_do_not_fit_are_counted_with_their_share(tmp_path: Path) -> N
     assert proposal.n_beyond_band == 1
 
 
-def test_sites_are_reported_and_share_folds_as_far_as_the_parameter_exists(tmp_path: Path) -> None:
+def test_sites_by_the_names_of_recordings_or_a_table_share_folds(tmp_path: Path) -> None:
     sites(tmp_path)
     proposal = proposed(tmp_path)
     assert "sites: 12 by the names of recordings: S0, S1, S10" in text_of(proposal)
-    assert ("split.group" in proposal.values) == (parameter("split.group") is not None)
+    assert proposal.values["split.group"] == "SITE_YYYYMMDD_HHMMSS"
+    rows = [
+        f"{path.stem},{'abcdefg'[number % 7]}" for number, path in enumerate((tmp_path / "train").iterdir())
+    ]
+    (tmp_path / "recordings.csv").write_text("\n".join(["recording_id,site", *rows, ""]))
+    proposal = proposed(tmp_path)
+    assert proposal.values["split.group"] == "site"
+    assert "sites: 7 by the column site of recordings.csv: a, b, c, d, e" in text_of(proposal)
+    (tmp_path / "recordings.csv").write_text("recording_id,site\n")
+    assert proposed(tmp_path).values["split.group"] == "SITE_YYYYMMDD_HHMMSS"
+
+
+def test_recordings_of_several_channels_are_taken_by_their_mean(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    assert proposed(tmp_path).values["audio.channel"] is None
+    path = tmp_path / "train/rec3.wav"
+    mono, rate = soundfile.read(path)
+    soundfile.write(path, np.stack([mono, 0.5 * mono], axis=1), rate)
+    proposal = proposed(tmp_path)
+    assert proposal.values["audio.channel"] == "mean"
+    assert "1 recording with several channels" in text_of(proposal)
+    assert proposal.values["data.on_bad_recording"] == "error"
 
 
 def test_species_are_listed_with_their_boxes(tmp_path: Path) -> None:

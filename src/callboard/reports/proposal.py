@@ -7,8 +7,9 @@ import pandas as pd
 
 from callboard.analysis.proposal.machine import TrainingTime
 from callboard.analysis.proposal.settings import Proposal, Proposed
-from callboard.analysis.proposal.survey import Survey
+from callboard.analysis.proposal.survey import SITE_COLUMN, Survey
 from callboard.core.console import counted, duration, first_few
+from callboard.data.groups import METADATA
 from callboard.reports.text import markdown_table
 
 FEW_RECORDINGS = 3
@@ -64,7 +65,12 @@ def _facts(survey: Survey) -> Iterator[str]:
     lengths = _range(survey.boxes["length_s"], 0.05, 0.95)
     yield f"boxes: {n_tp} present and {n_fp} absent, nine of ten of {lengths}"
     if sites := sorted(set(survey.sites)):
-        yield f"sites: {len(sites)} by the names of recordings: {first_few(sites)}"
+        by = (
+            "the names of recordings"
+            if survey.site_group != SITE_COLUMN
+            else f"the column site of {METADATA}"
+        )
+        yield f"sites: {len(sites)} by {by}: {first_few(sites)}"
 
 
 def _range(lengths_s: pd.Series, low: float, high: float) -> str:

@@ -221,6 +221,11 @@ def _band(survey: Survey) -> list[Proposed]:
             "resample" if n_others else "error",
             f"{n_others} of {len(rates)} recordings have a different rate",
         ),
+        Proposed(
+            "audio.channel",
+            "mean" if survey.n_several_channels else None,
+            f"{counted(survey.n_several_channels, 'recording')} with several channels",
+        ),
     ]
 
 

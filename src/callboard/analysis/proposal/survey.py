@@ -37,6 +37,8 @@ class Survey:
     """The folder as `data.root` has it."""
     metadata: pd.DataFrame
     """The user's table of recordings, see `read_metadata`."""
+    n_several_channels: int = 0
+    """Number of recordings that can be used only with `audio.channel`."""
 
     @cached_property
     def recordings(self) -> pd.DataFrame:
@@ -121,7 +123,12 @@ def survey_folder(folder: Path, root: str) -> Survey:
     metadata = read_metadata(path) if path.is_file() else pd.DataFrame({"recording_id": []}, dtype=str)
     data = DataParams(source="own", root=root, on_bad_recording="skip", demo=DemoParams())
     tables = SOURCES[data.source](data, AudioParams(on_other_rate="resample"), folder)
-    survey = Survey(tables, root, metadata)
+    n_several_channels = 0
+    if len(tables.skipped):
+        mixed = SOURCES[data.source](data, AudioParams(on_other_rate="resample", channel="mean"), folder)
+        n_several_channels = len(tables.skipped) - len(mixed.skipped)
+        tables = mixed
+    survey = Survey(tables, root, metadata, n_several_channels)
     if survey.n_tp_recordings < 2:
         raise UserError(f"{folder}: calls are in one recording only; cross-validation needs at least two")
     return survey
