@@ -137,6 +137,15 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load_model(tmp_path / "a.pt", CPU)
 
 
+def test_weights_that_name_no_network_that_can_be_built_are_refused_with_their_file(tmp_path):
+    odd = weights_params(model__backbone_args={"stem_widti": 4})
+    save_model(tmp_path / "a.pt", network(), odd, AXIS, 0, ["b", "a"])
+    with pytest.raises(
+        UserError, match=r"a\.pt: model\.backbone_args: resnet18 cannot be built with .*; train again"
+    ):
+        load_model(tmp_path / "a.pt", CPU)
+
+
 def test_a_path_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "models").write_text("a file, not a folder")
     with pytest.raises(UserError, match=r"fold0.pt: cannot be written"):

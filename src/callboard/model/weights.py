@@ -132,7 +132,10 @@ def load_model(path: Path, device: torch.device, weights: str = "last") -> Loade
         params = validate(WeightsParams, content["params"], path)
         species, held_out = list(content["species"]), frozenset(content["held_out"])
         n_classes, fold = len(content["classes"]), int(content["fold"])
-    model = build_model(params.model.blank, n_classes)
+    try:
+        model = build_model(params.model.blank, n_classes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; train again") from error
     with reading(path, "weights that fit the network they describe", damaged="train again"):
         model.load_state_dict(state_dict)
         speaking = model if content["classes"] == species else SpeciesModel(model, content["class_species"])
