@@ -116,6 +116,7 @@ def test_an_id_that_does_not_match_the_pattern_is_named(recording_id: str) -> No
             "sites",
             "'sites' is not a column of recordings.csv; the nearest are site; its columns are site, fold",
         ),
+        ("recording_id", "'recording_id' is not a column of recordings.csv; its columns are site, fold"),
         ("fold", "column fold must have the folds of split.folds, 0, 1, 2, 3; found 0, 1, 2"),
     ],
 )
@@ -131,10 +132,18 @@ def test_a_group_that_cannot_be_found_is_refused(group: str, message: str) -> No
     assert message in str(error.value)
 
 
-def test_without_a_table_a_column_is_refused_with_what_is_missing(clips: pd.DataFrame) -> None:
+def test_sites_that_differ_only_in_case_are_refused() -> None:
+    ids = ["Ridge_1", "ridge_2", "creek_3"]
     with pytest.raises(
-        UserError, match=r"data.root has no recordings.csv with other columns; a pattern .* SITE$"
+        UserError, match=r"split.group SITE_\*: names that differ only in case: Ridge, ridge$"
     ):
+        groups_of(ids, params("SITE_*"), table(recording_id=[]))
+    with pytest.raises(UserError, match=r"split.group site: names that differ only in case: R, r$"):
+        groups_of(ids, params("site"), table(recording_id=ids, site=["R", "r", "c"]))
+
+
+def test_without_a_table_a_column_is_refused_with_what_is_missing(clips: pd.DataFrame) -> None:
+    with pytest.raises(UserError, match=r"data.root has no recordings.csv with any; a pattern .* SITE$"):
         assign_folds(clips, params("site"))
     with pytest.raises(UserError, match=r"needs a recordings.csv in data.root with the column fold"):
         assign_folds(clips, params("fold"))

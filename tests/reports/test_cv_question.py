@@ -55,6 +55,11 @@ def test_few_groups_are_said_to_cover_less() -> None:
     )
 
 
+def test_copies_of_recordings_are_not_counted_as_places() -> None:
+    copies = replace(PLAIN, metrics=PLAIN.metrics | {"cv.n_groups": 9.0})
+    assert question_text(copies) == "new recordings of these places"
+
+
 def test_labels_of_recordings_in_no_fold_may_be_of_the_sites_held_out() -> None:
     learned = {"pseudo.rounds": "1", "pseudo.source": "train_external"}
     limit = "; networks also learned from unlabelled recordings, which may be of the groups held out"
@@ -68,8 +73,10 @@ def test_the_board_has_one_line_that_names_results_only_if_questions_differ() ->
     assert question_legend([PLAIN, PLAIN]) == "CV answers for new recordings of these places."
     assert question_legend([]) == ""
     found = question_legend([PLAIN, SITES, FEW])
-    for_sites = "for recordings of a new site (sites, few). few: 6 groups"
+    for_sites = "for recordings of a new site (sites, few). 6 groups are few: "
     assert found.startswith(f"CV answers for new recordings of these places (plain); {for_sites}")
+    assert found.endswith(" hold the truth (few).")
+    assert question_legend([FEW, FEW]).endswith(" hold the truth.")
     ((plain, sites),) = blocks = judged(lines_of_results([PLAIN, SITES], {}), [PLAIN, SITES])
     assert (plain.best, sites.best) == (PLAIN, SITES)
     text = board_markdown(blocks)

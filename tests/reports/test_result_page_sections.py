@@ -167,6 +167,14 @@ def test_a_recording_in_two_folds_is_found():
     assert violated(fold_checks(twice, evidence().clips, ())) == {"a"}
 
 
+def test_a_group_in_two_folds_is_found():
+    whole = FOLDS.assign(group=["x", "x", "y", "y"])
+    (check,) = [one for one in fold_checks(whole, evidence().clips, ()) if "group" in one.claim]
+    assert (check.counted, check.violations) == ("2 groups", [])
+    apart = FOLDS.assign(group=["x", "y", "y", "y"])
+    assert violated(fold_checks(apart, evidence().clips, ())) == {"y in ['0', '1'], such as b and c"}
+
+
 def test_a_recording_without_fold_and_a_test_recording_with_one_are_found():
     without = FOLDS[FOLDS["recording_id"] != "c"]
     assert violated(fold_checks(without, evidence().clips, ())) == {"c"}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from callboard.data.clips import read_clips, write_clips
-from callboard.data.folds import read_folds
+from callboard.data.folds import read_folds, write_folds
 from callboard.model.weights import read_held_out
 from callboard.training.progress import read_progress
 from stages import network
@@ -63,3 +63,15 @@ def test_pseudo_labels_of_another_set_are_learned_from():
     taught = train("taught.pt", "--pseudo", "pseudo.csv", "--mel-others", "other")
     assert read_held_out(Path("taught.pt")) == read_held_out(Path("plain.pt"))
     assert taught != plain
+
+
+def test_a_nested_network_holds_out_whole_sites():
+    folds = read_folds(Path("folds.csv"))
+    folds["group"] = [f"site{fold}-{place % 2}" for place, fold in enumerate(folds["fold"])]
+    plain = train("plain.pt")
+    write_folds(folds, Path("folds.csv"))
+    assert train("by_site.pt") == plain
+    _, held_out = read_held_out(Path("by_site.pt"))
+    is_held_out = folds["recording_id"].isin(held_out)
+    assert is_held_out.any()
+    assert not set(folds.loc[is_held_out, "group"]) & set(folds.loc[~is_held_out, "group"])

@@ -89,20 +89,20 @@ def groups_of(recording_ids: Iterable[str], split: SplitParams, metadata: pd.Dat
 
     Raises:
         UserError: `group` is neither a column of the table nor a pattern, a recording has no value in the
-            column, or an id does not match the pattern.
+            column, an id does not match the pattern, or two groups differ only in case.
     """
     ids = pd.Index(sorted(set(recording_ids)), dtype=str, name="recording_id")
     if split.is_by_recording:
         return pd.Series(ids, index=ids)
-    if split.group in metadata.columns:
-        return column_of(ids, split.group, metadata)
+    columns = [name for name in metadata.columns if name != "recording_id"]
+    if split.group in columns:
+        return _unlike(column_of(ids, split.group, metadata), split.group)
     if split.pattern:
-        return _matched(ids, split.pattern)
-    columns = ", ".join(name for name in metadata.columns if name != "recording_id")
-    found = f"its columns are {columns}" if columns else f"data.root has no {METADATA} with other columns"
+        return _unlike(_matched(ids, split.pattern), split.group)
+    known = f"its columns are {', '.join(columns)}" if columns else f"data.root has no {METADATA} with any"
     raise UserError(
-        f"split.group {split.group!r} is not a column of {METADATA}{nearest(split.group, metadata.columns)}; "
-        f"{found}; a pattern on recording ids contains {SITE}"
+        f"split.group {split.group!r} is not a column of {METADATA}{nearest(split.group, columns)}; {known}; "
+        f"a pattern on recording ids contains {SITE}"
     )
 
 
@@ -121,6 +121,18 @@ def column_of(ids: pd.Index, name: str, metadata: pd.DataFrame) -> pd.Series:
             f"split.group {name} needs one for each"
         )
     return values
+
+
+def _unlike(groups: pd.Series, group: str) -> pd.Series:
+    """Return the groups of recordings if no two are spelled alike.
+
+    Raises:
+        UserError: Two names differ only in case, so that one site could be in two folds.
+    """
+    names = pd.Series(sorted(groups.unique()), dtype=str)
+    if len(alike := names[names.str.casefold().duplicated(keep=False)]):
+        raise UserError(f"split.group {group}: names that differ only in case: {first_few(alike.tolist())}")
+    return groups
 
 
 def _matched(ids: pd.Index, pattern: str) -> pd.Series:

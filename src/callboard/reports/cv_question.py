@@ -34,8 +34,9 @@ def question_text(row: "BoardRow") -> str:
 
 
 def n_groups_of(row: "BoardRow") -> int:
-    """Return the number of groups that the interval of CV is over; 0 if it is over recordings."""
-    return int(row.metrics.get("cv.n_groups", 0))
+    """Return the number of groups that CV is over; 0 if these are recordings, with their copies."""
+    is_grouped = row.params.get("split.group", "recording") not in ("recording", OWN_FOLDS)
+    return int(row.metrics.get("cv.n_groups", 0)) if is_grouped else 0
 
 
 def _limits(row: "BoardRow") -> list[str]:
@@ -54,18 +55,25 @@ def _limits(row: "BoardRow") -> list[str]:
 def question_legend(rows: Iterable["BoardRow"]) -> str:
     """Return one line on the questions that the CVs of a board answer; empty without a result.
 
-    Results are named only if they answer several.
+    Results are named only if they differ in it.
     """
-    names: dict[str, list[str]] = {}
-    limits: dict[str, None] = {}
+    rows = list(rows)
+    asked: dict[str, list[str]] = {}
+    limits: dict[str, list[str]] = {}
     for row in rows:
-        names.setdefault(asked_of(row), []).append(row.name)
-        limits |= dict.fromkeys(f"{row.name}: {limit}" for limit in _limits(row))
-    if not names:
-        return ""
-    asked = [f"{text} ({first_few(of_text)})" * (len(names) > 1) or text for text, of_text in names.items()]
-    few = f" {first_few(list(limits))}." * bool(limits)
-    return f"CV answers for {'; for '.join(asked)}.{few}"
+        asked.setdefault(asked_of(row), []).append(row.name)
+        for limit in _limits(row):
+            limits.setdefault(limit, []).append(row.name)
+
+    def told(text: str, names: list[str]) -> str:
+        return text if len(names) == len(rows) else f"{text} ({first_few(names)})"
+
+    answers = "; for ".join(told(*one) for one in asked.items())
+    return (
+        " ".join([f"CV answers for {answers}.", *(f"{told(*one)}." for one in limits.items())])
+        if rows
+        else ""
+    )
 
 
 def question_sentence(a: "BoardRow", b: "BoardRow") -> str:
