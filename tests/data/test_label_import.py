@@ -1,5 +1,6 @@
 """Import into a folder of recordings, export from it, and both one after the other."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +263,20 @@ def test_without_a_present_label_nothing_is_written(folder: Path) -> None:
     ):
         import_labels([path], folder, ImportOptions())
     assert not list(folder.glob("*.csv"))
+
+
+def test_labels_name_the_folder_of_recordings_that_share_a_name(folder: Path) -> None:
+    for site in ("north", "south"):
+        (folder / "train" / site).mkdir()
+        shutil.copy(folder / "train/a.wav", folder / "train" / site / "dawn.wav")
+    (folder / "train/b.wav").rename(folder / "train/south/b.wav")
+    rows = (
+        "C:\\x\\north\\dawn.wav,Wren,1,2,5,9,present",
+        "south/dawn,Wren,1,2,5,9,present",
+        "dawn,Wren,3,4,5,9,present",
+    )
+    import_labels([labels(folder, *rows, "x/b.wav,Wren,1,2,5,9,present")], folder, ImportOptions())
+    assert sorted(row[0] for row in tables(folder)["tp"]) == ["b", "north/dawn", "south/dawn"]
 
 
 def test_files_of_two_sites_are_not_one_recording(folder: Path) -> None:

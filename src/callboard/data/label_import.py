@@ -107,7 +107,7 @@ def import_labels(files: Sequence[Path], folder: Path, options: ImportOptions) -
     tables = [LABEL_FORMATS[name].read(path, reading) for name, path in zip(formats, files, strict=True)]
     if options.is_complete:
         _refuse_unreviewed(files, tables)
-    labels, recordings = _with_ids(tables)
+    labels, recordings = _with_ids(tables, on_disk)
     selection = Selection(labels)
     found = _leave_out_unknown(selection, recordings, on_disk)
     sounds = on_disk.sounds(found)
@@ -166,10 +166,10 @@ def _refuse_unreviewed(files: Sequence[Path], tables: Sequence[LabelTable]) -> N
             )
 
 
-def _with_ids(tables: Sequence[LabelTable]) -> tuple[pd.DataFrame, list[str]]:
+def _with_ids(tables: Sequence[LabelTable], on_disk: LabelledRecordings) -> tuple[pd.DataFrame, list[str]]:
     """Return all labels with the ids of annotations and a column `place`, and all recording ids, sorted."""
     names = {name for table in tables for name in (*table.recordings, *table.labels["recording"])}
-    ids = ids_of(names)
+    ids = ids_of(names, on_disk.files)
     labels = pd.concat([table.labels.rename_axis("place").reset_index() for table in tables])
     renamed = labels.assign(recording=labels["recording"].map(ids)).rename(
         columns={"recording": "recording_id", "species": "species_id", "songtype": "songtype_id"}

@@ -56,17 +56,26 @@ def _read_sound(path: Path) -> Sound:
         return Sound(info.frames / info.samplerate, info.samplerate / 2)
 
 
-def ids_of(names: Iterable[str]) -> dict[str, str]:
-    """Return the recording_id of each name or path in a table: the file's name without its suffix.
+def ids_of(names: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
+    """Return the recording_id of each name or path in a table.
+
+    It is the file's name without its suffix or, if a known one has folders too, as many of them as that has.
+
+    Args:
+        names: Names and paths.
+        known: Ids of the recordings that there are.
 
     Raises:
         UserError: Files of different folders would have one id.
     """
     ids: dict[str, str] = {}
     longest: dict[str, str] = {}
+    with_folder = {recording_id for recording_id in known if "/" in recording_id}
     for name in sorted(names):
-        ids[name] = recording_id = recording_name(name)
-        path = str(PurePosixPath(name.replace("\\", "/")).parent / recording_id)
+        plain = PurePosixPath(name.replace("\\", "/")).parent / recording_name(name)
+        endings = ("/".join(plain.parts[first:]) for first in range(len(plain.parts)))
+        ids[name] = recording_id = next((one for one in endings if one in with_folder), recording_name(name))
+        path = str(plain)
         other = longest.setdefault(recording_id, path)
         if not (f"/{other}".endswith(f"/{path}") or f"/{path}".endswith(f"/{other}")):
             raise UserError(
