@@ -19,6 +19,7 @@ from callboard.model.class_axis import CLASSES
 from callboard.model.device import describe_device, keep_freed_memory, pick_device, use_threads
 from callboard.model.weights import WeightsParams, save_model
 from callboard.params.base import load_params
+from callboard.params.training import ClipParams
 from callboard.training.checkpoint import checkpoint_for
 from callboard.training.curve import write_curve
 from callboard.training.fit import EpochReport, Execution, FitParams, Fitted, fit
@@ -80,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         f"fold {args.fold}",
         f"{len(fitted.history)} epochs{_clips_per_epoch(reports)} on {describe_device(device)}",
         *([f"from {reference}"] if reference else []),
+        *_cut_boxes(clips, params.clip),
         *_progress_facts(fitted, reports),
         f"{stopwatch.elapsed_s:.1f} s{_speed(reports)}",
     )
@@ -99,6 +101,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="caches of other sets that have pseudo-labels",
     )
     return parser.parse_args(argv)
+
+
+def _cut_boxes(clips: pd.DataFrame, clip: ClipParams) -> Iterator[str]:
+    """Yield the share of annotators' boxes that are longer than a clip, if any is."""
+    boxes = clips[clips["label_type"] != "pseudo"]
+    n_cut = int((boxes["stop_frame"] - boxes["start_frame"] > clip.n_frames).sum())
+    if n_cut and clip.mode == "event":
+        yield f"{n_cut} of {len(boxes)} boxes ({n_cut / len(boxes):.1%}) longer than clip.n_frames"
 
 
 def _progress_facts(fitted: Fitted, reports: list[EpochReport]) -> Iterator[str]:

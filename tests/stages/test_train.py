@@ -81,6 +81,20 @@ def test_a_fold_is_trained_to_weights_and_a_curve(root, capsys):
     pd.testing.assert_frame_equal(shown, numbers.astype(float), rtol=1e-5)
 
 
+def test_boxes_longer_than_a_clip_are_counted_with_their_share(root, capsys):
+    boxes = pd.read_csv(root / "clips.csv", dtype=str)
+    lengths = (boxes["stop_frame"].astype(int) - boxes["start_frame"].astype(int)).sort_values()
+    n_frames = int(lengths.iloc[-1]) - 1
+    n_longer = int((lengths > n_frames).sum())
+    write_params(root, train__epochs=1, clip__n_frames=n_frames, clip__offsets=[n_frames // 2])
+    main(arguments())
+    share = f"{n_longer / len(boxes):.1%}"
+    assert f"{n_longer} of {len(boxes)} boxes ({share}) longer than clip.n_frames" in capsys.readouterr().out
+    write_params(root, train__epochs=1, clip__n_frames=n_frames + 1, clip__offsets=[n_frames // 2])
+    main(arguments())
+    assert "longer than clip.n_frames" not in capsys.readouterr().out
+
+
 def test_a_curve_says_with_how_many_threads_each_epoch_was_computed(root):
     for n_threads in (1, 2):
         write_params(root, train__threads=n_threads, train__epochs=2)
