@@ -19,7 +19,7 @@ from callboard.data.annotations import read_table
 from callboard.data.clips import read_clips
 from callboard.data.score_tables import read_score_table, score_columns, score_columns_in
 from callboard.results.cv_metrics import CV_NAMES
-from callboard.results.dvc_cache import DamagedFileError, cached_file
+from callboard.results.dvc_cache import NotCachedError, cached_file
 from callboard.results.lookup import held_result
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION, SUBMISSIONS_WITHOUT, Result
 from callboard.results.rows import BoardRow
@@ -63,9 +63,7 @@ def _from_tables(row: BoardRow) -> Estimates | None:
     try:
         out_of_fold = cached_file(row.oof_md5, OUT_OF_FOLD)
         clips, submission = cached_file(row.clips_md5, CLIPS), _submission_as_scored(row)
-    except DamagedFileError:
-        raise
-    except UserError:
+    except NotCachedError:
         return None
     try:
         whole = scored(read_score_table(out_of_fold), _clips(clips), read_score_table(submission))

@@ -10,9 +10,8 @@ from statistics import fmean
 
 from callboard.analysis.difference import Difference, MismatchError
 from callboard.core.console import progress
-from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache, shared_cache
-from callboard.results.dvc_cache import DamagedFileError, cached_file, is_cached
+from callboard.results.dvc_cache import NotCachedError, cached_file, is_cached
 from callboard.results.result import CLIPS, OUT_OF_FOLD
 from callboard.results.rows import BoardRow
 
@@ -87,9 +86,7 @@ def _measured(pairs: Sequence[tuple[BoardRow, BoardRow]]) -> Difference | None:
             )
             for row, base in pairs
         ]
-    except DamagedFileError:
-        raise
-    except UserError:
+    except NotCachedError:
         return None
     from callboard.analysis.bootstrap import difference_of, mean_of, precisions_in
 

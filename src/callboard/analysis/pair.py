@@ -10,7 +10,7 @@ from callboard.analysis.differences import difference
 from callboard.analysis.seed_noise import NoiseOfRows
 from callboard.analysis.verdict import Judgement, flag_optimistic, judge, judge_lb
 from callboard.core.errors import UserError
-from callboard.results.dvc_cache import DamagedFileError, cached_file
+from callboard.results.dvc_cache import NotCachedError, cached_file
 from callboard.results.result import CLIPS, OUT_OF_FOLD, changes
 from callboard.results.rows import CV, BoardRow, rows_named, rows_so_far, same_truth
 
@@ -68,9 +68,7 @@ class Pair:
         try:
             clips = cached_file(self.b.clips_md5, CLIPS)
             old, new = (cached_file(row.oof_md5, OUT_OF_FOLD) for row in (self.a, self.b))
-        except DamagedFileError:
-            raise
-        except UserError:  # gone from the cache
+        except NotCachedError:
             return []
         try:
             found = _species(new, old, clips)

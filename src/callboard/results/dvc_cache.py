@@ -46,6 +46,10 @@ class DamagedFileError(UserError):
         self.path = path
 
 
+class NotCachedError(UserError):
+    """A file is not in DVC's cache."""
+
+
 def regain(*paths: Path) -> str:
     """Return how to get damaged files of the cache back."""
     return (
@@ -62,11 +66,14 @@ def cached_file(md5: str, what: str) -> Path:
 
     Raises:
         DamagedFileError: the file has other content.
-        UserError: the file is not in the cache, or `md5` is not a hash.
+        NotCachedError: the file is not in the cache.
+        UserError: `md5` is not a hash.
     """
     path = object_path(md5, main_workspace())
     if not path.is_file():
-        raise UserError(f"{what} is not in DVC's cache ({path}); `dvc pull` it or run the experiment again")
+        raise NotCachedError(
+            f"{what} is not in DVC's cache ({path}); `dvc pull` it or run the experiment again"
+        )
     refuse_damaged(path, md5, what)
     return path
 
@@ -147,7 +154,8 @@ def cached_in_folder(listing: Path, name: str, folder: str) -> Path:
         folder: Description of the folder, for the error.
 
     Raises:
-        UserError: the folder does not have the file, or the cache has lost it.
+        NotCachedError: the folder does not have the file, or the cache has lost it.
+        UserError: the list or the file is damaged.
     """
     return cached_file(md5s_listed(listing).get(name, ""), f"{folder}/{name}")
 

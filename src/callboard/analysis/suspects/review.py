@@ -28,7 +28,7 @@ from callboard.features.windows import clip_length
 from callboard.params.base import validate
 from callboard.params.features import FrontEndParams
 from callboard.params.training import ClipParams
-from callboard.results.dvc_cache import DamagedFileError, cached_in_folder
+from callboard.results.dvc_cache import NotCachedError, cached_in_folder
 from callboard.results.result import CLIPS, SOURCE, Result
 from callboard.results.rows import is_unisolated, result_named
 from callboard.scoring.window_scores import load_scores
@@ -137,9 +137,7 @@ def read_calls_of(result: Result) -> pd.DataFrame | None:
     """Read every call of the training recordings; None if the source does not have them."""
     try:
         return read_calls(cached_in_folder(result.output(SOURCE), TRUTH, SOURCE))
-    except DamagedFileError:
-        raise
-    except UserError:
+    except NotCachedError:
         return None
 
 
