@@ -56,6 +56,14 @@ def test_names_that_would_be_equal_are_refused(tmp_path: Path) -> None:
         list_archive(folders)
 
 
+@pytest.mark.parametrize("names", [("x", "x"), ("x", "x/june"), ("x/june", "x"), ("link", "x/june")])
+def test_a_folder_that_is_in_another_is_refused(names: tuple[str, str], tmp_path: Path) -> None:
+    write(tmp_path / "x", "a.wav", "june/b.wav")
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    with pytest.raises(UserError, match="so that its recordings would count twice"):
+        list_archive([tmp_path / name for name in names])
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
 def test_a_name_that_no_table_can_hold_is_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff.wav")).write_bytes(b"")

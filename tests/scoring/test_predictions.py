@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ from callboard.model.weights import load_model
 from callboard.params.features import AudioParams, FeatureParams, FrontEndParams
 from callboard.scoring.detector import Detector, Networks, SetScores
 from callboard.scoring.predict import score_recordings
-from callboard.scoring.predictions import Predictions
+from callboard.scoring.predictions import Predictions, only_writer
 from callboard.scoring.stacking import Stack
 from callboard.scoring.window_scores import recording_scores, window_means
 from tests.scoring.test_predict import CPU, FULL, PARAMS
@@ -203,6 +206,46 @@ def test_scores_of_two_detectors_are_not_mixed(folder, networks, tmp_path, chang
     )
     with pytest.raises(UserError, match="must not be mixed with them; choose a different --output"):
         predict(other, folder, tmp_path / "out", floor=0.2 if change == "floor" else 0.1)
+
+
+def test_recordings_of_a_second_folder_do_not_pass_for_those_of_the_first(folder, networks, tmp_path):
+    """Recorders on one schedule make files of the same name, size and time."""
+    made, out = detector(networks(0)), tmp_path / "out"
+    predict(made, folder, out)
+    before = wide(out)
+    for seed, (name, seconds) in enumerate(LENGTHS_S.items(), start=50):
+        write_sound(tmp_path / "other" / name, seconds, seed)
+        time = (folder / name).stat().st_mtime_ns
+        os.utime(tmp_path / "other" / name, ns=(time, time))
+    with pytest.raises(UserError, match=r"other/a\.wav would have the same name; use a different --output"):
+        predict(made, tmp_path / "other", out)
+    assert wide(out).equals(before)
+    (tmp_path / "link").symlink_to(folder)
+    assert predict(made, tmp_path / "link", out) == []
+    folder.rename(tmp_path / "moved")
+    assert predict(made, tmp_path / "moved", out) == []
+
+
+def test_a_recording_is_not_scored_again_under_the_name_that_it_has_beside_a_second_folder(
+    folder, networks, tmp_path
+):
+    made, out = detector(networks(0)), tmp_path / "out"
+    predict(made, folder, out)
+    write_sound(tmp_path / "other/a.wav", 1.0)
+    both = list_archive([folder, tmp_path / "other"])
+    with pytest.raises(UserError, match=r"a\.wav as a\.wav, which would count twice as sounds/a\.wav"):
+        Predictions(out, made, 0.0, CPU).missing(both)
+
+
+def test_two_commands_do_not_write_one_folder(tmp_path):
+    with only_writer(tmp_path / "out"):
+        child = "from pathlib import Path; from callboard.scoring.predictions import only_writer\n" + (
+            f"with only_writer(Path({str(tmp_path / 'out')!r})): pass"
+        )
+        done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=False)
+        assert "another `callboard predict` is writing it; wait for its end" in done.stderr
+    with only_writer(tmp_path / "out"):
+        pass
 
 
 def at(starts: list[float], length: float, scores: list[float], recording: list[int]) -> SetScores:

@@ -60,7 +60,7 @@ def predict_folders(args: argparse.Namespace) -> None:
     from callboard.results.lookup import find_result
     from callboard.results.rows import board_refs, read_board
     from callboard.scoring.detector import load_detector
-    from callboard.scoring.predictions import Predictions, ShardTotals
+    from callboard.scoring.predictions import Predictions, ShardTotals, only_writer
 
     watch = Stopwatch()
     rows, _ = read_board()
@@ -69,17 +69,19 @@ def predict_folders(args: argparse.Namespace) -> None:
     device = pick_device()
     use_threads(1)
     folder = args.output or Path("predictions", result.name).absolute()
-    predictions = Predictions(folder, load_detector(result, device), args.floor, device)
-    shards = list(plan_shards(predictions.missing(files)))
+    detector = load_detector(result, device)
     made: list[ShardTotals] = []
 
     def note() -> str:
         sound_s = sum(one.sound_s for one in made)
         return f"{duration(sound_s)} of sound, {sound_s / watch.elapsed_s:.0f} s of it a second"
 
-    for shard in progress(shards, total=len(shards), label="predict", unit="shards", note=note):
-        made.append(predictions.make(shard))
-    finished = list(predictions.totals())
+    with only_writer(folder):
+        predictions = Predictions(folder, detector, args.floor, device)
+        shards = list(plan_shards(predictions.missing(files)))
+        for shard in progress(shards, total=len(shards), label="predict", unit="shards", note=note):
+            made.append(predictions.make(shard))
+        finished = list(predictions.totals())
     n_skipped = sum(one.n_skipped for one in finished)
     if n_skipped == sum(len(one.files) for one in finished):
         raise UserError(f"no recording could be scored; the table in {folder / 'skipped'} gives the reasons")

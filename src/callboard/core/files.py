@@ -121,18 +121,21 @@ def _refusals_in_words(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(place: Path, refusal: type[Exception]) -> Iterator[None]:
+def locked(place: Path, refusal: type[Exception], busy: str = "") -> Iterator[None]:
     """Hold a lock between processes, waiting while another one holds it; a nested block is entered at once.
 
     Args:
         place: The lock file, which is created with its folder.
         refusal: Exception raised if the file cannot be written.
+        busy: Message of the exception raised if another process holds the lock; without it, wait.
     """
-    from filelock import FileLock  # imports asyncio, and most commands lock nothing
+    from filelock import FileLock, Timeout  # imports asyncio, and most commands lock nothing
 
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(place, is_singleton=True).acquire()
+        held = FileLock(place, is_singleton=True).acquire(timeout=0 if busy else -1)
+    except Timeout as error:
+        raise refusal(busy) from error
     except OSError as error:
         raise refusal(f"{place}: {error.strerror}") from error
     with held:

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +32,10 @@ def list_archive(folders: Sequence[Path]) -> list[ArchiveFile]:
     """List all recordings below some folders, hidden ones aside, ordered by name.
 
     Raises:
-        UserError: A folder does not exist or cannot be read, has no recordings, or two names are equal.
+        UserError: A folder does not exist or cannot be read, has no recordings, or is also part of another;
+            or two names are equal.
     """
+    _refuse_nested(folders)
     found: dict[str, ArchiveFile] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -53,6 +56,13 @@ def list_archive(folders: Sequence[Path]) -> list[ArchiveFile]:
             seen = f"only files of other formats ({kinds})" if kinds else "no files"
             raise UserError(f"{folder}: no recordings ({', '.join(RECORDING_SUFFIXES)}), {seen}")
     return [found[name] for name in sorted(found)]
+
+
+def _refuse_nested(folders: Sequence[Path]) -> None:
+    places = [folder.resolve() for folder in folders]
+    for a, b in permutations(range(len(places)), 2):
+        if places[b].is_relative_to(places[a]):
+            raise UserError(f"{folders[b]}: is in {folders[a]}, so that its recordings would count twice")
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:

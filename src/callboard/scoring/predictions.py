@@ -7,8 +7,10 @@ exist are the state of the work.
 """
 
 import json
+import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from callboard.core.errors import UserError
-from callboard.core.files import written_whole
+from callboard.core.files import locked, written_whole
 from callboard.core.parts import part_key
 from callboard.core.reading import reading
 from callboard.core.threads import n_workers
@@ -86,11 +88,18 @@ class Predictions:
         """Return the recordings that no finished shard covers; remove shards with a recording that changed.
 
         Recordings of finished shards that are not among `files` keep their scores.
+
+        Raises:
+            UserError: A finished shard has a recording under a different name, or a different one of this
+                name.
         """
         now = {file.name: file for file in files}
+        name_at = {file.path: file.name for file in files}
         covered: set[str] = set()
         for path in self._shards():
             shard = read_totals(path)
+            for file in shard.files:
+                self._refuse_confusion(file, now.get(file.name, file), name_at.get(file.path, file.name))
             if any(now.get(file.name, file)[2:] != file[2:] for file in shard.files):
                 self._remove(path.name)
             else:
@@ -100,6 +109,18 @@ class Predictions:
                 if not (self._folder / RECORDING_TABLE / path.name).exists():
                     path.unlink()
         return [file for file in files if file.name not in covered]
+
+    def _refuse_confusion(self, scored: ArchiveFile, same_name: ArchiveFile, name_now: str) -> None:
+        if name_now != scored.name:
+            raise UserError(
+                f"{self._folder}: has scores of {scored.path} as {scored.name}, which would count twice as "
+                f"{name_now}; give the same folders as before, or use a different --output"
+            )
+        if same_name.path != scored.path and _is_other_file(scored.path, same_name.path):
+            raise UserError(
+                f"{self._folder}: has scores of {scored.path} as {scored.name}, and {same_name.path} would "
+                "have the same name; use a different --output"
+            )
 
     def make(self, shard: Sequence[ArchiveFile]) -> ShardTotals:
         """Score a shard and write its files."""
@@ -121,6 +142,25 @@ class Predictions:
     def _remove(self, name: str) -> None:
         for table in PREDICTION_TABLES:
             (self._folder / table / name).unlink(missing_ok=True)
+
+
+def _is_other_file(before: str, now: str) -> bool:
+    """Return whether a file is still there, so that it was not moved to its new path."""
+    return os.path.exists(before) and not os.path.samefile(before, now)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Refuse a folder of predictions that another process writes: it would take unfinished shards for waste.
+
+    Raises:
+        UserError: Another process writes it, or it cannot be written.
+    """
+    busy = (
+        f"{folder}: another `callboard predict` is writing it; wait for its end, or use a different --output"
+    )
+    with locked(folder / ".lock", UserError, busy):
+        yield
 
 
 def _about(detector: Detector, floor: float) -> dict[str, Any]:
