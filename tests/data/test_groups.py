@@ -135,11 +135,22 @@ def test_a_group_that_cannot_be_found_is_refused(group: str, message: str) -> No
 def test_sites_that_differ_only_in_case_are_refused() -> None:
     ids = ["Ridge_1", "ridge_2", "creek_3"]
     with pytest.raises(
-        UserError, match=r"split.group SITE_\*: names that differ only in case: Ridge, ridge$"
+        UserError, match=r"SITE_\*: names that differ only in case, blanks or Unicode form: 'Ridge', 'ridge'$"
     ):
         groups_of(ids, params("SITE_*"), table(recording_id=[]))
-    with pytest.raises(UserError, match=r"split.group site: names that differ only in case: R, r$"):
+    with pytest.raises(UserError, match=r"split.group site: names that differ only in case, .*: 'R', 'r'$"):
         groups_of(ids, params("site"), table(recording_id=ids, site=["R", "r", "c"]))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Par\u00e1", "Para\u0301"), ("north ridge", "north  ridge"), ("north ridge", "north\u00a0ridge")],
+)
+def test_sites_that_look_the_same_are_refused_with_what_differs(names: tuple[str, str]) -> None:
+    ids = ["r1", "r2", "r3"]
+    with pytest.raises(UserError, match="differ only in case, blanks or Unicode form") as error:
+        groups_of(ids, params("site"), table(recording_id=ids, site=[*names, "c"]))
+    assert all(ascii(name) in str(error.value) for name in names)
 
 
 def test_without_a_table_a_column_is_refused_with_what_is_missing(clips: pd.DataFrame) -> None:
@@ -149,7 +160,7 @@ def test_without_a_table_a_column_is_refused_with_what_is_missing(clips: pd.Data
         assign_folds(clips, params("fold"))
 
 
-@pytest.mark.parametrize("group", ["", " ", "SITE_SITE"])
+@pytest.mark.parametrize("group", ["", " ", "SITE_SITE", "SITE*", "SITE*_HHMMSS", "*SITE_YYYYMMDD"])
 def test_a_group_that_says_nothing_is_refused(group: str) -> None:
     with pytest.raises(ValueError, match="group"):
         params(group)

@@ -1,6 +1,7 @@
 """Groups of recordings that stay in one fold, such as those of a site, and the user's table of recordings."""
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def groups_of(recording_ids: Iterable[str], split: SplitParams, metadata: pd.Dat
 
     Raises:
         UserError: `group` is neither a column of the table nor a pattern, a recording has no value in the
-            column, an id does not match the pattern, or two groups differ only in case.
+            column, an id does not match the pattern, or two groups are spelled alike.
     """
     ids = pd.Index(sorted(set(recording_ids)), dtype=str, name="recording_id")
     if split.is_by_recording:
@@ -127,12 +128,20 @@ def _unlike(groups: pd.Series, group: str) -> pd.Series:
     """Return the groups of recordings if no two are spelled alike.
 
     Raises:
-        UserError: Two names differ only in case, so that one site could be in two folds.
+        UserError: Two names differ only in case, blanks or Unicode form, so that one site could be in two
+            folds.
     """
     names = pd.Series(sorted(groups.unique()), dtype=str)
-    if len(alike := names[names.str.casefold().duplicated(keep=False)]):
-        raise UserError(f"split.group {group}: names that differ only in case: {first_few(alike.tolist())}")
+    if len(alike := names[names.map(_plain).duplicated(keep=False)]):
+        raise UserError(
+            f"split.group {group}: names that differ only in case, blanks or Unicode form: "
+            f"{first_few(alike.map(ascii).tolist())}"
+        )
     return groups
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _matched(ids: pd.Index, pattern: str) -> pd.Series:

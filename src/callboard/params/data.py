@@ -104,6 +104,11 @@ class SplitParams(Params):
             )
         if self.group.count(SITE) > 1:
             raise ValueError(f"group {self.group!r} must contain {SITE} once")
+        if f"{SITE}*" in self.group or f"*{SITE}" in self.group:
+            raise ValueError(
+                f"group {self.group!r} does not say where {SITE} ends; write what is between it and *, "
+                f"such as {SITE}_*"
+            )
         return self
 
     @property
