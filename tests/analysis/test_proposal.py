@@ -253,3 +253,42 @@ def test_calls_in_one_recording_only_are_refused(tmp_path: Path) -> None:
     write_boxes(tmp_path, "train_fp", [])
     with pytest.raises(UserError, match="calls are in one recording only; cross-validation needs"):
         survey_folder(tmp_path, str(tmp_path))
+
+
+def test_a_folder_of_stereo_recordings_alone_is_taken_by_their_mean(tmp_path: Path) -> None:
+    make_folder(tmp_path, length_s=2.0, rate=16000, box=(0.5, 1.0, 1000.0, 5000.0))
+    for path in sorted(tmp_path.glob("t*/*.wav")):
+        mono, rate = soundfile.read(path)
+        soundfile.write(path, np.stack([mono, 0.5 * mono], axis=1), rate)
+    proposal = proposed(tmp_path)
+    assert (proposal.values["audio.channel"], proposal.survey.n_several_channels) == ("mean", 13)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([f"rec{k},{'abcdef'[k % 6]}" for k in range(11)], "no site for 1 training recording: rec11"),
+        ([f"rec{k},{'abcdeE'[k % 6]}" for k in range(12)], "differ only in case, blanks or Unicode form"),
+    ],
+)
+def test_a_table_with_unclear_sites_is_refused_not_passed_over(
+    rows: list[str], message: str, tmp_path: Path
+) -> None:
+    make_folder(tmp_path, length_s=2.0, rate=16000, box=(0.5, 1.0, 1000.0, 5000.0))
+    (tmp_path / "recordings.csv").write_text("\n".join(["recording_id,site", *rows, ""]))
+    with pytest.raises(UserError, match=message):
+        proposed(tmp_path)
+
+
+def test_sites_are_counted_as_split_will_find_them(tmp_path: Path) -> None:
+    """A recording copied to another site joins the two; a site without calls is in no count."""
+    make_folder(tmp_path, length_s=2.0, name="S{0}_20240501_120000")
+    ids = [f"S{number}_20240501_120000" for number in range(12)]
+    for path in [tmp_path / f"train/{name}.wav" for name in ids[1:4]]:
+        path.write_bytes((tmp_path / f"train/{ids[0]}.wav").read_bytes())
+    assert "share a fold" in text_of(proposed(tmp_path))
+    assert proposed(tmp_path).survey.sites.nunique() == 9
+    write_boxes(tmp_path, "train_tp", [(name, s, 0.5, 1.0, 1e3, 5e3) for name in ids[:6] for s in "ab"])
+    write_boxes(tmp_path, "train_fp", [(name, "a", 1.2, 1.5, 1e3, 5e3) for name in ids])
+    assert proposed(tmp_path).values["split.group"] == "recording"
+    assert "each recording alone: calls are at 3 sites only" in text_of(proposed(tmp_path))

@@ -289,19 +289,20 @@ def _window(survey: Survey, tree: Mapping[str, Any]) -> list[Proposed]:
     return [Proposed("scale.window", round(factor, 4), f"{n_frames / rate:.3g} s, {n_frames} frames: {why}")]
 
 
-def _group(survey: Survey) -> list[Proposed]:
+def _group(survey: Survey) -> Proposed:
     """Propose that recordings of a site share a fold, if there are enough sites."""
-    n_sites = survey.sites.nunique()
+    n_sites = survey.tables.train_tp["recording_id"].map(survey.sites).nunique()
     if n_sites < MOST_FOLDS:
-        return []
-    return [Proposed("split.group", survey.site_group, f"recordings of one of {n_sites} sites share a fold")]
+        why = f"calls are at {counted(n_sites, 'site')} only" if n_sites else "sites are not known"
+        return Proposed("split.group", "recording", f"each recording alone: {why}")
+    return Proposed("split.group", survey.site_group, f"recordings of one of {n_sites} sites share a fold")
 
 
 def _folds(survey: Survey) -> list[Proposed]:
     """Propose as many folds as the rarest species has recordings; with too few, five without it in some."""
     group, tp = _group(survey), survey.tables.train_tp
     units, what = survey.tp_contents, "recording"
-    if group:
+    if group.value != "recording":
         units, what = tp["recording_id"].map(survey.sites), "site"
     counts = units.groupby(tp["species_id"]).nunique().sort_values()
     least = int(counts.iloc[0])
@@ -314,7 +315,7 @@ def _folds(survey: Survey) -> list[Proposed]:
     if least < n_folds:
         rule = "allow", f"{rare}, so some folds lack it"
     return [
-        *group,
+        group,
         Proposed("split.folds", list(range(n_folds)), why),
         Proposed("split.rare_species", *rule),
     ]

@@ -5,11 +5,11 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from pydantic import ValidationError
 
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS
-from callboard.data.groups import METADATA, groups_of, read_metadata
+from callboard.data.groups import METADATA, groups_of, joined, read_metadata
+from callboard.data.recording_files import read_header
 from callboard.data.recording_folders import RECORDING_SUFFIXES, FolderOfRecordings
 from callboard.data.source_tables import SourceTables
 from callboard.data.sources import SOURCES
@@ -68,19 +68,27 @@ class Survey:
     @cached_property
     def site_group(self) -> str:
         """Value of `split.group` that keeps the recordings of a site together; empty if sites are unknown."""
-        return next((group for group in (SITE_COLUMN, SITE_PATTERN) if self._sites(group) is not None), "")
+        return next((group for group in (SITE_COLUMN, SITE_PATTERN) if not self._sites(group).empty), "")
 
     @property
     def sites(self) -> pd.Series:
-        """Site of each annotated recording by id; empty if sites are unknown."""
-        found = self._sites(self.site_group)
-        return pd.Series(dtype=str) if found is None else found
+        """Site of each annotated recording by id, joined by copies; empty if sites are unknown."""
+        return self._sites(self.site_group) if self.site_group else pd.Series(dtype=str)
 
-    def _sites(self, group: str) -> pd.Series | None:
+    def _sites(self, group: str) -> pd.Series:
+        """Return the sites, none if they are unknown.
+
+        Raises:
+            UserError: the table has sites, but none for some recording, or two that are spelled alike.
+        """
+        split, ids = SplitParams(group=group), self.boxes["recording_id"]
         try:
-            return groups_of(self.boxes["recording_id"], SplitParams(group=group), self.metadata)
-        except (UserError, ValidationError):
-            return None
+            found = groups_of(ids, split, self.metadata)
+        except UserError:
+            if group in self.metadata and self.metadata["recording_id"].isin(ids).any():
+                raise
+            return pd.Series(dtype=str)
+        return joined(found, self.recordings["digest"].to_dict())
 
     @cached_property
     def tp_contents(self) -> pd.Series:
@@ -122,13 +130,18 @@ def survey_folder(folder: Path, root: str) -> Survey:
     path = folder / METADATA
     metadata = read_metadata(path) if path.is_file() else pd.DataFrame({"recording_id": []}, dtype=str)
     data = DataParams(source="own", root=root, on_bad_recording="skip", demo=DemoParams())
-    tables = SOURCES[data.source](data, AudioParams(on_other_rate="resample"), folder)
-    n_several_channels = 0
-    if len(tables.skipped):
-        mixed = SOURCES[data.source](data, AudioParams(on_other_rate="resample", channel="mean"), folder)
-        n_several_channels = len(tables.skipped) - len(mixed.skipped)
-        tables = mixed
-    survey = Survey(tables, root, metadata, n_several_channels)
+    tables = SOURCES[data.source](data, AudioParams(on_other_rate="resample", channel="mean"), folder)
+    survey = Survey(tables, root, metadata, _n_several_channels(tables, folder))
     if survey.n_tp_recordings < 2:
         raise UserError(f"{folder}: calls are in one recording only; cross-validation needs at least two")
     return survey
+
+
+def _n_several_channels(tables: SourceTables, folder: Path) -> int:
+    """Return the number of usable recordings that have more than one channel."""
+    mono = AudioParams(on_other_rate="resample", channel=None)
+    recordings = tables.recordings[["recording_id", "subset", "file"]].itertuples(index=False)
+    return sum(
+        bool(read_header(name, subset, folder / subset / file, mono).reason)
+        for name, subset, file in recordings
+    )
