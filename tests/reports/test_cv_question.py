@@ -7,7 +7,7 @@ import pytest
 from callboard.analysis.lines import BoardLine, judged, lines_of_results
 from callboard.analysis.pair import Pair
 from callboard.reports.board.formats import as_csv, board_markdown
-from callboard.reports.cv_question import asked_of, question_legend, question_sentence, question_text
+from callboard.reports.cv_question import cv_holds_for, question_legend, question_sentence, question_text
 from callboard.reports.details import details
 from callboard.reports.diff import verdict_sentence
 from callboard.results.rows import CV, BoardRow
@@ -41,10 +41,10 @@ def of_group(group: str) -> BoardRow:
     ],
 )
 def test_each_way_to_group_recordings_asks_a_question(group: str, question: str) -> None:
-    assert asked_of(of_group(group)) == question
+    assert cv_holds_for(of_group(group)) == question
 
 
-def test_a_result_older_than_groups_answers_for_new_recordings() -> None:
+def test_a_result_older_than_groups_holds_for_new_recordings() -> None:
     assert question_text(replace(PLAIN, params={})) == "new recordings of these places"
 
 
@@ -70,28 +70,28 @@ def test_labels_of_recordings_in_no_fold_may_be_of_the_sites_held_out() -> None:
 
 
 def test_the_board_has_one_line_that_names_results_only_if_questions_differ() -> None:
-    assert question_legend([PLAIN, PLAIN]) == "CV answers for new recordings of these places."
+    assert question_legend([PLAIN, PLAIN]) == "CV holds for new recordings of these places."
     assert question_legend([]) == ""
     found = question_legend([PLAIN, SITES, FEW])
     for_sites = "for recordings of a new site (sites, few). 6 groups are few: "
-    assert found.startswith(f"CV answers for new recordings of these places (plain); {for_sites}")
+    assert found.startswith(f"CV holds for new recordings of these places (plain); {for_sites}")
     assert found.endswith(" hold the truth (few).")
     assert question_legend([FEW, FEW]).endswith(" hold the truth.")
     ((plain, sites),) = blocks = judged(lines_of_results([PLAIN, SITES], {}), [PLAIN, SITES])
     assert (plain.best, sites.best) == (PLAIN, SITES)
     text = board_markdown(blocks)
-    assert text.count("CV answers for") == 1
+    assert text.count("CV holds for") == 1
     assert ",recordings of a new site," in as_csv(lines_of_results([SITES], {}))
 
 
 def test_show_says_it_below_the_score() -> None:
     lines = details(BoardLine(FEW), [], None, []).splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith("CV "))
-    assert lines[place + 1].startswith("answers for recordings of a new site (6 groups); 6 groups are few")
+    assert lines[place + 1].startswith("holds for   recordings of a new site (6 groups); 6 groups are few")
 
 
 def test_a_diff_says_where_two_results_answer_different_questions() -> None:
-    assert question_sentence(SITES, FEW).startswith("CV answers for recordings of a new site (6 groups)")
+    assert question_sentence(SITES, FEW).startswith("CV holds for recordings of a new site (6 groups)")
     found = question_sentence(PLAIN, SITES)
     assert found == (
         "The two CVs answer different questions: that of plain for new recordings of these places, that of "

@@ -151,13 +151,13 @@ def pair_from(line: BoardLine) -> Pair:
 def test_a_diff_says_it_after_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pair, "species", [])
     assert verdict_sentence(pair_from(UNLIKE_LINE)).endswith(
-        f"better by more than chance. They were {SAID}. CV answers for new recordings of these places."
+        f"better by more than chance. They were {SAID}. CV holds for new recordings of these places."
     )
     assert SAID in pair_markdown(pair_from(UNLIKE_LINE), False)
     assert SAID in pair_html(pair_from(UNLIKE_LINE), (None, None))
     for line in (ALIKE, OLDER):
         assert verdict_sentence(pair_from(line)).endswith(
-            "better by more than chance. CV answers for new recordings of these places."
+            "better by more than chance. CV holds for new recordings of these places."
         )
 
 

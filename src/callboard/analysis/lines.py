@@ -153,24 +153,24 @@ def _compared(block: Block) -> Block:
     ]
 
 
-Competition = tuple[str, str]
-"""Data and `split.group`: CVs answer one question if both are the same."""
+Contest = tuple[str, str]
+"""Data and `split.group` of results, of which the one with the highest CV is the best."""
 
 
-def competition(row: BoardRow) -> Competition:
-    """Return what results must share for the highest of their CVs to be the best."""
-    return row.data_md5, row.params.get("split.group", "recording")
+def contest(row: BoardRow) -> Contest:
+    """Return the contest that a result is in: CVs of different ones answer different questions."""
+    return row.data_md5, row.split_group
 
 
-def best_of(rows: Sequence[BoardRow]) -> dict[Competition, BoardRow]:
-    """Map a competition to its result with the highest CV that is not optimistic; the older of equal ones."""
-    best: dict[Competition, BoardRow] = {}
+def best_of(rows: Sequence[BoardRow]) -> dict[Contest, BoardRow]:
+    """Map a contest to its result with the highest CV that is not optimistic; the older of equal ones."""
+    best: dict[Contest, BoardRow] = {}
     for row in rows:
         cv = row.metrics.get(CV, nan)
         if isfinite(cv) and not row.is_optimistic:
-            known = best.setdefault(competition(row), row)
+            known = best.setdefault(contest(row), row)
             if cv > known.metrics[CV]:
-                best[competition(row)] = row
+                best[contest(row)] = row
     return best
 
 
@@ -179,9 +179,7 @@ def judged(blocks: Blocks, rows: Sequence[BoardRow]) -> Blocks:
     noise, best = NoiseOfRows(rows), best_of(rows)
     shown = [line.row for block in blocks for line in block if line.row]
     data = {row.data_md5 for row in shown}
-    to_best = [
-        (row, top) for row in shown if (top := best.get(competition(row))) and _is_held_against(row, top)
-    ]
+    to_best = [(row, top) for row in shown if (top := best.get(contest(row))) and _is_held_against(row, top)]
     work_out([*to_best, *seed_pairs(row for row in rows if row.data_md5 in data)])
     return [
         [_judged(line, line.row, noise, best) if line.row else line for line in block] for block in blocks
@@ -205,9 +203,9 @@ def judged_line(row: BoardRow, rows: Sequence[BoardRow], captions: Mapping[str, 
 
 
 def _judged(
-    line: BoardLine, row: BoardRow, noise: NoiseOfRows, best: Mapping[Competition, BoardRow]
+    line: BoardLine, row: BoardRow, noise: NoiseOfRows, best: Mapping[Contest, BoardRow]
 ) -> BoardLine:
-    top, own = best.get(competition(row)), noise.between(row, line.base)
+    top, own = best.get(contest(row)), noise.between(row, line.base)
     judgement = judge(line.change, own)
     return replace(
         line,

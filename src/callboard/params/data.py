@@ -73,6 +73,9 @@ class DataParams(Params):
 OWN_FOLDS = "fold"
 """Value of `split.group` that takes the folds from the user's table of recordings."""
 
+UNGROUPED = ("recording", OWN_FOLDS)
+"""Values of `split.group` with which recordings that are not copies of each other are independent."""
+
 SITE = "SITE"
 """Part of a pattern on recording ids that matches the name of a group."""
 
@@ -114,7 +117,7 @@ class SplitParams(Params):
     @property
     def is_by_recording(self) -> bool:
         """Whether recordings that are not copies of each other are independent."""
-        return self.group in ("recording", OWN_FOLDS)
+        return self.group in UNGROUPED
 
     @property
     def pattern(self) -> str:

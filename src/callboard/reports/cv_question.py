@@ -1,10 +1,10 @@
-"""The question that a CV answers, by how recordings were grouped in folds, in words."""
+"""The recordings that a CV holds for, by how recordings were grouped in folds, in words."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from callboard.core.console import first_few
-from callboard.params.data import OWN_FOLDS, SITE
+from callboard.params.data import OWN_FOLDS, SITE, UNGROUPED
 
 if TYPE_CHECKING:
     from callboard.results.rows import BoardRow
@@ -16,9 +16,9 @@ COVERAGE_OF_SIX = 90
 """Share in percent of 95 % intervals over six groups that hold the truth, by benchmarks/place.py."""
 
 
-def asked_of(row: "BoardRow") -> str:
-    """Return the recordings that CV is an estimate for, as `recordings of a new site`."""
-    group = row.params.get("split.group", "recording")
+def cv_holds_for(row: "BoardRow") -> str:
+    """Return the recordings on which CV estimates scores, such as `recordings of a new site`."""
+    group = row.split_group
     if group == "recording":
         return "new recordings of these places"
     if group == OWN_FOLDS:
@@ -27,16 +27,15 @@ def asked_of(row: "BoardRow") -> str:
 
 
 def question_text(row: "BoardRow") -> str:
-    """Return `asked_of` with the number of groups, and what limits the answer."""
+    """Return `cv_holds_for` with the number of groups, and what limits it."""
     n_groups = n_groups_of(row)
     counted = f" ({n_groups} groups)" * bool(n_groups)
-    return "; ".join([asked_of(row) + counted, *_limits(row)])
+    return "; ".join([cv_holds_for(row) + counted, *_limits(row)])
 
 
 def n_groups_of(row: "BoardRow") -> int:
     """Return the number of groups that CV is over; 0 if these are recordings, with their copies."""
-    is_grouped = row.params.get("split.group", "recording") not in ("recording", OWN_FOLDS)
-    return int(row.metrics.get("cv.n_groups", 0)) if is_grouped else 0
+    return 0 if row.split_group in UNGROUPED else int(row.metrics.get("cv.n_groups", 0))
 
 
 def _limits(row: "BoardRow") -> list[str]:
@@ -53,33 +52,31 @@ def _limits(row: "BoardRow") -> list[str]:
 
 
 def question_legend(rows: Iterable["BoardRow"]) -> str:
-    """Return one line on the questions that the CVs of a board answer; empty without a result.
+    """Return one line on what the CVs of a board hold for; empty without a result.
 
     Results are named only if they differ in it.
     """
     rows = list(rows)
-    asked: dict[str, list[str]] = {}
+    if not rows:
+        return ""
+    targets: dict[str, list[str]] = {}
     limits: dict[str, list[str]] = {}
     for row in rows:
-        asked.setdefault(asked_of(row), []).append(row.name)
+        targets.setdefault(cv_holds_for(row), []).append(row.name)
         for limit in _limits(row):
             limits.setdefault(limit, []).append(row.name)
 
-    def told(text: str, names: list[str]) -> str:
+    def with_names(text: str, names: list[str]) -> str:
         return text if len(names) == len(rows) else f"{text} ({first_few(names)})"
 
-    answers = "; for ".join(told(*one) for one in asked.items())
-    return (
-        " ".join([f"CV answers for {answers}.", *(f"{told(*one)}." for one in limits.items())])
-        if rows
-        else ""
-    )
+    holds_for = "; for ".join(with_names(*one) for one in targets.items())
+    return " ".join([f"CV holds for {holds_for}.", *(f"{with_names(*one)}." for one in limits.items())])
 
 
 def question_sentence(a: "BoardRow", b: "BoardRow") -> str:
-    """Return the question that the CVs of two results answer, or that they answer different ones."""
-    if asked_of(a) == asked_of(b):
-        return f"CV answers for {question_text(b)}."
+    """Return what the CVs of two results hold for, or that they answer different questions."""
+    if cv_holds_for(a) == cv_holds_for(b):
+        return f"CV holds for {question_text(b)}."
     return (
         f"The two CVs answer different questions: that of {a.name} for {question_text(a)}, that of {b.name} "
         f"for {question_text(b)}. The change has its interval over the larger groups."

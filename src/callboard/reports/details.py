@@ -90,7 +90,7 @@ def _scores(line: BoardLine, row: BoardRow) -> list[str]:
     base = line.base
     lines = [
         _fact("CV", cv),
-        _fact("answers for", question_text(row)),
+        _fact("holds for", question_text(row)),
         _fact("", ", ".join(others)),
         *([_fact("", known)] if (known := meanings(sorted(row.metrics))) else []),
         _fact("LB", _lb(row).removeprefix("LB ")),

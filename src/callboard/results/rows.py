@@ -67,6 +67,11 @@ class BoardRow:
         return ResultRef(self.name, self.key, time_ms=round(self.start.timestamp() * 1000))
 
     @property
+    def split_group(self) -> str:
+        """Value of `split.group`: what recordings that stay in one fold have in common."""
+        return self.params.get("split.group", "recording")
+
+    @property
     def measured_on(self) -> tuple[str, str]:
         """md5s of data and annotations; scores on different ones cannot be compared."""
         return self.data_md5, self.clips_md5

@@ -27,7 +27,7 @@ from callboard.reports.board.columns import (
     metric_of,
     shown_rows,
 )
-from callboard.reports.cv_question import asked_of
+from callboard.reports.cv_question import cv_holds_for
 from callboard.reports.text import legend_markdown, markdown_table, verdict_word
 from callboard.results.rows import CV
 
@@ -141,7 +141,7 @@ FIELDS: Mapping[str, Field] = {
     "name": lambda line: line.name,
     "cv": metric_of(CV),
     "cv_half_width": half_width,
-    "cv_answers_for": lambda line: asked_of(line.row) if line.row else None,
+    "cv_holds_for": lambda line: cv_holds_for(line.row) if line.row else None,
     "cv_low": metric_of("cv.lwlrap_low"),
     "cv_high": metric_of("cv.lwlrap_high"),
     "is_optimistic": lambda line: line.row.is_optimistic if line.row else None,

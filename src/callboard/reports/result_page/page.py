@@ -164,7 +164,7 @@ def _facts(result: Result, row: BoardRow | None, base: BoardRow | None) -> list[
         ("content key", result.key),
         ("data", f"{result.data_source}, {result.data_md5[:8]}"),
         ("made", f"{row.start:%Y-%m-%d %H:%M} UTC" if row else "not on the board; `callboard sync` adds it"),
-        ("CV answers for", question_text(row) if row else ""),
+        ("CV holds for", question_text(row) if row else ""),
         ("trained on", computes_text(row.computed_by if row else result.computed_by)),
         ("also known as", ", ".join(name for name in (row.names if row else ()) if name != result.name)),
         ("base", f"{base.name}, CV {number(base.metrics.get('cv.lwlrap'))}" if base else "none on the board"),
