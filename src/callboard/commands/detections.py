@@ -5,7 +5,7 @@ from typing import Any
 
 from callboard.commands.arguments import absolute_path, add_command
 
-DETECTED = ("csv", "parquet", "raven", "audacity", "presence")
+FORMATS = ("csv", "parquet", "raven", "audacity", "presence")
 
 
 def add(commands: Any) -> None:
@@ -14,11 +14,13 @@ def add(commands: Any) -> None:
         commands,
         "detections",
         help="write predictions above a threshold as CSV, Parquet, for Raven or Audacity",
-        details="Windows of a species that reach the threshold and overlap or touch are one detection, with "
-        "the largest of their scores. `presence` is about recordings as wholes, by their own scores.",
+        details="Windows in which a species reaches the threshold are merged into one detection where they "
+        "overlap or touch; its score is the highest of theirs. `presence` instead compares the scores of "
+        "whole recordings with the threshold.",
         examples={
-            "callboard detections june --threshold 0.5 --to raven --output tables": "for each recording",
-            "callboard detections june --threshold thresholds.csv --to csv --output list": "by species",
+            "callboard detections june --threshold 0.5 --to raven --output tables": "one table per recording",
+            "callboard detections june --threshold species.csv --to csv --output list": "one threshold "
+            "per species",
         },
     )
     detections.add_argument(
@@ -29,23 +31,23 @@ def add(commands: Any) -> None:
         type=threshold,
         required=True,
         metavar="P|FILE",
-        help="score from which a species is detected; or a CSV with the columns species and threshold, "
-        "where species with an empty threshold, or without a row, are left out",
+        help="lowest score of a detection, from 0 to 1; or a CSV with the columns species and threshold, "
+        "which leaves out species without a row or with an empty threshold",
     )
     detections.add_argument(
         "--to",
         dest="format",
-        choices=DETECTED,
+        choices=FORMATS,
         required=True,
-        help="csv and parquet: one table; raven and audacity: a table for each recording; presence: a CSV of "
-        "every recording and species",
+        help="csv and parquet: one table of detections; raven and audacity: a table for each recording; "
+        "presence: a CSV of every recording and species, with its score and whether it reaches the threshold",
     )
     detections.add_argument(
         "--output",
         type=absolute_path,
         required=True,
         metavar="FOLDER",
-        help="the folder to write, new or empty",
+        help="folder to write, which must be empty or not exist",
     )
     detections.set_defaults(command=write_folder)
 

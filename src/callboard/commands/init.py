@@ -16,19 +16,20 @@ def add(commands: Any) -> None:
         commands,
         "init",
         help="propose params.yaml for a folder of your own recordings and tables",
-        details="Reads tables and recordings, measures some training steps, prints each setting with its "
-        "reason, and writes params.yaml after asking. It is exp0051 at the size of these data; rows of "
-        "experiments.yaml then run on them as they are.",
+        details="Reads tables and recordings, times some training steps, reports what looks wrong, prints "
+        "each setting with its reason, and writes params.yaml after asking. The settings are those of "
+        "exp0051, the row of experiments.yaml that the committed params.yaml reproduces, scaled to your "
+        "data; other rows then run on your data without changes.",
         examples={
-            "callboard init recordings": "report, settings with reasons, and a question",
-            "callboard init recordings --yes": "the same without the question; then `dvc repro`",
+            "callboard init data/recordings": "report and settings with reasons; then asks",
+            "callboard init data/recordings --yes": "the same without asking; then `dvc repro`",
         },
     )
     init.add_argument(
         "folder",
         type=absolute_path,
         metavar="FOLDER",
-        help="folder with train/, test/, train_tp.csv and train_fp.csv",
+        help="folder with train/, train_tp.csv, train_fp.csv and, to score new recordings, test/",
     )
     init.add_argument("--yes", action="store_true", help="write params.yaml without asking")
     init.set_defaults(command=propose_settings)
@@ -53,7 +54,7 @@ def propose_settings(args: argparse.Namespace) -> None:
         return
     undo = keep_params()
     write_values(proposal.values, "the proposed params.yaml", f"exp0051 for {root}, by `callboard init`.")
-    print(f"init: params.yaml is written; {undo}; commit it, then `dvc repro`")
+    print(f"init: params.yaml is written; {undo}; commit it, then run `dvc repro`")
 
 
 def _agrees() -> bool:

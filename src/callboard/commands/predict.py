@@ -16,32 +16,40 @@ def add(commands: Any) -> None:
         commands,
         "predict",
         help="score folders of recordings with the networks of a result",
-        details="The scores are Parquet files of a few hundred recordings each; a killed command continues "
-        "after the last one, and a later one scores what is new or has changed.",
+        details="Writes scores as Parquet files, each for up to a few hundred recordings. The same command "
+        "continues after the last finished file if it was interrupted, and later scores recordings that are "
+        "new or have changed. `callboard detections` writes the scores for other programs.",
         examples={
-            "callboard predict exp0058 /data/2026": "predictions/exp0058/recordings and windows",
-            "callboard predict best site1 site2 --output june": "two folders, in june/",
+            "callboard predict exp0058 /data/2026": "writes predictions/exp0058",
+            "callboard predict exp0058 site1 site2 --output june": "two folders of recordings; writes june",
         },
     )
     predict.add_argument("name", metavar="NAME", help=RESULT_NAME)
     predict.add_argument(
-        "folders", nargs="+", metavar="FOLDER", type=absolute_path, help="recordings, also in subfolders"
+        "folders",
+        nargs="+",
+        metavar="FOLDER",
+        type=absolute_path,
+        help="folder of recordings; subfolders are searched too",
     )
     predict.add_argument(
-        "--output", type=absolute_path, metavar="FOLDER", help="default: predictions/NAME in the workspace"
+        "--output",
+        type=absolute_path,
+        metavar="FOLDER",
+        help="folder to write, or to continue; default: predictions/NAME in the workspace",
     )
     predict.add_argument(
         "--floor",
         type=probability,
         default=DEFAULT_FLOOR,
         metavar="P",
-        help="score from which a window is listed; recordings always have all scores; default %(default)s",
+        help="lowest score of a window that is kept; scores of recordings are all kept; default %(default)s",
     )
     predict.set_defaults(command=predict_folders)
 
 
 def probability(text: str) -> float:
-    """Parse a number from 0 to 1, the `type` of an argument."""
+    """Parse a number from 0 to 1."""
     try:
         number = float(text)
     except ValueError:
