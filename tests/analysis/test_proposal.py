@@ -13,6 +13,7 @@ from callboard.analysis.proposal.machine import TrainingTime
 from callboard.analysis.proposal.settings import SMALL, Proposal, Recipe, large_recipe, propose
 from callboard.analysis.proposal.survey import survey_folder
 from callboard.core.errors import UserError
+from callboard.experiments.presets import with_values
 from callboard.experiments.table import read_experiments
 from callboard.features.log_mel import mel_filterbank
 from callboard.params.base import validate
@@ -147,7 +148,7 @@ def test_a_recording_that_cannot_be_used_is_left_out_and_named(tmp_path: Path) -
     bad_recordings(tmp_path)
     proposal = proposed(tmp_path)
     assert proposal.values["data.on_bad_recording"] == "skip"
-    assert "look at: 1 recording left out, first rec3: train/rec3.wav is unreadable" in text_of(proposal)
+    assert "check: 1 recording left out, first rec3: train/rec3.wav is unreadable" in text_of(proposal)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_boxes_that_do_not_fit_are_counted_with_their_share(tmp_path: Path) -> N
     proposal = proposed(tmp_path)
     assert (proposal.n_longer_than_window, proposal.tree["clip"]["n_frames"]) == (1, 96)
     assert "1 of 25 boxes (4.0%) are longer than a window" in text_of(proposal)
-    assert f"boxes ({proposal.n_beyond_band / 25:.1%}) are not all inside" in text_of(proposal)
+    assert f"boxes ({proposal.n_beyond_band / 25:.1%}) are not entirely inside" in text_of(proposal)
     assert proposal.n_beyond_band == 1
 
 
@@ -220,13 +221,13 @@ def test_species_are_listed_with_their_boxes(tmp_path: Path) -> None:
     make_folder(tmp_path, n_recordings=4)
     text = text_of(proposed(tmp_path))
     assert "| a       |          2 |       2 |      0 |\n| b       |          2 |       2 |      1 |" in text
-    assert "look at: 2 species with fewer than 3 recordings: a, b" in text
+    assert "check: 2 species with fewer than 3 recordings: a, b" in text
 
 
 def test_a_folder_without_test_recordings_says_so(tmp_path: Path) -> None:
     make_folder(tmp_path)
     (tmp_path / "test/later.wav").unlink()
-    assert "look at: no test recordings, so the submission will be empty" in text_of(proposed(tmp_path))
+    assert "check: no test recordings, so the submission will be empty" in text_of(proposed(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -292,3 +293,18 @@ def test_sites_are_counted_as_split_will_find_them(tmp_path: Path) -> None:
     write_boxes(tmp_path, "train_fp", [(name, "a", 1.2, 1.5, 1e3, 5e3) for name in ids])
     assert proposed(tmp_path).values["split.group"] == "recording"
     assert "each recording alone: calls are at 3 sites only" in text_of(proposed(tmp_path))
+
+
+def test_a_group_of_an_earlier_folder_does_not_stay(tmp_path: Path) -> None:
+    survey = survey_folder(make_folder(tmp_path), str(tmp_path))
+    proposal = propose(survey, with_values(TREE, {"split.group": "recordist"}), SMALL)
+    assert proposal.values["split.group"] == "recording"
+    assert "sites are not known" in text_of(proposal)
+
+
+def test_the_reason_names_the_limit_that_decides(tmp_path: Path) -> None:
+    """Boxes of 10 ms have 10 frames of 1 ms, the shortest hop, and windows of 64 frames, the fewest."""
+    short_calls(tmp_path)
+    text = text_of(proposed(tmp_path))
+    assert "1 ms: 10 frames for a box of 0.01 s" in text
+    assert "64 frames: the shortest window, for boxes of up to 0.01 s" in text

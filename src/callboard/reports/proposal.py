@@ -27,7 +27,7 @@ def proposal_text(proposal: Proposal, time: TrainingTime) -> str:
         [
             markdown_table(header, _species(survey), [False, True, True, True]),
             *_facts(survey),
-            *(f"look at: {problem}" for problem in _problems(proposal)),
+            *(f"check: {problem}" for problem in _problems(proposal)),
             "",
             *map(_setting, proposal.settings),
             "",
@@ -63,7 +63,7 @@ def _facts(survey: Survey) -> Iterator[str]:
         )
     n_tp, n_fp = len(survey.tables.train_tp), len(survey.tables.train_fp)
     lengths = _range(survey.boxes["length_s"], 0.05, 0.95)
-    yield f"boxes: {n_tp} present and {n_fp} absent, nine of ten of {lengths}"
+    yield f"boxes: {n_tp} present and {n_fp} absent, nine in ten of {lengths}"
     if sites := sorted(set(survey.sites)):
         by = (
             "the names of recordings"
@@ -90,8 +90,8 @@ def _problems(proposal: Proposal) -> Iterator[str]:
     if rare := [name for name in survey.tables.species if counts.get(name, 0) < FEW_RECORDINGS]:
         yield f"{len(rare)} species with fewer than {FEW_RECORDINGS} recordings: {first_few(rare)}"
     shares = {
-        "longer than a window, which shows a part of them": proposal.n_longer_than_window,
-        f"not all inside {features['f_min']:.0f}–{features['f_max']:.0f} Hz": proposal.n_beyond_band,
+        "longer than a window, which shows only a part of them": proposal.n_longer_than_window,
+        f"not entirely inside {features['f_min']:.0f}–{features['f_max']:.0f} Hz": proposal.n_beyond_band,
         "over a whole recording": int(boxes["is_whole"].sum()),
         "without a band": int((~boxes["has_band"]).sum()),
     }
@@ -105,5 +105,5 @@ def _training(proposal: Proposal, time: TrainingTime) -> str:
     return (
         f"training: about {duration(n_folds * time.fold_s)} for {n_folds} folds one after the other "
         f"({duration(time.fold_s)} each; {1000 * time.step_s:.0f} ms for a step, measured on "
-        f"{time.processor}), reading the recordings and scoring not counted"
+        f"{time.processor}), without reading recordings and scoring"
     )

@@ -1,4 +1,4 @@
-"""The machine that trains: its recipe, and the time of a training step, measured on it."""
+"""Sizes of training for this machine, and the duration of a training step, measured on it."""
 
 from typing import NamedTuple
 

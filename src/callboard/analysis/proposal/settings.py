@@ -17,40 +17,43 @@ from callboard.params.scoring import HeldOutParams, held_out_sets
 
 PROPOSED_ROW = "exp0051"
 PRESET_ROW = "stage1"
-"""A row that has the sizes which the author's rows leave to the workspace."""
-
+"""A row with the sizes that the original author's rows leave to the workspace."""
 
 BAND_MARGIN = 1.1
-"""Factor beyond the boxes' band: annotators draw them tight."""
+"""Factor by which the band is wider than the boxes', which annotators draw tight."""
 
 LOWEST_RATE = 8000
-"""Sample rate below which recordings are not reduced, Hz: it saves little."""
+"""Lowest sample rate to which recordings are reduced, Hz: lower ones save little."""
 
 USUAL_BAND = (LOW_HZ, 16000.0)
 """Band in Hz if no box has one: most birds and frogs call in it."""
 
-LONGEST_HOP_S = 0.016
-"""The competition's step from frame to frame."""
+SHORTEST_HOP_S, LONGEST_HOP_S = 0.001, 0.016
+"""Range of the hop, seconds; the longest is the competition's."""
 
 FRAMES_OF_A_BOX = 16
-"""Frames that nine of ten boxes have at least."""
+"""Least number of frames of nine boxes in ten."""
 
 HOPS_OF_N_FFT = 8 / 3
-"""Length of the STFT window in hops, at least; as in params.yaml."""
+"""Least length of the STFT window, in hops; that of params.yaml."""
 
 MOST_HOPS_OF_N_FFT = 8
 
-WINDOW_STEP = 32
-"""Frames that the backbone reduces to one."""
+SEGMENT_FRAMES = 32
+"""Number of frames that the backbone reduces to one segment."""
 
-SHORTEST_WINDOW, MOST_WINDOW_S = 2 * WINDOW_STEP, 12.0
-"""In frames; in seconds, half as long again as the competition's."""
+FEWEST_WINDOW_FRAMES = 2 * SEGMENT_FRAMES
+
+MOST_WINDOW_S = 12.0
+"""Longest window, seconds: half as long again as the competition's."""
 
 CONTEXT = 1.25
 """Length of a window in long boxes, as in the competition (8.2 s for 7) and the soundscapes (4.1 s for 3.25).
 With windows of twice the box, the soundscapes' CV was no higher (0.712, not 0.722) at 1.6 times the cost."""
 
 COMPETITION_WINDOW = 512
+"""Frames of the competition's window."""
+
 COMPETITION_RECORDINGS = 906
 """Training recordings with calls, of all folds."""
 
@@ -61,14 +64,14 @@ SMALLEST_BATCH = 4
 
 @dataclass(frozen=True)
 class Recipe:
-    """The size of network and training that a kind of machine is for."""
+    """Sizes of network and training for a kind of machine."""
 
     n_mels: int
     backbone_args: dict[str, Any]
     is_pretrained: bool
     batch_size: int
     n_steps: int
-    """Steps of a whole training."""
+    """Training steps of a fold, in all epochs."""
     learning_rate: float
     """`scale.learning_rate`."""
     why: str
@@ -88,7 +91,7 @@ SMALL = Recipe(
     learning_rate=2.0,
     why="small network, as on the soundscapes: no GPU was found",
 )
-"""Sizes of params.yaml as committed, and the number of steps on its soundscapes."""
+"""Sizes of params.yaml as committed, and the number of steps of a fold on its soundscapes."""
 
 
 def large_recipe() -> Recipe:
@@ -132,14 +135,14 @@ class Proposal:
 
     @property
     def n_longer_than_window(self) -> int:
-        """Boxes, those of whole recordings apart, that are longer than a window."""
+        """Number of boxes longer than a window, without those of whole recordings."""
         boxes, n_frames = self.survey.boxes, self.tree["clip"]["n_frames"]
         is_longer = boxes["length_s"] * _frames_per_s(self.tree) > n_frames
         return int((is_longer & ~boxes["is_whole"]).sum())
 
     @property
     def n_beyond_band(self) -> int:
-        """Boxes with a band that is not all inside the analysed one."""
+        """Number of boxes with a band that reaches beyond the analysed one."""
         boxes, features = self.survey.boxes, self.tree["features"]
         is_beyond = (boxes["f_max"] > features["f_max"]) | (boxes["f_min"] < features["f_min"])
         return int((is_beyond & boxes["has_band"]).sum())
@@ -157,7 +160,8 @@ def propose(survey: Survey, tree: Mapping[str, Any], recipe: Recipe) -> Proposal
         UserError: experiments.yaml cannot be read.
     """
     table = read_experiments()
-    settings = [*_source(survey), *_band(survey), *_model(recipe)]
+    settings = [*_source(survey), *_band(survey)]
+    settings += [*_audio(survey, _with(tree, settings)["features"]["f_max"]), *_model(recipe)]
     settings += _resolution(survey, _with(tree, settings), recipe)
     settings += _window(survey, _with(tree, settings))
     settings += _folds(survey)
@@ -193,9 +197,8 @@ def _source(survey: Survey) -> list[Proposed]:
 
 
 def _band(survey: Survey) -> list[Proposed]:
-    """Propose the band, and the lowest sample rate that carries it and divides the recordings' usual one."""
     rates = survey.recordings["sample_rate"]
-    ceiling, usual = float(rates.min()) / 2, int(rates.mode().iloc[0])
+    ceiling = float(rates.min()) / 2
     boxes = survey.boxes[survey.boxes["has_band"]]
     if boxes.empty:
         low, high = USUAL_BAND
@@ -204,18 +207,24 @@ def _band(survey: Survey) -> list[Proposed]:
         lowest, highest = boxes["f_min"].quantile(0.01), boxes["f_max"].quantile(0.99)
         low = max(0.0, math.floor(lowest / BAND_MARGIN / 10) * 10.0)
         high = math.ceil(highest * BAND_MARGIN / 100) * 100.0
-        why = f"the boxes are in {lowest:.0f}–{highest:.0f} Hz, but for 1 % on each side; a tenth more"
+        why = f"boxes are in {lowest:.0f}–{highest:.0f} Hz, except 1 % at each end; widened by a tenth"
     if high >= ceiling:
-        high, why = ceiling, f"{why}, at most half of the lowest sample rate, {rates.min()} Hz"
-    needed = max(2 * high, LOWEST_RATE)
+        high, why = ceiling, f"{why}; at most half of the lowest sample rate, {rates.min()} Hz"
+    return [Proposed("features.f_min", low, why), Proposed("features.f_max", high, why)]
+
+
+def _audio(survey: Survey, f_max: float) -> list[Proposed]:
+    """Propose the lowest sample rate that carries f_max and divides the most common rate, and the channel."""
+    rates = survey.recordings["sample_rate"]
+    usual, needed = int(rates.mode().iloc[0]), max(2 * f_max, LOWEST_RATE)
     parts = [part for part in range(1, usual) if usual % part == 0 and usual / part >= needed]
     rate = usual // max(parts, default=1)
     n_others = int((rates != rate).sum())
-    part = f" = {usual} / {usual // rate}" * (rate != usual)
+    why_rate = "the most common rate of the recordings"
+    if rate != usual:
+        why_rate = f"{usual} Hz, the most common rate, / {usual // rate}; enough for {f_max:.0f} Hz"
     return [
-        Proposed("features.f_min", low, why),
-        Proposed("features.f_max", high, why),
-        Proposed("audio.sample_rate", rate, f"carries {high:.0f} Hz{part}; {usual} Hz is the usual rate"),
+        Proposed("audio.sample_rate", rate, why_rate),
         Proposed(
             "audio.on_other_rate",
             "resample" if n_others else "error",
@@ -232,9 +241,9 @@ def _band(survey: Survey) -> list[Proposed]:
 def _model(recipe: Recipe) -> list[Proposed]:
     return [
         Proposed("model.backbone_args", recipe.backbone_args, recipe.why),
-        Proposed("model.pretrained", recipe.is_pretrained, "timm's weights, from a model hub, if true"),
+        Proposed("model.pretrained", recipe.is_pretrained, "true: timm's weights, from a model hub"),
         Proposed("model.weights", None, "no weights from a file"),
-        Proposed("scale.learning_rate", recipe.learning_rate, "of the competition's, for this network"),
+        Proposed("scale.learning_rate", recipe.learning_rate, "times the competition's, for this network"),
     ]
 
 
@@ -243,9 +252,10 @@ def _resolution(survey: Survey, tree: Mapping[str, Any], recipe: Recipe) -> list
     rate: int = tree["audio"]["sample_rate"]
     short_s = float(survey.partial_boxes["length_s"].quantile(0.1))
     why_hop = "the competition's"
-    if short_s < LONGEST_HOP_S * FRAMES_OF_A_BOX:
-        why_hop = f"one of ten boxes is shorter than {short_s:.3g} s, and needs {FRAMES_OF_A_BOX} frames"
-    hop = max(1, round(rate * min(LONGEST_HOP_S, max(short_s / FRAMES_OF_A_BOX, 0.001))))
+    hop_s = min(LONGEST_HOP_S, max(short_s / FRAMES_OF_A_BOX, SHORTEST_HOP_S))
+    if hop_s < LONGEST_HOP_S:
+        why_hop = f"{short_s / hop_s:.0f} frames for a box of {short_s:.3g} s; one in ten is shorter"
+    hop = max(1, round(rate * hop_s))
     n_fft, n_mels = 2 ** math.ceil(math.log2(hop * HOPS_OF_N_FFT)), recipe.n_mels
     band = {edge: tree["features"][edge] for edge in ("f_min", "f_max")}
 
@@ -274,17 +284,20 @@ def _frames_per_s(tree: Mapping[str, Any]) -> float:
 
 
 def _window(survey: Survey, tree: Mapping[str, Any]) -> list[Proposed]:
-    """Propose the factor of the window, a multiple of WINDOW_STEP frames."""
+    """Propose the factor of the window, which is a multiple of SEGMENT_FRAMES."""
     rate = _frames_per_s(tree)
     long_s = float(survey.partial_boxes["length_s"].quantile(0.95))
-    wanted_s, why = CONTEXT * long_s, f"{CONTEXT:g} times {long_s:.3g} s, the longest box but for 5 %"
+    wanted_s, why = CONTEXT * long_s, f"{CONTEXT:g} times a long box of {long_s:.3g} s; 5 % are longer"
     if survey.boxes["is_whole"].all():
         wanted_s, why = MOST_WINDOW_S, "boxes are whole recordings, of which a window shows a part"
     most_s = min(MOST_WINDOW_S, float(survey.recordings["length_s"].quantile(0.05)))
     if wanted_s > most_s:
         wanted_s = most_s
-        why = f"at most {MOST_WINDOW_S:g} s and a short recording, for boxes of up to {long_s:.3g} s"
-    n_frames = max(SHORTEST_WINDOW, WINDOW_STEP * math.ceil(wanted_s * rate / WINDOW_STEP))
+        why = f"at most {MOST_WINDOW_S:g} s or a short recording, though boxes have up to {long_s:.3g} s"
+    n_segments = math.ceil(wanted_s * rate / SEGMENT_FRAMES)
+    n_frames = SEGMENT_FRAMES * n_segments
+    if n_frames < FEWEST_WINDOW_FRAMES:
+        n_frames, why = FEWEST_WINDOW_FRAMES, f"the shortest window, for boxes of up to {long_s:.3g} s"
     factor = n_frames / COMPETITION_WINDOW / rate * COMPETITION_FRAMES_PER_S["log_mel"]
     return [Proposed("scale.window", round(factor, 4), f"{n_frames / rate:.3g} s, {n_frames} frames: {why}")]
 
@@ -335,7 +348,7 @@ def _training(
         Proposed(
             "scale.epochs",
             1.2 if n_recordings < COMPETITION_RECORDINGS / 2 else 1.0,
-            "of presets: longer where an epoch is short",
+            "times the epochs of presets; more where an epoch is short",
         ),
     ]
     sized = _with(tree, settings)
@@ -349,14 +362,14 @@ def _training(
         *settings,
         Proposed("train.batch_size", batch_size, f"{why}; at most {recipe.batch_size} for this network"),
         Proposed(
-            "train.epochs", epochs, f"{counted(n_steps, 'step')} each, for some {recipe.n_steps} in all"
+            "train.epochs", epochs, f"{counted(n_steps, 'step')} each, for about {recipe.n_steps} in all"
         ),
         Proposed("sched.t_max", float(epochs), "the learning rate falls over all epochs"),
     ]
 
 
 def _n_clips(survey: Survey, tree: Mapping[str, Any]) -> int:
-    """Return the clips of an epoch: one of each training recording with calls, and those of rejections."""
+    """Return the number of clips of an epoch: one of each training recording with calls, and FP clips."""
     share = 1 - 1 / len(tree["split"]["folds"])
     n_tp, n_fp = (
         math.ceil(table["recording_id"].nunique() * share)

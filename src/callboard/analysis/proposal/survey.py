@@ -22,10 +22,10 @@ SITE_PATTERN = "SITE_YYYYMMDD_HHMMSS"
 SITE_COLUMN = "site"
 
 LOW_HZ = 50.0
-"""Lower edge of a band from which on it counts as one, if it also reaches up to half of the sample rate."""
+"""Hz: a box from below this up to half of the sample rate counts as one without a band."""
 
 NEARLY = 0.95
-"""Share of a recording, or of half of its sample rate, that counts as all of it."""
+"""Least share of a recording, or of half of its sample rate, that counts as the whole."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Survey:
 
     @property
     def partial_boxes(self) -> pd.DataFrame:
-        """Boxes that are a part of their recording, or all if none is."""
+        """Boxes over a part of their recording; if there are none, all boxes."""
         is_whole = self.boxes["is_whole"]
         return self.boxes if is_whole.all() else self.boxes[~is_whole]
 
@@ -92,7 +92,7 @@ class Survey:
 
     @cached_property
     def tp_contents(self) -> pd.Series:
-        """Content of each TP annotation's recording: copies under several ids are one."""
+        """Digest of each TP annotation's recording: copies under several ids have one."""
         return self.tables.train_tp["recording_id"].map(self.recordings["digest"])
 
     @property
