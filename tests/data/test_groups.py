@@ -6,7 +6,7 @@ import pytest
 
 from callboard.core.errors import UserError
 from callboard.data.folds import assign_folds, audit_folds, read_folds, write_folds
-from callboard.data.groups import groups_of, joined, read_metadata
+from callboard.data.groups import assign_groups, join_copies, read_metadata
 from callboard.params.data import SplitParams
 
 SITES = 12
@@ -93,7 +93,7 @@ def test_folds_by_group_do_not_depend_on_the_order_of_rows(clips: pd.DataFrame) 
     ],
 )
 def test_a_pattern_finds_the_site(pattern: str, recording_id: str, site: str) -> None:
-    assert groups_of([recording_id], params(pattern), table(recording_id=[])).to_dict() == {
+    assert assign_groups([recording_id], params(pattern), table(recording_id=[])).to_dict() == {
         recording_id: site
     }
 
@@ -101,8 +101,8 @@ def test_a_pattern_finds_the_site(pattern: str, recording_id: str, site: str) ->
 @pytest.mark.parametrize("recording_id", ["_20240131_063000", "A_2024013_063000", "A_20240131_063000_2", "a"])
 def test_an_id_that_does_not_match_the_pattern_is_named(recording_id: str) -> None:
     ids = ["A_20240131_063000", recording_id]
-    with pytest.raises(UserError, match=f"HHMMSS: 1 recording id of another form: {recording_id}$"):
-        groups_of(ids, params("SITE_YYYYMMDD_HHMMSS"), table(recording_id=[]))
+    with pytest.raises(UserError, match=f"HHMMSS: 1 recording id of a different form: {recording_id}$"):
+        assign_groups(ids, params("SITE_YYYYMMDD_HHMMSS"), table(recording_id=[]))
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_sites_that_differ_only_in_case_are_refused() -> None:
     with pytest.raises(
         UserError, match=r"SITE_\*: names that differ only in case, blanks or Unicode form: 'Ridge', 'ridge'$"
     ):
-        groups_of(ids, params("SITE_*"), table(recording_id=[]))
+        assign_groups(ids, params("SITE_*"), table(recording_id=[]))
     with pytest.raises(UserError, match=r"split.group site: names that differ only in case, .*: 'R', 'r'$"):
-        groups_of(ids, params("site"), table(recording_id=ids, site=["R", "r", "c"]))
+        assign_groups(ids, params("site"), table(recording_id=ids, site=["R", "r", "c"]))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_sites_that_differ_only_in_case_are_refused() -> None:
 def test_sites_that_look_the_same_are_refused_with_what_differs(names: tuple[str, str]) -> None:
     ids = ["r1", "r2", "r3"]
     with pytest.raises(UserError, match="differ only in case, blanks or Unicode form") as error:
-        groups_of(ids, params("site"), table(recording_id=ids, site=[*names, "c"]))
+        assign_groups(ids, params("site"), table(recording_id=ids, site=[*names, "c"]))
     assert all(ascii(name) in str(error.value) for name in names)
 
 
@@ -209,8 +209,8 @@ def test_groups_with_equal_content_are_joined_also_through_others() -> None:
     ids = ["a1", "a2", "b1", "b2", "c1", "d1"]
     groups = pd.Series([name[0] for name in ids], index=pd.Index(ids, name="recording_id"))
     digests = {"a2": "x", "b1": "x", "b2": "y", "c1": "y", "d1": "z"}
-    assert joined(groups, digests).to_dict() == dict.fromkeys(ids[:5], "a") | {"d1": "d"}
-    assert joined(groups, {}).equals(groups)
+    assert join_copies(groups, digests).to_dict() == dict.fromkeys(ids[:5], "a") | {"d1": "d"}
+    assert join_copies(groups, {}).equals(groups)
 
 
 def test_copies_of_recordings_are_a_group_of_the_table(tmp_path: Path, clips: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ from callboard.core.errors import UserError
 from callboard.data.score_tables import score_table
 from callboard.results.lookup import find
 from callboard.results.result import OUT_OF_FOLD, SUBMISSION
-from callboard.scoring.blend import blend_tables, refuse_parted_groups, refuse_rescaled
+from callboard.scoring.blend import blend_tables, refuse_rescaled, refuse_split_groups
 from tests.toy_git import PARAMS, ToyRepository
 
 SPECIES = ["3", "07"]
@@ -104,12 +104,12 @@ def test_a_part_whose_folds_part_a_group_is_refused(repository):
         table = scores.assign(fold=fold)
         repository.experiment(name, {OUT_OF_FOLD: repository.cache_table(table)}, PARAMS)
     folds = pd.DataFrame({"recording_id": ["r3", "r1", "r2"], "fold": [0, 1, 1], "group": ["B", "A", "A"]})
-    refuse_parted_groups(references("together"), folds)
-    refuse_parted_groups(references("together", "apart"), folds.drop(columns="group"))
+    refuse_split_groups(references("together"), folds)
+    refuse_split_groups(references("together", "apart"), folds.drop(columns="group"))
     with pytest.raises(
         UserError, match=r"leak: groups .* several folds of apart@\w+: A in \[0, 1\], such as r1 and r2"
     ):
-        refuse_parted_groups(references("together", "apart"), folds)
+        refuse_split_groups(references("together", "apart"), folds)
 
 
 def test_groups_of_a_part_are_no_scores(repository):

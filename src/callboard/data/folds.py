@@ -11,16 +11,21 @@ from callboard.core.console import first_few
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
 from callboard.data.annotations import read_table, typed
-from callboard.data.groups import METADATA, balanced_folds, column_of, groups_of, joined
+from callboard.data.groups import (
+    METADATA,
+    NO_METADATA,
+    assign_groups,
+    balanced_folds,
+    column_of,
+    join_copies,
+)
 from callboard.data.presence import species_presence
 from callboard.params.data import OWN_FOLDS, SplitParams
 
 FOLD_COLUMNS = ["recording_id", "fold"]
 
 GROUP = "group"
-"""Further column, of folds by group: recordings of one group are in one fold, and not independent."""
-
-NO_METADATA = pd.DataFrame({"recording_id": pd.Series(dtype=str)})
+"""Additional column of folds by group: recordings of a group are in one fold and not independent."""
 
 
 def assign_folds(
@@ -47,9 +52,9 @@ def assign_folds(
 
     Raises:
         UserError: There are fewer groups with TP rows than folds, or fewer of some species and `rare_species`
-            is "error"; or groups or folds cannot be found, see `groups_of` and `_own_folds`.
+            is "error"; or groups or folds cannot be found, see `assign_groups` and `_own_folds`.
     """
-    group = joined(groups_of(clips["recording_id"], params, metadata), digests)
+    group = join_copies(assign_groups(clips["recording_id"], params, metadata), digests)
     clips = clips.assign(group=clips["recording_id"].map(group))
     tp = clips[clips["label_type"] == "tp"]
     _refuse_too_few(tp, params)
@@ -225,7 +230,7 @@ def write_folds(folds: pd.DataFrame, path: Path) -> None:
 
 
 def fold_columns(folds: pd.DataFrame) -> list[str]:
-    """Return the columns of a folds table that count."""
+    """Return the columns of a folds table that are kept."""
     return [*FOLD_COLUMNS, *([GROUP] if GROUP in folds else [])]
 
 

@@ -19,6 +19,8 @@ from callboard.params.data import SITE, DataParams, SplitParams
 METADATA = "recordings.csv"
 """The user's table of recordings, in `data.root`: recording_id and any other columns."""
 
+NO_METADATA = pd.DataFrame({"recording_id": pd.Series(dtype=str)})
+
 PATTERN_PARTS = {
     SITE: "(?P<site>.+?)",
     "YYYYMMDD": r"\d{8}",
@@ -62,7 +64,7 @@ def metadata_of(data: DataParams) -> pd.DataFrame:
         path = existing_folder("data.root", data.root or "") / METADATA
         if path.is_file():
             return read_metadata(path)
-    return pd.DataFrame({"recording_id": pd.Series(dtype=str)})
+    return NO_METADATA
 
 
 def write_metadata(metadata: pd.DataFrame, known_ids: Collection[str], path: Path) -> None:
@@ -80,7 +82,7 @@ def write_metadata(metadata: pd.DataFrame, known_ids: Collection[str], path: Pat
         metadata.to_csv(unfinished, index=False)
 
 
-def groups_of(recording_ids: Iterable[str], split: SplitParams, metadata: pd.DataFrame) -> pd.Series:
+def assign_groups(recording_ids: Iterable[str], split: SplitParams, metadata: pd.DataFrame) -> pd.Series:
     """Return the group of each recording, indexed by the sorted ids; its own id where each is alone.
 
     Args:
@@ -97,9 +99,9 @@ def groups_of(recording_ids: Iterable[str], split: SplitParams, metadata: pd.Dat
         return pd.Series(ids, index=ids)
     columns = [name for name in metadata.columns if name != "recording_id"]
     if split.group in columns:
-        return _unlike(column_of(ids, split.group, metadata), split.group)
+        return _without_twins(column_of(ids, split.group, metadata), split.group)
     if split.pattern:
-        return _unlike(_matched(ids, split.pattern), split.group)
+        return _without_twins(_sites_in(ids, split.pattern), split.group)
     known = f"its columns are {', '.join(columns)}" if columns else f"data.root has no {METADATA} with any"
     raise UserError(
         f"split.group {split.group!r} is not a column of {METADATA}{nearest(split.group, columns)}; {known}; "
@@ -124,8 +126,8 @@ def column_of(ids: pd.Index, name: str, metadata: pd.DataFrame) -> pd.Series:
     return values
 
 
-def _unlike(groups: pd.Series, group: str) -> pd.Series:
-    """Return the groups of recordings if no two are spelled alike.
+def _without_twins(groups: pd.Series, group: str) -> pd.Series:
+    """Return the groups of recordings if no two names look the same.
 
     Raises:
         UserError: Two names differ only in case, blanks or Unicode form, so that one site could be in two
@@ -144,19 +146,24 @@ def _plain(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-def _matched(ids: pd.Index, pattern: str) -> pd.Series:
+def _sites_in(ids: pd.Index, pattern: str) -> pd.Series:
+    """Return the text in place of SITE in each id.
+
+    Raises:
+        UserError: An id does not match the pattern.
+    """
     parts = re.split(f"({'|'.join(map(re.escape, PATTERN_PARTS))})", pattern)
     form = re.compile("".join(PATTERN_PARTS.get(part, re.escape(part)) for part in parts), re.DOTALL)
     found = [form.fullmatch(recording_id) for recording_id in ids]
-    if unlike := [recording_id for recording_id, match in zip(ids, found, strict=True) if not match]:
+    if others := [recording_id for recording_id, match in zip(ids, found, strict=True) if not match]:
         raise UserError(
-            f"split.group {pattern}: {counted(len(unlike), 'recording id')} of another form: "
-            f"{first_few(unlike)}"
+            f"split.group {pattern}: {counted(len(others), 'recording id')} of a different form: "
+            f"{first_few(others)}"
         )
     return pd.Series([match["site"] for match in found if match], index=ids, dtype=str)
 
 
-def joined(groups: pd.Series, digests: Mapping[str, str]) -> pd.Series:
+def join_copies(groups: pd.Series, digests: Mapping[str, str]) -> pd.Series:
     """Join groups that have recordings of equal content, under the first of their names.
 
     Args:
@@ -175,12 +182,12 @@ def joined(groups: pd.Series, digests: Mapping[str, str]) -> pd.Series:
 
 
 def balanced_folds(clips: pd.DataFrame, n_folds: int, seed: int) -> pd.Series:
-    """Return the fold of each group, by its name: a group goes to the fold with the least of what it has.
+    """Return the fold of each group, by its name, so that folds are alike in recordings and species.
 
-    What it has are recordings, in all and with each species confirmed. Large groups come first, and those
-    with only FP rows last. Stratifying by presence would fail here, since a large and a small site have much
-    the same species. The seed draws the order of groups of equal size, and the numbers of the folds. Every
-    fold has a group with TP rows if there are enough of them.
+    Each group goes to the fold that has least of what the group has: recordings, in all and with each species
+    confirmed. Large groups come first, and those with only FP rows last. Stratifying by presence would fail
+    here, since a large and a small site have much the same species. The seed draws the order of groups of
+    equal size, and the numbers of the folds. Every fold has a group with TP rows if there are enough of them.
 
     Args:
         clips: recording_id, species_id, label_type ("tp" or "fp"), group.

@@ -15,7 +15,7 @@ TEST_LABELS = "test_labels.csv"
 """Name of both tables: the user's in `data.root` and the truth in hidden/."""
 
 USAGES = ("public", "private")
-"""Parts of a test set that are scored apart."""
+"""Parts of a test set that are scored apart: in the competition, during it and after it."""
 
 
 def read_test_labels(path: Path, species: Sequence[str], test_ids: Sequence[str]) -> pd.DataFrame:

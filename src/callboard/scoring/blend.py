@@ -12,7 +12,7 @@ import pandas as pd
 from callboard.core.console import first_few
 from callboard.core.errors import UserError
 from callboard.data.folds import GROUP, groups_apart
-from callboard.data.score_tables import read_score_table
+from callboard.data.score_tables import read_score_table, score_columns_in
 from callboard.params.references import BLEND
 from callboard.results.lookup import find_exactly
 from callboard.results.result import OUT_OF_FOLD, SOURCE, Result
@@ -62,8 +62,8 @@ def part_tables(
     return [_fitting_scores(part, path, recording_ids, columns) for part in parts]
 
 
-def refuse_parted_groups(references: Sequence[str], folds: pd.DataFrame) -> None:
-    """Refuse parts whose folds part a group: their networks had trained on recordings of its sites.
+def refuse_split_groups(references: Sequence[str], folds: pd.DataFrame) -> None:
+    """Refuse parts whose folds split a group: their networks had trained on other recordings of it.
 
     Args:
         references: `name@key` of each part.
@@ -108,11 +108,8 @@ def _fitting_scores(
     part: Result, path: str, recording_ids: Sequence[str], columns: Sequence[str]
 ) -> pd.DataFrame:
     """Return a part's scores in the requested order, indexed by recording_id."""
-    table = (
-        read_score_table(part.output(path))
-        .drop(columns=["fold", "group"], errors="ignore")
-        .set_index("recording_id")
-    )
+    table = read_score_table(part.output(path)).set_index("recording_id")
+    table = table[score_columns_in(table)]
     for what, found, wanted in (
         ("recordings", set(table.index), set(recording_ids)),
         ("columns", set(table.columns), set(columns)),

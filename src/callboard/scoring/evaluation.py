@@ -28,8 +28,6 @@ from callboard.scoring.metrics import (
 )
 from callboard.scoring.window_scores import WindowScores, recording_scores
 
-"""Parts of the test set, scored during the competition and after it."""
-
 
 @dataclass(frozen=True)
 class OutOfFold:

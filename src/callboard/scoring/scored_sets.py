@@ -13,7 +13,7 @@ from callboard.data.presence import species_presence
 from callboard.data.score_tables import fill_submission, score_columns, score_table
 from callboard.params.scoring import InferParams
 from callboard.results.result import OUT_OF_FOLD, SUBMISSION
-from callboard.scoring.blend import blend_tables, part_tables, refuse_parted_groups, refuse_rescaled
+from callboard.scoring.blend import blend_tables, part_tables, refuse_rescaled, refuse_split_groups
 from callboard.scoring.evaluation import OutOfFold, blend_out_of_fold, pool_out_of_fold
 from callboard.scoring.prevalence import estimate_prevalence, with_odds_times
 from callboard.scoring.stacking import CrossFitted, Stack, cross_fitted, fit_stack, in_words
@@ -53,7 +53,7 @@ class TrainingScores:
         Raises:
             UserError: See `pool_out_of_fold` and `blend_tables`.
         """
-        refuse_parted_groups(params.blend, self.folds)
+        refuse_split_groups(params.blend, self.folds)
         if params.stack:
             scores, _ = self._cross_fitted(params)
             return OutOfFold(self._recording_ids, self._fold, self.species, scores)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS
-from callboard.data.groups import METADATA, groups_of, joined, read_metadata
+from callboard.data.groups import METADATA, NO_METADATA, assign_groups, join_copies, read_metadata
 from callboard.data.recording_files import read_header
 from callboard.data.recording_folders import RECORDING_SUFFIXES, FolderOfRecordings
 from callboard.data.source_tables import SourceTables
@@ -83,12 +83,12 @@ class Survey:
         """
         split, ids = SplitParams(group=group), self.boxes["recording_id"]
         try:
-            found = groups_of(ids, split, self.metadata)
+            found = assign_groups(ids, split, self.metadata)
         except UserError:
             if group in self.metadata and self.metadata["recording_id"].isin(ids).any():
                 raise
             return pd.Series(dtype=str)
-        return joined(found, self.recordings["digest"].to_dict())
+        return join_copies(found, self.recordings["digest"].to_dict())
 
     @cached_property
     def tp_contents(self) -> pd.Series:
@@ -128,7 +128,7 @@ def survey_folder(folder: Path, root: str) -> Survey:
             f"tables name there, as {', '.join(RECORDING_SUFFIXES[:4])} …"
         )
     path = folder / METADATA
-    metadata = read_metadata(path) if path.is_file() else pd.DataFrame({"recording_id": []}, dtype=str)
+    metadata = read_metadata(path) if path.is_file() else NO_METADATA
     data = DataParams(source="own", root=root, on_bad_recording="skip", demo=DemoParams())
     tables = SOURCES[data.source](data, AudioParams(on_other_rate="resample", channel="mean"), folder)
     survey = Survey(tables, root, metadata, _n_several_channels(tables, folder))
