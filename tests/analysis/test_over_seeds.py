@@ -39,6 +39,17 @@ def test_the_interval_by_hand() -> None:
     assert found.verdict is Verdict.WITHIN_NOISE
 
 
+def test_few_groups_of_recordings_leave_few_degrees_of_freedom() -> None:
+    """As above, with 0.016² measured over six groups: 5 degrees of freedom for this part."""
+    pairs = list(zip(seeds(0.71, 0.73, 0.75), seeds(0.7, 0.7, 0.7), strict=True))
+    found = judge_cv_mean(pairs, lambda pairs: replace(by_hand(0.016, 0.02)(pairs), n_groups=6))
+    assert found
+    error = 0.016**2 + 0.000184 / 3
+    dof = error**2 / (0.016**4 / 5 + (0.0004 / 3) ** 2 / 2)  # 4.6
+    half = student.ppf(0.975, int(dof)) * sqrt(error)
+    assert (found.low, found.high) == pytest.approx((0.03 - half, 0.03 + half))
+
+
 def test_seeds_that_agree_leave_the_recordings() -> None:
     pairs = list(zip(seeds(0.75, 0.75), seeds(0.7, 0.7), strict=True))
     found = judge_cv_mean(pairs, by_hand(0.02, 0.02))

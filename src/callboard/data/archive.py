@@ -62,7 +62,8 @@ def _refuse_nested(folders: Sequence[Path]) -> None:
     places = [folder.resolve() for folder in folders]
     for a, b in permutations(range(len(places)), 2):
         if places[b].is_relative_to(places[a]):
-            raise UserError(f"{folders[b]}: is in {folders[a]}, so that its recordings would count twice")
+            where = "given twice" if places[a] == places[b] else f"in {folders[a]}"
+            raise UserError(f"{folders[b]}: is {where}, so that its recordings would count twice")
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:

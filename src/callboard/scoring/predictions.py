@@ -156,6 +156,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         UserError: Another process writes it, or it cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder}: exists and is not a folder")
     busy = (
         f"{folder}: another `callboard predict` is writing it; wait for its end, or use a different --output"
     )
