@@ -258,14 +258,14 @@ def predictions(name: str) -> Callable[[Path], Path]:
 def read_predictions(path: Path) -> None:
     from callboard.scoring.detections import (
         DETECTION_FORMATS,
-        PredictionsOf,
+        StoredPredictions,
         read_thresholds,
         write_detections,
     )
 
     folder = next(parent for parent in path.parents if parent.name == "june")
-    opened = PredictionsOf.open(folder)
-    thresholds = read_thresholds("0.1", opened)
+    opened = StoredPredictions.open(folder)
+    thresholds = read_thresholds("0.1", opened.species)
     for name in DETECTION_FORMATS:
         shutil.rmtree(folder / "out", ignore_errors=True)
         write_detections(opened, thresholds, name, folder / "out")
@@ -277,9 +277,9 @@ def thresholds(folder: Path) -> Path:
 
 
 def read_threshold_table(path: Path) -> None:
-    from callboard.scoring.detections import PredictionsOf, read_thresholds
+    from callboard.scoring.detections import StoredPredictions, read_thresholds
 
-    read_thresholds(str(path), PredictionsOf.open(path.parent / "june"))
+    read_thresholds(str(path), StoredPredictions.open(path.parent / "june").species)
 
 
 def pretrained(name: str) -> Callable[[Path], Path]:

@@ -12,9 +12,9 @@ from callboard.data.label_formats.raven import read_raven
 from callboard.scoring.detections import (
     DETECTION_COLUMNS,
     DETECTION_FORMATS,
-    PredictionsOf,
+    StoredPredictions,
     detections,
-    join_windows,
+    merge_windows,
     presence,
     read_thresholds,
     write_detections,
@@ -35,7 +35,7 @@ def rows(*cells: tuple[object, ...]) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=DETECTION_COLUMNS)
 
 
-def write_predictions(folder: Path, windows: pd.DataFrame, floor: float = 0.1) -> PredictionsOf:
+def write_predictions(folder: Path, windows: pd.DataFrame, floor: float = 0.1) -> StoredPredictions:
     """A shard for each recording, as `callboard predict` could have made."""
     about = {"species": ["3", "07", "x1"], "floor": floor, "band_hz": [50.0, 4000.0]}
     for number, (name, scores) in enumerate(SCORES.items()):
@@ -47,11 +47,11 @@ def write_predictions(folder: Path, windows: pd.DataFrame, floor: float = 0.1) -
             (folder / kind).mkdir(parents=True, exist_ok=True)
             content.to_parquet(folder / kind / f"{number}.parquet", index=False)
     (folder / "about.json").write_text(json.dumps(about))
-    return PredictionsOf.open(folder)
+    return StoredPredictions.open(folder)
 
 
 @pytest.fixture
-def predictions(tmp_path: Path) -> PredictionsOf:
+def predictions(tmp_path: Path) -> StoredPredictions:
     return write_predictions(tmp_path / "june", rows(*WINDOWS))
 
 
@@ -63,8 +63,8 @@ def test_windows_that_overlap_or_touch_are_one_detection() -> None:
         ("site/b.wav", 0.0, 1.2, "x1", 0.3),
     )
     shuffled = rows(*WINDOWS).sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(join_windows(shuffled), expected)
-    assert join_windows(rows().astype({"start_s": float, "end_s": float, "score": float})).empty
+    pd.testing.assert_frame_equal(merge_windows(shuffled), expected)
+    assert merge_windows(rows().astype({"start_s": float, "end_s": float, "score": float})).empty
 
 
 def test_detections_cover_the_time_of_their_windows_and_no_other() -> None:
@@ -79,7 +79,7 @@ def test_detections_cover_the_time_of_their_windows_and_no_other() -> None:
             "score": draw.random(200),
         }
     )
-    joined = join_windows(table)
+    joined = merge_windows(table)
 
     def covered(content: pd.DataFrame) -> set[tuple[str, str, int]]:
         return {
@@ -97,7 +97,7 @@ def test_detections_cover_the_time_of_their_windows_and_no_other() -> None:
         assert (one["start_s"].to_numpy()[1:] > one["end_s"].to_numpy()[:-1]).all()
 
 
-def test_a_threshold_is_reached_by_a_score_that_equals_it(predictions: PredictionsOf) -> None:
+def test_a_threshold_is_reached_by_a_score_that_equals_it(predictions: StoredPredictions) -> None:
     found = pd.concat(detections(predictions, {"x1": 0.7, "07": 0.61}), ignore_index=True)
     assert found.to_numpy().tolist() == [["a.wav", 1.5, 3.5, "x1", 0.9], ["a.wav", 6.0, 8.0, "x1", 0.7]]
     of_recordings = pd.concat(presence(predictions, {"x1": 0.8, "07": 0.6}), ignore_index=True)
@@ -111,11 +111,11 @@ def test_a_threshold_is_reached_by_a_score_that_equals_it(predictions: Predictio
 
 
 def test_a_table_of_thresholds_leaves_species_without_one_out(
-    predictions: PredictionsOf, tmp_path: Path
+    predictions: StoredPredictions, tmp_path: Path
 ) -> None:
     (tmp_path / "t.csv").write_text("species,threshold,n\n07,0.5,9\n3,,2\n")
-    assert read_thresholds(str(tmp_path / "t.csv"), predictions) == {"07": 0.5}
-    assert read_thresholds("0.25", predictions) == {"3": 0.25, "07": 0.25, "x1": 0.25}
+    assert read_thresholds(str(tmp_path / "t.csv"), predictions.species) == {"07": 0.5}
+    assert read_thresholds("0.25", predictions.species) == {"3": 0.25, "07": 0.25, "x1": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -123,29 +123,38 @@ def test_a_table_of_thresholds_leaves_species_without_one_out(
     [
         ("1.5", r"threshold 1\.5 must be from 0 to 1"),
         ("nan", "must be from 0 to 1"),
-        ("0.05", r"threshold 0\.05 of species 3 is below the floor of .*june, 0\.1, .* --floor 0\.05"),
         ("gone.csv", "gone"),
         ("species\n07\n", "missing column.*threshold"),
-        ("species,threshold\n7,0.5\n", "row 2: species '7' is not one of the networks, 3, 07, x1"),
+        ("species,threshold\n7,0.5\n", "row 2: species '7' is not one of the predictions: 3, 07, x1"),
         ("species,threshold\n07,high\n", "row 2: threshold must be a number from 0 to 1, found 'high'"),
         ("species,threshold\n07,0.5\n07,0.6\n", "row 3: species '07' is repeated"),
         ("species,threshold\n07,\n", "no species has a threshold"),
     ],
 )
 def test_a_wrong_threshold_is_refused(
-    predictions: PredictionsOf, tmp_path: Path, text: str, said: str
+    predictions: StoredPredictions, tmp_path: Path, text: str, said: str
 ) -> None:
     if "\n" in text:
         (tmp_path / "t.csv").write_text(text)
         text = str(tmp_path / "t.csv")
     with pytest.raises(UserError, match=said):
-        read_thresholds(text, predictions)
+        read_thresholds(text, predictions.species)
+
+
+def test_the_floor_limits_thresholds_of_windows_alone(predictions: StoredPredictions, tmp_path: Path) -> None:
+    low = {"x1": 0.05, "07": 0.5}
+    said = r"threshold 0\.05 of species x1 is below the floor of .*june, 0\.1, .* --floor 0\.05"
+    with pytest.raises(UserError, match=said):
+        write_detections(predictions, low, "csv", tmp_path / "list")
+    assert not (tmp_path / "list").exists()
+    write_detections(predictions, low, "presence", tmp_path / "list")
+    assert set(pd.read_csv(tmp_path / "list/presence.csv", dtype=str)["species"]) == {"x1", "07"}
 
 
 ALL = {"x1": 0.1, "07": 0.1}
 
 
-def test_every_format_holds_the_same_detections(predictions: PredictionsOf, tmp_path: Path) -> None:
+def test_every_format_holds_the_same_detections(predictions: StoredPredictions, tmp_path: Path) -> None:
     expected = pd.concat(detections(predictions, ALL), ignore_index=True)
     for name in DETECTION_FORMATS:
         n_files, n_rows = write_detections(predictions, ALL, name, tmp_path / name)
@@ -169,7 +178,7 @@ def test_every_format_holds_the_same_detections(predictions: PredictionsOf, tmp_
     assert raven[columns].to_numpy().tolist() == [["b.wav", 0.0, 50.0, 4000.0, 0.3]]
 
 
-def test_an_output_with_files_is_left_alone(predictions: PredictionsOf, tmp_path: Path) -> None:
+def test_an_output_with_files_is_left_alone(predictions: StoredPredictions, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("")
     with pytest.raises(UserError, match="is not an empty folder"):
@@ -203,9 +212,9 @@ def test_a_name_that_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path: Path) 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="`callboard predict` writes it"):
-        PredictionsOf.open(tmp_path)
+        StoredPredictions.open(tmp_path)
     write_predictions(tmp_path, rows(*WINDOWS))
     for path in (tmp_path / "recordings").iterdir():
         path.unlink()
     with pytest.raises(UserError, match="no shard is finished yet"):
-        PredictionsOf.open(tmp_path)
+        StoredPredictions.open(tmp_path)

@@ -312,10 +312,10 @@ def test_a_list_of_what_a_shard_covers_survives_in_its_file(tmp_path, folder, ne
 
 
 def test_a_shard_with_a_changed_byte_has_the_same_scores_or_is_refused(folder, networks, tmp_path):
-    from callboard.scoring.detections import PredictionsOf
+    from callboard.scoring.detections import StoredPredictions
 
     predict(detector(networks(0)), folder, tmp_path / "out")
-    opened = PredictionsOf.open(tmp_path / "out")
+    opened = StoredPredictions.open(tmp_path / "out")
     (name,) = opened.shards()
     expected = opened.table("windows", name)
     path = tmp_path / "out/windows" / name

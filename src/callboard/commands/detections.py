@@ -62,12 +62,12 @@ def threshold(text: str) -> str:
 
 
 def write_folder(args: argparse.Namespace) -> None:
-    """Write the files, and print how many."""
+    """Write the files and print how many."""
     from callboard.core.console import counted
-    from callboard.scoring.detections import PredictionsOf, read_thresholds, write_detections
+    from callboard.scoring.detections import StoredPredictions, read_thresholds, write_detections
 
-    predictions = PredictionsOf.open(args.folder)
-    thresholds = read_thresholds(args.threshold, predictions)
+    predictions = StoredPredictions.open(args.folder)
+    thresholds = read_thresholds(args.threshold, predictions.species)
     n_files, n_rows = write_detections(predictions, thresholds, args.format, args.output)
     what = counted(n_rows, "row" if args.format == "presence" else "detection")
     files = f"{counted(n_files, 'file')} written to {args.output}"

@@ -13,7 +13,7 @@ MAX_FRAMES_PER_S = 5000
 """Most frames per second: 80 times the competition's, enough for the calls of bats."""
 
 Channel = Literal["mean"] | int | None
-"""What is taken of a file of several channels."""
+"""Part that is taken of a file of several channels."""
 
 
 class AudioParams(Params):

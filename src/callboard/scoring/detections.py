@@ -1,12 +1,12 @@
-"""Detections: windows above a threshold, joined, and the presence of species in recordings.
+"""Detections, which are merged windows above a threshold, and the presence of species in recordings.
 
-Detections come from the table of windows, presence from that of recordings. The score of a recording pools
-windows before folds where those of windows have folds pooled already, so a species can be present in a
-recording without a detection.
+Detections come from the table of windows, presence from that of recordings. A recording's score pools windows
+first and then folds, but a window's has folds pooled already, so a species can be present in a recording
+without a detection.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,13 +24,13 @@ from callboard.scoring.predictions import ABOUT, RECORDING_TABLE, WINDOW_TABLE
 DETECTION_COLUMNS = ["recording", "start_s", "end_s", "species", "score"]
 
 TOUCHING_S = 1e-6
-"""Largest gap of windows that touch; starts and ends are rounded differently."""
+"""Largest gap, seconds, between windows that touch: starts and ends are rounded differently."""
 
 Thresholds = Mapping[str, float]
 """Species to the probability from which it is detected; other species are not."""
 
 
-class PredictionsOf(NamedTuple):
+class StoredPredictions(NamedTuple):
     """A folder of predictions, opened for reading."""
 
     folder: Path
@@ -40,8 +40,8 @@ class PredictionsOf(NamedTuple):
     """Frequencies that the networks see."""
 
     @classmethod
-    def open(cls, folder: Path) -> "PredictionsOf":
-        """Read what `callboard predict` says about a folder.
+    def open(cls, folder: Path) -> "StoredPredictions":
+        """Read the description that `callboard predict` wrote.
 
         Raises:
             UserError: The folder is not one of predictions, or has no finished shard.
@@ -60,44 +60,37 @@ class PredictionsOf(NamedTuple):
         return sorted(path.name for path in (self.folder / RECORDING_TABLE).glob("*.parquet"))
 
     def table(self, name: str, shard: str) -> pd.DataFrame:
-        """Read the part of a table that a shard has."""
+        """Read a shard's part of a table."""
         import pyarrow.parquet as pq
 
         path = self.folder / name / shard
-        with reading(path, "a shard of predictions", damaged="delete that of recordings, and predict again"):
+        with reading(path, "a shard of predictions", damaged="delete that in recordings/ and predict again"):
             content: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
             return content
 
 
-def read_thresholds(text: str, predictions: PredictionsOf) -> dict[str, float]:
+def read_thresholds(text: str, species: Sequence[str]) -> dict[str, float]:
     """Return the threshold of each species.
 
     Args:
         text: A number, for all species; or the path of a CSV with the columns species and threshold, in which
             an empty threshold leaves the species out.
-        predictions: What they are for.
+        species: Species of the predictions.
 
     Raises:
-        UserError: The table is wrong, names no or unknown species, or a threshold is below the floor.
+        UserError: A threshold is not from 0 to 1, or the table is wrong, names unknown species or has no
+            threshold.
     """
     try:
-        found = dict.fromkeys(predictions.species, float(text))
+        value = float(text)
     except ValueError:
-        found = _read_threshold_table(Path(text), predictions.species)
-    else:
-        if not 0 <= float(text) <= 1:
-            raise UserError(f"threshold {text} must be from 0 to 1")
-    if low := {name: value for name, value in found.items() if value < predictions.floor}:
-        name, value = min(low.items(), key=lambda item: item[1])
-        raise UserError(
-            f"threshold {value:g} of species {name} is below the floor of {predictions.folder}, "
-            f"{predictions.floor:g}, below which scores of windows were not kept; predict again with --floor "
-            f"{value:g} and a different --output"
-        )
-    return found
+        return _read_threshold_table(Path(text), species)
+    if not 0 <= value <= 1:
+        raise UserError(f"threshold {text} must be from 0 to 1")
+    return dict.fromkeys(species, value)
 
 
-def _read_threshold_table(path: Path, species: list[str]) -> dict[str, float]:
+def _read_threshold_table(path: Path, species: Sequence[str]) -> dict[str, float]:
     table = read_table(path, ["species", "threshold"], others=True)
     values = pd.to_numeric(table["threshold"], errors="coerce")
     is_blank = table["threshold"].str.strip() == ""
@@ -105,7 +98,7 @@ def _read_threshold_table(path: Path, species: list[str]) -> dict[str, float]:
     for line in table.index:
         name, where = table.at[line, "species"], row_name(path.name, line)
         if name not in species:
-            problems.append((where, f"species {name!r} is not one of the networks, {', '.join(species)}"))
+            problems.append((where, f"species {name!r} is not one of the predictions: {', '.join(species)}"))
         elif not 0 <= values[line] <= 1 and not is_blank[line]:
             found = table.at[line, "threshold"]
             problems.append((where, f"threshold must be a number from 0 to 1, found {found!r}"))
@@ -119,8 +112,8 @@ def _read_threshold_table(path: Path, species: list[str]) -> dict[str, float]:
     return dict(zip(table["species"][~is_blank], values[~is_blank].astype(float), strict=True))
 
 
-def join_windows(windows: pd.DataFrame) -> pd.DataFrame:
-    """Join windows of a species that overlap or touch: from the first start to the last end, largest score.
+def merge_windows(windows: pd.DataFrame) -> pd.DataFrame:
+    """Merge windows of a species that overlap or touch: from the first start to the last end, highest score.
 
     Args:
         windows: DETECTION_COLUMNS, in any order.
@@ -132,24 +125,39 @@ def join_windows(windows: pd.DataFrame) -> pd.DataFrame:
     group = ["recording", "species"]
     last_end = ordered.groupby(group)["end_s"].cummax().groupby([ordered[name] for name in group]).shift()
     is_new = ~(ordered["start_s"] <= last_end + TOUCHING_S)
-    joined = ordered.groupby(is_new.cumsum(), sort=False).agg(
+    merged = ordered.groupby(is_new.cumsum(), sort=False).agg(
         recording=("recording", "first"),
         start_s=("start_s", "min"),
         end_s=("end_s", "max"),
         species=("species", "first"),
         score=("score", "max"),
     )
-    return joined.sort_values(["recording", "start_s", "species"], ignore_index=True)
+    return merged.sort_values(["recording", "start_s", "species"], ignore_index=True)
 
 
-def detections(predictions: PredictionsOf, thresholds: Thresholds) -> Iterator[pd.DataFrame]:
-    """Yield the detections of each shard, DETECTION_COLUMNS; all of a recording are in one."""
+def detections(predictions: StoredPredictions, thresholds: Thresholds) -> Iterator[pd.DataFrame]:
+    """Yield the detections of each shard, DETECTION_COLUMNS; all of a recording are in one.
+
+    Raises:
+        UserError: A threshold is below the floor, or a shard is damaged.
+    """
+    _refuse_below_floor(predictions, thresholds)
     for shard in predictions.shards():
         windows = predictions.table(WINDOW_TABLE, shard)
-        yield join_windows(windows[windows["score"] >= windows["species"].map(thresholds)])
+        yield merge_windows(windows[windows["score"] >= windows["species"].map(thresholds)])
 
 
-def presence(predictions: PredictionsOf, thresholds: Thresholds) -> Iterator[pd.DataFrame]:
+def _refuse_below_floor(predictions: StoredPredictions, thresholds: Thresholds) -> None:
+    name = min(thresholds, key=thresholds.__getitem__)
+    if (lowest := thresholds[name]) < predictions.floor:
+        raise UserError(
+            f"threshold {lowest:g} of species {name} is below the floor of {predictions.folder}, "
+            f"{predictions.floor:g}, below which scores of windows were not kept; predict again with --floor "
+            f"{lowest:g} and a different --output"
+        )
+
+
+def presence(predictions: StoredPredictions, thresholds: Thresholds) -> Iterator[pd.DataFrame]:
     """Yield recording, length_s, species, score, is_present of each shard, of species with a threshold."""
     for shard in predictions.shards():
         table = predictions.table(RECORDING_TABLE, shard)
@@ -157,11 +165,11 @@ def presence(predictions: PredictionsOf, thresholds: Thresholds) -> Iterator[pd.
         yield table.assign(is_present=(table["score"] >= table["species"].map(thresholds)).astype(int))
 
 
-def _write_csv(predictions: PredictionsOf, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+def _write_csv(predictions: StoredPredictions, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
     return 1, _append(detections(predictions, thresholds), folder / "detections.csv")
 
 
-def _write_presence(predictions: PredictionsOf, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+def _write_presence(predictions: StoredPredictions, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
     return 1, _append(presence(predictions, thresholds), folder / "presence.csv")
 
 
@@ -174,7 +182,7 @@ def _append(tables: Iterator[pd.DataFrame], path: Path) -> int:
     return n_rows
 
 
-def _write_parquet(predictions: PredictionsOf, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+def _write_parquet(predictions: StoredPredictions, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -189,10 +197,10 @@ def _write_parquet(predictions: PredictionsOf, thresholds: Thresholds, folder: P
 
 def _write_each(
     suffix: str, write: Callable[[pd.DataFrame, str, Path], None]
-) -> Callable[[PredictionsOf, Thresholds, Path], tuple[int, int]]:
+) -> Callable[[StoredPredictions, Thresholds, Path], tuple[int, int]]:
     """Return a writer of a file for each recording with a detection, in the folders of the recordings."""
 
-    def write_each(predictions: PredictionsOf, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+    def write_each(predictions: StoredPredictions, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
         n_files = n_rows = 0
         low, high = predictions.band_hz
         for table in detections(predictions, thresholds):
@@ -210,7 +218,7 @@ def _write_each(
     return write_each
 
 
-DETECTION_FORMATS: dict[str, Callable[[PredictionsOf, Thresholds, Path], tuple[int, int]]] = {
+DETECTION_FORMATS: dict[str, Callable[[StoredPredictions, Thresholds, Path], tuple[int, int]]] = {
     "csv": _write_csv,
     "parquet": _write_parquet,
     "raven": _write_each(".callboard.selections.txt", write_detected_selections),
@@ -221,19 +229,19 @@ DETECTION_FORMATS: dict[str, Callable[[PredictionsOf, Thresholds, Path], tuple[i
 
 
 def write_detections(
-    predictions: PredictionsOf, thresholds: Thresholds, format_name: str, output: Path
+    predictions: StoredPredictions, thresholds: Thresholds, format_name: str, output: Path
 ) -> tuple[int, int]:
     """Write detections or presence, and return the numbers of files and rows.
 
     Args:
-        predictions: What `callboard predict` made.
-        thresholds: Those of `read_thresholds`.
+        predictions: Predictions of a detector.
+        thresholds: From `read_thresholds`.
         format_name: One of DETECTION_FORMATS.
         output: Folder to write, which must be empty or not exist.
 
     Raises:
-        UserError: `output` has files, a shard is damaged, or two recordings of a folder differ in nothing but
-            their suffix.
+        UserError: `output` has files, a shard is damaged, two recordings of a folder differ only in their
+            suffix, or a threshold of detections is below the floor.
     """
     refuse_full_folder(output)
     with replaced_folder(output) as draft:

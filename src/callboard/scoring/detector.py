@@ -107,7 +107,7 @@ class Detector:
     weights: list[float]
     """Weight of each part in the mean."""
     stack: Stack | None
-    """What combines the parts instead of a mean."""
+    """Combination of the parts, instead of a mean."""
     factors: NDArray[np.float64] | None
     """(species,) factors of odds."""
 

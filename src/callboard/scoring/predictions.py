@@ -37,14 +37,14 @@ RECORDING_TABLE, WINDOW_TABLE, SKIPPED_TABLE = PREDICTION_TABLES = ("recordings"
 """Tables of predictions; that of recordings is the one whose files count as finished shards."""
 
 ABOUT = "about.json"
-"""File that says which detector a folder of predictions is of."""
+"""File that describes the detector of a folder of predictions."""
 
 MANIFEST = b"callboard"
 """Key in the metadata of a shard's file under which it lists what it covers."""
 
 
 class ShardTotals(NamedTuple):
-    """What a finished shard covers."""
+    """Contents of a finished shard."""
 
     files: list[ArchiveFile]
     sound_s: float
