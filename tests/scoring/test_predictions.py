@@ -187,6 +187,19 @@ def test_a_recording_that_cannot_be_used_is_listed_with_the_reason(folder, netwo
     assert table(tmp_path / "out", "recordings").set_index("recording")["length_s"]["d.wav"].iloc[0] == 1.5
 
 
+def test_of_several_channels_the_mean_is_scored_or_the_one_of_the_result(folder, networks, tmp_path):
+    sound, silence = soundfile.read(folder / "a.wav", dtype="float32")[0], np.zeros(3 * RATE, np.float32)
+    soundfile.write(folder / "stereo.wav", np.stack([0.3 * sound, 0.7 * sound], axis=1), RATE, "FLOAT")
+    soundfile.write(folder / "mono.wav", 0.5 * sound, RATE, "FLOAT")
+    soundfile.write(folder / "second.wav", np.stack([silence, sound], axis=1), RATE, "FLOAT")
+    predict(detector(networks(0)), folder, tmp_path / "out")
+    scores = wide(tmp_path / "out")
+    assert scores.loc["stereo.wav"].tolist() == pytest.approx(scores.loc["mono.wav"].tolist(), abs=1e-3)
+    first = FRONT_END.model_copy(update={"audio": AudioParams(sample_rate=RATE, channel=0)})
+    predict(detector(networks(0, front_end=first)), folder, tmp_path / "first")
+    assert "silent" in table(tmp_path / "first", "skipped").set_index("recording")["reason"]["second.wav"]
+
+
 def test_a_shard_without_a_usable_recording_is_finished(folder, networks, tmp_path):
     for name in LENGTHS_S:
         (folder / name).write_bytes(b"")

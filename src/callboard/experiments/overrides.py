@@ -62,6 +62,7 @@ def overridden(overrides: Iterable[str], text: str = "") -> Iterator[Path]:
     """
     from dvc.exceptions import InvalidArgumentError
     from dvc.utils.hydra import apply_overrides  # takes half a second
+    from omegaconf.errors import OmegaConfBaseException
 
     with TemporaryDirectory() as folder:
         changed = Path(folder) / PARAMS_FILE.name
@@ -73,6 +74,8 @@ def overridden(overrides: Iterable[str], text: str = "") -> Iterator[Path]:
             apply_overrides(changed, list(overrides))
         except InvalidArgumentError as error:
             raise UserError(f"-S: {one_line(error.__cause__ or error)}") from None
+        except OmegaConfBaseException as error:
+            raise UserError(f"-S: {one_line(error)}; Hydra takes ${{…}} for the name of a key") from None
         yield changed
 
 

@@ -262,8 +262,10 @@ def score_shard(
 def _make_frames(shard: Sequence[ArchiveFile], front_end: FrontEndParams, folder: Path) -> _Frames:
     length_s: dict[str, float] = {}
     reasons: dict[str, str] = {}
-    any_rate = front_end.audio.model_copy(update={"on_other_rate": "resample"})
-    front_end = front_end.model_copy(update={"audio": any_rate})
+    audio = front_end.audio
+    channel = "mean" if audio.channel is None else audio.channel
+    any_form = audio.model_copy(update={"on_other_rate": "resample", "channel": channel})
+    front_end = front_end.model_copy(update={"audio": any_form})
 
     def usable() -> Iterator[EncodedRecording]:
         encoded = encode_files(
