@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from callboard.data import archive
 from callboard.data.archive import ArchiveFile, list_archive, plan_shards
 from callboard.model.weights import load_model
 from callboard.params.features import AudioParams, FeatureParams, FrontEndParams
-from callboard.scoring.detector import Detector, Networks, SetScores
+from callboard.scoring.detector import Detector, Networks, SetScores, load_detector
 from callboard.scoring.predict import score_recordings
 from callboard.scoring.predictions import Predictions, only_writer
 from callboard.scoring.stacking import Stack
@@ -291,6 +292,64 @@ def test_a_stack_and_factors_combine_windows_as_they_do_recordings() -> None:
     stacked = 1 / (1 + np.exp(-(np.log(0.3 / 0.7) + 0.5 * np.log(0.6 / 0.4) + 0.2)))
     assert found.of_recordings.item() == pytest.approx(2 * stacked / (2 * stacked + 1 - stacked))
     assert found.of_windows.tolist() == found.of_recordings.tolist()
+
+
+class FinishedResult:
+    """A result as `load_detector` asks for it, whose outputs are files below a folder."""
+
+    def __init__(
+        self, folder: Path, name: str, folds: list[int], species: list[str] = SPECIES, **infer: object
+    ) -> None:
+        self.folder, self.name = folder / name, name
+        self.ref = SimpleNamespace(reference=f"{name}@0123456789abcdef")
+        self.tree = (
+            FRONT_END.model_dump() | PARAMS.model_dump() | {"infer": infer_params(**infer).model_dump()}
+        )
+        self.weights = {fold: f"fold{fold}.pt" for fold in folds}
+        for fold in folds:
+            save_fold(self.folder, fold, species=species)
+
+    def sections(self, *names: str) -> dict[str, object]:
+        return {name: self.tree[name] for name in names}
+
+    def output(self, path: str) -> Path:
+        return self.folder / path
+
+    def md5(self, path: str) -> str:
+        return f"{self.name} {path}"
+
+    def refuse_blend(self) -> None:
+        assert not self.tree["infer"]["blend"]
+
+    def write_factors(self, factors: dict[str, float]) -> None:
+        path = self.folder / "submission/prevalence.csv"
+        path.parent.mkdir(parents=True)
+        pd.Series(factors, name="factor").rename_axis("species").to_csv(path)
+
+
+def test_a_loaded_blend_weighs_its_parts_each_rescaled_as_its_submission_was(
+    folder, tmp_path, monkeypatch
+) -> None:
+    odds = dict(zip(SPECIES, (2.0, 0.5, 3.0), strict=True))
+    first, second = (
+        FinishedResult(tmp_path, "first", [0]),
+        FinishedResult(tmp_path, "second", [1], SPECIES[::-1], prevalence=1.0),
+    )
+    second.write_factors(dict(sorted(odds.items(), reverse=True)))
+    references = [first.ref.reference, second.ref.reference]
+    blend = FinishedResult(tmp_path, "blend", [], blend=references, blend_weights=[3.0, 1.0])
+    found = dict(zip(references, (first, second), strict=True))
+    monkeypatch.setattr("callboard.scoring.detector.find_exactly", lambda reference, _: found[reference])
+    made = {each.name: load_detector(each, CPU) for each in (first, second, blend)}
+    for name, one in made.items():
+        predict(one, folder, tmp_path / "out" / name)
+    scores = {name: wide(tmp_path / "out" / name) for name in made}
+    expected = 0.75 * scores["first"] + 0.25 * scores["second"]
+    assert scores["blend"].to_numpy() == pytest.approx(expected.to_numpy())
+    plain = FinishedResult(tmp_path, "plain", [1], SPECIES[::-1])
+    predict(load_detector(plain, CPU), folder, tmp_path / "out/plain")
+    before, after = (table / (1 - table) for table in (wide(tmp_path / "out/plain"), scores["second"]))
+    assert (after / before).to_numpy() == pytest.approx(np.tile(list(odds.values()), (len(before), 1)))
 
 
 def test_parts_with_two_front_ends_see_their_own_frames(folder, networks, tmp_path):

@@ -5,7 +5,7 @@ scores to a set, keeps the factors that were estimated on the test set.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,12 +58,15 @@ class Networks:
     models: list[LoadedModel]
     digests: tuple[str, ...]
     """md5 of each network's file."""
+    factors: NDArray[np.float64] | None = None
+    """(species,) factors of odds, in the order of the detector, of a part of a blend that was rescaled."""
 
     @property
     def key(self) -> str:
         """Digest of all that its scores depend on, code aside."""
         sections = (self.front_end, self.score, self.infer)
-        return part_key(*(section.model_dump_json() for section in sections), *self.digests)
+        factors = [] if self.factors is None else [f"{self.factors.tolist()}"]
+        return part_key(*(section.model_dump_json() for section in sections), *self.digests, *factors)
 
     def scores(
         self, cache: MelCache, recording_ids: Sequence[str], species: Sequence[str], device: torch.device
@@ -87,9 +90,16 @@ class Networks:
         scores = join_scores(list(scored))
         order = [self.models[0].species.index(name) for name in species]
         end_frame = np.concatenate([part.batches.start_frame + part.batches.clip_frames for part in parts])
+        of_recordings, of_windows = (
+            found if self.factors is None else with_odds_times(found, self.factors)
+            for found in (
+                recording_scores(scores, self.infer)[:, order],
+                window_means(scores, self.infer)[:, order],
+            )
+        )
         return SetScores(
-            recording_scores(scores, self.infer)[:, order],
-            window_means(scores, self.infer)[:, order],
+            of_recordings,
+            of_windows,
             scores.recording,
             scores.start_frame / self.front_end.frames_per_s,
             end_frame / self.front_end.frames_per_s,
@@ -177,6 +187,11 @@ def load_detector(result: Result, device: torch.device) -> Detector:
                 f"{result.name}: its part {part.name} has species {', '.join(found.models[0].species)}, "
                 f"but {results[0].name} has {', '.join(species)}"
             )
+    if infer.blend:  # the submissions that the pipeline blends have been rescaled
+        parts = [
+            replace(found, factors=_factors(part, species)) if found.infer.prevalence else found
+            for part, found in zip(results, parts, strict=True)
+        ]
     return Detector(
         result.ref.reference,
         species,
