@@ -1,4 +1,4 @@
-"""Factors that turn the sizes in the table of experiments, the competition's, into those of other data."""
+"""Factors from sizes in the table of experiments, which are the competition's, to those of other data."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ MEL_ROW_KEYS = ("clip.mel_rows", "augment.freq_mask", "augment.freq_crop")
 """Numbers of mel rows."""
 
 COMPETITION_FRAMES_PER_S = {"log_mel": 62.5, "birdnet": 2.0}
-"""Kind of features to the frames per second that the table's numbers of frames count."""
+"""Kind of features to the frame rate, per second, at which the table counts frames."""
 
 COMPETITION_N_MELS = 128
 
@@ -31,11 +31,11 @@ training, not 725: 30, 50 and 10 with rejected boxes become 8, 13 and 3. A small
 random weights learns at twice the rate. For presets, an epoch has a quarter of the clips."""
 
 COMPETITION = ScaleParams(window=1.0, fp_per_epoch=1.0, learning_rate=1.0, epochs=1.0)
-"""The competition's own sizes, which all other data had before."""
+"""The competition's own sizes, which all other data had before the section existed."""
 
 
 def factors(scale: ScaleParams, source: str, front_end: FrontEndParams) -> dict[str, float]:
-    """Return dotted key to factor of the keys of the table that are sizes.
+    """Return the factor of each key of the table that is a size, by dotted key.
 
     Args:
         scale: The section of the workspace.

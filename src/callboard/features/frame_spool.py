@@ -31,14 +31,18 @@ class FrameSpool:
     """Blocks (n, n_rows) of frames, all of the same type and number of rows, in order."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep where to put a file, which has no name, so that even a killed process leaves none."""
+        """Start without frames.
+
+        Args:
+            folder: Folder for the file, which has no name, so that even a killed process leaves none behind.
+        """
         self._folder = folder
         self._blocks: list[NDArray[Any]] = []
         self._n_frames = self._n_bytes = 0
         self._file: IO[bytes] | None = None
 
     def append(self, block: NDArray[Any]) -> None:
-        """Add frames.
+        """Add a block of frames; from SPOOL_BYTES on, move all to the file.
 
         Raises:
             OSError: The disk is full.

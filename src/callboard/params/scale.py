@@ -15,9 +15,9 @@ class ScaleParams(Params):
     """
 
     window: Annotated[float | None, FACTOR] = None
-    """Length of a window in seconds as a factor of the competition's, 8.2 s, and of all measured on it
-    (clip.n_frames, clip.offsets, predict.overlap_frames, pseudo.n_frames). If it is set, numbers of frames
-    and mel rows also follow `features`."""
+    """Length of a window as a factor of the competition's, 8.2 s: factor of clip.n_frames, clip.offsets,
+    predict.overlap_frames and pseudo.n_frames. If it is set, numbers of frames and mel rows also follow
+    `features`, and windows shorter than half of the competition's shorten augment.time_mask."""
     fp_per_epoch: Annotated[float | None, FACTOR] = None
     """Factor of train.fp_per_epoch."""
     learning_rate: Annotated[float | None, FACTOR] = None

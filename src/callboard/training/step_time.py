@@ -1,4 +1,4 @@
-"""Time of a training step on this machine, measured on noise: it does not depend on what clips show."""
+"""Duration of a training step on this machine, measured on noise: it does not depend on what clips show."""
 
 import time
 from itertools import chain, count
