@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from callboard.commands.detections import FORMATS
 from callboard.core.errors import UserError
 from callboard.data.label_formats.audacity import read_audacity
 from callboard.data.label_formats.form import ReadOptions
@@ -152,6 +153,10 @@ def test_the_floor_limits_thresholds_of_windows_alone(predictions: StoredPredict
 
 
 ALL = {"x1": 0.1, "07": 0.1}
+
+
+def test_the_command_offers_every_format() -> None:
+    assert list(DETECTION_FORMATS) == list(FORMATS)
 
 
 def test_every_format_holds_the_same_detections(predictions: StoredPredictions, tmp_path: Path) -> None:

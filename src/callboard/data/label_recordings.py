@@ -59,11 +59,11 @@ def _read_sound(path: Path) -> Sound:
 def ids_of(names: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
     """Return the recording_id of each name or path in a table.
 
-    It is the file's name without its suffix or, if a known one has folders too, as many of them as that has.
+    It is the file name without its suffix or, if a known id with folders is the end of the path, that id.
 
     Args:
         names: Names and paths.
-        known: Ids of the recordings that there are.
+        known: Ids of the recordings on disk.
 
     Raises:
         UserError: Files of different folders would have one id.
