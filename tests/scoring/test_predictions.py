@@ -149,6 +149,26 @@ def test_only_what_is_new_or_changed_is_scored_again(folder, networks, tmp_path,
     assert "a.wav" in wide(out).index
 
 
+def test_scores_of_a_recording_that_is_gone_stay_when_one_of_its_shard_changes(folder, networks, tmp_path):
+    made, out = detector(networks(0)), tmp_path / "out"
+    (folder / "silent.wav").write_bytes(b"RIFF")
+    predict(made, folder, out)
+    before = {name: table(out, name) for name in ("recordings", "windows", "skipped")}
+    for name in ("b/a.wav", "d.wav", "silent.wav"):
+        (folder / name).unlink()
+    write_sound(folder / "a.wav", 2.0, seed=10)
+    assert predict(made, folder, out) == ["a.wav", "c.wav"]
+    for name, content in before.items():
+        after = table(out, name)
+        assert len(after["recording"].unique()) == len(content["recording"].unique())
+        kept = [each[each["recording"] != "a.wav"].reset_index(drop=True) for each in (content, after)]
+        pd.testing.assert_frame_equal(*kept)
+    totals = list(Predictions(out, made, 0.0, CPU).totals())
+    assert sum(one.sound_s for one in totals) == pytest.approx(sum(LENGTHS_S.values()) - 1)
+    assert sorted(file.name for one in totals for file in one.files) == [*LENGTHS_S, "silent.wav"]
+    assert predict(made, folder, out) == []
+
+
 def test_a_killed_command_loses_one_shard_and_leaves_no_window_twice(folder, networks, tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "SHARD_RECORDINGS", 2)
     made, out = detector(networks(0)), tmp_path / "out"

@@ -19,7 +19,7 @@ from callboard.core.reading import reading
 from callboard.data.annotations import read_table, without_formulas
 from callboard.data.label_formats.audacity import write_detected_track
 from callboard.data.label_formats.raven import write_detected_selections
-from callboard.scoring.predictions import ABOUT, RECORDING_TABLE, WINDOW_TABLE
+from callboard.scoring.predictions import ABOUT, RECORDING_TABLE, WINDOW_TABLE, read_shard_table
 
 DETECTION_COLUMNS = ["recording", "start_s", "end_s", "species", "score"]
 
@@ -61,12 +61,7 @@ class StoredPredictions(NamedTuple):
 
     def table(self, name: str, shard: str) -> pd.DataFrame:
         """Read a shard's part of a table."""
-        import pyarrow.parquet as pq
-
-        path = self.folder / name / shard
-        with reading(path, "a shard of predictions", damaged="delete that in recordings/ and predict again"):
-            content: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
-            return content
+        return read_shard_table(self.folder / name / shard)
 
 
 def read_thresholds(text: str, species: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ exist are the state of the work.
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,6 +101,8 @@ class Predictions:
             for file in shard.files:
                 self._refuse_confusion(file, now.get(file.name, file), name_at.get(file.path, file.name))
             if any(now.get(file.name, file)[2:] != file[2:] for file in shard.files):
+                if gone := [file for file in shard.files if file.name not in now]:
+                    self._keep(path.name, gone)
                 self._remove(path.name)
             else:
                 covered.update(file.name for file in shard.files)
@@ -126,11 +128,26 @@ class Predictions:
         """Score a shard and write its files."""
         with TemporaryDirectory(prefix="callboard-") as scratch:
             tables, sound_s = score_shard(self._detector, shard, self._floor, self._device, Path(scratch))
+        return self._write(shard, tables, sound_s)
+
+    def _write(
+        self, shard: Sequence[ArchiveFile], tables: Mapping[str, pd.DataFrame], sound_s: float
+    ) -> ShardTotals:
         totals = ShardTotals(list(shard), sound_s, len(tables[SKIPPED_TABLE]), len(tables[WINDOW_TABLE]))
         name = f"{part_key(self._detector.key, *map(repr, shard))}.parquet"
         for table in (SKIPPED_TABLE, WINDOW_TABLE, RECORDING_TABLE):
             _write_table(tables[table], self._folder / table / name, totals)
         return totals
+
+    def _keep(self, name: str, files: Sequence[ArchiveFile]) -> None:
+        """Write the part of a shard that is about some of its recordings as a shard of its own."""
+        names = [file.name for file in files]
+        tables = {}
+        for table in PREDICTION_TABLES:
+            content = read_shard_table(self._folder / table / name)
+            tables[table] = content[content["recording"].isin(names)].reset_index(drop=True)
+        lengths = tables[RECORDING_TABLE].drop_duplicates("recording")["length_s"]
+        self._write(files, tables, float(lengths.sum()))
 
     def totals(self) -> Iterator[ShardTotals]:
         """Yield what each finished shard covers."""
@@ -207,6 +224,19 @@ def read_totals(path: Path) -> ShardTotals:
             int(n_skipped),
             int(n_windows),
         )
+
+
+def read_shard_table(path: Path) -> pd.DataFrame:
+    """Read the part of a table that a shard has.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    import pyarrow.parquet as pq
+
+    with reading(path, "a shard of predictions", damaged="delete that of recordings, and predict again"):
+        content: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+        return content
 
 
 def _write_table(table: pd.DataFrame, path: Path, totals: ShardTotals) -> None:
