@@ -144,6 +144,10 @@ def test_only_what_is_new_or_changed_is_scored_again(folder, networks, tmp_path,
     assert after.index.tolist() == sorted([*LENGTHS_S, "new.wav"])
     assert (after.loc["a.wav"] != before.loc["a.wav"]).all()
     assert after.loc[["b/a.wav", "c.wav", "d.wav"]].equals(before.loc[["b/a.wav", "c.wav", "d.wav"]])
+    write_sound(folder / "new.wav", 1.0, seed=11)  # of the same size
+    os.utime(folder / "new.wav", ns=(0, 1))
+    assert predict(made, folder, out) == ["new.wav"]
+    assert (wide(out).loc["new.wav"] != after.loc["new.wav"]).all()
     (folder / "a.wav").unlink()
     assert predict(made, folder, out) == []
     assert "a.wav" in wide(out).index

@@ -88,7 +88,8 @@ class Survey:
             if group in self.metadata and self.metadata["recording_id"].isin(ids).any():
                 raise
             return pd.Series(dtype=str)
-        return join_copies(found, self.recordings["digest"].to_dict())
+        digests = self.recordings["digest"]
+        return join_copies(found, dict(zip(digests.index.astype(str), digests.astype(str), strict=True)))
 
     @cached_property
     def tp_contents(self) -> pd.Series:
