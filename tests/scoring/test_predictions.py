@@ -1,7 +1,9 @@
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from callboard.commands.predict import predict_folders
 from callboard.core.errors import UserError
 from callboard.data import archive
 from callboard.data.archive import ArchiveFile, list_archive, plan_shards
@@ -374,6 +377,19 @@ def test_a_loaded_blend_weighs_its_parts_each_rescaled_as_its_submission_was(
     predict(load_detector(plain, CPU), folder, tmp_path / "out/plain")
     before, after = (table / (1 - table) for table in (wide(tmp_path / "out/plain"), scores["second"]))
     assert (after / before).to_numpy() == pytest.approx(np.tile(list(odds.values()), (len(before), 1)))
+
+
+def test_the_command_writes_a_folder_alone(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("callboard.results.rows.read_board", lambda: ([], None))
+    monkeypatch.setattr(
+        "callboard.results.lookup.find_result", lambda *_: FinishedResult(tmp_path, "toy", [0])
+    )
+    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
+    args = Namespace(name="toy", folders=[folder], output=tmp_path / "out", floor=0.1)
+    with only_writer(args.output), ThreadPoolExecutor(1) as other:  # of a thread as of a process
+        with pytest.raises(UserError, match="another `callboard predict` is writing it"):
+            other.submit(predict_folders, args).result()
+        assert not (args.output / "about.json").exists()
 
 
 def test_parts_with_two_front_ends_see_their_own_frames(folder, networks, tmp_path):
