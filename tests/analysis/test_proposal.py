@@ -11,7 +11,7 @@ import soundfile
 
 from callboard.analysis.proposal.machine import TrainingTime
 from callboard.analysis.proposal.settings import SMALL, Proposal, Recipe, large_recipe, propose
-from callboard.analysis.proposal.survey import survey_folder
+from callboard.analysis.proposal.survey import Survey, survey_folder
 from callboard.core.errors import UserError
 from callboard.experiments.presets import with_values
 from callboard.experiments.table import read_experiments
@@ -308,3 +308,15 @@ def test_the_reason_names_the_limit_that_decides(tmp_path: Path) -> None:
     text = text_of(proposed(tmp_path))
     assert "1 ms: 10 frames for a box of 0.01 s" in text
     assert "64 frames: the shortest window, for boxes of up to 0.01 s" in text
+
+
+def test_the_proposed_row_is_no_other_row_whatever_the_number_of_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A factor that rounds the FP recordings of two rows to one number would give the result two names."""
+    survey = survey_folder(make_folder(tmp_path), str(tmp_path))
+    for n_recordings in (2, 5, 12, 20, 40, 100, 400, 906):
+        monkeypatch.setattr(Survey, "n_tp_recordings", n_recordings)
+        tree = propose(survey, TREE, SMALL).tree
+        rows = {name: TABLE.resolve(name, tree) for name, row in TABLE.rows.items() if not row.is_preset}
+        assert [name for name in rows if rows[name] == rows["exp0051"]] == ["exp0051"]

@@ -153,8 +153,15 @@ def test_sites_that_look_the_same_are_refused_with_what_differs(names: tuple[str
     assert all(ascii(name) in str(error.value) for name in names)
 
 
+def test_fewer_groups_than_folds_are_refused_with_the_folds_that_fit(clips: pd.DataFrame) -> None:
+    ids = sorted(clips["recording_id"].unique())
+    metadata = table(recording_id=ids, site=["abc"[k % 3] for k in range(len(ids))])
+    with pytest.raises(UserError, match=r"found 3; split\.folds=\[0, 1, 2\] has as many folds"):
+        assign_folds(clips, params("site"), {}, metadata)
+
+
 def test_without_a_table_a_column_is_refused_with_what_is_missing(clips: pd.DataFrame) -> None:
-    with pytest.raises(UserError, match=r"data.root has no recordings.csv with any; a pattern .* SITE$"):
+    with pytest.raises(UserError, match=r"no recordings.csv with that column; write one .*SITE$"):
         assign_folds(clips, params("site"))
     with pytest.raises(UserError, match=r"needs a recordings.csv in data.root with the column fold"):
         assign_folds(clips, params("fold"))

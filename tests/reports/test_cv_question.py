@@ -51,7 +51,7 @@ def test_a_result_older_than_groups_holds_for_new_recordings() -> None:
 def test_few_groups_are_said_to_cover_less() -> None:
     assert question_text(SITES) == "recordings of a new site (12 groups)"
     assert question_text(FEW).startswith(
-        "recordings of a new site (6 groups); 6 groups are few: of 95 % intervals over 6"
+        "recordings of a new site (6 groups); 6 groups are few: even over 6, only"
     )
 
 

@@ -44,6 +44,13 @@ def test_recordings_without_species_and_groups_of_such_do_not_count() -> None:
     assert lwlrap_interval_over_groups(*more, named) == pytest.approx(expected)
 
 
+def test_the_interval_of_lwlrap_stays_within_its_range() -> None:
+    is_present, scores = np.eye(4, dtype=bool), np.eye(4)
+    scores[0] = [0.1, 0.9, 0.8, 0.0]
+    low, high = lwlrap_interval_over_groups(is_present, scores, np.array(["a", "b", "c", "d"]))
+    assert 0.0 <= low < high == 1.0
+
+
 def test_one_group_has_no_interval() -> None:
     assert isnan(jackknife_error(np.array([1.0]), np.array([2])))
     assert all(map(isnan, t_interval(0.5, 0.1, 0)))

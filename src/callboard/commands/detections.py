@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
         "overlap or touch; its score is the highest of theirs. `presence` instead compares the scores of "
         "whole recordings with the threshold.",
         examples={
-            "callboard detections june --threshold 0.5 --to raven --output tables": "one table per recording",
+            "callboard detections june --threshold 0.5 --to raven --output selections": "a table each",
             "callboard detections june --threshold species.csv --to csv --output list": "one threshold "
             "per species",
         },

@@ -97,7 +97,10 @@ def _refuse_too_few(tp: pd.DataFrame, params: SplitParams) -> None:
     by = f" by split.group {params.group}" * is_grouped
     if n_groups < n_folds:
         what = f"groups{by} with TP rows" if is_grouped else "TP recordings"
-        raise UserError(f"split.folds: {n_folds} folds need at least {n_folds} {what}, found {n_groups}")
+        fewer = f"; split.folds={list(range(n_groups))} has as many folds" if n_groups > 1 else ""
+        raise UserError(
+            f"split.folds: {n_folds} folds need at least {n_folds} {what}, found {n_groups}{fewer}"
+        )
     groups_per_species = tp.groupby("species_id")["group"].nunique()
     rare = groups_per_species[groups_per_species < n_folds]
     if params.rare_species == "error" and len(rare):

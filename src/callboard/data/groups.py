@@ -102,10 +102,14 @@ def assign_groups(recording_ids: Iterable[str], split: SplitParams, metadata: pd
         return _without_twins(column_of(ids, split.group, metadata), split.group)
     if split.pattern:
         return _without_twins(_sites_in(ids, split.pattern), split.group)
-    known = f"its columns are {', '.join(columns)}" if columns else f"data.root has no {METADATA} with any"
+    if not columns:
+        raise UserError(
+            f"split.group {split.group!r}: data.root has no {METADATA} with that column; write one with the "
+            f"columns recording_id,{split.group}, or give a pattern on recording ids, which contains {SITE}"
+        )
     raise UserError(
-        f"split.group {split.group!r} is not a column of {METADATA}{nearest(split.group, columns)}; {known}; "
-        f"a pattern on recording ids contains {SITE}"
+        f"split.group {split.group!r} is not a column of {METADATA}{nearest(split.group, columns)}; its "
+        f"columns are {', '.join(columns)}; a pattern on recording ids contains {SITE}"
     )
 
 

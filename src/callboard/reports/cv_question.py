@@ -41,7 +41,7 @@ def n_groups_of(row: "BoardRow") -> int:
 def _limits(row: "BoardRow") -> list[str]:
     limits, n_groups = [], n_groups_of(row)
     if 0 < n_groups < FEW_GROUPS:
-        held = f"of 95 % intervals over 6, about {COVERAGE_OF_SIX} % hold the truth"
+        held = f"even over 6, only about {COVERAGE_OF_SIX} % of 95 % intervals hold the truth"
         limits.append(f"{n_groups} groups are few: {held}")
     learned_unlabelled = row.params.get("pseudo.rounds", "0") != "0" and any(
         subset in row.params.get("pseudo.source", "") for subset in ("test", "external")

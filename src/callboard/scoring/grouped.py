@@ -4,7 +4,7 @@ With few groups a percentile bootstrap over them is too narrow. The jackknife's 
 t is simpler and covers more; docs/appendix/verdict.md has the rates of `benchmarks/place.py`.
 """
 
-from math import nan
+from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from callboard.scoring.metrics import COVERAGE, Presence, Scores, precision_sums
 def lwlrap_interval_over_groups(
     is_present: Presence, scores: Scores, group: NDArray[np.str_]
 ) -> tuple[float, float]:
-    """Return the interval of LWLRAP at new groups; NaN with fewer than two groups.
+    """Return the interval of LWLRAP at new groups, within 0 and 1; NaN with fewer than two groups.
 
     Args:
         is_present: (recordings, species).
@@ -24,7 +24,8 @@ def lwlrap_interval_over_groups(
     """
     precision, n_present = precision_sums(is_present, scores)
     sums, counts = sums_by_group(group[is_present.any(axis=1)], precision, n_present)
-    return t_interval(float(sums.sum() / counts.sum()), jackknife_error(sums, counts), len(sums) - 1)
+    low, high = t_interval(float(sums.sum() / counts.sum()), jackknife_error(sums, counts), len(sums) - 1)
+    return (low, high) if isnan(low) else (max(low, 0.0), min(high, 1.0))
 
 
 def sums_by_group(
