@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
         "data; other rows then run on your data without changes.",
         examples={
             "callboard init data/recordings": "report and settings with reasons; then asks",
-            "callboard init data/recordings --yes": "the same without asking; then `dvc repro`",
+            "callboard init data/recordings --yes": "the same without asking",
         },
     )
     init.add_argument(

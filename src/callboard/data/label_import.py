@@ -26,6 +26,9 @@ LONGEST_WINDOW_S = 5.0
 """Largest excess of a label over its recording's end that is cut off: detectors pad the last window, and
 Perch's, the longest, has 5 s. A larger excess means that times are wrong."""
 
+OPEN_REASON = "open: nobody has said present or absent"
+"""Why a label without a verdict is left out."""
+
 
 class ImportOptions(NamedTuple):
     """Choices of the user."""
@@ -113,7 +116,7 @@ def import_labels(files: Sequence[Path], folder: Path, options: ImportOptions) -
     sounds = on_disk.sounds(found)
     notes = _cut_at_end(selection, sounds)
     named = selection.labels[selection.labels["verdict"] != "absent"]
-    selection.leave_out(selection.labels["verdict"] == "open", "open: nobody has said present or absent")
+    selection.leave_out(selection.labels["verdict"] == "open", OPEN_REASON)
     notes += _fill_bands(selection, sounds, options.band)
     _leave_out_repetitions(selection, before)
     species = _leave_out_other_species(selection, before, folder)
@@ -303,6 +306,11 @@ def _write(rows: pd.DataFrame, folder: Path, left_out: Counter[str]) -> None:
         raise UserError(
             "nothing is written, since no label is left that says present"
             + (f"; labels left out: {reasons}" if reasons else "")
+            + (
+                "; `--verdict present` takes those of tables without verdicts"
+                if left_out[OPEN_REASON]
+                else ""
+            )
         )
     tp, fp = table_paths(folder).values()
     with written_whole(tp) as new_tp, written_whole(fp) as new_fp:

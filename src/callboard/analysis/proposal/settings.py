@@ -231,7 +231,7 @@ def _audio(survey: Survey, f_max: float) -> list[Proposed]:
         Proposed(
             "audio.on_other_rate",
             "resample" if n_others else "error",
-            f"{n_others} of {len(rates)} recordings have a different rate",
+            f"{n_others} of {len(rates)} recordings are not at {rate} Hz",
         ),
         Proposed(
             "audio.channel",
