@@ -21,7 +21,7 @@ from callboard.analysis.cv_estimates import (
 from callboard.core.errors import UserError
 from callboard.data.score_tables import read_score_table, write_score_table
 from callboard.results.cv_metrics import CV_NAMES
-from callboard.results.dvc_cache import DamagedFileError, cached_file
+from callboard.results.dvc_cache import DamagedFileError, cached_file, cached_in_folder
 from callboard.results.lookup import find
 from callboard.results.result import CLIPS, OUT_OF_FOLD, SUBMISSION
 from callboard.results.result import SUBMISSIONS_WITHOUT as WITHOUT
@@ -281,10 +281,26 @@ def test_a_rescaled_submission_counts_the_test_set_s_shares_once(main):
     assert prevalence_weighted(twice) != pytest.approx(prevalence_weighted(toy_result()))
 
 
-def test_a_rescaled_submission_whose_scores_are_lost_leaves_what_mlflow_holds(main):
+@pytest.mark.parametrize("lost", ["list", "file", "commit", "output"])
+def test_a_rescaled_submission_whose_scores_are_lost_leaves_what_mlflow_holds(main, lost):
     toy, row = rescaled_result(main)
-    (toy.root / ".dvc/cache/files/md5" / toy.outs[WITHOUT][:2] / toy.outs[WITHOUT][2:]).unlink()
+    listing = toy.root / ".dvc/cache/files/md5" / toy.outs[WITHOUT][:2] / toy.outs[WITHOUT][2:]
+    if lost == "list":
+        listing.unlink()
+    elif lost == "file":
+        cached_in_folder(listing, "prevalence.csv", WITHOUT).unlink()
+    elif lost == "commit":
+        row = replace(row, key="0123456789abcdef")
+    else:
+        del toy.outs[WITHOUT]
+        toy.finish("without")
+        row = replace(row, name="without", key=find("without").key)
     assert estimates_of([replace(row, metrics={"cv.lwlrap": 0.5})]) == {row.key: {"lwlrap": 0.5}}
+
+
+def test_a_table_whose_md5_is_none_leaves_what_mlflow_holds(repository):
+    row = replace(row_of(repository), metrics={"cv.lwlrap": 0.5}, oof_md5="../odd")
+    assert estimates_of([row]) == {row.key: {"lwlrap": 0.5}}
 
 
 def test_a_blend_of_rescaled_parts_has_no_estimate_by_prevalence(repository):

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from callboard.analysis.bootstrap import pair_precisions
 from callboard.analysis.difference import MismatchError
 from callboard.core.console import progress
-from callboard.core.errors import UserError
 from callboard.core.json_cache import JsonCache
 from callboard.data.annotations import read_table
 from callboard.data.clips import read_clips
@@ -78,16 +77,16 @@ def _submission_as_scored(row: BoardRow) -> Path:
     """Return the submission before `infer.prevalence`: rescaled scores contain the shares to estimate.
 
     Raises:
-        UserError: it is not in the cache.
+        NotCachedError: it is not in the cache.
     """
     if not _is_rescaled(row):
         return cached_file(row.submission_md5, SUBMISSION)
     if (result := held_result(row.ref)) is None:
-        raise UserError(f"{row.name}: no commit contains its files any more")
+        raise NotCachedError(f"{row.name}: no commit contains its files any more")
     with result.folder(SUBMISSIONS_WITHOUT, "prevalence.csv") as folder:
         path = folder / "prevalence.csv"
         if not path.is_file():
-            raise UserError(f"{path.name} of {SUBMISSIONS_WITHOUT} of {row.name} is not in DVC's cache")
+            raise NotCachedError(f"{path.name} of {SUBMISSIONS_WITHOUT} of {row.name} is not in DVC's cache")
         return path.resolve()
 
 

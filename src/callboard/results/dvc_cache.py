@@ -47,7 +47,7 @@ class DamagedFileError(UserError):
 
 
 class NotCachedError(UserError):
-    """A file is not in DVC's cache."""
+    """A file of a result cannot be had: the cache has lost it, or the result never had it."""
 
 
 def regain(*paths: Path) -> str:
@@ -66,8 +66,7 @@ def cached_file(md5: str, what: str) -> Path:
 
     Raises:
         DamagedFileError: the file has other content.
-        NotCachedError: the file is not in the cache.
-        UserError: `md5` is not a hash.
+        NotCachedError: the file is not in the cache, or `md5` is not a hash.
     """
     path = object_path(md5, main_workspace())
     if not path.is_file():
@@ -121,10 +120,10 @@ def object_name(md5: str) -> str:
     """Return the path of a file below the folder of a cache or a remote.
 
     Raises:
-        UserError: `md5` is not a hash, so it could name a file elsewhere.
+        NotCachedError: `md5` is not a hash, so it could name a file elsewhere.
     """
     if not HASH_OR_NONE.fullmatch(md5):
-        raise UserError(f"{md5!r} in DVC's lock or list is not an md5")
+        raise NotCachedError(f"{md5!r} in DVC's lock or list is not an md5")
     return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 

@@ -15,7 +15,7 @@ from callboard.core.reading import reading
 from callboard.params.base import parse_tree
 from callboard.params.defaults import flatten, result_params, with_defaults
 from callboard.params.references import blend_parts
-from callboard.results.dvc_cache import cached_file, linked_folder
+from callboard.results.dvc_cache import NotCachedError, cached_file, linked_folder
 from callboard.results.dvc_lock import Lock, all_outs, content_key, parse_lock
 from callboard.results.git import Files
 
@@ -114,10 +114,10 @@ class Result:
         """Return the md5 of an output.
 
         Raises:
-            UserError: this result does not have the output.
+            NotCachedError: this result does not have the output.
         """
         if path not in self.outs:
-            raise UserError(f"{self.name} has no {path}: its dvc.lock does not list that output")
+            raise NotCachedError(f"{self.name} has no {path}: its dvc.lock does not list that output")
         return self.outs[path]
 
     @property
