@@ -37,6 +37,15 @@ def test_a_folder_to_which_a_link_leads_back_is_listed_once(tmp_path: Path) -> N
     assert [file.name for file in list_archive([tmp_path])] == ["a.wav", "below/b.wav", "elsewhere/c.wav"]
 
 
+def test_a_folder_to_which_two_paths_lead_is_listed_by_the_first(tmp_path: Path) -> None:
+    write(tmp_path, "b/x.wav")
+    for name in ("a", "c"):
+        (tmp_path / name).symlink_to(tmp_path / "b")
+    assert [file.name for file in list_archive([tmp_path])] == ["a/x.wav"]
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere")
+    assert len(list_archive([tmp_path])) == 1
+
+
 def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone: folder does not exist"):
         list_archive([tmp_path / "gone"])

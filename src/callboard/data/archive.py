@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from callboard.core.console import first_few
 from callboard.core.errors import UserError
-from callboard.data.recording_folders import RECORDING_SUFFIXES
+from callboard.data.recording_folders import RECORDING_SUFFIXES, files_below
 
 SHARD_RECORDINGS = 256
 """Most recordings of a shard, which is what a killed command loses."""
@@ -43,7 +43,9 @@ def list_archive(folders: Sequence[Path]) -> list[ArchiveFile]:
         prefix = f"{folder.name}/" if len(folders) > 1 else ""
         others: Counter[str] = Counter()
         n_before = len(found)
-        for entry in _files(folder):
+        for entry in files_below(folder, links_once=True):
+            if not entry.is_file():
+                continue
             suffix = os.path.splitext(entry.name)[1].lower()
             if suffix not in RECORDING_SUFFIXES:
                 others[suffix or "no suffix"] += 1
@@ -64,26 +66,6 @@ def _refuse_nested(folders: Sequence[Path]) -> None:
         if places[b].is_relative_to(places[a]):
             where = "given twice" if places[a] == places[b] else f"in {folders[a]}"
             raise UserError(f"{folders[b]}: is {where}, so that its recordings would count twice")
-
-
-def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield the files of a folder and of those below it, each folder once even if links lead back to it."""
-    seen: set[tuple[int, int]] = set()
-    left = [str(folder)]
-    while left:
-        place = left.pop()
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    left.append(entry.path)
-                elif entry.is_file():
-                    yield entry
 
 
 def _archive_file(entry: os.DirEntry[str], folder: Path, prefix: str) -> ArchiveFile:

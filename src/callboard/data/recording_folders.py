@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +81,7 @@ class FolderOfRecordings:
         """
         recordings: dict[str, Path] = {}
         others: list[Path] = []
-        for path in _files_below(folder, [folder]) if folder.is_dir() else []:
+        for path in map(Path, files_below(folder)) if folder.is_dir() else []:
             if path.suffix.lower() not in RECORDING_SUFFIXES:
                 others.append(path)
                 continue
@@ -163,16 +163,34 @@ class FolderOfRecordings:
         return missing
 
 
-def _files_below(folder: Path, parents: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders, also linked ones, sorted, without hidden ones."""
-    with os.scandir(folder) as entries:
-        visible = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    for name, is_folder in visible:
-        path = folder / name
-        if not is_folder:
-            yield path
-        elif not any(path.samefile(parent) for parent in parents):  # a link back, which never ends
-            yield from _files_below(path, [*parents, path])
+def files_below(folder: Path, *, links_once: bool = False) -> Iterator[os.DirEntry[str]]:
+    """Yield the files of a folder and its subfolders, also linked ones, by name, without hidden ones.
+
+    Args:
+        folder: The folder.
+        links_once: Whether a folder to which several paths lead is listed by the first of them alone. A link
+            back to a folder that contains it is never followed, since it has no end.
+    """
+    return _walk(str(folder), set(), links_once)
+
+
+def _walk(place: str, met: set[tuple[int, int]], links_once: bool) -> Iterator[os.DirEntry[str]]:
+    status = os.stat(place)
+    here = status.st_dev, status.st_ino
+    if here in met:
+        return
+    met.add(here)
+    with os.scandir(place) as entries:
+        visible = sorted(
+            (entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name
+        )
+    for entry in visible:
+        if entry.is_dir():
+            yield from _walk(entry.path, met, links_once)
+        else:
+            yield entry
+    if not links_once:
+        met.remove(here)
 
 
 def _plain(name: str) -> str:
