@@ -380,10 +380,7 @@ def test_a_loaded_blend_weighs_its_parts_each_rescaled_as_its_submission_was(
 
 
 def test_the_command_writes_a_folder_alone(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("callboard.results.rows.read_board", lambda: ([], None))
-    monkeypatch.setattr(
-        "callboard.results.lookup.find_result", lambda *_: FinishedResult(tmp_path, "toy", [0])
-    )
+    monkeypatch.setattr("callboard.results.rows.result_named", lambda _: FinishedResult(tmp_path, "toy", [0]))
     monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
     args = Namespace(name="toy", folders=[folder], output=tmp_path / "out", floor=0.1)
     with only_writer(args.output), ThreadPoolExecutor(1) as other:  # of a thread as of a process

@@ -65,14 +65,12 @@ def predict_folders(args: argparse.Namespace) -> None:
     from callboard.core.errors import UserError
     from callboard.data.archive import list_archive, plan_shards
     from callboard.model.device import pick_device, use_threads
-    from callboard.results.lookup import find_result
-    from callboard.results.rows import board_refs, read_board
+    from callboard.results.rows import result_named
     from callboard.scoring.detector import load_detector
     from callboard.scoring.predictions import Predictions, ShardTotals, only_writer
 
     watch = Stopwatch()
-    rows, _ = read_board()
-    result = find_result(args.name, board_refs(rows))
+    result = result_named(args.name)
     files = list_archive(args.folders)
     device = pick_device()
     use_threads(1)

@@ -19,7 +19,7 @@ from callboard.core.reading import reading
 from callboard.data.annotations import read_table, without_formulas
 from callboard.data.label_formats.audacity import write_detected_track
 from callboard.data.label_formats.raven import write_detected_selections
-from callboard.scoring.predictions import ABOUT, RECORDING_TABLE, WINDOW_TABLE, read_shard_table
+from callboard.scoring.predictions import ABOUT, RECORDING_TABLE, WINDOW_TABLE, read_shard_table, shard_files
 
 DETECTION_COLUMNS = ["recording", "start_s", "end_s", "species", "score"]
 
@@ -57,7 +57,7 @@ class StoredPredictions(NamedTuple):
 
     def shards(self) -> list[str]:
         """Return the names of the finished shards' files."""
-        return sorted(path.name for path in (self.folder / RECORDING_TABLE).glob("*.parquet"))
+        return [path.name for path in shard_files(self.folder)]
 
     def table(self, name: str, shard: str) -> pd.DataFrame:
         """Read a shard's part of a table."""

@@ -96,7 +96,7 @@ class Predictions:
         now = {file.name: file for file in files}
         name_at = {file.path: file.name for file in files}
         covered: set[str] = set()
-        for path in self._shards():
+        for path in shard_files(self._folder):
             shard = read_totals(path)
             for file in shard.files:
                 self._refuse_confusion(file, now.get(file.name, file), name_at.get(file.path, file.name))
@@ -135,8 +135,11 @@ class Predictions:
     ) -> ShardTotals:
         totals = ShardTotals(list(shard), sound_s, len(tables[SKIPPED_TABLE]), len(tables[WINDOW_TABLE]))
         name = f"{part_key(self._detector.key, *map(repr, shard))}.parquet"
-        for table in (SKIPPED_TABLE, WINDOW_TABLE, RECORDING_TABLE):
-            _write_table(tables[table], self._folder / table / name, totals)
+        for table in (SKIPPED_TABLE, WINDOW_TABLE):
+            _write_table(tables[table], self._folder / table / name)
+        _write_table(
+            tables[RECORDING_TABLE], self._folder / RECORDING_TABLE / name, {MANIFEST: json.dumps(totals)}
+        )
         return totals
 
     def _keep(self, name: str, files: Sequence[ArchiveFile]) -> None:
@@ -151,14 +154,16 @@ class Predictions:
 
     def totals(self) -> Iterator[ShardTotals]:
         """Yield what each finished shard covers."""
-        yield from map(read_totals, self._shards())
-
-    def _shards(self) -> list[Path]:
-        return sorted((self._folder / RECORDING_TABLE).glob("*.parquet"))
+        yield from map(read_totals, shard_files(self._folder))
 
     def _remove(self, name: str) -> None:
         for table in PREDICTION_TABLES:
             (self._folder / table / name).unlink(missing_ok=True)
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Return the files of the finished shards of a folder of predictions, in the table of recordings."""
+    return sorted((folder / RECORDING_TABLE).glob("*.parquet"))
 
 
 def _is_other_file(before: str, now: str) -> bool:
@@ -239,14 +244,14 @@ def read_shard_table(path: Path) -> pd.DataFrame:
         return content
 
 
-def _write_table(table: pd.DataFrame, path: Path, totals: ShardTotals) -> None:
+def _write_table(table: pd.DataFrame, path: Path, metadata: Mapping[bytes, str] = {}) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     content = pa.Table.from_pandas(table, preserve_index=False)
-    metadata = {**content.schema.metadata, MANIFEST: json.dumps(totals)}
+    content = content.replace_schema_metadata({**content.schema.metadata, **metadata})
     with written_whole(path, writer=secrets.token_hex(4)) as unfinished:
-        pq.write_table(content.replace_schema_metadata(metadata), unfinished, write_page_checksum=True)
+        pq.write_table(content, unfinished, write_page_checksum=True)
 
 
 def score_shard(

@@ -70,7 +70,7 @@ class Survey:
         """Value of `split.group` that keeps the recordings of a site together; empty if sites are unknown."""
         return next((group for group in (SITE_COLUMN, SITE_PATTERN) if not self._sites(group).empty), "")
 
-    @property
+    @cached_property
     def sites(self) -> pd.Series:
         """Site of each annotated recording by id, joined by copies; empty if sites are unknown."""
         return self._sites(self.site_group) if self.site_group else pd.Series(dtype=str)

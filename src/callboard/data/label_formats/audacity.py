@@ -107,9 +107,7 @@ def write_audacity(labels: pd.DataFrame, name: str, path: Path) -> None:
             text += f" [song type {row.songtype}]"
         if row.verdict == "absent":
             text += " [absent]"
-        parts = LABEL.fullmatch(text)
-        if "\t" in text or parts is None or parts["species"] != row.species:
-            raise UserError(f"{name}: label {text!r} would be read as a different one; rename its species")
+        _refuse_other_species(text, str(row.species), name)
         lines.append(f"{row.t_min:.6f}\t{row.t_max:.6f}\t{text}\n")
         lines.append(f"{BAND_LINE}\t{row.f_min:.6f}\t{row.f_max:.6f}\n")
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
@@ -129,8 +127,13 @@ def write_detected_track(detections: pd.DataFrame, name: str, path: Path) -> Non
     lines = []
     for row in detections.itertuples():
         text = f"{row.species};{row.score:.4f}"
-        parts = LABEL.fullmatch(text)
-        if "\t" in text or parts is None or parts["species"] != row.species:
-            raise UserError(f"{name}: label {text!r} would be read as a different one; rename its species")
+        _refuse_other_species(text, str(row.species), name)
         lines.append(f"{row.t_min:.6f}\t{row.t_max:.6f}\t{text}\n")
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _refuse_other_species(text: str, species: str, name: str) -> None:
+    """Refuse the text of a label that would not be read as one of its species."""
+    parts = LABEL.fullmatch(text)
+    if "\t" in text or parts is None or parts["species"] != species:
+        raise UserError(f"{name}: label {text!r} would be read as a different one; rename its species")
