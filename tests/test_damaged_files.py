@@ -29,6 +29,7 @@ from callboard.data.recording_folders import SUBSETS
 from callboard.data.recordings import read_recordings
 from callboard.data.score_tables import read_score_table
 from callboard.data.soundscapes.manifests import read_backdrop, read_voices
+from callboard.data.verdicts import VERDICT_COLUMNS, read_window_verdicts
 from callboard.experiments import captions
 from callboard.experiments.presets import read_preset
 from callboard.experiments.table import read_experiments
@@ -340,6 +341,13 @@ READERS = {
             'tp,055,3,1,0.5,500,1.0,2000,absent,m r0,"a, ""b"""\nmissing,055,3,1,3,500,4.0,2000,present,,\n',
         ),
         read_corrections,
+    ),
+    "verdicts.csv": Reader(
+        text(
+            "verdicts.csv",
+            f"{','.join(VERDICT_COLUMNS)}\na.wav,0.5,5.5,3,0.25,present\nb.wav,0,5,3,1e-3,absent\n",
+        ),
+        read_window_verdicts,
     ),
     "test_labels.csv": Reader(
         text("test_labels.csv", "recording_id,species_id,usage\n055,03,public\n838,3,private\n"),
