@@ -1,17 +1,11 @@
 """Engines: what they refuse before anything starts, and the same bytes from each of them."""
 
-import os
-import platform
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
 from callboard.cli import build_parser
@@ -27,7 +21,8 @@ from callboard.experiments.jobs.ray_cluster import places
 from callboard.experiments.launch import RunOptions
 from callboard.results.lookup import find
 from tests.conftest import TOY_PARAMS, Workspace, new_workspace, ran
-from tests.experiments.test_side_by_side import outs, processes_in, wait_until
+from tests.experiments.test_side_by_side import outs, processes_in
+from tests.toy_cluster import on_slurm, tasks_of_ray, wait_until  # noqa: F401  a fixture
 
 HERE = Node("here", {"callboard": "0.1.0", "torch": "2.11.0"}, "a processor", True)
 
@@ -191,36 +186,6 @@ def test_a_dashboard_without_its_packages_is_refused(monkeypatch: pytest.MonkeyP
         ray_cluster._connect(NoRay(), "", has_dashboard=True)
 
 
-ON_SUBMITIT_S_LOCAL_ENGINE = """
-from callboard.experiments.jobs import slurm
-slurm.CLUSTER = "local"
-"""
-
-SLURM_CONF = """
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort=46817
-SlurmdPort=46818
-AuthType=auth/none
-CredType=cred/none
-SlurmUser=root
-SlurmdUser=root
-StateSaveLocation={folder}
-SlurmdSpoolDir={folder}
-SlurmctldPidFile={folder}/controller.pid
-SlurmdPidFile={folder}/node.pid
-SlurmctldLogFile={folder}/controller.log
-SlurmdLogFile={folder}/node.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-JobAcctGatherType=jobacct_gather/none
-MpiDefault=none
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2
-PartitionName=main Nodes=ALL Default=YES State=UP
-"""
-
 ON_A_MACHINE_WITHOUT_THE_FOLDER = """
 from contextlib import contextmanager
 from callboard.experiments import side_by_side
@@ -300,48 +265,12 @@ def test_a_cluster_that_loses_a_process_and_then_a_node_gives_the_same_bytes(
     assert has_the_bytes_of(finished, workspace, printed)
 
 
-def tasks_of_ray(name: str) -> list[psutil.Process]:
-    """Processes of Ray, started by this one, that run a task whose name has this part."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if (
-                process.cmdline()
-                and process.cmdline()[0].startswith("ray::")
-                and name in process.cmdline()[0]
-            ):
-                found.append(process)
-    return found
-
-
-@pytest.fixture
-def on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Start a Slurm of one node if its daemons are installed; return what makes the command use submitit."""
-    pytest.importorskip("submitit")
-    if not shutil.which("slurmctld") or os.geteuid():
-        yield ON_SUBMITIT_S_LOCAL_ENGINE
-        return
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    conf = folder / "slurm.conf"
-    conf.write_text(SLURM_CONF.format(host=platform.node(), folder=folder), encoding="utf-8")
-    monkeypatch.setenv("SLURM_CONF", str(conf))
-    daemons = [subprocess.Popen([name, "-D"]) for name in ("slurmctld", "slurmd")]
-    try:
-        wait_until(lambda: "idle" in output("sinfo"), "Slurm's node is not idle")
-        yield ""
-    finally:
-        for daemon in daemons:
-            daemon.terminate()
-            daemon.wait()
-
-
-def output(name: str) -> str:
-    return subprocess.run([name], capture_output=True, text=True, check=False).stdout
-
-
 @pytest.mark.slow
-def test_jobs_through_slurm_give_the_same_bytes(finished: Workspace, tmp_path: Path, on_slurm: str) -> None:
+def test_jobs_through_slurm_give_the_same_bytes(
+    finished: Workspace,
+    tmp_path: Path,
+    on_slurm: str,  # noqa: F811
+) -> None:
     workspace = new_workspace(tmp_path / "workspace")
     arguments = ("repro", "--on", "slurm", "--jobs", "2")
     if not on_slurm:

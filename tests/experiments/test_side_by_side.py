@@ -6,8 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from callboard.experiments.side_by_side import Planned, run_side_by_side
 from callboard.results.refs import experiment_ref
 from tests.conftest import IDENTITY, Workspace, ran
 from tests.stages.test_pipeline import recorded
+from tests.toy_cluster import wait_until
 
 DIVERGING = """
 - id: exp9001
@@ -224,13 +224,6 @@ def test_shards_are_refused_where_a_machine_lacks_the_folder(
     with pytest.raises(UserError, match=r"^--shards 2 needs nodes that share the folder of the workspace$"):
         run_side_by_side(planned, JobOptions("ray:head:6379", shards=2))
     assert run_side_by_side(planned, JobOptions("ray:head:6379", shards=1)) == 0
-
-
-def wait_until(condition: Callable[[], object], what: str, limit_s: float = 120) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.2)
 
 
 def processes_in(folder: Path) -> list[int]:

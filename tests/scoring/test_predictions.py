@@ -33,6 +33,7 @@ FRONT_END = FrontEndParams(
     audio=AudioParams(sample_rate=RATE),
     features=FeatureParams(n_fft=256, hop_length=128, n_mels=N_MELS, f_min=100.0, f_max=4000.0),
 )
+LOCAL = {"on": "local", "jobs": None, "cpus_per_job": None, "gpus_per_job": None, "slurm": {}}
 LENGTHS_S = {"a.wav": 3.0, "b/a.wav": 1.0, "c.wav": 0.4, "d.wav": 2.5}
 
 
@@ -382,7 +383,7 @@ def test_a_loaded_blend_weighs_its_parts_each_rescaled_as_its_submission_was(
 def test_the_command_writes_a_folder_alone(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("callboard.results.rows.result_named", lambda _: FinishedResult(tmp_path, "toy", [0]))
     monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
-    args = Namespace(name="toy", folders=[folder], output=tmp_path / "out", floor=0.1)
+    args = Namespace(name="toy", folders=[folder], output=tmp_path / "out", floor=0.1, **LOCAL)
     with only_writer(args.output), ThreadPoolExecutor(1) as other:  # of a thread as of a process
         with pytest.raises(UserError, match="another `callboard predict` is writing it"):
             other.submit(predict_folders, args).result()

@@ -92,26 +92,55 @@ def add_run_options(parser: argparse.ArgumentParser, *, runs: str, overridden: s
 
 def add_jobs_options(parser: argparse.ArgumentParser) -> None:
     """Add --jobs, and where they run."""
+    add_place_options(
+        parser,
+        jobs="folds (or other stages of a matrix) trained",
+        n_jobs="the number of processors divided by --cpus-per-job; on this machine 1 with a GPU",
+        n_cpus="train.threads",
+    )
+    parser.add_argument(
+        "--dashboard",
+        action="store_true",
+        help="with --on ray, start Ray's dashboard too and print its address; needs ray[default]",
+    )
+    parser.add_argument(
+        "--shards",
+        type=whole_number(1),
+        metavar="N",
+        help="number of jobs that share the stage crop, and predict, where all machines have the workspace's "
+        "folder; default: all that a Ray cluster runs at a time if they have more processors than this "
+        "machine, else 1",
+    )
+
+
+def add_place_options(parser: argparse.ArgumentParser, *, jobs: str, n_jobs: str, n_cpus: str) -> None:
+    """Add --jobs, --on and what jobs occupy.
+
+    Args:
+        parser: The parser.
+        jobs: Jobs in the plural and what is done with them, for the help.
+        n_jobs: Default of --jobs, in words.
+        n_cpus: Default of --cpus-per-job, in words.
+    """
     parser.add_argument(
         "--jobs",
         type=whole_number(1),
         metavar="N",
-        help="number of folds (or other stages of a matrix) trained side by side; default: the number of "
-        "processors divided by --cpus-per-job; on this machine 1 with a GPU",
+        help=f"number of {jobs} side by side; default: {n_jobs}",
     )
     parser.add_argument(
         "--on",
         type=_place,
         default="local",
         metavar="WHERE",
-        help="where they are trained: local (this machine), ray (a Ray of this machine, for its time), "
-        "ray:ADDRESS (a cluster started by `ray start`), or slurm; default %(default)s",
+        help=f"where they are {jobs.split()[-1]}: local (this machine), ray (a Ray of this machine, for its "
+        "time), ray:ADDRESS (a cluster started by `ray start`), or slurm; default %(default)s",
     )
     parser.add_argument(
         "--cpus-per-job",
         type=whole_number(1),
         metavar="N",
-        help="processors that each of them occupies, with --on; default: train.threads",
+        help=f"processors that each of them occupies, with --on; default: {n_cpus}",
     )
     parser.add_argument(
         "--gpus-per-job",
@@ -126,19 +155,6 @@ def add_jobs_options(parser: argparse.ArgumentParser) -> None:
         default={},
         metavar="KEY=VALUE,…",
         help="options of `sbatch`, such as partition=long,time=04:00:00,mem=8G, with --on slurm",
-    )
-    parser.add_argument(
-        "--dashboard",
-        action="store_true",
-        help="with --on ray, start Ray's dashboard too and print its address; needs ray[default]",
-    )
-    parser.add_argument(
-        "--shards",
-        type=whole_number(1),
-        metavar="N",
-        help="number of jobs that share the stage crop, and predict, where all machines have the workspace's "
-        "folder; default: all that a Ray cluster runs at a time if they have more processors than this "
-        "machine, else 1",
     )
 
 
@@ -175,5 +191,15 @@ def job_options(args: argparse.Namespace) -> "JobOptions":
     """Return the options of `add_jobs_options`."""
     from callboard.experiments.jobs.options import JobOptions
 
-    numbers = args.jobs, args.cpus_per_job, args.gpus_per_job
-    return JobOptions(args.on, *numbers, args.slurm, args.dashboard, args.shards)
+    return JobOptions(**place_options(args), has_dashboard=args.dashboard, shards=args.shards)
+
+
+def place_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `add_place_options`, as arguments of JobOptions."""
+    return {
+        "place": args.on,
+        "n_jobs": args.jobs,
+        "cpus": args.cpus_per_job,
+        "gpus": args.gpus_per_job,
+        "slurm": args.slurm,
+    }

@@ -5,7 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from callboard.commands.arguments import RESULT_NAME, absolute_path, add_command
+from callboard.commands.arguments import (
+    RESULT_NAME,
+    absolute_path,
+    add_command,
+    add_place_options,
+    place_options,
+)
 
 DEFAULT_FLOOR = 0.1
 
@@ -45,6 +51,13 @@ def add(commands: Any) -> None:
         metavar="P",
         help="lowest score of a window that is kept; scores of recordings are all kept; default %(default)s",
     )
+    add_place_options(
+        predict,
+        jobs="shards scored",
+        n_jobs="all that a Ray cluster has room for, 16 of Slurm; this machine scores one at a time, on all "
+        "its processors",
+        n_cpus="1",
+    )
     predict.set_defaults(command=predict_folders)
 
 
@@ -61,42 +74,47 @@ def probability(text: str) -> float:
 
 def predict_folders(args: argparse.Namespace) -> None:
     """Score what is missing, shard by shard."""
+    import torch
+
     from callboard.core.console import Stopwatch, counted, duration, progress, say, summarize
     from callboard.core.errors import UserError
     from callboard.data.archive import list_archive, plan_shards
+    from callboard.experiments.jobs.options import LOCAL, JobOptions
     from callboard.model.device import pick_device, use_threads
     from callboard.results.rows import result_named
     from callboard.scoring.detector import load_detector
-    from callboard.scoring.predictions import Predictions, ShardTotals, only_writer
+    from callboard.scoring.predictions import Predictions, Tally, only_writer
+    from callboard.scoring.shard_engines import made_shards
 
     watch = Stopwatch()
+    options = JobOptions(**place_options(args))
+    if options.place == LOCAL and options.n_jobs:
+        raise UserError("--jobs: needs --on ray or --on slurm; CALLBOARD_WORKERS sets the threads used here")
     result = result_named(args.name)
     files = list_archive(args.folders)
-    device = pick_device()
+    device = pick_device() if options.place == LOCAL else torch.device("cpu")
     use_threads(1)
     folder = args.output or Path("predictions", result.name).absolute()
     detector = load_detector(result, device)
-    made: list[ShardTotals] = []
+    made = Tally()
 
     def note() -> str:
-        sound_s = sum(one.sound_s for one in made)
-        return f"{duration(sound_s)} of sound, {sound_s / watch.elapsed_s:.0f} s of it a second"
+        return f"{duration(made.sound_s)} of sound, {made.sound_s / watch.elapsed_s:.0f} s of it a second"
 
     with only_writer(folder):
         predictions = Predictions(folder, detector, args.floor, device)
         shards = list(plan_shards(predictions.missing(files)))
-        for shard in progress(shards, total=len(shards), label="predict", unit="shards", note=note):
-            made.append(predictions.make(shard))
-        finished = list(predictions.totals())
-    n_skipped = sum(one.n_skipped for one in finished)
-    if n_skipped == sum(len(one.files) for one in finished):
+        with made_shards(options, predictions, shards) as totals:
+            for one in progress(totals, total=len(shards), label="predict", unit="shards", note=note):
+                made.add(one)
+        finished = Tally.of(predictions.totals())
+    if finished.n_skipped == finished.n_recordings:
         raise UserError(f"no recording could be scored; the table in {folder / 'skipped'} gives the reasons")
-    sound_s = sum(one.sound_s for one in made)
     summarize(
         "predict",
-        f"{sum(len(one.files) for one in made)} of {counted(len(files), 'recording')} scored now",
-        *([f"{n_skipped} skipped in all"] if n_skipped else []),
-        f"{counted(sum(one.n_windows for one in finished), 'score')} of windows from {args.floor:g} in all",
-        f"{duration(sound_s)} of sound in {duration(watch.elapsed_s)}",
+        f"{made.n_recordings} of {counted(len(files), 'recording')} scored now",
+        *([f"{finished.n_skipped} skipped in all"] if finished.n_skipped else []),
+        f"{counted(finished.n_windows, 'score')} of windows from {args.floor:g} in all",
+        f"{duration(made.sound_s)} of sound in {duration(watch.elapsed_s)}",
     )
     say(str(folder), sys.stdout)

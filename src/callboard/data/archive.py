@@ -28,6 +28,10 @@ class ArchiveFile(NamedTuple):
     mtime_ns: int
 
 
+ArchiveShard = Sequence[ArchiveFile]
+"""Recordings that are scored together."""
+
+
 def list_archive(folders: Sequence[Path]) -> list[ArchiveFile]:
     """List all recordings below some folders, hidden ones aside, ordered by name.
 
@@ -76,7 +80,7 @@ def _archive_file(entry: os.DirEntry[str], folder: Path, prefix: str) -> Archive
     return ArchiveFile(name, entry.path, status.st_size, status.st_mtime_ns)
 
 
-def plan_shards(files: Sequence[ArchiveFile]) -> Iterator[Sequence[ArchiveFile]]:
+def plan_shards(files: Sequence[ArchiveFile]) -> Iterator[ArchiveShard]:
     """Divide recordings into shards of up to SHARD_RECORDINGS and SHARD_BYTES, in order."""
     first = n_bytes = 0
     for stop, file in enumerate(files):

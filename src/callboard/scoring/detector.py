@@ -68,6 +68,11 @@ class Networks:
         factors = [] if self.factors is None else [f"{self.factors.tolist()}"]
         return part_key(*(section.model_dump_json() for section in sections), *self.digests, *factors)
 
+    def on(self, device: torch.device) -> "Networks":
+        """Return them on a device."""
+        models = [loaded._replace(model=loaded.model.to(device)) for loaded in self.models]
+        return replace(self, models=models)
+
     def scores(
         self, cache: MelCache, recording_ids: Sequence[str], species: Sequence[str], device: torch.device
     ) -> SetScores:
@@ -138,6 +143,10 @@ class Detector:
         stacked = [] if self.stack is None else [self.stack.weights, self.stack.bias]
         factors = [] if self.factors is None else [self.factors]
         return [f"{values.tolist()}" for values in (*stacked, *factors)]
+
+    def on(self, device: torch.device) -> "Detector":
+        """Return the detector with its networks on a device."""
+        return replace(self, parts=[part.on(device) for part in self.parts])
 
     def combined(self, scores: Sequence[SetScores]) -> SetScores:
         """Combine the scores of all parts; the windows are those of the first part.

@@ -9,8 +9,9 @@ exist are the state of the work.
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -54,6 +55,32 @@ class ShardTotals(NamedTuple):
     """Number of scores in the table of windows."""
 
 
+@dataclass
+class Tally:
+    """Sums over finished shards."""
+
+    n_recordings: int = 0
+    """Those that were skipped included."""
+    sound_s: float = 0.0
+    n_skipped: int = 0
+    n_windows: int = 0
+
+    def add(self, shard: ShardTotals) -> None:
+        """Count a shard."""
+        self.n_recordings += len(shard.files)
+        self.sound_s += shard.sound_s
+        self.n_skipped += shard.n_skipped
+        self.n_windows += shard.n_windows
+
+    @classmethod
+    def of(cls, shards: Iterable[ShardTotals]) -> "Tally":
+        """Count shards."""
+        tally = cls()
+        for shard in shards:
+            tally.add(shard)
+        return tally
+
+
 class _Frames(NamedTuple):
     """Frames of a shard's recordings, as one front end makes them."""
 
@@ -79,7 +106,7 @@ class Predictions:
         Raises:
             UserError: The folder has predictions of a different detector, or above a different floor.
         """
-        self._folder, self._detector, self._floor, self._device = folder, detector, floor, device
+        self.folder, self.detector, self.floor, self._device = folder, detector, floor, device
         _refuse_other(folder / ABOUT, detector, floor)
         with written_whole(folder / ABOUT) as unfinished:
             unfinished.write_text(json.dumps(_about(detector, floor), indent=2) + "\n", encoding="utf-8")
@@ -96,7 +123,7 @@ class Predictions:
         now = {file.name: file for file in files}
         name_at = {file.path: file.name for file in files}
         covered: set[str] = set()
-        for path in shard_files(self._folder):
+        for path in shard_files(self.folder):
             shard = read_totals(path)
             for file in shard.files:
                 self._refuse_confusion(file, now.get(file.name, file), name_at.get(file.path, file.name))
@@ -107,38 +134,39 @@ class Predictions:
             else:
                 covered.update(file.name for file in shard.files)
         for table in (WINDOW_TABLE, SKIPPED_TABLE):  # left by a killed command
-            for path in (self._folder / table).glob("*.parquet"):
-                if not (self._folder / RECORDING_TABLE / path.name).exists():
+            for path in (self.folder / table).glob("*.parquet"):
+                if not (self.folder / RECORDING_TABLE / path.name).exists():
                     path.unlink()
         return [file for file in files if file.name not in covered]
 
     def _refuse_confusion(self, scored: ArchiveFile, same_name: ArchiveFile, name_now: str) -> None:
         if name_now != scored.name:
             raise UserError(
-                f"{self._folder}: has scores of {scored.path} as {scored.name}, which would count twice as "
+                f"{self.folder}: has scores of {scored.path} as {scored.name}, which would count twice as "
                 f"{name_now}; give the same folders as before, or use a different --output"
             )
         if same_name.path != scored.path and _is_other_file(scored.path, same_name.path):
             raise UserError(
-                f"{self._folder}: has scores of {scored.path} as {scored.name}, and {same_name.path} would "
+                f"{self.folder}: has scores of {scored.path} as {scored.name}, and {same_name.path} would "
                 "have the same name; use a different --output"
             )
 
     def make(self, shard: Sequence[ArchiveFile]) -> ShardTotals:
         """Score a shard and write its files."""
         with TemporaryDirectory(prefix="callboard-") as scratch:
-            tables, sound_s = score_shard(self._detector, shard, self._floor, self._device, Path(scratch))
-        return self._write(shard, tables, sound_s)
+            tables, sound_s = score_shard(self.detector, shard, self.floor, self._device, Path(scratch))
+        return self.write(shard, tables, sound_s)
 
-    def _write(
+    def write(
         self, shard: Sequence[ArchiveFile], tables: Mapping[str, pd.DataFrame], sound_s: float
     ) -> ShardTotals:
+        """Write the files of a shard, given what `score_shard` returned."""
         totals = ShardTotals(list(shard), sound_s, len(tables[SKIPPED_TABLE]), len(tables[WINDOW_TABLE]))
-        name = f"{part_key(self._detector.key, *map(repr, shard))}.parquet"
+        name = f"{part_key(self.detector.key, *map(repr, shard))}.parquet"
         for table in (SKIPPED_TABLE, WINDOW_TABLE):
-            _write_table(tables[table], self._folder / table / name)
+            _write_table(tables[table], self.folder / table / name)
         _write_table(
-            tables[RECORDING_TABLE], self._folder / RECORDING_TABLE / name, {MANIFEST: json.dumps(totals)}
+            tables[RECORDING_TABLE], self.folder / RECORDING_TABLE / name, {MANIFEST: json.dumps(totals)}
         )
         return totals
 
@@ -147,18 +175,18 @@ class Predictions:
         names = [file.name for file in files]
         tables = {}
         for table in PREDICTION_TABLES:
-            content = read_shard_table(self._folder / table / name)
+            content = read_shard_table(self.folder / table / name)
             tables[table] = content[content["recording"].isin(names)].reset_index(drop=True)
         lengths = tables[RECORDING_TABLE].drop_duplicates("recording")["length_s"]
-        self._write(files, tables, float(lengths.sum()))
+        self.write(files, tables, float(lengths.sum()))
 
     def totals(self) -> Iterator[ShardTotals]:
         """Yield what each finished shard covers."""
-        yield from map(read_totals, shard_files(self._folder))
+        yield from map(read_totals, shard_files(self.folder))
 
     def _remove(self, name: str) -> None:
         for table in PREDICTION_TABLES:
-            (self._folder / table / name).unlink(missing_ok=True)
+            (self.folder / table / name).unlink(missing_ok=True)
 
 
 def shard_files(folder: Path) -> list[Path]:

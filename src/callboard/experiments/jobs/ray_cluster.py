@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from callboard.core.console import counted
 from callboard.core.errors import UserError, one_line
@@ -43,9 +43,40 @@ STOP_S = 20.0
 """Time that jobs have to remove their copies after `stop`."""
 
 
+class RayCluster(NamedTuple):
+    """A cluster that this process has joined."""
+
+    ray: Any
+    """The package."""
+    nodes: list[dict[str, Any]]
+    """Nodes that are alive, as `ray.nodes` describes them."""
+    cpus: int
+    """CPUs of a job."""
+    gpus: float
+    """GPUs of a job."""
+    n_places: int
+    """Number of jobs that run at a time."""
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Run a function on every node, and return what it returned, in the order of `nodes`.
+
+        Raises:
+            UserError: a node cannot import callboard, or does not answer.
+        """
+        return [answer for _, answer in _ask(self.ray, self.nodes, function, *arguments)]
+
+
 @contextmanager
-def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator["RayJobs"]:
-    """Yield an engine on a Ray of this machine, started for it, or on a running cluster; see `engine`."""
+def joined_ray(options: JobOptions, default_cpus: int) -> Iterator[RayCluster]:
+    """Yield a Ray of this machine, started for it, or a running cluster.
+
+    Args:
+        options: The user's options.
+        default_cpus: CPUs of a job, unless the user wants another number.
+
+    Raises:
+        UserError: Ray is not installed, nobody answers at the address, or no node has room for a job.
+    """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if TOKEN.exists():
@@ -54,27 +85,35 @@ def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[
         import ray
     except ImportError:
         raise UserError("Ray is not installed; pip install -e '.[ray]' in the clone") from None
-    address = options.place.partition(":")[2]
-    _connect(ray, address, has_dashboard=options.has_dashboard)
+    _connect(ray, options.place.partition(":")[2], has_dashboard=options.has_dashboard)
     try:
-        cpus = options.cpus or threads
+        cpus = options.cpus or default_cpus
         alive = [node for node in ray.nodes() if node["Alive"]]
         gpus = options.gpus if options.gpus is not None else _default_gpus(alive)
         n_places = places(alive, cpus, gpus)
         if not n_places:
-            raise UserError(f"no node has {_amount(cpus, gpus)}, which a job asks for")
-        nodes = [node for _, node in _ask(ray, alive, this_node, str(snapshot.copies))]
+            raise UserError(f"no node has {amount(cpus, gpus)}, which a job asks for")
+        yield RayCluster(ray, alive, cpus, gpus, n_places)
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator["RayJobs"]:
+    """Yield an engine on a Ray of this machine, started for it, or on a running cluster; see `engine`."""
+    with joined_ray(options, threads) as cluster:
+        ray, alive = cluster.ray, cluster.nodes
+        nodes = cluster.ask(this_node, str(snapshot.copies))
         refuse_unlike(nodes, this_node(str(snapshot.copies)))
         apart = [node for node, seen in zip(alive, nodes, strict=True) if not seen.sees_copies]
         carried = ray.put(carry(snapshot)) if apart else None
         if apart:
             _refuse_unreachable_remote(ray, apart, carried, snapshot)
         pigeonhole = ray.remote(num_cpus=0, max_restarts=-1)(Pigeonhole).remote() if apart else None
-        jobs = RayJobs(ray, cpus, gpus, options.n_jobs or n_places, nodes, snapshot, carried, pigeonhole)
+        n_jobs = options.n_jobs or cluster.n_places
+        jobs = RayJobs(ray, cluster.cpus, cluster.gpus, n_jobs, nodes, snapshot, carried, pigeonhole)
         with received_progress(ray, pigeonhole, snapshot.workspace) if apart else nullcontext():
             yield jobs
-    finally:
-        ray.shutdown()
 
 
 def _connect(ray: Any, address: str, *, has_dashboard: bool) -> None:
@@ -126,7 +165,8 @@ def places(nodes: Sequence[Mapping[str, Any]], cpus: int, gpus: float) -> int:
     return count
 
 
-def _amount(cpus: int, gpus: float) -> str:
+def amount(cpus: int, gpus: float) -> str:
+    """Return what a job occupies, in words."""
     return counted(cpus, "CPU") + (f" and {gpus:g} GPUs" if gpus else "")
 
 
@@ -238,7 +278,7 @@ class RayJobs:
         while not self._ray.wait([answer], timeout=CHECK_EVERY_S)[0]:
             alive = [node for node in self._ray.nodes() if node["Alive"]]
             if not places(alive, self._cpus, self._gpus):
-                raise TaskError(f"{name}: no node is left with {_amount(self._cpus, self._gpus)}")
+                raise TaskError(f"{name}: no node is left with {amount(self._cpus, self._gpus)}")
 
     def stop(self) -> None:
         """End all jobs, and wait until they have removed their copies."""
@@ -260,5 +300,5 @@ class RayJobs:
         nodes = [f"{node.name}: {node.processor}; {way[node.sees_copies]}" for node in self._nodes]
         return [
             *nodes,
-            f"{counted(self.n_jobs, 'job')} at a time, each with {_amount(self._cpus, self._gpus)}",
+            f"{counted(self.n_jobs, 'job')} at a time, each with {amount(self._cpus, self._gpus)}",
         ]

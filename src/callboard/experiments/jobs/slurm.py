@@ -36,18 +36,25 @@ MINUTES = 24 * 60
 
 
 @contextmanager
-def slurm_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator["SlurmJobs"]:
-    """Yield an engine that submits to Slurm; see `engine`."""
+def slurm_executor(options: JobOptions, cpus: int, folder: Path) -> Iterator[Any]:
+    """Yield an executor of submitit.
+
+    Args:
+        options: The user's options.
+        cpus: CPUs of a job.
+        folder: Folder for submitit's files, which is removed at the end; it is named as by
+            `copies_of_this_process`, so that jobs of commands that were killed are known, and cancelled here.
+
+    Raises:
+        UserError: submitit or Slurm is not here, or Slurm would not take such jobs.
+    """
     try:
         import submitit
     except ImportError:
         raise UserError("submitit is not installed; pip install -e '.[slurm]' in the clone") from None
-    cpus = options.cpus or threads
     if CLUSTER == "slurm":
         _refuse_what_slurm_refuses(options, cpus)
-    parent = snapshot.workspace / FOLDER
-    _cancel_left_over(parent)
-    folder = parent / snapshot.copies.name
+    _cancel_left_over(folder.parent)
     executor: Any = submitit.AutoExecutor(folder, cluster=CLUSTER)
     executor.update_parameters(name="callboard", cpus_per_task=cpus, timeout_min=MINUTES)
     if options.gpus:
@@ -55,9 +62,17 @@ def slurm_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterato
     if CLUSTER == "slurm":
         executor.update_parameters(slurm_additional_parameters=dict(options.slurm))
     try:
-        yield SlurmJobs(executor, options.n_jobs or N_JOBS, cpus, this_node(str(snapshot.copies)))
+        yield executor
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def slurm_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator["SlurmJobs"]:
+    """Yield an engine that submits to Slurm; see `engine`."""
+    cpus = options.cpus or threads
+    with slurm_executor(options, cpus, snapshot.workspace / FOLDER / snapshot.copies.name) as executor:
+        yield SlurmJobs(executor, options.n_jobs or N_JOBS, cpus, this_node(str(snapshot.copies)))
 
 
 def _refuse_what_slurm_refuses(options: JobOptions, cpus: int) -> None:
@@ -150,7 +165,7 @@ class SlurmJobs:
                 raise TaskError(f"{name}: stopped")
             time.sleep(1)
             if time.monotonic() - asked > ASK_EVERY_S:
-                if not _is_alive(submitted) and not submitted.paths.result_pickle.exists():
+                if not is_alive(submitted) and not submitted.paths.result_pickle.exists():
                     raise WorkerKilledError(f"{name}: Slurm's job {submitted.job_id} ended without a result")
                 asked = time.monotonic()
 
@@ -171,7 +186,7 @@ class SlurmJobs:
         return [f"Slurm takes jobs with {cpus}; up to {jobs} in its queue at a time"]
 
 
-def _is_alive(submitted: Any) -> bool:
+def is_alive(submitted: Any) -> bool:
     """Return whether a job waits or runs; also while Slurm does not answer.
 
     Submitit asks `sacct`, and not every Slurm keeps accounts.
