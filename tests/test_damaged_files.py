@@ -45,6 +45,7 @@ from callboard.results.result import read_result
 from callboard.results.rows import read_rows
 from callboard.results.stored_runs import known_result
 from callboard.results.submissions import refuse_no_submission
+from callboard.scoring.occupancy import read_places
 from callboard.scoring.postprocessing import read_steps
 from callboard.scoring.window_scores import HEADS, WindowScores, load_scores
 from callboard.training.progress import ProgressWriter, read_progress
@@ -341,6 +342,10 @@ READERS = {
             'tp,055,3,1,0.5,500,1.0,2000,absent,m r0,"a, ""b"""\nmissing,055,3,1,3,500,4.0,2000,present,,\n',
         ),
         read_corrections,
+    ),
+    "sites and dates": Reader(
+        text("places.csv", "recording,site,date\na.wav,A,2026-06-02\n"),
+        lambda path: read_places(str(path), ["a.wav"]),
     ),
     "verdicts.csv": Reader(
         text(

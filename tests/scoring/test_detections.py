@@ -7,6 +7,7 @@ import pytest
 
 from callboard.commands.detections import FORMATS
 from callboard.core.errors import UserError
+from callboard.data.archive import ArchiveFile
 from callboard.data.label_formats.audacity import read_audacity
 from callboard.data.label_formats.form import ReadOptions
 from callboard.data.label_formats.raven import read_raven
@@ -20,6 +21,7 @@ from callboard.scoring.detections import (
     read_thresholds,
     write_detections,
 )
+from callboard.scoring.predictions import MANIFEST, ShardTotals, _write_table
 
 WINDOWS = [
     ("a.wav", 0.0, 2.0, "x1", 0.4),
@@ -29,24 +31,39 @@ WINDOWS = [
     ("a.wav", 1.5, 3.5, "07", 0.6),
     ("site/b.wav", 0.0, 1.2, "x1", 0.3),
 ]
-SCORES = {"a.wav": {"x1": 0.8, "07": 0.5, "3": 0.01}, "site/b.wav": {"x1": 0.2, "07": 0.1, "3": 0.0}}
+SCORES = {"a.wav": {"3": 0.01, "07": 0.5, "x1": 0.8}, "site/b.wav": {"3": 0.0, "07": 0.1, "x1": 0.2}}
 
 
 def rows(*cells: tuple[object, ...]) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=DETECTION_COLUMNS)
 
 
-def write_predictions(folder: Path, windows: pd.DataFrame, floor: float = 0.1) -> StoredPredictions:
+def write_predictions(
+    folder: Path, windows: pd.DataFrame, floor: float = 0.1, length_s: float = 8.0
+) -> StoredPredictions:
+    return write_shards(folder, SCORES, windows, floor, length_s)
+
+
+def write_shards(
+    folder: Path,
+    scores: dict[str, dict[str, float]],
+    windows: pd.DataFrame | None = None,
+    floor: float = 0.1,
+    length_s: float = 8.0,
+) -> StoredPredictions:
     """A shard for each recording, as `callboard predict` could have made."""
-    about = {"species": ["3", "07", "x1"], "floor": floor, "band_hz": [50.0, 4000.0]}
-    for number, (name, scores) in enumerate(SCORES.items()):
+    windows = rows(*WINDOWS)[:0] if windows is None else windows
+    species = list(next(iter(scores.values())))
+    about = {"species": species, "floor": floor, "band_hz": [50.0, 4000.0]}
+    for number, (name, of_species) in enumerate(scores.items()):
         table = pd.DataFrame(
-            {"recording": name, "length_s": 8.0, "species": list(scores), "score": list(scores.values())}
+            {"recording": name, "length_s": length_s, "species": species, "score": list(of_species.values())}
         )
+        file = ArchiveFile(name, f"/sound/{name}", 8, 0)
+        manifest = {MANIFEST: json.dumps(ShardTotals([file], length_s, 0, 1))}
         of_recording = windows[windows["recording"] == name]
         for kind, content in (("recordings", table), ("windows", of_recording)):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            content.to_parquet(folder / kind / f"{number}.parquet", index=False)
+            _write_table(content, folder / kind / f"{number}.parquet", manifest)
     (folder / "about.json").write_text(json.dumps(about))
     return StoredPredictions.open(folder)
 
@@ -156,7 +173,7 @@ ALL = {"x1": 0.1, "07": 0.1}
 
 
 def test_the_command_offers_every_format() -> None:
-    assert list(DETECTION_FORMATS) == list(FORMATS)
+    assert [*DETECTION_FORMATS, "occupancy"] == list(FORMATS)
 
 
 def test_every_format_holds_the_same_detections(predictions: StoredPredictions, tmp_path: Path) -> None:
@@ -178,9 +195,27 @@ def test_every_format_holds_the_same_detections(predictions: StoredPredictions, 
         labels = pd.concat([table.labels for table in tables])
         assert labels[["t_min", "t_max", "species"]].to_numpy().tolist() == times
         assert set(labels["verdict"]) == {"open"}  # a score is no verdict
+    sequence = read_raven(tmp_path / "raven-sequence/detections.selections.txt", ReadOptions()).labels
+    assert sequence[["t_min", "t_max", "species"]].to_numpy().tolist() == times
     raven = pd.read_csv(tmp_path / "raven/site/b.callboard.selections.txt", sep="\t")
     columns = ["Begin File", "File Offset (s)", "Low Freq (Hz)", "High Freq (Hz)", "Score"]
     assert raven[columns].to_numpy().tolist() == [["b.wav", 0.0, 50.0, 4000.0, 0.3]]
+
+
+def test_times_of_a_sequence_count_from_its_first_recording_for_more_than_a_day(tmp_path: Path) -> None:
+    found = write_predictions(tmp_path / "june", rows(*WINDOWS), length_s=30 * 3600 + 0.123456789)
+    write_detections(found, ALL, "raven-sequence", tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/detections.selections.txt", sep="\t")
+    assert table["Selection"].tolist() == [1, 2, 3, 4]
+    last = table.iloc[-1]
+    assert last[["Begin Path", "Begin File"]].tolist() == ["/sound/site/b.wav", "b.wav"]
+    assert last["Begin Time (s)"] == 108000.123456789
+    assert last["End Time (s)"] == pytest.approx(108000.123456789 + 1.2, abs=1e-9)
+    assert last["File Offset (s)"] == 0.0
+    nothing = write_predictions(tmp_path / "may", rows(*WINDOWS)[:0])
+    write_detections(nothing, ALL, "raven-sequence", tmp_path / "none")
+    header = (tmp_path / "none/detections.selections.txt").read_text().splitlines()
+    assert [line.split("\t") for line in header] == [list(table.columns)]
 
 
 def test_an_output_with_files_is_left_alone(predictions: StoredPredictions, tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-from callboard.commands.arguments import absolute_path, add_command
+from callboard.commands.arguments import absolute_path, add_command, whole_number
 
-FORMATS = ("csv", "parquet", "raven", "audacity", "presence")
+FORMATS = ("csv", "parquet", "raven", "raven-sequence", "audacity", "presence", "occupancy")
 
 
 def add(commands: Any) -> None:
@@ -40,7 +40,23 @@ def add(commands: Any) -> None:
         choices=FORMATS,
         required=True,
         help="csv and parquet: one table of detections; raven and audacity: a table for each recording; "
-        "presence: a CSV of every recording and species, with its score and whether it reaches the threshold",
+        "raven-sequence: one for all recordings, opened together; presence: a CSV of every recording and "
+        "species, with its score and whether it reaches the threshold; occupancy: detection histories of "
+        "sites, and effort",
+    )
+    detections.add_argument(
+        "--sites",
+        default="",
+        metavar="PATTERN|FILE",
+        help="for occupancy, where sites and dates are from: a pattern of names of recordings, without "
+        "suffix, in which * stands for anything, or a CSV with the columns recording, site, date; default: "
+        "SITE_YYYYMMDD_HHMMSS or SITE/YYYYMMDD_HHMMSS",
+    )
+    detections.add_argument(
+        "--days",
+        type=whole_number(1),
+        metavar="N",
+        help="for occupancy, length of an occasion; default: 1",
     )
     detections.add_argument(
         "--output",
@@ -64,12 +80,20 @@ def threshold(text: str) -> str:
 def write_folder(args: argparse.Namespace) -> None:
     """Write the files and print how many."""
     from callboard.core.console import counted
+    from callboard.core.errors import UserError
     from callboard.scoring.detections import StoredPredictions, read_thresholds, write_detections
+    from callboard.scoring.occupancy import write_occupancy
 
     predictions = StoredPredictions.open(args.folder)
     thresholds = read_thresholds(args.threshold, predictions.species)
-    n_files, n_rows = write_detections(predictions, thresholds, args.format, args.output)
-    what = counted(n_rows, "row" if args.format == "presence" else "detection")
+    if args.format == "occupancy":
+        sites = str(absolute_path(args.sites)) if args.sites.endswith(".csv") else args.sites
+        n_files, n_rows = write_occupancy(predictions, thresholds, sites, args.days or 1, args.output)
+    elif args.sites or args.days:
+        raise UserError("--sites and --days: need --to occupancy")
+    else:
+        n_files, n_rows = write_detections(predictions, thresholds, args.format, args.output)
+    what = counted(n_rows, "row" if args.format in ("presence", "occupancy") else "detection")
     files = f"{counted(n_files, 'file')} written to {args.output}"
     left_out = [name for name in predictions.species if name not in thresholds]
     without = f"; left out, without a threshold: {', '.join(left_out)}" if left_out else ""

@@ -150,14 +150,24 @@ def _plain(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
+def pattern_form(pattern: str, parts: Mapping[str, str]) -> re.Pattern[str]:
+    """Return the regular expression of a pattern.
+
+    Args:
+        pattern: The pattern.
+        parts: Parts that stand for something else, and the regular expression of each; see PATTERN_PARTS.
+    """
+    found = re.split(f"({'|'.join(map(re.escape, parts))})", pattern)
+    return re.compile("".join(parts.get(part, re.escape(part)) for part in found), re.DOTALL)
+
+
 def _sites_in(ids: pd.Index, pattern: str) -> pd.Series:
     """Return the text in place of SITE in each id.
 
     Raises:
         UserError: An id does not match the pattern.
     """
-    parts = re.split(f"({'|'.join(map(re.escape, PATTERN_PARTS))})", pattern)
-    form = re.compile("".join(PATTERN_PARTS.get(part, re.escape(part)) for part in parts), re.DOTALL)
+    form = pattern_form(pattern, PATTERN_PARTS)
     found = [form.fullmatch(recording_id) for recording_id in ids]
     if others := [recording_id for recording_id, match in zip(ids, found, strict=True) if not match]:
         raise UserError(

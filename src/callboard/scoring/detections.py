@@ -18,8 +18,15 @@ from callboard.core.files import path_inside, refuse_full_folder, replaced_folde
 from callboard.core.reading import reading
 from callboard.data.annotations import read_table, without_formulas
 from callboard.data.label_formats.audacity import write_detected_track
-from callboard.data.label_formats.raven import write_detected_selections
-from callboard.scoring.predictions import ABOUT, RECORDING_TABLE, WINDOW_TABLE, read_shard_table, shard_files
+from callboard.data.label_formats.raven import sequence_selections, write_detected_selections
+from callboard.scoring.predictions import (
+    ABOUT,
+    RECORDING_TABLE,
+    WINDOW_TABLE,
+    read_shard_table,
+    read_totals,
+    shard_files,
+)
 
 DETECTION_COLUMNS = ["recording", "start_s", "end_s", "species", "score"]
 
@@ -139,7 +146,7 @@ def detections(predictions: StoredPredictions, thresholds: Thresholds) -> Iterat
     _refuse_below_floor(predictions, thresholds)
     for shard in predictions.shards():
         windows = predictions.table(WINDOW_TABLE, shard)
-        yield merge_windows(windows[windows["score"] >= windows["species"].map(thresholds)])
+        yield merge_windows(windows[windows["score"] >= windows["species"].map(thresholds).astype(float)])
 
 
 def _refuse_below_floor(predictions: StoredPredictions, thresholds: Thresholds) -> None:
@@ -157,7 +164,9 @@ def presence(predictions: StoredPredictions, thresholds: Thresholds) -> Iterator
     for shard in predictions.shards():
         table = predictions.table(RECORDING_TABLE, shard)
         table = table[table["species"].isin(list(thresholds))]
-        yield table.assign(is_present=(table["score"] >= table["species"].map(thresholds)).astype(int))
+        yield table.assign(
+            is_present=(table["score"] >= table["species"].map(thresholds).astype(float)).astype(int)
+        )
 
 
 def _write_csv(predictions: StoredPredictions, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
@@ -213,10 +222,39 @@ def _write_each(
     return write_each
 
 
+def _write_sequence(predictions: StoredPredictions, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
+    """Write one selection table of all recordings, opened in Raven together in the order of their paths."""
+    places, n_rows = _sequence(predictions), 0
+    low, high = predictions.band_hz
+    with (folder / "detections.selections.txt").open("w", encoding="utf-8", newline="") as file:
+        for table in detections(predictions, thresholds):
+            table = table.assign(f_min=low, f_max=high)
+            selections = sequence_selections(table.join(places, on="recording"), n_rows)
+            without_formulas(selections).to_csv(file, sep="\t", index=False, header=file.tell() == 0)
+            n_rows += len(selections)
+    return 1, n_rows
+
+
+def _sequence(predictions: StoredPredictions) -> pd.DataFrame:
+    """Return path and begins_s of each recording in the sequence of all, in the order of their paths."""
+    paths: dict[str, str] = {}
+    lengths_s: dict[str, float] = {}
+    for path in shard_files(predictions.folder):
+        paths |= {file.name: file.path for file in read_totals(path).files}
+        table = read_shard_table(path).drop_duplicates("recording")
+        lengths_s |= dict(zip(table["recording"], table["length_s"], strict=True))
+    sequence = pd.DataFrame({"path": pd.Series(paths), "length_s": pd.Series(lengths_s)}).dropna()
+    sequence = sequence.sort_values("path")
+    return sequence.assign(begins_s=sequence["length_s"].cumsum() - sequence["length_s"])[
+        ["path", "begins_s"]
+    ]
+
+
 DETECTION_FORMATS: dict[str, Callable[[StoredPredictions, Thresholds, Path], tuple[int, int]]] = {
     "csv": _write_csv,
     "parquet": _write_parquet,
     "raven": _write_each(".callboard.selections.txt", write_detected_selections),
+    "raven-sequence": _write_sequence,
     "audacity": _write_each(".callboard.txt", write_detected_track),
     "presence": _write_presence,
 }

@@ -4,6 +4,7 @@ r"""Selection tables of Raven: tab-separated, one header, a row for each view of
 file. The column that names the species has no fixed name. A table without rows means that nothing was found.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,22 @@ def write_detected_selections(detections: pd.DataFrame, name: str, path: Path) -
     table.to_csv(path, sep="\t", index=False)
 
 
+def sequence_selections(detections: pd.DataFrame, n_before: int) -> pd.DataFrame:
+    """Return detections as rows of the selection table of a sequence of files.
+
+    Args:
+        detections: path of the recording, begins_s of it in the sequence, species, start_s, end_s within the
+            recording, f_min, f_max, score.
+        n_before: Number of selections before these.
+    """
+    rows = detections.rename(columns={"start_s": "t_min", "end_s": "t_max"})
+    table = _selection_table(rows)
+    table["Selection"] += n_before
+    table[[BEGIN, END]] = table[[BEGIN, END]].add(rows["begins_s"], axis=0)
+    names = rows["path"].map(os.path.basename)
+    return table.assign(Score=rows["score"], **_place(rows, names), **{"Begin Path": rows["path"]})
+
+
 def _selection_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -166,5 +183,5 @@ def _selection_table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _place(rows: pd.DataFrame, name: str) -> dict[str, Any]:
+def _place(rows: pd.DataFrame, name: str | pd.Series) -> dict[str, Any]:
     return {"Begin File": name, OFFSET: rows["t_min"]}
