@@ -32,8 +32,10 @@ from callboard.params.base import Params, load_params
 from callboard.params.features import FrontEndParams
 from callboard.params.scoring import InferParams
 from callboard.scoring.detector import Detector, Networks
-from callboard.scoring.predict import ScoreParams
-from callboard.scoring.predictions import PREDICTION_TABLES, Predictions, Tally
+from callboard.scoring.parts import ScoreParams
+from callboard.scoring.predict import TorchRunner
+from callboard.scoring.predictions import Predictions, Tally
+from callboard.scoring.set_scores import PREDICTION_TABLES
 from callboard.scoring.shard_engines import made_shards
 from tests.toy_cluster import tasks_of_ray
 
@@ -94,12 +96,14 @@ def random_detector() -> Detector:
         )
         for fold in range(N_FOLDS)
     ]
+    score = load_params(ScoreParams)
     networks = Networks(
         load_params(FrontEndParams),
-        load_params(ScoreParams),
+        score,
         load_params(OfInfer).infer,
         models,
         tuple(map(str, range(N_FOLDS))),
+        TorchRunner(score, cpu),
     )
     return Detector("random@0", species, [networks], [1.0], None, None)
 
@@ -109,7 +113,7 @@ def predict(options: JobOptions, detector: Detector, sounds: Path, output: Path,
     killer = Killer(kill_every if options.place == "ray" else 0)
     start = time.monotonic()
     files = list_archive([sounds])
-    predictions = Predictions(output, detector, FLOOR, torch.device("cpu"))
+    predictions = Predictions(output, detector, FLOOR)
     shards = list(plan_shards(predictions.missing(files)))
     with killer, made_shards(options, predictions, shards) as totals:
         tally = Tally.of(totals)

@@ -35,7 +35,8 @@ from callboard.model.weights import LoadedModel
 from callboard.params.model import ModelParams
 from callboard.params.scoring import InferParams, PredictParams
 from callboard.params.training import AugmentParams, ClipParams
-from callboard.scoring.predict import ScoreParams, score_recordings
+from callboard.scoring.parts import ScoreParams
+from callboard.scoring.predict import score_recordings
 from callboard.scoring.window_scores import recording_scores
 
 INFER = InferParams(

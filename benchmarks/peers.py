@@ -87,7 +87,8 @@ def callboard_files(files: Sequence[Path]) -> tuple[float, int]:
     from callboard.params.scoring import InferParams, PredictParams
     from callboard.params.training import AugmentParams, ClipParams
     from callboard.scoring.detector import Detector, Networks
-    from callboard.scoring.predict import ScoreParams
+    from callboard.scoring.parts import ScoreParams
+    from callboard.scoring.predict import TorchRunner
     from callboard.scoring.predictions import Predictions
 
     use_threads(1)
@@ -99,18 +100,20 @@ def callboard_files(files: Sequence[Path]) -> tuple[float, int]:
     predict = PredictParams(overlap_frames=0)
     model = build_model(ModelParams(backbone="resnet18"), N_SPECIES).eval()
     species = [str(number) for number in range(N_SPECIES)]
+    score = ScoreParams(seed=0, augment=AugmentParams(), predict=predict)
     networks = Networks(
         front_end,
-        ScoreParams(seed=0, augment=AugmentParams(), predict=predict),
+        score,
         InferParams(),
         [LoadedModel(model, species, 0, clip, frozenset())],
         ("random",),
+        TorchRunner(score, torch.device("cpu")),
     )
     detector = Detector("random@0", species, [networks], [1.0], None, None)
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         archive = list_archive([files[0].parent])
-        predictions = Predictions(Path(folder), detector, 0.0, torch.device("cpu"))
+        predictions = Predictions(Path(folder), detector, 0.0)
         for shard in plan_shards(predictions.missing(archive)):
             predictions.make(shard)
         seconds = time.monotonic() - start

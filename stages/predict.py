@@ -10,9 +10,11 @@ from callboard.core.parts import add_shard_option, parts_folder
 from callboard.data.folds import read_folds
 from callboard.features.frame_cache import MelCache
 from callboard.model.device import pick_device, use_threads
+from callboard.model.weights import LoadedModel
 from callboard.params.base import load_params
+from callboard.scoring.parts import ScoreParams, ScorePart, plan_parts
 from callboard.scoring.postprocessing import WITHOUT, predict_without_each, write_steps
-from callboard.scoring.predict import ScoreParams, ScorePart, load_fold_models, plan_out_of_fold, plan_parts
+from callboard.scoring.predict import load_fold_models, plan_out_of_fold
 from callboard.scoring.score_files import ScoreFiles
 from callboard.scoring.window_scores import WindowScores, join_scores
 
@@ -69,7 +71,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def plan(args: argparse.Namespace, params: StageParams) -> tuple[list[ScorePart], list[ScorePart]]:
+def plan(
+    args: argparse.Namespace, params: StageParams
+) -> tuple[list[ScorePart[LoadedModel]], list[ScorePart[LoadedModel]]]:
     """Plan the parts of the training set, out of fold, and those of the test set."""
     folds = read_folds(args.folds)
     train, test = (MelCache.open(args.mel / name) for name in ("train", "test"))

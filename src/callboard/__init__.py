@@ -2,12 +2,13 @@
 
 For notebooks: `board`, `parameters`, `oof_scores`, `oof_truth` and `compare` read the results of the
 workspace that Python runs in; `lwlrap`, `log_mel` and `FrontEndParams` need no workspace. docs/notebook.md
-shows all of them.
+shows all of them. `Detector` runs a file of `callboard export`, also without torch; see docs/export.md.
 """
 
 from typing import Any
 
 _HOMES = {
+    "Detector": "scoring.detector",
     "FrontEndParams": "params.features",
     "UserError": "core.errors",
     "board": "reports.notebook",

@@ -8,4 +8,5 @@ from callboard.reports.notebook import board as board
 from callboard.reports.notebook import oof_scores as oof_scores
 from callboard.reports.notebook import oof_truth as oof_truth
 from callboard.reports.notebook import parameters as parameters
+from callboard.scoring.detector import Detector as Detector
 from callboard.scoring.metrics import lwlrap as lwlrap

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import nullcontext, suppress
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +16,7 @@ from callboard.commands import (
     detections,
     diff,
     doctor,
+    export,
     gains,
     init,
     labels,
@@ -36,6 +37,7 @@ from callboard.commands import (
 from callboard.commands.arguments import format_examples
 from callboard.core.console import run_guarded as run_guarded
 from callboard.core.errors import UnknownResultError, UserError
+from callboard.core.workspace import enclosing_workspace
 
 DESCRIPTION = """\
 Run experiments with a detector of species calls, and judge their results.
@@ -56,7 +58,7 @@ EXAMPLES = {
 GROUPS: dict[str, Sequence[ModuleType]] = {
     "run": (init, run, repro, preset, watch),
     "look at results": (board, show, diff, report, ui),
-    "use a result": (predict, detections),
+    "use a result": (predict, detections, export),
     "labels": (labels, suspects),
     "leaderboard scores": (lb,),
     "decide what to trust": (gains, noise, trust, adversarial, audit),
@@ -96,9 +98,16 @@ def main() -> None:
 def dispatch(argv: list[str]) -> None:
     """Parse the arguments and run the subcommand from the root of the workspace."""
     args = build_parser().parse_args(argv)
-    os.chdir(workspace_root())
+    with suppress(UserError) if "runs_anywhere" in args else nullcontext():
+        os.chdir(enclosing_workspace())
     try:
         args.command(args)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", "callboard"):
+            raise
+        raise UserError(
+            f"callboard {argv[0]} needs the package {error.name}: pip install 'callboard[train]'"
+        ) from error
     except UnknownResultError as error:
         from callboard.experiments.table import refuse_row_without_result
 
@@ -120,15 +129,3 @@ def build_parser() -> argparse.ArgumentParser:
     closing = "`callboard COMMAND --help` explains the arguments of a command, with examples."
     parser.epilog = "\n\n".join([*map(str, groups), format_examples(EXAMPLES), closing])
     return parser
-
-
-def workspace_root() -> Path:
-    """Return the nearest folder, from the current one upwards, that has a dvc.yaml.
-
-    Raises:
-        UserError: no such folder exists.
-    """
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "dvc.yaml").is_file():
-            return folder
-    raise UserError(f"no dvc.yaml in {Path.cwd()} or above; run callboard inside a workspace")

@@ -14,7 +14,8 @@ from callboard.features.frame_cache import MelCache
 from callboard.model.weights import LoadedModel
 from callboard.params.base import read_tree, validate
 from callboard.params.experiment import Experiment
-from callboard.scoring.predict import ScoreParams, score_recordings
+from callboard.scoring.parts import ScoreParams
+from callboard.scoring.predict import score_recordings
 from callboard.scoring.window_scores import recording_scores
 from callboard.training.fit import Execution, FitParams, fit
 from tests.toy_training import CPU, PARAMS, SPECIES, changed, load_fold

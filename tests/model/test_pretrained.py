@@ -160,7 +160,7 @@ class TestPackages:
         (tmp_path / "toy_weights").mkdir()
         (tmp_path / "toy_weights" / "__init__.py").write_text("raise SystemExit('must not run')")
         digest = written(state, "toy_weights/w.pth").split("@")[1]
-        toy = WeightsPackage("resnet18", "toy-weights==1", "toy_weights", "w.pth", digest)
+        toy = WeightsPackage("resnet18", "toy-weights==1", "toy_weights", "w.pth", digest, "MIT")
         monkeypatch.setitem(WEIGHTS_PACKAGES, "toy", toy)
         monkeypatch.syspath_prepend(tmp_path)
 

@@ -10,7 +10,8 @@ from callboard.model.detector import build_model
 from callboard.model.heads import SedOutput
 from callboard.model.weights import LoadedModel
 from callboard.params.training import AugmentParams
-from callboard.scoring.predict import ScoreParams, load_fold_models, score_out_of_fold, score_recordings
+from callboard.scoring.parts import ScoreParams
+from callboard.scoring.predict import load_fold_models, score_out_of_fold, score_recordings
 from callboard.scoring.window_batches import WindowBatches, cut_windows
 from callboard.scoring.window_scores import FREQUENCY_HEADS, HEADS
 from tests.toy_models import (

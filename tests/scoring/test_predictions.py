@@ -19,9 +19,11 @@ from callboard.data import archive
 from callboard.data.archive import ArchiveFile, list_archive, plan_shards
 from callboard.model.weights import load_model
 from callboard.params.features import AudioParams, FeatureParams, FrontEndParams
-from callboard.scoring.detector import Detector, Networks, SetScores, load_detector
-from callboard.scoring.predict import score_recordings
+from callboard.scoring.detector import Detector, Networks
+from callboard.scoring.predict import TorchRunner, score_recordings
 from callboard.scoring.predictions import Predictions, only_writer
+from callboard.scoring.result_detector import load_detector
+from callboard.scoring.set_scores import SetScores
 from callboard.scoring.stacking import Stack
 from callboard.scoring.window_scores import recording_scores, window_means
 from tests.scoring.test_predict import CPU, FULL, PARAMS
@@ -56,7 +58,8 @@ def networks(tmp_path: Path) -> Callable[..., Networks]:
         for fold in folds:
             save_fold(tmp_path / "models", fold, clip=clip)
         models = [load_model(tmp_path / f"models/fold{fold}.pt", CPU) for fold in folds]
-        return Networks(front_end, PARAMS, infer_params(**infer), models, tuple(map(str, folds)))
+        runner = TorchRunner(PARAMS, CPU)
+        return Networks(front_end, PARAMS, infer_params(**infer), models, tuple(map(str, folds)), runner)
 
     return make
 
@@ -67,7 +70,7 @@ def detector(*parts: Networks) -> Detector:
 
 def predict(made: Detector, folder: Path, output: Path, floor: float = 0.0) -> list[str]:
     """Names of the recordings that were scored."""
-    predictions = Predictions(output, made, floor, CPU)
+    predictions = Predictions(output, made, floor)
     scored = []
     for shard in plan_shards(predictions.missing(list_archive([folder]))):
         scored += [file.name for file in predictions.make(shard).files]
@@ -171,7 +174,7 @@ def test_scores_of_a_recording_that_is_gone_stay_when_one_of_its_shard_changes(f
         assert len(after["recording"].unique()) == len(content["recording"].unique())
         kept = [each[each["recording"] != "a.wav"].reset_index(drop=True) for each in (content, after)]
         pd.testing.assert_frame_equal(*kept)
-    totals = list(Predictions(out, made, 0.0, CPU).totals())
+    totals = list(Predictions(out, made, 0.0).totals())
     assert sum(one.sound_s for one in totals) == pytest.approx(sum(LENGTHS_S.values()) - 1)
     assert sorted(file.name for one in totals for file in one.files) == [*LENGTHS_S, "silent.wav"]
     assert predict(made, folder, out) == []
@@ -276,7 +279,7 @@ def test_a_recording_is_not_scored_again_under_the_name_that_it_has_beside_a_sec
     write_sound(tmp_path / "other/a.wav", 1.0)
     both = list_archive([folder, tmp_path / "other"])
     with pytest.raises(UserError, match=r"a\.wav as a\.wav, which would count twice as sounds/a\.wav"):
-        Predictions(out, made, 0.0, CPU).missing(both)
+        Predictions(out, made, 0.0).missing(both)
 
 
 def test_two_commands_do_not_write_one_folder(tmp_path):
@@ -367,7 +370,9 @@ def test_a_loaded_blend_weighs_its_parts_each_rescaled_as_its_submission_was(
     references = [first.ref.reference, second.ref.reference]
     blend = FinishedResult(tmp_path, "blend", [], blend=references, blend_weights=[3.0, 1.0])
     found = dict(zip(references, (first, second), strict=True))
-    monkeypatch.setattr("callboard.scoring.detector.find_exactly", lambda reference, _: found[reference])
+    monkeypatch.setattr(
+        "callboard.scoring.result_detector.find_exactly", lambda reference, _: found[reference]
+    )
     made = {each.name: load_detector(each, CPU) for each in (first, second, blend)}
     for name, one in made.items():
         predict(one, folder, tmp_path / "out" / name)
@@ -383,7 +388,7 @@ def test_a_loaded_blend_weighs_its_parts_each_rescaled_as_its_submission_was(
 def test_the_command_writes_a_folder_alone(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("callboard.results.rows.result_named", lambda _: FinishedResult(tmp_path, "toy", [0]))
     monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
-    args = Namespace(name="toy", folders=[folder], output=tmp_path / "out", floor=0.1, **LOCAL)
+    args = Namespace(name="toy", folders=[folder], output=tmp_path / "out", floor=0.1, engine=None, **LOCAL)
     with only_writer(args.output), ThreadPoolExecutor(1) as other:  # of a thread as of a process
         with pytest.raises(UserError, match="another `callboard predict` is writing it"):
             other.submit(predict_folders, args).result()

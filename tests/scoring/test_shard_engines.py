@@ -19,7 +19,7 @@ from callboard.scoring.predictions import PREDICTION_TABLES, Predictions
 from callboard.scoring.shard_engines import made_shards
 from callboard.scoring.shard_jobs import N_ATTEMPTS, ScoringWork, ShardScorer
 from callboard.scoring.slurm_shards import _score
-from tests.scoring.test_predictions import CPU, detector, networks, table, write_sound  # noqa: F401  a fixture
+from tests.scoring.test_predictions import detector, networks, table, write_sound  # noqa: F401  a fixture
 from tests.toy_cluster import on_slurm  # noqa: F401  a fixture
 
 ROOT = Path(__file__).parents[2]
@@ -35,12 +35,12 @@ class Deadly(Networks):
 
     n_kills: int = 0
 
-    def scores(self, cache, recording_ids, species, device):
+    def scores(self, cache, recording_ids, species):
         folder = Path(os.environ[KILLS])
         if "04.wav" in recording_ids and (number := len(list(folder.iterdir()))) < self.n_kills:
             (folder / str(number)).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().scores(cache, recording_ids, species, device)
+        return super().scores(cache, recording_ids, species)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def deadly(plain: Networks, n_kills: int) -> Networks:
 
 def predict(options: JobOptions, plain: Networks, sounds: Path, output: Path) -> list[list[str]]:
     """Names of the recordings of each shard."""
-    predictions = Predictions(output, detector(plain), 0.0, CPU)
+    predictions = Predictions(output, detector(plain), 0.0)
     shards = list(plan_shards(predictions.missing(list_archive([sounds]))))
     with made_shards(options, predictions, shards) as totals:
         return [[file.name for file in one.files] for one in totals]
@@ -124,7 +124,7 @@ def test_slurm_gives_the_scores_of_one_process_although_a_job_is_killed(
 
 
 def test_a_machine_that_lacks_something_says_so(sounds, networks, tmp_path, monkeypatch):  # noqa: F811
-    predictions = Predictions(tmp_path / "out", detector(networks(0)), 0.0, CPU)
+    predictions = Predictions(tmp_path / "out", detector(networks(0)), 0.0)
     work = ScoringWork.of(predictions, cpus=1, gpus=0)
     shard = next(plan_shards(list_archive([sounds])))
     elsewhere = [file._replace(path=f"/gone/{file.name}") for file in shard]

@@ -20,8 +20,8 @@ def test_batches_hold_every_window_with_its_place(tmp_path, mel_rows):
     assert len(batches) == 2
     first, second = batches
     assert (first.rows, second.rows) == (slice(0, 4), slice(4, 8))
-    assert [*first.place.start, *second.place.start] == [0, 1, 0, 64, 86]
-    assert [*first.place.recording_frames, *second.place.recording_frames] == [65, 65, 150, 150, 150]
+    assert [*first.start_frame, *second.start_frame] == [0, 1, 0, 64, 86]
+    assert [*first.recording_frames, *second.recording_frames] == [65, 65, 150, 150, 150]
     visible = slice(*(mel_rows or (0, N_MELS)))
     np.testing.assert_array_equal(first.frames[1], cache.read("c")[1:65, visible])
     np.testing.assert_array_equal(second.frames[0], cache.read("a")[86:, visible])

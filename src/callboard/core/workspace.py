@@ -15,6 +15,18 @@ def main_workspace() -> Path:
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
+def enclosing_workspace() -> Path:
+    """Return the nearest folder, from the current one upwards, that has a dvc.yaml.
+
+    Raises:
+        UserError: no such folder exists.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    raise UserError(f"no dvc.yaml in {Path.cwd()} or above; run callboard inside a workspace")
+
+
 UNUSABLE_CHARACTERS = "?%"
 """Characters that MLflow's address of a database cannot have: what follows is an option, or is decoded."""
 

@@ -24,7 +24,8 @@ from callboard.features.frame_cache import MelCache
 from callboard.features.windows import clip_length
 from callboard.model.weights import LoadedModel
 from callboard.params.scoring import PseudoParams
-from callboard.scoring.predict import ScoreParams, score_out_of_fold, score_recordings
+from callboard.scoring.parts import ScoreParams
+from callboard.scoring.predict import score_out_of_fold, score_recordings
 from callboard.scoring.window_scores import Probabilities, WindowScores, window_probabilities
 
 SCORE_DIGITS = 5

@@ -29,7 +29,7 @@ from callboard.pseudo.held_out import (
 )
 from callboard.pseudo.labels import Teacher, as_clips, label_sets
 from callboard.pseudo.provenance import NestedFiles, read_nested
-from callboard.scoring.predict import ScoreParams
+from callboard.scoring.parts import ScoreParams
 
 
 class LabelParams(ScoreParams):

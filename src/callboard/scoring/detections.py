@@ -19,14 +19,8 @@ from callboard.core.reading import reading
 from callboard.data.annotations import read_table, without_formulas
 from callboard.data.label_formats.audacity import write_detected_track
 from callboard.data.label_formats.raven import sequence_selections, write_detected_selections
-from callboard.scoring.predictions import (
-    ABOUT,
-    RECORDING_TABLE,
-    WINDOW_TABLE,
-    read_shard_table,
-    read_totals,
-    shard_files,
-)
+from callboard.scoring.predictions import ABOUT, read_shard_table, read_totals, shard_files
+from callboard.scoring.set_scores import RECORDING_TABLE, WINDOW_TABLE
 
 DETECTION_COLUMNS = ["recording", "start_s", "end_s", "species", "score"]
 

@@ -16,26 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 
 from callboard.core.errors import UserError
 from callboard.core.files import locked, written_whole
 from callboard.core.parts import part_key
 from callboard.core.reading import reading
-from callboard.core.threads import n_workers
-from callboard.data.archive import ArchiveFile
-from callboard.data.audio import BadRecording
-from callboard.features.encoding import encode_files
-from callboard.features.frame_cache import EncodedRecording, MelCache, pack_name, write_index, write_pack
-from callboard.features.front_ends import frames_of
-from callboard.params.features import FrontEndParams
-from callboard.scoring.detector import Detector, SetScores
-
-RECORDING_TABLE, WINDOW_TABLE, SKIPPED_TABLE = PREDICTION_TABLES = ("recordings", "windows", "skipped")
-"""Tables of predictions; that of recordings is the one whose files count as finished shards."""
+from callboard.data.archive import ArchiveFile, ArchiveShard
+from callboard.scoring.detector import Detector
+from callboard.scoring.set_scores import PREDICTION_TABLES, RECORDING_TABLE, SKIPPED_TABLE, WINDOW_TABLE
 
 ABOUT = "about.json"
 """File that describes the detector of a folder of predictions."""
@@ -81,32 +70,21 @@ class Tally:
         return tally
 
 
-class _Frames(NamedTuple):
-    """Frames of a shard's recordings, as one front end makes them."""
-
-    cache: MelCache
-    length_s: dict[str, float]
-    """By recording."""
-    reasons: dict[str, str]
-    """Recordings that cannot be used, and why."""
-
-
 class Predictions:
     """A folder of predictions of one detector."""
 
-    def __init__(self, folder: Path, detector: Detector, floor: float, device: torch.device) -> None:
+    def __init__(self, folder: Path, detector: Detector, floor: float) -> None:
         """Start a folder, or continue one.
 
         Args:
             folder: The folder.
             detector: The detector.
             floor: Probability from which a window's score is kept.
-            device: Device of the detector's networks.
 
         Raises:
             UserError: The folder has predictions of a different detector, or above a different floor.
         """
-        self.folder, self.detector, self.floor, self._device = folder, detector, floor, device
+        self.folder, self.detector, self.floor = folder, detector, floor
         _refuse_other(folder / ABOUT, detector, floor)
         with written_whole(folder / ABOUT) as unfinished:
             unfinished.write_text(json.dumps(_about(detector, floor), indent=2) + "\n", encoding="utf-8")
@@ -153,9 +131,7 @@ class Predictions:
 
     def make(self, shard: Sequence[ArchiveFile]) -> ShardTotals:
         """Score a shard and write its files."""
-        with TemporaryDirectory(prefix="callboard-") as scratch:
-            tables, sound_s = score_shard(self.detector, shard, self.floor, self._device, Path(scratch))
-        return self.write(shard, tables, sound_s)
+        return self.write(shard, *score_shard(self.detector, shard, self.floor))
 
     def write(
         self, shard: Sequence[ArchiveFile], tables: Mapping[str, pd.DataFrame], sound_s: float
@@ -187,6 +163,15 @@ class Predictions:
     def _remove(self, name: str) -> None:
         for table in PREDICTION_TABLES:
             (self.folder / table / name).unlink(missing_ok=True)
+
+
+def score_shard(
+    detector: Detector, shard: ArchiveShard, floor: float
+) -> tuple[dict[str, pd.DataFrame], float]:
+    """Return what `Detector.tables` returns of a shard."""
+    files = [(file.name, Path(file.path)) for file in shard]
+    with TemporaryDirectory(prefix="callboard-") as scratch:
+        return detector.tables(files, floor, Path(scratch))
 
 
 def shard_files(folder: Path) -> list[Path]:
@@ -280,101 +265,3 @@ def _write_table(table: pd.DataFrame, path: Path, metadata: Mapping[bytes, str] 
     content = content.replace_schema_metadata({**content.schema.metadata, **metadata})
     with written_whole(path, writer=secrets.token_hex(4)) as unfinished:
         pq.write_table(content, unfinished, write_page_checksum=True)
-
-
-def score_shard(
-    detector: Detector, shard: Sequence[ArchiveFile], floor: float, device: torch.device, scratch: Path
-) -> tuple[dict[str, pd.DataFrame], float]:
-    """Score recordings.
-
-    Args:
-        detector: The detector.
-        shard: The recordings.
-        floor: Probability from which a window's score is kept.
-        device: Device of the detector's networks.
-        scratch: Empty folder for frames.
-
-    Returns:
-        The tables by name, and the length of the scored recordings in seconds. recordings: recording,
-        length_s, species, score. windows: recording, start_s, end_s, species, score. skipped: recording,
-        reason.
-    """
-    front_ends = list(dict.fromkeys(part.front_end for part in detector.parts))
-    frames = {
-        front_end: _make_frames(shard, front_end, scratch / str(number))
-        for number, front_end in enumerate(front_ends)
-    }
-    reasons = {name: why for made in reversed(frames.values()) for name, why in made.reasons.items()}
-    names = [file.name for file in shard if file.name not in reasons]
-    length_s = np.array([frames[front_ends[0]].length_s[name] for name in names])
-    scores = detector.combined(
-        [
-            part.scores(frames[part.front_end].cache, names, detector.species, device)
-            for part in detector.parts
-        ]
-    )
-    return {
-        RECORDING_TABLE: _recording_table(names, length_s, scores, detector.species),
-        WINDOW_TABLE: _window_table(names, length_s, scores, detector.species, floor),
-        SKIPPED_TABLE: pd.DataFrame(
-            {"recording": list(reasons), "reason": list(reasons.values())}, dtype=str
-        ),
-    }, float(length_s.sum())
-
-
-def _make_frames(shard: Sequence[ArchiveFile], front_end: FrontEndParams, folder: Path) -> _Frames:
-    length_s: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    audio = front_end.audio
-    channel = "mean" if audio.channel is None else audio.channel
-    any_form = audio.model_copy(update={"on_other_rate": "resample", "channel": channel})
-    front_end = front_end.model_copy(update={"audio": any_form})
-
-    def usable() -> Iterator[EncodedRecording]:
-        encoded = encode_files(
-            [(file.name, Path(file.path)) for file in shard], front_end, folder, n_workers()
-        )
-        for outcome, seconds in encoded:
-            if isinstance(outcome, BadRecording):
-                reasons[outcome.recording_id] = outcome.reason
-            else:
-                length_s[outcome.recording_id] = seconds
-                yield outcome
-
-    folder.mkdir()
-    write_index(folder, [write_pack(folder / pack_name(0), usable(), frames_of(front_end).n_rows)])
-    return _Frames(MelCache.open(folder), length_s, reasons)
-
-
-def _recording_table(
-    names: Sequence[str], length_s: NDArray[np.float64], scores: SetScores, species: Sequence[str]
-) -> pd.DataFrame:
-    n_species = len(species)
-    return pd.DataFrame(
-        {
-            "recording": np.repeat(np.array(names, dtype=object), n_species),
-            "length_s": np.repeat(length_s, n_species),
-            "species": np.tile(np.array(species, dtype=object), len(names)),
-            "score": scores.of_recordings.ravel(),
-        }
-    )
-
-
-def _window_table(
-    names: Sequence[str],
-    length_s: NDArray[np.float64],
-    scores: SetScores,
-    species: Sequence[str],
-    floor: float,
-) -> pd.DataFrame:
-    window, column = np.nonzero(scores.of_windows >= floor)
-    recording = scores.recording[window]
-    return pd.DataFrame(
-        {
-            "recording": np.array(names, dtype=object)[recording],
-            "start_s": scores.start_s[window],
-            "end_s": np.minimum(scores.end_s[window], length_s[recording]),
-            "species": np.array(species, dtype=object)[column],
-            "score": scores.of_windows[window, column],
-        }
-    )

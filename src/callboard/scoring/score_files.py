@@ -9,7 +9,9 @@ import torch
 
 from callboard.core.errors import UserError
 from callboard.core.parts import part_key
-from callboard.scoring.predict import ScoreParams, ScorePart, score_parts
+from callboard.model.weights import LoadedModel
+from callboard.scoring.parts import ScoreParams, ScorePart, score_parts
+from callboard.scoring.predict import TorchRunner
 from callboard.scoring.window_scores import WindowScores, load_scores
 
 
@@ -32,13 +34,13 @@ class ScoreFiles:
         """How many of these had to be made."""
 
     def complete(
-        self, parts: Sequence[ScorePart], params: ScoreParams, device: torch.device
+        self, parts: Sequence[ScorePart[LoadedModel]], params: ScoreParams, device: torch.device
     ) -> list[WindowScores]:
         """Return the scores of parts, after making those whose file is absent or damaged."""
         files = [self._file(part, params) for part in parts]
         found = {file: scores for file in files if (scores := _read_if_whole(file))}
         missing = {file: part for file, part in zip(files, parts, strict=True) if file not in found}
-        made = score_parts(list(missing.values()), params, device)
+        made = score_parts(list(missing.values()), TorchRunner(params, device))
         for file, scores in zip(missing, made, strict=True):
             scores.save(file, writer=secrets.token_hex(4))
             found[file] = scores
@@ -51,7 +53,7 @@ class ScoreFiles:
         for file in self.used:
             file.unlink(missing_ok=True)
 
-    def _file(self, part: ScorePart, params: ScoreParams) -> Path:
+    def _file(self, part: ScorePart[LoadedModel], params: ScoreParams) -> Path:
         """Return the file of a part, named after a digest of everything that its scores depend on."""
         batches = part.batches
         models = [self._models / f"fold{loaded.fold}.pt" for loaded in part.models]

@@ -19,7 +19,8 @@ def made_shards(
 
     Args:
         options: Where they are scored.
-        predictions: The folder of predictions. Its networks are on the CPU if shards are scored elsewhere.
+        predictions: The folder of predictions. Networks are on this machine's device if they score here, else
+            on the CPU.
         shards: The shards.
 
     Raises:

@@ -1,10 +1,9 @@
 """Scoring of shards on other machines: what a job needs, and what it does."""
 
 import os
+import pickle
 import platform
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,7 +12,6 @@ from callboard.core.errors import UserError
 from callboard.core.threads import VARIABLE
 from callboard.data.archive import ArchiveShard
 from callboard.experiments.jobs.nodes import Node, refuse_unlike, this_node
-from callboard.model.device import pick_device, use_threads
 from callboard.scoring.detector import Detector
 from callboard.scoring.predictions import Predictions, score_shard
 
@@ -36,7 +34,8 @@ class ScoredShard(NamedTuple):
 class ScoringWork(NamedTuple):
     """What each job needs to score a shard; it can be pickled."""
 
-    detector: Detector
+    detector: bytes
+    """The detector, pickled: it is loaded when the machine's settings are known."""
     floor: float
     cpus: int
     device: str
@@ -54,23 +53,22 @@ class ScoringWork(NamedTuple):
             gpus: GPUs of a job; 0 hides those that its machine has.
         """
         device = os.environ.get("CALLBOARD_DEVICE", "auto") if gpus else "cpu"
-        return cls(predictions.detector, predictions.floor, cpus, device, this_node(""))
+        return cls(pickle.dumps(predictions.detector), predictions.floor, cpus, device, this_node(""))
 
 
 class ShardScorer:
     """A process that scores shards, one after the other."""
 
     def __init__(self, work: ScoringWork) -> None:
-        """Bring the networks to the device of this machine.
+        """Load the networks on the device of this machine.
 
         Raises:
             UserError: This machine has other versions of packages, or lacks the device.
         """
         refuse_unlike([this_node("")], work.head)
         os.environ[VARIABLE], os.environ["CALLBOARD_DEVICE"] = str(work.cpus), work.device
-        use_threads(1)
-        self._device = pick_device()
-        self._detector, self._floor = work.detector.on(self._device), work.floor
+        detector: Detector = pickle.loads(work.detector)
+        self._detector, self._floor = detector.here(), work.floor
 
     def score(self, number: int, shard: ArchiveShard) -> ScoredShard:
         """Score a shard.
@@ -83,10 +81,7 @@ class ShardScorer:
                 f"{platform.node()} does not have {shard[0].path}; all machines must share the folders of "
                 "recordings, under the same paths"
             )
-        with TemporaryDirectory(prefix="callboard-") as scratch:
-            return ScoredShard(
-                number, *score_shard(self._detector, shard, self._floor, self._device, Path(scratch))
-            )
+        return ScoredShard(number, *score_shard(self._detector, shard, self._floor))
 
 
 def refuse_killed(shards: Sequence[ArchiveShard]) -> None:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from callboard.features.augment import Place
 from callboard.features.frame_cache import MelCache
 from callboard.features.windows import clip_length, plan_windows
 from callboard.params.scoring import PredictParams
@@ -22,7 +20,10 @@ class WindowBatch(NamedTuple):
     """Positions among all windows."""
     frames: NDArray[np.uint8]
     """(batch, frames, visible mels)."""
-    place: Place
+    start_frame: NDArray[np.int32]
+    """(batch,) first frame of each window in its recording."""
+    recording_frames: NDArray[np.int64]
+    """(batch,) length of each window's recording."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ class WindowBatches:
             recording, start_frame = self.recording[rows], self.start_frame[rows]
             pieces = [self._read(row, start_frame[recording == row]) for row in np.unique(recording)]
             frames = np.concatenate(pieces)[:, :, self.visible_mels]
-            place = Place(torch.from_numpy(start_frame), torch.from_numpy(self.n_frames[recording]))
-            yield WindowBatch(rows, frames, place)
+            yield WindowBatch(rows, frames, start_frame, self.n_frames[recording])
 
     def _read(self, row: int, start_frames: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Read windows of a recording, in ascending order."""

@@ -68,13 +68,13 @@ def hear(
     shape = (n_frames, len(loaded.species))
     sums = [np.zeros(shape) for _ in range(3)]
     n_windows = np.zeros((n_frames, 1))
-    for rows, frames, _ in batches:
-        image = normalise(to_unit(torch.from_numpy(frames).to(device)))
+    for batch in batches:
+        image = normalise(to_unit(torch.from_numpy(batch.frames).to(device)))
         with autocast(image):
             output = loaded.model(image)
         fields = (output.framewise.sigmoid(), output.segment.sigmoid(), output.attention_weights)
         stretched = [stretch(field.float().cpu().numpy(), batches.clip_frames) for field in fields]
-        for window, start in enumerate(batches.start_frame[rows]):
+        for window, start in enumerate(batch.start_frame):
             span = slice(start, min(start + batches.clip_frames, n_frames))
             n_windows[span] += 1
             for total, field in zip(sums, stretched, strict=True):
