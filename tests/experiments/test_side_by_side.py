@@ -22,8 +22,8 @@ from callboard.experiments.jobs.copies import (
     snapshot,
     workspace_copy,
 )
-from callboard.experiments.jobs.local import Workers, default_jobs
-from callboard.experiments.jobs.options import JobOptions
+from callboard.experiments.jobs.local import Workers
+from callboard.experiments.jobs.options import JobOptions, default_jobs
 from callboard.experiments.side_by_side import Planned, run_side_by_side
 from callboard.results.refs import experiment_ref
 from tests.conftest import IDENTITY, Workspace, ran

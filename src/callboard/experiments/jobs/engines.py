@@ -6,8 +6,8 @@ from typing import Protocol
 
 from callboard.core.threads import n_workers
 from callboard.experiments.jobs.copies import Snapshot
-from callboard.experiments.jobs.local import Workers, default_jobs
-from callboard.experiments.jobs.options import LOCAL, SLURM, JobOptions
+from callboard.experiments.jobs.local import Workers
+from callboard.experiments.jobs.options import LOCAL, SLURM, JobOptions, default_jobs
 from callboard.experiments.jobs.worker import CopyJob, JobResult
 
 

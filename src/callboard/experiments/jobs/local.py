@@ -10,32 +10,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
-
-import psutil
 
 from callboard.core.compute import cpu_name
 from callboard.core.console import counted
-from callboard.core.threads import n_workers
 from callboard.experiments.jobs.schedule import TaskError
 from callboard.experiments.jobs.worker import CopyJob, JobResult
-
-GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Files of the drivers of NVIDIA, AMD and of Windows below Linux. Asking torch would take two seconds."""
-
-JOB_MEMORY_GB = 2.0
-"""Memory that a training of a small network on a CPU takes at most."""
-
-
-def default_jobs(threads: int) -> int:
-    """Return how many jobs of some threads this machine runs at a time; 1 where a GPU computes."""
-    device = os.environ.get("CALLBOARD_DEVICE", "auto")
-    has_gpu = sys.platform == "darwin" or any(Path(name).exists() for name in GPU_FILES)
-    if device in ("cuda", "mps") or (device == "auto" and has_gpu):
-        return 1
-    in_memory = int(psutil.virtual_memory().available / 1e9 / JOB_MEMORY_GB)
-    return max(min(n_workers() // threads, in_memory), 1)
-
 
 LOOK_EVERY_S = 0.1
 """Pause between looks at whether a process has ended."""

@@ -1,12 +1,33 @@
 """Options of running jobs."""
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
 
 from callboard.core.errors import UserError
-from callboard.experiments.jobs.local import default_jobs
+from callboard.core.threads import n_workers
 
 LOCAL, RAY, SLURM = "local", "ray", "slurm"
+
+GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Files of the drivers of NVIDIA, AMD and of Windows below Linux. Asking torch would take two seconds."""
+
+JOB_MEMORY_GB = 2.0
+"""Memory that a training of a small network on a CPU takes at most."""
+
+
+def default_jobs(threads: int) -> int:
+    """Return how many jobs of some threads this machine runs at a time; 1 where a GPU computes."""
+    device = os.environ.get("CALLBOARD_DEVICE", "auto")
+    has_gpu = sys.platform == "darwin" or any(Path(name).exists() for name in GPU_FILES)
+    if device in ("cuda", "mps") or (device == "auto" and has_gpu):
+        return 1
+    in_memory = int(psutil.virtual_memory().available / 1e9 / JOB_MEMORY_GB)
+    return max(min(n_workers() // threads, in_memory), 1)
 
 
 @dataclass(frozen=True)
