@@ -137,7 +137,7 @@ def test_equal_results_make_equal_files_and_a_file_is_not_mixed_with_its_result(
     detector = Detector.load(path)
     assert detector.key == Detector.load(path, "openvino").key != load_detector(result, CPU).key
     predict(load_detector(result, CPU), folder, tmp_path / "out")
-    with pytest.raises(UserError, match="must not be mixed with them"):
+    with pytest.raises(UserError, match="must not be mixed with them, as an exported detector"):
         predict(detector, folder, tmp_path / "out")
 
 

@@ -249,7 +249,7 @@ def test_scores_of_two_detectors_are_not_mixed(folder, networks, tmp_path, chang
             *([0, 1] if change == "networks" else [0]), **({"temperature": 2.0} if change == "infer" else {})
         )
     )
-    with pytest.raises(UserError, match="must not be mixed with them; choose a different --output"):
+    with pytest.raises(UserError, match="must not be mixed with them; choose another --output"):
         predict(other, folder, tmp_path / "out", floor=0.2 if change == "floor" else 0.1)
 
 

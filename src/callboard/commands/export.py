@@ -19,6 +19,7 @@ def add(commands: Any) -> None:
         examples={
             "callboard export exp0058 detector.zip": "its networks, settings and species",
             "callboard export exp0058 detector.zip --thresholds species.csv": "with a threshold per species",
+            "callboard export exp0058 detector.zip --mlflow": "also as a model of its run in MLflow",
         },
     )
     export.add_argument("name", metavar="NAME", help=RESULT_NAME)
@@ -28,6 +29,11 @@ def add(commands: Any) -> None:
         type=absolute_path,
         metavar="FILE",
         help="CSV with the columns species and threshold, to be kept in the file; species can be left out",
+    )
+    export.add_argument(
+        "--mlflow",
+        action="store_true",
+        help="also add it to the result's run as a model, for MLflow's registry and servers",
     )
     export.set_defaults(command=export_result)
 
@@ -48,9 +54,14 @@ def export_result(args: argparse.Namespace) -> None:
     from callboard.scoring.detector_export import export_detector
     from callboard.scoring.detector_file import write_detector_file
 
-    content = export_detector(result_named(args.name), args.thresholds)
+    result = result_named(args.name)
+    content = export_detector(result, args.thresholds)
     write_detector_file(args.output, content)
     n_networks, n_mb = len(content.networks), args.output.stat().st_size / 1e6
     print(f"export: {counted(n_networks, 'network')}, {n_mb:.1f} MB written to {args.output}")
     for text in content.manifest.licences:
         print(f"export: {text}")
+    if args.mlflow:
+        from callboard.scoring.detector_model import log_detector
+
+        print(f"export: logged as {log_detector(args.output, result.key)}")

@@ -217,9 +217,11 @@ def _refuse_other(about: Path, detector: Detector, floor: float) -> None:
         found = json.loads(about.read_text(encoding="utf-8"))
         reference, key, found_floor = str(found["detector"]), str(found["key"]), float(found["floor"])
     if (key, found_floor) != (detector.key, floor):
+        rounded = reference == detector.reference and found_floor == floor
+        why = ", as an exported detector rounds differently from its result" * rounded
         raise UserError(
             f"{about.parent}: has predictions of {reference} with windows from {found_floor:g}; those of "
-            f"{detector.reference} from {floor:g} must not be mixed with them; choose a different --output"
+            f"{detector.reference} from {floor:g} must not be mixed with them{why}; choose another --output"
         )
 
 
