@@ -136,7 +136,7 @@ class Reviewed:
         (root / "dvc.yaml").touch()
         (root / "corrections.csv").write_text(HEADER + "\n")
         (source / "species.csv").write_text("species_id\n3\n03\n")
-        names = "\n".join(f"{name},train,train/{name}.flac,1000,100,1" for name in RECORDINGS)
+        names = "\n".join(f"{name},train,{name}.flac,1000,100,1" for name in RECORDINGS)
         (source / "recordings.csv").write_text(
             f"recording_id,subset,file,n_samples,sample_rate,digest\n{names}\n"
         )
@@ -187,10 +187,18 @@ def test_a_review_is_taken_whole_or_not_at_all(workspace: Reviewed) -> None:
     assert workspace.corrections().empty
 
 
-def test_a_review_is_not_taken_twice(workspace: Reviewed) -> None:
+def test_a_review_is_not_taken_twice(workspace: Reviewed, capsys: pytest.CaptureFixture[str]) -> None:
     workspace.apply(workspace.review("absent"))
-    with pytest.raises(UserError, match=r"reviewed\.csv row 2: repeats corrections\.csv row 2"):
-        workspace.apply(workspace.review("absent"))
+    before = (workspace.root / "corrections.csv").read_bytes()
+    workspace.apply(workspace.review("absent"))
+    assert "suspects: 0 rows added to corrections.csv, 1 there already, " in capsys.readouterr().out
+    assert (workspace.root / "corrections.csv").read_bytes() == before
+    workspace.apply(workspace.review("absent", "unsure"))
+    assert workspace.corrections()["verdict"].tolist() == ["absent", "unsure"]
+
+
+def test_a_second_verdict_on_a_label_is_refused(workspace: Reviewed) -> None:
+    workspace.apply(workspace.review("absent"))
     with pytest.raises(
         UserError, match=r"reviewed\.csv row 2: contradicts 'absent' in corrections\.csv row 2"
     ):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from callboard.analysis.suspects.ranking import WindowEvidence, rank, window_evi
 from callboard.core.console import Stopwatch, counted, summarize, warn
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
-from callboard.data.annotations import read_species, read_table, typed, without_formulas
+from callboard.data.annotations import ANNOTATION_COLUMNS, read_species, read_table, typed, without_formulas
 from callboard.data.clips import read_clips
 from callboard.data.corrections import (
     CORRECTION_KINDS,
@@ -141,30 +142,78 @@ def read_calls_of(result: Result) -> pd.DataFrame | None:
         return None
 
 
+class ReviewOutcome(NamedTuple):
+    """Rows of a review that were copied to corrections.csv, and those that were not."""
+
+    verdicts: list[str]
+    """Of the rows that were added."""
+    n_there: int
+    """Rows that corrections.csv has already."""
+    n_left: int
+    """Rows without a verdict."""
+
+    @property
+    def added(self) -> str:
+        """Count the rows that were added."""
+        counts = [f"{self.verdicts.count(name)} {name}" for name in VERDICTS if name in self.verdicts]
+        in_words = f" ({', '.join(counts)})" if counts else ""
+        return f"{counted(len(self.verdicts), 'row')} added to {CORRECTIONS}{in_words}"
+
+    @property
+    def there(self) -> list[str]:
+        """Count the rows that were there already, if there are any."""
+        return [f"{self.n_there} there already"] if self.n_there else []
+
+
 def apply_review(path: Path) -> None:
+    """Append the rows with a verdict to corrections.csv, see `add_reviewed`, and print how many."""
+    outcome = add_reviewed(path)
+    summarize(
+        "suspects",
+        outcome.added,
+        *outcome.there,
+        f"{outcome.n_left} without verdict left out",
+        "data.corrections=true uses them",
+    )
+
+
+def add_reviewed(path: Path) -> ReviewOutcome:
     """Append the rows with a verdict to corrections.csv, if the whole would be accepted.
+
+    Rows that are there already are left out, so that a review can be applied while it goes on.
 
     Raises:
         UserError: the table has no verdict, or a row that corrections.csv does not allow.
     """
     earlier = read_corrections(CORRECTIONS)
     reviewed, n_left = decided(path)
+    refuse_unprepared()
+    added = without_repeats(reviewed, earlier)
+    corrections = pd.concat([earlier, added])
+    species = read_species(SOURCE_FOLDER / "species.csv")
+    corrected(read_labels(SOURCE_FOLDER), corrections, species, train_lengths_s(SOURCE_FOLDER))
+    if len(added):
+        write_corrections(corrections, CORRECTIONS)
+    return ReviewOutcome(added["verdict"].tolist(), len(reviewed) - len(added), n_left)
+
+
+def refuse_unprepared() -> None:
+    """Refuse a workspace without prepared annotations.
+
+    Raises:
+        UserError: `prepare` has not run, or its output was removed.
+    """
     if not (SOURCE_FOLDER / "species.csv").is_file():
         raise UserError(
             f"{SOURCE_FOLDER}: does not exist; `dvc repro prepare` makes it, `dvc checkout` restores it"
         )
-    corrections = pd.concat([earlier, reviewed])
-    species = read_species(SOURCE_FOLDER / "species.csv")
-    corrected(read_labels(SOURCE_FOLDER), corrections, species, train_lengths_s(SOURCE_FOLDER))
-    write_corrections(corrections, CORRECTIONS)
-    verdicts = reviewed["verdict"].value_counts()
-    counts = [f"{verdicts[name]} {name}" for name in VERDICTS if name in verdicts]
-    summarize(
-        "suspects",
-        f"{counted(len(reviewed), 'row')} added to {CORRECTIONS} ({', '.join(counts)})",
-        f"{n_left} without verdict left out",
-        "data.corrections=true uses them",
-    )
+
+
+def without_repeats(reviewed: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Drop rows that corrections.csv has with the same box and verdict, all as text."""
+    identity = ["kind", *ANNOTATION_COLUMNS, "verdict"]
+    there = set(corrections[identity].itertuples(index=False, name=None))
+    return reviewed[[row not in there for row in reviewed[identity].itertuples(index=False, name=None)]]
 
 
 def decided(path: Path) -> tuple[pd.DataFrame, int]:

@@ -1,0 +1,100 @@
+"""A sample of windows to judge, spread evenly over species, their bands of scores, and sites."""
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from callboard.scoring.detections import StoredPredictions
+from callboard.scoring.predictions import WINDOW_TABLE
+
+BAND_WIDTH = 0.2
+"""Width of a band of scores."""
+
+LEVELS = ("site", "band", "species")
+"""Divisions of windows, the innermost first."""
+
+HASH_KEY = "callboard-review"
+"""Seed of the order of windows within a division; pandas takes 16 characters."""
+
+RECORDER_NAME = re.compile(r"(.+?)_(?:\d{8}|\d{6})_\d{6}")
+"""Beginning of the name that a recorder gives a file, SITE_YYYYMMDD_HHMMSS, also with a year of 2 digits."""
+
+
+def site_of(recording: str) -> str:
+    """Return the folder of a recording or, without one, what its name has before date and time."""
+    path = PurePosixPath(recording)
+    if path.parent.name:
+        return path.parent.as_posix()
+    found = RECORDER_NAME.match(path.stem)
+    return found[1] if found else ""
+
+
+def sample_windows(
+    predictions: StoredPredictions, judged: pd.DataFrame, n_windows: int, species: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Choose windows without a verdict, in the order in which to judge them.
+
+    Species take turns, within a species its bands of scores, within a band the sites, and within a site the
+    order is random but always the same. The windows that are judged already count as the beginning of this
+    order. So a review that stops anywhere is as even as can be, and the next one continues it.
+
+    Args:
+        predictions: The folder; it is read shard by shard, so that memory does not grow with it.
+        judged: Earlier verdicts: recording, start_s, species, score.
+        n_windows: Most windows to return.
+        species: Names to choose from; empty for all.
+
+    Returns:
+        recording, start_s, end_s, species, score.
+    """
+    columns = ["recording", "start_s", "end_s", "species", "score"]
+    known = _with_divisions(judged)
+    chosen = _with_divisions(pd.DataFrame(columns=columns).astype({"score": float, "start_s": float}))
+    for shard in predictions.shards():
+        windows = predictions.table(WINDOW_TABLE, shard)
+        if species:
+            windows = windows[windows["species"].isin(species)]
+        windows = windows[~_window_key(windows).isin(_window_key(judged))]
+        if len(windows):
+            found = _with_divisions(windows)
+            merged = pd.concat([chosen, found], ignore_index=True) if len(chosen) else found
+            chosen = _first(merged, known, n_windows)
+    return chosen[columns].reset_index(drop=True)
+
+
+def _window_key(table: pd.DataFrame) -> pd.Series:
+    start_ms = (table["start_s"] * 1000).round().astype(np.int64).astype(str)
+    return table["recording"].astype(str) + "\0" + start_ms + "\0" + table["species"].astype(str)
+
+
+def _with_divisions(windows: pd.DataFrame) -> pd.DataFrame:
+    sites = {name: site_of(name) for name in windows["recording"].unique()}
+    highest = round(1 / BAND_WIDTH) - 1
+    return windows.assign(
+        site=windows["recording"].map(sites).astype(str),
+        band=np.minimum((windows["score"] / BAND_WIDTH).astype(int), highest),
+        order=pd.util.hash_pandas_object(_window_key(windows).astype(str), index=False, hash_key=HASH_KEY),
+    )
+
+
+def _first(windows: pd.DataFrame, judged: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return the first windows of the order.
+
+    The first of some windows and of others are the first of their first: a division that has more than fit
+    now has no more places once others have come.
+    """
+    windows = windows.assign(place=windows["order"])
+    for level in range(len(LEVELS)):
+        division = LEVELS[level:][::-1]
+        windows = windows.sort_values("place", kind="stable")
+        before = judged.groupby(list(division)).size().rename("before")
+        n_before = windows[[*division]].join(before, on=list(division))["before"].fillna(0)
+        names = windows[[*division]].astype(str).agg("\0".join, axis=1)
+        tie = pd.util.hash_pandas_object(names, index=False, hash_key=HASH_KEY)
+        turn = windows.groupby(list(division)).cumcount() + n_before
+        windows = windows.assign(turn=turn, tie=tie).sort_values(["turn", "tie"], kind="stable")
+        windows = windows.assign(place=np.arange(len(windows)))
+    return windows.head(most)
