@@ -19,21 +19,10 @@ from callboard.params.base import read_tree
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
 from tests.conftest import ROOT, merge
+from tests.toy_browser import IN_BROWSER, SCREENSHOTS, WAIT_MS, chromium
 from tests.toy_results import result_in, write_workspace
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-IS_REQUIRED = os.environ.get("CALLBOARD_BROWSER") == "required"
-SCREENSHOTS = ROOT / "ci-output" / "screenshots"
-WAIT_MS = 20_000
-"""For a page on a busy machine; an idle one takes two seconds."""
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None and not IS_REQUIRED, reason="no Chromium; CALLBOARD_BROWSER=required insists on one"
-    ),
-]
+pytestmark = IN_BROWSER
 
 EXPERIMENTS: dict[str, tuple[dict[str, Any], float, float | None]] = {
     "exp0001": ({"loss": {"neg_mask": "none"}, "seed": 1}, 0.61234, 0.58123),
@@ -103,15 +92,8 @@ def addresses(workspace: Path) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM, "CALLBOARD_BROWSER=required, and there is no chromium on the path"
-    with sync_playwright() as playwright:
-        # containers have no user namespaces for Chromium's sandbox, and small /dev/shm
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -200,13 +200,14 @@ def _windows_of_predictions(
         judged_before = f"; {counted(len(judged), 'verdict')} before" if len(judged) else ""
         of = f" of {', '.join(species)}" if species else ""
         raise UserError(f"{folder}: has no window{of} without a verdict{judged_before}")
-    wanted = set(windows["recording"])
+    names = windows["recording"].unique()
     if recordings:
-        paths = {name: path_inside(recordings, name, str(folder)) for name in wanted}
+        paths = {name: path_inside(recordings, name, str(folder)) for name in names}
     else:
         files = (file for shard in shard_files(folder) for file in read_totals(shard).files)
-        paths = {file.name: Path(file.path) for file in files if file.name in wanted}
-    _refuse_gone([paths[name] for name in sorted(wanted)], folder.name, "--recordings")
+        scored = {file.name: Path(file.path) for file in files}
+        paths = {name: scored[name] for name in names}
+    _refuse_gone(list(paths.values()), folder.name, "--recordings")
     top_hz = predictions.band_hz[1]
     items = [
         ReviewItem(name, paths[name], one, start_s, end_s, top_hz=top_hz, score=score)
