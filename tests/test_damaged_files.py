@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from callboard.analysis.review.queues import open_queue
 from callboard.core.compute import Compute
 from callboard.core.csv_rows import utf8_text
 from callboard.core.errors import UserError
@@ -105,6 +106,33 @@ def look(path: Path) -> None:
     found = LabelledRecordings.list(path.parents[1])
     found.sounds(list(found.files))
     read_recording(path, RATE, "resample")
+
+
+def listen(path: Path) -> None:
+    """Read what `callboard review` plays."""
+    from callboard.analysis.review.verdict_files import ReviewItem
+    from callboard.reports.review_page.clip import render_clip
+
+    render_clip(ReviewItem("a", path, "wren", 0.02, 0.05))
+
+
+def list_to_review(folder: Path) -> Path:
+    sound("a.wav")(folder)
+    return text(
+        "list.csv",
+        "recording,start_s,end_s,species,score,verdict\na.wav,0,0.05,wren,0.5,\na,0.01,1,07,,absent\n",
+    )(folder)
+
+
+def suspects_to_review(folder: Path) -> Path:
+    from tests.analysis.test_suspects import RECORDINGS, Reviewed
+
+    (folder / "params.yaml").write_text("data: {source: demo}\n")
+    made = Reviewed(folder)
+    (folder / "data/source/train").mkdir()
+    for name in RECORDINGS:
+        (folder / f"data/source/train/{name}.flac").touch()
+    return made.review("absent")
 
 
 def cache(name: str) -> Callable[[Path], Path]:
@@ -367,6 +395,10 @@ READERS = {
     "index.csv": Reader(cache("index.csv"), read_cache),
     "frames": Reader(cache("0000.npy"), read_cache),
     "window scores": Reader(window_scores, load_scores),
+    "wav to play": Reader(sound("a.wav"), listen),
+    "flac to play": Reader(sound("a.flac"), listen),
+    "list to review": Reader(list_to_review, lambda path: open_queue(path, path.parent / "train")),
+    "suspects to review": Reader(suspects_to_review, open_queue),
     "wav": Reader(sound("a.wav"), look),
     "flac": Reader(sound("a.flac"), look),
     "manifest of calls": Reader(

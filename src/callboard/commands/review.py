@@ -14,6 +14,7 @@ from callboard.commands.arguments import absolute_path, add_command, whole_numbe
 
 if TYPE_CHECKING:
     from callboard.analysis.review.session import ReviewSession
+    from callboard.reports.review_page.server import ReviewServer
 
 
 def add(commands: Any) -> None:
@@ -79,7 +80,7 @@ def serve_review(args: argparse.Namespace) -> None:
                 server.run()
             except KeyboardInterrupt:
                 print()
-            _report(session, server.finish())
+            _report(session, server)
 
 
 @contextmanager
@@ -108,12 +109,13 @@ def _open_browser(address: str, *, wanted: bool) -> None:
         webbrowser.open(address)
 
 
-def _report(session: "ReviewSession", result: str) -> None:
+def _report(session: "ReviewSession", server: "ReviewServer") -> None:
     from callboard.core.console import counted
 
-    left = len(session.queue.items) - len(session.verdicts)
-    added = f"; {result}" if result else ""
-    print(f"review: {counted(session.n_new, 'verdict')} in {session.queue.store.path}, {left} left{added}")
-    if session.n_new:
+    n_left = len(session.queue.items) - len(session.verdicts)
+    print(f"review: {counted(session.n_new, 'verdict')} in {session.queue.store.path}, {n_left} left")
+    if result := server.finish():  # after that line, since it can refuse
+        print(f"review: {result}")
+    if session.verdicts:
         for line in session.queue.following:
             print(f"next: {line}")

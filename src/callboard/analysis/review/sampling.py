@@ -88,13 +88,19 @@ def _first(windows: pd.DataFrame, judged: pd.DataFrame, most: int) -> pd.DataFra
     """
     windows = windows.assign(place=windows["order"])
     for level in range(len(LEVELS)):
-        division = LEVELS[level:][::-1]
+        division = list(LEVELS[level:][::-1])
         windows = windows.sort_values("place", kind="stable")
-        before = judged.groupby(list(division)).size().rename("before")
-        n_before = windows[[*division]].join(before, on=list(division))["before"].fillna(0)
-        names = windows[[*division]].astype(str).agg("\0".join, axis=1)
-        tie = pd.util.hash_pandas_object(names, index=False, hash_key=HASH_KEY)
-        turn = windows.groupby(list(division)).cumcount() + n_before
-        windows = windows.assign(turn=turn, tie=tie).sort_values(["turn", "tie"], kind="stable")
-        windows = windows.assign(place=np.arange(len(windows)))
+        turns = windows.join(_beginnings(windows, judged, division), on=division)
+        turns["turn"] = turns.groupby(division).cumcount() + turns["n_judged"]
+        by_turn = turns[["turn", "tie"]].sort_values(["turn", "tie"], kind="stable").index
+        windows = windows.loc[by_turn].assign(place=np.arange(len(windows)))
     return windows.head(most)
+
+
+def _beginnings(windows: pd.DataFrame, judged: pd.DataFrame, division: list[str]) -> pd.DataFrame:
+    """Return, of each division, the number of windows judged before, and its random place among others."""
+    divisions = pd.MultiIndex.from_frame(windows[division].drop_duplicates())
+    names = pd.Series(["\0".join(map(str, name)) for name in divisions], dtype=str)
+    n_judged = judged.groupby(division).size().reindex(divisions)
+    tie = pd.util.hash_pandas_object(names, index=False, hash_key=HASH_KEY)
+    return pd.DataFrame({"n_judged": n_judged.fillna(0).to_numpy(), "tie": tie.to_numpy()}, divisions)
