@@ -31,6 +31,7 @@ from callboard.commands import (
     show,
     suspects,
     sync,
+    thresholds,
     trust,
     ui,
     watch,
@@ -59,7 +60,7 @@ EXAMPLES = {
 GROUPS: dict[str, Sequence[ModuleType]] = {
     "run": (init, run, repro, preset, watch),
     "look at results": (board, show, diff, report, ui),
-    "use a result": (predict, detections, export),
+    "use a result": (predict, thresholds, detections, export),
     "labels": (labels, suspects, review),
     "leaderboard scores": (lb,),
     "decide what to trust": (gains, noise, trust, adversarial, audit),

@@ -249,7 +249,7 @@ def test_scores_of_two_detectors_are_not_mixed(folder, networks, tmp_path, chang
             *([0, 1] if change == "networks" else [0]), **({"temperature": 2.0} if change == "infer" else {})
         )
     )
-    with pytest.raises(UserError, match="must not be mixed with them; choose another --output"):
+    with pytest.raises(UserError, match="must not be mixed with them"):
         predict(other, folder, tmp_path / "out", floor=0.2 if change == "floor" else 0.1)
 
 
@@ -388,7 +388,15 @@ def test_a_loaded_blend_weighs_its_parts_each_rescaled_as_its_submission_was(
 def test_the_command_writes_a_folder_alone(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("callboard.results.rows.result_named", lambda _: FinishedResult(tmp_path, "toy", [0]))
     monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
-    args = Namespace(name="toy", folders=[folder], output=tmp_path / "out", floor=0.1, engine=None, **LOCAL)
+    args = Namespace(
+        name="toy",
+        folders=[folder],
+        output=tmp_path / "out",
+        floor=0.1,
+        threshold=None,
+        engine=None,
+        **LOCAL,
+    )
     with only_writer(args.output), ThreadPoolExecutor(1) as other:  # of a thread as of a process
         with pytest.raises(UserError, match="another `callboard predict` is writing it"):
             other.submit(predict_folders, args).result()

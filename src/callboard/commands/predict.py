@@ -12,6 +12,7 @@ from callboard.commands.arguments import (
     add_place_options,
     place_options,
 )
+from callboard.commands.detections import threshold
 
 if TYPE_CHECKING:
     from callboard.scoring.detector import Detector
@@ -30,7 +31,8 @@ def add(commands: Any) -> None:
         "new or have changed. `callboard detections` writes the scores for other programs.",
         examples={
             "callboard predict exp0058 /data/2026": "writes predictions/exp0058",
-            "callboard predict exp0058 site1 site2 --output june": "two folders of recordings; writes june",
+            "callboard predict exp0058 site1 site2 --output june --threshold 0.5": "two folders of "
+            "recordings; writes june, with june/detections.csv",
             "callboard predict detector.zip site1": "with a file of `callboard export`, in any folder",
         },
     )
@@ -59,6 +61,14 @@ def add(commands: Any) -> None:
         default=DEFAULT_FLOOR,
         metavar="P",
         help="lowest score of a window that is kept; scores of recordings are all kept; default %(default)s",
+    )
+    predict.add_argument(
+        "--threshold",
+        type=threshold,
+        metavar="P|FILE",
+        help="also write detections.csv into the folder, of all its predictions, as `callboard detections` "
+        "does; a number, or a table such as that of `callboard thresholds`; default: what a file of "
+        "`callboard export` has",
     )
     predict.add_argument(
         "--engine",
@@ -126,6 +136,12 @@ def predict_folders(args: argparse.Namespace) -> None:
     from callboard.core.errors import UserError
     from callboard.data.archive import list_archive, plan_shards
     from callboard.experiments.jobs.options import LOCAL, JobOptions
+    from callboard.scoring.detections import (
+        StoredPredictions,
+        read_thresholds,
+        refuse_below_floor,
+        write_detection_table,
+    )
     from callboard.scoring.predictions import Predictions, Tally, only_writer
     from callboard.scoring.shard_engines import made_shards
 
@@ -138,6 +154,11 @@ def predict_folders(args: argparse.Namespace) -> None:
     if options.place == LOCAL:
         detector = detector.here()
     folder = args.output or Path("predictions", name).absolute()
+    thresholds = detector.thresholds
+    if args.threshold:
+        thresholds = read_thresholds(args.threshold, detector.species)
+    if thresholds:
+        refuse_below_floor(thresholds, args.floor, folder)
     made = Tally()
 
     def note() -> str:
@@ -160,3 +181,7 @@ def predict_folders(args: argparse.Namespace) -> None:
         f"{duration(made.sound_s)} of sound in {duration(watch.elapsed_s)}",
     )
     say(str(folder), sys.stdout)
+    if thresholds:
+        table = folder / "detections.csv"
+        n_detections = write_detection_table(StoredPredictions.open(folder), thresholds, table)
+        say(f"{table}: {counted(n_detections, 'detection')} of {len(thresholds)} species", sys.stdout)

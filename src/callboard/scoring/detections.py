@@ -14,7 +14,7 @@ import pandas as pd
 
 from callboard.core.csv_rows import refuse_rows, row_name
 from callboard.core.errors import UserError
-from callboard.core.files import path_inside, refuse_full_folder, replaced_folder
+from callboard.core.files import path_inside, refuse_full_folder, replaced_folder, written_whole
 from callboard.core.reading import reading
 from callboard.data.annotations import read_table, without_formulas
 from callboard.data.label_formats.audacity import write_detected_track
@@ -137,19 +137,24 @@ def detections(predictions: StoredPredictions, thresholds: Thresholds) -> Iterat
     Raises:
         UserError: A threshold is below the floor, or a shard is damaged.
     """
-    _refuse_below_floor(predictions, thresholds)
+    refuse_below_floor(thresholds, predictions.floor, predictions.folder)
     for shard in predictions.shards():
         windows = predictions.table(WINDOW_TABLE, shard)
         yield merge_windows(windows[windows["score"] >= windows["species"].map(thresholds).astype(float)])
 
 
-def _refuse_below_floor(predictions: StoredPredictions, thresholds: Thresholds) -> None:
+def refuse_below_floor(thresholds: Thresholds, floor: float, folder: Path) -> None:
+    """Refuse thresholds of windows whose scores a folder of predictions does not keep.
+
+    Raises:
+        UserError: One is below the floor.
+    """
     name = min(thresholds, key=thresholds.__getitem__)
-    if (lowest := thresholds[name]) < predictions.floor:
+    if (lowest := thresholds[name]) < floor:
         raise UserError(
-            f"threshold {lowest:g} of species {name} is below the floor of {predictions.folder}, "
-            f"{predictions.floor:g}, below which scores of windows were not kept; predict again with --floor "
-            f"{lowest:g} and a different --output"
+            f"threshold {lowest:g} of species {name} is below the floor of {folder}, {floor:g}, below which "
+            f"scores of windows are not kept; `callboard predict` with --floor {lowest:g} and a new --output "
+            "keeps them"
         )
 
 
@@ -165,6 +170,16 @@ def presence(predictions: StoredPredictions, thresholds: Thresholds) -> Iterator
 
 def _write_csv(predictions: StoredPredictions, thresholds: Thresholds, folder: Path) -> tuple[int, int]:
     return 1, _append(detections(predictions, thresholds), folder / "detections.csv")
+
+
+def write_detection_table(predictions: StoredPredictions, thresholds: Thresholds, path: Path) -> int:
+    """Write all detections as one CSV, whole or not at all, and return their number.
+
+    Raises:
+        UserError: A threshold is below the floor, or a shard is damaged.
+    """
+    with written_whole(path) as unfinished:
+        return _append(detections(predictions, thresholds), unfinished)
 
 
 def _write_presence(predictions: StoredPredictions, thresholds: Thresholds, folder: Path) -> tuple[int, int]:

@@ -210,18 +210,28 @@ def _about(detector: Detector, floor: float) -> dict[str, Any]:
     }
 
 
+def read_detector(about: Path) -> tuple[str, str, float]:
+    """Read reference and key of the detector that made a folder of predictions, and its floor.
+
+    Raises:
+        UserError: The description is missing or damaged.
+    """
+    missing = "`callboard predict` writes it"
+    with reading(about, "the description of predictions", missing=missing, damaged="delete the folder"):
+        found = json.loads(about.read_text(encoding="utf-8"))
+        return str(found["detector"]), str(found["key"]), float(found["floor"])
+
+
 def _refuse_other(about: Path, detector: Detector, floor: float) -> None:
     if not about.exists():
         return
-    with reading(about, "the description of predictions", damaged="delete the folder"):
-        found = json.loads(about.read_text(encoding="utf-8"))
-        reference, key, found_floor = str(found["detector"]), str(found["key"]), float(found["floor"])
+    reference, key, found_floor = read_detector(about)
     if (key, found_floor) != (detector.key, floor):
         rounded = reference == detector.reference and found_floor == floor
         why = ", as an exported detector rounds differently from its result" * rounded
         raise UserError(
             f"{about.parent}: has predictions of {reference} with windows from {found_floor:g}; those of "
-            f"{detector.reference} from {floor:g} must not be mixed with them{why}; choose another --output"
+            f"{detector.reference} from {floor:g} must not be mixed with them{why}; choose a different --output"
         )
 
 
