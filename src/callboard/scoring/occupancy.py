@@ -19,7 +19,7 @@ from callboard.data.annotations import read_table, without_formulas
 from callboard.data.groups import PATTERN_PARTS, pattern_form
 from callboard.params.data import SITE
 from callboard.scoring.detections import StoredPredictions, Thresholds, presence
-from callboard.scoring.predictions import RECORDING_TABLE
+from callboard.scoring.set_scores import RECORDING_TABLE
 
 USUAL_PATTERNS = ("SITE_YYYYMMDD_HHMMSS", "SITE/YYYYMMDD_HHMMSS")
 """Patterns on names of recordings that are tried if none is given, as recorders and folders give them."""
@@ -86,12 +86,12 @@ def _day_of(digits: str) -> date | None:
 def _table_places(path: Path, recordings: Sequence[str]) -> pd.DataFrame:
     table = read_table(path, PLACE_COLUMNS)
     problems, days = [], []
-    for line in table.index:
+    for line, site, day in zip(table.index, table["site"].map(str), table["date"].map(str), strict=True):
         try:
-            days.append(datetime.fromisoformat(table.at[line, "date"]).date())
+            days.append(datetime.fromisoformat(day).date())
         except ValueError:
-            problems.append((line, f"date {table.at[line, 'date']!r} must be as in 2026-06-30"))
-        if not table.at[line, "site"].strip():
+            problems.append((line, f"date {day!r} must be as in 2026-06-30"))
+        if not site.strip():
             problems.append((line, "site is empty"))
     problems += [
         (line, f"recording {table.at[line, 'recording']!r} is repeated")

@@ -231,7 +231,8 @@ def _refuse_other(about: Path, detector: Detector, floor: float) -> None:
         why = ", as an exported detector rounds differently from its result" * rounded
         raise UserError(
             f"{about.parent}: has predictions of {reference} with windows from {found_floor:g}; those of "
-            f"{detector.reference} from {floor:g} must not be mixed with them{why}; choose a different --output"
+            f"{detector.reference} from {floor:g} must not be mixed with them{why}; choose a different "
+            "--output"
         )
 
 
