@@ -95,7 +95,7 @@ def judged_evidence(result: Result, folders: Sequence[Path]) -> dict[str, Specie
         UserError: Nothing was judged, or only boxes for a blend, which has no out-of-fold scores of windows.
     """
     from callboard.model.device import pick_device
-    from callboard.scoring.detector import load_detector
+    from callboard.scoring.result_detector import load_detector
 
     detector = load_detector(result, pick_device())
     own = Path("predictions", result.name)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from callboard.scoring.detections import StoredPredictions
-from callboard.scoring.predictions import WINDOW_TABLE
+from callboard.scoring.set_scores import WINDOW_TABLE
 
 BAND_WIDTH = 0.2
 """Width of a band of scores."""

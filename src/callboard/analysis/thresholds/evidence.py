@@ -25,8 +25,9 @@ from callboard.results.result import CLIPS, FOLDS, Result
 from callboard.results.rows import is_unisolated
 from callboard.scoring.detections import StoredPredictions
 from callboard.scoring.detector import Detector
-from callboard.scoring.predictions import ABOUT, WINDOW_TABLE, read_detector
+from callboard.scoring.predictions import ABOUT, read_detector
 from callboard.scoring.prevalence import with_odds_times
+from callboard.scoring.set_scores import WINDOW_TABLE
 from callboard.scoring.window_scores import WindowScores, load_scores, window_means
 
 
