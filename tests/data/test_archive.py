@@ -92,3 +92,13 @@ def test_a_shard_is_bounded_by_recordings_and_bytes(monkeypatch: pytest.MonkeyPa
     shards = list(plan_shards([file(str(k), size) for k, size in enumerate(sizes)]))
     assert [[one.n_bytes for one in shard] for shard in shards] == [[1, 1, 1], [1, 5], [5], [11], [2, 8], [1]]
     assert list(plan_shards([])) == []
+
+
+def test_a_small_archive_has_shards_enough_for_progress_and_a_large_one_no_smaller_ones_than_needed() -> None:
+    def sizes(n_recordings: int) -> list[int]:
+        return [len(shard) for shard in plan_shards([file(str(k), 1) for k in range(n_recordings)])]
+
+    assert sizes(16) == [16]
+    assert sizes(40) == [16, 16, 8]
+    assert sizes(400) == [20] * 20
+    assert sizes(10_000) == [256] * 39 + [16]

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import permutations
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ from callboard.data.recording_folders import RECORDING_SUFFIXES, files_below
 
 SHARD_RECORDINGS = 256
 """Most recordings of a shard, which is what a killed command loses."""
+
+FEWEST_SHARDS, SMALLEST_SHARD = 20, 16
+"""Number of shards of a small archive, so that progress shows and a kill loses little, unless they would have
+fewer recordings than this."""
 
 SHARD_BYTES = 1_400_000_000
 """Most bytes of a shard: 4 h of one channel at 48 kHz in 16 bits, if its files are not compressed."""
@@ -81,10 +86,11 @@ def _archive_file(entry: os.DirEntry[str], folder: Path, prefix: str) -> Archive
 
 
 def plan_shards(files: Sequence[ArchiveFile]) -> Iterator[ArchiveShard]:
-    """Divide recordings into shards of up to SHARD_RECORDINGS and SHARD_BYTES, in order."""
+    """Divide recordings, in order, into shards of up to SHARD_RECORDINGS and SHARD_BYTES."""
+    n_recordings = min(max(ceil(len(files) / FEWEST_SHARDS), SMALLEST_SHARD), SHARD_RECORDINGS)
     first = n_bytes = 0
     for stop, file in enumerate(files):
-        if stop > first and (stop - first == SHARD_RECORDINGS or n_bytes + file.n_bytes > SHARD_BYTES):
+        if stop > first and (stop - first == n_recordings or n_bytes + file.n_bytes > SHARD_BYTES):
             yield files[first:stop]
             first, n_bytes = stop, 0
         n_bytes += file.n_bytes
