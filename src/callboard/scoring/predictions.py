@@ -216,8 +216,8 @@ def read_detector(about: Path) -> tuple[str, str, float]:
     Raises:
         UserError: The description is missing or damaged.
     """
-    missing = "`callboard predict` writes it"
-    with reading(about, "the description of predictions", missing=missing, damaged="delete the folder"):
+    missing, damaged = "`callboard predict` writes it", "predict again, into a different --output"
+    with reading(about, "the description of predictions", missing=missing, damaged=damaged):
         found = json.loads(about.read_text(encoding="utf-8"))
         return str(found["detector"]), str(found["key"]), float(found["floor"])
 

@@ -59,17 +59,30 @@ def box_evidence(result: Result, detector: Detector) -> dict[str, SpeciesEvidenc
     """
     if is_unisolated(result.params):
         warn(f"{result.name}: its teachers saw all recordings, so scores at boxes may be too good")
+    clips, folds = read_clips(result.output(CLIPS)), read_folds(result.output(FOLDS))
+    return evidence_of_boxes(clips, folds, read_out_of_fold(result, detector, clips))
+
+
+def read_out_of_fold(result: Result, detector: Detector, clips: pd.DataFrame) -> WindowEvidence:
+    """Read the out-of-fold scores of all windows of a result's training recordings.
+
+    Args:
+        result: As in `box_evidence`.
+        detector: Its detector.
+        clips: Its annotations, see clips.DTYPES.
+
+    Raises:
+        UserError: The scores are not in DVC's cache.
+    """
     sections = result.sections(*_WindowParams.model_fields)
     params = validate(_WindowParams, sections, f"params.yaml of {result.name}")
-    clips, folds = read_clips(result.output(CLIPS)), read_folds(result.output(FOLDS))
     with result.folder(result.window_scores, "oof.npz") as folder:
         scores = load_scores(folder / "oof.npz")
     frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
-    evidence = _as_predicted(scores, params.infer, detector, frames, params.frames_per_s)
-    return evidence_of_boxes(clips, folds, evidence)
+    return judged_out_of_fold(scores, params.infer, detector, frames, params.frames_per_s)
 
 
-def _as_predicted(
+def judged_out_of_fold(
     scores: WindowScores, infer: InferParams, detector: Detector, clip_frames: int, frames_per_s: float
 ) -> WindowEvidence:
     """Return out-of-fold scores after all steps that those of new recordings go through."""

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from callboard.analysis.bootstrap import N_BOOTSTRAP, SEED
 from callboard.scoring.metrics import COVERAGE
+
+N_RESAMPLES = 1000
 
 CANDIDATES: NDArray[np.float64] = np.unique(np.round(expit(np.linspace(-7, 7, 281)), 4))
 """(T,) scores that can be a threshold, ascending: steps of about 1 % of the odds."""
@@ -91,8 +92,8 @@ def precision_curve(
     *,
     are_drawn_by_score: bool,
     floor: float = 0.0,
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = SEED,
+    n_bootstrap: int = N_RESAMPLES,
+    seed: int = 0,
 ) -> PrecisionCurve:
     """Estimate the precision of the windows above each candidate.
 
