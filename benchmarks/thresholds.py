@@ -35,7 +35,7 @@ from callboard.params.data import DataParams
 from callboard.results.dvc_cache import cached_in_folder
 from callboard.results.lookup import find_result
 from callboard.results.result import CLIPS, SOURCE, Result
-from callboard.scoring.detections import StoredPredictions
+from callboard.scoring.detections import StoredPredictions, merge_windows
 from callboard.scoring.detector import Detector, load_detector
 from callboard.scoring.predictions import WINDOW_TABLE, Predictions
 
@@ -110,7 +110,7 @@ def with_truth(windows: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     calls = calls.rename(columns={"recording_id": "recording", "species_id": "species"})
     pairs = windows.reset_index(names="row").merge(calls, on=["recording", "species"])
     touching = pairs[(pairs["start_s"] < pairs["t_max"]) & (pairs["end_s"] > pairs["t_min"])]
-    columns = ["recording", "species", "score", "is_present"]
+    columns = ["recording", "start_s", "end_s", "species", "score", "is_present"]
     return windows.assign(is_present=windows.index.isin(touching["row"]))[columns]
 
 
@@ -123,7 +123,10 @@ def measure(folder: Path, precision: float) -> None:
     found = pd.DataFrame([row for path in results for row in rows_of(path, precision)])
     found.to_csv(folder / f"measured-{precision:g}.csv", index=False)
     is_kept = found["precision"] >= precision
-    found = found.assign(is_kept=is_kept.where(found["precision"].notna()))
+    has_any = found["precision"].notna()
+    found = found.assign(
+        is_kept=is_kept.where(has_any), merged_kept=(found["precision_merged"] >= precision).where(has_any)
+    )
     grouped = found.groupby(["method", "measured_on"], sort=False)
     print(summary(grouped).to_string(index=False))
     for (method, measured_on), rows in grouped:
@@ -140,6 +143,7 @@ def summary(grouped: "pd.core.groupby.DataFrameGroupBy") -> pd.DataFrame:
             reached=("threshold", "count"),
             detected=("is_kept", "count"),
             kept=("is_kept", "sum"),
+            merged_kept=("merged_kept", "sum"),
             precision=("precision", "mean"),
             estimate=("estimate", "mean"),
             recall=("recall", "mean"),
@@ -204,14 +208,20 @@ def cells_of(table: pd.DataFrame, unit: pd.Series) -> JudgedCells:
 
 
 def outcome(threshold: float | None, windows: pd.DataFrame, floor: float) -> dict[str, float]:
-    """Return precision and recall of the windows from a threshold on; recall among those from the floor."""
+    """Return precision and recall of the windows from a threshold on, and the precision of merged detections.
+
+    Recall is among the windows from the floor on. A detection is right if one of its windows is.
+    """
     if threshold is None:
-        return {"precision": np.nan, "recall": np.nan, "n_windows": 0}
-    windows = windows[windows["score"] >= floor]
-    reaching = windows[windows["score"] >= threshold]["is_present"]
-    precision = float(reaching.mean()) if len(reaching) else np.nan
-    recall = float(reaching.sum() / max(windows["is_present"].sum(), 1))
-    return {"precision": precision, "recall": recall, "n_windows": len(reaching)}
+        return {"precision": np.nan, "recall": np.nan, "precision_merged": np.nan}
+    reaching = windows[windows["score"] >= threshold]
+    merged = merge_windows(reaching.assign(score=reaching["is_present"].astype(float)))["score"]
+    n_present = windows["is_present"][windows["score"] >= floor].sum()
+    return {
+        "precision": float(reaching["is_present"].mean()) if len(reaching) else np.nan,
+        "recall": float(reaching["is_present"].sum() / max(n_present, 1)),
+        "precision_merged": float(merged.mean()) if len(merged) else np.nan,
+    }
 
 
 def main() -> None:

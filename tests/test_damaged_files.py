@@ -1,5 +1,6 @@
 """No traceback for any file: seeded damage to a file of every kind that is read, and to whole workspaces."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -301,6 +302,19 @@ def read_predictions(path: Path) -> None:
         write_detections(opened, thresholds, name, folder / "out")
 
 
+def described_detector(folder: Path) -> Path:
+    path = predictions("about.json")(folder)
+    about = json.loads(path.read_text()) | {"detector": "mine@0123456789abcdef", "key": "0123"}
+    path.write_text(json.dumps(about))
+    return path
+
+
+def read_described_detector(path: Path) -> None:
+    from callboard.scoring.predictions import read_detector
+
+    read_detector(path)
+
+
 def thresholds(folder: Path) -> Path:
     predictions("about.json")(folder)
     return text("thresholds.csv", "species,threshold,n\n07,0.5,9\n3,,2\n")(folder)
@@ -444,6 +458,7 @@ READERS = {
         lambda path: cache_folder(path.parents[1]),
     ),
     "predictions": Reader(predictions("about.json"), read_predictions, kin="june"),
+    "detector of predictions": Reader(described_detector, read_described_detector, kin="june"),
     "shard of recordings": Reader(predictions("recordings/0.parquet"), read_predictions),
     "shard of windows": Reader(predictions("windows/1.parquet"), read_predictions),
     "thresholds": Reader(thresholds, read_threshold_table),

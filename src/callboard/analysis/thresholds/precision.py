@@ -108,24 +108,23 @@ def precision_curve(
         n_bootstrap: Number of resamples of the units, with all of their cells.
         seed: Seed of the draws.
     """
-    weight = _draws(cells.unit, n_bootstrap, seed)[:, None, :]
+    weight = _draws(cells.unit, n_bootstrap, seed)
     logits = logit(np.clip(cells.score, _EDGE, 1 - _EDGE))
-    intercept, slope = fit_logistic(logits, cells.is_present, weight[:, 0])
-    probability = _BIN_LOGIT * slope[:, None] + intercept[:, None]  # (D, W) log odds
+    intercept, slope = fit_logistic(logits, cells.is_present, weight)
+    log_odds = _BIN_LOGIT * slope[:, None] + intercept[:, None]  # (D, W)
     if are_drawn_by_score:
-        probability = expit(probability)
+        probability = np.asarray(expit(log_odds))
     else:
-        n_present = weight[:, 0] @ cells.is_present
-        n_absent = weight.sum(axis=(1, 2)) - n_present
-        log_ratio = probability - np.log((n_present + 0.5) / (n_absent + 0.5))[:, None]
-        probability = probability_at_share(log_ratio, windows)
+        n_present = weight @ cells.is_present
+        odds_judged = (n_present + 0.5) / (weight.sum(axis=1) - n_present + 0.5)
+        probability = probability_at_share(log_odds - np.log(odds_judged)[:, None], windows)
     n_calls = _reaching(probability * windows)  # (D, T)
     n_windows = _reaching(windows.astype(np.float64))  # (T,)
     is_kept = (n_windows > 0) & (floor <= CANDIDATES)
     precision = n_calls[:, is_kept] / n_windows[is_kept]
-    ends = np.quantile(precision[1:], [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    low, high = np.quantile(precision[1:], [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
     recall = n_calls[0, is_kept] / max(float((probability[0] * windows).sum()), _EDGE)
-    return PrecisionCurve(CANDIDATES[is_kept], precision[0], *ends, recall, float(slope[0]))
+    return PrecisionCurve(CANDIDATES[is_kept], precision[0], low, high, recall, float(slope[0]))
 
 
 def _draws(unit: NDArray[np.str_], n_bootstrap: int, seed: int) -> Matrix:
