@@ -48,11 +48,12 @@ def verdict_cells(path: Path) -> list[str]:
 def test_suspects_are_judged_in_the_order_of_their_table(workspace: Reviewed) -> None:
     queue = open_queue(workspace.review("", "absent"))
     first, second, third = queue.items[:3]
-    assert (first.recording, first.species, first.claim) == ("055088446", "3", "Labelled present")
+    assert (first.recording, first.species) == ("055088446", "3")
+    assert first.claim == "Labelled present, probability 0.100"
     assert first.path.samefile(workspace.root / "data/source/train/055088446.flac")
-    assert (first.start_s, first.stop_s, first.band_hz, first.score) == (1.0, 2.0, (500.0, 2000.0), 0.1)
-    assert (second.claim, second.verdict) == ("Labelled absent", "absent")
-    assert third.claim == "Without a label"
+    assert (first.start_s, first.stop_s, first.band_hz) == (1.0, 2.0, (500.0, 2000.0))
+    assert (second.claim, second.verdict) == ("Labelled absent, probability 0.900", "absent")
+    assert third.claim == "Without a label, probability 0.600"
 
 
 def test_a_verdict_on_a_suspect_is_in_the_table_at_once_and_nothing_else_changes(workspace: Reviewed) -> None:

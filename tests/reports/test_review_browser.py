@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from callboard.analysis.review.session import ReviewSession
+from callboard.analysis.review.verdict_files import ReviewItem
+from callboard.reports.review_page.clip import RenderedClip
 from callboard.reports.review_page.server import ReviewServer
 from tests.reports.test_review_page import listed
 from tests.toy_browser import IN_BROWSER, SCREENSHOTS, WAIT_MS, chromium
@@ -18,8 +20,8 @@ from tests.toy_browser import IN_BROWSER, SCREENSHOTS, WAIT_MS, chromium
 pytestmark = IN_BROWSER
 
 LINES = "".join(f"{'ab'[n % 2]}.wav,{n / 2},{n / 2 + 0.5},s{n},0.{n + 1}\n" for n in range(6))
-EXPECTED_NOISE = ("409 (Conflict)", "ERR_CONNECTION_REFUSED")
-"""Chromium logs refusals and a server that has stopped, which the page shows in words."""
+EXPECTED_NOISE = ("409 (Conflict)", "500 (Internal Server Error)", "ERR_CONNECTION_REFUSED")
+"""Chromium logs refusals, faults and a server that has stopped, which the page shows in words."""
 
 
 @dataclass
@@ -249,6 +251,27 @@ def test_a_damaged_recording_is_shown_as_such_and_skipped(serve: Any, tab: Any) 
     shows(page, "s1")
     until(page, "document.getElementById('sound').duration > 0")
     assert not page.get_by_role("alert").is_visible()
+
+
+def test_a_fault_of_ours_does_not_stop_the_queue(
+    serve: Any, tab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from callboard.reports.review_page import app
+
+    render = app.render_clip
+
+    def faulty(item: ReviewItem) -> RenderedClip:
+        return render(item if item.species != "s1" else None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(app, "render_clip", faulty)
+    running = serve()
+    page = tab(running.server.address)
+    page.keyboard.press("p")
+    page.get_by_role("alert").filter(has_text="500").wait_for()
+    assert page.locator("#recording").inner_text() == "Place 2"
+    page.keyboard.press("s")
+    shows(page, "s2")
+    assert running.cells() == ["present", "", "", "", "", ""]
 
 
 def test_the_end_has_a_summary_and_ends_the_command(serve: Any, tab: Any) -> None:

@@ -117,7 +117,7 @@ def _suspects(path: Path, species: Sequence[str], count: int | None) -> ReviewQu
         path.name,
         items,
         VerdictColumn(path, table, chosen),
-        f"Rows with a verdict are then copied to {CORRECTIONS}, as `callboard suspects --apply` does.",
+        f"Rows with a verdict are then copied to {CORRECTIONS}, and experiments can use them.",
         [
             f'git commit {CORRECTIONS} -m "Labels heard again"',
             "dvc exp run -n corrected -S data.corrections=true",
@@ -175,8 +175,7 @@ def _suspect(row: pd.Series, paths: Mapping[str, Path], probability: float) -> R
         t_min,
         t_max,
         (f_min, f_max),
-        claim=CLAIMS[row["kind"]],
-        score=None if np.isnan(probability) else float(probability),
+        claim=CLAIMS[row["kind"]] + ("" if np.isnan(probability) else f", probability {probability:.3f}"),
         verdict=row["verdict"],
     )
 
