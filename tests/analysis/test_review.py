@@ -240,6 +240,8 @@ def test_verdicts_on_windows_are_kept_beside_the_predictions(with_sound: StoredP
     path = with_sound.folder / "verdicts.csv"
     session = of_predictions(with_sound, count=10)
     assert len(session.queue.items) == 10
+    (following,) = session.queue.following
+    assert following == f"callboard thresholds exp1@0123456789abcdef --verdicts {with_sound.folder}"
     for number, answer in enumerate(["present", "skip", "unsure", "absent"]):
         session.answer(number, answer)
     session.undo(3)

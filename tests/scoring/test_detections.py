@@ -54,7 +54,12 @@ def write_shards(
     """A shard for each recording, as `callboard predict` could have made."""
     windows = rows(*WINDOWS)[:0] if windows is None else windows
     species = list(next(iter(scores.values())))
-    about = {"species": species, "floor": floor, "band_hz": [50.0, 4000.0]}
+    about = {
+        "detector": "exp1@0123456789abcdef",
+        "species": species,
+        "floor": floor,
+        "band_hz": [50.0, 4000.0],
+    }
     for number, (name, of_species) in enumerate(scores.items()):
         table = pd.DataFrame(
             {"recording": name, "length_s": length_s, "species": species, "score": list(of_species.values())}

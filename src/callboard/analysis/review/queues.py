@@ -1,5 +1,7 @@
 """Queues of a review: labels that the networks doubt, windows of predictions, or a list of a person's own."""
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from callboard.core.console import counted, first_few
 from callboard.core.csv_rows import as_written, refuse_rows, row_name
 from callboard.core.errors import UserError, nearest
 from callboard.core.files import path_inside
+from callboard.core.reading import reading
 from callboard.data.annotations import NUMBERS, read_species, read_table
 from callboard.data.corrections import (
     CORRECTION_COLUMNS,
@@ -219,8 +222,15 @@ def _windows_of_predictions(
         items,
         WindowVerdicts(table, judged, items),
         f"The verdicts stay in {table.name} of this folder.",
-        [f"callboard review {_shown(folder)}"],
+        [f"callboard thresholds {_detector_of(folder)} --verdicts {shlex.quote(_shown(folder))}"],
     )
+
+
+def _detector_of(folder: Path) -> str:
+    from callboard.scoring.predictions import ABOUT
+
+    with reading(folder / ABOUT, "the description of predictions"):
+        return shlex.quote(str(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["detector"]))
 
 
 def _no_verdicts() -> pd.DataFrame:
