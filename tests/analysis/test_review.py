@@ -134,7 +134,7 @@ def test_a_table_that_is_all_judged_says_what_takes_it(workspace: Reviewed) -> N
 
 def test_training_recordings_that_are_gone_are_named(workspace: Reviewed) -> None:
     (workspace.root / "data/source/train/1e5.flac").unlink()
-    with pytest.raises(UserError, match=r"1 of 3 recordings not found, first .*1e5\.flac"):
+    with pytest.raises(UserError, match=r"1 of 3 recordings not found in data/source/train: 1e5"):
         open_queue(workspace.review())
 
 
@@ -177,7 +177,7 @@ def strata(windows: pd.DataFrame) -> pd.Series:
 
 
 def test_a_sample_is_even_over_species_bands_and_sites(predictions: StoredPredictions) -> None:
-    sample = sample_windows(predictions, NO_VERDICTS, 24)
+    sample, _ = sample_windows(predictions, NO_VERDICTS, 24)
     per_species = sample["species"].value_counts()
     assert per_species.max() - per_species.min() <= 1  # though one has 7 times as many windows
     common = sample[sample["species"] == "x1"]
@@ -199,16 +199,16 @@ def test_a_sample_is_the_same_however_windows_are_divided_into_shards(tmp_path: 
     windows.head(0).to_parquet(one.folder / "windows/1.parquet", index=False)
     for count in (1, 5, 24, 500):
         pd.testing.assert_frame_equal(
-            sample_windows(one, NO_VERDICTS, count), sample_windows(two, NO_VERDICTS, count)
+            sample_windows(one, NO_VERDICTS, count)[0], sample_windows(two, NO_VERDICTS, count)[0]
         )
-    assert len(sample_windows(one, NO_VERDICTS, 500)) == len(windows)
+    assert len(sample_windows(one, NO_VERDICTS, 500)[0]) == len(windows)
 
 
 @pytest.mark.parametrize("n_judged", [1, 7, 20, 60])
 def test_the_next_sample_continues_the_one_before(predictions: StoredPredictions, n_judged: int) -> None:
-    whole = sample_windows(predictions, NO_VERDICTS, 100)
+    whole, _ = sample_windows(predictions, NO_VERDICTS, 100)
     judged = whole.head(n_judged).assign(verdict="present")
-    rest = sample_windows(predictions, judged, 30)
+    rest, _ = sample_windows(predictions, judged, 30)
     pd.testing.assert_frame_equal(rest, whole.iloc[n_judged : n_judged + 30].reset_index(drop=True))
 
 
@@ -267,9 +267,15 @@ def test_a_species_can_be_chosen(with_sound: StoredPredictions) -> None:
         of_predictions(with_sound, species=["3"])
 
 
-def test_recordings_of_predictions_that_are_gone_are_named(predictions: StoredPredictions) -> None:
-    with pytest.raises(UserError, match=r"june: 2 of 2 recordings not found, first .*; --recordings names"):
+def test_recordings_of_predictions_that_are_gone_are_left_out_or_named(
+    predictions: StoredPredictions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"june: 2 recordings not found, first .*a\.wav; --recordings names"):
         of_predictions(predictions)
+    write_sound(predictions.folder.parent / "sound/site/b.wav")
+    items = of_predictions(predictions).queue.items
+    assert {item.recording for item in items} == {"site/b.wav"}
+    assert "june: 1 recording not found, first " in capsys.readouterr().err
 
 
 # a list

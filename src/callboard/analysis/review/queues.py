@@ -18,7 +18,7 @@ from callboard.analysis.suspects.review import (
     reviewed_boxes,
     without_repeats,
 )
-from callboard.core.console import counted, first_few
+from callboard.core.console import counted, first_few, warn
 from callboard.core.csv_rows import as_written, refuse_rows, row_name
 from callboard.core.errors import UserError, nearest
 from callboard.core.files import path_inside
@@ -108,7 +108,7 @@ def _suspects(path: Path, species: Sequence[str], count: int | None) -> ReviewQu
     is_open = is_judged | ~_is_corrected(rows, corrections)
     chosen = _chosen(rows["species_id"], rows["verdict"], is_open, species, count, path)
     paths = _training_recordings()
-    _refuse_gone([paths[name] for name in rows["recording_id"].iloc[chosen]], path.name, "")
+    _refuse_gone(paths, rows["recording_id"].iloc[chosen].tolist(), path)
     probability = pd.to_numeric(_column(table, "probability"), errors="coerce")
     items = [_suspect(rows.iloc[row], paths, probability.iloc[row]) for row in chosen]
 
@@ -169,6 +169,16 @@ def _training_recordings() -> dict[str, Path]:
     return {one.recording_id: one.path for one in known if one.subset == "train"}
 
 
+def _refuse_gone(paths: Mapping[str, Path], names: Sequence[str], table: Path) -> None:
+    gone = [name for name in dict.fromkeys(names) if name not in paths or not paths[name].is_file()]
+    if gone:
+        folder = next(iter(paths.values())).parent if paths else SOURCE_FOLDER
+        raise UserError(
+            f"{table.name}: {len(gone)} of {counted(len(set(names)), 'recording')} not found in {folder}: "
+            f"{first_few(gone)}"
+        )
+
+
 def _suspect(row: pd.Series, paths: Mapping[str, Path], probability: float) -> ReviewItem:
     t_min, f_min, t_max, f_max = (float(row[name]) for name in NUMBERS)
     return ReviewItem(
@@ -197,19 +207,23 @@ def _windows_of_predictions(
     _refuse_unknown(species, predictions.species, folder)
     table = folder / VERDICT_TABLE
     judged = read_window_verdicts(table) if table.exists() else _no_verdicts()
-    windows = sample_windows(predictions, judged, count, species)
+    files = (file for shard in shard_files(folder) for file in read_totals(shard).files)
+    scored = {} if recordings else {file.name: Path(file.path) for file in files}
+
+    def place(name: str) -> Path:
+        return path_inside(recordings, name, str(folder)) if recordings else scored.get(name, Path(name))
+
+    windows, gone = sample_windows(predictions, judged, count, species, lambda name: place(name).is_file())
+    if gone:
+        lost = f"{folder.name}: {counted(len(gone), 'recording')} not found, first {place(gone[0])}"
+        if windows.empty:
+            raise UserError(f"{lost}; --recordings names the folder where they are now")
+        warn(f"{lost}; their windows are left out")
     if windows.empty:
         judged_before = f"; {counted(len(judged), 'verdict')} before" if len(judged) else ""
         of = f" of {', '.join(species)}" if species else ""
         raise UserError(f"{folder}: has no window{of} without a verdict{judged_before}")
-    names = windows["recording"].unique()
-    if recordings:
-        paths = {name: path_inside(recordings, name, str(folder)) for name in names}
-    else:
-        files = (file for shard in shard_files(folder) for file in read_totals(shard).files)
-        scored = {file.name: Path(file.path) for file in files}
-        paths = {name: scored[name] for name in names}
-    _refuse_gone(list(paths.values()), folder.name, "--recordings")
+    paths = {name: place(name) for name in windows["recording"].unique()}
     top_hz = predictions.band_hz[1]
     items = [
         ReviewItem(name, paths[name], one, start_s, end_s, top_hz=top_hz, score=score)
@@ -334,16 +348,6 @@ def _refuse_unknown(species: Sequence[str], known: Sequence[str], path: Path) ->
                 f"--species {name}: not one of {path.name}{nearest(name, known)}; it has "
                 f"{first_few(known, 40)}"
             )
-
-
-def _refuse_gone(paths: Sequence[Path], name: str, option: str) -> None:
-    gone = [path for path in dict.fromkeys(paths) if not path.is_file()]
-    if gone:
-        advice = f"; {option} names the folder where they are now" if option else ""
-        raise UserError(
-            f"{name}: {len(gone)} of {counted(len(set(paths)), 'recording')} not found, "
-            f"first {gone[0]}{advice}"
-        )
 
 
 def _shown(path: Path) -> str:

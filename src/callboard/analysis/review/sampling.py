@@ -1,7 +1,7 @@
 """A sample of windows to judge, spread evenly over species, their bands of scores, and sites."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -33,8 +33,12 @@ def site_of(recording: str) -> str:
 
 
 def sample_windows(
-    predictions: StoredPredictions, judged: pd.DataFrame, n_windows: int, species: Sequence[str] = ()
-) -> pd.DataFrame:
+    predictions: StoredPredictions,
+    judged: pd.DataFrame,
+    n_windows: int,
+    species: Sequence[str] = (),
+    is_there: Callable[[str], bool] = lambda name: True,
+) -> tuple[pd.DataFrame, list[str]]:
     """Choose windows without a verdict, in the order in which to judge them.
 
     Species take turns, within a species its bands of scores, within a band the sites, and within a site the
@@ -46,10 +50,12 @@ def sample_windows(
         judged: Earlier verdicts: recording, start_s, species, score.
         n_windows: Most windows to return.
         species: Names to choose from; empty for all.
+        is_there: Whether a recording can be listened to; by default all can.
 
     Returns:
-        recording, start_s, end_s, species, score.
+        recording, start_s, end_s, species, score; and the recordings that are not there.
     """
+    gone: list[str] = []
     columns = ["recording", "start_s", "end_s", "species", "score"]
     known = _with_divisions(judged)
     chosen = _with_divisions(pd.DataFrame(columns=columns).astype({"score": float, "start_s": float}))
@@ -57,12 +63,15 @@ def sample_windows(
         windows = predictions.table(WINDOW_TABLE, shard)
         if species:
             windows = windows[windows["species"].isin(species)]
+        absent = [name for name in windows["recording"].unique() if not is_there(name)]
+        gone += absent
+        windows = windows[~windows["recording"].isin(absent)]
         windows = windows[~_window_key(windows).isin(_window_key(judged))]
         if len(windows):
             found = _with_divisions(windows)
             merged = pd.concat([chosen, found], ignore_index=True) if len(chosen) else found
             chosen = _first(merged, known, n_windows)
-    return chosen[columns].reset_index(drop=True)
+    return chosen[columns].reset_index(drop=True), gone
 
 
 def _window_key(table: pd.DataFrame) -> pd.Series:
