@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -326,6 +327,33 @@ def read_threshold_table(path: Path) -> None:
     read_thresholds(str(path), StoredPredictions.open(path.parent / "june").species)
 
 
+def exported(folder: Path) -> Path:
+    """A detector of one network."""
+    from tests.scoring.test_detector_export import write_toy_file
+
+    write_toy_file(folder / "detector.zip")
+    return folder / "detector.zip"
+
+
+def read_exported(path: Path) -> None:
+    from callboard.scoring.detector import Detector
+
+    assert Detector.load(path).key
+
+
+def detector_manifest(folder: Path) -> Path:
+    """The manifest of a detector, which is put back in its place to be read."""
+    with ZipFile(exported(folder)) as file:
+        return Path(file.extract("manifest.json", folder))
+
+
+def read_detector_manifest(path: Path) -> None:
+    from tests.scoring.test_detector_export import rewritten
+
+    damaged = Path(shutil.copy(path.with_name("detector.zip"), path.with_name("damaged.zip")))
+    read_exported(rewritten(damaged, more={"manifest.json": path.read_bytes()}))
+
+
 def pretrained(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         import torch
@@ -462,6 +490,8 @@ READERS = {
     "shard of recordings": Reader(predictions("recordings/0.parquet"), read_predictions),
     "shard of windows": Reader(predictions("windows/1.parquet"), read_predictions),
     "thresholds": Reader(thresholds, read_threshold_table),
+    "exported detector": Reader(exported, read_exported),
+    "manifest of a detector": Reader(detector_manifest, read_detector_manifest, kin="damaged.zip"),
     "weights": Reader(weights, read_weights),
     "checkpoint": Reader(checkpoint, read_checkpoint, refuses=False),
     "pretrained": Reader(pretrained("w.pt"), read_pretrained),

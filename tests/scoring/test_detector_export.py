@@ -20,6 +20,7 @@ from callboard.model.onnx_export import onnx_network
 from callboard.model.weights import LoadedModel
 from callboard.params.model import ModelParams
 from callboard.params.training import ClipParams
+from callboard.scoring.detections import read_thresholds
 from callboard.scoring.detector import Detector
 from callboard.scoring.detector_export import export_detector, licences
 from callboard.scoring.detector_file import read_detector_file, write_detector_file
@@ -155,40 +156,41 @@ def loaded_network(clip: ClipParams = CLIP, **model: object) -> LoadedModel:
     return LoadedModel(network, SPECIES, 0, clip, frozenset())
 
 
-def both_scores(loaded: LoadedModel, engine: str, cache):
-    content = onnx_network(loaded, N_MELS)
-    exported = OnnxNetwork(loaded.species, loaded.fold, loaded.clip, OnnxSession(content, engine, "toy"))
-    runs = (([loaded], TorchRunner(PARAMS, CPU)), ([exported], OnnxRunner()))
-    return [
-        next(
-            score_parts(plan_parts(models, cache, cache.recording_ids, PARAMS), runner, shows_progress=False)
-        )
-        for models, runner in runs
-    ]
+def scores_of(models, runner, cache):
+    return next(
+        score_parts(plan_parts(models, cache, cache.recording_ids, PARAMS), runner, shows_progress=False)
+    )
+
+
+def exported_scores(loaded: LoadedModel, engine: str, cache):
+    run = OnnxSession(onnx_network(loaded, N_MELS), engine, "toy")
+    exported = OnnxNetwork(loaded.species, loaded.fold, loaded.clip, run)
+    return scores_of([exported], OnnxRunner(), cache)
 
 
 @pytest.mark.parametrize("model", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("clip", [CLIP, FULL], ids=["event", "full"])
 @pytest.mark.slow
 def test_every_kind_of_network_gives_the_logits_that_torch_gives(tmp_path, model, clip):
-    cache = random_cache(tmp_path, {"a": 300, "b": 64, "c": 40})
-    a, b = both_scores(loaded_network(clip, **model), "onnxruntime", cache)
+    cache, loaded = random_cache(tmp_path, {"a": 300, "b": 64, "c": 40}), loaded_network(clip, **model)
+    a, b = scores_of([loaded], TorchRunner(PARAMS, CPU), cache), exported_scores(loaded, "onnxruntime", cache)
     assert tuple(b.heads) == HEADS + FREQUENCY_HEADS * bool(model.get("frequency_head"))
     for name, logits in a.heads.items():
         np.testing.assert_allclose(b.heads[name], logits, atol=CLOSE)
     np.testing.assert_array_equal(b.peak_frame, a.peak_frame)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.slow
-def test_probabilities_of_a_thousand_windows_are_those_of_torch(tmp_path, engine):
-    clip = ClipParams(n_frames=256)
+def test_probabilities_of_a_thousand_windows_are_those_of_torch(tmp_path):
+    loaded = loaded_network(ClipParams(n_frames=256), backbone="resnet18", backbone_args={})
     cache = random_cache(tmp_path, {f"{number:02d}": 256 + 246 * 9 for number in range(100)})
-    a, b = both_scores(loaded_network(clip, backbone="resnet18", backbone_args={}), engine, cache)
-    assert len(a.recording) == 1000
-    for name in HEADS:
-        assert np.abs(expit(a.heads[name]) - expit(b.heads[name])).max() <= CLOSE
-        assert a.heads[name].std() > 0.01
+    expected = scores_of([loaded], TorchRunner(PARAMS, CPU), cache)
+    assert len(expected.recording) == 1000
+    for engine in ENGINES:
+        found = exported_scores(loaded, engine, cache)
+        for name in HEADS:
+            assert np.abs(expit(expected.heads[name]) - expit(found.heads[name])).max() <= CLOSE
+            assert expected.heads[name].std() > 0.01
 
 
 def test_a_network_that_onnx_does_not_reproduce_is_not_exported(tmp_path, export, monkeypatch):
@@ -214,9 +216,15 @@ def test_the_file_says_what_it_is(tmp_path, export):
     manifest = read_detector_file(path).manifest
     assert (manifest.result, manifest.date, manifest.cv) == ("toy@0123456789abcdef", "2023-11-14", 0.8)
     assert manifest.licences == ["trained here from random weights"]
-    assert Detector.load(path).thresholds == {SPECIES[0]: 0.4}
+    assert Detector.load(path).thresholds == read_thresholds(str(path), SPECIES) == {SPECIES[0]: 0.4}
+    with pytest.raises(UserError, match="is not one of the predictions"):
+        read_thresholds(str(path), ["else"])
     with ZipFile(path) as file:
         assert file.namelist() == ["manifest.json", "networks/0/fold0.onnx", "networks/0/fold2.onnx"]
+    with pytest.raises(
+        UserError, match=r"no species has a threshold; `callboard export --thresholds` adds them"
+    ):
+        read_thresholds(str(export(ExportedResult(tmp_path, "toy", [0]))), SPECIES)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +267,11 @@ def test_samples_and_files_are_scored_one_by_one_too(folder, tmp_path, export):
         detector.predict(np.zeros(RATE), RATE)
     with pytest.raises(UserError, match=r"gone.wav: no such file"):
         detector.predict("gone.wav")
+
+
+def write_toy_file(path: Path) -> None:
+    """Write a detector of one network."""
+    write_detector_file(path, export_detector(ExportedResult(path.parent, "toy", [0])))
 
 
 def rewritten(
@@ -340,6 +353,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_predicting_and_detections_need_neither_torch_nor_a_workspace(folder, tmp_path, export):
     export(ExportedResult(tmp_path, "toy", [0]))
     (tmp_path / "commands.txt").write_text(

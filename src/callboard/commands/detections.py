@@ -32,7 +32,8 @@ def add(commands: Any) -> None:
         required=True,
         metavar="P|FILE",
         help="lowest score of a detection, from 0 to 1; or a CSV with the columns species and threshold, "
-        "which leaves out species without a row or with an empty threshold",
+        "which leaves out species without a row or with an empty threshold; or a file of `callboard export` "
+        "with thresholds",
     )
     detections.add_argument(
         "--to",

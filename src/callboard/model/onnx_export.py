@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import onnx  # noqa: F401  # torch's exporter would say less clearly that it is missing
 import torch
 from torch import Tensor, nn
 

@@ -19,6 +19,7 @@ from callboard.core.reading import reading
 from callboard.data.annotations import read_table, without_formulas
 from callboard.data.label_formats.audacity import write_detected_track
 from callboard.data.label_formats.raven import sequence_selections, write_detected_selections
+from callboard.scoring.detector_file import is_detector_file, read_detector_file
 from callboard.scoring.predictions import ABOUT, read_shard_table, read_totals, shard_files
 from callboard.scoring.set_scores import RECORDING_TABLE, WINDOW_TABLE
 
@@ -70,7 +71,7 @@ def read_thresholds(text: str, species: Sequence[str]) -> dict[str, float]:
 
     Args:
         text: A number, for all species; or the path of a CSV with the columns species and threshold, in which
-            an empty threshold leaves the species out.
+            an empty threshold leaves the species out; or that of an exported detector with thresholds.
         species: Species of the predictions.
 
     Raises:
@@ -80,10 +81,20 @@ def read_thresholds(text: str, species: Sequence[str]) -> dict[str, float]:
     try:
         value = float(text)
     except ValueError:
-        return _read_threshold_table(Path(text), species)
+        read = _exported_thresholds if is_detector_file(text) else _read_threshold_table
+        return read(Path(text), species)
     if not 0 <= value <= 1:
         raise UserError(f"threshold {text} must be from 0 to 1")
     return dict.fromkeys(species, value)
+
+
+def _exported_thresholds(path: Path, species: Sequence[str]) -> dict[str, float]:
+    thresholds = read_detector_file(path).manifest.thresholds
+    if unknown := sorted(thresholds.keys() - set(species)):
+        raise UserError(f"{path}: species {unknown[0]!r} is not one of the predictions: {', '.join(species)}")
+    if not thresholds:
+        raise UserError(f"{path}: no species has a threshold; `callboard export --thresholds` adds them")
+    return thresholds
 
 
 def _read_threshold_table(path: Path, species: Sequence[str]) -> dict[str, float]:

@@ -4,14 +4,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import mlflow
 import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 from callboard.scoring.detector import Detector
 from callboard.scoring.set_scores import RECORDING_TABLE, SKIPPED_TABLE
 
 
-class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow has no types
+class DetectorModel(PythonModel):
     """Scores of recordings, which the machine that runs the model must have as files."""
 
     def load_context(self, context: Any) -> None:
@@ -34,4 +35,4 @@ class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
         return tables[RECORDING_TABLE]
 
 
-mlflow.models.set_model(DetectorModel())
+set_model(DetectorModel())
