@@ -14,6 +14,10 @@ from callboard.params.training import ClipParams
 from callboard.scoring.parts import MAX_BATCHES_AT_ONCE, NetworkOutput
 from callboard.scoring.window_batches import WindowBatch
 
+WINDOWS_AT_ONCE = 16
+"""Windows that a network sees together: as fast as all of a batch, in an eighth of the memory, which engines
+keep."""
+
 Logits = Sequence[NDArray[np.float32]]
 """Outputs of a network in the order of `model/onnx_export.py`."""
 
@@ -80,11 +84,15 @@ class OnnxRunner:
     ) -> list[NetworkOutput]:
         """Return the output of each network."""
         frames = np.ascontiguousarray(batch.frames)
-        return [_output(network.run(frames)) for network in networks]
+        firsts = range(0, len(frames), WINDOWS_AT_ONCE)
+        return [
+            _joined_output([network.run(frames[first : first + WINDOWS_AT_ONCE]) for first in firsts])
+            for network in networks
+        ]
 
 
-def _output(logits: Logits) -> NetworkOutput:
-    attention, largest, segment, *frequency = logits
+def _joined_output(pieces: Sequence[Logits]) -> NetworkOutput:
+    attention, largest, segment, *frequency = map(np.concatenate, zip(*pieces, strict=True))
     return NetworkOutput(attention, largest, segment, (frequency[0], frequency[1]) if frequency else None)
 
 
