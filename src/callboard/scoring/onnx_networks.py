@@ -140,4 +140,4 @@ ENGINES: dict[str, Callable[[bytes], RunFrames]] = {
 
 
 DEFAULT_ENGINE = "onnxruntime"
-"""The faster one in `benchmarks/engines.py`."""
+"""The faster one for small networks, and as fast for large ones: `benchmarks/engines.py`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from callboard.scoring.detector import Detector
 from callboard.scoring.set_scores import RECORDING_TABLE, SKIPPED_TABLE
