@@ -36,8 +36,10 @@ from callboard.results.dvc_cache import cached_in_folder
 from callboard.results.lookup import find_result
 from callboard.results.result import CLIPS, SOURCE, Result
 from callboard.scoring.detections import StoredPredictions, merge_windows
-from callboard.scoring.detector import Detector, load_detector
-from callboard.scoring.predictions import WINDOW_TABLE, Predictions
+from callboard.scoring.detector import Detector
+from callboard.scoring.predictions import Predictions
+from callboard.scoring.result_detector import load_detector
+from callboard.scoring.set_scores import WINDOW_TABLE
 
 N_NEW = 600
 FLOOR = 0.1
@@ -96,7 +98,7 @@ def make_new(result: Result, folder: Path) -> None:
 
 def predicted(detector: Detector, recordings: Path, output: Path) -> pd.DataFrame:
     """Score a folder, and return the scores of all of its windows; recordings without suffix."""
-    predictions = Predictions(output, detector, 0.0, pick_device())
+    predictions = Predictions(output, detector, 0.0)
     for shard in plan_shards(predictions.missing(list_archive([recordings]))):
         predictions.make(shard)
     stored = StoredPredictions.open(output)

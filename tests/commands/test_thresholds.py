@@ -12,8 +12,8 @@ from callboard.features.frame_cache import MelCache
 from callboard.model.device import pick_device
 from callboard.model.weights import load_model
 from callboard.results.lookup import find_result
-from callboard.scoring.detector import load_detector
 from callboard.scoring.predict import score_recordings
+from callboard.scoring.result_detector import load_detector
 from callboard.scoring.window_scores import window_means
 from tests.conftest import Workspace
 

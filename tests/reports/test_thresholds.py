@@ -17,7 +17,7 @@ def june(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reviewed:
     monkeypatch.chdir(tmp_path)
     made = Reviewed(tmp_path / "predictions/mine")
     made.judge(("a.wav", 0, 2, "x1", 0.4, "absent"))
-    monkeypatch.setattr("callboard.scoring.detector.load_detector", lambda *_: made.detector)
+    monkeypatch.setattr("callboard.scoring.result_detector.load_detector", lambda *_: made.detector)
     return made
 
 

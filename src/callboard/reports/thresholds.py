@@ -128,13 +128,13 @@ def format_thresholds(chosen: Sequence[ChosenThreshold]) -> str:
     """Format the thresholds as an aligned table, and what they come from."""
     rows = [["species", "threshold", "precision", "interval", "recall", "present", "absent", "from"]]
     table = threshold_table(chosen)
-    rows += [_text_row(one, table.loc[line]) for line, one in enumerate(chosen)]
+    rows += [_text_row(one, row) for one, (_, row) in zip(chosen, table.iterrows(), strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    kinds = Counter(one.evidence.kind for one in chosen)
+    kinds: Counter[str] = Counter(one.evidence.kind for one in chosen)
     lines += [f"  {kinds[kind]} species from {text}" for kind, text in _SOURCES.items() if kinds[kind]]
     if any(one.state is ThresholdState.TOO_FEW for one in chosen):
         lines.append(

@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 
 from callboard.scoring.metrics import COVERAGE
 
-N_RESAMPLES = 1000
+N_DRAWS = 1000
 
 CANDIDATES: NDArray[np.float64] = np.unique(np.round(expit(np.linspace(-7, 7, 281)), 4))
 """(T,) scores that can be a threshold, ascending: steps of about 1 % of the odds."""
@@ -92,7 +92,7 @@ def precision_curve(
     *,
     are_drawn_by_score: bool,
     floor: float = 0.0,
-    n_bootstrap: int = N_RESAMPLES,
+    n_bootstrap: int = N_DRAWS,
     seed: int = 0,
 ) -> PrecisionCurve:
     """Estimate the precision of the windows above each candidate.
