@@ -124,11 +124,9 @@ def measure(folder: Path, precision: float) -> None:
     results = sorted(folder.glob("*-boxes.parquet"))
     found = pd.DataFrame([row for path in results for row in rows_of(path, precision)])
     found.to_csv(folder / f"measured-{precision:g}.csv", index=False)
-    is_kept = found["precision"] >= precision
     has_any = found["precision"].notna()
-    found = found.assign(
-        is_kept=is_kept.where(has_any), merged_kept=(found["precision_merged"] >= precision).where(has_any)
-    )
+    for name, measured in (("is_kept", "precision"), ("merged_kept", "precision_merged")):
+        found[name] = (found[measured] >= precision).astype(float).where(has_any)
     grouped = found.groupby(["method", "measured_on"], sort=False)
     print(summary(grouped).to_string(index=False))
     for (method, measured_on), rows in grouped:
