@@ -1,0 +1,71 @@
+"""Queue of windows of predictions, whose verdicts stay beside them."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from callboard.analysis.review.choosing import path_from_here, refuse_unknown_species
+from callboard.analysis.review.sampling import sample_windows
+from callboard.analysis.review.session import ReviewQueue
+from callboard.analysis.review.verdict_files import ReviewItem, WindowVerdicts
+from callboard.core.console import counted, warn
+from callboard.core.errors import UserError
+from callboard.core.files import path_inside
+from callboard.core.reading import reading
+from callboard.data.verdicts import VERDICT_COLUMNS, VERDICT_TABLE, read_window_verdicts
+from callboard.scoring.detections import DETECTION_COLUMNS, StoredPredictions
+from callboard.scoring.predictions import ABOUT, read_totals, shard_files
+
+
+def prediction_queue(
+    folder: Path, recordings: Path | None, species: Sequence[str], count: int
+) -> ReviewQueue:
+    """Queue windows of a folder that `callboard predict` wrote; see `open_queue`."""
+    predictions = StoredPredictions.open(folder)
+    refuse_unknown_species(species, predictions.species, folder)
+    table = folder / VERDICT_TABLE
+    judged = read_window_verdicts(table) if table.exists() else _no_verdicts()
+    files = (file for shard in shard_files(folder) for file in read_totals(shard).files)
+    scored = {} if recordings else {file.name: Path(file.path) for file in files}
+
+    def place(name: str) -> Path:
+        return path_inside(recordings, name, str(folder)) if recordings else scored.get(name, Path(name))
+
+    windows, gone = sample_windows(predictions, judged, count, species, lambda name: place(name).is_file())
+    if gone:
+        lost = f"{folder.name}: {counted(len(gone), 'recording')} not found, first {place(gone[0])}"
+        if windows.empty:
+            raise UserError(f"{lost}; --recordings names the folder where they are now")
+        warn(f"{lost}; their windows are left out")
+    if windows.empty:
+        judged_before = f"; {counted(len(judged), 'verdict')} before" if len(judged) else ""
+        of = f" of {', '.join(species)}" if species else ""
+        raise UserError(f"{folder}: has no window{of} without a verdict{judged_before}")
+    paths = {name: place(name) for name in windows["recording"].unique()}
+    top_hz = predictions.band_hz[1]
+    items = [
+        ReviewItem(name, paths[name], one, start_s, end_s, top_hz=top_hz, score=score)
+        for name, start_s, end_s, one, score in zip(
+            *(windows[column].tolist() for column in DETECTION_COLUMNS), strict=True
+        )
+    ]
+    return ReviewQueue(
+        folder.name,
+        items,
+        WindowVerdicts(table, judged, items),
+        f"The verdicts stay in {table.name} of this folder.",
+        [f"callboard thresholds {_detector_of(folder)} --verdicts {shlex.quote(path_from_here(folder))}"],
+    )
+
+
+def _detector_of(folder: Path) -> str:
+    with reading(folder / ABOUT, "the description of predictions"):
+        return shlex.quote(str(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["detector"]))
+
+
+def _no_verdicts() -> pd.DataFrame:
+    numbers = {"start_s": float, "end_s": float, "score": float}
+    return pd.DataFrame(columns=VERDICT_COLUMNS, dtype=str).astype(numbers)
