@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from callboard.core.errors import UserError
 from callboard.model import onnx_export
+from callboard.model.class_axis import SpeciesModel
 from callboard.model.detector import build_model
 from callboard.model.onnx_export import onnx_network
 from callboard.model.weights import LoadedModel
@@ -143,17 +144,19 @@ def test_equal_results_make_equal_files_and_a_file_is_not_mixed_with_its_result(
 
 
 NETWORKS = {
-    "song types": {"segment_source": "class_x_attention", "attention": "sigmoid"},
+    "song types, two heads": {"class_species": (0, 0, 1, 2, 2), "frequency_head": True},
+    "logits times attention": {"segment_source": "class_x_attention", "attention": "sigmoid"},
     "cbam, two heads": {"cbam": True, "frequency_head": True, "attention": "softmax_tanh"},
     "embeddings": {"backbone": "frames", "backbone_args": {"n_numbers": N_MELS, "hidden": 8}},
     "padded as in TensorFlow": {"backbone": "tf_efficientnet_lite0", "backbone_args": {}},
 }
 
 
-def loaded_network(clip: ClipParams = CLIP, **model: object) -> LoadedModel:
+def loaded_network(clip: ClipParams = CLIP, class_species=(0, 1, 2), **model: object) -> LoadedModel:
     torch.manual_seed(0)
-    network = build_model(ModelParams.model_validate(MODEL.model_dump() | model), len(SPECIES)).eval()
-    return LoadedModel(network, SPECIES, 0, clip, frozenset())
+    params = ModelParams.model_validate(MODEL.model_dump() | model)
+    network = SpeciesModel(build_model(params, len(class_species)), class_species)
+    return LoadedModel(network.eval(), SPECIES, 0, clip, frozenset())
 
 
 def scores_of(models, runner, cache):

@@ -134,7 +134,7 @@ class Detector:
 
         Example:
             >>> detector = Detector.load("exp0051.zip")  # doctest: +SKIP
-            >>> recordings, windows = detector.predict("20260601_060000.wav")  # doctest: +SKIP
+            >>> recording, windows = detector.predict("20260601_060000.wav")  # doctest: +SKIP
         """
         manifest, networks = read_detector_file(Path(path))
         stack = manifest.stack
@@ -158,13 +158,15 @@ class Detector:
             sample_rate: Rate of samples, Hz; of a file, its header has it.
 
         Raises:
-            UserError: The recording cannot be used.
+            UserError: The recording cannot be used, or the rate of samples is not given.
         """
         with TemporaryDirectory(prefix="callboard-") as scratch:
-            path = Path(recording) if isinstance(recording, Path | str) else Path(scratch, "samples.wav")
-            if not isinstance(recording, Path | str):
-                if sample_rate is None:
-                    raise UserError("samples need a sample_rate")
+            path = Path(scratch, "samples.wav")
+            if isinstance(recording, Path | str):
+                path = Path(recording)
+            elif sample_rate is None:
+                raise UserError("samples need a sample_rate")
+            else:
                 soundfile.write(path, recording, sample_rate, "FLOAT")
             tables, _ = self.tables([(path.name, path)], 0.0, Path(scratch))
         if reasons := tables[SKIPPED_TABLE]["reason"].tolist():

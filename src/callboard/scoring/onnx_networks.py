@@ -15,8 +15,8 @@ from callboard.scoring.parts import MAX_BATCHES_AT_ONCE, NetworkOutput
 from callboard.scoring.window_batches import WindowBatch
 
 WINDOWS_AT_ONCE = 16
-"""Windows that a network sees together: as fast as all of a batch, in an eighth of the memory, which engines
-keep."""
+"""Windows that a network sees together: as fast as a batch of 128, in an eighth of its memory, which engines
+do not release."""
 
 Logits = Sequence[NDArray[np.float32]]
 """Outputs of a network in the order of `model/onnx_export.py`."""
