@@ -1,5 +1,6 @@
 """A review without its page: the queue of each kind of table, its order, its verdicts and its end."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pandas as pd
 import pytest
 import soundfile
 
+from callboard.analysis.review.prediction_queue import WINDOWS_PER_SPECIES
 from callboard.analysis.review.queues import open_queue
 from callboard.analysis.review.sampling import sample_windows, site_of
 from callboard.analysis.review.session import ReviewSession, StaleAnswerError
+from callboard.analysis.thresholds.choice import MIN_CELLS
 from callboard.core.errors import UserError
 from callboard.data.verdicts import VERDICT_COLUMNS, read_window_verdicts
 from callboard.scoring.detections import StoredPredictions
@@ -257,6 +260,15 @@ def test_verdicts_on_windows_are_kept_beside_the_predictions(with_sound: StoredP
     assert len(again.queue.items) == 10
     again.answer(0, "absent")
     assert read_window_verdicts(path)["verdict"].tolist() == ["present", "unsure", "absent"]
+
+
+def test_without_a_count_each_species_has_enough_verdicts_for_a_threshold(
+    with_sound: StoredPredictions,
+) -> None:
+    chosen = of_predictions(with_sound, species=["x1"]).queue.items
+    assert MIN_CELLS < len(chosen) == WINDOWS_PER_SPECIES
+    both = of_predictions(with_sound, species=["x1", "07"]).queue.items
+    assert Counter(item.species for item in both) == {"x1": 34, "07": 16}  # which has no more
 
 
 def test_a_species_can_be_chosen(with_sound: StoredPredictions) -> None:

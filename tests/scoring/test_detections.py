@@ -56,6 +56,7 @@ def write_shards(
     species = list(next(iter(scores.values())))
     about = {
         "detector": "exp1@0123456789abcdef",
+        "key": "0123",
         "species": species,
         "floor": floor,
         "band_hz": [50.0, 4000.0],

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         "those on suspects at the end into corrections.csv too; on predictions into verdicts.csv there.",
         examples={
             "callboard review suspects.csv": "the labels that `callboard suspects` wrote",
-            "callboard review predictions/exp0058": "200 windows of all species, scores and sites",
+            "callboard review predictions/exp0058": "25 windows of each species, all scores and sites",
             "callboard review list.csv --recordings june": "columns recording, start_s, end_s, species",
         },
     )
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
         "--count",
         type=whole_number(1),
         metavar="N",
-        help="items to judge; default: all of a table, 200 windows of predictions",
+        help="items to judge; default: all of a table, 25 windows of predictions for each species",
     )
     review.add_argument(
         "--recordings",

@@ -6,20 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from callboard.analysis.review.choosing import (
-    choose_rows,
-    column_or_blank,
-    with_verdicts,
-)
+from callboard.analysis.review.choosing import choose_rows, column_or_blank, with_verdicts
 from callboard.analysis.review.session import ReviewQueue
 from callboard.analysis.review.verdict_files import ReviewItem, VerdictColumn
 from callboard.core.console import counted, first_few
 from callboard.core.csv_rows import as_written, refuse_rows, row_name
 from callboard.core.errors import UserError
 from callboard.data.annotations import read_table
-from callboard.data.corrections import (
-    VERDICTS,
-)
+from callboard.data.corrections import VERDICTS
 from callboard.data.recording_folders import FolderOfRecordings
 
 LIST_COLUMNS = ["recording", "start_s", "end_s", "species"]

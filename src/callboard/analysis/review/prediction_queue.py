@@ -1,6 +1,5 @@
 """Queue of windows of predictions, whose verdicts stay beside them."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +13,16 @@ from callboard.analysis.review.verdict_files import ReviewItem, WindowVerdicts
 from callboard.core.console import counted, warn
 from callboard.core.errors import UserError
 from callboard.core.files import path_inside
-from callboard.core.reading import reading
 from callboard.data.verdicts import VERDICT_COLUMNS, VERDICT_TABLE, read_window_verdicts
 from callboard.scoring.detections import DETECTION_COLUMNS, StoredPredictions
-from callboard.scoring.predictions import ABOUT, read_totals, shard_files
+from callboard.scoring.predictions import ABOUT, read_detector, read_totals, shard_files
+
+WINDOWS_PER_SPECIES = 25
+"""Default number of windows to judge of each species: enough for a threshold even if some are unsure."""
 
 
 def prediction_queue(
-    folder: Path, recordings: Path | None, species: Sequence[str], count: int
+    folder: Path, recordings: Path | None, species: Sequence[str], count: int | None
 ) -> ReviewQueue:
     """Queue windows of a folder that `callboard predict` wrote; see `open_queue`."""
     predictions = StoredPredictions.open(folder)
@@ -34,7 +35,8 @@ def prediction_queue(
     def place(name: str) -> Path:
         return path_inside(recordings, name, str(folder)) if recordings else scored.get(name, Path(name))
 
-    windows, gone = sample_windows(predictions, judged, count, species, lambda name: place(name).is_file())
+    most = count or WINDOWS_PER_SPECIES * len(species or predictions.species)
+    windows, gone = sample_windows(predictions, judged, most, species, lambda name: place(name).is_file())
     if gone:
         lost = f"{folder.name}: {counted(len(gone), 'recording')} not found, first {place(gone[0])}"
         if windows.empty:
@@ -46,6 +48,7 @@ def prediction_queue(
         raise UserError(f"{folder}: has no window{of} without a verdict{judged_before}")
     paths = {name: place(name) for name in windows["recording"].unique()}
     top_hz = predictions.band_hz[1]
+    detector, _, _ = read_detector(folder / ABOUT)
     items = [
         ReviewItem(name, paths[name], one, start_s, end_s, top_hz=top_hz, score=score)
         for name, start_s, end_s, one, score in zip(
@@ -57,13 +60,8 @@ def prediction_queue(
         items,
         WindowVerdicts(table, judged, items),
         f"The verdicts stay in {table.name} of this folder.",
-        [f"callboard thresholds {_detector_of(folder)} --verdicts {shlex.quote(path_from_here(folder))}"],
+        [shlex.join(["callboard", "thresholds", detector, "--verdicts", path_from_here(folder)])],
     )
-
-
-def _detector_of(folder: Path) -> str:
-    with reading(folder / ABOUT, "the description of predictions"):
-        return shlex.quote(str(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["detector"]))
 
 
 def _no_verdicts() -> pd.DataFrame:

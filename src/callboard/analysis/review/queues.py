@@ -8,24 +8,20 @@ from callboard.analysis.review.session import ReviewQueue
 from callboard.analysis.review.suspect_queue import suspect_queue
 from callboard.core.errors import UserError
 from callboard.data.annotations import read_table
-from callboard.data.corrections import (
-    CORRECTION_COLUMNS,
-)
-
-DEFAULT_COUNT = 200
-"""Number of windows of predictions that are chosen."""
+from callboard.data.corrections import CORRECTION_COLUMNS
 
 
 def open_queue(
     table: Path, recordings: Path | None = None, species: Sequence[str] = (), count: int | None = None
 ) -> ReviewQueue:
-    """Read what is to be judged.
+    """Read the items to judge.
 
     Args:
         table: A folder of predictions, a table of suspects, or a list of windows.
         recordings: Folder of the recordings; None for where they were when they were scored.
         species: Species to judge; empty for all.
-        count: Most items; None for all of a table and DEFAULT_COUNT windows of predictions.
+        count: Most items without a verdict; None for all of a table, and for WINDOWS_PER_SPECIES windows of
+            predictions for each species.
 
     Raises:
         UserError: The table does not exist, is of no known form or has nothing to judge; its recordings are
@@ -34,7 +30,7 @@ def open_queue(
     if table.is_dir():
         from callboard.analysis.review.prediction_queue import prediction_queue  # imports torch
 
-        return prediction_queue(table, recordings, species, count or DEFAULT_COUNT)
+        return prediction_queue(table, recordings, species, count)
     if not table.exists():
         raise UserError(
             f"{table}: does not exist; `callboard suspects` writes a table and `callboard predict` a folder "
@@ -43,7 +39,10 @@ def open_queue(
     header = read_table(table, [], others=True).columns
     if {*CORRECTION_COLUMNS} <= {*header}:
         if recordings:
-            raise UserError(f"--recordings {recordings}: {table.name} is about the training recordings")
+            raise UserError(
+                f"--recordings {recordings}: must be left out, as suspects of {table.name} are in the "
+                "workspace's training recordings"
+            )
         return suspect_queue(table, species, count)
     if {*LIST_COLUMNS} <= {*header}:
         if recordings is None:

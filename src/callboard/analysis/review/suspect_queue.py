@@ -7,12 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callboard.analysis.review.choosing import (
-    choose_rows,
-    column_or_blank,
-    path_from_here,
-    with_verdicts,
-)
+from callboard.analysis.review.choosing import choose_rows, column_or_blank, path_from_here, with_verdicts
 from callboard.analysis.review.session import ReviewQueue
 from callboard.analysis.review.verdict_files import ReviewItem, VerdictColumn
 from callboard.analysis.suspects.review import (
