@@ -11,10 +11,11 @@ import soundfile
 
 from callboard.analysis.review.prediction_queue import WINDOWS_PER_SPECIES
 from callboard.analysis.review.queues import open_queue
-from callboard.analysis.review.sampling import sample_windows, site_of
+from callboard.analysis.review.sampling import sample_windows
 from callboard.analysis.review.session import ReviewSession, StaleAnswerError
 from callboard.analysis.thresholds.choice import MIN_CELLS
 from callboard.core.errors import UserError
+from callboard.data.groups import site_of
 from callboard.data.verdicts import VERDICT_COLUMNS, read_window_verdicts
 from callboard.scoring.detections import StoredPredictions
 from tests.analysis.test_suspects import RECORDINGS, Reviewed, ranked
@@ -213,19 +214,6 @@ def test_the_next_sample_continues_the_one_before(predictions: StoredPredictions
     judged = whole.head(n_judged).assign(verdict="present")
     rest, _ = sample_windows(predictions, judged, 30)
     pd.testing.assert_frame_equal(rest, whole.iloc[n_judged : n_judged + 30].reset_index(drop=True))
-
-
-@pytest.mark.parametrize(
-    ("name", "site"),
-    [
-        ("north/deep/a.wav", "north/deep"),
-        ("S_1_20260601_060000.wav", "S_1"),
-        ("SM4_260601_060000.wav", "SM4"),
-        ("a.wav", ""),
-    ],
-)
-def test_the_site_is_the_folder_or_what_stands_before_the_date(name: str, site: str) -> None:
-    assert site_of(name) == site
 
 
 def of_predictions(predictions: StoredPredictions, **options: object) -> ReviewSession:

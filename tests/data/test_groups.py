@@ -6,7 +6,7 @@ import pytest
 
 from callboard.core.errors import UserError
 from callboard.data.folds import assign_folds, audit_folds, read_folds, write_folds
-from callboard.data.groups import assign_groups, join_copies, read_metadata
+from callboard.data.groups import assign_groups, join_copies, read_metadata, site_of
 from callboard.params.data import SplitParams
 
 SITES = 12
@@ -96,6 +96,21 @@ def test_a_pattern_finds_the_site(pattern: str, recording_id: str, site: str) ->
     assert assign_groups([recording_id], params(pattern), table(recording_id=[])).to_dict() == {
         recording_id: site
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [
+        ("north/deep/A_20260601_060000.wav", "north/deep"),
+        ("S_1_20260601_060000.wav", "S_1"),
+        ("SM4_260601_060000.wav", "SM4"),
+        ("SM4_20260601_060000_001.wav", "SM4"),
+        ("20260601_060000.wav", ""),
+        ("a.wav", ""),
+    ],
+)
+def test_the_site_is_the_folder_or_what_the_name_has_before_the_date(name: str, site: str) -> None:
+    assert site_of(name) == site
 
 
 @pytest.mark.parametrize("recording_id", ["_20240131_063000", "A_2024013_063000", "A_20240131_063000_2", "a"])

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,9 @@ PATTERN_PARTS = {
     "*": ".*?",
 }
 """Parts of a pattern on recording ids, and the regular expression of each; all else stands for itself."""
+
+RECORDER_PATTERN = f"{SITE}_YYYYMMDD_HHMMSS"
+"""Form of the names that recorders give their files; some shorten the year to YYMMDD."""
 
 
 def read_metadata(path: Path) -> pd.DataFrame:
@@ -159,6 +162,25 @@ def pattern_form(pattern: str, parts: Mapping[str, str]) -> re.Pattern[str]:
     """
     found = re.split(f"({'|'.join(map(re.escape, parts))})", pattern)
     return re.compile("".join(parts.get(part, re.escape(part)) for part in found), re.DOTALL)
+
+
+_RECORDER_FORMS = [
+    pattern_form(f"{pattern}*", PATTERN_PARTS)
+    for pattern in (RECORDER_PATTERN, RECORDER_PATTERN.replace("YYYY", "YY"))
+]
+
+
+def site_of(recording: str) -> str:
+    """Return the folder of a recording or, without one, what its name has before date and time; can be empty.
+
+    Args:
+        recording: Path below the folder that was scored, with a suffix.
+    """
+    path = PurePosixPath(recording)
+    if path.parent.name:
+        return path.parent.as_posix()
+    found = [match["site"] for form in _RECORDER_FORMS if (match := form.fullmatch(path.stem))]
+    return found[0] if found else ""
 
 
 def _sites_in(ids: pd.Index, pattern: str) -> pd.Series:

@@ -16,13 +16,13 @@ from callboard.core.csv_rows import refuse_rows, row_name
 from callboard.core.errors import UserError
 from callboard.core.files import refuse_full_folder, replaced_folder
 from callboard.data.annotations import read_table, without_formulas
-from callboard.data.groups import PATTERN_PARTS, pattern_form
+from callboard.data.groups import PATTERN_PARTS, RECORDER_PATTERN, pattern_form
 from callboard.params.data import SITE
 from callboard.scoring.detections import StoredPredictions, Thresholds, presence
 from callboard.scoring.set_scores import RECORDING_TABLE
 
-USUAL_PATTERNS = ("SITE_YYYYMMDD_HHMMSS", "SITE/YYYYMMDD_HHMMSS")
-"""Patterns on names of recordings that are tried if none is given, as recorders and folders give them."""
+USUAL_PATTERNS = (RECORDER_PATTERN, f"{SITE}/YYYYMMDD_HHMMSS")
+"""Patterns on names of recordings that are tried if none is given: the second has a folder for each site."""
 
 DATE_PARTS = PATTERN_PARTS | {"YYYYMMDD": r"(?P<date>\d{8})", "YYMMDD": r"(?P<date>\d{6})"}
 
@@ -58,22 +58,20 @@ def read_places(text: str, recordings: Sequence[str]) -> pd.DataFrame:
 
 
 def _pattern_places(pattern: str, recordings: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return the places, and the recordings whose names are of a different form."""
+    """Return site and date of recordings, and the recordings whose names are of a different form."""
     if pattern.count("YYMMDD") != 1:  # which YYYYMMDD contains
         raise UserError(f"--sites {pattern}: must contain YYYYMMDD or YYMMDD, once")
     form = pattern_form(pattern, DATE_PARTS)
-    sites, days, others = [], [], []
+    places: dict[str, tuple[str, date]] = {}
+    others = []
     for name in recordings:
         match = form.fullmatch(name.rpartition(".")[0])
         day = _day_of(match["date"]) if match else None
         if match and day:
-            sites.append(match["site"])
-            days.append(day)
+            places[name] = match["site"], day
         else:
             others.append(name)
-    kept = recordings if not others else recordings[:0]
-    count = len(kept)
-    return pd.DataFrame({"site": sites[:count], "date": days[:count]}, index=list(kept)), others
+    return pd.DataFrame(list(places.values()), list(places), ["site", "date"]), others
 
 
 def _day_of(digits: str) -> date | None:

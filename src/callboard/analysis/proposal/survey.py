@@ -8,16 +8,20 @@ import pandas as pd
 
 from callboard.core.errors import UserError
 from callboard.data.annotations import ANNOTATION_COLUMNS
-from callboard.data.groups import METADATA, NO_METADATA, assign_groups, join_copies, read_metadata
+from callboard.data.groups import (
+    METADATA,
+    NO_METADATA,
+    RECORDER_PATTERN,
+    assign_groups,
+    join_copies,
+    read_metadata,
+)
 from callboard.data.recording_files import read_header
 from callboard.data.recording_folders import RECORDING_SUFFIXES, FolderOfRecordings
 from callboard.data.source_tables import SourceTables
 from callboard.data.sources import SOURCES
 from callboard.params.data import DataParams, DemoParams, SplitParams
 from callboard.params.features import AudioParams
-
-SITE_PATTERN = "SITE_YYYYMMDD_HHMMSS"
-"""Form of the ids of most recorders, as `split.group` has it."""
 
 SITE_COLUMN = "site"
 
@@ -68,7 +72,7 @@ class Survey:
     @cached_property
     def site_group(self) -> str:
         """Value of `split.group` that keeps the recordings of a site together; empty if sites are unknown."""
-        return next((group for group in (SITE_COLUMN, SITE_PATTERN) if not self._sites(group).empty), "")
+        return next((group for group in (SITE_COLUMN, RECORDER_PATTERN) if not self._sites(group).empty), "")
 
     @cached_property
     def sites(self) -> pd.Series:

@@ -1,13 +1,12 @@
 """A sample of windows to judge, spread evenly over species, their bands of scores, and sites."""
 
-import re
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from callboard.scoring.detections import StoredPredictions
+from callboard.data.groups import site_of
+from callboard.scoring.detections import DETECTION_COLUMNS, StoredPredictions
 from callboard.scoring.set_scores import WINDOW_TABLE
 
 BAND_WIDTH = 0.2
@@ -18,18 +17,6 @@ LEVELS = ("site", "band", "species")
 
 HASH_KEY = "callboard-review"
 """Seed of the order of windows within a division; pandas takes 16 characters."""
-
-RECORDER_NAME = re.compile(r"(.+?)_(?:\d{8}|\d{6})_\d{6}")
-"""Beginning of the name that a recorder gives a file, SITE_YYYYMMDD_HHMMSS, also with a year of 2 digits."""
-
-
-def site_of(recording: str) -> str:
-    """Return the folder of a recording or, without one, what its name has before date and time."""
-    path = PurePosixPath(recording)
-    if path.parent.name:
-        return path.parent.as_posix()
-    found = RECORDER_NAME.match(path.stem)
-    return found[1] if found else ""
 
 
 def sample_windows(
@@ -53,12 +40,13 @@ def sample_windows(
         is_there: Whether a recording can be listened to; by default all can.
 
     Returns:
-        recording, start_s, end_s, species, score; and the recordings that are not there.
+        DETECTION_COLUMNS; and the recordings that are not there.
     """
     gone: list[str] = []
-    columns = ["recording", "start_s", "end_s", "species", "score"]
     known = _with_divisions(judged)
-    chosen = _with_divisions(pd.DataFrame(columns=columns).astype({"score": float, "start_s": float}))
+    chosen = _with_divisions(
+        pd.DataFrame(columns=DETECTION_COLUMNS).astype({"score": float, "start_s": float})
+    )
     for shard in predictions.shards():
         windows = predictions.table(WINDOW_TABLE, shard)
         if species:
@@ -71,7 +59,7 @@ def sample_windows(
             found = _with_divisions(windows)
             merged = pd.concat([chosen, found], ignore_index=True) if len(chosen) else found
             chosen = _first(merged, known, n_windows)
-    return chosen[columns].reset_index(drop=True), gone
+    return chosen[DETECTION_COLUMNS].reset_index(drop=True), gone
 
 
 def _window_key(table: pd.DataFrame) -> pd.Series:
