@@ -31,7 +31,7 @@ from callboard.params.model import ModelParams
 from callboard.params.scoring import InferParams, PredictParams
 from callboard.params.training import AugmentParams, ClipParams
 from callboard.scoring.detector import Networks
-from callboard.scoring.onnx_networks import ENGINES, OnnxNetwork, OnnxRunner, load_network
+from callboard.scoring.onnx_networks import ENGINES, OnnxNetwork, OnnxRunner, OnnxSession
 from callboard.scoring.parts import ScoreParams
 from callboard.scoring.predict import TorchRunner
 
@@ -106,7 +106,7 @@ def measure(
     if device.has_bfloat16(CPU):
         detectors = {"torch bfloat16": detectors["torch float32"], **detectors}
     for engine in engines:
-        exported = [OnnxNetwork(SPECIES, 0, clip, load_network(one, engine, engine)) for one in contents]
+        exported = [OnnxNetwork(SPECIES, 0, clip, OnnxSession(one, engine, engine)) for one in contents]
         detectors[engine] = Networks(*rest, exported, (), OnnxRunner())
 
     front_s: list[float] = []

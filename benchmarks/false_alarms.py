@@ -16,8 +16,7 @@ from pathlib import Path
 from callboard.analysis.differences import difference
 from callboard.analysis.seed_noise import MIN_DOF, SeedNoise, pooled_noise, seed_groups
 from callboard.analysis.verdict import Verdict, judge, judge_lb
-from callboard.experiments.seeds import rows_so_far
-from callboard.results.rows import BoardRow
+from callboard.results.rows import BoardRow, rows_so_far
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,19 @@ def definitions(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield node.target.id, ""
 
 
+def bound_names(tree: ast.Module) -> set[str]:
+    """Every name that a module defines, assigns or imports."""
+    nodes = list(ast.walk(tree))
+    aliases = [
+        alias for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+    ]
+    return (
+        {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        | {alias.asname or alias.name for alias in aliases}
+    )
+
+
 def names_of_two_things(trees: dict[str, ast.Module]) -> dict[str, list[str]]:
     """Public names that are not one thing in the whole package, with the modules that define them."""
     meanings: dict[str, dict[str, str]] = defaultdict(dict)
@@ -141,6 +154,16 @@ def test_a_stage_renders_nothing_and_only_track_speaks_to_mlflow() -> None:
         modules = imported_modules(ast.parse(path.read_text("utf-8")))
         assert not {room_of(name) for name in modules} & NOT_FOR_STAGES, path.name
         assert path.stem == "track" or not [name for name in modules if name.startswith("results.mlflow")]
+
+
+def test_benchmarks_import_only_names_that_exist() -> None:
+    """No other test runs them, and mypy does not read them."""
+    scripts = {path.name: ast.parse(path.read_text("utf-8")) for path in (ROOT / "benchmarks").glob("*.py")}
+    for script, tree in scripts.items():
+        for name in imported(tree):
+            module, _, item = name.removeprefix("callboard.").rpartition(".")
+            if name.startswith("callboard.") and f"{module}.{item}" not in TREES:
+                assert item in bound_names(TREES[module]), f"{script}: {name}"
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
