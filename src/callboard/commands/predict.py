@@ -119,7 +119,9 @@ def open_detector(name: str, engine: str | None) -> tuple[str, "Detector"]:
 
         return Path(name).stem, Detector.load(name, engine or DEFAULT_ENGINE)
     if engine:
-        raise UserError(f"--engine {engine} runs a file of `callboard export`; torch runs {name}")
+        raise UserError(
+            f"--engine {engine}: needs a file of `callboard export`; torch runs the networks of {name}"
+        )
     enclosing_workspace()
     import torch
 

@@ -61,7 +61,7 @@ class Networks(Generic[AnyNetwork]):
         return part_key(*(section.model_dump_json() for section in sections), *self.digests, *factors)
 
     def here(self) -> "Networks[AnyNetwork]":
-        """Return them on the device of this machine."""
+        """Return the networks on the device of this machine."""
         models, runner = self.runner.here(self.models)
         return replace(self, models=models, runner=runner)
 

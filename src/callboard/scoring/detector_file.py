@@ -55,7 +55,7 @@ class PartEntry(_Entry):
 
 
 class StackEntry(_Entry):
-    """A `Stack`."""
+    """A `Stack` as lists of numbers."""
 
     weights: list[list[float]]
     bias: list[float]

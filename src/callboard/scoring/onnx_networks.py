@@ -138,6 +138,5 @@ ENGINES: dict[str, Callable[[bytes], RunFrames]] = {
 }
 """Engines by the name of their package, each with a function that loads a network."""
 
-
 DEFAULT_ENGINE = "onnxruntime"
 """The faster one for small networks, and as fast for large ones: `benchmarks/engines.py`."""

@@ -1,4 +1,4 @@
-"""Where shards are scored: in this process, by a Ray cluster, or by jobs of Slurm."""
+"""Scoring of shards in this process, by a Ray cluster, or by jobs of Slurm."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,8 @@ def made_shards(
         shards: The shards.
 
     Raises:
-        UserError: There is no such place, or no machine can do the work.
+        UserError: The package of the engine is not installed, the cluster cannot be reached, or no machine
+            has room for a job.
     """
     if options.place == LOCAL:
         yield map(predictions.make, shards)

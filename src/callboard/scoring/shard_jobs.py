@@ -1,4 +1,4 @@
-"""Scoring of shards on other machines: what a job needs, and what it does."""
+"""Scoring of shards on other machines: the work that a job receives, and the process that does it."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ N_ATTEMPTS = 4
 """Number of times that a shard whose process is killed is begun."""
 
 DEFAULT_CPUS = 1
-"""Processors of a job, unless the user wants another number."""
+"""Processors of a job, unless the user wants a different number."""
 
 
 class ScoredShard(NamedTuple):
@@ -32,7 +32,7 @@ class ScoredShard(NamedTuple):
 
 
 class ScoringWork(NamedTuple):
-    """What each job needs to score a shard; it can be pickled."""
+    """Everything that a job needs to score shards; it can be pickled."""
 
     detector: bytes
     """The detector, pickled: it is loaded when the machine's settings are known."""

@@ -52,7 +52,7 @@ def slurm_shards(
 
 
 def _score(folder: Path, shards: Sequence[tuple[int, ArchiveShard]]) -> str:
-    """Score shards in a job of Slurm; return why it cannot, if so."""
+    """Score shards in a job of Slurm, and return the reason if it cannot, or an empty text."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit ignores it, and `scancel` would take longer
     try:
         if not (folder / WORK).exists():
@@ -71,7 +71,7 @@ def _score(folder: Path, shards: Sequence[tuple[int, ArchiveShard]]) -> str:
 
 
 class _Jobs:
-    """Jobs that share some shards; one that dies is followed by another with what it left."""
+    """Jobs that share some shards; when one dies, a new one takes the shards that it left."""
 
     def __init__(self, executor: Any, folder: Path, shards: Sequence[ArchiveShard], n_jobs: int) -> None:
         self._executor, self._folder, self._shards = executor, folder, shards
@@ -86,7 +86,7 @@ class _Jobs:
         return self._executor.submit(_score, self._folder, shards), numbers
 
     def scored(self) -> Iterator[ScoredShard]:
-        """Yield what jobs have scored until there are none."""
+        """Yield shards as jobs finish them, until no job is left."""
         killed, asked = [], time.monotonic()
         while self._running:
             yield from self._collected()
@@ -116,14 +116,14 @@ class _Jobs:
                 yield scored
 
     def cancel(self) -> None:
-        """Cancel what still runs."""
+        """Cancel jobs that still run."""
         for job, _ in self._running:
             with suppress(Exception):
                 job.cancel()
 
 
 def _why(job: Any) -> str:
-    """Return what a job that has ended said, or nothing if it was killed."""
+    """Return the reason that a job gave for its end; empty if it was killed."""
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
     if not job.paths.result_pickle.exists():

@@ -1,4 +1,4 @@
-"""What the queues of tables have in common: the rows that are left to judge."""
+"""Rows of a table that are left to judge, for the queues of suspects and of lists."""
 
 from collections.abc import Sequence
 from pathlib import Path

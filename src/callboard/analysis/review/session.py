@@ -24,7 +24,7 @@ class ReviewQueue:
     items: Sequence[ReviewItem]
     store: VerdictStore
     ending: str
-    """What becomes of the verdicts when the review ends, as a sentence."""
+    """Sentence on what is done with the verdicts when the review ends."""
     following: Sequence[str]
     """Commands that use the verdicts."""
     finish: Callable[[], str] = str
@@ -37,7 +37,7 @@ class ReviewSession:
 
     queue: ReviewQueue
     verdicts: dict[int, str] = field(init=False)
-    """By number of the item, in the order in which they were given."""
+    """Verdicts by number of the item, in the order in which they were given."""
     _skipped: set[int] = field(default_factory=set, init=False)
     _history: list[tuple[int, str]] = field(default_factory=list, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
@@ -50,7 +50,7 @@ class ReviewSession:
         """Give a verdict, or skip the item.
 
         Args:
-            number: Of the item.
+            number: Number of the item.
             answer: One of VERDICTS, or SKIP.
 
         Raises:
@@ -73,7 +73,7 @@ class ReviewSession:
         """Take the last answer back.
 
         Args:
-            number: Of the item that it is about, as the page believes.
+            number: Number of the item that it is about, as the page believes.
 
         Raises:
             StaleAnswerError: The last answer is about a different item, or there is none.
@@ -103,14 +103,14 @@ class ReviewSession:
             self._skipped.clear()
 
     def upcoming(self, number: int | None = None, most: int = 3) -> list[int]:
-        """Return the next items without an answer: those after `number`, then those before it."""
+        """Return the next items without an answer by number: those after `number`, then those before it."""
         after = -1 if number is None else number
         order = [*range(after + 1, len(self.queue.items)), *range(after + 1)]
         return [one for one in order if one not in self.verdicts and one not in self._skipped][:most]
 
     @property
     def last(self) -> int | None:
-        """Item of the last answer, which `undo` takes back."""
+        """Number of the item of the last answer, which `undo` takes back; None without one."""
         return self._history[-1][0] if self._history else None
 
     @property

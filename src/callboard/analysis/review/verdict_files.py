@@ -1,4 +1,4 @@
-"""Tables that keep the verdicts of a review, written after each one and guarded against other programs."""
+"""Tables of the verdicts of a review, written after each verdict and guarded against other programs."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class ReviewItem(NamedTuple):
     top_hz: float | None = None
     """Highest frequency that the networks see; None if unknown."""
     claim: str = ""
-    """Reason why it is to be judged, in words."""
+    """Statement that is to be judged, in words."""
     score: float | None = None
     verdict: str = ""
     """Verdict of an earlier review; empty without one."""

@@ -32,7 +32,7 @@ from callboard.params.training import ClipParams
 from callboard.results.dvc_cache import NotCachedError, cached_in_folder
 from callboard.results.result import CLIPS, SOURCE, Result
 from callboard.results.rows import is_unisolated, result_named
-from callboard.scoring.window_scores import load_scores
+from callboard.scoring.window_scores import WindowScores, load_scores
 
 SOURCE_FOLDER = Path("data/source")
 
@@ -129,9 +129,18 @@ def _hearing(result: Result, clips: pd.DataFrame) -> WindowEvidence:
     sections = result.sections(*HearingParams.model_fields)
     params = validate(HearingParams, sections, f"params.yaml of {result.name}")
     clip_frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
-    with result.folder(result.window_scores, "oof.npz") as folder:
-        scores = load_scores(folder / "oof.npz")
+    scores = read_window_scores(result)
     return window_evidence(scores, result.params["infer.head"], clip_frames, params.frames_per_s)
+
+
+def read_window_scores(result: Result) -> WindowScores:
+    """Read the out-of-fold scores of the windows of a result's training recordings.
+
+    Raises:
+        UserError: They are not in DVC's cache.
+    """
+    with result.folder(result.window_scores, "oof.npz") as folder:
+        return load_scores(folder / "oof.npz")
 
 
 def read_calls_of(result: Result) -> pd.DataFrame | None:
@@ -146,22 +155,22 @@ class ReviewOutcome(NamedTuple):
     """Rows of a review that were copied to corrections.csv, and those that were not."""
 
     verdicts: list[str]
-    """Of the rows that were added."""
+    """Verdicts of the rows that were added."""
     n_there: int
-    """Rows that corrections.csv has already."""
+    """Number of rows that corrections.csv has already."""
     n_left: int
-    """Rows without a verdict."""
+    """Number of rows without a verdict."""
 
     @property
     def added(self) -> str:
-        """Count the rows that were added."""
+        """Number of rows that were added, and of each verdict, in words."""
         counts = [f"{self.verdicts.count(name)} {name}" for name in VERDICTS if name in self.verdicts]
         in_words = f" ({', '.join(counts)})" if counts else ""
         return f"{counted(len(self.verdicts), 'row')} added to {CORRECTIONS}{in_words}"
 
     @property
     def there(self) -> list[str]:
-        """Count the rows that were there already, if there are any."""
+        """Number of rows that were there already, in words; empty without any."""
         return [f"{self.n_there} there already"] if self.n_there else []
 
 

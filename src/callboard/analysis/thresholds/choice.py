@@ -40,7 +40,7 @@ THRESHOLD_COLUMNS = [
 
 
 class ThresholdState(StrEnum):
-    """Whether a species has a threshold."""
+    """Outcome of the choice for a species."""
 
     REACHED = "reached"
     NOT_REACHED = "not reached"
@@ -60,7 +60,7 @@ class ChosenThreshold:
 
     @property
     def state(self) -> ThresholdState:
-        """Whether it has a threshold."""
+        """Outcome of the choice."""
         if self.curve is None:
             return ThresholdState.TOO_FEW
         return ThresholdState.NOT_REACHED if self.place is None else ThresholdState.REACHED

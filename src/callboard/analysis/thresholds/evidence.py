@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from callboard.analysis.suspects.ranking import WindowEvidence, doubted_labels, window_evidence
-from callboard.analysis.suspects.review import HearingParams
+from callboard.analysis.suspects.review import HearingParams, read_window_scores
 from callboard.analysis.thresholds.precision import JudgedCells, count_windows
 from callboard.core.console import warn
 from callboard.core.csv_rows import refuse_rows, row_name
@@ -28,12 +28,12 @@ from callboard.scoring.detector import Detector
 from callboard.scoring.predictions import ABOUT, read_detector
 from callboard.scoring.prevalence import with_odds_times
 from callboard.scoring.set_scores import WINDOW_TABLE
-from callboard.scoring.window_scores import WindowScores, load_scores, window_means
+from callboard.scoring.window_scores import WindowScores, window_means
 
 
 @dataclass(frozen=True)
 class SpeciesEvidence:
-    """What is known about the scores of one species."""
+    """Judged scores of one species, and the number of all its windows at each score."""
 
     kind: Literal["boxes", "verdicts"]
     cells: JudgedCells
@@ -76,9 +76,8 @@ def read_out_of_fold(result: Result, detector: Detector, clips: pd.DataFrame) ->
     """
     sections = result.sections(*_WindowParams.model_fields)
     params = validate(_WindowParams, sections, f"params.yaml of {result.name}")
-    with result.folder(result.window_scores, "oof.npz") as folder:
-        scores = load_scores(folder / "oof.npz")
     frames = clip_length(params.clip, clips["stop_frame"].to_numpy())
+    scores = read_window_scores(result)
     return judged_out_of_fold(scores, params.infer, detector, frames, params.frames_per_s)
 
 

@@ -39,7 +39,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class JudgedCells:
-    """Scores of one species about which somebody knows whether it calls there."""
+    """Scores of one species in places where a person judged whether it calls."""
 
     score: Vector
     """(C,) from 0 to 1."""
@@ -102,7 +102,7 @@ def precision_curve(
         windows: (W,) all windows by score, from `count_windows`.
         are_drawn_by_score: Whether the cells were drawn at random among the windows of equal score. Then the
             logistic regression holds for all windows. Otherwise present and absent cells are each taken as
-            drawn at random, in numbers that do not tell how common the species is: that is estimated from
+            drawn at random, in numbers that do not show how common the species is: that is estimated from
             the scores of all windows.
         floor: Score from which windows are counted; no threshold is below.
         n_bootstrap: Number of resamples of the units, with all of their cells.

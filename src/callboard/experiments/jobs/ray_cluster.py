@@ -72,7 +72,7 @@ def joined_ray(options: JobOptions, default_cpus: int) -> Iterator[RayCluster]:
 
     Args:
         options: The user's options.
-        default_cpus: CPUs of a job, unless the user wants another number.
+        default_cpus: CPUs of a job, unless the user wants a different number.
 
     Raises:
         UserError: Ray is not installed, nobody answers at the address, or no node has room for a job.
@@ -166,7 +166,7 @@ def places(nodes: Sequence[Mapping[str, Any]], cpus: int, gpus: float) -> int:
 
 
 def amount(cpus: int, gpus: float) -> str:
-    """Return what a job occupies, in words."""
+    """Return the CPUs and GPUs that a job occupies, in words."""
     return counted(cpus, "CPU") + (f" and {gpus:g} GPUs" if gpus else "")
 
 

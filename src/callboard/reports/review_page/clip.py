@@ -45,7 +45,7 @@ LEAST_TOP_HZ = 4000.0
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """What the page shows of an item; times in seconds from the beginning of the recording."""
+    """Picture and sound of an item; times in seconds from the beginning of the recording."""
 
     start_s: float
     stop_s: float

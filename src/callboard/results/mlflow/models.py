@@ -12,7 +12,7 @@ from callboard.results.stored_runs import known_runs
 
 
 class ModelFiles(NamedTuple):
-    """What MLflow needs to run a model."""
+    """Files and descriptions from which MLflow runs a model."""
 
     script: Path
     """Python file that passes an `mlflow.pyfunc.PythonModel` to `mlflow.models.set_model`."""
@@ -25,7 +25,7 @@ class ModelFiles(NamedTuple):
     inputs: dict[str, str]
     """Type in MLflow's words of each column of its input."""
     outputs: dict[str, str]
-    """Likewise of its output."""
+    """Type of each column of its output."""
 
 
 def log_model(key: str, name: str, files: ModelFiles) -> str:
