@@ -76,6 +76,83 @@ class Gatekeeper:
         return secrets.compare_digest(given, self._token) and is_known
 
 
+class ReviewPage:
+    """Content of the page: its state, items and pictures."""
+
+    def __init__(self, session: ReviewSession, command: str) -> None:
+        """Show a review.
+
+        Args:
+            session: The review.
+            command: Command line that started it, which the page names.
+        """
+        self.session, self._command = session, command
+        self._items = session.queue.items
+        self._clips = lru_cache(N_KEPT_CLIPS)(lambda number: render_clip(self._items[number]))
+
+    def refuse_unknown(self, number: int) -> None:
+        """Answer 404 to the number of an item that does not exist."""
+        if not 0 <= number < len(self._items):
+            raise HTTPException(404, f"no item {number}; there are {len(self._items)}")
+
+    def clip(self, number: int) -> RenderedClip:
+        """Return picture and sound of an item; answer 422 if its recording cannot be read."""
+        self.refuse_unknown(number)
+        try:
+            return self._clips(number)
+        except BadRecording as error:
+            raise HTTPException(422, error.reason) from error
+
+    def state(self, current: int | None = None) -> dict[str, Any]:
+        """Describe the review; `upcoming` begins after the item `current`."""
+        session, queue = self.session, self.session.queue
+        return {
+            "title": queue.title,
+            "command": self._command,
+            "total": len(self._items),
+            "judged": len(session.verdicts),
+            "new": session.n_new,
+            "skipped": session.n_skipped,
+            "counts": {name: list(session.verdicts.values()).count(name) for name in VERDICTS},
+            "by_species": session.by_species(),
+            "upcoming": session.upcoming(current),
+            "last": session.last,
+            "ending": queue.ending,
+            "following": list(queue.following),
+        }
+
+    def describe(self, number: int) -> dict[str, Any]:
+        """Describe an item, with the times and frequencies of its picture, or why there is none."""
+        self.refuse_unknown(number)
+        item = self._items[number]
+        extent, problem = None, ""
+        try:
+            clip = self.clip(number)
+            extent = {"start_s": clip.start_s, "stop_s": clip.stop_s, "top_hz": clip.top_hz}
+        except HTTPException as error:
+            problem = error.detail
+        return {
+            "number": number,
+            "recording": item.recording,
+            "species": item.species,
+            "claim": item.claim,
+            "score": item.score,
+            "box": {"start_s": item.start_s, "stop_s": item.stop_s, "band_hz": item.band_hz},
+            "verdict": self.session.verdicts.get(number, ""),
+            "clip": extent,
+            "problem": problem,
+        }
+
+    def change(self, change: Callable[[], None], current: int | None = None) -> JSONResponse:
+        """Change the review and answer with its state, and with 409 and the problem if it is refused."""
+        try:
+            change()
+        except UserError as error:
+            is_stale = isinstance(error, StaleAnswerError)
+            return JSONResponse({"problem": str(error), "is_stale": is_stale, **self.state(current)}, 409)
+        return JSONResponse(self.state(current))
+
+
 def build_app(session: ReviewSession, token: str, command: str, finish: Callable[[], str]) -> AsgiApp:
     """Build the application.
 
@@ -85,97 +162,44 @@ def build_app(session: ReviewSession, token: str, command: str, finish: Callable
         command: Command line that started the review, which the page names.
         finish: Called once the page ends the review; returns a sentence to show.
     """
-    items = session.queue.items
-    clips = lru_cache(N_KEPT_CLIPS)(lambda number: render_clip(items[number]))
-
-    def clip_of(number: int) -> RenderedClip:
-        known(number)
-        try:
-            return clips(number)
-        except BadRecording as error:
-            raise HTTPException(422, error.reason) from error
-
-    def known(number: int) -> None:
-        if not 0 <= number < len(items):
-            raise HTTPException(404, f"no item {number}; there are {len(items)}")
-
-    def state(current: int | None = None) -> dict[str, Any]:
-        upcoming = session.upcoming(current)
-        return {
-            "title": session.queue.title,
-            "command": command,
-            "total": len(items),
-            "judged": len(session.verdicts),
-            "new": session.n_new,
-            "skipped": session.n_skipped,
-            "counts": {name: list(session.verdicts.values()).count(name) for name in VERDICTS},
-            "by_species": session.by_species(),
-            "upcoming": upcoming,
-            "last": session.last,
-            "ending": session.queue.ending,
-            "following": list(session.queue.following),
-        }
-
-    def changed(change: Callable[[], None], number: int | None, current: int | None) -> JSONResponse:
-        known(0 if number is None else number)
-        try:
-            change()
-        except StaleAnswerError as error:
-            return JSONResponse({"problem": str(error), "is_stale": True, **state(current)}, 409)
-        except UserError as error:
-            return JSONResponse({"problem": str(error), "is_stale": False, **state(current)}, 409)
-        return JSONResponse(state(current))
-
+    content = ReviewPage(session, command)
     routes = APIRouter(prefix=f"/{token}")
 
     @routes.get("/")
     def show() -> HTMLResponse:
         nonce = secrets.token_urlsafe(16)
-        policy = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-            "img-src blob: data:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'none'"
-        )
+        policy = CONTENT_POLICY.format(nonce=nonce)
         return HTMLResponse(page("review.html.j2", nonce=nonce), headers={"Content-Security-Policy": policy})
 
     @routes.get("/state")
     def read_state(after: int | None = None) -> dict[str, Any]:
-        return state(after)
+        return content.state(after)
 
     @routes.get("/items/{number}")
     def describe(number: int) -> dict[str, Any]:
-        known(number)
-        item = items[number]
-        return {
-            "number": number,
-            "recording": item.recording,
-            "species": item.species,
-            "claim": item.claim,
-            "score": item.score,
-            "box": {"start_s": item.start_s, "stop_s": item.stop_s, "band_hz": item.band_hz},
-            "verdict": session.verdicts.get(number, ""),
-            **_extent(clip_of, number),
-        }
+        return content.describe(number)
 
     @routes.get("/items/{number}/spectrogram.png")
     def draw(number: int) -> Response:
-        return Response(clip_of(number).picture, media_type="image/png")
+        return Response(content.clip(number).picture, media_type="image/png")
 
     @routes.get("/items/{number}/sound.wav")
     def play(number: int) -> Response:
-        return Response(clip_of(number).sound, media_type="audio/wav")
+        return Response(content.clip(number).sound, media_type="audio/wav")
 
     @routes.post("/items/{number}/answer")
     def answer(number: int, given: Answer) -> JSONResponse:
-        return changed(lambda: session.answer(number, given.answer), number, number)
+        content.refuse_unknown(number)
+        return content.change(lambda: session.answer(number, given.answer), number)
 
     @routes.post("/undo")
     def undo(wish: Undo) -> JSONResponse:
-        return changed(lambda: session.undo(wish.item), wish.item, None)
+        content.refuse_unknown(wish.item)
+        return content.change(lambda: session.undo(wish.item))
 
     @routes.post("/skipped")
     def take_up_skipped() -> JSONResponse:
-        return changed(session.take_up_skipped, None, None)
+        return content.change(session.take_up_skipped)
 
     @routes.post("/finish")
     def end() -> JSONResponse:
@@ -189,15 +213,11 @@ def build_app(session: ReviewSession, token: str, command: str, finish: Callable
     return Gatekeeper(_with_headers(app), token)
 
 
-def _extent(clip_of: Callable[[int], RenderedClip], number: int) -> dict[str, Any]:
-    """Return the times and frequencies of an item's picture, or why there is none."""
-    try:
-        clip = clip_of(number)
-    except HTTPException as error:
-        return {"clip": None, "problem": error.detail}
-    extent = {"start_s": clip.start_s, "stop_s": clip.stop_s, "top_hz": clip.top_hz}
-    return {"clip": extent, "problem": ""}
-
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src blob: data:; "
+    "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of the page: it loads nothing from elsewhere, and runs its own script alone."""
 
 HEADERS = {
     "Cache-Control": "no-store",
