@@ -15,7 +15,9 @@ from callboard.commands.arguments import (
 from callboard.commands.detections import threshold
 
 if TYPE_CHECKING:
+    from callboard.scoring.detections import Thresholds
     from callboard.scoring.detector import Detector
+    from callboard.scoring.predictions import Tally
 
 DEFAULT_FLOOR = 0.1
 
@@ -134,16 +136,11 @@ def open_detector(name: str, engine: str | None) -> tuple[str, "Detector"]:
 
 def predict_folders(args: argparse.Namespace) -> None:
     """Score what is missing, shard by shard."""
-    from callboard.core.console import Stopwatch, counted, duration, progress, say, summarize
+    from callboard.core.console import Stopwatch, duration, progress, say
     from callboard.core.errors import UserError
     from callboard.data.archive import list_archive, plan_shards
     from callboard.experiments.jobs.options import LOCAL, JobOptions
-    from callboard.scoring.detections import (
-        StoredPredictions,
-        read_thresholds,
-        refuse_below_floor,
-        write_detection_table,
-    )
+    from callboard.scoring.detections import read_thresholds, refuse_below_floor
     from callboard.scoring.predictions import Predictions, Tally, only_writer
     from callboard.scoring.shard_engines import made_shards
 
@@ -175,15 +172,28 @@ def predict_folders(args: argparse.Namespace) -> None:
         finished = Tally.of(predictions.totals())
     if finished.n_skipped == finished.n_recordings:
         raise UserError(f"no recording could be scored; the table in {folder / 'skipped'} gives the reasons")
-    summarize(
-        "predict",
-        f"{made.n_recordings} of {counted(len(files), 'recording')} scored now",
-        *([f"{finished.n_skipped} skipped in all"] if finished.n_skipped else []),
-        f"{counted(finished.n_windows, 'score')} of windows from {args.floor:g} in all",
-        f"{duration(made.sound_s)} of sound in {duration(watch.elapsed_s)}",
-    )
+    _summarize(made, finished, len(files), args.floor, watch.elapsed_s)
     say(str(folder), sys.stdout)
     if thresholds:
-        table = folder / "detections.csv"
-        n_detections = write_detection_table(StoredPredictions.open(folder), thresholds, table)
-        say(f"{table}: {counted(n_detections, 'detection')} of {len(thresholds)} species", sys.stdout)
+        _write_detections(folder, thresholds)
+
+
+def _summarize(made: "Tally", finished: "Tally", n_files: int, floor: float, elapsed_s: float) -> None:
+    from callboard.core.console import counted, duration, summarize
+
+    summarize(
+        "predict",
+        f"{made.n_recordings} of {counted(n_files, 'recording')} scored now",
+        *([f"{finished.n_skipped} skipped in all"] if finished.n_skipped else []),
+        f"{counted(finished.n_windows, 'score')} of windows from {floor:g} in all",
+        f"{duration(made.sound_s)} of sound in {duration(elapsed_s)}",
+    )
+
+
+def _write_detections(folder: Path, thresholds: "Thresholds") -> None:
+    from callboard.core.console import counted, say
+    from callboard.scoring.detections import StoredPredictions, write_detection_table
+
+    table = folder / "detections.csv"
+    n_detections = write_detection_table(StoredPredictions.open(folder), thresholds, table)
+    say(f"{table}: {counted(n_detections, 'detection')} of {len(thresholds)} species", sys.stdout)
