@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
+from callboard.analysis.review.sampling import BAND_WIDTH
 from callboard.analysis.suspects.review import TRUTH, read_calls
 from callboard.analysis.thresholds.choice import choose_thresholds
 from callboard.analysis.thresholds.evidence import SpeciesEvidence, box_evidence, read_out_of_fold
@@ -43,7 +44,6 @@ from callboard.scoring.set_scores import WINDOW_TABLE
 
 N_NEW = 600
 FLOOR = 0.1
-BAND_WIDTH = 0.2
 N_VERDICTS = (20, 30, 50)
 SETS = {"new": "train", "elsewhere": "external"}
 """New recordings, of the conditions of training and of test recordings, and their part of the soundscapes."""
