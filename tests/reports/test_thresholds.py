@@ -13,7 +13,7 @@ from tests.analysis.test_thresholds import Reviewed, cells, drawn, evidence, hal
 
 @pytest.fixture
 def june(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reviewed:
-    """Where predict writes by default, in a workspace in which every result has one detector."""
+    """Predictions in the default folder, in a workspace in which every result has one detector."""
     monkeypatch.chdir(tmp_path)
     made = Reviewed(tmp_path / "predictions/mine")
     made.judge(("a.wav", 0, 2, "x1", 0.4, "absent"))

@@ -31,7 +31,7 @@ class ScoreFiles:
         self.used: list[Path] = []
         """Files of all parts so far."""
         self.n_made = 0
-        """How many of these had to be made."""
+        """Number of these that had to be made."""
 
     def complete(
         self, parts: Sequence[ScorePart[LoadedModel]], params: ScoreParams, device: torch.device

@@ -24,8 +24,8 @@ def open_queue(
             predictions for each species.
 
     Raises:
-        UserError: The table does not exist, is of no known form or has nothing to judge; its recordings are
-            not there; or its rows do not fit the annotations.
+        UserError: The table does not exist, has other columns, or has nothing to judge; a recording is not
+            found; or its rows do not fit the annotations.
     """
     if table.is_dir():
         from callboard.analysis.review.prediction_queue import prediction_queue  # imports torch

@@ -27,9 +27,15 @@ _INNER = logit(CANDIDATES)
 _BIN_LOGIT = np.concatenate([_INNER[:1] - 1, (_INNER[:-1] + _INNER[1:]) / 2, _INNER[-1:] + 1])
 """(W,) logit that stands for the scores of a bin."""
 
+_TINY = 1e-12
+"""Keeps a quotient finite."""
+
 _MAX_STEPS = 100
 _MAX_STEP = 2.0
 """Largest change of a coefficient in one Newton step, in standard deviations of the logit."""
+
+_CONVERGED_STEP = 1e-6
+"""Change of all coefficients below which Newton's method ends."""
 
 _LARGEST_EXPONENT = 50.0
 
@@ -123,7 +129,7 @@ def precision_curve(
     is_kept = (n_windows > 0) & (floor <= CANDIDATES)
     precision = n_calls[:, is_kept] / n_windows[is_kept]
     low, high = np.quantile(precision[1:], [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
-    recall = n_calls[0, is_kept] / max(float((probability[0] * windows).sum()), _EDGE)
+    recall = n_calls[0, is_kept] / max(float((probability[0] * windows).sum()), _TINY)
     return PrecisionCurve(CANDIDATES[is_kept], precision[0], low, high, recall, float(slope[0]))
 
 
@@ -164,14 +170,14 @@ def fit_logistic(logits: Vector, is_present: NDArray[np.bool_], weight: Matrix) 
         p = expit(a[:, None] + b[:, None] * z)
         information = weight * p * (1 - p)
         s0, s1, s2 = information.sum(axis=1), information @ z, information @ z**2
-        determinant = s0 * s2 - s1**2 + _EDGE**2
+        determinant = s0 * s2 - s1**2 + _TINY
         leverage = information * (s2[:, None] - 2 * s1[:, None] * z + s0[:, None] * z**2)
         residual = weight * (is_present - p) + leverage / determinant[:, None] * (0.5 - p)
         g0, g1 = residual.sum(axis=1), residual @ z
         step = np.array([s2 * g0 - s1 * g1, s0 * g1 - s1 * g0]) / determinant
         step /= np.maximum(1, np.abs(step).max(axis=0) / _MAX_STEP)
         a, b = a + step[0], b + step[1]
-        if np.abs(step).max() < _EDGE:
+        if np.abs(step).max() < _CONVERGED_STEP:
             break
     return a - b * mean / scale, b / scale
 

@@ -1,4 +1,4 @@
-"""Where jobs run: processes of this machine, a Ray cluster, or Slurm."""
+"""Engines of jobs: processes of this machine, a Ray cluster, or Slurm."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
