@@ -358,6 +358,13 @@ def test_several_folders_count_together(reviewed: Reviewed, tmp_path: Path) -> N
     assert found.floor == 0.3
 
 
+def test_verdicts_of_a_folder_do_not_count_twice(reviewed: Reviewed, tmp_path: Path) -> None:
+    reviewed.judge(("a.wav", 0, 2, "x1", 0.4, "absent"))
+    (tmp_path / "link").symlink_to(reviewed.folder)
+    with pytest.raises(UserError, match=r"--verdicts .*link: is given twice"):
+        verdict_evidence([reviewed.folder, tmp_path / "link"], reviewed.detector)
+
+
 def test_verdicts_on_other_scores_are_refused(reviewed: Reviewed, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"june.*verdicts\.csv: not found; `callboard review` writes it"):
         verdict_evidence([reviewed.folder], reviewed.detector)

@@ -125,9 +125,10 @@ def verdict_evidence(folders: Sequence[Path], detector: Detector) -> dict[str, S
         detector: The detector that must have made them.
 
     Raises:
-        UserError: A folder has no verdicts or is not one of predictions, is of a different detector, or a
-            verdict is on an unknown species.
+        UserError: A folder is given twice, has no verdicts or is not one of predictions, is of a different
+            detector, or a verdict is on an unknown species.
     """
+    _refuse_twice(folders)
     tables, floor = [], 0.0
     windows = {name: count_windows(np.empty(0)) for name in detector.species}
     for folder in folders:
@@ -151,6 +152,13 @@ def verdict_evidence(folders: Sequence[Path], detector: Detector) -> dict[str, S
         )
         for name, counts in windows.items()
     }
+
+
+def _refuse_twice(folders: Sequence[Path]) -> None:
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        if seen.setdefault(folder.resolve(), folder) is not folder:
+            raise UserError(f"--verdicts {folder}: is given twice, so that its verdicts would count twice")
 
 
 def refuse_different_detector(folder: Path, detector: Detector) -> None:
