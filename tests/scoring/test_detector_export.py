@@ -272,6 +272,32 @@ def test_samples_and_files_are_scored_one_by_one_too(folder, tmp_path, export):
         detector.predict("gone.wav")
 
 
+@pytest.mark.parametrize(
+    ("samples", "rate", "said"),
+    [
+        (np.ones(RATE), 0, "need a sample_rate, a whole number of Hz, found 0"),
+        (np.ones(RATE), 22050.5, "found 22050.5"),
+        (np.ones((2, RATE)), RATE, r"must be \(n,\) or \(n, up to 64 channels\), found \(2, 8000\)"),
+        (np.ones((9, 2, 2)), RATE, r"found \(9, 2, 2\)"),
+        (np.ones(RATE, np.int16), RATE, "must be floating-point numbers from -1 to 1, found int16"),
+    ],
+)
+def test_samples_of_another_form_are_refused(tmp_path, samples, rate, said):
+    from callboard.scoring.detector import _write_samples
+
+    with pytest.raises(UserError, match=said):
+        _write_samples(tmp_path / "a.wav", samples, rate)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble])
+def test_samples_of_any_precision_are_the_same_sound(tmp_path, dtype):
+    from callboard.scoring.detector import _write_samples
+
+    sound = np.array([0.0, 0.5, -0.25])
+    _write_samples(tmp_path / "a.wav", sound.astype(dtype), 8000.0)
+    assert soundfile.read(tmp_path / "a.wav")[0].tolist() == sound.tolist()
+
+
 def write_toy_file(path: Path) -> None:
     """Write a detector of one network."""
     write_detector_file(path, export_detector(ExportedResult(path.parent, "toy", [0])))

@@ -38,6 +38,9 @@ from callboard.scoring.set_scores import (
 from callboard.scoring.stacking import Stack
 from callboard.scoring.window_scores import Probabilities, join_scores, recording_scores, window_means
 
+MAX_CHANNELS = 64
+"""Most channels of samples; more are taken for samples in the wrong order."""
+
 
 @dataclass(frozen=True)
 class Networks(Generic[AnyNetwork]):
@@ -158,16 +161,14 @@ class Detector:
             sample_rate: Rate of samples, Hz; of a file, its header has it.
 
         Raises:
-            UserError: The recording cannot be used, or the rate of samples is not given.
+            UserError: The recording cannot be used, or samples are of a different form.
         """
         with TemporaryDirectory(prefix="callboard-") as scratch:
             path = Path(scratch, "samples.wav")
             if isinstance(recording, Path | str):
                 path = Path(recording)
-            elif sample_rate is None:
-                raise UserError("samples need a sample_rate")
             else:
-                soundfile.write(path, recording, sample_rate, "FLOAT")
+                _write_samples(path, recording, sample_rate)
             tables, _ = self.tables([(path.name, path)], 0.0, Path(scratch))
         if reasons := tables[SKIPPED_TABLE]["reason"].tolist():
             raise UserError(f"{path.name}: {reasons[0]}")
@@ -253,6 +254,17 @@ class Detector:
             WINDOW_TABLE: table_of_windows(names, length_s, scores, self.species, floor),
             SKIPPED_TABLE: skipped,
         }, float(length_s.sum())
+
+
+def _write_samples(path: Path, samples: NDArray[np.floating], sample_rate: int | None) -> None:
+    values = np.asarray(samples)
+    if sample_rate is None or not float(sample_rate).is_integer() or sample_rate < 1:
+        raise UserError(f"samples need a sample_rate, a whole number of Hz, found {sample_rate!r}")
+    if not np.issubdtype(values.dtype, np.floating):
+        raise UserError(f"samples must be floating-point numbers from -1 to 1, found {values.dtype}")
+    if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] > MAX_CHANNELS):
+        raise UserError(f"samples must be (n,) or (n, up to {MAX_CHANNELS} channels), found {values.shape}")
+    soundfile.write(path, values.astype(np.float32), int(sample_rate), "FLOAT")
 
 
 class RecordingScores(NamedTuple):
