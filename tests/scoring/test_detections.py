@@ -224,6 +224,20 @@ def test_times_of_a_sequence_count_from_its_first_recording_for_more_than_a_day(
     assert [line.split("\t") for line in header] == [list(table.columns)]
 
 
+def test_recordings_that_would_shift_a_sequence_are_named(tmp_path: Path, capsys) -> None:
+    found = write_predictions(tmp_path / "june", rows(*WINDOWS))
+    files = [ArchiveFile(name, str(tmp_path / name), 8, 0) for name in ("a.wav", "damaged.wav")]
+    manifest = {MANIFEST: json.dumps(ShardTotals(files, 8.0, 1, 1))}
+    _write_table(found.table("recordings", "0.parquet"), found.folder / "recordings/0.parquet", manifest)
+    write_detections(found, ALL, "raven-sequence", tmp_path / "none-left")
+    said = capsys.readouterr().err
+    assert "1 skipped recording not in the sequence: damaged.wav; leave them out in Raven too" in said
+    assert "no longer there" not in said  # all were moved
+    (tmp_path / "a.wav").touch()
+    write_detections(found, ALL, "raven-sequence", tmp_path / "one-left")
+    assert "1 recording of the sequence no longer there: site/b.wav" in capsys.readouterr().err
+
+
 def test_an_output_with_files_is_left_alone(predictions: StoredPredictions, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("")

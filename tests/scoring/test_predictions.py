@@ -271,6 +271,56 @@ def test_recordings_of_a_second_folder_do_not_pass_for_those_of_the_first(folder
     assert predict(made, tmp_path / "moved", out) == []
 
 
+def test_recordings_of_a_card_do_not_replace_those_of_one_that_was_taken_out(folder, networks, tmp_path):
+    made, out = detector(networks(0)), tmp_path / "out"
+    predict(made, folder, out)
+    before = wide(out)
+    write_sound(tmp_path / "other/a.wav", LENGTHS_S["a.wav"], 50)
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"other/a\.wav would have the same name; use a different --output"):
+        predict(made, tmp_path / "other", out)
+    assert wide(out).equals(before)
+
+
+def test_a_recording_is_known_under_its_second_name_behind_a_link(folder, networks, tmp_path):
+    made, out = detector(networks(0)), tmp_path / "out"
+    (tmp_path / "link").symlink_to(folder)
+    predict(made, tmp_path / "link", out)
+    write_sound(tmp_path / "other/x.wav", 1.0)
+    both = list_archive([folder, tmp_path / "other"])
+    with pytest.raises(UserError, match=r"link/a\.wav as a\.wav, which would count twice as sounds/a\.wav"):
+        Predictions(out, made, 0.0).missing(both)
+
+
+def command(folder: Path, output: Path, **changes: object) -> Namespace:
+    usual = {"name": "toy", "floor": 0.0, "threshold": None, "engine": None, **LOCAL}
+    return Namespace(folders=[folder], output=output, **(usual | changes))
+
+
+def test_a_table_of_detections_is_neither_stale_without_a_word_nor_written_over_verdicts(
+    folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("callboard.commands.predict.open_detector", lambda *_: ("toy", opened))
+    opened, out = load_detector(FinishedResult(tmp_path, "toy", [0]), CPU), tmp_path / "out"
+    predict_folders(command(folder, out, threshold="0.5"))
+    before = (out / "detections.csv").read_bytes()
+    predict_folders(command(folder, out))
+    assert "warning" not in capsys.readouterr().err
+    write_sound(folder / "new.wav", 1.0)
+    predict_folders(command(folder, out))
+    assert "detections.csv is older than these predictions; the same command" in capsys.readouterr().err
+    assert (out / "detections.csv").read_bytes() == before
+    predict_folders(command(folder, out, threshold="0.5"))
+    assert "new.wav" in (out / "detections.csv").read_text()
+    judged = pd.read_csv(out / "detections.csv").assign(verdict="present")
+    judged.to_csv(out / "detections.csv", index=False)
+    with pytest.raises(
+        UserError, match=r"detections\.csv: has verdicts of `callboard review`, which would be"
+    ):
+        predict_folders(command(folder, out, threshold="0.5"))
+    pd.testing.assert_frame_equal(pd.read_csv(out / "detections.csv"), judged)
+
+
 def test_a_recording_is_not_scored_again_under_the_name_that_it_has_beside_a_second_folder(
     folder, networks, tmp_path
 ):

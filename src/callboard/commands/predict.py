@@ -136,12 +136,13 @@ def open_detector(name: str, engine: str | None) -> tuple[str, "Detector"]:
 
 def predict_folders(args: argparse.Namespace) -> None:
     """Score what is missing, shard by shard."""
-    from callboard.core.console import Stopwatch, duration, progress, say
+    from callboard.core.console import Stopwatch, duration, progress, say, warn
     from callboard.core.errors import UserError
     from callboard.data.archive import list_archive, plan_shards
     from callboard.experiments.jobs.options import LOCAL, JobOptions
-    from callboard.scoring.detections import read_thresholds, refuse_below_floor
+    from callboard.scoring.detections import read_thresholds, refuse_below_floor, refuse_reviewed
     from callboard.scoring.predictions import Predictions, Tally, only_writer
+    from callboard.scoring.set_scores import RECORDING_TABLE
     from callboard.scoring.shard_engines import made_shards
 
     watch = Stopwatch()
@@ -153,11 +154,12 @@ def predict_folders(args: argparse.Namespace) -> None:
     if options.place == LOCAL:
         detector = detector.here()
     folder = args.output or Path("predictions", name).absolute()
-    thresholds = detector.thresholds
+    thresholds, table = detector.thresholds, folder / "detections.csv"
     if args.threshold:
         thresholds = read_thresholds(args.threshold, detector.species)
     if thresholds:
         refuse_below_floor(thresholds, args.floor, folder)
+        refuse_reviewed(table)
     made = Tally()
 
     def note() -> str:
@@ -175,7 +177,9 @@ def predict_folders(args: argparse.Namespace) -> None:
     _summarize(made, finished, len(files), args.floor, watch.elapsed_s)
     say(str(folder), sys.stdout)
     if thresholds:
-        _write_detections(folder, thresholds)
+        _write_detections(folder, thresholds, table)
+    elif table.exists() and table.stat().st_mtime_ns < (folder / RECORDING_TABLE).stat().st_mtime_ns:
+        warn(f"{table} is older than these predictions; the same command with --threshold writes it again")
 
 
 def _summarize(made: "Tally", finished: "Tally", n_files: int, floor: float, elapsed_s: float) -> None:
@@ -190,10 +194,9 @@ def _summarize(made: "Tally", finished: "Tally", n_files: int, floor: float, ela
     )
 
 
-def _write_detections(folder: Path, thresholds: "Thresholds") -> None:
+def _write_detections(folder: Path, thresholds: "Thresholds", table: Path) -> None:
     from callboard.core.console import counted, say
     from callboard.scoring.detections import StoredPredictions, write_detection_table
 
-    table = folder / "detections.csv"
     n_detections = write_detection_table(StoredPredictions.open(folder), thresholds, table)
     say(f"{table}: {counted(n_detections, 'detection')} of {len(thresholds)} species", sys.stdout)

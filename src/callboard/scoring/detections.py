@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from callboard.core.csv_rows import refuse_rows, row_name
+from callboard.core.console import counted, first_few, warn
+from callboard.core.csv_rows import as_written, refuse_rows, row_name
 from callboard.core.errors import UserError
 from callboard.core.files import path_inside, refuse_full_folder, replaced_folder, written_whole
 from callboard.core.reading import reading
@@ -98,7 +99,7 @@ def _exported_thresholds(path: Path, species: Sequence[str]) -> dict[str, float]
 
 
 def _read_threshold_table(path: Path, species: Sequence[str]) -> dict[str, float]:
-    table = read_table(path, ["species", "threshold"], others=True)
+    table = read_table(path, ["species", "threshold"]).map(as_written)
     values = pd.to_numeric(table["threshold"], errors="coerce")
     is_blank = table["threshold"].str.strip() == ""
     problems = []
@@ -183,6 +184,21 @@ def _write_csv(predictions: StoredPredictions, thresholds: Thresholds, folder: P
     return 1, _append(detections(predictions, thresholds), folder / "detections.csv")
 
 
+def refuse_reviewed(path: Path) -> None:
+    """Refuse to write a table of detections over one in which `callboard review` keeps verdicts.
+
+    Raises:
+        UserError: It has a column `verdict`.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            header = file.readline().strip().split(b",")
+        if b"verdict" in header:
+            raise UserError(
+                f"{path}: has verdicts of `callboard review`, which would be lost; rename it first"
+            )
+
+
 def write_detection_table(predictions: StoredPredictions, thresholds: Thresholds, path: Path) -> int:
     """Write all detections as one CSV, whole or not at all, and return their number.
 
@@ -263,6 +279,17 @@ def _sequence(predictions: StoredPredictions) -> pd.DataFrame:
         paths |= {file.name: file.path for file in read_totals(path).files}
         table = read_shard_table(path).drop_duplicates("recording")
         lengths_s |= dict(zip(table["recording"], table["length_s"], strict=True))
+    if skipped := sorted(set(paths) - set(lengths_s)):
+        warn(
+            f"{counted(len(skipped), 'skipped recording')} not in the sequence: {first_few(skipped)}; leave "
+            "them out in Raven too"
+        )
+    gone = sorted(name for name in lengths_s if not Path(paths[name]).exists())
+    if gone and len(gone) < len(lengths_s):
+        warn(
+            f"{counted(len(gone), 'recording')} of the sequence no longer there: {first_few(gone)}; times of "
+            "all later ones are those with them"
+        )
     sequence = pd.DataFrame({"path": pd.Series(paths), "length_s": pd.Series(lengths_s)}).dropna()
     sequence = sequence.sort_values("path")
     return sequence.assign(begins_s=sequence["length_s"].cumsum() - sequence["length_s"])[

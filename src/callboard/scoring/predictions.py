@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -99,12 +100,14 @@ class Predictions:
                 name.
         """
         now = {file.name: file for file in files}
-        name_at = {file.path: file.name for file in files}
+        name_at = {_real(file.path): file.name for file in files}
         covered: set[str] = set()
         for path in shard_files(self.folder):
             shard = read_totals(path)
             for file in shard.files:
-                self._refuse_confusion(file, now.get(file.name, file), name_at.get(file.path, file.name))
+                self._refuse_confusion(
+                    file, now.get(file.name, file), name_at.get(_real(file.path), file.name)
+                )
             if any(now.get(file.name, file)[2:] != file[2:] for file in shard.files):
                 if gone := [file for file in shard.files if file.name not in now]:
                     self._keep(path.name, gone)
@@ -123,7 +126,7 @@ class Predictions:
                 f"{self.folder}: has scores of {scored.path} as {scored.name}, which would count twice as "
                 f"{name_now}; give the same folders as before, or use a different --output"
             )
-        if same_name.path != scored.path and _is_other_file(scored.path, same_name.path):
+        if same_name.path != scored.path and _is_other_file(scored, same_name):
             raise UserError(
                 f"{self.folder}: has scores of {scored.path} as {scored.name}, and {same_name.path} would "
                 "have the same name; use a different --output"
@@ -179,9 +182,22 @@ def shard_files(folder: Path) -> list[Path]:
     return sorted((folder / RECORDING_TABLE).glob("*.parquet"))
 
 
-def _is_other_file(before: str, now: str) -> bool:
-    """Return whether a file is still there, so that it was not moved to its new path."""
-    return os.path.exists(before) and not os.path.samefile(before, now)
+def _is_other_file(before: ArchiveFile, now: ArchiveFile) -> bool:
+    """Return whether a file was not moved to a new path: it is still there, or differs in size or time."""
+    if os.path.exists(before.path):
+        return not os.path.samefile(before.path, now.path)
+    return before[2:] != now[2:]
+
+
+def _real(path: str) -> str:
+    """Return a path without links to folders."""
+    folder, name = os.path.split(path)
+    return os.path.join(_real_folder(folder), name)
+
+
+@lru_cache(maxsize=1024)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 @contextmanager
