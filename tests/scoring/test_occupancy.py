@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from callboard.core.errors import UserError
-from callboard.scoring.detections import StoredPredictions
+from callboard.scoring.detections import StoredPredictions, read_thresholds
 from callboard.scoring.occupancy import read_places, write_occupancy
 from tests.scoring.test_detections import write_shards
 
@@ -58,6 +58,35 @@ def test_an_occasion_of_several_days_has_a_call_if_one_recording_has(predictions
     assert len(long) == 3
     first = long[(long["site"] == "AM1") & (long["first_day"] == "2026-06-01")].iloc[0]
     assert first.tolist() == ["3", "AM1", "2026-06-01", 1, 2, 1.0, 0.9]
+
+
+@pytest.mark.parametrize("n_days", [4, 5, 10**30])
+def test_an_occasion_can_be_longer_than_all_recordings(predictions, tmp_path, n_days):
+    write_occupancy(predictions, {"3": 0.5}, "", n_days, tmp_path / "out")
+    text = (tmp_path / "out/history.csv").read_text().splitlines()
+    assert text == ["species,site,2026-06-01", "3,AM1,1", "3,in_the_field,1"]
+
+
+def test_a_clock_that_was_not_set_is_named_instead_of_decades_without_effort(tmp_path):
+    names = ["AM1_19700101_000000.wav", AM1]
+    predictions = write_shards(tmp_path / "june", {name: {"3": 0.9} for name in names})
+    said = (
+        r"from 1970-01-01 \(AM1_19700101_000000\.wav\) to 2026-06-01 \(.*more than 4000 occasions of 1 day;"
+    )
+    with pytest.raises(UserError, match=said):
+        write_occupancy(predictions, {"3": 0.5}, "", 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    write_occupancy(predictions, {"3": 0.5}, "", 30, tmp_path / "out")
+    assert read(tmp_path / "out", "history").shape == (1, 2 + 687)
+
+
+def test_marks_against_formulas_and_spaces_around_sites_are_no_part_of_names(
+    tmp_path,
+):
+    (tmp_path / "t.csv").write_text("recording,site,date\n'-a.wav, A ,2026-06-02\n")
+    assert read_places(str(tmp_path / "t.csv"), ["-a.wav"])["site"].tolist() == ["A"]
+    (tmp_path / "species.csv").write_text("species,threshold\n'=s,0.5\n")
+    assert read_thresholds(str(tmp_path / "species.csv"), ["=s"]) == {"=s": 0.5}
 
 
 def test_histories_are_those_of_a_loop_over_recordings(tmp_path):

@@ -7,12 +7,13 @@ species was not found in what was recorded.
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from callboard.core.console import counted, first_few
-from callboard.core.csv_rows import refuse_rows, row_name
+from callboard.core.csv_rows import as_written, refuse_rows, row_name
 from callboard.core.errors import UserError
 from callboard.core.files import refuse_full_folder, replaced_folder
 from callboard.data.annotations import read_table, without_formulas
@@ -25,6 +26,9 @@ USUAL_PATTERNS = (RECORDER_PATTERN, f"{SITE}/YYYYMMDD_HHMMSS")
 """Patterns on names of recordings that are tried if none is given: the second has a folder for each site."""
 
 DATE_PARTS = PATTERN_PARTS | {"YYYYMMDD": r"(?P<date>\d{8})", "YYMMDD": r"(?P<date>\d{6})"}
+
+MAX_OCCASIONS = 4000
+"""Most occasions, ten years of days: a recorder whose clock was not set would add decades without effort."""
 
 PLACE_COLUMNS = ["recording", "site", "date"]
 
@@ -82,14 +86,15 @@ def _day_of(digits: str) -> date | None:
 
 
 def _table_places(path: Path, recordings: Sequence[str]) -> pd.DataFrame:
-    table = read_table(path, PLACE_COLUMNS)
+    table = read_table(path, PLACE_COLUMNS).map(as_written)
+    table["site"] = table["site"].str.strip()
     problems, days = [], []
     for line, site, day in zip(table.index, table["site"].map(str), table["date"].map(str), strict=True):
         try:
             days.append(datetime.fromisoformat(day).date())
         except ValueError:
             problems.append((line, f"date {day!r} must be as in 2026-06-30"))
-        if not site.strip():
+        if not site:
             problems.append((line, "site is empty"))
     problems += [
         (line, f"recording {table.at[line, 'recording']!r} is repeated")
@@ -120,13 +125,13 @@ def write_occupancy(
         output: Folder to write, which must be empty or not exist.
 
     Raises:
-        UserError: `output` has files, a shard is damaged, or the site or date of a recording is not known.
+        UserError: `output` has files, a shard is damaged, the site or date of a recording is not known, or
+            there are more than MAX_OCCASIONS.
     """
     refuse_full_folder(output)
     occasions = _occasions(predictions, thresholds, sites, n_days)
     species = [name for name in predictions.species if name in thresholds]
-    first_days = pd.date_range(occasions["first_day"].min(), occasions["first_day"].max(), freq=f"{n_days}D")
-    columns = [day.date().isoformat() for day in first_days]
+    columns = _first_days(occasions["first_day"], n_days)
     occasions["first_day"] = occasions["first_day"].map(date.isoformat)
     history = occasions.pivot(index=["species", "site"], columns="first_day", values="detected")
     history = history.reindex(columns=columns).astype("Int64").loc[species].reset_index()
@@ -140,6 +145,12 @@ def write_occupancy(
     return 3, len(history)
 
 
+def _first_days(found: "pd.Series[Any]", n_days: int) -> list[str]:
+    """Return the first days of all occasions from the first to the last of some."""
+    days: range = range(found.min().toordinal(), found.max().toordinal() + 1, n_days)
+    return [date.fromordinal(day).isoformat() for day in days]
+
+
 def _occasions(
     predictions: StoredPredictions, thresholds: Thresholds, sites: str, n_days: int
 ) -> pd.DataFrame:
@@ -147,7 +158,15 @@ def _occasions(
     places = read_places(sites, list(_recordings(predictions)))
     if places.empty:
         raise UserError(f"{predictions.folder}: no recording could be scored, so there is no effort")
-    first = min(places["date"])
+    first, last = min(places["date"]), max(places["date"])
+    n_days = min(n_days, (last - first).days + 1)
+    if (last - first).days // n_days >= MAX_OCCASIONS:
+        earliest, latest = (f"{day} ({places.index[places['date'] == day][0]})" for day in (first, last))
+        raise UserError(
+            f"from {earliest} to {latest} there are more than {MAX_OCCASIONS} occasions of "
+            f"{counted(n_days, 'day')}; was a clock not set? Give the dates in a table (--sites), or longer "
+            "occasions (--days)"
+        )
     period = np.array([(day - first).days // n_days for day in places["date"]])
     days = np.datetime64(first) + period * np.timedelta64(n_days, "D")
     places["first_day"] = days.astype("datetime64[D]").astype(object)
