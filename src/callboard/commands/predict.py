@@ -140,7 +140,7 @@ def predict_folders(args: argparse.Namespace) -> None:
     from callboard.core.errors import UserError
     from callboard.data.archive import list_archive, plan_shards
     from callboard.experiments.jobs.options import LOCAL, JobOptions
-    from callboard.scoring.detections import read_thresholds, refuse_below_floor, refuse_reviewed
+    from callboard.scoring.detections import read_thresholds, refuse_below_floor, refuse_judged_table
     from callboard.scoring.predictions import Predictions, Tally, only_writer
     from callboard.scoring.set_scores import RECORDING_TABLE
     from callboard.scoring.shard_engines import made_shards
@@ -159,7 +159,7 @@ def predict_folders(args: argparse.Namespace) -> None:
         thresholds = read_thresholds(args.threshold, detector.species)
     if thresholds:
         refuse_below_floor(thresholds, args.floor, folder)
-        refuse_reviewed(table)
+        refuse_judged_table(table)
     made = Tally()
 
     def note() -> str:

@@ -184,7 +184,7 @@ def _write_csv(predictions: StoredPredictions, thresholds: Thresholds, folder: P
     return 1, _append(detections(predictions, thresholds), folder / "detections.csv")
 
 
-def refuse_reviewed(path: Path) -> None:
+def refuse_judged_table(path: Path) -> None:
     """Refuse to write a table of detections over one in which `callboard review` keeps verdicts.
 
     Raises:
