@@ -3,9 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,6 +125,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 2 if not is_slow else "finished" not in getattr(item, "fixturenames", ())
 
     items.sort(key=rank)
+
+
+def start_callboard(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> "subprocess.Popen[str]":
+    """Start the command with the code of this checkout; Ctrl-C can end it."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); from callboard.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=_hear_interrupts,
+    )
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to a command in the background, which then ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ran(printed: str) -> set[str]:

@@ -1,6 +1,5 @@
 """No traceback for any file: seeded damage to a file of every kind that is read, and to whole workspaces."""
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -276,7 +275,7 @@ def read_checkpoint(path: Path) -> None:
 
 
 def predictions(name: str) -> Callable[[Path], Path]:
-    """Of predictions, the description, or a shard's table."""
+    """Write predictions, and return one of their files."""
 
     def make(folder: Path) -> Path:
         from tests.scoring.test_detections import WINDOWS, rows, write_predictions
@@ -301,13 +300,6 @@ def read_predictions(path: Path) -> None:
     for name in DETECTION_FORMATS:
         shutil.rmtree(folder / "out", ignore_errors=True)
         write_detections(opened, thresholds, name, folder / "out")
-
-
-def described_detector(folder: Path) -> Path:
-    path = predictions("about.json")(folder)
-    about = json.loads(path.read_text()) | {"detector": "mine@0123456789abcdef", "key": "0123"}
-    path.write_text(json.dumps(about))
-    return path
 
 
 def read_described_detector(path: Path) -> None:
@@ -486,7 +478,7 @@ READERS = {
         lambda path: cache_folder(path.parents[1]),
     ),
     "predictions": Reader(predictions("about.json"), read_predictions, kin="june"),
-    "detector of predictions": Reader(described_detector, read_described_detector, kin="june"),
+    "detector of predictions": Reader(predictions("about.json"), read_described_detector, kin="june"),
     "shard of recordings": Reader(predictions("recordings/0.parquet"), read_predictions),
     "shard of windows": Reader(predictions("windows/1.parquet"), read_predictions),
     "thresholds": Reader(thresholds, read_threshold_table),

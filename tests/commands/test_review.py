@@ -3,7 +3,6 @@
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from callboard import cli
 from callboard.core.errors import UserError
 from callboard.data.corrections import read_corrections
 from callboard.data.verdicts import read_window_verdicts
-from tests.conftest import ROOT, Workspace
+from tests.conftest import Workspace, start_callboard
 
 pytestmark = pytest.mark.slow
 
@@ -34,27 +33,13 @@ class Review:
         return self.page.post(f"items/{number}/answer", json={"answer": answer}).raise_for_status().json()
 
     def end(self, how: int = signal.SIGINT) -> str:
-        """What it prints at the end."""
+        """End it by a signal, and return what it prints then."""
         self.process.send_signal(how)
         return self.process.communicate(timeout=60)[0]
 
 
-def _hear_interrupts() -> None:
-    """What a shell starts in the background ignores them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def start(workspace: Workspace, *arguments: str) -> "subprocess.Popen[str]":
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); from callboard.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=workspace.root,
-        env=workspace.environment(),
-        stdout=-1,
-        stderr=-2,
-        text=True,
-        preexec_fn=_hear_interrupts,
-    )
+    return start_callboard(arguments, workspace.root, workspace.environment())
 
 
 def run(workspace: Workspace, *arguments: str) -> str:

@@ -6,8 +6,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from ruamel.yaml import YAML
 from callboard.params.base import read_tree
 from callboard.results.mlflow.record import Origin
 from callboard.results.mlflow.track import record
-from tests.conftest import ROOT, merge
+from tests.conftest import ROOT, merge, start_callboard
 from tests.toy_browser import IN_BROWSER, SCREENSHOTS, WAIT_MS, chromium
 from tests.toy_results import result_in, write_workspace
 
@@ -58,11 +56,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) ->
     return main
 
 
-def _hear_interrupts() -> None:
-    """What a shell starts in the background ignores them, and so would the server."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.fixture(scope="module")
 def addresses(workspace: Path) -> Iterator[list[str]]:
     """The two that `callboard ui` prints; it is interrupted at the end and must take its server along."""
@@ -70,11 +63,7 @@ def addresses(workspace: Path) -> Iterator[list[str]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))}
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); from callboard.cli import main; main()"
-    command = [sys.executable, "-c", code, "ui", "--no-browser", "--port", str(port)]
-    ui = subprocess.Popen(
-        command, cwd=workspace, env=clean, stdout=-1, stderr=-2, text=True, preexec_fn=_hear_interrupts
-    )
+    ui = start_callboard(["ui", "--no-browser", "--port", str(port)], workspace, clean)
     assert ui.stdout
     printed = []
     for line in ui.stdout:
