@@ -259,6 +259,17 @@ def test_without_a_count_each_species_has_enough_verdicts_for_a_threshold(
     assert Counter(item.species for item in both) == {"x1": 34, "07": 16}  # which has no more
 
 
+def test_verdicts_on_windows_that_a_different_program_changed_are_kept(with_sound: StoredPredictions) -> None:
+    session = of_predictions(with_sound)
+    session.answer(0, "present")
+    table = session.queue.store.path
+    changed = table.read_text() + "\n"
+    table.write_text(changed)
+    with pytest.raises(UserError, match="a different program has changed it"):
+        session.answer(1, "absent")
+    assert table.read_text() == changed
+
+
 def test_a_species_can_be_chosen(with_sound: StoredPredictions) -> None:
     assert {item.species for item in of_predictions(with_sound, species=["07"]).queue.items} == {"07"}
     with pytest.raises(UserError, match=r"--species 7: not one of june.*; it has 3, 07, x1"):

@@ -352,7 +352,7 @@ def test_several_folders_count_together(reviewed: Reviewed, tmp_path: Path) -> N
     for one in (reviewed, second):
         one.judge(("a.wav", 0, 2, "x1", 0.4, "absent"))
     second.describe(floor=0.3)
-    found = verdict_evidence([reviewed.folder, second.folder], reviewed.detector)["x1"]
+    found = verdict_evidence([second.folder, reviewed.folder], reviewed.detector)["x1"]
     assert found.cells.n_units == 2
     assert found.windows.sum() == 10
     assert found.floor == 0.3

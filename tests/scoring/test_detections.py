@@ -224,6 +224,13 @@ def test_times_of_a_sequence_count_from_its_first_recording_for_more_than_a_day(
     assert [line.split("\t") for line in header] == [list(table.columns)]
 
 
+def test_a_sequence_is_in_the_order_of_paths_and_not_of_shards(tmp_path: Path) -> None:
+    found = write_shards(tmp_path / "june", dict(reversed(SCORES.items())), rows(*WINDOWS))
+    write_detections(found, ALL, "raven-sequence", tmp_path / "out")
+    begins = pd.read_csv(tmp_path / "out/detections.selections.txt", sep="\t").groupby("Begin File")
+    assert begins["Begin Time (s)"].min().to_dict() == {"a.wav": 0.0, "b.wav": 8.0}
+
+
 def test_recordings_that_would_shift_a_sequence_are_named(tmp_path: Path, capsys) -> None:
     found = write_predictions(tmp_path / "june", rows(*WINDOWS))
     files = [ArchiveFile(name, str(tmp_path / name), 8, 0) for name in ("a.wav", "damaged.wav")]
