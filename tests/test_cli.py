@@ -164,6 +164,18 @@ def test_a_mistake_ends_with_status_one(
     assert capsys.readouterr().err.startswith("error: no dvc.yaml")
 
 
+def test_ctrl_c_ends_a_command_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(argv: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "dispatch", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, callboard.cli; print({'mlflow', 'pandas', 'torch'} & set(sys.modules))"
     command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(ROOT / "src")}

@@ -38,8 +38,12 @@ from callboard.commands import (
 )
 from callboard.commands.arguments import format_examples
 from callboard.core.console import run_guarded as run_guarded
+from callboard.core.console import say
 from callboard.core.errors import UnknownResultError, UserError
 from callboard.core.workspace import enclosing_workspace
+
+INTERRUPTED = 128 + 2
+"""Exit status that shells give to a program that Ctrl-C ends."""
 
 DESCRIPTION = """\
 Run experiments with a detector of species calls, and judge their results.
@@ -93,8 +97,12 @@ class Group:
 
 
 def main() -> None:
-    """Run the command; a user's mistake becomes one message and exit status 1."""
-    run_guarded(lambda: dispatch(sys.argv[1:]))
+    """Run the command; a user's mistake becomes one message and exit status 1, Ctrl-C one word and 130."""
+    try:
+        run_guarded(lambda: dispatch(sys.argv[1:]))
+    except KeyboardInterrupt:
+        say("interrupted", sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def dispatch(argv: list[str]) -> None:
@@ -108,7 +116,7 @@ def dispatch(argv: list[str]) -> None:
         if (error.name or "").partition(".")[0] in ("", "callboard"):
             raise
         raise UserError(
-            f"callboard {argv[0]} needs the package {error.name}: pip install 'callboard[train]'"
+            f"callboard {argv[0]} needs the package {error.name}: pip install -e '.[train]' in the clone"
         ) from error
     except UnknownResultError as error:
         from callboard.experiments.table import refuse_row_without_result

@@ -376,3 +376,9 @@ def test_verdicts_on_other_scores_are_refused(reviewed: Reviewed, tmp_path: Path
         verdict_evidence([reviewed.folder], reviewed.detector)
     with pytest.raises(UserError, match=r"gone.*about\.json: not found; `callboard predict` writes it"):
         verdict_evidence([tmp_path / "gone"], reviewed.detector)
+
+
+def test_verdicts_on_predictions_of_the_exported_detector_count(reviewed: Reviewed) -> None:
+    reviewed.judge(("a.wav", 0, 2, "x1", 0.4, "absent"))
+    reviewed.describe(key="that of the file", detector="mine@0123")
+    assert len(verdict_evidence([reviewed.folder], reviewed.detector)["x1"].cells.score) == 1

@@ -101,7 +101,8 @@ def test_a_pattern_finds_the_site(pattern: str, recording_id: str, site: str) ->
 @pytest.mark.parametrize(
     ("name", "site"),
     [
-        ("north/deep/A_20260601_060000.wav", "north/deep"),
+        ("june/north/A_20260601_060000.wav", "A"),
+        ("june/north/20260601_060000.wav", "north"),
         ("S_1_20260601_060000.wav", "S_1"),
         ("SM4_260601_060000.wav", "SM4"),
         ("SM4_20260601_060000_001.wav", "SM4"),

@@ -109,6 +109,16 @@ def test_histories_are_those_of_a_loop_over_recordings(tmp_path):
     assert found == effort
 
 
+def test_the_folder_of_a_day_or_of_a_memory_card_is_no_site():
+    names = ["june/AM1_20260601_060000.wav", "july/AM1_20260701_060000Z.wav"]
+    assert read_places("", names)["site"].tolist() == ["AM1", "AM1"]
+    assert read_places("", ["S4/20260601_060000.wav"])["site"].tolist() == ["S4"]
+    nested = ["june/S4/20260601_060000.wav"]
+    with pytest.raises(UserError, match="no site and date in the names of 1 recording: june/S4"):
+        read_places("", nested)
+    assert read_places("*/SITE/YYYYMMDD_HHMMSS", nested)["site"].tolist() == ["S4"]
+
+
 def test_sites_and_dates_can_be_those_of_a_pattern_or_of_a_table(tmp_path):
     names = ["S4_x/260601-night.wav", "S5_y/260702-night.wav"]
     places = read_places("SITE_*/YYMMDD*", names)
@@ -124,8 +134,12 @@ def test_sites_and_dates_can_be_those_of_a_pattern_or_of_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("sites", "name", "message"),
     [
-        ("", "a.wav", "1 recording of a different form: a.wav; give a pattern such as SITE/YYYYMMDD_HHMMSS"),
-        ("SITE_YYYYMMDD", "a_20260231.wav", "1 recording of a different form: a_20260231.wav"),
+        (
+            "",
+            "a.wav",
+            "in the names of 1 recording: a.wav; they must be SITE_YYYYMMDD_HHMMSS or SITE/",
+        ),
+        ("SITE_YYYYMMDD", "a_20260231.wav", "in the names of 1 recording: a_20260231.wav"),
         ("SITE_HHMMSS", "a_000000.wav", "must contain YYYYMMDD or YYMMDD, once"),
         ("table", "c.wav", r"t\.csv: no row for 1 recording: c\.wav"),
         ("bad", "a.wav", r"bad\.csv row 2: date '1\.6\.2026' must be as in 2026-06-30"),

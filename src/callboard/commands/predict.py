@@ -163,7 +163,8 @@ def predict_folders(args: argparse.Namespace) -> None:
     made = Tally()
 
     def note() -> str:
-        return f"{duration(made.sound_s)} of sound, {made.sound_s / watch.elapsed_s:.0f} s of it a second"
+        speed = made.sound_s / watch.elapsed_s
+        return f"{duration(made.sound_s)} of sound, {speed:.0f} times as fast as it plays"
 
     with only_writer(folder):
         predictions = Predictions(folder, detector, args.floor)
@@ -174,7 +175,7 @@ def predict_folders(args: argparse.Namespace) -> None:
         finished = Tally.of(predictions.totals())
     if finished.n_skipped == finished.n_recordings:
         raise UserError(f"no recording could be scored; the table in {folder / 'skipped'} gives the reasons")
-    _summarize(made, finished, len(files), args.floor, watch.elapsed_s)
+    _summarize(folder, made, finished, len(files), watch.elapsed_s)
     say(str(folder), sys.stdout)
     if thresholds:
         _write_detections(folder, thresholds, table)
@@ -182,14 +183,19 @@ def predict_folders(args: argparse.Namespace) -> None:
         warn(f"{table} is older than these predictions; the same command with --threshold writes it again")
 
 
-def _summarize(made: "Tally", finished: "Tally", n_files: int, floor: float, elapsed_s: float) -> None:
+def _summarize(folder: Path, made: "Tally", finished: "Tally", n_files: int, elapsed_s: float) -> None:
     from callboard.core.console import counted, duration, summarize
+    from callboard.scoring.set_scores import SKIPPED_TABLE
 
     summarize(
         "predict",
-        f"{made.n_recordings} of {counted(n_files, 'recording')} scored now",
-        *([f"{finished.n_skipped} skipped in all"] if finished.n_skipped else []),
-        f"{counted(finished.n_windows, 'score')} of windows from {floor:g} in all",
+        f"{made.n_recordings - made.n_skipped} of {counted(n_files, 'recording')} scored now",
+        *(
+            [f"{finished.n_skipped} skipped in all (why: {folder / SKIPPED_TABLE})"]
+            if finished.n_skipped
+            else []
+        ),
+        f"{counted(finished.n_windows, 'score')} of windows kept in all",
         f"{duration(made.sound_s)} of sound in {duration(elapsed_s)}",
     )
 

@@ -171,16 +171,14 @@ _RECORDER_FORMS = [
 
 
 def site_of(recording: str) -> str:
-    """Return the folder of a recording or, without one, what its name has before date and time; can be empty.
+    """Return what a recording's name has before date and time or, without them, its folder; can be empty.
 
     Args:
         recording: Path below the folder that was scored, with a suffix.
     """
     path = PurePosixPath(recording)
-    if path.parent.name:
-        return path.parent.as_posix()
     found = [match["site"] for form in _RECORDER_FORMS if (match := form.fullmatch(path.stem))]
-    return found[0] if found else ""
+    return found[0] if found else path.parent.name
 
 
 def _sites_in(ids: pd.Index, pattern: str) -> pd.Series:

@@ -126,7 +126,7 @@ def _is_of(folder: Path, detector: "Detector") -> bool:
 
 def format_thresholds(chosen: Sequence[ChosenThreshold]) -> str:
     """Format the thresholds as an aligned table, and what they come from."""
-    rows = [["species", "threshold", "precision", "interval", "recall", "present", "absent", "from"]]
+    rows = [["species", "threshold", "precision", "interval", "recall", "present", "absent", "evidence"]]
     table = threshold_table(chosen)
     rows += [_text_row(one, row) for one, (_, row) in zip(chosen, table.iterrows(), strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -140,6 +140,11 @@ def format_thresholds(chosen: Sequence[ChosenThreshold]) -> str:
         lines.append(
             f"  too few: fewer than {MIN_CELLS} judged, of boxes fewer than {MIN_OF_KIND} of a kind, or "
             f"fewer than {MIN_UNITS} recordings or groups; `callboard review` of predictions adds verdicts"
+        )
+    if any(one.state is ThresholdState.NOT_REACHED and one.evidence.kind == "boxes" for one in chosen):
+        lines.append(
+            f"  not reached from boxes: `callboard review` of predictions, with {MIN_CELLS} verdicts or more "
+            "for a species, finds thresholds where boxes do not"
         )
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ from callboard.core.files import path_inside, refuse_full_folder, replaced_folde
 from callboard.core.reading import reading
 from callboard.data.annotations import read_table, without_formulas
 from callboard.data.label_formats.audacity import write_detected_track
-from callboard.data.label_formats.raven import sequence_selections, write_detected_selections
+from callboard.data.label_formats.raven import DECIMALS_S, sequence_selections, write_detected_selections
 from callboard.scoring.detector_file import is_detector_file, read_detector_file
 from callboard.scoring.predictions import ABOUT, read_shard_table, read_totals, shard_files
 from callboard.scoring.set_scores import RECORDING_TABLE, WINDOW_TABLE
@@ -59,8 +59,9 @@ class StoredPredictions(NamedTuple):
         return opened
 
     def shards(self) -> list[str]:
-        """Return the names of the finished shards' files."""
-        return [path.name for path in shard_files(self.folder)]
+        """Return the names of the finished shards' files, in the order of their first recordings."""
+        first = {path.name: read_totals(path).files[0].name for path in shard_files(self.folder)}
+        return sorted(first, key=first.__getitem__)
 
     def table(self, name: str, shard: str) -> pd.DataFrame:
         """Read a shard's part of a table."""
@@ -116,7 +117,7 @@ def _read_threshold_table(path: Path, species: Sequence[str]) -> dict[str, float
     ]
     refuse_rows(problems)
     if is_blank.all():
-        raise UserError(f"{path}: no species has a threshold")
+        raise UserError(f"{path}: no species has a threshold; lower --precision, or judge more windows")
     return dict(zip(table["species"][~is_blank], values[~is_blank].astype(float), strict=True))
 
 
@@ -140,6 +141,7 @@ def merge_windows(windows: pd.DataFrame) -> pd.DataFrame:
         species=("species", "first"),
         score=("score", "max"),
     )
+    merged = merged.round({"start_s": DECIMALS_S, "end_s": DECIMALS_S})
     return merged.sort_values(["recording", "start_s", "species"], ignore_index=True)
 
 

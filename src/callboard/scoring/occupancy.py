@@ -4,7 +4,7 @@ An occasion is a period of some days. NA means that nothing was recorded there i
 species was not found in what was recorded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from callboard.params.data import SITE
 from callboard.scoring.detections import StoredPredictions, Thresholds, presence
 from callboard.scoring.set_scores import RECORDING_TABLE
 
-USUAL_PATTERNS = (RECORDER_PATTERN, f"{SITE}/YYYYMMDD_HHMMSS")
-"""Patterns on names of recordings that are tried if none is given: the second has a folder for each site."""
+FOLDER_PATTERN = f"{SITE}/YYYYMMDD_HHMMSS"
+"""Form of names below a folder for each site."""
 
 DATE_PARTS = PATTERN_PARTS | {"YYYYMMDD": r"(?P<date>\d{8})", "YYMMDD": r"(?P<date>\d{6})"}
 
@@ -38,7 +38,8 @@ def read_places(text: str, recordings: Sequence[str]) -> pd.DataFrame:
 
     Args:
         text: A pattern on their names without suffix, with the parts of PATTERN_PARTS; or the path of a CSV
-            with PLACE_COLUMNS; or nothing, for USUAL_PATTERNS.
+            with PLACE_COLUMNS; or nothing, for RECORDER_PATTERN in file names, or
+            else FOLDER_PATTERN.
         recordings: Names of the recordings.
 
     Returns:
@@ -49,32 +50,44 @@ def read_places(text: str, recordings: Sequence[str]) -> pd.DataFrame:
     """
     if text and SITE not in text:
         return _table_places(Path(text), recordings)
-    patterns = [text] if text else USUAL_PATTERNS
-    for pattern in patterns:
-        places, others = _pattern_places(pattern, recordings)
-        if not others:
-            return places
-    raise UserError(
-        f"--sites {' and '.join(patterns)}: {counted(len(others), 'recording')} of a different form: "
-        f"{first_few(others)}; give a pattern such as {USUAL_PATTERNS[1]}, in which * stands for anything, "
-        f"or a CSV with the columns {', '.join(PLACE_COLUMNS)}"
-    )
+    stems = {name: name.rpartition(".")[0] for name in recordings}
+    if text:
+        places, others = _pattern_places(text, stems)
+    else:
+        file_names = {name: stem.rpartition("/")[2] for name, stem in stems.items()}
+        places, others = _pattern_places(f"{RECORDER_PATTERN}*", file_names)
+        if others:
+            places, others = _pattern_places(FOLDER_PATTERN, stems)
+            others = [name for name in recordings if name in others or "/" in places["site"][name]]
+    if others:
+        raise UserError(
+            f"no site and date in the names of {counted(len(others), 'recording')}: "
+            f"{first_few(sorted(others))}; they must be {text or f'{RECORDER_PATTERN} or {FOLDER_PATTERN}'}; "
+            f"--sites takes a pattern such as */{FOLDER_PATTERN}, in which * stands for anything, or a CSV "
+            "with the columns recording (as in the predictions, with suffix), site, date (as in 2026-06-30)"
+        )
+    return places
 
 
-def _pattern_places(pattern: str, recordings: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return site and date of recordings, and the recordings whose names are of a different form."""
+def _pattern_places(pattern: str, names: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return site and date of recordings, and the recordings whose names are of a different form.
+
+    Args:
+        pattern: The pattern.
+        names: Text that must match, by recording.
+    """
     if pattern.count("YYMMDD") != 1:  # which YYYYMMDD contains
         raise UserError(f"--sites {pattern}: must contain YYYYMMDD or YYMMDD, once")
     form = pattern_form(pattern, DATE_PARTS)
     places: dict[str, tuple[str, date]] = {}
     others = []
-    for name in recordings:
-        match = form.fullmatch(name.rpartition(".")[0])
+    for recording, name in names.items():
+        match = form.fullmatch(name)
         day = _day_of(match["date"]) if match else None
         if match and day:
-            places[name] = match["site"], day
+            places[recording] = match["site"], day
         else:
-            others.append(name)
+            others.append(recording)
     return pd.DataFrame(list(places.values()), list(places), ["site", "date"]), others
 
 

@@ -168,7 +168,7 @@ def refuse_different_detector(folder: Path, detector: Detector) -> None:
         UserError: It did, or the description in the folder is missing or damaged.
     """
     reference, key, _ = read_detector(folder / ABOUT)
-    if key != detector.key:
+    if key != detector.key and reference != detector.reference:  # exported, it has a different key
         raise UserError(
             f"{folder}: has predictions of {reference}, not of {detector.reference}, so its verdicts are on "
             "different scores"
