@@ -51,7 +51,7 @@ def test_a_file_predicts_as_its_result_does(workspace, callboard, capsys):
         pd.testing.assert_frame_equal(a, b, check_exact=False, atol=1e-4, rtol=0)
     with pytest.raises(SystemExit):
         callboard(capsys, "predict", "exp0051", "data/source/test", "--engine", "openvino")
-    assert "torch runs exp0051" in capsys.readouterr().err
+    assert "torch runs the networks of exp0051" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         callboard(capsys, "export", "exp0051", "detector")
     assert "'detector' must end with .zip" in capsys.readouterr().err
