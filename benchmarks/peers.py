@@ -1,4 +1,4 @@
-"""Compare `callboard predict` with OpenSoundscape's predict and a plain script, on the same files.
+"""Compare `callboard predict` with its stages, OpenSoundscape and a plain script, on the same files.
 
     python benchmarks/peers.py --theirs /path/to/venv/bin/python --recordings 40
 
@@ -17,8 +17,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from callboard.scoring.detector import Detector
 
 RATE, WINDOW_RATE, N_FFT, HOP, N_MELS, N_FRAMES, N_SPECIES = 48000, 24000, 1024, 384, 128, 512, 24
 WINDOW_S = N_FRAMES * HOP / WINDOW_RATE
@@ -40,7 +44,7 @@ def main() -> None:
         seconds, n_windows = ROLES[args.role](files)
         print(json.dumps([seconds, n_windows]))
         return
-    pythons = {"callboard": sys.executable, "script": sys.executable}
+    pythons = dict.fromkeys(("callboard", "stages", "script"), sys.executable)
     if args.theirs:
         pythons["opensoundscape"] = str(args.theirs)
     rates: dict[str, list[float]] = {role: [] for role in pythons}
@@ -76,9 +80,47 @@ def write_recordings(folder: Path, n_recordings: int) -> None:
 
 def callboard_files(files: Sequence[Path]) -> tuple[float, int]:
     import pandas as pd
-    import torch
 
     from callboard.data.archive import list_archive, plan_shards
+    from callboard.scoring.predictions import Predictions
+
+    detector = random_detector()
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        archive = list_archive([files[0].parent])
+        predictions = Predictions(Path(folder), detector, 0.0)
+        for shard in plan_shards(predictions.missing(archive)):
+            predictions.make(shard)
+        seconds = time.monotonic() - start
+        return seconds, len(pd.read_parquet(Path(folder, "windows"))) // N_SPECIES
+
+
+def stage_files(files: Sequence[Path]) -> tuple[float, int]:
+    """Do what the stages `crop` and `predict` do, in one process."""
+    import torch
+
+    from callboard.core.threads import n_workers
+    from callboard.features.encoding import encode_files
+    from callboard.features.frame_cache import MelCache, write_cache
+    from callboard.scoring.predict import score_recordings
+    from callboard.scoring.window_scores import recording_scores
+
+    part = random_detector().parts[0]
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        encoded = encode_files(
+            [(path.stem, path) for path in files], part.front_end, Path(folder), n_workers()
+        )
+        write_cache(Path(folder, "mel"), (recording for recording, _ in encoded), N_MELS)
+        cache = MelCache.open(Path(folder, "mel"))
+        scores = score_recordings(part.models, cache, cache.recording_ids, part.score, torch.device("cpu"))
+        recording_scores(scores, part.infer)
+        return time.monotonic() - start, len(scores.recording)
+
+
+def random_detector() -> "Detector":
+    import torch
+
     from callboard.model.detector import build_model
     from callboard.model.device import use_threads
     from callboard.model.weights import LoadedModel
@@ -89,18 +131,16 @@ def callboard_files(files: Sequence[Path]) -> tuple[float, int]:
     from callboard.scoring.detector import Detector, Networks
     from callboard.scoring.parts import ScoreParams
     from callboard.scoring.predict import TorchRunner
-    from callboard.scoring.predictions import Predictions
 
     use_threads(1)
     front_end = FrontEndParams(
-        audio=AudioParams(sample_rate=WINDOW_RATE),
+        audio=AudioParams(sample_rate=WINDOW_RATE, on_other_rate="resample"),
         features=FeatureParams(n_fft=N_FFT, hop_length=HOP, n_mels=N_MELS, f_min=50.0, f_max=11500.0),
     )
     clip = ClipParams(mode="event", n_frames=N_FRAMES, offsets=[16], mel_rows=None)
-    predict = PredictParams(overlap_frames=0)
+    score = ScoreParams(seed=0, augment=AugmentParams(), predict=PredictParams(overlap_frames=0))
     model = build_model(ModelParams(backbone="resnet18"), N_SPECIES).eval()
     species = [str(number) for number in range(N_SPECIES)]
-    score = ScoreParams(seed=0, augment=AugmentParams(), predict=predict)
     networks = Networks(
         front_end,
         score,
@@ -109,15 +149,7 @@ def callboard_files(files: Sequence[Path]) -> tuple[float, int]:
         ("random",),
         TorchRunner(score, torch.device("cpu")),
     )
-    detector = Detector("random@0", species, [networks], [1.0], None, None)
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.monotonic()
-        archive = list_archive([files[0].parent])
-        predictions = Predictions(Path(folder), detector, 0.0)
-        for shard in plan_shards(predictions.missing(archive)):
-            predictions.make(shard)
-        seconds = time.monotonic() - start
-        return seconds, len(pd.read_parquet(Path(folder, "windows"))) // N_SPECIES
+    return Detector("random@0", species, [networks], [1.0], None, None)
 
 
 def script_files(files: Sequence[Path]) -> tuple[float, int]:
@@ -168,6 +200,7 @@ def opensoundscape_files(files: Sequence[Path]) -> tuple[float, int]:
 
 ROLES: dict[str, Callable[[Sequence[Path]], tuple[float, int]]] = {
     "callboard": callboard_files,
+    "stages": stage_files,
     "script": script_files,
     "opensoundscape": opensoundscape_files,
 }
