@@ -404,4 +404,4 @@ def test_predicting_and_detections_need_neither_torch_nor_a_workspace(folder, tm
     (tmp_path / "commands.txt").write_text("")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "error: callboard predict needs the package" in done.stderr
-    assert "pip install 'callboard[train]'" in done.stderr
+    assert "pip install -e '.[train]'" in done.stderr

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pandas as pd
@@ -112,5 +112,5 @@ class SpeciesModel(nn.Module):
         return SedOutput._make([*merged, None if frequency is None else self._merge_output(frequency)])
 
     def _merge(self, values: Tensor) -> Tensor:
-        parts = torch.tensor_split(values, self.first_classes, dim=-1)
-        return torch.stack([part.amax(dim=-1) for part in parts], dim=-1)
+        spans = pairwise([0, *self.first_classes, None])  # slices, since OpenVINO cannot split
+        return torch.stack([values[..., start:stop].amax(dim=-1) for start, stop in spans], dim=-1)

@@ -54,6 +54,7 @@ class StoredPredictions(NamedTuple):
             found = json.loads(about.read_text(encoding="utf-8"))
             low, high = map(float, found["band_hz"])
             opened = cls(folder, list(map(str, found["species"])), float(found["floor"]), (low, high))
+            "".join(opened.species).encode()  # JSON can have halves of characters, which no table takes
         if not opened.shards():
             raise UserError(f"{folder}: no shard is finished yet; run the same `callboard predict` again")
         return opened
