@@ -102,7 +102,7 @@ def predicted(detector: Detector, recordings: Path, output: Path) -> pd.DataFram
     for shard in plan_shards(predictions.missing(list_archive([recordings]))):
         predictions.make(shard)
     stored = StoredPredictions.open(output)
-    windows = pd.concat([stored.table(WINDOW_TABLE, shard) for shard in stored.shards()])
+    windows = pd.concat([stored.table(WINDOW_TABLE, shard) for shard in stored.shards])
     return windows.assign(recording=windows["recording"].str.removesuffix(".flac"))
 
 

@@ -489,7 +489,7 @@ def test_a_shard_with_a_changed_byte_has_the_same_scores_or_is_refused(folder, n
 
     predict(detector(networks(0)), folder, tmp_path / "out")
     opened = StoredPredictions.open(tmp_path / "out")
-    (name,) = opened.shards()
+    (name,) = opened.shards
     expected = opened.table("windows", name)
     path = tmp_path / "out/windows" / name
     sound, n_refused = path.read_bytes(), 0

@@ -41,6 +41,8 @@ class StoredPredictions(NamedTuple):
     floor: float
     band_hz: tuple[float, float]
     """Frequencies that the networks see."""
+    shards: list[str]
+    """Names of the files of the shards that were finished, in the order of their first recordings."""
 
     @classmethod
     def open(cls, folder: Path) -> "StoredPredictions":
@@ -53,16 +55,17 @@ class StoredPredictions(NamedTuple):
         with reading(about, "the description of predictions", missing="`callboard predict` writes it"):
             found = json.loads(about.read_text(encoding="utf-8"))
             low, high = map(float, found["band_hz"])
-            opened = cls(folder, list(map(str, found["species"])), float(found["floor"]), (low, high))
-            "".join(opened.species).encode()  # JSON can have halves of characters, which no table takes
-        if not opened.shards():
+            species, floor = list(map(str, found["species"])), float(found["floor"])
+            "".join(species).encode()  # JSON can have halves of characters, which no table takes
+        first = {path.name: read_totals(path).files[0].name for path in shard_files(folder)}
+        if not first:
             raise UserError(f"{folder}: no shard is finished yet; run the same `callboard predict` again")
-        return opened
+        return cls(folder, species, floor, (low, high), sorted(first, key=first.__getitem__))
 
-    def shards(self) -> list[str]:
-        """Return the names of the finished shards' files, in the order of their first recordings."""
-        first = {path.name: read_totals(path).files[0].name for path in shard_files(self.folder)}
-        return sorted(first, key=first.__getitem__)
+    def paths(self) -> dict[str, Path]:
+        """Return the path of each recording, also of skipped ones, by name."""
+        totals = map(read_totals, shard_files(self.folder))
+        return {file.name: Path(file.path) for shard in totals for file in shard.files}
 
     def table(self, name: str, shard: str) -> pd.DataFrame:
         """Read a shard's part of a table."""
@@ -153,7 +156,7 @@ def detections(predictions: StoredPredictions, thresholds: Thresholds) -> Iterat
         UserError: A threshold is below the floor, or a shard is damaged.
     """
     refuse_below_floor(thresholds, predictions.floor, predictions.folder)
-    for shard in predictions.shards():
+    for shard in predictions.shards:
         windows = predictions.table(WINDOW_TABLE, shard)
         yield merge_windows(windows[windows["score"] >= windows["species"].map(thresholds).astype(float)])
 
@@ -175,7 +178,7 @@ def refuse_below_floor(thresholds: Thresholds, floor: float, folder: Path) -> No
 
 def presence(predictions: StoredPredictions, thresholds: Thresholds) -> Iterator[pd.DataFrame]:
     """Yield recording, length_s, species, score, is_present of each shard, of species with a threshold."""
-    for shard in predictions.shards():
+    for shard in predictions.shards:
         table = predictions.table(RECORDING_TABLE, shard)
         table = table[table["species"].isin(list(thresholds))]
         yield table.assign(
@@ -276,24 +279,22 @@ def _write_sequence(predictions: StoredPredictions, thresholds: Thresholds, fold
 
 def _sequence(predictions: StoredPredictions) -> pd.DataFrame:
     """Return path and begins_s of each recording in the sequence of all, in the order of their paths."""
-    paths: dict[str, str] = {}
-    lengths_s: dict[str, float] = {}
-    for path in shard_files(predictions.folder):
-        paths |= {file.name: file.path for file in read_totals(path).files}
-        table = read_shard_table(path).drop_duplicates("recording")
+    paths, lengths_s = predictions.paths(), dict[str, float]()
+    for shard in predictions.shards:
+        table = predictions.table(RECORDING_TABLE, shard).drop_duplicates("recording")
         lengths_s |= dict(zip(table["recording"], table["length_s"], strict=True))
     if skipped := sorted(set(paths) - set(lengths_s)):
         warn(
             f"{counted(len(skipped), 'skipped recording')} not in the sequence: {first_few(skipped)}; leave "
             "them out in Raven too"
         )
-    gone = sorted(name for name in lengths_s if not Path(paths[name]).exists())
+    gone = sorted(name for name in lengths_s if not paths[name].exists())
     if gone and len(gone) < len(lengths_s):
         warn(
             f"{counted(len(gone), 'recording')} of the sequence no longer there: {first_few(gone)}; times of "
             "all later ones are those with them"
         )
-    sequence = pd.DataFrame({"path": pd.Series(paths), "length_s": pd.Series(lengths_s)}).dropna()
+    sequence = pd.DataFrame({"path": pd.Series(paths).map(str), "length_s": pd.Series(lengths_s)}).dropna()
     sequence = sequence.sort_values("path")
     return sequence.assign(begins_s=sequence["length_s"].cumsum() - sequence["length_s"])[
         ["path", "begins_s"]

@@ -194,5 +194,5 @@ def _occasions(
 
 
 def _recordings(predictions: StoredPredictions) -> Iterator[str]:
-    for shard in predictions.shards():
+    for shard in predictions.shards:
         yield from predictions.table(RECORDING_TABLE, shard)["recording"].unique()

@@ -15,7 +15,7 @@ from callboard.core.errors import UserError
 from callboard.core.files import path_inside
 from callboard.data.verdicts import VERDICT_COLUMNS, VERDICT_TABLE, read_window_verdicts
 from callboard.scoring.detections import DETECTION_COLUMNS, StoredPredictions
-from callboard.scoring.predictions import ABOUT, read_detector, read_totals, shard_files
+from callboard.scoring.predictions import ABOUT, read_detector
 
 WINDOWS_PER_SPECIES = 25
 """Default number of windows to judge of each species: enough for a threshold even if some are unsure."""
@@ -29,8 +29,7 @@ def prediction_queue(
     refuse_unknown_species(species, predictions.species, folder)
     table = folder / VERDICT_TABLE
     judged = read_window_verdicts(table) if table.exists() else _no_verdicts()
-    files = (file for shard in shard_files(folder) for file in read_totals(shard).files)
-    scored = {} if recordings else {file.name: Path(file.path) for file in files}
+    scored = {} if recordings else predictions.paths()
 
     def place(name: str) -> Path:
         return path_inside(recordings, name, str(folder)) if recordings else scored.get(name, Path(name))

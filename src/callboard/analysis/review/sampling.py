@@ -47,7 +47,7 @@ def sample_windows(
     chosen = _with_divisions(
         pd.DataFrame(columns=DETECTION_COLUMNS).astype({"score": float, "start_s": float})
     )
-    for shard in predictions.shards():
+    for shard in predictions.shards:
         windows = predictions.table(WINDOW_TABLE, shard)
         if species:
             windows = windows[windows["species"].isin(species)]

@@ -137,7 +137,7 @@ def verdict_evidence(folders: Sequence[Path], detector: Detector) -> dict[str, S
         verdicts = _read_verdicts(folder / VERDICT_TABLE, predictions.species)
         tables.append(verdicts.assign(unit=f"{folder}/" + verdicts["recording"]))
         floor = max(floor, predictions.floor)
-        for shard in predictions.shards():
+        for shard in predictions.shards:
             for name, scores in predictions.table(WINDOW_TABLE, shard).groupby("species")["score"]:
                 windows[str(name)] += count_windows(scores.to_numpy())
     table = pd.concat(tables, ignore_index=True)
