@@ -9,7 +9,7 @@ from callboard.core.errors import UserError
 from callboard.data.archive import ArchiveShard
 from callboard.experiments.jobs.nodes import refuse_unlike, this_node
 from callboard.experiments.jobs.options import JobOptions
-from callboard.experiments.jobs.ray_cluster import CHECK_EVERY_S, RayCluster, amount, joined_ray, places
+from callboard.experiments.jobs.ray_cluster import CHECK_EVERY_S, RayCluster, joined_ray
 from callboard.scoring.predictions import Predictions
 from callboard.scoring.shard_jobs import (
     DEFAULT_CPUS,
@@ -66,24 +66,13 @@ def _scored(
         if not running:
             break
         done, _ = ray.wait(list(running), timeout=CHECK_EVERY_S)
-        if not done:
-            _refuse_no_place(cluster)
+        if not done and not cluster.has_place():
+            raise UserError(f"no node is left with {cluster.needs}; the same command continues")
         for answer in done:
             number = running.pop(answer)
             try:
                 yield ray.get(answer)
             except ray.exceptions.RayError as error:
-                if isinstance(cause := getattr(error, "cause", error), UserError):
-                    raise cause from None
-                if not isinstance(cause, ray.exceptions.RayError):
-                    raise
+                cluster.cause_of_kill(error)
                 killed.append(shards[number])
     refuse_killed(killed)
-
-
-def _refuse_no_place(cluster: RayCluster) -> None:
-    alive = [node for node in cluster.ray.nodes() if node["Alive"]]
-    if not places(alive, cluster.cpus, cluster.gpus):
-        raise UserError(
-            f"no node is left with {amount(cluster.cpus, cluster.gpus)}; the same command continues"
-        )

@@ -65,6 +65,30 @@ class RayCluster(NamedTuple):
         """
         return [answer for _, answer in _ask(self.ray, self.nodes, function, *arguments)]
 
+    @property
+    def needs(self) -> str:
+        """CPUs and GPUs that a job occupies, in words."""
+        return _amount(self.cpus, self.gpus)
+
+    def has_place(self) -> bool:
+        """Return whether a node is left that can run a job."""
+        alive = [node for node in self.ray.nodes() if node["Alive"]]
+        return places(alive, self.cpus, self.gpus) > 0
+
+    def cause_of_kill(self, error: Exception) -> Exception:
+        """Return why the process of a task was killed, given the RayError of the task.
+
+        Raises:
+            UserError: the task ended by this error of its own.
+            RayError: it ended by a different one.
+        """
+        cause: Exception = getattr(error, "cause", error)
+        if isinstance(cause, UserError):
+            raise cause from None
+        if not isinstance(cause, self.ray.exceptions.RayError):
+            raise error
+        return cause
+
 
 @contextmanager
 def joined_ray(options: JobOptions, default_cpus: int) -> Iterator[RayCluster]:
@@ -92,7 +116,7 @@ def joined_ray(options: JobOptions, default_cpus: int) -> Iterator[RayCluster]:
         gpus = options.gpus if options.gpus is not None else _default_gpus(alive)
         n_places = places(alive, cpus, gpus)
         if not n_places:
-            raise UserError(f"no node has {amount(cpus, gpus)}, which a job asks for")
+            raise UserError(f"no node has {_amount(cpus, gpus)}, which a job asks for")
         yield RayCluster(ray, alive, cpus, gpus, n_places)
     finally:
         ray.shutdown()
@@ -111,7 +135,7 @@ def ray_jobs(options: JobOptions, threads: int, snapshot: Snapshot) -> Iterator[
             _refuse_unreachable_remote(ray, apart, carried, snapshot)
         pigeonhole = ray.remote(num_cpus=0, max_restarts=-1)(Pigeonhole).remote() if apart else None
         n_jobs = options.n_jobs or cluster.n_places
-        jobs = RayJobs(ray, cluster.cpus, cluster.gpus, n_jobs, nodes, snapshot, carried, pigeonhole)
+        jobs = RayJobs(cluster, n_jobs, nodes, snapshot, carried, pigeonhole)
         with received_progress(ray, pigeonhole, snapshot.workspace) if apart else nullcontext():
             yield jobs
 
@@ -165,8 +189,7 @@ def places(nodes: Sequence[Mapping[str, Any]], cpus: int, gpus: float) -> int:
     return count
 
 
-def amount(cpus: int, gpus: float) -> str:
-    """Return the CPUs and GPUs that a job occupies, in words."""
+def _amount(cpus: int, gpus: float) -> str:
     return counted(cpus, "CPU") + (f" and {gpus:g} GPUs" if gpus else "")
 
 
@@ -222,9 +245,7 @@ class RayJobs:
 
     def __init__(
         self,
-        ray: Any,
-        cpus: int,
-        gpus: float,
+        cluster: RayCluster,
         n_jobs: int,
         nodes: Sequence[Node],
         snapshot: Snapshot,
@@ -236,37 +257,33 @@ class RayJobs:
         `carried` is Ray's reference to a `Carried`, and `pigeonhole` the handle of a `Pigeonhole`; both are
         None if all nodes have the workspace's folder.
         """
+        ray, cpus = cluster.ray, cluster.cpus
         self.n_jobs, self.n_threads, self.n_nodes = n_jobs, cpus, len(nodes)
         self._nodes, self._snapshot = nodes, snapshot
         self.is_apart = carried is not None
         is_larger = len(nodes) > 1 and n_jobs * cpus > n_workers()  # than this machine
         self.n_shards = n_jobs if is_larger and not self.is_apart else 1
         self._carried, self._pigeonhole = carried, pigeonhole
-        self._ray, self._cpus, self._gpus = ray, cpus, gpus
-        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_on_node)
+        self._cluster, self._ray = cluster, ray
+        self._task = ray.remote(num_cpus=cpus, num_gpus=cluster.gpus, max_retries=0)(run_on_node)
         self._running: set[Any] = set()
         self._lock = threading.Lock()
         self._is_stopped = threading.Event()
 
     def run(self, job: CopyJob) -> JobResult:
         """Run a job somewhere in the cluster; see `Engine.run`."""
-        if not self._gpus:  # Ray hides GPUs only from tasks that ask for some
+        if not self._cluster.gpus:  # Ray hides GPUs only from tasks that ask for some
             job = job._replace(environment=job.environment | {"CUDA_VISIBLE_DEVICES": ""})
         with self._lock:
             if self._is_stopped.is_set():
                 raise TaskError(f"{job.name}: stopped")
             answer = self._task.options(name=job.name).remote(job, self._carried, self._pigeonhole)
             self._running.add(answer)
-        errors = self._ray.exceptions
         try:
             self._wait(job.name, answer)
             result: JobResult = self._ray.get(answer)
-        except errors.RayError as error:
-            cause = getattr(error, "cause", error)
-            if isinstance(cause, UserError):
-                raise cause from None
-            if not isinstance(cause, errors.RayError):
-                raise
+        except self._ray.exceptions.RayError as error:
+            cause = self._cluster.cause_of_kill(error)
             raise WorkerKilledError(f"{job.name}: its process was killed ({one_line(cause)})") from None
         finally:
             with self._lock:
@@ -276,9 +293,8 @@ class RayJobs:
     def _wait(self, name: str, answer: Any) -> None:
         """Wait for a task as long as a node is left that can run it."""
         while not self._ray.wait([answer], timeout=CHECK_EVERY_S)[0]:
-            alive = [node for node in self._ray.nodes() if node["Alive"]]
-            if not places(alive, self._cpus, self._gpus):
-                raise TaskError(f"{name}: no node is left with {amount(self._cpus, self._gpus)}")
+            if not self._cluster.has_place():
+                raise TaskError(f"{name}: no node is left with {self._cluster.needs}")
 
     def stop(self) -> None:
         """End all jobs, and wait until they have removed their copies."""
@@ -300,5 +316,5 @@ class RayJobs:
         nodes = [f"{node.name}: {node.processor}; {way[node.sees_copies]}" for node in self._nodes]
         return [
             *nodes,
-            f"{counted(self.n_jobs, 'job')} at a time, each with {amount(self._cpus, self._gpus)}",
+            f"{counted(self.n_jobs, 'job')} at a time, each with {self._cluster.needs}",
         ]
