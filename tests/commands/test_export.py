@@ -12,55 +12,43 @@ from mlflow.pyfunc import scoring_server
 from packaging.requirements import Requirement
 
 from callboard import Detector
-from callboard.cli import main
 from callboard.results.stored_runs import stored_runs
 from callboard.scoring.detector_model import REQUIRED
 from callboard.scoring.set_scores import PREDICTION_TABLES
-from tests.conftest import ROOT, Workspace
+from tests.conftest import ROOT
 
 
-@pytest.fixture
-def callboard(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
-    """Run the command in a finished workspace, and return what it printed."""
-    monkeypatch.chdir(workspace.root)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_ROOT", str(workspace.root))
-    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch compute as an exported detector does."""
     monkeypatch.setattr("callboard.model.device.has_bfloat16", lambda device: False)
-
-    def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-        monkeypatch.setattr("sys.argv", ["callboard", *arguments])
-        main()
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.mark.slow
 def test_a_file_predicts_as_its_result_does(workspace, callboard, capsys):
-    printed = callboard(capsys, "export", "exp0051", "detector.zip")
+    printed = callboard("export", "exp0051", "detector.zip")
     path = workspace.root / "detector.zip"
     assert f"written to {path}" in printed
     assert "trained here from random weights" in printed
-    callboard(capsys, "predict", "exp0051", "data/source/test", "--floor", "0")
-    callboard(capsys, "predict", "detector.zip", "data/source/test", "--floor", "0")
+    callboard("predict", "exp0051", "data/source/test", "--floor", "0")
+    callboard("predict", "detector.zip", "data/source/test", "--floor", "0")
     for name in PREDICTION_TABLES:
         a, b = (
             pd.read_parquet(workspace.root / "predictions" / made / name) for made in ("exp0051", "detector")
         )
         pd.testing.assert_frame_equal(a, b, check_exact=False, atol=1e-4, rtol=0)
     with pytest.raises(SystemExit):
-        callboard(capsys, "predict", "exp0051", "data/source/test", "--engine", "openvino")
+        callboard("predict", "exp0051", "data/source/test", "--engine", "openvino")
     assert "torch runs the networks of exp0051" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        callboard(capsys, "export", "exp0051", "detector")
+        callboard("export", "exp0051", "detector")
     assert "'detector' must end with .zip" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_a_model_of_the_run_is_registered_served_and_run_by_mlflow(workspace, callboard, capsys, monkeypatch):
+def test_a_model_of_the_run_is_registered_served_and_run_by_mlflow(workspace, callboard, monkeypatch):
     (before,) = stored_runs()
-    address = callboard(capsys, "export", "exp0051", "detector.zip", "--mlflow").split()[-1]
+    address = callboard("export", "exp0051", "detector.zip", "--mlflow").split()[-1]
     assert stored_runs() == [before]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace.root}/mlflow.db")
     assert mlflow.register_model(address, "birds").run_id == before.run_id

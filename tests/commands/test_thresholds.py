@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from callboard.analysis.thresholds.evidence import box_evidence
-from callboard.cli import build_parser, main
+from callboard.cli import build_parser
 from callboard.data.verdicts import VERDICT_COLUMNS
 from callboard.features.frame_cache import MelCache
 from callboard.model.device import pick_device
@@ -18,35 +18,13 @@ from callboard.scoring.window_scores import window_means
 from tests.conftest import Workspace
 
 
-@pytest.fixture
-def callboard(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command in a finished workspace, and return what it printed."""
-    monkeypatch.chdir(workspace.root)
-    monkeypatch.setenv("DVC_ROOT", str(workspace.root))
-    monkeypatch.setenv("CALLBOARD_DEVICE", "cpu")
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr("sys.argv", ["callboard", *arguments])
-        main()
-        return capsys.readouterr().out
-
-    def refused(*arguments: str) -> str:
-        with pytest.raises(SystemExit) as ended:
-            run(*arguments)
-        assert ended.value.code == 1
-        return capsys.readouterr().err
-
-    run.refused = refused  # type: ignore[attr-defined]
-    return run
-
-
 def judge(folder: Path, is_present: "pd.Series[bool]", windows: pd.DataFrame) -> None:
     verdict = np.where(is_present, "present", "absent")
     windows.assign(verdict=verdict)[VERDICT_COLUMNS].to_csv(folder / "verdicts.csv", index=False)
 
 
 @pytest.mark.slow
-def test_from_boxes_to_a_review_to_detections(workspace: Workspace, callboard) -> None:
+def test_from_boxes_to_a_review_to_detections(workspace: Workspace, callboard, refused) -> None:
     root = workspace.root
     printed = callboard("thresholds", "exp0051")
     assert "0 reached, 0 not reached, 3 too few" in printed
@@ -59,7 +37,7 @@ def test_from_boxes_to_a_review_to_detections(workspace: Workspace, callboard) -
     )
     assert table["threshold"].isna().all()
     assert (root / "thresholds/exp0051/thresholds.png").read_bytes().startswith(b"\x89PNG")
-    assert "no species has a threshold" in callboard.refused(
+    assert "no species has a threshold" in refused(
         "predict", "exp0051", "data/source/train", "--threshold", "thresholds/exp0051/thresholds.csv"
     )
     assert not (root / "predictions").exists()
@@ -95,9 +73,7 @@ def test_from_boxes_to_a_review_to_detections(workspace: Workspace, callboard) -
     printed = callboard("thresholds", "exp0051", "--verdicts", "july", "--output", "other")
     assert "from verdicts" in printed
     assert (root / "other/thresholds.csv").is_file()
-    low = callboard.refused(
-        "predict", "exp0051", "data/source/test", "--output", "new", "--threshold", "0.05"
-    )
+    low = refused("predict", "exp0051", "data/source/test", "--output", "new", "--threshold", "0.05")
     assert "threshold 0.05 of species" in low
     assert not (root / "new/about.json").exists()
 

@@ -67,6 +67,22 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     return parse
 
 
+def fraction(*, with_ends: bool) -> Callable[[str], float]:
+    """Return the `type` of an argument: a number from 0 to 1, or between them."""
+    limits = "from 0 to 1" if with_ends else "between 0 and 1"
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not (0 < number < 1 or (with_ends and number in (0, 1))):
+            raise argparse.ArgumentTypeError(f"{text!r} must be a number {limits}")
+        return number
+
+    return parse
+
+
 def add_run_options(parser: argparse.ArgumentParser, *, runs: str, overridden: str) -> None:
     """Add -S, --jobs, --queue and --dry, which all commands that run experiments take.
 

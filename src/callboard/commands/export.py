@@ -14,8 +14,8 @@ def add(commands: Any) -> None:
         "export",
         help="write the detector of a result to a file that needs no torch",
         details="Every network becomes ONNX, and is compared with the one that torch runs. "
-        "`callboard predict FILE` and `callboard.Detector` run the file where only "
-        "`pip install 'callboard[detect]'` was done.",
+        "`callboard predict FILE` and `callboard.Detector` run the file where only callboard[detect] is "
+        "installed.",
         examples={
             "callboard export exp0058 detector.zip": "its networks, settings and species",
             "callboard export exp0058 detector.zip --thresholds species.csv": "with a threshold per species",

@@ -10,6 +10,7 @@ from callboard.commands.arguments import (
     absolute_path,
     add_command,
     add_place_options,
+    fraction,
     place_options,
 )
 from callboard.commands.detections import threshold
@@ -59,7 +60,7 @@ def add(commands: Any) -> None:
     )
     predict.add_argument(
         "--floor",
-        type=probability,
+        type=fraction(with_ends=True),
         default=DEFAULT_FLOOR,
         metavar="P",
         help="lowest score of a window that is kept; scores of recordings are all kept; default %(default)s",
@@ -92,17 +93,6 @@ def result_or_file(text: str) -> str:
     from callboard.scoring.detector_file import is_detector_file
 
     return str(absolute_path(text)) if is_detector_file(text) else text
-
-
-def probability(text: str) -> float:
-    """Parse a number from 0 to 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 1")
-    return number
 
 
 def open_detector(name: str, engine: str | None) -> tuple[str, "Detector"]:

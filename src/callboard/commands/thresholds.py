@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from callboard.commands.arguments import HEAD_RESULT, absolute_path, add_command
+from callboard.commands.arguments import HEAD_RESULT, absolute_path, add_command, fraction
 
 DEFAULT_PRECISION = 0.9
 
@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     thresholds.add_argument("name", nargs="?", metavar="NAME", help=HEAD_RESULT)
     thresholds.add_argument(
         "--precision",
-        type=share,
+        type=fraction(with_ends=False),
         default=DEFAULT_PRECISION,
         metavar="P",
         help="share of detections that must be right, between 0 and 1; default %(default)s",
@@ -46,17 +46,6 @@ def add(commands: Any) -> None:
         help="folder of the table and the plot; default: thresholds/NAME in the workspace",
     )
     thresholds.set_defaults(command=write_chosen)
-
-
-def share(text: str) -> float:
-    """Parse a number between 0 and 1, both excluded."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number between 0 and 1")
-    return number
 
 
 def write_chosen(args: argparse.Namespace) -> None:

@@ -1,6 +1,5 @@
 """Shards as jobs of Slurm. A job takes every n-th shard and writes its scores into a shared folder."""
 
-import os
 import pickle
 import platform
 import signal
@@ -13,6 +12,7 @@ from typing import Any
 from callboard.core.errors import UserError, one_line
 from callboard.core.files import written_whole
 from callboard.data.archive import ArchiveShard
+from callboard.experiments.jobs.copies import this_process
 from callboard.experiments.jobs.options import JobOptions
 from callboard.experiments.jobs.slurm import ASK_EVERY_S, N_JOBS, is_alive, slurm_executor
 from callboard.scoring.predictions import Predictions
@@ -40,7 +40,7 @@ def slurm_shards(
 ) -> Iterator[Iterator[ScoredShard]]:
     """Yield an iterator over shards that Slurm's jobs score; see `made_shards`."""
     cpus = options.cpus or DEFAULT_CPUS
-    folder = predictions.folder / JOBS / f"{platform.node()}.{os.getpid()}"
+    folder = predictions.folder / JOBS / this_process()
     with slurm_executor(options, cpus, folder) as executor:
         with written_whole(folder / WORK) as unfinished:
             unfinished.write_bytes(pickle.dumps(ScoringWork.of(predictions, cpus, options.gpus or 0)))

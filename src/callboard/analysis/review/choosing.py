@@ -8,7 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from callboard.core.console import first_few
+from callboard.core.csv_rows import refuse_rows
 from callboard.core.errors import UserError, nearest
+from callboard.data.corrections import VERDICTS
 
 
 def with_verdicts(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -25,6 +27,22 @@ def with_verdicts(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 def column_or_blank(table: pd.DataFrame, name: str) -> pd.Series:
     """Return a column, blank if the table does not have it."""
     return table[name] if name in table else pd.Series("", table.index)
+
+
+def refuse_unknown_verdicts(verdicts: pd.Series) -> None:
+    """Refuse verdicts that are neither blank nor one of VERDICTS.
+
+    Args:
+        verdicts: Verdicts, indexed by the name of their row.
+
+    Raises:
+        UserError: There is one.
+    """
+    refuse_rows(
+        (str(place), f"verdict must be one of {', '.join(VERDICTS)}, found {verdict!r}")
+        for place, verdict in verdicts.items()
+        if verdict not in ("", *VERDICTS)
+    )
 
 
 def choose_rows(

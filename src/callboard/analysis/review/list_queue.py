@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from callboard.analysis.review.choosing import choose_rows, column_or_blank, with_verdicts
+from callboard.analysis.review.choosing import (
+    choose_rows,
+    column_or_blank,
+    refuse_unknown_verdicts,
+    with_verdicts,
+)
 from callboard.analysis.review.session import ReviewQueue
 from callboard.analysis.review.verdict_files import ReviewItem, VerdictColumn
 from callboard.core.console import counted, first_few
 from callboard.core.csv_rows import as_written, refuse_rows, row_name
 from callboard.core.errors import UserError
 from callboard.data.annotations import read_table
-from callboard.data.corrections import VERDICTS
 from callboard.data.recording_folders import FolderOfRecordings
 
 LIST_COLUMNS = ["recording", "start_s", "end_s", "species"]
@@ -31,10 +35,7 @@ def list_queue(path: Path, recordings: Path, species: Sequence[str], count: int 
         (names[line], "start_s and end_s must be seconds, start_s the smaller")
         for line in table.index[~is_span]
     )
-    refuse_rows(
-        (names[line], f"verdict must be one of {', '.join(VERDICTS)}, found {cells.at[line, 'verdict']!r}")
-        for line in table.index[~cells["verdict"].isin(["", *VERDICTS])]
-    )
+    refuse_unknown_verdicts(cells["verdict"].rename(index=names))
     chosen = choose_rows(cells["species"], cells["verdict"], np.ones(len(cells), bool), species, count, path)
     paths = _listed_recordings(cells["recording"].iloc[chosen].unique().tolist(), recordings, path)
     score = pd.to_numeric(column_or_blank(cells, "score"), errors="coerce")

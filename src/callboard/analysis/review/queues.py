@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callboard.analysis.review.list_queue import LIST_COLUMNS, list_queue
+from callboard.analysis.review.prediction_queue import prediction_queue
 from callboard.analysis.review.session import ReviewQueue
 from callboard.analysis.review.suspect_queue import suspect_queue
 from callboard.core.errors import UserError
@@ -28,8 +29,6 @@ def open_queue(
             found; or its rows do not fit the annotations.
     """
     if table.is_dir():
-        from callboard.analysis.review.prediction_queue import prediction_queue  # imports torch
-
         return prediction_queue(table, recordings, species, count)
     if not table.exists():
         raise UserError(

@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callboard.analysis.review.choosing import choose_rows, column_or_blank, path_from_here, with_verdicts
+from callboard.analysis.review.choosing import (
+    choose_rows,
+    column_or_blank,
+    path_from_here,
+    refuse_unknown_verdicts,
+    with_verdicts,
+)
 from callboard.analysis.review.session import ReviewQueue
 from callboard.analysis.review.verdict_files import ReviewItem, VerdictColumn
 from callboard.analysis.suspects.review import (
@@ -23,7 +29,6 @@ from callboard.core.errors import UserError
 from callboard.data.annotations import NUMBERS, read_species, read_table
 from callboard.data.corrections import (
     CORRECTIONS,
-    VERDICTS,
     corrected,
     read_corrections,
     read_labels,
@@ -85,12 +90,7 @@ def _refuse_outdated(rows: pd.DataFrame, corrections: pd.DataFrame) -> None:
     Raises:
         UserError: A row is malformed, or does not fit the annotations.
     """
-    bad = [
-        (str(place), verdict) for place, verdict in rows["verdict"].items() if verdict not in ("", *VERDICTS)
-    ]
-    refuse_rows(
-        (place, f"verdict must be one of {', '.join(VERDICTS)}, found {verdict!r}") for place, verdict in bad
-    )
+    refuse_unknown_verdicts(rows["verdict"])
     numbers = rows[["t_min", "t_max"]].apply(pd.to_numeric, errors="coerce")
     refuse_rows(
         (str(place), "t_min and t_max must be numbers") for place in rows.index[numbers.isna().any(axis=1)]

@@ -110,7 +110,12 @@ def git_path(name: str, workspace: Path) -> Path:
 
 def copies_of_this_process(workspace: Path) -> Path:
     """Return the folder of the copies that this process needs, here or on machines that share the folder."""
-    return workspace / COPIES / f"{platform.node()}.{os.getpid()}"
+    return workspace / COPIES / this_process()
+
+
+def this_process() -> str:
+    """Return the name of a folder of this process, by which `left_over` knows when it has ended."""
+    return f"{platform.node()}.{os.getpid()}"
 
 
 def repository(workspace: Path) -> tuple[Path, Path]:
@@ -161,7 +166,7 @@ def _share_cache(workspace: Path, root: Path) -> None:
 
 
 def left_over(parent: Path) -> list[Path]:
-    """Return folders, named as by `copies_of_this_process`, of processes of this machine that have ended."""
+    """Return folders, named as by `this_process`, of processes of this machine that have ended."""
     named = [(folder, folder.suffix[1:]) for folder in parent.glob("*.*") if folder.stem == platform.node()]
     return [folder for folder, pid in named if pid.isdigit() and not psutil.pid_exists(int(pid))]
 

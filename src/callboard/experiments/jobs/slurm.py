@@ -43,7 +43,7 @@ def slurm_executor(options: JobOptions, cpus: int, folder: Path) -> Iterator[Any
         options: The user's options.
         cpus: CPUs of a job.
         folder: Folder for submitit's files, which is removed at the end; it is named as by
-            `copies_of_this_process`, so that jobs of commands that were killed are known, and cancelled here.
+            `this_process`, so that jobs of commands that were killed are known, and cancelled here.
 
     Raises:
         UserError: submitit or Slurm is not here, or Slurm would not take such jobs.
