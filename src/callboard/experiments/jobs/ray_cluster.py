@@ -85,7 +85,8 @@ class RayCluster(NamedTuple):
         cause: Exception = getattr(error, "cause", error)
         if isinstance(cause, UserError):
             raise cause from None
-        if not isinstance(cause, self.ray.exceptions.RayError):
+        is_from_ray: bool = isinstance(cause, self.ray.exceptions.RayError)
+        if not is_from_ray:
             raise error
         return cause
 
