@@ -216,6 +216,14 @@ def test_the_next_sample_continues_the_one_before(predictions: StoredPredictions
     pd.testing.assert_frame_equal(rest, whole.iloc[n_judged : n_judged + 30].reset_index(drop=True))
 
 
+def test_a_judged_window_is_known_although_its_time_was_rounded(predictions: StoredPredictions) -> None:
+    whole, _ = sample_windows(predictions, NO_VERDICTS, 100)
+    judged = whole.head(7).assign(verdict="present")
+    for error in (-1e-9, 1e-9):
+        rest, _ = sample_windows(predictions, judged.assign(start_s=judged["start_s"] + error), 30)
+        pd.testing.assert_frame_equal(rest, whole.iloc[7:37].reset_index(drop=True))
+
+
 def of_predictions(predictions: StoredPredictions, **options: object) -> ReviewSession:
     return ReviewSession(open_queue(predictions.folder, predictions.folder.parent / "sound", **options))  # type: ignore[arg-type]
 
@@ -404,6 +412,14 @@ def test_the_queue_goes_on_after_the_item_and_returns_to_what_was_left(session: 
         session.answer(number, "skip")
     assert session.upcoming() == []
     session.take_up_skipped()
+    assert session.upcoming() == [0, 1, 2]
+
+
+def test_a_skipped_item_that_is_judged_elsewhere_is_skipped_no_more(session: ReviewSession) -> None:
+    session.answer(0, "skip")
+    session.answer(0, "present")
+    assert session.n_skipped == 0
+    session.undo(0)
     assert session.upcoming() == [0, 1, 2]
 
 

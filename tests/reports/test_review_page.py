@@ -91,6 +91,12 @@ def test_a_foreign_name_of_this_machine_is_refused(client: TestClient, host: str
     assert client.get(f"/{TOKEN}/state", headers={"Host": host}).status_code == status
 
 
+def test_a_request_with_two_names_of_this_machine_is_refused(client: TestClient) -> None:
+    both = [("Host", "localhost"), ("Host", "evil.example")]
+    for headers in (both, both[::-1]):
+        assert client.get(f"/{TOKEN}/state", headers=headers).status_code == 403
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -91,6 +91,14 @@ def test_windows_that_overlap_or_touch_are_one_detection() -> None:
     assert merge_windows(rows().astype({"start_s": float, "end_s": float, "score": float})).empty
 
 
+def test_windows_touch_although_their_times_were_rounded_differently() -> None:
+    assert 0.1 + 0.2 > 0.3
+    touching = rows(("a.wav", 0.0, 0.3, "x1", 0.9), ("a.wav", 0.1 + 0.2, 0.6, "x1", 0.5))
+    pd.testing.assert_frame_equal(merge_windows(touching), rows(("a.wav", 0.0, 0.6, "x1", 0.9)))
+    apart = rows(("a.wav", 0.0, 0.3, "x1", 0.9), ("a.wav", 0.301, 0.6, "x1", 0.5))
+    assert len(merge_windows(apart)) == 2
+
+
 def test_detections_cover_the_time_of_their_windows_and_no_other() -> None:
     draw = np.random.default_rng(0)
     start = draw.integers(0, 60, 200) / 2
