@@ -296,7 +296,7 @@ def read_predictions(path: Path) -> None:
 
     folder = next(parent for parent in path.parents if parent.name == "june")
     opened = StoredPredictions.open(folder)
-    thresholds = read_thresholds("0.1", opened.species)
+    thresholds = read_thresholds("0.1", opened.species, opened.reference)
     for name in DETECTION_FORMATS:
         shutil.rmtree(folder / "out", ignore_errors=True)
         write_detections(opened, thresholds, name, folder / "out")
@@ -310,13 +310,14 @@ def read_described_detector(path: Path) -> None:
 
 def thresholds(folder: Path) -> Path:
     predictions("about.json")(folder)
-    return text("thresholds.csv", "species,threshold,n\n07,0.5,9\n3,,2\n")(folder)
+    return text("thresholds.csv", "species,threshold,scores_of\n07,0.5,exp1@0123456789abcdef\n3,,\n")(folder)
 
 
 def read_threshold_table(path: Path) -> None:
     from callboard.scoring.detections import StoredPredictions, read_thresholds
 
-    read_thresholds(str(path), StoredPredictions.open(path.parent / "june").species)
+    opened = StoredPredictions.open(path.parent / "june")
+    read_thresholds(str(path), opened.species, opened.reference)
 
 
 def exported(folder: Path) -> Path:

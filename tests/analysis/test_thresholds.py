@@ -269,7 +269,7 @@ def test_the_table_is_one_that_detections_read(tmp_path: Path) -> None:
     assert table.columns.tolist() == THRESHOLD_COLUMNS
     assert table["state"].tolist() == ["reached", "too few", "not reached"]
     table.to_csv(tmp_path / "thresholds.csv", index=False)
-    read = read_thresholds(str(tmp_path / "thresholds.csv"), ["3", "03", "17"])
+    read = read_thresholds(str(tmp_path / "thresholds.csv"), ["3", "03", "17"], "exp1@0123")
     assert read == {"3": chosen[0].threshold}
 
 

@@ -36,6 +36,7 @@ def test_from_boxes_to_a_review_to_detections(workspace: Workspace, callboard, r
         counts.loc[table["species"], ["tp", "fp"]].to_numpy().tolist()
     )
     assert table["threshold"].isna().all()
+    assert table["scores_of"].str.fullmatch(r"exp0051@[0-9a-f]{16}").all()
     assert (root / "thresholds/exp0051/thresholds.png").read_bytes().startswith(b"\x89PNG")
     assert "no species has a threshold" in refused(
         "predict", "exp0051", "data/source/train", "--threshold", "thresholds/exp0051/thresholds.csv"

@@ -142,12 +142,16 @@ def test_a_threshold_is_reached_by_a_score_that_equals_it(predictions: StoredPre
     }
 
 
+def read(text: str, predictions: StoredPredictions) -> dict[str, float]:
+    return read_thresholds(text, predictions.species, predictions.reference)
+
+
 def test_a_table_of_thresholds_leaves_species_without_one_out(
     predictions: StoredPredictions, tmp_path: Path
 ) -> None:
     (tmp_path / "t.csv").write_text("species,threshold,n\n07,0.5,9\n3,,2\n")
-    assert read_thresholds(str(tmp_path / "t.csv"), predictions.species) == {"07": 0.5}
-    assert read_thresholds("0.25", predictions.species) == {"3": 0.25, "07": 0.25, "x1": 0.25}
+    assert read(str(tmp_path / "t.csv"), predictions) == {"07": 0.5}
+    assert read("0.25", predictions) == {"3": 0.25, "07": 0.25, "x1": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +165,10 @@ def test_a_table_of_thresholds_leaves_species_without_one_out(
         ("species,threshold\n07,high\n", "row 2: threshold must be a number from 0 to 1, found 'high'"),
         ("species,threshold\n07,0.5\n07,0.6\n", "row 3: species '07' is repeated"),
         ("species,threshold\n07,\n", "no species has a threshold"),
+        (
+            "species,threshold,scores_of\n07,0.5,\nx1,,exp1@76543210fedcba98\n",
+            "row 3: thresholds for scores of exp1@7654.*, and these are of exp1@0123.*; `callboard",
+        ),
     ],
 )
 def test_a_wrong_threshold_is_refused(
@@ -170,7 +178,15 @@ def test_a_wrong_threshold_is_refused(
         (tmp_path / "t.csv").write_text(text)
         text = str(tmp_path / "t.csv")
     with pytest.raises(UserError, match=said):
-        read_thresholds(text, predictions.species)
+        read(text, predictions)
+
+
+def test_thresholds_of_the_same_result_are_taken_whatever_its_name(
+    predictions: StoredPredictions, tmp_path: Path
+) -> None:
+    key = predictions.reference.partition("@")[2]
+    (tmp_path / "t.csv").write_text(f"species,threshold,scores_of\n07,0.5,a-branch@{key}\n")
+    assert read(str(tmp_path / "t.csv"), predictions) == {"07": 0.5}
 
 
 def test_the_floor_limits_thresholds_of_windows_alone(predictions: StoredPredictions, tmp_path: Path) -> None:

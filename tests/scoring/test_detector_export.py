@@ -219,15 +219,19 @@ def test_the_file_says_what_it_is(tmp_path, export):
     manifest = read_detector_file(path).manifest
     assert (manifest.result, manifest.date, manifest.cv) == ("toy@0123456789abcdef", "2023-11-14", 0.8)
     assert manifest.licences == ["trained here from random weights"]
-    assert Detector.load(path).thresholds == read_thresholds(str(path), SPECIES) == {SPECIES[0]: 0.4}
+    detector = Detector.load(path)
+    assert detector.thresholds == {SPECIES[0]: 0.4}
+    assert read_thresholds(str(path), SPECIES, detector.reference) == {SPECIES[0]: 0.4}
     with pytest.raises(UserError, match="is not one of the predictions"):
-        read_thresholds(str(path), ["else"])
+        read_thresholds(str(path), ["else"], detector.reference)
+    with pytest.raises(UserError, match=r"thresholds for scores of toy@0123.*, and these are of exp1@7654"):
+        read_thresholds(str(path), SPECIES, "exp1@7654")
     with ZipFile(path) as file:
         assert file.namelist() == ["manifest.json", "networks/0/fold0.onnx", "networks/0/fold2.onnx"]
     with pytest.raises(
         UserError, match=r"no species has a threshold; `callboard export --thresholds` adds them"
     ):
-        read_thresholds(str(export(ExportedResult(tmp_path, "toy", [0]))), SPECIES)
+        read_thresholds(str(export(ExportedResult(tmp_path, "toy", [0]))), SPECIES, detector.reference)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_marks_against_formulas_and_spaces_around_sites_are_no_part_of_names(
     (tmp_path / "t.csv").write_text("recording,site,date\n'-a.wav, A ,2026-06-02\n")
     assert read_places(str(tmp_path / "t.csv"), ["-a.wav"])["site"].tolist() == ["A"]
     (tmp_path / "species.csv").write_text("species,threshold\n'=s,0.5\n")
-    assert read_thresholds(str(tmp_path / "species.csv"), ["=s"]) == {"=s": 0.5}
+    assert read_thresholds(str(tmp_path / "species.csv"), ["=s"], "exp1@0123") == {"=s": 0.5}
 
 
 def test_histories_are_those_of_a_loop_over_recordings(tmp_path):

@@ -86,7 +86,7 @@ def write_folder(args: argparse.Namespace) -> None:
     from callboard.scoring.occupancy import write_occupancy
 
     predictions = StoredPredictions.open(args.folder)
-    thresholds = read_thresholds(args.threshold, predictions.species)
+    thresholds = read_thresholds(args.threshold, predictions.species, predictions.reference)
     if args.format == "occupancy":
         sites = str(absolute_path(args.sites)) if args.sites.endswith(".csv") else args.sites
         n_files, n_rows = write_occupancy(predictions, thresholds, sites, args.days or 1, args.output)

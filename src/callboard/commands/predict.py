@@ -146,7 +146,7 @@ def predict_folders(args: argparse.Namespace) -> None:
     folder = args.output or Path("predictions", name).absolute()
     thresholds, table = detector.thresholds, folder / "detections.csv"
     if args.threshold:
-        thresholds = read_thresholds(args.threshold, detector.species)
+        thresholds = read_thresholds(args.threshold, detector.species, detector.reference)
     if thresholds:
         refuse_below_floor(thresholds, args.floor, folder)
         refuse_judged_table(table)

@@ -32,6 +32,7 @@ from callboard.data.verdicts import VERDICT_TABLE
 from callboard.params.references import blend_parts
 from callboard.results.result import Result
 from callboard.results.rows import result_named
+from callboard.scoring.detections import RESULT_COLUMN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +74,7 @@ def write_thresholds(
     result = result_named(reference)
     chosen = choose_thresholds(judged_evidence(result, verdicts), precision)
     folder = output or Path("thresholds", result.name)
-    table = threshold_table(chosen)
+    table = threshold_table(chosen).assign(**{RESULT_COLUMN: result.ref.reference})
     with written_whole(folder / _TABLE) as unfinished:
         without_formulas(table.round(_TABLE_DIGITS)).to_csv(unfinished, index=False)
     draw_thresholds(chosen, precision, folder / _PLOT)

@@ -29,6 +29,9 @@ DETECTION_COLUMNS = ["recording", "start_s", "end_s", "species", "score"]
 TOUCHING_S = 1e-6
 """Largest gap, seconds, between windows that touch: starts and ends are rounded differently."""
 
+RESULT_COLUMN = "scores_of"
+"""Column of a table of thresholds: `name@key` of the result for whose scores they were chosen."""
+
 Thresholds = Mapping[str, float]
 """Species to the probability from which it is detected; other species are not."""
 
@@ -37,6 +40,8 @@ class StoredPredictions(NamedTuple):
     """A folder of predictions, opened for reading."""
 
     folder: Path
+    reference: str
+    """`name@key` of the result whose detector made them."""
     species: list[str]
     floor: float
     band_hz: tuple[float, float]
@@ -56,11 +61,14 @@ class StoredPredictions(NamedTuple):
             found = json.loads(about.read_text(encoding="utf-8"))
             low, high = map(float, found["band_hz"])
             species, floor = list(map(str, found["species"])), float(found["floor"])
-            "".join(species).encode()  # JSON can have halves of characters, which no table takes
+            reference = str(found["detector"])
+            "".join(
+                [reference, *species]
+            ).encode()  # JSON can have halves of characters, which no table takes
         first = {path.name: read_totals(path).files[0].name for path in shard_files(folder)}
         if not first:
             raise UserError(f"{folder}: no shard is finished yet; run the same `callboard predict` again")
-        return cls(folder, species, floor, (low, high), sorted(first, key=first.__getitem__))
+        return cls(folder, reference, species, floor, (low, high), sorted(first, key=first.__getitem__))
 
     def paths(self) -> dict[str, Path]:
         """Return the path of each recording, also of skipped ones, by name."""
@@ -72,30 +80,33 @@ class StoredPredictions(NamedTuple):
         return read_shard_table(self.folder / name / shard)
 
 
-def read_thresholds(text: str, species: Sequence[str]) -> dict[str, float]:
+def read_thresholds(text: str, species: Sequence[str], reference: str) -> dict[str, float]:
     """Return the threshold of each species.
 
     Args:
         text: A number, for all species; or the path of a CSV with the columns species and threshold, in which
             an empty threshold leaves the species out; or that of an exported detector with thresholds.
         species: Species of the predictions.
+        reference: `name@key` of the result whose scores they are.
 
     Raises:
-        UserError: A threshold is not from 0 to 1, or the table is wrong, names unknown species or has no
-            threshold.
+        UserError: A threshold is not from 0 to 1, or the table is wrong, names unknown species, has no
+            threshold, or was chosen for a different result.
     """
     try:
         value = float(text)
     except ValueError:
         read = _exported_thresholds if is_detector_file(text) else _read_threshold_table
-        return read(Path(text), species)
+        return read(Path(text), species, reference)
     if not 0 <= value <= 1:
         raise UserError(f"threshold {text} must be from 0 to 1")
     return dict.fromkeys(species, value)
 
 
-def _exported_thresholds(path: Path, species: Sequence[str]) -> dict[str, float]:
-    thresholds = read_detector_file(path).manifest.thresholds
+def _exported_thresholds(path: Path, species: Sequence[str], reference: str) -> dict[str, float]:
+    manifest = read_detector_file(path).manifest
+    _refuse_different_result(str(path), manifest.result, reference)
+    thresholds = manifest.thresholds
     if unknown := sorted(thresholds.keys() - set(species)):
         raise UserError(f"{path}: species {unknown[0]!r} is not one of the predictions: {', '.join(species)}")
     if not thresholds:
@@ -103,8 +114,19 @@ def _exported_thresholds(path: Path, species: Sequence[str]) -> dict[str, float]
     return thresholds
 
 
-def _read_threshold_table(path: Path, species: Sequence[str]) -> dict[str, float]:
-    table = read_table(path, ["species", "threshold"]).map(as_written)
+def _refuse_different_result(where: str, chosen_for: str, reference: str) -> None:
+    if chosen_for.rpartition("@")[2] != reference.rpartition("@")[2]:
+        raise UserError(
+            f"{where}: thresholds for scores of {chosen_for}, and these are of {reference}; "
+            "`callboard thresholds` chooses those of each result"
+        )
+
+
+def _read_threshold_table(path: Path, species: Sequence[str], reference: str) -> dict[str, float]:
+    table = read_table(path, ["species", "threshold"], others=True).map(as_written)
+    for line, chosen_for in table.get(RESULT_COLUMN, pd.Series(dtype=str)).items():
+        if chosen_for:
+            _refuse_different_result(row_name(path.name, line), chosen_for, reference)
     values = pd.to_numeric(table["threshold"], errors="coerce")
     is_blank = table["threshold"].str.strip() == ""
     problems = []

@@ -77,7 +77,9 @@ def export_detector(result: Result, thresholds: Path | None = None) -> DetectorF
         weights=detector.weights,
         stack=None if detector.stack is None else _stack_entry(detector.stack),
         factors=_numbers(detector.factors),
-        thresholds=read_thresholds(str(thresholds), detector.species) if thresholds else {},
+        thresholds=read_thresholds(str(thresholds), detector.species, detector.reference)
+        if thresholds
+        else {},
     )
     return DetectorFile(manifest, networks)
 

@@ -36,7 +36,7 @@ THRESHOLD_COLUMNS = [
     "state",
     "best_low",
 ]
-"""Columns of thresholds.csv; the first two are those that `scoring.detections.read_thresholds` needs."""
+"""Columns of thresholds.csv, before `scoring.detections.RESULT_COLUMN`; detections need the first two."""
 
 
 class ThresholdState(StrEnum):
