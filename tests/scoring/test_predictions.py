@@ -232,10 +232,11 @@ def test_of_several_channels_the_mean_is_scored_or_the_one_of_the_result(folder,
     assert "silent" in table(tmp_path / "first", "skipped").set_index("recording")["reason"]["second.wav"]
 
 
-def test_a_shard_without_a_usable_recording_is_finished(folder, networks, tmp_path):
+@pytest.mark.parametrize("head", ["attention_max", "attention_max_frequency"])
+def test_a_shard_without_a_usable_recording_is_finished(folder, networks, tmp_path, head):
     for name in LENGTHS_S:
         (folder / name).write_bytes(b"")
-    made = detector(networks(0))
+    made = detector(networks(0, head=head))
     assert len(predict(made, folder, tmp_path / "out")) == len(LENGTHS_S)
     assert predict(made, folder, tmp_path / "out") == []
     assert len(table(tmp_path / "out", "skipped")) == len(LENGTHS_S)

@@ -230,6 +230,8 @@ def recording_scores(window_scores: WindowScores, params: InferParams) -> Probab
 
 def window_means(window_scores: WindowScores, params: InferParams) -> Probabilities:
     """Return (N, S) probabilities: smoothed, then pooled over models as those of recordings are."""
+    if not window_scores.recording_ids:  # which do not show whether there is a frequency head
+        return np.empty((0, len(window_scores.species)))
     return _over_models(_smoothed_windows(window_scores, params), window_scores, params)
 
 
