@@ -232,6 +232,18 @@ def test_of_several_channels_the_mean_is_scored_or_the_one_of_the_result(folder,
     assert "silent" in table(tmp_path / "first", "skipped").set_index("recording")["reason"]["second.wav"]
 
 
+def test_a_recording_that_goes_while_the_command_runs_is_not_given_up(folder, networks, tmp_path):
+    """As when a disk is unplugged: it would be skipped, and never scored once it is back."""
+    predictions = Predictions(tmp_path / "out", detector(networks(0)), 0.0)
+    (shard,) = plan_shards(predictions.missing(list_archive([folder])))
+    (folder / "c.wav").rename(tmp_path / "c.wav")
+    with pytest.raises(
+        UserError, match=r"does not have .*sounds/c\.wav; if it was removed, the same command"
+    ):
+        predictions.make(shard)
+    assert predictions.missing(shard) == shard
+
+
 @pytest.mark.parametrize("head", ["attention_max", "attention_max_frequency"])
 def test_a_shard_without_a_usable_recording_is_finished(folder, networks, tmp_path, head):
     for name in LENGTHS_S:

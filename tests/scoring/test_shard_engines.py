@@ -127,8 +127,10 @@ def test_a_machine_that_lacks_something_says_so(sounds, networks, tmp_path, monk
     predictions = Predictions(tmp_path / "out", detector(networks(0)), 0.0)
     work = ScoringWork.of(predictions, cpus=1, gpus=0)
     shard = next(plan_shards(list_archive([sounds])))
-    elsewhere = [file._replace(path=f"/gone/{file.name}") for file in shard]
-    with pytest.raises(UserError, match=r"does not have /gone/00.wav; all machines must share"):
+    elsewhere = [shard[0], *(file._replace(path=f"/gone/{file.name}") for file in shard[1:])]
+    with pytest.raises(
+        UserError, match=r"does not have /gone/01\.wav; .*all machines of a cluster must share"
+    ):
         ShardScorer(work).score(0, elsewhere)
     head = this_node("")
     other = head._replace(versions=head.versions | {"torch": "1.0"})

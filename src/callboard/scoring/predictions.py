@@ -8,6 +8,7 @@ exist are the state of the work.
 
 import json
 import os
+import platform
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -171,10 +172,21 @@ class Predictions:
 def score_shard(
     detector: Detector, shard: ArchiveShard, floor: float
 ) -> tuple[dict[str, pd.DataFrame], float]:
-    """Return what `Detector.tables` returns of a shard."""
+    """Return what `Detector.tables` returns of a shard.
+
+    Raises:
+        UserError: This machine does not have a recording that was listed. Skipped, it would never be scored.
+    """
     files = [(file.name, Path(file.path)) for file in shard]
     with TemporaryDirectory(prefix="callboard-") as scratch:
-        return detector.tables(files, floor, Path(scratch))
+        tables, sound_s = detector.tables(files, floor, Path(scratch))
+    skipped = set(tables[SKIPPED_TABLE]["recording"])
+    if gone := [file.path for file in shard if file.name in skipped and not os.path.exists(file.path)]:
+        raise UserError(
+            f"{platform.node()} does not have {gone[0]}; if it was removed, the same command continues "
+            "without it; all machines of a cluster must share the folders of recordings, under the same paths"
+        )
+    return tables, sound_s
 
 
 def shard_files(folder: Path) -> list[Path]:

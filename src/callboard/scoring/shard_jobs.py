@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import platform
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -71,16 +70,7 @@ class ShardScorer:
         self._detector, self._floor = detector.here(), work.floor
 
     def score(self, number: int, shard: ArchiveShard) -> ScoredShard:
-        """Score a shard.
-
-        Raises:
-            UserError: None of its recordings is on this machine.
-        """
-        if not any(os.path.exists(file.path) for file in shard):
-            raise UserError(
-                f"{platform.node()} does not have {shard[0].path}; all machines must share the folders of "
-                "recordings, under the same paths"
-            )
+        """Score a shard; see `score_shard`."""
         return ScoredShard(number, *score_shard(self._detector, shard, self._floor))
 
 
