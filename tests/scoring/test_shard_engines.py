@@ -1,23 +1,26 @@
 import os
+import pickle
 import signal
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from callboard.core.errors import UserError
 from callboard.data import archive
-from callboard.data.archive import list_archive, plan_shards
+from callboard.data.archive import ArchiveFile, list_archive, plan_shards
 from callboard.experiments.jobs import slurm
 from callboard.experiments.jobs.nodes import this_node
 from callboard.experiments.jobs.options import JobOptions
+from callboard.scoring import slurm_shards
 from callboard.scoring.detector import Networks
 from callboard.scoring.predictions import PREDICTION_TABLES, Predictions
 from callboard.scoring.shard_engines import made_shards
-from callboard.scoring.shard_jobs import N_ATTEMPTS, ScoringWork, ShardScorer
+from callboard.scoring.shard_jobs import N_ATTEMPTS, ScoredShard, ScoringWork, ShardScorer
 from callboard.scoring.slurm_shards import _score
 from tests.scoring.test_predictions import detector, networks, table, write_sound  # noqa: F401  a fixture
 from tests.toy_cluster import on_slurm  # noqa: F401  a fixture
@@ -121,6 +124,32 @@ def test_slurm_gives_the_scores_of_one_process_although_a_job_is_killed(
     assert len(list((tmp_path / "kills").iterdir())) == 1
     assert are_equal(tmp_path / "here", tmp_path / "there")
     assert not list((tmp_path / "there/.slurm").iterdir())
+
+
+class FirstJobDiesAtItsSecondShard:
+    """An executor of submitit whose jobs all die at once, the first one after a shard."""
+
+    def __init__(self) -> None:
+        self.given: list[list[int]] = []
+
+    def submit(self, function, folder, shards):
+        if not self.given:
+            (folder / "0.scored").write_bytes(pickle.dumps(ScoredShard(0, {}, 0.0)))
+        self.given.append([number for number, _ in shards])
+        return SimpleNamespace(paths=SimpleNamespace(result_pickle=folder / "gone"), done=lambda: True)
+
+
+def test_a_shard_is_begun_four_times_whatever_its_job_did_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "CLUSTER", "local")
+    for name in ("ASK_EVERY_S", "COLLECT_EVERY_S"):
+        monkeypatch.setattr(slurm_shards, name, 0)
+    shards = [[ArchiveFile(f"{number}.wav", f"/{number}.wav", 1, 0)] for number in range(3)]
+    executor = FirstJobDiesAtItsSecondShard()
+    scored = slurm_shards._Jobs(executor, tmp_path, shards, 1).scored()
+    assert next(scored).number == 0
+    with pytest.raises(UserError, match=r"killed 4 times(.|\n)*/1\.wav(.|\n)*/2\.wav"):
+        list(scored)
+    assert executor.given == [[0, 1, 2], *[[1, 2]] * (N_ATTEMPTS - 1), *[[2]] * N_ATTEMPTS]
 
 
 def test_a_machine_that_lacks_something_says_so(sounds, networks, tmp_path, monkeypatch):  # noqa: F811

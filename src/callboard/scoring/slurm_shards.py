@@ -75,14 +75,13 @@ class _Jobs:
 
     def __init__(self, executor: Any, folder: Path, shards: Sequence[ArchiveShard], n_jobs: int) -> None:
         self._executor, self._folder, self._shards = executor, folder, shards
-        self._attempts = [0] * len(shards)
+        self._n_deaths = [0] * len(shards)
         self._missing = set(range(len(shards)))
         n_jobs = min(n_jobs, len(shards))
         self._running = [self._submit(range(job, len(shards), n_jobs)) for job in range(n_jobs)]
 
     def _submit(self, numbers: Sequence[int]) -> tuple[Any, Sequence[int]]:
         shards = [(number, self._shards[number]) for number in numbers]
-        self._attempts[numbers[0]] += 1  # a job that dies leaves its first one unfinished
         return self._executor.submit(_score, self._folder, shards), numbers
 
     def scored(self) -> Iterator[ScoredShard]:
@@ -100,8 +99,10 @@ class _Jobs:
                 left = [number for number in numbers if number in self._missing]
                 if left and (reason := _why(job)):
                     raise UserError(reason)
-                if left and self._attempts[left[0]] == N_ATTEMPTS:
-                    killed.append(self._shards[left.pop(0)])
+                if left:
+                    self._n_deaths[left[0]] += 1  # the job was scoring it
+                    if self._n_deaths[left[0]] == N_ATTEMPTS:
+                        killed.append(self._shards[left.pop(0)])
                 if left:
                     self._running.append(self._submit(left))
             time.sleep(COLLECT_EVERY_S)
