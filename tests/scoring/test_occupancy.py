@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from callboard.cli import dispatch
 from callboard.core.errors import UserError
 from callboard.scoring.detections import StoredPredictions, read_thresholds
 from callboard.scoring.occupancy import read_places, write_occupancy
@@ -124,11 +125,24 @@ def test_sites_and_dates_can_be_those_of_a_pattern_or_of_a_table(tmp_path):
     places = read_places("SITE_*/YYMMDD*", names)
     assert places["site"].tolist() == ["S4", "S5"]
     assert places["date"].tolist() == [date(2026, 6, 1), date(2026, 7, 2)]
-    (tmp_path / "t.csv").write_text(
-        "recording,site,date,note\nb.wav,B,2026-06-01T06:00:00,\na.wav,A,2026-06-02,x\n"
-    )
-    places = read_places(str(tmp_path / "t.csv"), ["a.wav"])
+    table = tmp_path / "SITES.csv"
+    table.write_text("recording,site,date,note\nb.wav,B,2026-06-01T06:00:00,\na.wav,A,2026-06-02,x\n")
+    places = read_places(str(table), ["a.wav"])
     assert places.loc["a.wav"].tolist() == ["A", date(2026, 6, 2)]
+
+
+def test_a_table_of_sites_is_beside_the_user_who_can_be_below_the_workspace(
+    predictions, tmp_path, monkeypatch
+):
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "below").mkdir()
+    for folder, site in ((tmp_path, "wrong"), (tmp_path / "below", "right")):
+        rows = [f"{name},{site},2026-06-02" for name in SCORES]
+        (folder / "t.csv").write_text("\n".join(["recording,site,date", *rows]))
+    monkeypatch.chdir(tmp_path / "below")
+    line = "detections ../june --threshold 0.5 --to occupancy --output out --sites t.csv"
+    dispatch(line.split())
+    assert set(read(tmp_path / "below/out", "history")["site"]) == {"right"}
 
 
 @pytest.mark.parametrize(
@@ -141,6 +155,8 @@ def test_sites_and_dates_can_be_those_of_a_pattern_or_of_a_table(tmp_path):
         ),
         ("SITE_YYYYMMDD", "a_20260231.wav", "in the names of 1 recording: a_20260231.wav"),
         ("SITE_HHMMSS", "a_000000.wav", "must contain YYYYMMDD or YYMMDD, once"),
+        ("SITE/SITE_YYYYMMDD", "a/a_20260601.wav", r"--sites SITE/SITE_YYYYMMDD: must contain SITE once"),
+        ("SITE*_YYYYMMDD", "AM1x_20260601.wav", "does not say where SITE ends; write what is between it and"),
         ("table", "c.wav", r"t\.csv: no row for 1 recording: c\.wav"),
         ("bad", "a.wav", r"bad\.csv row 2: date '1\.6\.2026' must be as in 2026-06-30"),
         ("bad", "a.wav", r"row 3: site is empty"),

@@ -47,6 +47,7 @@ def add(commands: Any) -> None:
     )
     detections.add_argument(
         "--sites",
+        type=sites,
         default="",
         metavar="PATTERN|FILE",
         help="for occupancy, where sites and dates are from: a pattern of names of recordings, without "
@@ -78,6 +79,11 @@ def threshold(text: str) -> str:
     return text
 
 
+def sites(text: str) -> str:
+    """Parse a pattern, or the path of a CSV, which becomes absolute as in `threshold`."""
+    return str(absolute_path(text)) if text.endswith(".csv") else text
+
+
 def write_folder(args: argparse.Namespace) -> None:
     """Write the files and print how many."""
     from callboard.core.console import counted
@@ -88,8 +94,7 @@ def write_folder(args: argparse.Namespace) -> None:
     predictions = StoredPredictions.open(args.folder)
     thresholds = read_thresholds(args.threshold, predictions.species, predictions.reference)
     if args.format == "occupancy":
-        sites = str(absolute_path(args.sites)) if args.sites.endswith(".csv") else args.sites
-        n_files, n_rows = write_occupancy(predictions, thresholds, sites, args.days or 1, args.output)
+        n_files, n_rows = write_occupancy(predictions, thresholds, args.sites, args.days or 1, args.output)
     elif args.sites or args.days:
         raise UserError("--sites and --days: need --to occupancy")
     else:

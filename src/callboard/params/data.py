@@ -80,6 +80,15 @@ SITE = "SITE"
 """Part of a pattern on recording ids that matches the name of a group."""
 
 
+def pattern_problem(pattern: str) -> str:
+    """Return what is wrong about SITE in a pattern, as the end of a sentence; empty if nothing is."""
+    if pattern.count(SITE) > 1:
+        return f"must contain {SITE} once"
+    if f"{SITE}*" in pattern or f"*{SITE}" in pattern:
+        return f"does not say where {SITE} ends; write what is between it and *, such as {SITE}_*"
+    return ""
+
+
 class SplitParams(Params):
     """The `split` section."""
 
@@ -105,13 +114,8 @@ class SplitParams(Params):
             raise ValueError(
                 "group is empty; it must be recording, fold, a column of recordings.csv or a pattern"
             )
-        if self.group.count(SITE) > 1:
-            raise ValueError(f"group {self.group!r} must contain {SITE} once")
-        if f"{SITE}*" in self.group or f"*{SITE}" in self.group:
-            raise ValueError(
-                f"group {self.group!r} does not say where {SITE} ends; write what is between it and *, "
-                f"such as {SITE}_*"
-            )
+        if problem := pattern_problem(self.group):
+            raise ValueError(f"group {self.group!r} {problem}")
         return self
 
     @property

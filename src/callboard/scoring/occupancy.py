@@ -18,7 +18,7 @@ from callboard.core.errors import UserError
 from callboard.core.files import refuse_full_folder, replaced_folder
 from callboard.data.annotations import read_table, without_formulas
 from callboard.data.groups import PATTERN_PARTS, RECORDER_PATTERN, pattern_form
-from callboard.params.data import SITE
+from callboard.params.data import SITE, pattern_problem
 from callboard.scoring.detections import StoredPredictions, Thresholds, presence
 from callboard.scoring.set_scores import RECORDING_TABLE
 
@@ -48,7 +48,7 @@ def read_places(text: str, recordings: Sequence[str]) -> pd.DataFrame:
     Raises:
         UserError: A name is of a different form, a recording has no row, or a date does not exist.
     """
-    if text and SITE not in text:
+    if text and (SITE not in text or text.endswith(".csv")):
         return _table_places(Path(text), recordings)
     stems = {name: name.rpartition(".")[0] for name in recordings}
     if text:
@@ -78,6 +78,8 @@ def _pattern_places(pattern: str, names: Mapping[str, str]) -> tuple[pd.DataFram
     """
     if pattern.count("YYMMDD") != 1:  # which YYYYMMDD contains
         raise UserError(f"--sites {pattern}: must contain YYYYMMDD or YYMMDD, once")
+    if problem := pattern_problem(pattern):
+        raise UserError(f"--sites {pattern}: {problem}")
     form = pattern_form(pattern, DATE_PARTS)
     places: dict[str, tuple[str, date]] = {}
     others = []
