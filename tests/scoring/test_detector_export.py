@@ -23,7 +23,7 @@ from callboard.params.model import ModelParams
 from callboard.params.training import ClipParams
 from callboard.scoring.detections import read_thresholds
 from callboard.scoring.detector import Detector
-from callboard.scoring.detector_export import export_detector, licences
+from callboard.scoring.detector_export import _compare, export_detector, licences
 from callboard.scoring.detector_file import read_detector_file, write_detector_file
 from callboard.scoring.onnx_networks import ENGINES, OnnxNetwork, OnnxRunner, OnnxSession
 from callboard.scoring.parts import plan_parts, score_parts
@@ -204,6 +204,19 @@ def test_a_network_that_onnx_does_not_reproduce_is_not_exported(tmp_path, export
         UserError, match=r"toy: networks/0/fold0\.onnx: probabilities differ from torch's by up"
     ):
         export(ExportedResult(tmp_path, "toy", [0]))
+
+
+def test_the_outputs_of_a_frequency_head_are_compared_too(monkeypatch):
+    forward, loaded = onnx_export._FromFrames.forward, loaded_network(frequency_head=True)
+    _compare(loaded, onnx_network(loaded, N_MELS), N_MELS, "toy")
+
+    def shifted(network, frames):
+        outputs = forward(network, frames)
+        return (*outputs[:3], *(logits + 0.01 for logits in outputs[3:]))
+
+    monkeypatch.setattr(onnx_export._FromFrames, "forward", shifted)
+    with pytest.raises(UserError, match=r"toy: probabilities differ from torch's by up"):
+        _compare(loaded, onnx_network(loaded, N_MELS), N_MELS, "toy")
 
 
 def test_augmented_prediction_is_refused(tmp_path, export):

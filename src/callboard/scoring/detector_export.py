@@ -129,9 +129,11 @@ def _compare(loaded: LoadedModel, content: bytes, n_mels: int, place: str) -> No
     run = OnnxSession(content, DEFAULT_ENGINE, place)
     for frames in _random_frames(loaded, n_mels):
         with torch.inference_mode():
-            expected = loaded.model(normalise(to_unit(torch.from_numpy(frames))))
-        found = run(frames)
-        for a, b in zip((expected.attention, expected.max, expected.segment), found[:3], strict=True):
+            output = loaded.model(normalise(to_unit(torch.from_numpy(frames))))
+        expected = [output.attention, output.max, output.segment]
+        if output.frequency is not None:
+            expected += [output.frequency.attention, output.frequency.max]
+        for a, b in zip(expected, run(frames), strict=True):
             difference = np.abs(expit(a.numpy()) - expit(b)).max()
             if not difference <= TOLERANCE:
                 raise UserError(
