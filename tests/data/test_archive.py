@@ -101,4 +101,5 @@ def test_a_small_archive_has_shards_enough_for_progress_and_a_large_one_no_small
     assert sizes(16) == [16]
     assert sizes(40) == [16, 16, 8]
     assert sizes(400) == [20] * 20
+    assert min(len(sizes(n_recordings)) for n_recordings in range(320, 6000, 7)) == 20
     assert sizes(10_000) == [256] * 39 + [16]

@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import permutations
-from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,7 +86,7 @@ def _archive_file(entry: os.DirEntry[str], folder: Path, prefix: str) -> Archive
 
 def plan_shards(files: Sequence[ArchiveFile]) -> Iterator[ArchiveShard]:
     """Divide recordings, in order, into shards of up to SHARD_RECORDINGS and SHARD_BYTES."""
-    n_recordings = min(max(ceil(len(files) / FEWEST_SHARDS), SMALLEST_SHARD), SHARD_RECORDINGS)
+    n_recordings = min(max(len(files) // FEWEST_SHARDS, SMALLEST_SHARD), SHARD_RECORDINGS)
     first = n_bytes = 0
     for stop, file in enumerate(files):
         if stop > first and (stop - first == n_recordings or n_bytes + file.n_bytes > SHARD_BYTES):
