@@ -1,5 +1,6 @@
 """The page of a review by its addresses: who is let in, what is sent, pictures and sounds of items."""
 
+import asyncio
 import io
 import socket
 from pathlib import Path
@@ -75,6 +76,21 @@ def test_nothing_is_answered_without_the_token(client: TestClient, path: str) ->
     reply = client.get(path)
     assert (reply.status_code, "list.csv" in reply.text) == (403, False)
     assert client.post(path, json={"answer": "present"}).status_code == 403
+
+
+def test_a_request_of_the_server_as_a_whole_is_refused(session: ReviewSession) -> None:
+    """`OPTIONS *` has a path without a slash, which no client of tests can send."""
+    scope = {"type": "http", "method": "OPTIONS", "path": "*", "headers": [(b"host", b"localhost")]}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    asyncio.run(build_app(session, TOKEN, "", str)(scope, receive, send))
+    assert sent[0]["status"] == 403
 
 
 @pytest.mark.parametrize(

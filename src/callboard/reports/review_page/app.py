@@ -72,7 +72,7 @@ class Gatekeeper:
     def _is_welcome(self, scope: Scope) -> bool:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         is_known = len(hosts) == 1 and hosts[0].partition(":")[0].lower() in KNOWN_HOSTS
-        given = scope["path"].split("/")[1].encode("utf-8", "replace")
+        given = scope["path"].partition("/")[2].partition("/")[0].encode("utf-8", "replace")
         return secrets.compare_digest(given, self._token) and is_known
 
 
