@@ -15,7 +15,6 @@ from callboard.core.errors import UserError
 from callboard.core.files import path_inside
 from callboard.data.verdicts import VERDICT_COLUMNS, VERDICT_TABLE, read_window_verdicts
 from callboard.scoring.detections import DETECTION_COLUMNS, StoredPredictions
-from callboard.scoring.predictions import ABOUT, read_detector
 
 WINDOWS_PER_SPECIES = 25
 """Default number of windows to judge of each species: enough for a threshold even if some are unsure."""
@@ -47,7 +46,6 @@ def prediction_queue(
         raise UserError(f"{folder}: has no window{of} without a verdict{judged_before}")
     paths = {name: place(name) for name in windows["recording"].unique()}
     top_hz = predictions.band_hz[1]
-    detector, _, _ = read_detector(folder / ABOUT)
     items = [
         ReviewItem(name, paths[name], one, start_s, end_s, top_hz=top_hz, score=score)
         for name, start_s, end_s, one, score in zip(
@@ -59,7 +57,11 @@ def prediction_queue(
         items,
         WindowVerdicts(table, judged, items),
         f"The verdicts stay in {table.name} of this folder.",
-        [shlex.join(["callboard", "thresholds", detector, "--verdicts", path_from_here(folder)])],
+        [
+            shlex.join(
+                ["callboard", "thresholds", predictions.reference, "--verdicts", path_from_here(folder)]
+            )
+        ],
     )
 
 
