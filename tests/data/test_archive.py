@@ -28,6 +28,9 @@ def test_recordings_are_named_by_their_path_below_the_folder(tmp_path: Path) -> 
 def test_with_several_folders_their_names_come_first(tmp_path: Path) -> None:
     folders = [write(tmp_path / name, "a.wav") for name in ("north", "south")]
     assert [file.name for file in list_archive(folders)] == ["north/a.wav", "south/a.wav"]
+    (tmp_path / "north/here").mkdir()
+    folders = [tmp_path / "north/here/..", folders[1]]  # as `callboard predict .. ../../south` gives them
+    assert [file.name for file in list_archive(folders)] == ["north/a.wav", "south/a.wav"]
 
 
 def test_a_folder_to_which_a_link_leads_back_is_listed_once(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def list_archive(folders: Sequence[Path]) -> list[ArchiveFile]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: {'is not a folder' if folder.exists() else 'folder does not exist'}")
-        prefix = f"{folder.name}/" if len(folders) > 1 else ""
+        prefix = f"{os.path.basename(os.path.normpath(folder))}/" if len(folders) > 1 else ""
         others: Counter[str] = Counter()
         n_before = len(found)
         for entry in files_below(folder, links_once=True):
