@@ -255,6 +255,12 @@ def test_a_sequence_is_in_the_order_of_paths_and_not_of_shards(tmp_path: Path) -
     assert begins["Begin Time (s)"].min().to_dict() == {"a.wav": 0.0, "b.wav": 8.0}
 
 
+def test_tables_are_in_the_order_of_recordings_and_not_of_the_names_of_shards(tmp_path: Path) -> None:
+    found = write_shards(tmp_path / "june", dict(reversed(SCORES.items())), rows(*WINDOWS))
+    write_detections(found, ALL, "csv", tmp_path / "out")
+    assert pd.read_csv(tmp_path / "out/detections.csv")["recording"].unique().tolist() == list(SCORES)
+
+
 def test_recordings_that_would_shift_a_sequence_are_named(tmp_path: Path, capsys) -> None:
     found = write_predictions(tmp_path / "june", rows(*WINDOWS))
     files = [ArchiveFile(name, str(tmp_path / name), 8, 0) for name in ("a.wav", "damaged.wav")]
