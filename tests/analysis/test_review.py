@@ -323,6 +323,14 @@ def test_a_list_gets_a_column_of_verdicts(tmp_path: Path) -> None:
     ]
 
 
+def test_a_score_that_is_no_finite_number_is_not_shown(tmp_path: Path) -> None:
+    """The page could not be sent an infinite one."""
+    lines = [f"a.wav,{n},{n + 1},wren,{score}" for n, score in enumerate(["inf", "nan", "high", "0.5"])]
+    path = write_list(tmp_path, "recording,start_s,end_s,species,score", lines)
+    scores = [item.score for item in open_queue(path, tmp_path / "sound").items]
+    assert scores == [None, None, None, 0.5]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

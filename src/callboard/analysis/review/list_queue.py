@@ -46,7 +46,7 @@ def list_queue(path: Path, recordings: Path, species: Sequence[str], count: int 
             cells["species"].iloc[row],
             float(spans["start_s"].iloc[row]),
             float(spans["end_s"].iloc[row]),
-            score=None if np.isnan(score.iloc[row]) else float(score.iloc[row]),
+            score=float(score.iloc[row]) if np.isfinite(score.iloc[row]) else None,
             verdict=cells["verdict"].iloc[row],
         )
         for row in chosen
