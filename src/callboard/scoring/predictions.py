@@ -202,7 +202,7 @@ def _is_other_file(before: ArchiveFile, now: ArchiveFile) -> bool:
 
 
 def _real(path: str) -> str:
-    """Return a path without links to folders."""
+    """Return a path whose folder is without links."""
     folder, name = os.path.split(path)
     return os.path.join(_real_folder(folder), name)
 

@@ -28,7 +28,7 @@ _scorers: dict[str, ShardScorer] = {}
 def ray_shards(
     options: JobOptions, predictions: Predictions, shards: Sequence[ArchiveShard]
 ) -> Iterator[Iterator[ScoredShard]]:
-    """Yield an iterator over shards that a Ray scores; see `made_shards`."""
+    """Yield an iterator over shards that Ray scores; see `made_shards`."""
     with joined_ray(options, DEFAULT_CPUS) as cluster:
         refuse_unlike(cluster.ask(this_node, ""), this_node(""))
         work = cluster.ray.put(ScoringWork.of(predictions, cluster.cpus, cluster.gpus))

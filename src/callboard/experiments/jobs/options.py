@@ -39,7 +39,7 @@ class JobOptions:
     n_jobs: int | None = None
     """Number of jobs that run at a time."""
     cpus: int | None = None
-    """Number of processors that a job occupies; None = train.threads."""
+    """Number of processors that a job occupies; None = train.threads, or one for shards of new recordings."""
     gpus: float | None = None
     """Number of GPUs that a job occupies; below 1, several jobs share one."""
     slurm: Mapping[str, str] = field(default_factory=dict)
