@@ -475,6 +475,18 @@ def test_parts_with_two_front_ends_see_their_own_frames(folder, networks, tmp_pa
     pd.testing.assert_frame_equal(wide(tmp_path / "both"), mean)
 
 
+def test_a_recording_that_one_of_two_front_ends_refuses_is_skipped(folder, networks, tmp_path):
+    features = FRONT_END.features.model_copy(update={"f_max": 2000.0})
+    low = networks(1, front_end=FRONT_END.model_copy(update={"features": features}))
+    write_sound(folder / "low.wav", 1.0, rate=4000)
+    for number, parts in enumerate([(low, networks(0)), (networks(0), low)]):
+        predict(detector(*parts), folder, tmp_path / f"out{number}")
+        assert wide(tmp_path / f"out{number}").index.tolist() == list(LENGTHS_S)
+        assert table(tmp_path / f"out{number}", "skipped")["recording"].tolist() == ["low.wav"]
+    predict(detector(low), folder, tmp_path / "low")
+    assert "low.wav" in wide(tmp_path / "low").index
+
+
 def test_times_are_exact_after_thirty_hours() -> None:
     n_frames = 30 * 3600 * 62.5
     start_frame = np.array([n_frames - 1], np.int32)
