@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from callboard.analysis.thresholds.choice import (
     MIN_REACHING,
     THRESHOLD_COLUMNS,
     ThresholdState,
+    can_be_chosen,
     choose_thresholds,
     threshold_table,
 )
@@ -222,6 +224,15 @@ def test_no_threshold_is_below_the_floor_or_above_what_was_judged() -> None:
     assert 0.35 <= chosen.threshold < 0.36
     (chosen,) = choose_thresholds({"3": evidence(good, floor=0.7)}, 0.5)
     assert chosen.state is ThresholdState.NOT_REACHED
+
+
+def test_the_floor_itself_and_the_fifth_highest_present_cell_can_be_a_threshold() -> None:
+    good = cells(np.linspace(0.3, 0.6, 40), np.arange(40) > 3)
+    floor = float(CANDIDATES[100])
+    curve = precision_curve(good, count_windows(windows_like()), are_drawn_by_score=True, floor=floor)
+    assert curve.threshold[0] == floor
+    at = replace(curve, threshold=np.array([good.score[-MIN_REACHING], good.score[-MIN_REACHING] + 1e-9]))
+    assert can_be_chosen(at, good).tolist() == [True, False]
 
 
 def test_a_score_that_falls_with_presence_reaches_nothing() -> None:
