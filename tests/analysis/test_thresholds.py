@@ -30,6 +30,7 @@ from callboard.analysis.thresholds.evidence import (
 from callboard.analysis.thresholds.precision import (
     CANDIDATES,
     JudgedCells,
+    PrecisionCurve,
     count_windows,
     fit_logistic,
     precision_curve,
@@ -38,6 +39,7 @@ from callboard.analysis.thresholds.precision import (
 from callboard.core.errors import UserError
 from callboard.data.verdicts import VERDICT_COLUMNS
 from callboard.scoring.detections import read_thresholds
+from callboard.scoring.metrics import COVERAGE
 from tests.analysis.test_suspects import CLIP_FRAMES, FRAMES_PER_S, LABELS, SPECIES, scores
 from tests.scoring.test_detections import WINDOWS, rows, write_predictions
 from tests.toy_scoring import infer_params
@@ -180,6 +182,26 @@ def test_cells_of_one_recording_are_drawn_together() -> None:
         return float(curve.high[place] - curve.low[place])
 
     assert width(np.repeat(np.arange(20), 20)) > 2.5 * width(np.arange(400))
+
+
+@pytest.mark.parametrize("are_drawn_by_score", [True, False])
+def test_an_interval_is_over_what_units_that_are_repeated_would_give(are_drawn_by_score: bool) -> None:
+    one, windows = drawn(40, seed=2), count_windows(windows_like())
+    one = cells(one.score, one.is_present, np.arange(40) // 2)
+
+    def curve(judged: JudgedCells, n_bootstrap: int) -> PrecisionCurve:
+        return precision_curve(
+            judged, windows, are_drawn_by_score=are_drawn_by_score, n_bootstrap=n_bootstrap, seed=3
+        )
+
+    found = curve(one, 20)
+    units = np.random.default_rng(3).multinomial(20, np.full(20, 1 / 20), 20)
+    unit_of_cell = np.unique(one.unit, return_inverse=True)[1]
+    repeats = [np.repeat(np.arange(40), n_times[unit_of_cell]) for n_times in units]
+    again = [curve(cells(one.score[rows], one.is_present[rows]), 1).precision for rows in repeats]
+    ends = np.quantile(again, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    assert found.low == pytest.approx(ends[0], abs=1e-4)
+    assert found.high == pytest.approx(ends[1], abs=1e-4)
 
 
 def test_the_lower_end_is_below_the_truth_as_often_as_it_says() -> None:
