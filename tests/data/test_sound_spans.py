@@ -62,6 +62,17 @@ def test_only_the_span_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert n_read == [4000]
 
 
+def test_many_channels_or_a_high_rate_make_the_longest_span_shorter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound_spans, "MOST_SPAN_SAMPLES", 3 * RATE)
+    assert read_span(write(tmp_path / "one.wav"), 1.0, 4.0).stop_s == 4.0
+    two = write(tmp_path / "two.wav", channels=2)
+    assert read_span(two, 1.0, 2.5).stop_s == 2.5
+    with pytest.raises(BadRecording, match=r"1 to 4 s is too long; at most 1\.5 s are shown"):
+        read_span(two, 1.0, 4.0)
+
+
 def test_what_cannot_be_shown_is_refused_by_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

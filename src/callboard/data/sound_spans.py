@@ -48,8 +48,8 @@ def read_span(path: Path, start_s: float, stop_s: float) -> SoundSpan:
         stop_s: Seconds; beyond the end counts as the end.
 
     Raises:
-        BadRecording: The file is missing or damaged, the part is longer than LONGEST_SPAN_S, or the recording
-            ends before it.
+        BadRecording: The file is missing or damaged, the part is longer than LONGEST_SPAN_S or
+            has more than MOST_SPAN_SAMPLES, or the recording ends before it.
     """
     if not path.is_file():
         raise BadRecording(path.stem, f"no such file: {path}")
@@ -66,9 +66,10 @@ def read_span(path: Path, start_s: float, stop_s: float) -> SoundSpan:
     start, stop = max(round(start_s * rate), 0), min(round(stop_s * rate), n_samples)
     if stop <= start:
         raise BadRecording(path.stem, f"is {n_samples / rate:g} s long, and ends before {start_s:g} s")
-    if stop - start > min(LONGEST_SPAN_S * rate, MOST_SPAN_SAMPLES / info.channels):
+    most = min(LONGEST_SPAN_S * rate, MOST_SPAN_SAMPLES / info.channels)
+    if stop - start > most:
         raise BadRecording(
-            path.stem, f"{start_s:g} to {stop_s:g} s is too long; at most {LONGEST_SPAN_S:g} s are shown"
+            path.stem, f"{start_s:g} to {stop_s:g} s is too long; at most {most / rate:g} s are shown"
         )
     read = _read_forward if info.format in FORWARD_ONLY else _read_there
     waveform = read(path, rate, start, stop)
