@@ -30,6 +30,7 @@ from callboard.scoring.parts import plan_parts, score_parts
 from callboard.scoring.predict import TorchRunner
 from callboard.scoring.result_detector import load_detector
 from callboard.scoring.stacking import Stack
+from callboard.scoring.window_batches import WindowBatch
 from callboard.scoring.window_scores import FREQUENCY_HEADS, HEADS
 from tests.scoring.test_predict import CPU, FULL, PARAMS, score_params
 from tests.scoring.test_predictions import LENGTHS_S, RATE, FinishedResult, predict, table, wide, write_sound
@@ -194,6 +195,22 @@ def test_probabilities_of_a_thousand_windows_are_those_of_torch(tmp_path):
         for name in HEADS:
             assert np.abs(expit(expected.heads[name]) - expit(found.heads[name])).max() <= CLOSE
             assert expected.heads[name].std() > 0.01
+
+
+def test_an_exported_network_sees_a_few_windows_at_a_time_in_their_order():
+    frames = np.random.default_rng(0).integers(0, 256, (37, 8, N_MELS), dtype=np.uint8)
+    sizes = []
+
+    def run(given):
+        sizes.append(len(given))
+        values = given.astype(np.float32)
+        return [values[:, 0], values[:, 1], values[:, 2:4]]
+
+    batch = WindowBatch(slice(0, 37), frames, np.zeros(37, np.int32), np.zeros(37, np.int64))
+    (found,) = OnnxRunner().run([OnnxNetwork(SPECIES, 0, CLIP, run)], batch, 0)
+    assert sizes == [16, 16, 5]
+    for logits, rows in zip(found[:3], (0, 1, slice(2, 4)), strict=True):
+        np.testing.assert_array_equal(logits, frames[:, rows])
 
 
 def test_a_network_that_onnx_does_not_reproduce_is_not_exported(tmp_path, export, monkeypatch):
