@@ -152,6 +152,31 @@ def test_a_shard_is_begun_four_times_whatever_its_job_did_before(tmp_path, monke
     assert executor.given == [[0, 1, 2], *[[1, 2]] * (N_ATTEMPTS - 1), *[[2]] * N_ATTEMPTS]
 
 
+class JobEndsBetweenTwoLooks:
+    """An executor of submitit whose job writes its shard, and its result, when it is asked for that."""
+
+    def __init__(self) -> None:
+        self.n_given = 0
+
+    def submit(self, function, folder, shards):
+        self.n_given += 1
+
+        def ends() -> bool:
+            (folder / "0.scored").write_bytes(pickle.dumps(ScoredShard(0, {}, 0.0)))
+            return True
+
+        paths = SimpleNamespace(result_pickle=SimpleNamespace(exists=ends))
+        return SimpleNamespace(paths=paths, result=lambda: "")
+
+
+def test_what_a_job_wrote_last_is_not_scored_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm_shards, "COLLECT_EVERY_S", 0)
+    executor = JobEndsBetweenTwoLooks()
+    jobs = slurm_shards._Jobs(executor, tmp_path, [[ArchiveFile("0.wav", "/0.wav", 1, 0)]], 1)
+    assert [one.number for one in jobs.scored()] == [0]
+    assert executor.n_given == 1
+
+
 def test_a_machine_that_lacks_something_says_so(sounds, networks, tmp_path, monkeypatch):  # noqa: F811
     predictions = Predictions(tmp_path / "out", detector(networks(0)), 0.0)
     work = ScoringWork.of(predictions, cpus=1, gpus=0)
