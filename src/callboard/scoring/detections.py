@@ -124,9 +124,9 @@ def _refuse_different_result(where: str, chosen_for: str, reference: str) -> Non
 
 def _read_threshold_table(path: Path, species: Sequence[str], reference: str) -> dict[str, float]:
     table = read_table(path, ["species", "threshold"], others=True).map(as_written)
-    for line, chosen_for in table.get(RESULT_COLUMN, pd.Series(dtype=str)).items():
-        if chosen_for:
-            _refuse_different_result(row_name(path.name, line), chosen_for, reference)
+    chosen_for = table.get(RESULT_COLUMN, pd.Series("", table.index))
+    for line in table.index[chosen_for != ""]:
+        _refuse_different_result(row_name(path.name, line), chosen_for[line], reference)
     values = pd.to_numeric(table["threshold"], errors="coerce")
     is_blank = table["threshold"].str.strip() == ""
     problems = []
