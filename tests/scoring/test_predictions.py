@@ -293,13 +293,16 @@ def test_recordings_of_a_card_do_not_replace_those_of_one_that_was_taken_out(fol
     assert wide(out).equals(before)
 
 
-def test_a_recording_is_known_under_its_second_name_behind_a_link(folder, networks, tmp_path):
+@pytest.mark.parametrize(("before", "now"), [("link", "sounds"), ("sounds", "link")])
+def test_a_recording_is_known_under_its_second_name_behind_a_link(folder, networks, tmp_path, before, now):
     made, out = detector(networks(0)), tmp_path / "out"
     (tmp_path / "link").symlink_to(folder)
-    predict(made, tmp_path / "link", out)
+    predict(made, tmp_path / before, out)
     write_sound(tmp_path / "other/x.wav", 1.0)
-    both = list_archive([folder, tmp_path / "other"])
-    with pytest.raises(UserError, match=r"link/a\.wav as a\.wav, which would count twice as sounds/a\.wav"):
+    both = list_archive([tmp_path / now, tmp_path / "other"])
+    with pytest.raises(
+        UserError, match=rf"{before}/a\.wav as a\.wav, which would count twice as {now}/a\.wav"
+    ):
         Predictions(out, made, 0.0).missing(both)
 
 
