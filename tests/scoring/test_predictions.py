@@ -264,6 +264,21 @@ def test_scores_of_two_detectors_are_not_mixed(folder, networks, tmp_path, chang
         predict(other, folder, tmp_path / "out", floor=0.2 if change == "floor" else 0.1)
 
 
+def test_the_key_of_a_detector_depends_on_all_that_combines_its_parts(networks):
+    stack = Stack(np.ones((2, 3)), np.zeros(3), np.ones(3, bool))
+    blend, odds = detector(networks(0), networks(1)), np.array([2.0, 1.0, 1.0])
+    others = [
+        replace(blend, weights=[2.0, 1.0]),
+        replace(blend, factors=odds),
+        replace(blend, parts=[blend.parts[0], replace(blend.parts[1], factors=odds)]),
+        replace(blend, stack=stack),
+        replace(blend, stack=replace(stack, bias=np.ones(3))),
+        replace(blend, parts=blend.parts[::-1]),
+    ]
+    assert len({one.key for one in (blend, *others)}) == 1 + len(others)
+    assert blend.key == detector(networks(0), networks(1)).key
+
+
 def test_recordings_of_a_second_folder_do_not_pass_for_those_of_the_first(folder, networks, tmp_path):
     """Recorders on one schedule make files of the same name, size and time."""
     made, out = detector(networks(0)), tmp_path / "out"
@@ -486,6 +501,7 @@ def test_a_recording_that_one_of_two_front_ends_refuses_is_skipped(folder, netwo
         predict(detector(*parts), folder, tmp_path / f"out{number}")
         assert wide(tmp_path / f"out{number}").index.tolist() == list(LENGTHS_S)
         assert table(tmp_path / f"out{number}", "skipped")["recording"].tolist() == ["low.wav"]
+        assert detector(*parts).band_hz == (100.0, 4000.0)
     predict(detector(low), folder, tmp_path / "low")
     assert "low.wav" in wide(tmp_path / "low").index
 
