@@ -23,7 +23,7 @@ from callboard.scoring.detector import Detector, Networks
 from callboard.scoring.predict import TorchRunner, score_recordings
 from callboard.scoring.predictions import Predictions, only_writer
 from callboard.scoring.result_detector import load_detector
-from callboard.scoring.set_scores import SetScores
+from callboard.scoring.set_scores import SetScores, table_of_windows
 from callboard.scoring.stacking import Stack
 from callboard.scoring.window_scores import recording_scores, window_means
 from tests.scoring.test_predict import CPU, FULL, PARAMS
@@ -392,6 +392,12 @@ def test_a_blend_gives_a_window_the_nearest_ones_of_its_parts() -> None:
     assert found.of_windows.ravel() == pytest.approx([0.2, 0.325, 0.425])
     assert found.of_recordings.ravel() == pytest.approx([0.75 * 0.3 + 0.25 * 0.8] * 2)
     assert found.start_s.tolist() == [0, 2, 0]
+
+
+def test_a_window_at_the_floor_is_kept() -> None:
+    scores = at([0, 2, 4], 2, [0.3, 0.5, 0.7], [0, 0, 0])
+    kept = table_of_windows(["a.wav"], np.array([6.0]), scores, ["x1"], floor=0.5)
+    assert kept[["start_s", "score"]].to_numpy().tolist() == [[2.0, 0.5], [4.0, 0.7]]
 
 
 def test_a_stack_and_factors_combine_windows_as_they_do_recordings() -> None:
