@@ -239,6 +239,19 @@ def test_more_precision_never_takes_a_lower_threshold() -> None:
         assert (judged.score[judged.is_present] >= each.threshold).sum() >= MIN_REACHING
 
 
+def test_boxes_and_verdicts_are_each_taken_as_they_were_drawn() -> None:
+    judged = drawn(80, slope=2.0, shift=1.0)
+    windows = count_windows(np.random.default_rng(1).beta(1, 6, 4000))  # mostly low
+    precision = {}
+    for kind in ("boxes", "verdicts"):
+        (chosen,) = choose_thresholds({"3": SpeciesEvidence(kind, judged, windows)}, 0.7)
+        expected = precision_curve(judged, windows, are_drawn_by_score=kind == "verdicts", n_bootstrap=2)
+        assert chosen.curve is not None
+        precision[kind] = chosen.curve.precision
+        assert precision[kind] == pytest.approx(expected.precision, abs=1e-6)
+    assert np.abs(precision["boxes"] - precision["verdicts"]).max() > 0.05
+
+
 def test_no_threshold_is_below_the_floor_or_above_what_was_judged() -> None:
     good = cells(np.linspace(0.3, 0.6, 40), np.ones(40))
     (chosen,) = choose_thresholds({"3": evidence(good, floor=0.35)}, 0.5)
