@@ -195,6 +195,15 @@ def test_a_sample_is_even_over_species_bands_and_sites(predictions: StoredPredic
             assert sites.max() - sites.min() <= 1
 
 
+def test_bands_take_turns_before_sites_do(tmp_path: Path) -> None:
+    """A site that has low scores alone must not fill half of a sample with these."""
+    low = [("a.wav", 2.0 * n, 2.0 * n + 2, "x1", 0.15) for n in range(9)]
+    all_bands = [("site/b.wav", 2.0 * n, 2.0 * n + 2, "x1", 0.15 + 0.2 * n) for n in range(5)]
+    predictions = write_predictions(tmp_path / "june", rows(*low, *all_bands))
+    sample, _ = sample_windows(predictions, NO_VERDICTS, 5)
+    assert sorted(sample["score"].round(2)) == [0.15, 0.35, 0.55, 0.75, 0.95]
+
+
 def test_a_sample_is_the_same_however_windows_are_divided_into_shards(tmp_path: Path) -> None:
     windows = many_windows()
     two = write_predictions(tmp_path / "two", windows)
@@ -321,6 +330,13 @@ def test_a_list_gets_a_column_of_verdicts(tmp_path: Path) -> None:
         "site/b,1.5,3,robin,,y,",
         "b,4,5,wren,0.5,z,present",
     ]
+
+
+def test_spaces_around_cells_of_a_list_are_no_part_of_them(tmp_path: Path) -> None:
+    lines = [" a.wav , 0 , 1 , wren , 0.5 , absent ", "a.wav,1,2,wren,,"]
+    path = write_list(tmp_path, "recording,start_s,end_s,species,score,verdict", lines)
+    first = open_queue(path, tmp_path / "sound").items[0]
+    assert (first.recording, first.species, first.score, first.verdict) == ("a.wav", "wren", 0.5, "absent")
 
 
 def test_a_score_that_is_no_finite_number_is_not_shown(tmp_path: Path) -> None:
