@@ -264,6 +264,14 @@ def test_the_file_says_what_it_is(tmp_path, export):
         read_thresholds(str(export(ExportedResult(tmp_path, "toy", [0]))), SPECIES, detector.reference)
 
 
+def test_thresholds_of_a_different_result_are_not_exported(tmp_path, export):
+    (tmp_path / "t.csv").write_text(f"species,threshold,scores_of\n{SPECIES[0]},0.4,toy@76543210fedcba98\n")
+    with pytest.raises(
+        UserError, match=r"row 2: thresholds for scores of toy@7654.*, and these are of toy@0123"
+    ):
+        export(ExportedResult(tmp_path, "toy", [0]), tmp_path / "t.csv")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -177,6 +177,19 @@ def test_what_a_job_wrote_last_is_not_scored_again(tmp_path, monkeypatch):
     assert executor.n_given == 1
 
 
+@pytest.mark.parametrize(("gpus", "device"), [(0, "cpu"), (0.5, "cuda")])
+def test_a_job_without_a_gpu_leaves_those_of_its_machine_alone(
+    networks,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    gpus,
+    device,
+):
+    predictions = Predictions(tmp_path / "out", detector(networks(0)), 0.0)
+    monkeypatch.setenv("CALLBOARD_DEVICE", "cuda")
+    assert ScoringWork.of(predictions, cpus=1, gpus=gpus).device == device
+
+
 def test_a_machine_that_lacks_something_says_so(sounds, networks, tmp_path, monkeypatch):  # noqa: F811
     predictions = Predictions(tmp_path / "out", detector(networks(0)), 0.0)
     work = ScoringWork.of(predictions, cpus=1, gpus=0)
