@@ -332,6 +332,16 @@ def test_a_list_gets_a_column_of_verdicts(tmp_path: Path) -> None:
     ]
 
 
+def test_a_path_below_the_folder_is_that_recording_although_others_have_its_name(tmp_path: Path) -> None:
+    write_sound(tmp_path / "sound/site/a.wav")
+    path = write_list(
+        tmp_path, "recording,start_s,end_s,species", ["a.wav,0,1,wren", "site/a.wav,0,1,wren", "b,0,1,wren"]
+    )
+    items = open_queue(path, tmp_path / "sound").items
+    found = [item.path.relative_to(tmp_path / "sound").as_posix() for item in items]
+    assert found == ["a.wav", "site/a.wav", "site/b.wav"]
+
+
 def test_spaces_around_cells_of_a_list_are_no_part_of_them(tmp_path: Path) -> None:
     lines = [" a.wav , 0 , 1 , wren , 0.5 , absent ", "a.wav,1,2,wren,,"]
     path = write_list(tmp_path, "recording,start_s,end_s,species,score,verdict", lines)

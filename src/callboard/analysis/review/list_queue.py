@@ -17,6 +17,7 @@ from callboard.analysis.review.verdict_files import ReviewItem, VerdictColumn
 from callboard.core.console import counted, first_few
 from callboard.core.csv_rows import as_written, refuse_rows, row_name
 from callboard.core.errors import UserError
+from callboard.core.files import path_inside
 from callboard.data.annotations import read_table
 from callboard.data.recording_folders import FolderOfRecordings
 
@@ -64,7 +65,8 @@ def _listed_recordings(names: Sequence[str], folder: Path, path: Path) -> dict[s
     if not folder.is_dir():
         raise UserError(f"--recordings {folder}: {'not a folder' if folder.exists() else 'does not exist'}")
     listing = FolderOfRecordings.list(folder, folder.name)
-    found = {name: listing.file_of(name) for name in names}
+    here = {name: path_inside(folder, name, path.name) for name in names}
+    found = {name: place if place.is_file() else listing.file_of(name) for name, place in here.items()}
     if gone := [name for name, place in found.items() if place is None]:
         raise UserError(
             f"{path.name}: {counted(len(gone), 'recording')} not in --recordings {folder}: {first_few(gone)}"
