@@ -6,10 +6,10 @@ It depends on the detector alone, so equal ones are equal files. Nothing of it i
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 from callboard.core.errors import UserError
 from callboard.core.files import written_whole
@@ -50,7 +50,7 @@ class PartEntry(_Entry):
     species: list[str]
     """Class axis of its networks."""
     networks: list[NetworkEntry]
-    factors: list[float] | None
+    factors: list[NonNegativeFloat] | None
     """Factors of odds of each of the detector's species."""
 
 
@@ -78,12 +78,12 @@ class Manifest(_Entry):
     """Sentences on what the weights come from."""
     species: list[str]
     parts: list[PartEntry]
-    weights: list[float]
+    weights: list[NonNegativeFloat]
     """Weight of each part in the mean."""
     stack: StackEntry | None
-    factors: list[float] | None
+    factors: list[NonNegativeFloat] | None
     """Factors of odds of each species."""
-    thresholds: dict[str, float]
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]]
     """By species, the lowest score that counts as a detection; can be empty."""
 
     @model_validator(mode="after")
