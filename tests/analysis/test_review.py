@@ -276,6 +276,18 @@ def test_without_a_count_each_species_has_enough_verdicts_for_a_threshold(
     assert Counter(item.species for item in both) == {"x1": 34, "07": 16}  # which has no more
 
 
+def test_a_review_that_was_ended_early_goes_on_with_the_rest(with_sound: StoredPredictions) -> None:
+    first = of_predictions(with_sound, species=["x1"])
+    for number in range(4):
+        first.answer(number, "present")
+    rest = of_predictions(with_sound, species=["x1"])
+    assert list(rest.queue.items) == list(first.queue.items[4:])
+    for number in range(WINDOWS_PER_SPECIES - 4):
+        rest.answer(number, "absent")
+    assert len(of_predictions(with_sound, species=["x1"]).queue.items) == WINDOWS_PER_SPECIES
+    assert len(of_predictions(with_sound).queue.items) == 2 * WINDOWS_PER_SPECIES  # of those of three
+
+
 def test_verdicts_on_windows_that_a_different_program_changed_are_kept(with_sound: StoredPredictions) -> None:
     session = of_predictions(with_sound)
     session.answer(0, "present")

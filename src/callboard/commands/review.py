@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
         "--count",
         type=whole_number(1),
         metavar="N",
-        help="items to judge; default: all of a table, 25 windows of predictions for each species",
+        help="items to judge; default: all of a table, or what is left of 25 windows for each species",
     )
     review.add_argument(
         "--recordings",

@@ -33,7 +33,7 @@ def prediction_queue(
     def place(name: str) -> Path:
         return path_inside(recordings, name, str(folder)) if recordings else scored.get(name, Path(name))
 
-    most = count or WINDOWS_PER_SPECIES * len(species or predictions.species)
+    most = count or _rest_of_round(judged, species or predictions.species)
     windows, gone = sample_windows(predictions, judged, most, species, lambda name: place(name).is_file())
     if gone:
         lost = f"{folder.name}: {counted(len(gone), 'recording')} not found, first {place(gone[0])}"
@@ -63,6 +63,12 @@ def prediction_queue(
             )
         ],
     )
+
+
+def _rest_of_round(judged: pd.DataFrame, species: Sequence[str]) -> int:
+    """Return how many windows of WINDOWS_PER_SPECIES for each species an earlier review left."""
+    whole = WINDOWS_PER_SPECIES * len(species)
+    return whole - int(judged["species"].isin(species).sum()) % whole
 
 
 def _no_verdicts() -> pd.DataFrame:
