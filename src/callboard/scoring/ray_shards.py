@@ -55,24 +55,31 @@ def _scored(
     cluster: RayCluster, work: Any, shards: Sequence[ArchiveShard], n_jobs: int
 ) -> Iterator[ScoredShard]:
     ray, killed = cluster.ray, []
-    task = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=N_ATTEMPTS - 1, max_calls=0)(
-        _score
-    )
-    waiting = enumerate(shards)
-    running: dict[Any, int] = {}
+    # Ray's own retries have no end for a task that it kills for its memory
+    task = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0, max_calls=0)(_score)
+    waiting = iter(range(len(shards)))
+    running: dict[Any, tuple[int, int]] = {}
+    """Number of the shard and of the attempt, by Ray's reference to the answer."""
+
+    def begin(number: int, attempt: int) -> None:
+        running[task.remote([work], number, shards[number])] = number, attempt
+
     while True:
-        for number, shard in islice(waiting, n_jobs - len(running)):
-            running[task.remote([work], number, shard)] = number
+        for number in islice(waiting, n_jobs - len(running)):
+            begin(number, 1)
         if not running:
             break
         done, _ = ray.wait(list(running), timeout=CHECK_EVERY_S)
         if not done and not cluster.has_place():
             raise UserError(f"no node is left with {cluster.needs}; the same command continues")
         for answer in done:
-            number = running.pop(answer)
+            number, attempt = running.pop(answer)
             try:
                 yield ray.get(answer)
             except ray.exceptions.RayError as error:
                 cluster.cause_of_kill(error)
-                killed.append(shards[number])
+                if attempt < N_ATTEMPTS:
+                    begin(number, attempt + 1)
+                else:
+                    killed.append(shards[number])
     refuse_killed(killed)
