@@ -20,6 +20,7 @@ from callboard.data.archive import ArchiveFile, list_archive, plan_shards
 from callboard.model.weights import load_model
 from callboard.params.features import AudioParams, FeatureParams, FrontEndParams
 from callboard.scoring.detector import Detector, Networks
+from callboard.scoring.parts import ScoreParams
 from callboard.scoring.predict import TorchRunner, score_recordings
 from callboard.scoring.predictions import Predictions, only_writer
 from callboard.scoring.result_detector import load_detector
@@ -277,6 +278,16 @@ def test_the_key_of_a_detector_depends_on_all_that_combines_its_parts(networks):
     ]
     assert len({one.key for one in (blend, *others)}) == 1 + len(others)
     assert blend.key == detector(networks(0), networks(1)).key
+
+
+def test_a_folder_is_continued_by_a_version_with_a_new_parameter(networks):
+    class Newer(ScoreParams):
+        new: float = 0.5
+
+    plain = networks(0)
+    given = {name: getattr(plain.score, name) for name in ScoreParams.model_fields}
+    keys = [replace(plain, score=Newer(**given, **new)).key for new in ({}, {"new": 0.5}, {"new": 0.6})]
+    assert keys[0] == keys[1] == plain.key != keys[2]
 
 
 def test_recordings_of_a_second_folder_do_not_pass_for_those_of_the_first(folder, networks, tmp_path):

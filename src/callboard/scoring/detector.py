@@ -58,10 +58,15 @@ class Networks(Generic[AnyNetwork]):
 
     @property
     def key(self) -> str:
-        """Digest of all that its scores depend on, code aside."""
+        """Digest of all that its scores depend on, code aside; parameters count unless they are the default.
+
+        So a later version with a new parameter, whose default is what held before, continues a folder.
+        """
         sections = (self.front_end, self.score, self.infer)
         factors = [] if self.factors is None else [f"{self.factors.tolist()}"]
-        return part_key(*(section.model_dump_json() for section in sections), *self.digests, *factors)
+        return part_key(
+            *(section.model_dump_json(exclude_defaults=True) for section in sections), *self.digests, *factors
+        )
 
     def here(self) -> "Networks[AnyNetwork]":
         """Return the networks on the device of this machine."""
