@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as stages/__init__.py does, before torch is loaded
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a token of the user is of other clusters
 
 TOY_PARAMS: dict[str, Any] = {
     "data": {
