@@ -62,9 +62,7 @@ class StoredPredictions(NamedTuple):
             low, high = map(float, found["band_hz"])
             species, floor = list(map(str, found["species"])), float(found["floor"])
             reference = str(found["detector"])
-            "".join(
-                [reference, *species]
-            ).encode()  # JSON can have halves of characters, which no table takes
+            "".join([reference, *species]).encode()  # JSON can have half a character, which no table takes
         first = {path.name: read_totals(path).files[0].name for path in shard_files(folder)}
         if not first:
             raise UserError(f"{folder}: no shard is finished yet; run the same `callboard predict` again")
